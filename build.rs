@@ -1,0 +1,25 @@
+//! Compiles this crate's own protos with the code that games use for theirs.
+
+#[path = "src/build.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the library, where it is public"
+)]
+mod protos;
+
+fn main() {
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=src/build.rs");
+    let files = [
+        "proto/waystation/v1/options.proto",
+        "proto/waystation/v1/reason.proto",
+        "proto/waystation/v1/link.proto",
+        "proto/waystation/v1/session.proto",
+        "proto/arena/v1/arena.proto",
+    ];
+    if let Err(error) = protos::compile(protos::Owner::Core, &files, &["proto"]) {
+        println!("cargo::error={error}");
+        std::process::exit(1);
+    }
+}

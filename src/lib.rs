@@ -1,0 +1,12 @@
+//! Waystation: authoritative game servers whose sessions outlive their connections.
+
+#[cfg(feature = "build")]
+pub mod build;
+#[cfg(any(feature = "server", feature = "client"))]
+pub mod ident;
+#[cfg(feature = "server")]
+pub mod proxy;
+#[cfg(feature = "server")]
+pub mod tick;
+#[cfg(any(feature = "server", feature = "client"))]
+pub mod wire;

@@ -1,0 +1,306 @@
+//! Proxies: the adapters that own links, and the ports between them and the tick.
+//!
+//! An adapter runs wherever it likes (a thread of its own, or the caller's) and speaks plain data:
+//! [`ProxyEvent`]s up, [`ProxyCommand`]s down, each through a bounded [`port`]. It knows links
+//! and frames and nothing of sessions. The smallest one, [`loopback`], is the place to learn how
+//! to write another.
+//!
+//! Data flow: adapter → event port → [`Arrivals`], drained in `Receive` in the order of proxy
+//! ids → the gate; whoever sends → [`Proxies::command`] → one batch a proxy in `Flush` → command
+//! port → adapter.
+
+pub mod loopback;
+pub mod port;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use crate::ident::{LinkId, LinkKey, ProxyId};
+use crate::tick::{Clock, TickSystems, TickTime};
+use crate::wire::Lane;
+
+use port::{Budget, PortReceiver, PortSender, Weigh, port};
+
+/// What an adapter tells the tick.
+#[derive(Debug, Clone)]
+pub struct ProxyEvent {
+    /// The link it is about.
+    pub link: LinkId,
+    /// When it happened, read from the [`Clock`] where it was received.
+    pub at: Duration,
+    /// What happened.
+    pub kind: ProxyEventKind,
+}
+
+/// What happened to a link.
+#[derive(Debug, Clone)]
+pub enum ProxyEventKind {
+    /// It is open: frames may be sent. The first event of a link.
+    Opened(LinkInfo),
+    /// A frame arrived.
+    Frame {
+        /// The lane it came on. An unreliable message may come on the reliable one.
+        lane: Lane,
+        /// Message id and body.
+        bytes: Bytes,
+    },
+    /// It is gone. The last event of a link.
+    Closed(LinkEnd),
+}
+
+/// What is known of a link from its transport.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// The peer's address, where there is one.
+    pub address: Option<SocketAddr>,
+    /// Who the transport says the peer is, where it has authenticated it.
+    pub identity: Option<String>,
+}
+
+/// How a link ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// The peer closed it.
+    ByPeer,
+    /// The server closed it, after flushing what it had sent.
+    ByServer,
+    /// The transport heard nothing for too long.
+    Silent,
+    /// The transport gave up: the peer broke its rules or did not take what was sent.
+    Failed,
+}
+
+/// What the tick tells an adapter.
+#[derive(Debug, Clone)]
+pub enum ProxyCommand {
+    /// Sends a frame on the lane that its id says.
+    Send {
+        /// To whom.
+        link: LinkId,
+        /// Message id and body.
+        frame: Bytes,
+    },
+    /// Sends the last frame, holds the link until all is flushed, then closes it.
+    /// Whatever the peer still sends is discarded.
+    Close {
+        /// Which link.
+        link: LinkId,
+        /// The last frame.
+        frame: Bytes,
+    },
+    /// Closes a link at once.
+    Cut {
+        /// Which link.
+        link: LinkId,
+    },
+    /// Leaves the frames of the reliable lane with the transport for now.
+    Pause {
+        /// Which link.
+        link: LinkId,
+    },
+    /// Reads on.
+    Unpause {
+        /// Which link.
+        link: LinkId,
+    },
+}
+
+/// The adapter's end of its ports.
+#[derive(Debug)]
+pub struct AdapterPort {
+    /// The adapter's id.
+    pub id: ProxyId,
+    /// Stamps events.
+    pub clock: Clock,
+    /// Events to the tick.
+    pub events: PortSender<ProxyEvent>,
+    /// Commands from the tick.
+    pub commands: PortReceiver<ProxyCommand>,
+}
+
+/// All proxies of a server, in the order of their ids.
+#[derive(Resource, Debug, Default)]
+pub struct Proxies {
+    ports: Vec<ProxyPort>,
+}
+
+/// The tick's end of a proxy's ports, and the batch that the next flush sends.
+#[derive(Debug)]
+struct ProxyPort {
+    name: &'static str,
+    events: PortReceiver<ProxyEvent>,
+    commands: PortSender<ProxyCommand>,
+    batch: VecDeque<ProxyCommand>,
+    batch_bytes: usize,
+}
+
+/// What arrived since the last tick: by proxy id, then in order of arrival. Taken by the gate.
+#[derive(Resource, Debug, Default)]
+pub struct Arrivals(pub Vec<(ProxyId, ProxyEvent)>);
+
+/// Frames that crossed the ports since the start; link control included.
+#[derive(Resource, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames from clients.
+    pub in_count: u64,
+    /// Bytes of them.
+    pub in_bytes: u64,
+    /// Frames to clients.
+    pub out_count: u64,
+    /// Bytes of them.
+    pub out_bytes: u64,
+}
+
+impl Proxies {
+    /// Adds a proxy and returns the adapter's end. `name` appears in logs.
+    ///
+    /// At most 65,536 proxies; a further one gets the last id and is never heard.
+    pub fn attach(&mut self, name: &'static str, clock: Clock) -> AdapterPort {
+        let id = ProxyId(u16::try_from(self.ports.len()).unwrap_or(u16::MAX));
+        let (events_in, events_out) = port(EVENT_BUDGET);
+        let (commands_in, commands_out) = port(COMMAND_BUDGET);
+        self.ports.push(ProxyPort {
+            name,
+            events: events_out,
+            commands: commands_in,
+            batch: VecDeque::new(),
+            batch_bytes: 0,
+        });
+        AdapterPort {
+            id,
+            clock,
+            events: events_in,
+            commands: commands_out,
+        }
+    }
+
+    /// The name a proxy was attached under.
+    #[must_use]
+    pub fn name(&self, id: ProxyId) -> &'static str {
+        self.ports
+            .get(usize::from(id.0))
+            .map_or("unknown", |port| port.name)
+    }
+
+    /// Puts a command into the batch of the link's proxy.
+    pub fn command(&mut self, proxy: ProxyId, command: ProxyCommand) {
+        if let Some(port) = self.ports.get_mut(usize::from(proxy.0)) {
+            port.batch_bytes += command.weight();
+            port.batch.push_back(command);
+        }
+    }
+
+    /// Sends a frame on a link.
+    pub fn send(&mut self, to: LinkKey, frame: Bytes) {
+        self.command(to.proxy, ProxyCommand::Send { link: to.link, frame });
+    }
+
+    /// Whether a proxy keeps up. While it does not, unreliable frames are dropped and reliable
+    /// ones wait in their outboxes.
+    #[must_use]
+    pub fn has_room(&self, proxy: ProxyId) -> bool {
+        self.ports.get(usize::from(proxy.0)).is_some_and(|port| {
+            port.batch_bytes < COMMAND_BUDGET.bytes && port.batch.len() < COMMAND_BUDGET.count
+        })
+    }
+}
+
+/// Adds the ports' phases. Proxies are attached to [`Proxies`] afterwards, at any time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProxyPlugin;
+
+impl Plugin for ProxyPlugin {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<Proxies>()
+            .init_resource::<Arrivals>()
+            .init_resource::<Traffic>()
+            .add_systems(PreUpdate, receive.in_set(TickSystems::Receive))
+            .add_systems(PostUpdate, depart.in_set(TickSystems::Flush));
+    }
+}
+
+/// Attaches a proxy to an app that has the [`ProxyPlugin`].
+pub fn attach(app: &mut App, name: &'static str) -> AdapterPort {
+    let world = app.world_mut();
+    let clock = world
+        .get_resource::<TickTime>()
+        .map(|time| time.clock().clone())
+        .unwrap_or_default();
+    world.get_resource_or_init::<Proxies>().attach(name, clock)
+}
+
+/// Drains the event ports, each within the budget of a tick.
+fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut traffic: ResMut<Traffic>) {
+    let arrivals = &mut arrivals.0;
+    arrivals.clear();
+    for (index, port) in proxies.ports.iter_mut().enumerate() {
+        let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
+        port.events.drain(RECEIVE_BUDGET, |event| {
+            if let ProxyEventKind::Frame { bytes, .. } = &event.kind {
+                traffic.in_count += 1;
+                traffic.in_bytes += bytes.len() as u64;
+            }
+            arrivals.push((id, event));
+        });
+    }
+}
+
+/// Hands each proxy its batch, as one.
+pub(crate) fn depart(mut proxies: ResMut<Proxies>, mut traffic: ResMut<Traffic>) {
+    for port in &mut proxies.ports {
+        if port.batch.is_empty() {
+            // An adapter also uses the wake-up to do what is due each tick.
+            port.commands.wake();
+            continue;
+        }
+        port.commands.send(&mut port.batch, |command| {
+            port.batch_bytes -= command.weight();
+            if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
+                traffic.out_count += 1;
+                traffic.out_bytes += frame.len() as u64;
+            }
+        });
+    }
+}
+
+impl Weigh for ProxyEvent {
+    fn weight(&self) -> usize {
+        match &self.kind {
+            ProxyEventKind::Frame { bytes, .. } => bytes.len(),
+            ProxyEventKind::Opened(_) | ProxyEventKind::Closed(_) => 0,
+        }
+    }
+}
+
+impl Weigh for ProxyCommand {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Send { frame, .. } | Self::Close { frame, .. } => frame.len(),
+            Self::Cut { .. } | Self::Pause { .. } | Self::Unpause { .. } => 0,
+        }
+    }
+}
+
+/// What an event port holds: two ticks' worth of [`RECEIVE_BUDGET`]. An adapter whose port is
+/// full leaves frames with its transport.
+const EVENT_BUDGET: Budget = Budget {
+    count: 131_072,
+    bytes: 32 * 1024 * 1024,
+};
+
+/// What a tick takes from one port: over three thousand links at the full message rate, 20 Hz.
+const RECEIVE_BUDGET: Budget = Budget {
+    count: 65_536,
+    bytes: 16 * 1024 * 1024,
+};
+
+/// What a command port holds. A broadcast's bytes are shared, so this bounds work, not memory.
+const COMMAND_BUDGET: Budget = Budget {
+    count: 262_144,
+    bytes: 128 * 1024 * 1024,
+};

@@ -1,0 +1,255 @@
+//! Links within the process: for tests, and to learn how an adapter is written.
+//!
+//! An adapter takes commands from its port, gives them to its transport, and turns what the
+//! transport says into events. Here the transport is a pair of queues a link, and the work is
+//! done by whoever holds a [`LoopbackLink`], so nothing happens at a time that a test did not
+//! choose.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::{AdapterPort, LinkEnd, LinkInfo, ProxyCommand, ProxyEvent, ProxyEventKind};
+use crate::ident::{LinkId, LinkKey, ProxyId};
+use crate::wire::Lane;
+
+/// The adapter. Clones are the same adapter.
+#[derive(Debug, Clone)]
+pub struct Loopback(Arc<Mutex<Hub>>);
+
+/// The client's end of a link.
+#[derive(Debug)]
+pub struct LoopbackLink {
+    hub: Arc<Mutex<Hub>>,
+    proxy: ProxyId,
+    link: LinkId,
+}
+
+/// A frame could not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LoopbackError {
+    /// The link is gone; open another.
+    #[error("the loopback link is closed: connect anew")]
+    Closed,
+    /// The server does not keep up; an unreliable frame is lost, a reliable one may be sent again later.
+    #[error("the loopback link is full: let the server tick, then send again")]
+    Full,
+}
+
+#[derive(Debug)]
+struct Hub {
+    port: AdapterPort,
+    links: BTreeMap<LinkId, Pipe>,
+    next: u64,
+    /// Events that the port had no room for yet.
+    backlog: VecDeque<ProxyEvent>,
+}
+
+/// What one link holds.
+#[derive(Debug, Default)]
+struct Pipe {
+    /// To the client.
+    down: VecDeque<Bytes>,
+    /// From the client, while the server does not read.
+    held: VecDeque<Bytes>,
+    paused: bool,
+    closed: bool,
+    /// The client's end was dropped.
+    gone: bool,
+}
+
+impl Loopback {
+    /// An adapter on a port, as [`attach`](super::attach) returns it.
+    #[must_use]
+    pub fn new(port: AdapterPort) -> Self {
+        Self(Arc::new(Mutex::new(Hub {
+            port,
+            links: BTreeMap::new(),
+            next: 1,
+            backlog: VecDeque::new(),
+        })))
+    }
+
+    /// Opens a link.
+    #[must_use]
+    pub fn connect(&self, info: LinkInfo) -> LoopbackLink {
+        let mut hub = lock(&self.0);
+        let link = LinkId(hub.next);
+        hub.next += 1;
+        hub.links.insert(link, Pipe::default());
+        hub.event(link, ProxyEventKind::Opened(info));
+        LoopbackLink {
+            hub: Arc::clone(&self.0),
+            proxy: hub.port.id,
+            link,
+        }
+    }
+
+    /// Links that are open or still hold frames for their client.
+    #[must_use]
+    pub fn link_count(&self) -> usize {
+        let mut hub = lock(&self.0);
+        hub.pump();
+        hub.links.len()
+    }
+}
+
+impl LoopbackLink {
+    /// The link's name on the server.
+    #[must_use]
+    pub fn key(&self) -> LinkKey {
+        LinkKey {
+            proxy: self.proxy,
+            link: self.link,
+        }
+    }
+
+    /// Sends a frame on a lane.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopbackError::Closed`] and [`LoopbackError::Full`].
+    pub fn send(&self, lane: Lane, frame: Bytes) -> Result<(), LoopbackError> {
+        let mut hub = lock(&self.hub);
+        hub.pump();
+        let full = !hub.backlog.is_empty();
+        let pipe = hub
+            .links
+            .get_mut(&self.link)
+            .filter(|pipe| !pipe.closed)
+            .ok_or(LoopbackError::Closed)?;
+        if full || pipe.held.len() >= HELD_MAX {
+            return Err(LoopbackError::Full);
+        }
+        if pipe.paused && lane == Lane::Reliable {
+            pipe.held.push_back(frame);
+        } else {
+            hub.event(self.link, ProxyEventKind::Frame { lane, bytes: frame });
+        }
+        Ok(())
+    }
+
+    /// Takes the next frame from the server.
+    pub fn receive(&self) -> Option<Bytes> {
+        let mut hub = lock(&self.hub);
+        hub.pump();
+        let pipe = hub.links.get_mut(&self.link)?;
+        pipe.down.pop_front()
+    }
+
+    /// Whether the server, or its transport, has closed the link. What it sent before can still
+    /// be received.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let mut hub = lock(&self.hub);
+        hub.pump();
+        hub.links.get(&self.link).is_none_or(|pipe| pipe.closed)
+    }
+
+    /// Closes the link, as a transport that says so to its peer. To lose one silently, just stop
+    /// using it.
+    pub fn close(&self) {
+        let mut hub = lock(&self.hub);
+        hub.pump();
+        hub.close(self.link, LinkEnd::ByPeer);
+    }
+}
+
+impl Drop for LoopbackLink {
+    /// Frees what the link holds; the server is not told.
+    fn drop(&mut self) {
+        let mut hub = lock(&self.hub);
+        if let Some(pipe) = hub.links.get_mut(&self.link) {
+            pipe.down = VecDeque::new();
+            pipe.gone = true;
+            if pipe.closed {
+                hub.links.remove(&self.link);
+            }
+        }
+    }
+}
+
+impl Hub {
+    fn event(&mut self, link: LinkId, kind: ProxyEventKind) {
+        self.backlog.push_back(ProxyEvent {
+            link,
+            at: self.port.clock.now(),
+            kind,
+        });
+        self.port.events.send(&mut self.backlog, |_| {});
+    }
+
+    /// Carries out what the tick commanded.
+    fn pump(&mut self) {
+        self.port.events.send(&mut self.backlog, |_| {});
+        let mut commands = Vec::new();
+        self.port.commands.drain_all(|command| commands.push(command));
+        for command in commands {
+            match command {
+                ProxyCommand::Send { link, frame } => self.deliver(link, frame),
+                ProxyCommand::Close { link, frame } => {
+                    self.deliver(link, frame);
+                    self.close(link, LinkEnd::ByServer);
+                }
+                ProxyCommand::Cut { link } => self.close(link, LinkEnd::ByServer),
+                ProxyCommand::Pause { link } => self.pause(link, true),
+                ProxyCommand::Unpause { link } => self.pause(link, false),
+            }
+        }
+    }
+
+    fn deliver(&mut self, link: LinkId, frame: Bytes) {
+        let Some(pipe) = self
+            .links
+            .get_mut(&link)
+            .filter(|pipe| !pipe.closed && !pipe.gone)
+        else {
+            return;
+        };
+        if pipe.down.len() < DOWN_MAX {
+            pipe.down.push_back(frame);
+        } else if frame.first().is_some_and(|high| high & 0x80 == 0) {
+            self.close(link, LinkEnd::Failed);
+        }
+    }
+
+    fn pause(&mut self, link: LinkId, paused: bool) {
+        let Some(pipe) = self.links.get_mut(&link) else {
+            return;
+        };
+        pipe.paused = paused;
+        if !paused {
+            for bytes in std::mem::take(&mut pipe.held) {
+                self.event(
+                    link,
+                    ProxyEventKind::Frame {
+                        lane: Lane::Reliable,
+                        bytes,
+                    },
+                );
+            }
+        }
+    }
+
+    fn close(&mut self, link: LinkId, end: LinkEnd) {
+        if let Some(pipe) = self.links.get_mut(&link).filter(|pipe| !pipe.closed) {
+            pipe.closed = true;
+            pipe.held = VecDeque::new();
+            if pipe.gone {
+                self.links.remove(&link);
+            }
+            self.event(link, ProxyEventKind::Closed(end));
+        }
+    }
+}
+
+fn lock(hub: &Mutex<Hub>) -> MutexGuard<'_, Hub> {
+    hub.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Frames that a link holds for a client that does not read: twice an outbox, and a few seconds
+/// of unreliable ones.
+const DOWN_MAX: usize = 4_096;
+/// Frames that a link holds while the server does not read.
+const HELD_MAX: usize = 1_024;

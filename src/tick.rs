@@ -1,0 +1,164 @@
+//! The tick: when things happen, in which order, and with which luck.
+//!
+//! One `app.update()` is one tick, divided into the phases of [`TickSystems`]. Time enters
+//! through the [`Clock`], chance through [`Entropy`]; both can be taken over by a test, and then
+//! a tick is a pure function of its inputs. This room does not know the network.
+//!
+//! Data flow: [`Clock`] → [`TickTime`], sampled once in `Begin` → every system of the tick; the
+//! [`runner`](run) measures each tick → [`TickStats`].
+
+mod clock;
+mod entropy;
+mod runner;
+mod stats;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bevy_app::{App, First, Last, Plugin, PostStartup, PostUpdate, PreStartup, PreUpdate, Startup, Update};
+use bevy_ecs::message::MessageUpdateSystems;
+use bevy_ecs::prelude::*;
+use bevy_ecs::schedule::SingleThreadedExecutor;
+use bevy_time::Time;
+
+pub use clock::{Clock, TickTime};
+pub use entropy::Entropy;
+pub use runner::{StopHandle, StopRequested, run};
+pub use stats::{TickStats, TickSummary};
+
+/// The phases of a tick, in this order. A game's systems belong in [`Simulate`](Self::Simulate),
+/// which is where systems of `Update` run if they say nothing else.
+#[derive(SystemSet, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TickSystems {
+    /// `First`: the tick is counted, the clock is read, news of the last tick is published.
+    Begin,
+    /// `PreUpdate`: the proxies' ports are drained within their budgets.
+    Receive,
+    /// `PreUpdate`: sessions are opened, resumed and disconnected.
+    Admit,
+    /// `PreUpdate`: frames become calls.
+    Dispatch,
+    /// `PreUpdate`: it is decided which zones tick.
+    Pace,
+    /// `Update`: the game.
+    Simulate,
+    /// `PostUpdate`: sends are resolved, membership changes take effect.
+    Settle,
+    /// `PostUpdate`: timers.
+    Expire,
+    /// `PostUpdate`: state is turned into messages.
+    Replicate,
+    /// `PostUpdate`: one batch a proxy leaves.
+    Flush,
+    /// `Last`: the tick is measured, and checked in debug builds.
+    Measure,
+}
+
+/// How fast the server ticks.
+#[derive(Resource, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TickRate(NonZeroU32);
+
+/// A tick rate that the server does not offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} Hz is no tick rate: choose one from {TICK_HZ_MIN} to {TICK_HZ_MAX}")]
+pub struct TickRateError(pub u32);
+
+impl TickRate {
+    /// A rate in ticks a second, [`TICK_HZ_MIN`] to [`TICK_HZ_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// [`TickRateError`] outside that range.
+    pub fn new(hz: u32) -> Result<Self, TickRateError> {
+        match NonZeroU32::new(hz) {
+            Some(rate) if (TICK_HZ_MIN..=TICK_HZ_MAX).contains(&hz) => Ok(Self(rate)),
+            _ => Err(TickRateError(hz)),
+        }
+    }
+
+    /// Ticks a second.
+    #[must_use]
+    pub const fn hz(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The time from one tick to the next.
+    #[must_use]
+    pub fn period(self) -> Duration {
+        Duration::from_secs(1) / self.hz()
+    }
+}
+
+impl Default for TickRate {
+    /// 20 Hz.
+    fn default() -> Self {
+        Self(TICK_HZ_DEFAULT)
+    }
+}
+
+/// Adds the phases, the clock and the entropy port.
+///
+/// It inserts bevy's `Time` and advances it by each tick's delta; do not add bevy's `TimePlugin`
+/// beside it, which would read the system's clock.
+#[derive(Debug, Clone, Default)]
+pub struct TickPlugin {
+    /// How fast the server ticks; [`run`] and the zones' pace go by it.
+    pub rate: TickRate,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// Where chance comes from: `None`, the default, is the operating system. A seed gives the
+    /// same ids and tokens each time, and so is for tests and simulation only.
+    pub seed: Option<u64>,
+}
+
+impl Plugin for TickPlugin {
+    fn build(&self, app: &mut App) {
+        use TickSystems::{
+            Admit, Begin, Dispatch, Expire, Flush, Measure, Pace, Receive, Replicate, Settle, Simulate,
+        };
+
+        // The order of systems that say nothing about their order is part of what a seed
+        // reproduces, so no tick depends on how threads were scheduled.
+        single_threaded(app, (PreStartup, Startup, PostStartup));
+        single_threaded(app, (First, PreUpdate, Update));
+        single_threaded(app, (PostUpdate, Last, Last));
+        app.insert_resource(self.rate)
+            .insert_resource(TickTime::new(self.clock.clone()))
+            .insert_resource(self.seed.map_or_else(Entropy::system, Entropy::seeded))
+            .init_resource::<TickStats>()
+            .init_resource::<StopRequested>()
+            .init_resource::<Time>()
+            .configure_sets(First, Begin.after(MessageUpdateSystems))
+            .configure_sets(PreUpdate, (Receive, Admit, Dispatch, Pace).chain())
+            .configure_sets(Update, Simulate)
+            .configure_sets(PostUpdate, (Settle, Expire, Replicate, Flush).chain())
+            .configure_sets(Last, Measure)
+            .add_systems(First, begin.in_set(Begin));
+    }
+}
+
+/// The system that begins a tick; what else happens in `Begin` runs after it.
+pub fn begin(mut time: ResMut<TickTime>, mut generic: ResMut<Time>) {
+    time.sample();
+    generic.advance_by(time.delta());
+}
+
+fn single_threaded<A, B, C>(app: &mut App, (a, b, c): (A, B, C))
+where
+    A: bevy_ecs::schedule::ScheduleLabel,
+    B: bevy_ecs::schedule::ScheduleLabel,
+    C: bevy_ecs::schedule::ScheduleLabel,
+{
+    let set = |schedule: &mut Schedule| {
+        schedule.set_executor(SingleThreadedExecutor::new());
+    };
+    app.edit_schedule(a, set)
+        .edit_schedule(b, set)
+        .edit_schedule(c, set);
+}
+
+/// Slowest tick rate: below it, a beacon's echo would wait longer than it travelled.
+pub const TICK_HZ_MIN: u32 = 4;
+/// Fastest tick rate: at 4 ms a tick the operating system's timers are still exact enough.
+pub const TICK_HZ_MAX: u32 = 240;
+const TICK_HZ_DEFAULT: NonZeroU32 = NonZeroU32::new(20).expect("20 is not zero");

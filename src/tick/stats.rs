@@ -1,0 +1,91 @@
+//! How long ticks take.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+use hdrhistogram::Histogram;
+
+/// Durations of ticks, in all and since the last look.
+#[derive(Resource, Debug)]
+pub struct TickStats {
+    all: Histogram<u64>,
+    recent: Histogram<u64>,
+    overrun_count: u64,
+    skipped_count: u64,
+}
+
+/// A reading of [`TickStats`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TickSummary {
+    /// Ticks measured.
+    pub count: u64,
+    /// Half of the ticks took no longer.
+    pub p50: Duration,
+    /// 99 of 100 ticks took no longer.
+    pub p99: Duration,
+    /// The longest tick.
+    pub max: Duration,
+    /// Ticks that took longer than their period.
+    pub overrun_count: u64,
+    /// Ticks left out to catch up.
+    pub skipped_count: u64,
+}
+
+impl TickStats {
+    /// Notes a tick's duration.
+    pub fn record(&mut self, took: Duration, period: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.all.saturating_record(micros);
+        self.recent.saturating_record(micros);
+        self.overrun_count += u64::from(took > period);
+    }
+
+    /// Notes ticks that were left out.
+    pub fn record_skipped(&mut self, count: u64) {
+        self.skipped_count += count;
+    }
+
+    /// All ticks since the start.
+    #[must_use]
+    pub fn summary(&self) -> TickSummary {
+        self.summarize(&self.all)
+    }
+
+    /// The ticks since the last call of this.
+    pub fn take_recent(&mut self) -> TickSummary {
+        let summary = self.summarize(&self.recent);
+        self.recent.reset();
+        summary
+    }
+
+    fn summarize(&self, histogram: &Histogram<u64>) -> TickSummary {
+        TickSummary {
+            count: histogram.len(),
+            p50: Duration::from_micros(histogram.value_at_quantile(0.50)),
+            p99: Duration::from_micros(histogram.value_at_quantile(0.99)),
+            max: Duration::from_micros(histogram.max()),
+            overrun_count: self.overrun_count,
+            skipped_count: self.skipped_count,
+        }
+    }
+}
+
+impl Default for TickStats {
+    fn default() -> Self {
+        let new = || {
+            Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS)
+                .expect("the bounds are in the allowed range")
+        };
+        Self {
+            all: new(),
+            recent: new(),
+            overrun_count: 0,
+            skipped_count: 0,
+        }
+    }
+}
+
+/// Longer ticks are counted as this long: a minute.
+const LONGEST_MICROS: u64 = 60_000_000;
+/// Three significant digits: within 0.1 %, in about 150 KiB.
+const DIGITS: u8 = 3;

@@ -1,0 +1,34 @@
+//! The wire: messages, frames, lanes and limits, as every client and server has them.
+//!
+//! A frame is a big-endian `u16` message id and a proto3 body; the transport gives its
+//! boundary. This room knows neither sockets nor sessions: it turns values into bytes and back.
+//!
+//! Data flow: a message → [`encode`] → a frame's bytes → a transport → [`Frame::parse`] →
+//! [`Frame::decode`] → a message.
+
+mod frame;
+mod limits;
+#[cfg(feature = "udp")]
+pub mod udp;
+
+pub use frame::{Frame, FrameError, Lane, Range, WireMessage, decode, encode};
+pub use limits::*;
+
+/// The protobuf runtime that generated code uses.
+pub use prost;
+
+/// The core messages (`proto/waystation/v1`).
+#[allow(
+    missing_docs,
+    clippy::too_many_lines,
+    reason = "generated: the .proto files hold the documentation"
+)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/waystation.v1.rs"));
+
+    impl std::fmt::Display for Reason {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.as_str_name().trim_start_matches("REASON_"))
+        }
+    }
+}
