@@ -1,1 +1,2 @@
+//! The headless server.
 fn main() {}
