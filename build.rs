@@ -4,7 +4,7 @@
 #[allow(
     dead_code,
     unreachable_pub,
-    reason = "shared with the library, where it is public"
+    reason = "shared with the library, where it is public and also compiles games' protos"
 )]
 mod protos;
 
@@ -18,7 +18,7 @@ fn main() {
         "proto/waystation/v1/session.proto",
         "proto/arena/v1/arena.proto",
     ];
-    if let Err(error) = protos::compile(protos::Owner::Core, &files, &["proto"]) {
+    if let Err(error) = protos::compile_for(protos::Owner::Core, &files, &["proto"]) {
         println!("cargo::error={error}");
         std::process::exit(1);
     }

@@ -8,22 +8,49 @@
 //! Data flow: `.proto` files → `protox` → a descriptor pool → the ids are read and checked →
 //! `prost-build` writes one `<package>.rs` a package into `OUT_DIR` → the implementations are
 //! appended to it.
+//!
+//! A game has this crate twice: as a dependency, and without the server as a build dependency.
+//!
+//! ```toml
+//! [dependencies]
+//! waystation = "0.1"
+//!
+//! [build-dependencies]
+//! waystation = { version = "0.1", default-features = false, features = ["build"] }
+//! ```
+//!
+//! Its build script is one line,
+//!
+//! ```no_run
+//! fn main() -> Result<(), waystation::build::BuildError> {
+//!     waystation::build::compile(&["proto/my_game.proto"], &["proto"])
+//! }
+//! ```
+//!
+//! and the generated code is included with `include!(concat!(env!("OUT_DIR"), "/my_game.rs"))`.
+//! What a game's protos look like: import `waystation/v1/options.proto`, which needs no copy,
+//! and give each message that is sent by itself an id of the game's ranges, 0x0100 to 0x7fff for
+//! the reliable lane or 0x8100 to 0xffff for the unreliable one. A message that is only a field
+//! of others needs none; one that is neither a frame nor a field says `option (waystation.v1.id) = 0;`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::{env, fmt, io};
+use std::{env, io};
 
 use heck::ToUpperCamelCase as _;
 use prost_reflect::{DescriptorPool, ExtensionDescriptor, Kind, MessageDescriptor, Value};
 
 /// Why protos did not compile. Its `Display` names the file and the message.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A file does not parse, or an import is missing: what the compiler said.
+    /// A file does not parse, or an import is missing: what the compiler said, with the place.
+    #[error("{0}")]
     Proto(String),
     /// A message and what is wrong with its id.
+    #[error("{file}: message {message}: {problem}")]
     Id {
         /// The file, as it was imported.
         file: String,
@@ -33,32 +60,11 @@ pub enum BuildError {
         problem: String,
     },
     /// Generated code could not be written.
-    Io(io::Error),
+    #[error("generated code could not be written: {0}; is OUT_DIR a writable folder?")]
+    Io(#[from] io::Error),
     /// Not run by cargo: the variable is missing.
+    #[error("OUT_DIR is not set: call this from a build script")]
     NoOutDir,
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Proto(problem) => write!(f, "{problem}"),
-            Self::Id {
-                file,
-                message,
-                problem,
-            } => write!(f, "{file}: message {message}: {problem}"),
-            Self::Io(problem) => write!(f, "generated code could not be written: {problem}"),
-            Self::NoOutDir => write!(f, "OUT_DIR is not set: call this from a build script"),
-        }
-    }
-}
-
-impl std::error::Error for BuildError {}
-
-impl From<io::Error> for BuildError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
 }
 
 /// Whose protos are compiled: it decides which ids they may use and how they name this crate.
@@ -71,33 +77,39 @@ pub(crate) enum Owner {
     )]
     Core,
     /// A game: all its ids are in the game's ranges.
-    #[allow(
-        dead_code,
-        reason = "used by the library, not by this crate's own build script"
-    )]
     Game,
 }
 
-/// Compiles `files`, found below `includes`, into `OUT_DIR`.
-pub(crate) fn compile(
+/// Compiles a game's `files`, found below the folders `includes`, into `OUT_DIR`: the one line
+/// of a game's `build.rs`. Cargo runs the script again when one of `files` changes.
+///
+/// # Errors
+///
+/// [`BuildError::Proto`] for what is no valid protobuf, [`BuildError::Id`] for a message whose id
+/// is missing, taken, too large or outside the game's ranges, or which has an id and is nested in
+/// another; [`BuildError::Io`] and [`BuildError::NoOutDir`] if there is no place to write to.
+pub fn compile(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<(), BuildError> {
+    compile_for(Owner::Game, files, includes)
+}
+
+/// As [`compile`], for whoever owns the protos.
+pub(crate) fn compile_for(
     owner: Owner,
     files: &[impl AsRef<Path>],
     includes: &[impl AsRef<Path>],
 ) -> Result<(), BuildError> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or(BuildError::NoOutDir)?);
+    tell_cargo(files);
     compile_into(&out_dir, owner, files, includes)
 }
 
-/// As [`compile`], into a folder of the caller's choice.
-pub(crate) fn compile_into(
+/// As [`compile_for`], into a folder of the caller's choice.
+fn compile_into(
     out_dir: &Path,
     owner: Owner,
     files: &[impl AsRef<Path>],
     includes: &[impl AsRef<Path>],
 ) -> Result<(), BuildError> {
-    for file in files {
-        println!("cargo:rerun-if-changed={}", file.as_ref().display());
-    }
     let set = protox::Compiler::with_file_resolver(resolver(includes))
         .include_imports(true)
         .include_source_info(true)
@@ -122,6 +134,17 @@ pub(crate) fn compile_into(
     append_ids(out_dir, crate_path, &ids)
 }
 
+/// Asks for another run when a file changes.
+#[allow(
+    clippy::print_stdout,
+    reason = "standard output is how a build script speaks to cargo"
+)]
+fn tell_cargo(files: &[impl AsRef<Path>]) {
+    for file in files {
+        println!("cargo:rerun-if-changed={}", file.as_ref().display());
+    }
+}
+
 /// A message that is a frame of its own.
 struct Framed {
     package: String,
@@ -132,63 +155,98 @@ struct Framed {
 
 /// Finds and checks the ids of all messages of the owner's files.
 fn message_ids(pool: &DescriptorPool, owner: Owner) -> Result<Vec<Framed>, BuildError> {
-    let Some(option) = pool.get_extension_by_name(ID_OPTION) else {
-        return Ok(Vec::new());
-    };
-    let parts: HashSet<String> = pool
+    let option = pool.get_extension_by_name(ID_OPTION);
+    let parts: BTreeSet<String> = pool
         .all_messages()
         .flat_map(|message| fields_of(&message))
         .collect();
     let mut taken: BTreeMap<u16, String> = BTreeMap::new();
     let mut framed = Vec::new();
     for message in pool.all_messages() {
-        let package = message.package_name().to_owned();
-        let core = package == CORE_PACKAGE;
-        if package.starts_with("google.") || message.is_map_entry() || (core && owner == Owner::Game) {
+        if is_foreign(&message, owner) {
             continue;
         }
-        let fail = |problem: String| BuildError::Id {
-            file: message.parent_file().name().to_owned(),
-            message: message.full_name().to_owned(),
-            problem,
-        };
-        let Some(id) = id_of(&message, &option).map_err(&fail)? else {
-            let is_part = parts.contains(message.full_name()) || message.parent_message().is_some();
-            if is_part {
-                continue;
+        let id = checked_id(&message, option.as_ref(), owner, &parts, &mut taken).map_err(|problem| {
+            BuildError::Id {
+                file: message.parent_file().name().to_owned(),
+                message: message.full_name().to_owned(),
+                problem,
             }
-            return Err(fail(format!(
-                "it has no id and no other message has it as a field: add `option ({ID_OPTION}) = …;`, \
-                 or 0 for what is never a frame of its own"
-            )));
-        };
-        if id == 0 {
-            continue;
+        })?;
+        if let Some(id) = id {
+            framed.push(Framed {
+                package: message.package_name().to_owned(),
+                rust_name: message.name().to_upper_camel_case(),
+                full_name: message.full_name().to_owned(),
+                id,
+            });
         }
-        let range = if core { CORE_RANGES } else { GAME_RANGES };
-        if !range.iter().any(|range| range.contains(&id)) {
-            let whose = if core { "the core's" } else { "a game's" };
-            return Err(fail(format!(
-                "the id {id:#06x} is outside {whose} ranges {}",
-                ranges_text(range)
-            )));
-        }
-        if message.parent_message().is_some() {
-            return Err(fail(
-                "a message with an id must stand at the top of its file".to_owned(),
-            ));
-        }
-        if let Some(other) = taken.insert(id, message.full_name().to_owned()) {
-            return Err(fail(format!("the id {id:#06x} is taken by {other}")));
-        }
-        framed.push(Framed {
-            package,
-            rust_name: message.name().to_upper_camel_case(),
-            full_name: message.full_name().to_owned(),
-            id,
-        });
     }
     Ok(framed)
+}
+
+/// Whether a message is none of the owner's: protobuf's own, a map's entry, or shipped with this
+/// crate and only imported.
+fn is_foreign(message: &MessageDescriptor, owner: Owner) -> bool {
+    let shipped = SHIPPED
+        .iter()
+        .any(|(name, _)| *name == message.parent_file().name());
+    message.package_name().starts_with("google.")
+        || message.is_map_entry()
+        || (owner == Owner::Game && shipped)
+}
+
+/// The id of a message, if it is a frame; or what is wrong with it, and what to do.
+fn checked_id(
+    message: &MessageDescriptor,
+    option: Option<&ExtensionDescriptor>,
+    owner: Owner,
+    parts: &BTreeSet<String>,
+    taken: &mut BTreeMap<u16, String>,
+) -> Result<Option<u16>, String> {
+    let core = message.package_name() == CORE_PACKAGE;
+    if core && owner == Owner::Game {
+        return Err(format!(
+            "the package {CORE_PACKAGE} is the core's: choose another"
+        ));
+    }
+    let id = match option {
+        Some(option) => id_of(message, option)?,
+        None => None,
+    };
+    let nested = message.parent_message().is_some();
+    let Some(id) = id else {
+        if nested || parts.contains(message.full_name()) {
+            return Ok(None);
+        }
+        return Err(format!(
+            "it has no id and no other message has it as a field: import \"waystation/v1/options.proto\" and \
+             add `option ({ID_OPTION}) = …;`, or 0 for what is never a frame of its own"
+        ));
+    };
+    if id == 0 {
+        return Ok(None);
+    }
+    let (range, whose) = if core {
+        (CORE_RANGES, "the core's")
+    } else {
+        (GAME_RANGES, "a game's")
+    };
+    if !range.iter().any(|range| range.contains(&id)) {
+        return Err(format!(
+            "the id {id:#06x} is outside {whose} ranges {}",
+            ranges_text(range)
+        ));
+    }
+    if nested {
+        return Err(
+            "it has an id and is nested in another message: move it to the top of its file".to_owned(),
+        );
+    }
+    if let Some(other) = taken.insert(id, message.full_name().to_owned()) {
+        return Err(format!("the id {id:#06x} is taken by {other}: choose another"));
+    }
+    Ok(Some(id))
 }
 
 /// The id that a message's options give it, if they give one.
@@ -258,11 +316,10 @@ struct Shipped;
 
 impl protox::file::FileResolver for Shipped {
     fn open_file(&self, name: &str) -> Result<protox::file::File, protox::Error> {
-        let source = match name {
-            "waystation/v1/options.proto" => include_str!("../proto/waystation/v1/options.proto"),
-            "waystation/v1/reason.proto" => include_str!("../proto/waystation/v1/reason.proto"),
-            _ => return Err(protox::Error::file_not_found(name)),
-        };
+        let (name, source) = SHIPPED
+            .iter()
+            .find(|(shipped, _)| *shipped == name)
+            .ok_or_else(|| protox::Error::file_not_found(name))?;
         protox::file::File::from_source(name, source)
     }
 }
@@ -272,7 +329,7 @@ fn pool_to_set(bytes: &[u8]) -> Result<prost_types::FileDescriptorSet, BuildErro
     prost::Message::decode(bytes).map_err(|error| BuildError::Proto(error.to_string()))
 }
 
-fn ranges_text(ranges: &[std::ops::RangeInclusive<u16>]) -> String {
+fn ranges_text(ranges: &[RangeInclusive<u16>]) -> String {
     let texts: Vec<String> = ranges
         .iter()
         .map(|range| format!("{:#06x} to {:#06x}", range.start(), range.end()))
@@ -282,9 +339,24 @@ fn ranges_text(ranges: &[std::ops::RangeInclusive<u16>]) -> String {
 
 /// The option that carries a message's id.
 const ID_OPTION: &str = "waystation.v1.id";
+/// The protos that this crate ships to games, and their text.
+const SHIPPED: &[(&str, &str)] = &[
+    (
+        "waystation/v1/options.proto",
+        include_str!("../proto/waystation/v1/options.proto"),
+    ),
+    (
+        "waystation/v1/reason.proto",
+        include_str!("../proto/waystation/v1/reason.proto"),
+    ),
+];
 /// The package that owns the core's ids.
 const CORE_PACKAGE: &str = "waystation.v1";
 /// Link control and session messages.
-const CORE_RANGES: &[std::ops::RangeInclusive<u16>] = &[0x0001..=0x00FF, 0x8000..=0x80FF];
+const CORE_RANGES: &[RangeInclusive<u16>] = &[0x0001..=0x00FF, 0x8000..=0x80FF];
 /// The game's reliable and unreliable messages.
-const GAME_RANGES: &[std::ops::RangeInclusive<u16>] = &[0x0100..=0x7FFF, 0x8100..=0xFFFF];
+const GAME_RANGES: &[RangeInclusive<u16>] = &[0x0100..=0x7FFF, 0x8100..=0xFFFF];
+
+#[cfg(test)]
+#[path = "build/tests.rs"]
+mod tests;

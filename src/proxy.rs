@@ -1,7 +1,7 @@
 //! Proxies: the adapters that own links, and the ports between them and the tick.
 //!
 //! An adapter runs wherever it likes (a thread of its own, or the caller's) and speaks plain data:
-//! [`ProxyEvent`]s up, [`ProxyCommand`]s down, each through a bounded [`port`]. It knows links
+//! [`ProxyEvent`]s up, [`ProxyCommand`]s down, each through a bounded [`port`](mod@port). It knows links
 //! and frames and nothing of sessions. The smallest one, [`loopback`], is the place to learn how
 //! to write another.
 //!

@@ -1,1 +1,3 @@
+//! The integration tests: one binary, for the sake of link time.
 
+mod tidy;

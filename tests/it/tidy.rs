@@ -1,0 +1,294 @@
+//! The house rules that no lint knows: who may import whom, how long a file may be, and that a
+//! row of the design that is said to be kept has a test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rows that this crate says it keeps: `row_…` of the state table, `ow_…`, `cc_…`, `oz_…` and
+/// `pr_…`. A test that proves one has the row at the start of its name: `row_01_a_hello_opens_…`.
+const DONE: &[&str] = &[];
+
+/// The order of rooms, ground floor first: a room may import those before it.
+const ORDER: &[&str] = &[
+    "ident",
+    "wire",
+    "tick",
+    "proxy",
+    "session",
+    "zone",
+    "gate",
+    "rpc",
+    "presence",
+    "replication",
+    "record",
+    "cluster",
+    "telemetry",
+    "admin",
+    "config",
+    "server",
+    "arena",
+];
+
+/// Rooms beside the order, and all that each may import.
+const BESIDE: &[(&str, &[&str])] = &[
+    ("client", &["ident", "wire"]),
+    ("bot", &["client"]),
+    ("build", &[]),
+];
+
+/// The room that may import all, and that only tests import.
+const TESTING: &str = "testing";
+
+/// Longest file, in lines.
+const LINES_MAX: usize = 500;
+
+/// Folders whose files are ours to keep short.
+const FOLDERS: &[&str] = &["src", "tests", "examples", "benches"];
+
+#[test]
+fn every_import_follows_the_order_of_rooms() {
+    let mut wrong = String::new();
+    for (path, text) in rust_files(&["src"]) {
+        let Some(room) = room_of(&path) else { continue };
+        let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
+        for (line, target) in imports(&text, is_test) {
+            if let Err(reason) = allowed(&room, &target) {
+                let _ = writeln!(wrong, "{}:{line}: crate::{target}: {reason}", path.display());
+            }
+        }
+    }
+
+    assert!(
+        wrong.is_empty(),
+        "imports against the order of rooms (ARCHITECTURE.md):\n{wrong}"
+    );
+}
+
+#[test]
+fn no_file_is_longer_than_500_lines() {
+    let mut long = String::new();
+    for (path, text) in rust_files(FOLDERS) {
+        let count = text.lines().count();
+        if count > LINES_MAX {
+            let _ = writeln!(long, "{}: {count} lines", path.display());
+        }
+    }
+
+    assert!(
+        long.is_empty(),
+        "files over {LINES_MAX} lines: split each by feature\n{long}"
+    );
+}
+
+#[test]
+fn every_row_that_is_said_to_be_kept_has_a_test() {
+    let names: BTreeSet<String> = rust_files(FOLDERS)
+        .iter()
+        .flat_map(|(_, text)| test_names(text))
+        .collect();
+
+    let missing: Vec<&str> = DONE
+        .iter()
+        .copied()
+        .filter(|row| !names.iter().any(|name| is_named_after(name, row)))
+        .collect();
+
+    assert!(
+        missing.is_empty(),
+        "rows said to be kept that no test is named after: {missing:?}"
+    );
+    let rows: BTreeSet<&str> = DONE.iter().copied().collect();
+    assert_eq!(rows.len(), DONE.len(), "a row stands twice in the list");
+}
+
+#[test]
+fn the_rules_see_what_breaks_them() {
+    let upward = "use crate::ident::Tick;\nuse crate::{wire::Lane, session};\nfn f() { crate::zone::x() }\n";
+    let targets: Vec<(usize, String)> = imports(upward, false);
+    assert_eq!(
+        targets,
+        [(1, "ident"), (2, "session"), (2, "wire"), (3, "zone")].map(|(line, room)| (line, room.to_owned()))
+    );
+    let split = "use crate::{\n    tick::{Clock, TickTime},\n    zone,\n};\n// crate::arena::is no import\n";
+    assert_eq!(
+        imports(split, false),
+        [(1, "tick"), (1, "zone")].map(|(line, room)| (line, room.to_owned()))
+    );
+    let test_only = "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::testing::Scenario;\n    use crate::zone::Zone;\n}\n";
+    assert_eq!(imports(test_only, false), [(5, "zone".to_owned())]);
+    assert!(imports("use crate::testing::Scenario;", true).is_empty());
+
+    assert!(allowed("tick", "ident").is_ok() && allowed("zone", "zone").is_ok());
+    assert!(allowed("tick", "session").is_err());
+    assert!(allowed("client", "wire").is_ok() && allowed("client", "tick").is_err());
+    assert!(allowed("bot", "client").is_ok() && allowed("bot", "wire").is_err());
+    assert!(allowed("arena", "client").is_err() && allowed("arena", TESTING).is_err());
+    assert!(allowed(TESTING, "client").is_ok() && allowed("elsewhere", "ident").is_err());
+
+    let names = test_names(
+        "#[test]\nfn row_06a_join_again() {}\n#[test]\n#[allow(dead_code)]\nfn ow_16() {}\nfn row_07_x() {}",
+    );
+    assert_eq!(names, ["row_06a_join_again", "ow_16"]);
+    assert!(is_named_after("row_06a_join_again", "row_06a") && is_named_after("ow_16", "ow_16"));
+    assert!(!is_named_after("row_06a_join_again", "row_06"));
+}
+
+/// Whether `room` may import `target`; if not, why.
+fn allowed(room: &str, target: &str) -> Result<(), String> {
+    if room == target || room == TESTING {
+        return Ok(());
+    }
+    if let Some((_, targets)) = BESIDE.iter().find(|(name, _)| *name == room) {
+        if targets.contains(&target) {
+            return Ok(());
+        }
+        return Err(format!("`{room}` imports {targets:?} only"));
+    }
+    let floor = |name: &str| ORDER.iter().position(|room| *room == name);
+    match (floor(room), floor(target)) {
+        (Some(own), Some(other)) if other < own => Ok(()),
+        (Some(_), Some(_)) => Err(format!("`{target}` stands above `{room}`")),
+        (None, _) => Err(format!(
+            "`{room}` has no place in the order: give it one in tidy.rs"
+        )),
+        (_, None) => Err(format!("`{target}` is no room below `{room}`")),
+    }
+}
+
+/// The room that a file under `src` belongs to; none for the crate's root and its binary.
+fn room_of(path: &Path) -> Option<String> {
+    let below = path.strip_prefix(root().join("src")).ok()?;
+    let first = below.components().next()?.as_os_str().to_str()?;
+    let room = first.strip_suffix(".rs").unwrap_or(first);
+    (!matches!(room, "lib" | "main")).then(|| room.to_owned())
+}
+
+/// The rooms that a file names as `crate::room`, with the line of each, in order. A file of tests,
+/// and what is behind `#[cfg(test)]` in others, may use the harness.
+fn imports(text: &str, is_test: bool) -> Vec<(usize, String)> {
+    let code = without_comments(text);
+    let tests_begin = if is_test {
+        0
+    } else {
+        code.find("#[cfg(test)]").unwrap_or(code.len())
+    };
+    let mut found: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+    for (at, _) in code.match_indices("crate::") {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let line = code[..at].matches('\n').count() + 1;
+        for room in heads(&code[at + "crate::".len()..]) {
+            if at >= tests_begin && room == TESTING {
+                continue;
+            }
+            found.entry(line).or_default().insert(room);
+        }
+    }
+    found
+        .into_iter()
+        .flat_map(|(line, rooms)| rooms.into_iter().map(move |room| (line, room)))
+        .collect()
+}
+
+/// The first names of a path, or of each path of a group in braces. Items of the crate's root,
+/// which are not lower case, are no rooms.
+fn heads(rest: &str) -> Vec<String> {
+    let Some(group) = rest.strip_prefix('{') else {
+        return name(rest).into_iter().collect();
+    };
+    let mut depth = 0_usize;
+    let mut rooms = Vec::new();
+    let mut begins = true;
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            _ if begins && !character.is_whitespace() => {
+                rooms.extend(name(&group[at..]));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    rooms
+}
+
+fn name(rest: &str) -> Option<String> {
+    let end = rest
+        .find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+        .unwrap_or(rest.len());
+    let next = rest[end..].chars().next();
+    let ends = next.is_none_or(|c| !c.is_alphanumeric());
+    (end > 0 && ends).then(|| rest[..end].to_owned())
+}
+
+/// The text, with comments blanked out and all lines kept.
+fn without_comments(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    for line in text.lines() {
+        code.push_str(line.split_once("//").map_or(line, |(before, _)| before));
+        code.push('\n');
+    }
+    code
+}
+
+/// The names of the functions that are tests.
+fn test_names(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut marked = false;
+    for line in text.lines().map(str::trim) {
+        if line == "#[test]" {
+            marked = true;
+        } else if let Some(rest) = line.strip_prefix("fn ") {
+            if marked {
+                names.extend(rest.split(['(', '<']).next().map(str::to_owned));
+            }
+            marked = false;
+        }
+    }
+    names
+}
+
+fn is_named_after(name: &str, row: &str) -> bool {
+    name.strip_prefix(row)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+}
+
+/// All Rust files below the folders, in the order of their paths.
+fn rust_files(folders: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    for folder in folders {
+        let path = root().join(folder);
+        if path.is_dir() {
+            collect(&path, &mut files);
+        }
+    }
+    assert!(!files.is_empty(), "no files below {folders:?}");
+    files
+}
+
+fn collect(folder: &Path, files: &mut Vec<(PathBuf, String)>) {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("a readable folder")
+        .map(|entry| entry.expect("a readable entry").path())
+        .collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a readable file");
+            files.push((path, text));
+        }
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
