@@ -71,10 +71,7 @@ pub enum BuildError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// This crate: the package `waystation.v1` may use the core's ids.
-    #[allow(
-        dead_code,
-        reason = "used by this crate's own build script, which shares this file"
-    )]
+    #[allow(dead_code, reason = "used by this crate's own build script, which shares this file")]
     Core,
     /// A game: all its ids are in the game's ranges.
     Game,
@@ -135,10 +132,7 @@ fn compile_into(
 }
 
 /// Asks for another run when a file changes.
-#[allow(
-    clippy::print_stdout,
-    reason = "standard output is how a build script speaks to cargo"
-)]
+#[allow(clippy::print_stdout, reason = "standard output is how a build script speaks to cargo")]
 fn tell_cargo(files: &[impl AsRef<Path>]) {
     for file in files {
         println!("cargo:rerun-if-changed={}", file.as_ref().display());
@@ -156,10 +150,7 @@ struct Framed {
 /// Finds and checks the ids of all messages of the owner's files.
 fn message_ids(pool: &DescriptorPool, owner: Owner) -> Result<Vec<Framed>, BuildError> {
     let option = pool.get_extension_by_name(ID_OPTION);
-    let parts: BTreeSet<String> = pool
-        .all_messages()
-        .flat_map(|message| fields_of(&message))
-        .collect();
+    let parts: BTreeSet<String> = pool.all_messages().flat_map(|message| fields_of(&message)).collect();
     let mut taken: BTreeMap<u16, String> = BTreeMap::new();
     let mut framed = Vec::new();
     for message in pool.all_messages() {
@@ -188,9 +179,7 @@ fn message_ids(pool: &DescriptorPool, owner: Owner) -> Result<Vec<Framed>, Build
 /// Whether a message is none of the owner's: protobuf's own, a map's entry, or shipped with this
 /// crate and only imported.
 fn is_foreign(message: &MessageDescriptor, owner: Owner) -> bool {
-    let shipped = SHIPPED
-        .iter()
-        .any(|(name, _)| *name == message.parent_file().name());
+    let shipped = SHIPPED.iter().any(|(name, _)| *name == message.parent_file().name());
     message.package_name().starts_with("google.")
         || message.is_map_entry()
         || (owner == Owner::Game && shipped)
@@ -206,9 +195,7 @@ fn checked_id(
 ) -> Result<Option<u16>, String> {
     let core = message.package_name() == CORE_PACKAGE;
     if core && owner == Owner::Game {
-        return Err(format!(
-            "the package {CORE_PACKAGE} is the core's: choose another"
-        ));
+        return Err(format!("the package {CORE_PACKAGE} is the core's: choose another"));
     }
     let id = match option {
         Some(option) => id_of(message, option)?,
@@ -227,20 +214,13 @@ fn checked_id(
     if id == 0 {
         return Ok(None);
     }
-    let (range, whose) = if core {
-        (CORE_RANGES, "the core's")
-    } else {
-        (GAME_RANGES, "a game's")
-    };
+    let (range, whose) = if core { (CORE_RANGES, "the core's") } else { (GAME_RANGES, "a game's") };
     if !range.iter().any(|range| range.contains(&id)) {
-        return Err(format!(
-            "the id {id:#06x} is outside {whose} ranges {}",
-            ranges_text(range)
-        ));
+        return Err(format!("the id {id:#06x} is outside {whose} ranges {}", ranges_text(range)));
     }
     if nested {
         return Err(
-            "it has an id and is nested in another message: move it to the top of its file".to_owned(),
+            "it has an id and is nested in another message: move it to the top of its file".to_owned()
         );
     }
     if let Some(other) = taken.insert(id, message.full_name().to_owned()) {
@@ -259,9 +239,9 @@ fn id_of(message: &MessageDescriptor, option: &ExtensionDescriptor) -> Result<Op
         Value::U32(id) => u16::try_from(*id).map(Some).map_err(|_| {
             format!("the id {id:#x} does not fit 16 bits: use 0x0100 to 0x7fff or 0x8100 to 0xffff")
         }),
-        other => Err(format!(
-            "its id is {other:?}, not a uint32: import waystation/v1/options.proto as shipped"
-        )),
+        other => {
+            Err(format!("its id is {other:?}, not a uint32: import waystation/v1/options.proto as shipped"))
+        }
     }
 }
 
@@ -278,16 +258,8 @@ fn fields_of(message: &MessageDescriptor) -> Vec<String> {
 
 /// Writes the implementations behind what `prost-build` wrote for each package.
 fn append_ids(out_dir: &Path, crate_path: &str, ids: &[Framed]) -> Result<(), BuildError> {
-    for Framed {
-        package,
-        rust_name,
-        full_name,
-        id,
-    } in ids
-    {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(out_dir.join(format!("{package}.rs")))?;
+    for Framed { package, rust_name, full_name, id } in ids {
+        let mut file = OpenOptions::new().append(true).open(out_dir.join(format!("{package}.rs")))?;
         writeln!(
             file,
             "impl {crate_path}::wire::WireMessage for {rust_name} {{\n    \
@@ -302,9 +274,7 @@ fn append_ids(out_dir: &Path, crate_path: &str, ids: &[Framed]) -> Result<(), Bu
 fn resolver(includes: &[impl AsRef<Path>]) -> protox::file::ChainFileResolver {
     let mut chain = protox::file::ChainFileResolver::new();
     for include in includes {
-        chain.add(protox::file::IncludeFileResolver::new(
-            include.as_ref().to_owned(),
-        ));
+        chain.add(protox::file::IncludeFileResolver::new(include.as_ref().to_owned()));
     }
     chain.add(Shipped);
     chain.add(protox::file::GoogleFileResolver::new());
@@ -330,10 +300,8 @@ fn pool_to_set(bytes: &[u8]) -> Result<prost_types::FileDescriptorSet, BuildErro
 }
 
 fn ranges_text(ranges: &[RangeInclusive<u16>]) -> String {
-    let texts: Vec<String> = ranges
-        .iter()
-        .map(|range| format!("{:#06x} to {:#06x}", range.start(), range.end()))
-        .collect();
+    let texts: Vec<String> =
+        ranges.iter().map(|range| format!("{:#06x} to {:#06x}", range.start(), range.end())).collect();
     texts.join(" and ")
 }
 
@@ -341,14 +309,8 @@ fn ranges_text(ranges: &[RangeInclusive<u16>]) -> String {
 const ID_OPTION: &str = "waystation.v1.id";
 /// The protos that this crate ships to games, and their text.
 const SHIPPED: &[(&str, &str)] = &[
-    (
-        "waystation/v1/options.proto",
-        include_str!("../proto/waystation/v1/options.proto"),
-    ),
-    (
-        "waystation/v1/reason.proto",
-        include_str!("../proto/waystation/v1/reason.proto"),
-    ),
+    ("waystation/v1/options.proto", include_str!("../proto/waystation/v1/options.proto")),
+    ("waystation/v1/reason.proto", include_str!("../proto/waystation/v1/reason.proto")),
 ];
 /// The package that owns the core's ids.
 const CORE_PACKAGE: &str = "waystation.v1";

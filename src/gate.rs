@@ -67,9 +67,7 @@ impl Plugin for GatePlugin {
             .init_resource::<Draining>()
             .add_systems(
                 PreUpdate,
-                (route::route, watch, stop::begin_stop, admit::admit)
-                    .chain()
-                    .in_set(TickSystems::Admit),
+                (route::route, watch, stop::begin_stop, admit::admit).chain().in_set(TickSystems::Admit),
             )
             .add_systems(Last, stop::finish_stop);
     }

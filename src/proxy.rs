@@ -173,20 +173,13 @@ impl Proxies {
             batch: VecDeque::new(),
             batch_bytes: 0,
         });
-        AdapterPort {
-            id,
-            clock,
-            events: events_in,
-            commands: commands_out,
-        }
+        AdapterPort { id, clock, events: events_in, commands: commands_out }
     }
 
     /// The name a proxy was attached under.
     #[must_use]
     pub fn name(&self, id: ProxyId) -> &'static str {
-        self.ports
-            .get(usize::from(id.0))
-            .map_or("unknown", |port| port.name)
+        self.ports.get(usize::from(id.0)).map_or("unknown", |port| port.name)
     }
 
     /// Puts a command into the batch of the link's proxy.
@@ -205,13 +198,7 @@ impl Proxies {
     /// Closes a link behind its last frame. It is held until the frame is flushed, for
     /// [`CLOSE_TIMEOUT`] at most.
     pub fn close(&mut self, link: LinkKey, frame: Bytes, now: Duration) {
-        self.command(
-            link.proxy,
-            ProxyCommand::Close {
-                link: link.link,
-                frame,
-            },
-        );
+        self.command(link.proxy, ProxyCommand::Close { link: link.link, frame });
         self.closing.insert(link, now + CLOSE_TIMEOUT);
     }
 
@@ -223,12 +210,8 @@ impl Proxies {
 
     /// Cuts the links that took too long to close.
     fn cut_overdue(&mut self, now: Duration) {
-        let overdue: Vec<LinkKey> = self
-            .closing
-            .iter()
-            .filter(|(_, deadline)| **deadline <= now)
-            .map(|(link, _)| *link)
-            .collect();
+        let overdue: Vec<LinkKey> =
+            self.closing.iter().filter(|(_, deadline)| **deadline <= now).map(|(link, _)| *link).collect();
         for link in overdue {
             self.closing.remove(&link);
             self.command(link.proxy, ProxyCommand::Cut { link: link.link });
@@ -262,10 +245,7 @@ impl Plugin for ProxyPlugin {
 /// Attaches a proxy to an app that has the [`ProxyPlugin`].
 pub fn attach(app: &mut App, name: &'static str) -> AdapterPort {
     let world = app.world_mut();
-    let clock = world
-        .get_resource::<TickTime>()
-        .map(|time| time.clock().clone())
-        .unwrap_or_default();
+    let clock = world.get_resource::<TickTime>().map(|time| time.clock().clone()).unwrap_or_default();
     world.get_resource_or_init::<Proxies>().attach(name, clock)
 }
 
@@ -284,10 +264,7 @@ fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut tra
                     traffic.in_bytes += bytes.len() as u64;
                 }
                 ProxyEventKind::Closed(_) => {
-                    closing.remove(&LinkKey {
-                        proxy: id,
-                        link: event.link,
-                    });
+                    closing.remove(&LinkKey { proxy: id, link: event.link });
                 }
             }
             arrivals.push((id, event));
@@ -334,19 +311,10 @@ impl Weigh for ProxyCommand {
 
 /// What an event port holds: two ticks' worth of [`RECEIVE_BUDGET`]. An adapter whose port is
 /// full leaves frames with its transport.
-const EVENT_BUDGET: Budget = Budget {
-    count: 131_072,
-    bytes: 32 * 1024 * 1024,
-};
+const EVENT_BUDGET: Budget = Budget { count: 131_072, bytes: 32 * 1024 * 1024 };
 
 /// What a tick takes from one port: over three thousand links at the full message rate, 20 Hz.
-const RECEIVE_BUDGET: Budget = Budget {
-    count: 65_536,
-    bytes: 16 * 1024 * 1024,
-};
+const RECEIVE_BUDGET: Budget = Budget { count: 65_536, bytes: 16 * 1024 * 1024 };
 
 /// What a command port holds. A broadcast's bytes are shared, so this bounds work, not memory.
-const COMMAND_BUDGET: Budget = Budget {
-    count: 262_144,
-    bytes: 128 * 1024 * 1024,
-};
+const COMMAND_BUDGET: Budget = Budget { count: 262_144, bytes: 128 * 1024 * 1024 };

@@ -86,10 +86,7 @@ pub trait AppRpc {
 impl AppRpc for App {
     fn add_call<M: WireMessage>(&mut self) -> &mut Self {
         let is_the_games = matches!(M::ID.range(), Range::GameReliable | Range::GameUnreliable);
-        let handler = Handler {
-            decode: decode_call::<M>,
-            take: take_call::<M>,
-        };
+        let handler = Handler { decode: decode_call::<M>, take: take_call::<M> };
         let mut calls = self.world_mut().get_resource_or_init::<Calls>();
         if !is_the_games || calls.0.contains_key(&M::ID) {
             tracing::error!(id = %M::ID, message = M::NAME, "not added as a call: the id is taken, or the core's");
@@ -100,9 +97,7 @@ impl AppRpc for App {
     }
 
     fn add_delivery<M: WireMessage>(&mut self) -> &mut Self {
-        self.world_mut()
-            .get_resource_or_init::<SendQueue>()
-            .deliver::<M>();
+        self.world_mut().get_resource_or_init::<SendQueue>().deliver::<M>();
         self.add_message::<Delivered<M>>()
     }
 }
@@ -137,19 +132,6 @@ fn take_call<M: WireMessage>(
 }
 
 fn write_call<M: WireMessage>(world: &mut World, caller: Caller, message: M) {
-    let Caller {
-        session,
-        entity,
-        zone,
-        epoch,
-        tick,
-    } = caller;
-    world.write_message(Call {
-        session,
-        entity,
-        zone,
-        epoch,
-        tick,
-        message,
-    });
+    let Caller { session, entity, zone, epoch, tick } = caller;
+    world.write_message(Call { session, entity, zone, epoch, tick, message });
 }

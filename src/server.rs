@@ -45,13 +45,7 @@ impl ServerPlugins {
 
 impl PluginGroup for ServerPlugins {
     fn build(self) -> PluginGroupBuilder {
-        let ServerConfig {
-            rate,
-            clock,
-            seed,
-            session,
-            gate,
-        } = self.config;
+        let ServerConfig { rate, clock, seed, session, gate } = self.config;
         let plugins = PluginGroupBuilder::start::<Self>()
             .add(TickPlugin { rate, clock, seed })
             .add(ProxyPlugin)
@@ -59,10 +53,6 @@ impl PluginGroup for ServerPlugins {
             .add(ZonePlugin)
             .add(GatePlugin { config: gate })
             .add(RpcPlugin);
-        if cfg!(debug_assertions) {
-            plugins.add(audit::AuditPlugin)
-        } else {
-            plugins
-        }
+        if cfg!(debug_assertions) { plugins.add(audit::AuditPlugin) } else { plugins }
     }
 }

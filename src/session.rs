@@ -151,18 +151,13 @@ impl Plugin for SessionPlugin {
             .init_resource::<Overdue>()
             .init_resource::<DispatchQueue>();
         lifecycle::add(app);
-        app.add_systems(
-            First,
-            lifecycle::despawn_closing
-                .in_set(TickSystems::Begin)
-                .before(tick::begin),
-        )
-        .add_systems(
-            PostUpdate,
-            (traffic::send_beacons, traffic::flush)
-                .chain()
-                .in_set(TickSystems::Flush)
-                .before(crate::proxy::depart),
-        );
+        app.add_systems(First, lifecycle::despawn_closing.in_set(TickSystems::Begin).before(tick::begin))
+            .add_systems(
+                PostUpdate,
+                (traffic::send_beacons, traffic::flush)
+                    .chain()
+                    .in_set(TickSystems::Flush)
+                    .before(crate::proxy::depart),
+            );
     }
 }

@@ -152,9 +152,7 @@ where
     let set = |schedule: &mut Schedule| {
         schedule.set_executor(SingleThreadedExecutor::new());
     };
-    app.edit_schedule(a, set)
-        .edit_schedule(b, set)
-        .edit_schedule(c, set);
+    app.edit_schedule(a, set).edit_schedule(b, set).edit_schedule(c, set);
 }
 
 /// Slowest tick rate: below it, a beacon's echo would wait longer than it travelled.

@@ -18,11 +18,7 @@ pub use limits::*;
 pub use prost;
 
 /// The core messages (`proto/waystation/v1`).
-#[allow(
-    missing_docs,
-    clippy::too_many_lines,
-    reason = "generated: the .proto files hold the documentation"
-)]
+#[allow(missing_docs, clippy::too_many_lines, reason = "generated: the .proto files hold the documentation")]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/waystation.v1.rs"));
 

@@ -181,19 +181,13 @@ impl Plugin for ZonePlugin {
         add_news::<MemberResumed>(app);
         app.add_systems(PreUpdate, pace::pace_zones.in_set(TickSystems::Pace))
             .add_systems(PostUpdate, settle::settle.in_set(TickSystems::Settle))
-            .add_systems(
-                PostUpdate,
-                (find_expired, settle::expire).chain().in_set(TickSystems::Expire),
-            );
+            .add_systems(PostUpdate, (find_expired, settle::expire).chain().in_set(TickSystems::Expire));
     }
 }
 
 /// A new zone gets its id, its place in the index and its pace.
 fn open(mut world: DeferredWorld, context: HookContext) {
-    let server = world
-        .get_resource::<crate::tick::TickRate>()
-        .copied()
-        .unwrap_or_default();
+    let server = world.get_resource::<crate::tick::TickRate>().copied().unwrap_or_default();
     let Some(mut zones) = world.get_resource_mut::<Zones>() else {
         return;
     };
@@ -218,10 +212,7 @@ fn open(mut world: DeferredWorld, context: HookContext) {
 
 /// A zone that is gone is found no more.
 fn forget(mut world: DeferredWorld, context: HookContext) {
-    let Some(name) = world
-        .get::<Zone>(context.entity)
-        .map(|zone| Arc::clone(&zone.name))
-    else {
+    let Some(name) = world.get::<Zone>(context.entity).map(|zone| Arc::clone(&zone.name)) else {
         return;
     };
     if let Some(mut zones) = world.get_resource_mut::<Zones>()

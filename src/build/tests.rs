@@ -102,11 +102,7 @@ fn a_games_id_in_the_cores_range_is_refused() {
 #[test]
 fn an_id_of_more_than_16_bits_is_refused() {
     assert_refused(
-        compile_game(
-            "large",
-            "large.proto",
-            "message Huge { option (waystation.v1.id) = 0x10100; }",
-        ),
+        compile_game("large", "large.proto", "message Huge { option (waystation.v1.id) = 0x10100; }"),
         &["large.proto", "tiny.Huge", "0x10100", "16 bits"],
     );
 }
@@ -135,8 +131,5 @@ fn the_cores_package_is_not_a_games() {
 
 #[test]
 fn what_is_no_protobuf_is_refused_with_its_place() {
-    assert_refused(
-        compile_game("syntax", "broken.proto", "message {"),
-        &["broken.proto"],
-    );
+    assert_refused(compile_game("syntax", "broken.proto", "message {"), &["broken.proto"]);
 }

@@ -45,17 +45,11 @@ fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Hello)> {
     let ready = lobby.guests.iter_mut().filter(|(_, guest)| guest.is_ready(now));
     let mut hellos: Vec<_> = ready
         .filter_map(|(link, guest)| {
-            guest
-                .asked
-                .take()
-                .map(|(at, hello)| (at, *link, guest.info.clone(), hello))
+            guest.asked.take().map(|(at, hello)| (at, *link, guest.info.clone(), hello))
         })
         .collect();
     hellos.sort_by_key(|(at, link, ..)| (*at, *link));
-    hellos
-        .into_iter()
-        .map(|(_, link, info, hello)| (link, info, hello))
-        .collect()
+    hellos.into_iter().map(|(_, link, info, hello)| (link, info, hello)).collect()
 }
 
 fn open(world: &mut World, link: LinkKey, principal: Principal) -> Result<(), Denial> {
@@ -67,20 +61,14 @@ fn open(world: &mut World, link: LinkKey, principal: Principal) -> Result<(), De
     }
     let max = world.resource::<SessionConfig>().max_sessions;
     if world.resource::<SessionTable>().session_count() >= max {
-        return Err(Denial {
-            retry_after_ms: RETRY_MS,
-            ..Denial::new(Reason::Full, "the server is full")
-        });
+        return Err(Denial { retry_after_ms: RETRY_MS, ..Denial::new(Reason::Full, "the server is full") });
     }
     session::register(world, link, principal);
     Ok(())
 }
 
 fn resume(world: &mut World, link: LinkKey, request: &ResumeRequest) -> Result<(), Denial> {
-    let session = world
-        .resource::<SessionTable>()
-        .by_token(request.token)
-        .ok_or(Denial::TOKEN)?;
+    let session = world.resource::<SessionTable>().by_token(request.token).ok_or(Denial::TOKEN)?;
     let principal = world.get::<Principal>(session).ok_or(Denial::TOKEN)?;
     if request.claims.iter().any(|claim| claim != principal) {
         return Err(Denial::TOKEN);
@@ -124,10 +112,7 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     let mut proxies = world.resource_mut::<Proxies>();
     proxies.send(link, denied);
     if is_last {
-        let closed = Closed {
-            reason: Reason::Throttled.into(),
-            ..Closed::default()
-        };
+        let closed = Closed { reason: Reason::Throttled.into(), ..Closed::default() };
         proxies.close(link, wire::encode(&closed), now);
     }
 }
@@ -144,13 +129,8 @@ fn close_silent_guests(world: &mut World) {
         .collect();
     for link in silent {
         world.resource_mut::<Lobby>().guests.remove(&link);
-        let closed = Closed {
-            reason: Reason::Timeout.into(),
-            ..Closed::default()
-        };
-        world
-            .resource_mut::<Proxies>()
-            .close(link, wire::encode(&closed), now);
+        let closed = Closed { reason: Reason::Timeout.into(), ..Closed::default() };
+        world.resource_mut::<Proxies>().close(link, wire::encode(&closed), now);
     }
 }
 

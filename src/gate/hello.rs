@@ -36,11 +36,7 @@ pub(super) struct Denial {
 
 impl Denial {
     pub(super) const fn new(reason: Reason, detail: &'static str) -> Self {
-        Self {
-            reason,
-            detail,
-            retry_after_ms: 0,
-        }
+        Self { reason, detail, retry_after_ms: 0 }
     }
 
     /// One answer for every token that resumes nothing, whatever is wrong with it.
@@ -50,16 +46,10 @@ impl Denial {
 /// Reads what a Hello asks for.
 pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Result<Request, Denial> {
     if hello.protocol != PROTOCOL {
-        return Err(Denial::new(
-            Reason::Version,
-            "this server speaks version 1 of the protocol",
-        ));
+        return Err(Denial::new(Reason::Version, "this server speaks version 1 of the protocol"));
     }
     if !hello.game.is_empty() && !config.game.is_empty() && hello.game != config.game {
-        return Err(Denial::new(
-            Reason::Version,
-            "this server runs another game or another version of it",
-        ));
+        return Err(Denial::new(Reason::Version, "this server runs another game or another version of it"));
     }
     let identity = info.identity.as_deref().map(Principal::named);
     let kind = hello.credentials.and_then(|credentials| credentials.kind);
@@ -73,10 +63,7 @@ pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Resul
         };
         return Ok(Request::Resume(ResumeRequest {
             token: TokenHash::of(&resume.token),
-            point: ResumePoint {
-                received: resume.received,
-                resync: resume.resync,
-            },
+            point: ResumePoint { received: resume.received, resync: resume.resync },
             trimmed: resume.trimmed,
             claims: identity.into_iter().chain(named).collect(),
         }));
@@ -93,16 +80,11 @@ pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Resul
 
 /// A name as it is shown: no control characters, and not longer than a name.
 fn shown(name: &str) -> String {
-    name.chars()
-        .filter(|character| !character.is_control())
-        .take(NAME_MAX_CHARS)
-        .collect()
+    name.chars().filter(|character| !character.is_control()).take(NAME_MAX_CHARS).collect()
 }
 
-const UNSUPPORTED: Denial = Denial::new(
-    Reason::Unauthenticated,
-    "this server has no accounts: come as anonymous",
-);
+const UNSUPPORTED: Denial =
+    Denial::new(Reason::Unauthenticated, "this server has no accounts: come as anonymous");
 /// Longest name of an anonymous client, in characters: what fits above an avatar.
 const NAME_MAX_CHARS: usize = 32;
 
@@ -129,37 +111,18 @@ mod tests {
             &GateConfig::default(),
         );
 
-        let Ok(Request::Open(principal)) = request else {
-            panic!("denied")
-        };
+        let Ok(Request::Open(principal)) = request else { panic!("denied") };
         assert_eq!(principal.name(), format!("ab{}", "c".repeat(30)));
         assert!(!principal.is_authenticated());
     }
 
     #[test]
     fn another_version_another_game_and_accounts_are_denied() {
-        let config = GateConfig {
-            game: "chess/2".to_owned(),
-            ..GateConfig::default()
-        };
+        let config = GateConfig { game: "chess/2".to_owned(), ..GateConfig::default() };
         let info = LinkInfo::default();
 
-        let version = parse(
-            Hello {
-                protocol: 2,
-                ..hello(None)
-            },
-            &info,
-            &config,
-        );
-        let game = parse(
-            Hello {
-                game: "chess/1".to_owned(),
-                ..hello(None)
-            },
-            &info,
-            &config,
-        );
+        let version = parse(Hello { protocol: 2, ..hello(None) }, &info, &config);
+        let game = parse(Hello { game: "chess/1".to_owned(), ..hello(None) }, &info, &config);
         let account = parse(hello(Some(Kind::Password(Password::default()))), &info, &config);
         let any = parse(hello(None), &info, &config);
 

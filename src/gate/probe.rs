@@ -28,10 +28,7 @@ pub(super) fn answer(probe: &Probe, parts: &StatusParts) -> ProbeReply {
         STATUS => parts.status().encode_to_vec().into(),
         _ => bytes::Bytes::new(),
     };
-    ProbeReply {
-        topic: probe.topic.chars().take(TOPIC_MAX_CHARS).collect(),
-        body,
-    }
+    ProbeReply { topic: probe.topic.chars().take(TOPIC_MAX_CHARS).collect(), body }
 }
 
 /// Answers a Probe that came on a bound link.

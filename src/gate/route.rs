@@ -34,19 +34,14 @@ pub(super) struct Routing<'w, 's> {
 /// Takes the tick's arrivals, in order.
 pub(super) fn route(mut arrivals: ResMut<Arrivals>, mut routing: Routing) {
     for (proxy, event) in arrivals.0.drain(..) {
-        let link = LinkKey {
-            proxy,
-            link: event.link,
-        };
+        let link = LinkKey { proxy, link: event.link };
         match event.kind {
             ProxyEventKind::Opened(info) if routing.lobby.guests.len() < routing.config.max_guests => {
                 let deadline = routing.time.now() + routing.config.hello_timeout;
                 routing.lobby.guests.insert(link, Guest::new(info, deadline));
             }
             ProxyEventKind::Opened(_) => {
-                routing
-                    .proxies
-                    .command(proxy, ProxyCommand::Cut { link: event.link });
+                routing.proxies.command(proxy, ProxyCommand::Cut { link: event.link });
             }
             ProxyEventKind::Frame { lane, bytes } => routing.frame(link, event.at, lane, bytes),
             ProxyEventKind::Closed(end) => {
@@ -68,20 +63,12 @@ impl Routing<'_, '_> {
             let at = self.time.steady_at(at);
             uplink.bypass_change_detection().hear(at);
             let order = self.queue.arrived(entity, inbox.frame_count() == 0);
-            inbox.push(Inbound {
-                order,
-                at,
-                lane,
-                bytes,
-            });
+            inbox.push(Inbound { order, at, lane, bytes });
         } else if self.lobby.guests.contains_key(&link) {
             if self.guest_frame(link, at, bytes).is_err() {
                 // Nothing but Hello and Probe is understood here, and one Hello at a time.
                 self.lobby.guests.remove(&link);
-                let closed = Closed {
-                    reason: Reason::Protocol.into(),
-                    ..Closed::default()
-                };
+                let closed = Closed { reason: Reason::Protocol.into(), ..Closed::default() };
                 self.proxies.close(link, wire::encode(&closed), self.time.now());
             }
         } else {
@@ -109,8 +96,7 @@ impl Routing<'_, '_> {
         let probe: Probe = frame.decode()?;
         if answers_now && guest.probe_from <= self.time.now() {
             guest.probe_from = self.time.now() + PROBE_EVERY;
-            self.proxies
-                .send(link, wire::encode(&probe::answer(&probe, &self.status)));
+            self.proxies.send(link, wire::encode(&probe::answer(&probe, &self.status)));
         }
         Ok(())
     }

@@ -28,10 +28,7 @@ pub(super) fn begin_stop(
     if !stop.0 {
         return;
     }
-    let closed = wire::encode(&Closed {
-        reason: Reason::Shutdown.into(),
-        ..Closed::default()
-    });
+    let closed = wire::encode(&Closed { reason: Reason::Shutdown.into(), ..Closed::default() });
     for link in std::mem::take(&mut lobby.guests).into_keys() {
         proxies.close(link, closed.clone(), time.now());
     }

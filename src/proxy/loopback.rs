@@ -63,12 +63,7 @@ impl Loopback {
     /// An adapter on a port, as [`attach`](super::attach) returns it.
     #[must_use]
     pub fn new(port: AdapterPort) -> Self {
-        Self(Arc::new(Mutex::new(Hub {
-            port,
-            links: BTreeMap::new(),
-            next: 1,
-            backlog: VecDeque::new(),
-        })))
+        Self(Arc::new(Mutex::new(Hub { port, links: BTreeMap::new(), next: 1, backlog: VecDeque::new() })))
     }
 
     /// Opens a link.
@@ -79,11 +74,7 @@ impl Loopback {
         hub.next += 1;
         hub.links.insert(link, Pipe::default());
         hub.event(link, ProxyEventKind::Opened(info));
-        LoopbackLink {
-            hub: Arc::clone(&self.0),
-            proxy: hub.port.id,
-            link,
-        }
+        LoopbackLink { hub: Arc::clone(&self.0), proxy: hub.port.id, link }
     }
 
     /// Links that are open or still hold frames for their client.
@@ -99,10 +90,7 @@ impl LoopbackLink {
     /// The link's name on the server.
     #[must_use]
     pub fn key(&self) -> LinkKey {
-        LinkKey {
-            proxy: self.proxy,
-            link: self.link,
-        }
+        LinkKey { proxy: self.proxy, link: self.link }
     }
 
     /// Sends a frame on a lane.
@@ -114,11 +102,7 @@ impl LoopbackLink {
         let mut hub = lock(&self.hub);
         hub.pump();
         let full = !hub.backlog.is_empty();
-        let pipe = hub
-            .links
-            .get_mut(&self.link)
-            .filter(|pipe| !pipe.closed)
-            .ok_or(LoopbackError::Closed)?;
+        let pipe = hub.links.get_mut(&self.link).filter(|pipe| !pipe.closed).ok_or(LoopbackError::Closed)?;
         if full || pipe.held.len() >= HELD_MAX {
             return Err(LoopbackError::Full);
         }
@@ -172,11 +156,7 @@ impl Drop for LoopbackLink {
 
 impl Hub {
     fn event(&mut self, link: LinkId, kind: ProxyEventKind) {
-        self.backlog.push_back(ProxyEvent {
-            link,
-            at: self.port.clock.now(),
-            kind,
-        });
+        self.backlog.push_back(ProxyEvent { link, at: self.port.clock.now(), kind });
         self.port.events.send(&mut self.backlog, |_| {});
     }
 
@@ -200,11 +180,7 @@ impl Hub {
     }
 
     fn deliver(&mut self, link: LinkId, frame: Bytes) {
-        let Some(pipe) = self
-            .links
-            .get_mut(&link)
-            .filter(|pipe| !pipe.closed && !pipe.gone)
-        else {
+        let Some(pipe) = self.links.get_mut(&link).filter(|pipe| !pipe.closed && !pipe.gone) else {
             return;
         };
         if pipe.down.len() < DOWN_MAX {
@@ -221,13 +197,7 @@ impl Hub {
         pipe.paused = paused;
         if !paused {
             for bytes in std::mem::take(&mut pipe.held) {
-                self.event(
-                    link,
-                    ProxyEventKind::Frame {
-                        lane: Lane::Reliable,
-                        bytes,
-                    },
-                );
+                self.event(link, ProxyEventKind::Frame { lane: Lane::Reliable, bytes });
             }
         }
     }

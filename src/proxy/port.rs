@@ -22,18 +22,8 @@ pub struct Budget {
 /// Makes a port that holds as much as `budget` says.
 #[must_use]
 pub fn port<T: Weigh>(budget: Budget) -> (PortSender<T>, PortReceiver<T>) {
-    let queue = Arc::new(Mutex::new(Queue {
-        items: VecDeque::new(),
-        bytes: 0,
-        waker: None,
-    }));
-    (
-        PortSender {
-            queue: Arc::clone(&queue),
-            budget,
-        },
-        PortReceiver { queue },
-    )
+    let queue = Arc::new(Mutex::new(Queue { items: VecDeque::new(), bytes: 0, waker: None }));
+    (PortSender { queue: Arc::clone(&queue), budget }, PortReceiver { queue })
 }
 
 /// The end that puts items in.
@@ -97,13 +87,7 @@ impl<T: Weigh> PortReceiver<T> {
 
     /// Takes all there is.
     pub fn drain_all(&mut self, take: impl FnMut(T)) {
-        self.drain(
-            Budget {
-                count: usize::MAX,
-                bytes: usize::MAX,
-            },
-            take,
-        );
+        self.drain(Budget { count: usize::MAX, bytes: usize::MAX }, take);
     }
 
     /// What the sender calls after each batch, to wake a thread that waits on something else.
@@ -133,9 +117,7 @@ fn lock<T>(queue: &Mutex<Queue<T>>) -> MutexGuard<'_, Queue<T>> {
 
 impl<T> fmt::Debug for PortSender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PortSender")
-            .field("budget", &self.budget)
-            .finish_non_exhaustive()
+        f.debug_struct("PortSender").field("budget", &self.budget).finish_non_exhaustive()
     }
 }
 
@@ -172,10 +154,7 @@ mod tests {
 
     #[test]
     fn bytes_bound_a_port_as_counts_do() {
-        let (sender, mut receiver) = port::<u8>(Budget {
-            count: 100,
-            bytes: 10,
-        });
+        let (sender, mut receiver) = port::<u8>(Budget { count: 100, bytes: 10 });
         let mut batch = VecDeque::from([6, 6, 6]);
 
         sender.send(&mut batch, |_| {});

@@ -51,36 +51,24 @@ fn dispatch_session(world: &mut World, session: Entity, max: usize, calls: &Call
             Next::Go => {}
             Next::Wait => break,
             Next::End(cause) => {
-                world
-                    .resource_mut::<Changes>()
-                    .push(order, session, Change::End(cause));
+                world.resource_mut::<Changes>().push(order, session, Change::End(cause));
                 discard(world, session);
                 break;
             }
         }
     }
-    let is_linked = world
-        .get::<Uplink>(session)
-        .is_some_and(|uplink| uplink.link().is_some());
+    let is_linked = world.get::<Uplink>(session).is_some_and(|uplink| uplink.link().is_some());
     if !is_linked {
         // What a lost link delivered was dispatched as if it still were there, within the budget.
         discard(world, session);
-    } else if world
-        .get::<Inbox>(session)
-        .is_some_and(|inbox| inbox.frame_count() > 0)
-    {
+    } else if world.get::<Inbox>(session).is_some_and(|inbox| inbox.frame_count() > 0) {
         world.resource_mut::<DispatchQueue>().leave(session);
     }
 }
 
 /// Takes one frame. An error ends the session.
 fn take(world: &mut World, session: Entity, inbound: Inbound, calls: &Calls) -> Result<Next, ProtocolError> {
-    let Inbound {
-        order,
-        at,
-        lane,
-        bytes,
-    } = inbound;
+    let Inbound { order, at, lane, bytes } = inbound;
     let length = bytes.len();
     let frame = Frame::parse(bytes)?;
     if lane == Lane::Unreliable && frame.id.lane() == Lane::Reliable {
@@ -106,16 +94,12 @@ fn take(world: &mut World, session: Entity, inbound: Inbound, calls: &Calls) -> 
         }
         Join::ID => {
             let Join { request, zone, .. } = frame.decode()?;
-            world
-                .resource_mut::<Changes>()
-                .push(order, session, Change::Join { request, zone });
+            world.resource_mut::<Changes>().push(order, session, Change::Join { request, zone });
             Ok(Next::Wait)
         }
         Part::ID => {
             let Part { request, .. } = frame.decode()?;
-            world
-                .resource_mut::<Changes>()
-                .push(order, session, Change::Part { request });
+            world.resource_mut::<Changes>().push(order, session, Change::Part { request });
             Ok(Next::Wait)
         }
         Bye::ID => {
@@ -124,10 +108,7 @@ fn take(world: &mut World, session: Entity, inbound: Inbound, calls: &Calls) -> 
         }
         Probe::ID => {
             let probe: Probe = frame.decode()?;
-            if let Some(link) = world
-                .get_mut::<Uplink>(session)
-                .and_then(|mut uplink| uplink.may_probe(at))
-            {
+            if let Some(link) = world.get_mut::<Uplink>(session).and_then(|mut uplink| uplink.may_probe(at)) {
                 gate::reply_to_probe(world, link, &probe);
             }
             Ok(Next::Go)
@@ -176,9 +157,7 @@ fn ack(
         latency.sample(round_trip);
     }
     if let Some(retired) = entity.get_mut::<Tokens>().and_then(|mut tokens| tokens.confirm()) {
-        world
-            .resource_mut::<SessionTable>()
-            .remove_tokens(std::iter::once(retired));
+        world.resource_mut::<SessionTable>().remove_tokens(std::iter::once(retired));
     }
     Ok(Next::Go)
 }
@@ -192,9 +171,7 @@ fn call(
 ) -> Result<Next, ProtocolError> {
     let Some(handler) = handler else {
         world.resource_mut::<SessionCounts>().stray_frame_count += 1;
-        let count = world
-            .get_mut::<Inbox>(session)
-            .map_or(0, |mut inbox| inbox.stray());
+        let count = world.get_mut::<Inbox>(session).map_or(0, |mut inbox| inbox.stray());
         if count >= STRAY_MESSAGES_MAX {
             return Err(ProtocolError::Stray(frame.id));
         }

@@ -78,14 +78,7 @@ impl Plugin for AuditPlugin {
             .init_resource::<Histories>()
             .add_systems(
                 Last,
-                (
-                    chronicle,
-                    check_histories,
-                    check_states,
-                    check_zones,
-                    check_ends,
-                    report,
-                )
+                (chronicle, check_histories, check_states, check_zones, check_ends, report)
                     .chain()
                     .in_set(TickSystems::Measure),
             );
@@ -152,17 +145,8 @@ fn check_histories(
     mut histories: ResMut<Histories>,
     mut violations: ResMut<Violations>,
 ) {
-    for Entry {
-        session,
-        news,
-        sequence,
-    } in &chronicle.0
-    {
-        let mut fail = |what: &str| {
-            violations
-                .0
-                .push(format!("{what}: {news:?} of {session} ({sequence})"))
-        };
+    for Entry { session, news, sequence } in &chronicle.0 {
+        let mut fail = |what: &str| violations.0.push(format!("{what}: {news:?} of {session} ({sequence})"));
         if *news == News::Registered {
             if histories.0.insert(*session, History::default()).is_some() {
                 fail("9: registered twice");
@@ -235,56 +219,26 @@ fn check_states(
         let linked = agent || link.is_some();
         let markers = u8::from(disconnected) + u8::from(connected) + u8::from(active);
         check(markers == 1, "1: not exactly one state");
-        check(
-            active == (linked && zone.is_some()),
-            "2: Active is not linked and in a zone",
-        );
-        check(
-            disconnected != linked,
-            "3: Disconnected with a link, or linked without",
-        );
-        check(
-            disconnected == expires.is_some(),
-            "3: ExpiresAt on what is not Disconnected",
-        );
-        check(
-            connected == (linked && zone.is_none()),
-            "4: Connected and in a zone, or without a link",
-        );
-        check(
-            expires.is_none_or(|at| at.steady() > time.steady()),
-            "16: past its deadline",
-        );
+        check(active == (linked && zone.is_some()), "2: Active is not linked and in a zone");
+        check(disconnected != linked, "3: Disconnected with a link, or linked without");
+        check(disconnected == expires.is_some(), "3: ExpiresAt on what is not Disconnected");
+        check(connected == (linked && zone.is_none()), "4: Connected and in a zone, or without a link");
+        check(expires.is_none_or(|at| at.steady() > time.steady()), "16: past its deadline");
         if let Some(link) = link {
             linked_count += 1;
-            check(
-                table.bound_to(link) == Some(entity),
-                "7: its link drives another session",
-            );
+            check(table.bound_to(link) == Some(entity), "7: its link drives another session");
         }
-        check(
-            agent == outbox.is_none(),
-            "13: an agent with an outbox, or a player without",
-        );
+        check(agent == outbox.is_none(), "13: an agent with an outbox, or a player without");
         if let Some(outbox) = outbox {
             let held = outbox.frame_count() as u64;
             check(outbox.acked() <= outbox.sent(), "13: acked more than sent");
-            check(
-                outbox.sent() - outbox.acked() == held,
-                "13: the outbox is not what is unacknowledged",
-            );
-            check(
-                outbox.frame_count() <= config.outbox_max_frames,
-                "13: too many frames",
-            );
+            check(outbox.sent() - outbox.acked() == held, "13: the outbox is not what is unacknowledged");
+            check(outbox.frame_count() <= config.outbox_max_frames, "13: too many frames");
             check(outbox.bytes() <= config.outbox_max_bytes, "13: too many bytes");
         }
     }
     if linked_count != table.link_count() {
-        violations.0.push(format!(
-            "7: {linked_count} linked sessions, {} links",
-            table.link_count()
-        ));
+        violations.0.push(format!("7: {linked_count} linked sessions, {} links", table.link_count()));
     }
 }
 
@@ -297,16 +251,10 @@ fn check_zones(
     for (session, zone) in &inside {
         let mirrored = zones.get(zone.zone()).ok().and_then(|(_, members)| members);
         if !mirrored.is_some_and(|members| members.contains(session)) {
-            violations
-                .0
-                .push(format!("6: {session} is in a zone whose member it is not"));
+            violations.0.push(format!("6: {session} is in a zone whose member it is not"));
         }
     }
-    let member_count: usize = zones
-        .iter()
-        .filter_map(|(_, members)| members)
-        .map(Members::count)
-        .sum();
+    let member_count: usize = zones.iter().filter_map(|(_, members)| members).map(Members::count).sum();
     if member_count != inside.iter().count() {
         violations.0.push("6: members that are in no zone".to_owned());
     }
@@ -327,19 +275,10 @@ fn check_ends(
     };
     let session_count = sessions.iter().count();
     let token_count: usize = tokens.iter().map(|tokens| tokens.hashes().count()).sum();
-    check(
-        table.session_count() == session_count,
-        "15: the table has other sessions than the world",
-    );
-    check(
-        table.token_count() == token_count,
-        "15: a token of no session, or of two",
-    );
+    check(table.session_count() == session_count, "15: the table has other sessions than the world");
+    check(table.token_count() == token_count, "15: a token of no session, or of two");
     let all_gone = table.link_count() == 0 && table.token_count() == 0 && outboxes.is_empty();
-    check(
-        session_count > 0 || all_gone,
-        "20: something is left of sessions that are gone",
-    );
+    check(session_count > 0 || all_gone, "20: something is left of sessions that are gone");
 }
 
 fn report(violations: Res<Violations>) {

@@ -67,13 +67,8 @@ impl Agent {
 
     /// Takes what may be dispatched now: up to and including the first Join or Part.
     pub(crate) fn take_outgoing(&mut self) -> Vec<AgentFrame> {
-        let end = self
-            .outgoing
-            .iter()
-            .position(|frame| !matches!(frame, AgentFrame::Call(..)));
-        let rest = self
-            .outgoing
-            .split_off(end.map_or(self.outgoing.len(), |index| index + 1));
+        let end = self.outgoing.iter().position(|frame| !matches!(frame, AgentFrame::Call(..)));
+        let rest = self.outgoing.split_off(end.map_or(self.outgoing.len(), |index| index + 1));
         std::mem::replace(&mut self.outgoing, rest)
     }
 }
@@ -123,10 +118,6 @@ pub(crate) fn deliver_native<M: WireMessage>(world: &mut World, entity: Entity, 
         return;
     };
     if let Some(mut messages) = world.get_resource_mut::<Messages<Delivered<M>>>() {
-        messages.write(Delivered {
-            session,
-            entity,
-            message,
-        });
+        messages.write(Delivered { session, entity, message });
     }
 }

@@ -44,19 +44,8 @@ pub(crate) fn register(world: &mut World, link: LinkKey, principal: Principal) -
     let mut uplink = Uplink::default();
     uplink.rebind(Some(link), now, id);
     let hashes = tokens.hashes();
-    let components = (
-        Session { id, epoch: Epoch(1) },
-        principal,
-        tokens,
-        ResumeTimeout(timeout),
-        uplink,
-    );
-    let state = (
-        Inbox::default(),
-        Outbox::default(),
-        Latency::default(),
-        LinkState::Connect,
-    );
+    let components = (Session { id, epoch: Epoch(1) }, principal, tokens, ResumeTimeout(timeout), uplink);
+    let state = (Inbox::default(), Outbox::default(), Latency::default(), LinkState::Connect);
     let mut entity = world.spawn((components, state));
     transition(&mut entity, SessionState::Connected);
     let entity = entity.id();
@@ -83,35 +72,19 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
         id = session.id;
     }
     // What older links delivered and dispatch has not counted is sent again by its client.
-    let gap = session
-        .get_mut::<Inbox>()
-        .is_some_and(|mut inbox| inbox.rebase(rebind.trimmed));
-    let point = ResumePoint {
-        resync: rebind.point.resync || gap,
-        ..rebind.point
-    };
-    let resync = session
-        .get_mut::<Outbox>()
-        .is_none_or(|mut outbox| outbox.resume(point, now));
+    let gap = session.get_mut::<Inbox>().is_some_and(|mut inbox| inbox.rebase(rebind.trimmed));
+    let point = ResumePoint { resync: rebind.point.resync || gap, ..rebind.point };
+    let resync = session.get_mut::<Outbox>().is_none_or(|mut outbox| outbox.resume(point, now));
     if let Some(mut uplink) = session.get_mut::<Uplink>() {
         uplink.rebind(Some(rebind.link), now, id);
     }
     session.insert(LinkState::Connect);
-    let to = if rebind.zone.is_some() {
-        SessionState::Active
-    } else {
-        SessionState::Connected
-    };
+    let to = if rebind.zone.is_some() { SessionState::Active } else { SessionState::Connected };
     transition(&mut session, to);
     let mut counts = world.resource_mut::<SessionCounts>();
     counts.resumed_count += 1;
     counts.resync_count += u64::from(resync);
-    welcome(
-        world,
-        entity,
-        &token,
-        Some((rebind.zone.unwrap_or_default(), resync)),
-    );
+    welcome(world, entity, &token, Some((rebind.zone.unwrap_or_default(), resync)));
     announce(world, entity, |of| SessionResumed::new(of, resync));
     resync
 }
@@ -130,11 +103,8 @@ pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
     // A session whose Welcome may never have arrived cannot be resumed by anybody.
     let confirmed = uplink.confirmed;
     uplink.rebind(None, steady, SessionId(0));
-    let timeout = session
-        .get::<ResumeTimeout>()
-        .map(|timeout| timeout.0)
-        .filter(|_| confirmed)
-        .unwrap_or_default();
+    let timeout =
+        session.get::<ResumeTimeout>().map(|timeout| timeout.0).filter(|_| confirmed).unwrap_or_default();
     transition(&mut session, SessionState::Disconnected);
     session.insert((ExpiresAt(steady + timeout), LinkState::Disconnect));
     world.resource_mut::<SessionTable>().unlink(link);
@@ -162,10 +132,8 @@ pub(crate) fn close(world: &mut World, entity: Entity, cause: EndCause) {
     let Some(id) = world.get::<Session>(entity).map(Session::id) else {
         return;
     };
-    let hashes: Vec<TokenHash> = world
-        .get::<Tokens>(entity)
-        .map(|tokens| tokens.hashes().collect())
-        .unwrap_or_default();
+    let hashes: Vec<TokenHash> =
+        world.get::<Tokens>(entity).map(|tokens| tokens.hashes().collect()).unwrap_or_default();
     let link = world.get::<Uplink>(entity).and_then(|uplink| uplink.link);
     let is_agent = world.get::<Agent>(entity).is_some();
     let mut table = world.resource_mut::<SessionTable>();
@@ -202,9 +170,8 @@ fn replace_link(world: &mut World, entity: Entity) {
         let time = world.resource::<TickTime>();
         (time.now(), time.steady())
     };
-    let Some((link, heard)) = world
-        .get::<Uplink>(entity)
-        .and_then(|uplink| Some((uplink.link?, uplink.heard)))
+    let Some((link, heard)) =
+        world.get::<Uplink>(entity).and_then(|uplink| Some((uplink.link?, uplink.heard)))
     else {
         return;
     };
@@ -212,9 +179,7 @@ fn replace_link(world: &mut World, entity: Entity) {
     world.resource_mut::<SessionTable>().unlink(link);
     close_link(world, link, Reason::Replaced, now);
     world.resource_mut::<SessionCounts>().disconnected_count += 1;
-    announce(world, entity, |of| {
-        SessionDisconnected::new(of, LossCause::Replaced, silent_ms)
-    });
+    announce(world, entity, |of| SessionDisconnected::new(of, LossCause::Replaced, silent_ms));
 }
 
 /// Issues a new token; the presented one stays valid until the client has shown that it got it.
@@ -239,10 +204,7 @@ fn welcome(world: &mut World, entity: Entity, token: &[u8; TOKEN_BYTES], resumed
     let tick = world.resource::<TickTime>().tick().0;
     let mut session = world.entity_mut(entity);
     let id = session.get::<Session>().map_or(0, |session| session.id.0);
-    let timeout = session
-        .get::<ResumeTimeout>()
-        .map(|timeout| timeout.0)
-        .unwrap_or_default();
+    let timeout = session.get::<ResumeTimeout>().map(|timeout| timeout.0).unwrap_or_default();
     let (zone, resync) = resumed.unwrap_or_default();
     let frame = wire::encode(&Welcome {
         session: id,
@@ -262,9 +224,6 @@ fn welcome(world: &mut World, entity: Entity, token: &[u8; TOKEN_BYTES], resumed
 }
 
 fn close_link(world: &mut World, link: LinkKey, reason: Reason, now: std::time::Duration) {
-    let frame = wire::encode(&Closed {
-        reason: reason.into(),
-        ..Closed::default()
-    });
+    let frame = wire::encode(&Closed { reason: reason.into(), ..Closed::default() });
     world.resource_mut::<Proxies>().close(link, frame, now);
 }

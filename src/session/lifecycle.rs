@@ -181,19 +181,11 @@ pub(crate) fn announce<T: News>(world: &mut World, entity: Entity, make: impl Fn
     let Some(session) = world.get::<Session>(entity).map(Session::id) else {
         return;
     };
-    let principal = world
-        .get::<Principal>(entity)
-        .cloned()
-        .unwrap_or_else(|| Principal::anonymous(""));
+    let principal = world.get::<Principal>(entity).cloned().unwrap_or_else(|| Principal::anonymous(""));
     let mut sequence = world.resource_mut::<Sequence>();
     sequence.0 += 1;
     let sequence = sequence.0;
-    let news = make(Header {
-        sequence,
-        session,
-        entity,
-        principal,
-    });
+    let news = make(Header { sequence, session, entity, principal });
     tracing::info!(target: "waystation::transitions", "{news}");
     world.resource_mut::<Announced<T>>().0.push(news);
 }

@@ -132,11 +132,7 @@ impl Outbox {
         if resync {
             // A client of a restored session may have taken more than the store remembers.
             let usable = !point.resync && point.received <= COUNT_MAX;
-            let count = if usable {
-                self.sent().max(point.received)
-            } else {
-                self.sent()
-            };
+            let count = if usable { self.sent().max(point.received) } else { self.sent() };
             self.overflow();
             self.acked = count;
             self.overflowed = false;
@@ -184,9 +180,7 @@ mod tests {
     fn filled(count: u64) -> Outbox {
         let mut outbox = Outbox::default();
         for number in 1..=count {
-            outbox
-                .push(frame(number), NOW, &SessionConfig::default())
-                .expect("room");
+            outbox.push(frame(number), NOW, &SessionConfig::default()).expect("room");
         }
         outbox
     }
@@ -201,13 +195,7 @@ mod tests {
         drain(&mut outbox);
         outbox.ack(2, NOW).expect("sent");
 
-        let resync = outbox.resume(
-            ResumePoint {
-                received: 3,
-                resync: false,
-            },
-            NOW,
-        );
+        let resync = outbox.resume(ResumePoint { received: 3, resync: false }, NOW);
 
         assert!(!resync);
         assert_eq!(drain(&mut outbox), [frame(4), frame(5)]);
@@ -220,13 +208,7 @@ mod tests {
             let mut outbox = filled(5);
             outbox.ack(2, NOW).expect("sent");
 
-            assert!(outbox.resume(
-                ResumePoint {
-                    received,
-                    resync: false
-                },
-                NOW
-            ));
+            assert!(outbox.resume(ResumePoint { received, resync: false }, NOW));
 
             assert_eq!(drain(&mut outbox), Vec::<Bytes>::new());
             assert_eq!(outbox.acked(), outbox.sent());
@@ -248,20 +230,11 @@ mod tests {
     fn an_overflow_waits_for_a_resync() {
         let mut outbox = filled(512);
 
-        assert_eq!(
-            outbox.push(frame(513), NOW, &SessionConfig::default()),
-            Err(Overflow)
-        );
+        assert_eq!(outbox.push(frame(513), NOW, &SessionConfig::default()), Err(Overflow));
 
         assert!(outbox.awaits_resync());
         assert_eq!((outbox.frame_count(), outbox.bytes(), outbox.sent()), (0, 0, 512));
-        assert!(outbox.resume(
-            ResumePoint {
-                received: 400,
-                resync: false
-            },
-            NOW
-        ));
+        assert!(outbox.resume(ResumePoint { received: 400, resync: false }, NOW));
         assert!(!outbox.awaits_resync());
         assert_eq!(outbox.sent(), 512);
     }

@@ -29,13 +29,7 @@ impl Tokens {
     /// The first token of a session, and what to tell the client.
     pub(crate) fn issue(entropy: &mut Entropy) -> (Self, [u8; TOKEN_BYTES]) {
         let token = entropy.bytes();
-        (
-            Self {
-                newest: TokenHash::of(&token),
-                presented: None,
-            },
-            token,
-        )
+        (Self { newest: TokenHash::of(&token), presented: None }, token)
     }
 
     /// After `presented` has resumed the session: a new token takes the place of all others.

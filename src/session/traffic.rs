@@ -63,13 +63,7 @@ pub(crate) fn tell<M: WireMessage>(world: &mut World, entity: Entity, message: M
                 .and_then(|session| session.get_components_mut::<(&mut Outbox, &mut Uplink)>().ok());
             match boxes {
                 Some((mut outbox, mut uplink)) => {
-                    put(
-                        wire::encode(&message),
-                        (&mut outbox, &mut uplink),
-                        now,
-                        &config,
-                        &mut counts,
-                    );
+                    put(wire::encode(&message), (&mut outbox, &mut uplink), now, &config, &mut counts);
                 }
                 None => counts.undelivered_count += 1,
             }
@@ -148,23 +142,13 @@ pub(super) fn flush(
         let (uplink, outbox) = (uplink.bypass_change_detection(), outbox.bypass_change_detection());
         if inbox.received - inbox.acked >= ACK_EVERY_FRAMES {
             inbox.acked = inbox.received;
-            uplink.control.push(wire::encode(&Ack {
-                received: inbox.received,
-            }));
+            uplink.control.push(wire::encode(&Ack { received: inbox.received }));
         }
-        pause(
-            uplink,
-            link,
-            inbox.frame_count(),
-            config.inbox_max_frames,
-            &mut proxies,
-        );
+        pause(uplink, link, inbox.frame_count(), config.inbox_max_frames, &mut proxies);
         send_all(uplink, outbox, link, &mut proxies, &mut counts);
     }
     if total_bytes > config.outboxes_max_bytes {
-        let boxes = sessions
-            .iter()
-            .filter(|(_, _, outbox, _)| time.steady() - outbox.since() >= RECENT_ACK);
+        let boxes = sessions.iter().filter(|(_, _, outbox, _)| time.steady() - outbox.since() >= RECENT_ACK);
         fattest.extend(boxes.map(|(entity, _, outbox, _)| (outbox.bytes(), entity)));
         fattest.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         for (bytes, entity) in fattest.drain(..) {

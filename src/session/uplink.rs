@@ -69,11 +69,7 @@ impl Uplink {
             link,
             heard: now,
             confirmed: self.confirmed,
-            beacons: Beacons {
-                next: self.beacons.next,
-                due: now + stagger,
-                ..Beacons::default()
-            },
+            beacons: Beacons { next: self.beacons.next, due: now + stagger, ..Beacons::default() },
             ..Self::default()
         };
     }
@@ -95,8 +91,7 @@ impl Latency {
     /// The same in whole milliseconds, 0 if unknown, as it goes over the wire.
     #[must_use]
     pub fn round_trip_ms(&self) -> u32 {
-        self.smoothed
-            .map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX))
+        self.smoothed.map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX))
     }
 
     /// Takes a sample, with the weight of an eighth (RFC 6298, section 2).
@@ -146,10 +141,7 @@ impl Beacons {
     }
 
     fn echo(&mut self, id: u64, now: Duration) -> Option<Duration> {
-        let slot = self
-            .awaited
-            .iter_mut()
-            .find(|slot| slot.is_some_and(|(awaited, _)| awaited == id))?;
+        let slot = self.awaited.iter_mut().find(|slot| slot.is_some_and(|(awaited, _)| awaited == id))?;
         let (_, sent) = slot.take()?;
         self.unanswered = 0;
         self.answered = true;

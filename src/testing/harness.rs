@@ -56,11 +56,7 @@ impl Harness {
     pub fn with(config: ServerConfig) -> Self {
         let clock = Clock::manual();
         let seed = config.seed.or(Some(SEED));
-        let config = ServerConfig {
-            clock: clock.clone(),
-            seed,
-            ..config
-        };
+        let config = ServerConfig { clock: clock.clone(), seed, ..config };
         let period = config.rate.period();
         let mut app = App::new();
         app.add_plugins(ServerPlugins::new(config));
@@ -69,14 +65,7 @@ impl Harness {
         }
         app.world_mut().spawn(Zone::new("hall"));
         let proxies = ["alpha", "beta"].map(|name| Loopback::new(proxy::attach(&mut app, name)));
-        Self {
-            app,
-            clock,
-            period,
-            proxies,
-            entries: Vec::new(),
-            trace: DefaultHasher::new(),
-        }
+        Self { app, clock, period, proxies, entries: Vec::new(), trace: DefaultHasher::new() }
     }
 
     /// Opens a zone.
@@ -115,11 +104,14 @@ impl Harness {
         }
     }
 
+    /// Lets time pass without a tick.
+    pub fn pass(&mut self, time: Duration) {
+        self.clock.advance(time);
+    }
+
     /// Ticks for that many milliseconds, rounded up to whole ticks.
     pub fn run_ms(&mut self, ms: u64) {
-        let ticks = Duration::from_millis(ms)
-            .as_nanos()
-            .div_ceil(self.period.as_nanos().max(1));
+        let ticks = Duration::from_millis(ms).as_nanos().div_ceil(self.period.as_nanos().max(1));
         for _ in 0..ticks {
             self.tick();
         }
@@ -127,9 +119,7 @@ impl Harness {
 
     /// Ticks for that many milliseconds, while the players do what clients do.
     pub fn run_with(&mut self, players: &mut [&mut Player], ms: u64) {
-        let ticks = Duration::from_millis(ms)
-            .as_nanos()
-            .div_ceil(self.period.as_nanos().max(1));
+        let ticks = Duration::from_millis(ms).as_nanos().div_ceil(self.period.as_nanos().max(1));
         for _ in 0..ticks {
             self.tick();
             for player in &mut *players {
@@ -186,11 +176,7 @@ impl Harness {
 
     /// A player joins a zone.
     pub fn join(&mut self, player: &mut Player, zone: &str) {
-        player.send(&Join {
-            request: 1,
-            zone: zone.to_owned(),
-            ..Join::default()
-        });
+        player.send(&Join { request: 1, zone: zone.to_owned(), ..Join::default() });
         self.exchange(&mut [player]);
     }
 

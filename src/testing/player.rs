@@ -54,10 +54,7 @@ impl Player {
     /// A player without a link.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            name: "ada".to_owned(),
-            ..Self::default()
-        }
+        Self { name: "ada".to_owned(), ..Self::default() }
     }
 
     /// Opens a link. An older one is left as it is, unread.
@@ -86,16 +83,8 @@ impl Player {
 
     /// Asks for a new session.
     pub fn hello(&mut self) {
-        let credentials = Credentials {
-            kind: Some(Kind::Anonymous(Anonymous {
-                name: self.name.clone(),
-            })),
-        };
-        self.say(&Hello {
-            protocol: wire::PROTOCOL,
-            credentials: Some(credentials),
-            ..Hello::default()
-        });
+        let credentials = Credentials { kind: Some(Kind::Anonymous(Anonymous { name: self.name.clone() })) };
+        self.say(&Hello { protocol: wire::PROTOCOL, credentials: Some(credentials), ..Hello::default() });
     }
 
     /// Asks to resume its session, with the newest token it has.
@@ -106,35 +95,25 @@ impl Player {
     /// Asks to resume a session with any token.
     pub fn resume_with(&mut self, token: Bytes, resync: bool) {
         let trimmed = self.sent - self.outbox.len() as u64;
-        let resume = Resume {
-            token,
-            received: self.received,
-            trimmed,
-            resync,
-        };
-        self.say(&Hello {
-            protocol: wire::PROTOCOL,
-            resume: Some(resume),
-            ..Hello::default()
-        });
+        let resume = Resume { token, received: self.received, trimmed, resync };
+        self.say(&Hello { protocol: wire::PROTOCOL, resume: Some(resume), ..Hello::default() });
     }
 
     /// Forgets all but its token, as a page that was reloaded.
     pub fn reload(&mut self) {
-        *self = Self {
-            token: self.token.clone(),
-            name: self.name.clone(),
-            ..Self::default()
-        };
+        *self = Self { token: self.token.clone(), name: self.name.clone(), ..Self::default() };
     }
 
-    /// Sends a message: a counted one through its outbox, so that a resume sends it again.
+    /// Sends a message: a counted one through its outbox, so that a resume sends it again. Until
+    /// it is welcome nothing else leaves.
     pub fn send<M: WireMessage>(&mut self, message: &M) {
         if M::ID.is_counted() {
             self.sent += 1;
             self.outbox.push_back(wire::encode(message));
         }
-        self.say(message);
+        if self.is_welcome() {
+            self.say(message);
+        }
     }
 
     /// Sends a message on the link it has, past all books.
@@ -161,9 +140,7 @@ impl Player {
             self.frames.push(frame);
         }
         if counted && self.hang == Hang::Never {
-            self.say(&Ack {
-                received: self.received,
-            });
+            self.say(&Ack { received: self.received });
         }
     }
 
@@ -258,11 +235,7 @@ impl Player {
     /// Acts on a frame; whether it was counted.
     fn take_in(&mut self, frame: &Frame) -> bool {
         let before = [Welcome::ID, Denied::ID, Closed::ID, ProbeReply::ID];
-        assert!(
-            self.welcomed || before.contains(&frame.id),
-            "{} before Welcome",
-            frame.id
-        );
+        assert!(self.welcomed || before.contains(&frame.id), "{} before Welcome", frame.id);
         if frame.id.is_counted() {
             self.received += 1;
         }
@@ -275,14 +248,8 @@ impl Player {
         } else if let Ok(beacon) = frame.decode::<Beacon>() {
             self.trim(beacon.received);
             match self.hang {
-                Hang::Never => self.say(&Ping {
-                    id: beacon.id,
-                    received: self.received,
-                }),
-                Hang::Acks => self.say(&Ping {
-                    id: beacon.id,
-                    received: 0,
-                }),
+                Hang::Never => self.say(&Ping { id: beacon.id, received: self.received }),
+                Hang::Acks => self.say(&Ping { id: beacon.id, received: 0 }),
                 Hang::Mute => {}
             }
         } else if let Ok(joined) = frame.decode::<Joined>() {
@@ -310,9 +277,7 @@ impl Player {
             self.outbox.clear();
         }
         if self.hang != Hang::Mute {
-            self.say(&Ack {
-                received: self.received,
-            });
+            self.say(&Ack { received: self.received });
             for frame in self.outbox.clone() {
                 self.say_bytes(Lane::Reliable, frame);
             }

@@ -22,10 +22,7 @@ enum Source {
 impl Clock {
     /// The machine's monotonic clock.
     #[must_use]
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this is the one place where time enters"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "this is the one place where time enters")]
     pub fn wall() -> Self {
         Self(Source::Wall(Instant::now()))
     }
@@ -82,13 +79,7 @@ impl TickTime {
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let now = clock.now();
-        Self {
-            clock,
-            tick: Tick(0),
-            now,
-            steady: Duration::ZERO,
-            delta: Duration::ZERO,
-        }
+        Self { clock, tick: Tick(0), now, steady: Duration::ZERO, delta: Duration::ZERO }
     }
 
     /// Begins a tick: counts it and reads the clock.
@@ -133,8 +124,7 @@ impl TickTime {
     /// The steady reading at which something happened that a network thread stamped `at`.
     #[must_use]
     pub fn steady_at(&self, at: Duration) -> Duration {
-        self.steady
-            .saturating_sub(self.now.saturating_sub(at).min(self.delta))
+        self.steady.saturating_sub(self.now.saturating_sub(at).min(self.delta))
     }
 }
 
@@ -155,13 +145,7 @@ mod tests {
         assert_eq!(time.tick(), Tick(2));
         assert_eq!(time.now(), Duration::from_millis(60_050));
         assert_eq!(time.steady(), Duration::from_millis(300));
-        assert_eq!(
-            time.steady_at(Duration::from_millis(60_030)),
-            Duration::from_millis(280)
-        );
-        assert_eq!(
-            time.steady_at(Duration::from_millis(51)),
-            Duration::from_millis(50)
-        );
+        assert_eq!(time.steady_at(Duration::from_millis(60_030)), Duration::from_millis(280));
+        assert_eq!(time.steady_at(Duration::from_millis(51)), Duration::from_millis(50));
     }
 }

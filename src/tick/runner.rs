@@ -35,22 +35,14 @@ pub struct StopRequested(pub bool);
 /// Deadlines are absolute: an overlong sleep or tick delays the next one only, and does not add
 /// up. A server that falls behind by more than a tick leaves out what it missed, so that it
 /// never ticks in a burst; both are counted in [`TickStats`].
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the runner waits for the machine's clock; no system sees it"
-)]
+#[allow(clippy::disallowed_methods, reason = "the runner waits for the machine's clock; no system sees it")]
 pub fn run(app: &mut App, stop: &StopHandle) -> AppExit {
     while app.plugins_state() == PluginsState::Adding {
         thread::yield_now();
     }
     app.finish();
     app.cleanup();
-    let period = app
-        .world()
-        .get_resource::<TickRate>()
-        .copied()
-        .unwrap_or_default()
-        .period();
+    let period = app.world().get_resource::<TickRate>().copied().unwrap_or_default().period();
     let mut deadline = Instant::now();
     loop {
         if stop.is_requested() {
@@ -86,29 +78,17 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "an instant to start from; nothing is measured"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "an instant to start from; nothing is measured")]
     fn deadlines_do_not_drift_and_missed_ones_are_left_out() {
         let period = Duration::from_millis(50);
         let start = Instant::now();
         let mut deadline = start;
 
-        assert_eq!(
-            next_deadline(&mut deadline, start + Duration::from_millis(7), period),
-            0
-        );
+        assert_eq!(next_deadline(&mut deadline, start + Duration::from_millis(7), period), 0);
         assert_eq!(deadline, start + period);
-        assert_eq!(
-            next_deadline(&mut deadline, start + Duration::from_millis(120), period),
-            0
-        );
+        assert_eq!(next_deadline(&mut deadline, start + Duration::from_millis(120), period), 0);
         assert_eq!(deadline, start + 2 * period);
-        assert_eq!(
-            next_deadline(&mut deadline, start + Duration::from_millis(270), period),
-            2
-        );
+        assert_eq!(next_deadline(&mut deadline, start + Duration::from_millis(270), period), 2);
         assert_eq!(deadline, start + 5 * period);
     }
 }

@@ -76,12 +76,7 @@ impl Default for TickStats {
             Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS)
                 .expect("the bounds are in the allowed range")
         };
-        Self {
-            all: new(),
-            recent: new(),
-            overrun_count: 0,
-            skipped_count: 0,
-        }
+        Self { all: new(), recent: new(), overrun_count: 0, skipped_count: 0 }
     }
 }
 

@@ -82,10 +82,7 @@ impl Frame {
         let [high, low, ..] = *bytes else {
             return Err(FrameError::Short(bytes.len()));
         };
-        Ok(Self {
-            id: MessageId::new(u16::from_be_bytes([high, low])),
-            body: bytes.slice(ID_BYTES..),
-        })
+        Ok(Self { id: MessageId::new(u16::from_be_bytes([high, low])), body: bytes.slice(ID_BYTES..) })
     }
 
     /// Reads the body as the message `M`.
@@ -96,10 +93,7 @@ impl Frame {
     /// not parse.
     pub fn decode<M: WireMessage>(&self) -> Result<M, FrameError> {
         if self.id != M::ID {
-            return Err(FrameError::OtherMessage {
-                found: self.id,
-                wanted: M::ID,
-            });
+            return Err(FrameError::OtherMessage { found: self.id, wanted: M::ID });
         }
         decode(self.body.clone())
     }
@@ -109,11 +103,7 @@ impl MessageId {
     /// The lane of a message of this id.
     #[must_use]
     pub const fn lane(self) -> Lane {
-        if self.value() & UNRELIABLE_BIT == 0 {
-            Lane::Reliable
-        } else {
-            Lane::Unreliable
-        }
+        if self.value() & UNRELIABLE_BIT == 0 { Lane::Reliable } else { Lane::Unreliable }
     }
 
     /// Who owns this id.
@@ -164,21 +154,14 @@ mod tests {
 
     #[test]
     fn a_frame_is_a_big_endian_id_and_a_body() {
-        let frame = encode(&Join {
-            request: 1,
-            zone: "arena".to_owned(),
-            payload: Bytes::new(),
-        });
+        let frame = encode(&Join { request: 1, zone: "arena".to_owned(), payload: Bytes::new() });
 
         assert_eq!(&frame[..2], &[0x00, 0x40]);
         let frame = Frame::parse(frame).expect("a frame");
         assert_eq!(frame.decode::<Join>().expect("a Join").zone, "arena");
         assert_eq!(
             frame.decode::<Beacon>(),
-            Err(FrameError::OtherMessage {
-                found: Join::ID,
-                wanted: Beacon::ID
-            })
+            Err(FrameError::OtherMessage { found: Join::ID, wanted: Beacon::ID })
         );
     }
 

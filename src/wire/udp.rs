@@ -129,9 +129,7 @@ pub fn token_to_text(token: &ConnectToken) -> String {
 ///
 /// [`TokenError::Parse`].
 pub fn token_from_text(text: &str) -> Result<ConnectToken, TokenError> {
-    let bytes = BASE64
-        .decode(text.trim())
-        .map_err(|error| TokenError::Parse(error.to_string()))?;
+    let bytes = BASE64.decode(text.trim()).map_err(|error| TokenError::Parse(error.to_string()))?;
     ConnectToken::read(&mut bytes.as_slice()).map_err(|error| TokenError::Parse(error.to_string()))
 }
 
@@ -143,9 +141,7 @@ pub fn connection_config() -> ConnectionConfig {
             ChannelConfig {
                 channel_id: CHANNEL_RELIABLE,
                 max_memory_usage_bytes: CHANNEL_MEMORY_MAX,
-                send_type: SendType::ReliableOrdered {
-                    resend_time: RESEND_TIME,
-                },
+                send_type: SendType::ReliableOrdered { resend_time: RESEND_TIME },
             },
             ChannelConfig {
                 channel_id: CHANNEL_UNRELIABLE,
@@ -174,9 +170,7 @@ mod tests {
     fn a_token_survives_its_text_and_an_identity_its_user_data() {
         let mint = TokenMint::new(DEV_KEY, vec![SocketAddr::from(([127, 0, 0, 1], 7777))]);
 
-        let token = mint
-            .mint(Duration::from_secs(1), 7, Some("ada"))
-            .expect("a token");
+        let token = mint.mint(Duration::from_secs(1), 7, Some("ada")).expect("a token");
 
         let again = token_from_text(&token_to_text(&token)).expect("the same token");
         assert_eq!(again.client_id, 7);

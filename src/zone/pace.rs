@@ -49,18 +49,12 @@ pub(super) fn pace_zones(
         }
         zone.frame += 1;
         let dt = match last {
-            Some(mut last) => time
-                .steady()
-                .saturating_sub(std::mem::replace(&mut last.0, time.steady())),
+            Some(mut last) => time.steady().saturating_sub(std::mem::replace(&mut last.0, time.steady())),
             None => {
                 commands.entity(entity).insert(LastTicked(time.steady()));
                 rate.period() * zone.every
             }
         };
-        ticks.write(ZoneTicked {
-            zone: entity,
-            frame: zone.frame,
-            dt,
-        });
+        ticks.write(ZoneTicked { zone: entity, frame: zone.frame, dt });
     }
 }

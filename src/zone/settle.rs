@@ -116,10 +116,7 @@ fn join(world: &mut World, session: Entity, request: u32, name: &str) {
         return joined(world, session, request, zone);
     }
     let members = world.get::<Members>(zone).map_or(0, Members::count);
-    if world
-        .get::<Zone>(zone)
-        .is_none_or(|zone| members >= zone.capacity)
-    {
+    if world.get::<Zone>(zone).is_none_or(|zone| members >= zone.capacity) {
         return refuse(world, session, request, Reason::Full);
     }
     if current.is_some() {
@@ -138,16 +135,7 @@ fn part(world: &mut World, session: Entity, request: u32) {
     let Some(zone) = zone_name(world, session) else {
         return refuse(world, session, request, Reason::NotInZone);
     };
-    tell(
-        world,
-        session,
-        Parted {
-            request,
-            zone,
-            reason: Reason::Left.into(),
-            ..Parted::default()
-        },
-    );
+    tell(world, session, Parted { request, zone, reason: Reason::Left.into(), ..Parted::default() });
     leave(world, session, Reason::Left);
     if is_linked(world, session) {
         transition(&mut world.entity_mut(session), SessionState::Connected);
@@ -159,16 +147,7 @@ fn end(world: &mut World, session: Entity, cause: EndCause) {
     if let Some(zone) = zone_name(world, session) {
         // Who left knows; who was removed is told before it is closed.
         if cause != EndCause::Bye {
-            tell(
-                world,
-                session,
-                Parted {
-                    request: 0,
-                    zone,
-                    reason: reason.into(),
-                    ..Parted::default()
-                },
-            );
+            tell(world, session, Parted { request: 0, zone, reason: reason.into(), ..Parted::default() });
         }
         leave(world, session, reason);
     }
@@ -186,16 +165,7 @@ fn leave(world: &mut World, session: Entity, reason: Reason) {
 
 fn refuse(world: &mut World, session: Entity, request: u32, reason: Reason) {
     let retry_after_ms = if reason == Reason::Full { FULL_RETRY_MS } else { 0 };
-    tell(
-        world,
-        session,
-        Refused {
-            request,
-            reason: reason.into(),
-            retry_after_ms,
-            ..Refused::default()
-        },
-    );
+    tell(world, session, Refused { request, reason: reason.into(), retry_after_ms, ..Refused::default() });
 }
 
 fn zone_of(world: &World, session: Entity) -> Option<(Entity, ZoneId)> {

@@ -28,14 +28,8 @@ fn oz_08_a_probe_needs_no_session_and_changes_nothing() {
     let mut eve = game.stranger(Via::Beta);
 
     for player in [&mut ada, &mut eve] {
-        player.say(&Probe {
-            topic: "status".to_owned(),
-            ..Probe::default()
-        });
-        player.say(&Probe {
-            topic: "status".to_owned(),
-            ..Probe::default()
-        });
+        player.say(&Probe { topic: "status".to_owned(), ..Probe::default() });
+        player.say(&Probe { topic: "status".to_owned(), ..Probe::default() });
     }
     game.exchange(&mut [&mut ada, &mut eve]);
 
@@ -43,10 +37,7 @@ fn oz_08_a_probe_needs_no_session_and_changes_nothing() {
         let replies = player.take::<ProbeReply>();
         assert_eq!(replies.len(), 1, "the second came too soon");
         let status = Status::decode(replies[0].body.clone()).expect("a Status");
-        assert_eq!(
-            (status.sessions, status.zones),
-            (1, vec!["attic".to_owned(), "hall".to_owned()])
-        );
+        assert_eq!((status.sessions, status.zones), (1, vec!["attic".to_owned(), "hall".to_owned()]));
     }
     assert_eq!(game.resource::<SessionTable>().session_count(), 1);
 }
@@ -75,10 +66,7 @@ fn pr_01_before_welcome_nothing_is_understood_but_hello_and_probe() {
 #[test]
 fn pr_13_a_resume_needs_the_same_principal() {
     let mut game = game();
-    let identity = |name: &str| LinkInfo {
-        identity: Some(name.to_owned()),
-        ..LinkInfo::default()
-    };
+    let identity = |name: &str| LinkInfo { identity: Some(name.to_owned()), ..LinkInfo::default() };
     let mut ada = game.stranger(Via::Alpha);
     ada.connect_as(&game, Via::Alpha, identity("ada"));
     ada.hello();

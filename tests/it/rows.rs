@@ -20,11 +20,7 @@ const SILENT: LossCause = LossCause::Silent;
 const BY_PEER: LossCause = LossCause::Link(LinkEnd::ByPeer);
 
 fn join(zone: &str) -> Join {
-    Join {
-        request: 7,
-        zone: zone.to_owned(),
-        ..Join::default()
-    }
+    Join { request: 7, zone: zone.to_owned(), ..Join::default() }
 }
 
 #[test]
@@ -36,14 +32,8 @@ fn row_01_a_hello_opens_a_session_and_is_answered_by_welcome() {
     game.exchange(&mut [&mut ada]);
 
     let welcome = &ada.take::<Welcome>()[0];
-    assert_eq!(
-        (welcome.resumed, welcome.received, welcome.base, welcome.resync),
-        (false, 0, 0, false)
-    );
-    assert_eq!(
-        (welcome.token.len(), welcome.tick_hz, welcome.timeout_ms),
-        (32, 20, 5_000)
-    );
+    assert_eq!((welcome.resumed, welcome.received, welcome.base, welcome.resync), (false, 0, 0, false));
+    assert_eq!((welcome.token.len(), welcome.tick_hz, welcome.timeout_ms), (32, 20, 5_000));
     assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
     assert_eq!(game.news_of(ada.session()), [Registered]);
 }
@@ -70,10 +60,7 @@ fn row_02_a_link_that_only_probes_is_closed_too() {
     let mut ada = game.stranger(Via::Beta);
 
     for _ in 0..60 {
-        ada.say(&Probe {
-            topic: "status".to_owned(),
-            ..Probe::default()
-        });
+        ada.say(&Probe { topic: "status".to_owned(), ..Probe::default() });
         game.run_with(&mut [&mut ada], 100);
     }
 
@@ -89,15 +76,7 @@ fn row_03_a_join_makes_a_session_active() {
     game.exchange(&mut [&mut ada]);
 
     let joined = &ada.take::<Joined>()[0];
-    assert_eq!(
-        (
-            joined.request,
-            joined.zone.as_str(),
-            joined.zone_id,
-            joined.tick_hz
-        ),
-        (7, "hall", 1, 20)
-    );
+    assert_eq!((joined.request, joined.zone.as_str(), joined.zone_id, joined.tick_hz), (7, "hall", 1, 20));
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
     assert_eq!(game.news_of(ada.session()), [Registered, News::Joined(HALL)]);
 }
@@ -127,17 +106,11 @@ fn row_05_a_part_makes_a_session_connected_again() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
 
-    ada.send(&Part {
-        request: 9,
-        ..Part::default()
-    });
+    ada.send(&Part { request: 9, ..Part::default() });
     game.exchange(&mut [&mut ada]);
 
     let parted = &ada.take::<Parted>()[0];
-    assert_eq!(
-        (parted.request, parted.zone.as_str(), parted.reason()),
-        (9, "hall", Reason::Left)
-    );
+    assert_eq!((parted.request, parted.zone.as_str(), parted.reason()), (9, "hall", Reason::Left));
     assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
     assert_eq!(
         game.news_of(ada.session()),
@@ -160,12 +133,7 @@ fn row_06_a_join_of_another_zone_moves_and_a_refused_one_stays() {
     let attic = ZoneId(2);
     assert_eq!(
         game.news_of(ada.session()),
-        [
-            Registered,
-            News::Joined(HALL),
-            News::Parted(HALL, Reason::Moved),
-            News::Joined(attic)
-        ]
+        [Registered, News::Joined(HALL), News::Parted(HALL, Reason::Moved), News::Joined(attic)]
     );
 }
 
@@ -195,10 +163,7 @@ fn row_07_a_member_who_loses_its_link_stays_in_a_soft_zone() {
     assert_eq!(game.state(session), Some(SessionState::Disconnected));
     assert!(game.component::<InZone>(session).is_some());
     assert!(game.component::<ExpiresAt>(session).is_some());
-    assert_eq!(
-        game.news_of(session)[2..],
-        [Disconnected(BY_PEER), MemberDisconnected(HALL)]
-    );
+    assert_eq!(game.news_of(session)[2..], [Disconnected(BY_PEER), MemberDisconnected(HALL)]);
 }
 
 #[test]
@@ -216,11 +181,7 @@ fn row_07_silence_is_a_loss_after_five_seconds_on_every_proxy() {
 
         assert_eq!(game.state(session), Some(SessionState::Disconnected));
         let told = game.told_at(session, Disconnected(SILENT)).expect("it was told");
-        assert!(
-            told - last_heard <= Duration::from_millis(5_100),
-            "{:?}",
-            told - last_heard
-        );
+        assert!(told - last_heard <= Duration::from_millis(5_100), "{:?}", told - last_heard);
     }
 }
 
@@ -254,19 +215,11 @@ fn row_10_a_valid_token_resumes_the_session_over_another_proxy() {
     assert_ne!(ada.token(), token);
     assert_eq!(ada.zone(), Some("hall"));
     assert_eq!(game.state(session), Some(SessionState::Active));
-    assert_eq!(
-        game.component::<Session>(session).map(Session::epoch),
-        Some(Epoch(2))
-    );
+    assert_eq!(game.component::<Session>(session).map(Session::epoch), Some(Epoch(2)));
     assert!(game.component::<ExpiresAt>(session).is_none());
     assert_eq!(
         game.news_of(session)[2..],
-        [
-            Disconnected(BY_PEER),
-            MemberDisconnected(HALL),
-            Resumed { resync: false },
-            MemberResumed(HALL)
-        ]
+        [Disconnected(BY_PEER), MemberDisconnected(HALL), Resumed { resync: false }, MemberResumed(HALL)]
     );
 }
 
@@ -298,11 +251,7 @@ fn row_11_a_resume_takes_over_from_a_living_link() {
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
     assert_eq!(
         game.news_of(ada.session())[2..],
-        [
-            Disconnected(LossCause::Replaced),
-            Resumed { resync: false },
-            MemberResumed(HALL)
-        ]
+        [Disconnected(LossCause::Replaced), Resumed { resync: false }, MemberResumed(HALL)]
     );
     let last = std::iter::from_fn(|| old.receive()).last().expect("a last frame");
     assert_eq!(&last[..2], &[0x00, 0x05]);
@@ -322,11 +271,7 @@ fn row_11a_a_loss_and_a_resume_in_one_tick_are_a_takeover() {
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
     assert_eq!(
         game.news_of(ada.session())[2..],
-        [
-            Disconnected(LossCause::Replaced),
-            Resumed { resync: false },
-            MemberResumed(HALL)
-        ]
+        [Disconnected(LossCause::Replaced), Resumed { resync: false }, MemberResumed(HALL)]
     );
 }
 
@@ -355,8 +300,7 @@ fn row_12_what_an_old_link_still_brings_is_ignored_and_counted() {
     ada.connect(&game, Via::Beta);
     ada.resume();
     // In the tick of the takeover the old link is not yet told.
-    old.send(Lane::Reliable, waystation::wire::encode(&Bye {}))
-        .expect("open");
+    old.send(Lane::Reliable, waystation::wire::encode(&Bye {})).expect("open");
     game.exchange(&mut [&mut ada]);
 
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));

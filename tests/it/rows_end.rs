@@ -19,11 +19,7 @@ const HALL: ZoneId = ZoneId(1);
 const BY_PEER: LossCause = LossCause::Link(LinkEnd::ByPeer);
 
 fn join(zone: &str) -> Join {
-    Join {
-        request: 7,
-        zone: zone.to_owned(),
-        ..Join::default()
-    }
+    Join { request: 7, zone: zone.to_owned(), ..Join::default() }
 }
 
 #[test]
@@ -50,11 +46,7 @@ fn row_13_every_bad_token_gets_the_same_answer() {
     }
 
     assert_eq!(answers.len(), 4);
-    assert!(
-        answers
-            .iter()
-            .all(|answer| *answer == answers[0] && answer.reason() == Reason::Token)
-    );
+    assert!(answers.iter().all(|answer| *answer == answers[0] && answer.reason() == Reason::Token));
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
 }
 
@@ -135,11 +127,7 @@ fn row_15_bye_ends_a_session() {
     assert!(ada.is_cut_off());
     assert_eq!(
         game.news_of(ada.session())[2..],
-        [
-            News::Parted(HALL, Reason::Left),
-            Unregistered,
-            Closed(EndCause::Bye)
-        ]
+        [News::Parted(HALL, Reason::Left), Unregistered, Closed(EndCause::Bye)]
     );
     assert_eq!(game.resource::<SessionTable>().token_count(), 0);
 }
@@ -177,14 +165,7 @@ fn row_16a_a_protocol_error_ends_the_session_and_nobody_elses() {
         // Link control that does not parse.
         (Lane::Reliable, vec![0x00, 0x06, 0xFF]),
         // A second Hello.
-        (
-            Lane::Reliable,
-            wire::encode(&Hello {
-                protocol: 1,
-                ..Hello::default()
-            })
-            .to_vec(),
-        ),
+        (Lane::Reliable, wire::encode(&Hello { protocol: 1, ..Hello::default() }).to_vec()),
         // An ack of what was never sent.
         (Lane::Reliable, wire::encode(&Ack { received: 1_000 }).to_vec()),
         // A reliable message on the unreliable lane.
@@ -206,11 +187,7 @@ fn row_16a_a_protocol_error_ends_the_session_and_nobody_elses() {
         assert_eq!(ada.take::<Parted>()[0].reason(), Reason::Protocol);
         assert_eq!(
             game.news_of(ada.session())[2..],
-            [
-                News::Parted(HALL, Reason::Protocol),
-                Expired(EndCause::Protocol),
-                Closed(EndCause::Protocol)
-            ]
+            [News::Parted(HALL, Reason::Protocol), Expired(EndCause::Protocol), Closed(EndCause::Protocol)]
         );
         assert_eq!(game.state(bob.session()), Some(SessionState::Active));
         ada.connect(&game, Via::Beta);
@@ -245,10 +222,7 @@ fn row_19_a_join_without_a_link_is_refused_and_a_part_is_done() {
 
     ada.send(&join("hall"));
     ada.close();
-    bob.send(&Part {
-        request: 3,
-        ..Part::default()
-    });
+    bob.send(&Part { request: 3, ..Part::default() });
     bob.close();
     game.tick();
     for player in [&mut ada, &mut bob] {
@@ -274,10 +248,7 @@ fn cc_04_and_cc_14_a_session_that_has_ended_is_unknown_and_its_entity_goes_a_tic
     game.tick();
 
     assert!(game.resource::<SessionTable>().find(ada.session()).is_err());
-    assert!(
-        game.app.world().get_entity(entity).is_ok(),
-        "the game can read it in the next tick"
-    );
+    assert!(game.app.world().get_entity(entity).is_ok(), "the game can read it in the next tick");
     game.tick();
     assert!(game.app.world().get_entity(entity).is_ok());
     game.tick();
@@ -300,11 +271,6 @@ fn a_session_whose_welcome_was_never_acknowledged_is_not_kept() {
 
     assert_eq!(
         game.news_of(ada.session()),
-        [
-            Registered,
-            Disconnected(BY_PEER),
-            Expired(EndCause::Timeout),
-            Closed(EndCause::Timeout)
-        ]
+        [Registered, Disconnected(BY_PEER), Expired(EndCause::Timeout), Closed(EndCause::Timeout)]
     );
 }

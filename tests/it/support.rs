@@ -58,30 +58,18 @@ pub(crate) fn said(game: &Harness, player: &Player) -> Vec<u64> {
 
 /// The numbers of all `Echo` that a player saw since the last look.
 pub(crate) fn echoes(player: &mut Player) -> Vec<u64> {
-    player
-        .take::<Echo>()
-        .into_iter()
-        .map(|echo| echo.number)
-        .collect()
+    player.take::<Echo>().into_iter().map(|echo| echo.number).collect()
 }
 
 fn echo(mut calls: MessageReader<Call<Say>>, mut heard: ResMut<Heard>, mut sender: Sender) {
     for call in calls.read() {
         heard.said.push((call.session, call.message.number));
-        sender.reply(
-            call,
-            &Echo {
-                number: call.message.number,
-                taken: 0,
-            },
-        );
+        sender.reply(call, &Echo { number: call.message.number, taken: 0 });
     }
 }
 
 fn hear_inputs(mut calls: MessageReader<Call<Input>>, mut heard: ResMut<Heard>) {
-    heard
-        .inputs
-        .extend(calls.read().map(|call| (call.session, call.message.tick)));
+    heard.inputs.extend(calls.read().map(|call| (call.session, call.message.tick)));
 }
 
 fn shout_all(
@@ -95,5 +83,12 @@ fn shout_all(
         for (zone, _) in zones.iter().filter(|(_, zone)| zone.name() == "hall") {
             sender.broadcast(zone, &Echo { number, taken: 0 });
         }
+    }
+}
+
+/// The player says numbers, one frame each.
+pub(crate) fn say(player: &mut Player, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        player.send(&Say { number });
     }
 }

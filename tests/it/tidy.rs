@@ -32,11 +32,7 @@ const ORDER: &[&str] = &[
 ];
 
 /// Rooms beside the order, and all that each may import.
-const BESIDE: &[(&str, &[&str])] = &[
-    ("client", &["ident", "wire"]),
-    ("bot", &["client"]),
-    ("build", &[]),
-];
+const BESIDE: &[(&str, &[&str])] = &[("client", &["ident", "wire"]), ("bot", &["client"]), ("build", &[])];
 
 /// The room that may import all, and that only tests import.
 const TESTING: &str = "testing";
@@ -60,10 +56,7 @@ fn every_import_follows_the_order_of_rooms() {
         }
     }
 
-    assert!(
-        wrong.is_empty(),
-        "imports against the order of rooms (ARCHITECTURE.md):\n{wrong}"
-    );
+    assert!(wrong.is_empty(), "imports against the order of rooms (ARCHITECTURE.md):\n{wrong}");
 }
 
 #[test]
@@ -76,29 +69,17 @@ fn no_file_is_longer_than_500_lines() {
         }
     }
 
-    assert!(
-        long.is_empty(),
-        "files over {LINES_MAX} lines: split each by feature\n{long}"
-    );
+    assert!(long.is_empty(), "files over {LINES_MAX} lines: split each by feature\n{long}");
 }
 
 #[test]
 fn every_row_that_is_said_to_be_kept_has_a_test() {
-    let names: BTreeSet<String> = rust_files(FOLDERS)
-        .iter()
-        .flat_map(|(_, text)| test_names(text))
-        .collect();
+    let names: BTreeSet<String> = rust_files(FOLDERS).iter().flat_map(|(_, text)| test_names(text)).collect();
 
-    let missing: Vec<&str> = DONE
-        .iter()
-        .copied()
-        .filter(|row| !names.iter().any(|name| is_named_after(name, row)))
-        .collect();
+    let missing: Vec<&str> =
+        DONE.iter().copied().filter(|row| !names.iter().any(|name| is_named_after(name, row))).collect();
 
-    assert!(
-        missing.is_empty(),
-        "rows said to be kept that no test is named after: {missing:?}"
-    );
+    assert!(missing.is_empty(), "rows said to be kept that no test is named after: {missing:?}");
     let rows: BTreeSet<&str> = DONE.iter().copied().collect();
     assert_eq!(rows.len(), DONE.len(), "a row stands twice in the list");
 }
@@ -112,10 +93,7 @@ fn the_rules_see_what_breaks_them() {
         [(1, "ident"), (2, "session"), (2, "wire"), (3, "zone")].map(|(line, room)| (line, room.to_owned()))
     );
     let split = "use crate::{\n    tick::{Clock, TickTime},\n    zone,\n};\n// crate::arena::is no import\n";
-    assert_eq!(
-        imports(split, false),
-        [(1, "tick"), (1, "zone")].map(|(line, room)| (line, room.to_owned()))
-    );
+    assert_eq!(imports(split, false), [(1, "tick"), (1, "zone")].map(|(line, room)| (line, room.to_owned())));
     let test_only = "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::testing::Scenario;\n    use crate::zone::Zone;\n}\n";
     assert_eq!(imports(test_only, false), [(5, "zone".to_owned())]);
     assert!(imports("use crate::testing::Scenario;", true).is_empty());
@@ -150,9 +128,7 @@ fn allowed(room: &str, target: &str) -> Result<(), String> {
     match (floor(room), floor(target)) {
         (Some(own), Some(other)) if other < own => Ok(()),
         (Some(_), Some(_)) => Err(format!("`{target}` stands above `{room}`")),
-        (None, _) => Err(format!(
-            "`{room}` has no place in the order: give it one in tidy.rs"
-        )),
+        (None, _) => Err(format!("`{room}` has no place in the order: give it one in tidy.rs")),
         (_, None) => Err(format!("`{target}` is no room below `{room}`")),
     }
 }
@@ -169,11 +145,7 @@ fn room_of(path: &Path) -> Option<String> {
 /// and what is behind `#[cfg(test)]` in others, may use the harness.
 fn imports(text: &str, is_test: bool) -> Vec<(usize, String)> {
     let code = without_comments(text);
-    let tests_begin = if is_test {
-        0
-    } else {
-        code.find("#[cfg(test)]").unwrap_or(code.len())
-    };
+    let tests_begin = if is_test { 0 } else { code.find("#[cfg(test)]").unwrap_or(code.len()) };
     let mut found: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
     for (at, _) in code.match_indices("crate::") {
         let before = code[..at].chars().next_back();
@@ -188,10 +160,7 @@ fn imports(text: &str, is_test: bool) -> Vec<(usize, String)> {
             found.entry(line).or_default().insert(room);
         }
     }
-    found
-        .into_iter()
-        .flat_map(|(line, rooms)| rooms.into_iter().map(move |room| (line, room)))
-        .collect()
+    found.into_iter().flat_map(|(line, rooms)| rooms.into_iter().map(move |room| (line, room))).collect()
 }
 
 /// The first names of a path, or of each path of a group in braces. Items of the crate's root,
@@ -256,8 +225,7 @@ fn test_names(text: &str) -> Vec<String> {
 }
 
 fn is_named_after(name: &str, row: &str) -> bool {
-    name.strip_prefix(row)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+    name.strip_prefix(row).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 
 /// All Rust files below the folders, in the order of their paths.

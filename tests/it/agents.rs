@@ -1,0 +1,91 @@
+//! Agents: sessions without a network.
+
+use bevy_app::{Startup, Update};
+use bevy_ecs::prelude::*;
+use waystation::arena::v1::{Echo, Say};
+use waystation::ident::ZoneId;
+use waystation::rpc::AppRpc as _;
+use waystation::server::audit::News;
+use waystation::session::{Agent, Delivered, Outbox, Session, SessionState, SpawnAgent as _};
+use waystation::testing::{Harness, Via};
+use waystation::tick::TickTime;
+use waystation::wire::v1::{Joined, Reason, Refused};
+
+use crate::support::{Heard, echoes, game, shout};
+
+/// What the guard received: echoes with their tick, and where it joined or was refused.
+#[derive(Resource, Default)]
+struct Received {
+    echoes: Vec<(u64, u64)>,
+    joined: Vec<String>,
+    refused: Vec<Reason>,
+}
+
+/// A game with an agent that joins a zone.
+fn game_with_guard(zone: &'static str) -> (Harness, Entity) {
+    let mut game = game();
+    let spawn = move |mut commands: Commands| {
+        let mut guard = commands.spawn_agent("guard");
+        guard.entry::<Agent>().and_modify(move |mut agent| agent.join(zone));
+    };
+    game.app
+        .add_delivery::<Echo>()
+        .init_resource::<Received>()
+        .add_systems(Startup, spawn)
+        .add_systems(Update, receive);
+    game.tick();
+    let mut guards = game.app.world_mut().query_filtered::<Entity, With<Agent>>();
+    let guard = guards.single(game.app.world()).expect("one agent");
+    (game, guard)
+}
+
+fn receive(
+    mut echoes: MessageReader<Delivered<Echo>>,
+    mut joined: MessageReader<Delivered<Joined>>,
+    mut refused: MessageReader<Delivered<Refused>>,
+    mut received: ResMut<Received>,
+    time: Res<TickTime>,
+) {
+    received.echoes.extend(echoes.read().map(|echo| (echo.message.number, time.tick().0)));
+    received.joined.extend(joined.read().map(|joined| joined.message.zone.clone()));
+    received.refused.extend(refused.read().map(|refused| refused.message.reason()));
+}
+
+#[test]
+fn ow_21_an_agent_joins_sends_and_receives_like_a_player() {
+    let (mut game, guard) = game_with_guard("hall");
+    let mut ada = game.member(Via::Alpha, "hall");
+    let session = game.app.world().get::<Session>(guard).map(Session::id).expect("a session");
+    assert_eq!(SessionState::at(game.app.world(), guard), Some(SessionState::Active));
+    assert_eq!(game.resource::<Received>().joined, ["hall"]);
+
+    game.app.world_mut().get_mut::<Agent>(guard).expect("an agent").call(Say { number: 6 });
+    let said_in = game.resource::<TickTime>().tick().0;
+    shout(&mut game, 9);
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(game.resource::<Heard>().said, [(session, 6)]);
+    // Both are sent in the next tick and read in the one after it.
+    assert_eq!(game.resource::<Received>().echoes, [(6, said_in + 2), (9, said_in + 2)]);
+    assert_eq!(echoes(&mut ada), [9]);
+    assert_eq!(game.news_of(session), [News::Registered, News::Joined(ZoneId(1))]);
+}
+
+#[test]
+fn ow_20_an_agent_is_told_of_a_refusal_in_values_and_keeps_no_outbox() {
+    let (mut game, guard) = game_with_guard("nowhere");
+    game.run_ms(100);
+
+    assert_eq!(game.resource::<Received>().refused, [Reason::NoSuchZone]);
+    assert_eq!(SessionState::at(game.app.world(), guard), Some(SessionState::Connected));
+    assert!(game.app.world().get::<Outbox>(guard).is_none());
+}
+
+#[test]
+fn an_agent_outlives_any_silence() {
+    let (mut game, guard) = game_with_guard("hall");
+
+    game.run_ms(30_000);
+
+    assert_eq!(SessionState::at(game.app.world(), guard), Some(SessionState::Active));
+}

@@ -1,0 +1,124 @@
+//! What is too much, and what becomes of it: nobody else is disturbed, and memory is bounded.
+
+use waystation::config::ServerConfig;
+use waystation::server::audit::News::{Disconnected, Resumed};
+use waystation::session::{Inbox, LossCause, Outbox, SessionConfig, SessionState};
+use waystation::testing::{Hang, Harness, Via};
+use waystation::wire::v1::{Joined, Reason, Welcome};
+
+use crate::support::{echoes, game, game_with, said, say, shout};
+
+/// A game in which outboxes hold `max` frames.
+fn game_with_outbox(max: usize) -> Harness {
+    let session = SessionConfig { outbox_max_frames: max, ..SessionConfig::default() };
+    game_with(ServerConfig { session, ..ServerConfig::default() })
+}
+
+#[test]
+fn an_overflow_while_disconnected_ends_in_a_resync() {
+    let mut game = game_with_outbox(16);
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.close();
+    game.tick();
+    for number in 1..=40 {
+        shout(&mut game, number);
+    }
+    game.tick();
+
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+    shout(&mut game, 41);
+    game.exchange(&mut [&mut ada]);
+
+    assert!(ada.take::<Welcome>().last().is_some_and(|welcome| welcome.resync));
+    assert_eq!(echoes(&mut ada), [41]);
+    assert_eq!(ada.take::<Joined>().last().map(|joined| joined.request), Some(0));
+}
+
+#[test]
+fn an_overflow_while_connected_is_a_slow_consumer_who_may_resume() {
+    let mut game = game_with_outbox(16);
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    ada.hang = Hang::Acks;
+    for number in 1..=20 {
+        shout(&mut game, number);
+        game.tick();
+        bob.pump();
+    }
+    ada.pump();
+
+    assert_eq!(ada.closed(), Some(Reason::Slow));
+    assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
+    assert!(game.news_of(ada.session()).contains(&Disconnected(LossCause::Slow)));
+    assert_eq!(echoes(&mut bob).len(), 20);
+    ada.hang = Hang::Never;
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+    assert!(game.news_of(ada.session()).contains(&Resumed { resync: true }));
+}
+
+#[test]
+fn ten_seconds_without_an_ack_are_too_slow() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.hang = Hang::Acks;
+    shout(&mut game, 1);
+
+    game.run_with(&mut [&mut ada], 9_900);
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+    game.run_with(&mut [&mut ada], 200);
+
+    assert_eq!(ada.closed(), Some(Reason::Slow));
+    // Nothing overflowed: what it has not acknowledged is sent again.
+    ada.hang = Hang::Never;
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+    assert!(game.news_of(ada.session()).contains(&Resumed { resync: false }));
+}
+
+#[test]
+fn the_fattest_outbox_gives_way_when_all_together_are_too_much() {
+    let session = SessionConfig { outboxes_max_bytes: 600, ..SessionConfig::default() };
+    let mut game = game_with(ServerConfig { session, ..ServerConfig::default() });
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.close();
+    game.tick();
+    for _ in 0..60 {
+        shout(&mut game, u64::MAX);
+    }
+    game.run_ms(2_100);
+    let mut bob = game.member(Via::Beta, "hall");
+    assert!(game.component::<Outbox>(ada.session()).is_some_and(Outbox::awaits_resync));
+    shout(&mut game, 7);
+    game.exchange(&mut [&mut bob]);
+
+    assert_eq!(echoes(&mut bob), [7]);
+    ada.connect(&game, Via::Alpha);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+    assert!(game.news_of(ada.session()).contains(&Resumed { resync: true }));
+}
+
+#[test]
+fn a_client_that_sends_too_much_is_read_slowly_and_loses_nothing() {
+    let session = SessionConfig { dispatch_max_frames: 16, inbox_max_frames: 32, ..SessionConfig::default() };
+    let mut game = game_with(ServerConfig { session, ..ServerConfig::default() });
+    let mut ada = game.member(Via::Alpha, "hall");
+
+    say(&mut ada, 1..=100);
+    game.tick();
+    assert_eq!(said(&game, &ada).len(), 16);
+    // More waits than should, so the link is not read: what comes now is held back.
+    say(&mut ada, 101..=200);
+    game.tick();
+    assert!(game.component::<Inbox>(ada.session()).is_some_and(|inbox| inbox.frame_count() < 100));
+    game.run_with(&mut [&mut ada], 1_000);
+
+    assert_eq!(said(&game, &ada), (1..=200).collect::<Vec<_>>());
+    assert_eq!(game.component::<Inbox>(ada.session()).map(Inbox::received), Some(201));
+}

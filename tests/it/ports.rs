@@ -1,0 +1,152 @@
+//! What a proxy may say in one batch, and in which order it counts; and what a seed reproduces.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use waystation::arena::v1::Say;
+use waystation::config::ServerConfig;
+use waystation::ident::LinkId;
+use waystation::proxy::{self, AdapterPort, LinkInfo, ProxyCommand, ProxyEvent, ProxyEventKind};
+use waystation::server::audit::News;
+use waystation::session::{LossCause, SessionCounts, SessionState};
+use waystation::testing::{Harness, Player, Via};
+use waystation::tick::StopRequested;
+use waystation::wire::v1::{Bye, Hello, Reason, Resume};
+use waystation::wire::{self, Lane, WireMessage};
+
+use crate::support::{game, game_with, said, say, shout};
+
+/// Says something of a link, as of a time.
+fn tell(port: &AdapterPort, at: Duration, link: u64, kind: ProxyEventKind) {
+    port.events.send(&mut VecDeque::from([ProxyEvent { link: LinkId(link), at, kind }]), |_| {});
+}
+
+fn frame<M: WireMessage>(message: &M) -> ProxyEventKind {
+    ProxyEventKind::Frame { lane: Lane::Reliable, bytes: wire::encode(message) }
+}
+
+/// Opens a link and asks to resume a session on it.
+fn resume(port: &AdapterPort, at: Duration, link: u64, player: &Player) {
+    let resume = Resume { token: player.token(), received: player.received(), ..Resume::default() };
+    tell(port, at, link, ProxyEventKind::Opened(LinkInfo::default()));
+    tell(port, at, link, frame(&Hello { protocol: 1, resume: Some(resume), ..Hello::default() }));
+}
+
+#[test]
+fn row_12_frames_of_a_link_that_was_replaced_are_stale() {
+    let mut game = game();
+    let mut gamma = proxy::attach(&mut game.app, "gamma");
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.cut();
+    resume(&gamma, game.now(), 1, &ada);
+    game.tick();
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.tick();
+
+    // The adapter had taken these from the old link before it was told to close it.
+    tell(&gamma, game.now(), 1, frame(&Say { number: 1 }));
+    tell(&gamma, game.now(), 1, frame(&Bye {}));
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(game.resource::<SessionCounts>().stale_frame_count, 2);
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+    assert!(said(&game, &ada).is_empty());
+    let mut closes = 0;
+    gamma.commands.drain_all(|command| closes += u32::from(matches!(command, ProxyCommand::Close { .. })));
+    assert_eq!(closes, 1);
+}
+
+#[test]
+fn the_latest_of_the_resumes_in_one_drain_has_the_session() {
+    let mut game = game();
+    let gamma = proxy::attach(&mut game.app, "gamma");
+    let mut ada = game.member(Via::Beta, "hall");
+    ada.cut();
+    let now = game.now();
+
+    // Told late, but it happened first.
+    game.pass(Duration::from_millis(2));
+    ada.connect(&game, Via::Alpha);
+    ada.resume();
+    resume(&gamma, now, 1, &ada);
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(ada.closed(), None);
+    assert!(ada.is_welcome());
+    let taken_over: Vec<News> = game
+        .news_of(ada.session())
+        .into_iter()
+        .filter(|news| *news == News::Disconnected(LossCause::Replaced))
+        .collect();
+    assert_eq!(taken_over.len(), 2);
+}
+
+#[test]
+fn a_stopping_server_tells_everybody_and_exits() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut eve = game.stranger(Via::Beta);
+    game.tick();
+
+    game.app.world_mut().insert_resource(StopRequested(true));
+    game.exchange(&mut [&mut ada, &mut eve]);
+
+    assert_eq!(ada.closed(), Some(Reason::Shutdown));
+    assert_eq!(eve.closed(), Some(Reason::Shutdown));
+    assert!(game.app.should_exit().is_some());
+}
+
+#[test]
+fn a_link_that_does_not_flush_is_cut_after_five_seconds() {
+    let mut game = game();
+    let mut gamma = proxy::attach(&mut game.app, "gamma");
+    tell(&gamma, game.now(), 1, ProxyEventKind::Opened(LinkInfo::default()));
+    tell(&gamma, game.now(), 1, frame(&Bye {}));
+
+    let mut commands = Vec::new();
+    game.run_ms(4_900);
+    gamma.commands.drain_all(|command| commands.push(command));
+    assert!(matches!(commands[..], [ProxyCommand::Close { .. }]), "{commands:?}");
+    game.run_ms(300);
+    commands.clear();
+    gamma.commands.drain_all(|command| commands.push(command));
+
+    assert!(matches!(commands[..], [ProxyCommand::Cut { .. }]), "{commands:?}");
+}
+
+/// A run with joins, calls, losses, resumes and an expiry; its trace.
+fn run(seed: u64) -> u64 {
+    let mut game: Harness = game_with(ServerConfig { seed: Some(seed), ..ServerConfig::default() });
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    let mut eve = game.member(Via::Beta, "attic");
+    for round in 0..20 {
+        say(&mut ada, round + 1..=round + 1);
+        shout(&mut game, round);
+        if round == 5 {
+            bob.close();
+        }
+        if round == 9 {
+            bob.connect(&game, Via::Alpha);
+            bob.resume();
+        }
+        if round == 12 {
+            eve.cut();
+        }
+        game.run_with(&mut [&mut ada, &mut bob], 500);
+    }
+    for player in [&ada, &bob, &eve] {
+        game.trace_frames(player);
+    }
+    game.trace()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_and_another_one_another() {
+    let traces = [run(1), run(1), run(2)];
+
+    assert_eq!(traces[0], traces[1]);
+    assert_ne!(traces[0], traces[2]);
+}

@@ -1,0 +1,123 @@
+//! Which token resumes what, and where both sides go on.
+
+use waystation::server::audit::News::Resumed;
+use waystation::testing::{Hang, Via};
+use waystation::wire::v1::{Denied, Hello, Joined, Reason, Resume, Welcome};
+
+use crate::support::{echoes, game, said, say, shout};
+
+#[test]
+fn a_lost_welcome_costs_nothing() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let token = ada.token();
+    say(&mut ada, 1..=3);
+    game.tick();
+
+    // Three resumes in a row whose Welcome never arrives: the token stays the one it has.
+    for via in [Via::Beta, Via::Alpha, Via::Beta] {
+        ada.cut();
+        ada.connect(&game, via);
+        ada.resume();
+        game.tick();
+        assert_eq!(ada.token(), token);
+    }
+    ada.cut();
+    ada.connect(&game, Via::Alpha);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+
+    assert_ne!(ada.token(), token);
+    assert_eq!(said(&game, &ada), [1, 2, 3]);
+    assert_eq!(echoes(&mut ada), [1, 2, 3]);
+}
+
+#[test]
+fn the_first_ack_retires_the_token_that_was_presented() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let first = ada.token();
+    ada.cut();
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+
+    let mut eve = game.stranger(Via::Alpha);
+    eve.resume_with(first, false);
+    game.tick();
+    eve.pump();
+
+    assert_eq!(eve.take::<Denied>()[0].reason(), Reason::Token);
+}
+
+#[test]
+fn the_newest_token_and_the_one_before_resume_until_then() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let first = ada.token();
+    ada.cut();
+    ada.connect(&game, Via::Beta);
+    ada.hang = Hang::Mute;
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+    let second = ada.token();
+    assert_ne!(first, second);
+
+    // It has the newest, but has not said so: both are good, and using one voids what came of the other.
+    let mut mallory = game.stranger(Via::Alpha);
+    mallory.resume_with(first.clone(), true);
+    game.tick();
+    mallory.pump();
+    let mut late = game.stranger(Via::Alpha);
+    late.resume_with(second, true);
+    game.tick();
+    late.pump();
+
+    assert_eq!(mallory.take::<Welcome>().len(), 1);
+    assert_eq!(late.take::<Denied>()[0].reason(), Reason::Token);
+}
+
+#[test]
+fn a_reloaded_page_resumes_with_only_its_token() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    say(&mut ada, 1..=3);
+    game.exchange(&mut [&mut ada]);
+    let session = ada.session();
+    ada.close();
+    ada.reload();
+    game.run_ms(100);
+
+    ada.connect(&game, Via::Beta);
+    ada.resume_with(ada.token(), true);
+    game.exchange(&mut [&mut ada]);
+    let welcome = ada.take::<Welcome>().remove(0);
+    say(&mut ada, 4..=4);
+    shout(&mut game, 9);
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(ada.session(), session);
+    assert!(welcome.resync && welcome.received == 4);
+    assert!(game.news_of(session).contains(&Resumed { resync: true }));
+    assert_eq!(ada.take::<Joined>()[0].request, 0);
+    assert_eq!(said(&game, &ada), [1, 2, 3, 4]);
+    assert_eq!(echoes(&mut ada), [4, 9]);
+}
+
+#[test]
+fn frames_past_the_counts_of_any_client_are_not_believed() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.close();
+    game.tick();
+
+    ada.connect(&game, Via::Beta);
+    let resume = Resume { token: ada.token(), received: u64::MAX, trimmed: u64::MAX, resync: false };
+    ada.say(&Hello { protocol: 1, resume: Some(resume), ..Default::default() });
+    game.exchange(&mut [&mut ada]);
+    shout(&mut game, 1);
+    game.exchange(&mut [&mut ada]);
+
+    assert!(ada.take::<Welcome>().last().is_some_and(|welcome| welcome.resync));
+    assert_eq!(echoes(&mut ada), [1]);
+}
