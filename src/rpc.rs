@@ -34,7 +34,7 @@ use crate::tick::TickSystems;
 use crate::wire::{self, FrameError, Range, WireMessage};
 
 use sender::SendQueue;
-pub use sender::{SendCounts, Sender};
+pub use sender::Sender;
 
 /// A message that a member sent to its zone. Read it in the tick in which it is dispatched.
 #[derive(Message, Debug, Clone)]
@@ -110,7 +110,6 @@ impl Plugin for RpcPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Calls>()
             .init_resource::<SendQueue>()
-            .init_resource::<SendCounts>()
             .add_systems(PreUpdate, dispatch::dispatch.in_set(TickSystems::Dispatch))
             .add_systems(PostUpdate, sender::resolve.before(TickSystems::Settle));
     }

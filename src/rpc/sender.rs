@@ -43,22 +43,15 @@ impl Sender<'_> {
     }
 }
 
-/// How much was sent, for the metrics.
-#[derive(Resource, Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SendCounts {
-    /// Frames put into outboxes or onto links: a broadcast to 100 members counts 100.
-    pub delivered_count: u64,
-}
-
 /// What was sent since the last settle.
 #[derive(Resource, Default)]
 pub(super) struct SendQueue {
-    sends: Vec<Send>,
+    sends: Vec<Outgoing>,
     /// Messages that agents want as values.
     deliveries: HashSet<MessageId>,
 }
 
-struct Send {
+struct Outgoing {
     to: Target,
     frame: Bytes,
     native: Option<Native>,
@@ -71,7 +64,7 @@ enum Target {
 }
 
 /// Delivers the value behind a frame to an agent.
-type Native = Arc<dyn Fn(&mut World, Entity) + std::marker::Send + Sync>;
+type Native = Arc<dyn Fn(&mut World, Entity) + Send + Sync>;
 
 impl SendQueue {
     pub(super) fn deliver<M: WireMessage>(&mut self) {
@@ -92,44 +85,44 @@ impl SendQueue {
             let message = Arc::new(message.clone());
             Arc::new(move |world, agent| deliver_native(world, agent, Arc::clone(&message)))
         });
-        self.sends.push(Send { to, frame, native });
+        self.sends.push(Outgoing { to, frame, native });
     }
 }
 
+/// Where what was sent goes.
+#[derive(SystemParam)]
+pub(super) struct Delivery<'w, 's> {
+    sessions: Query<'w, 's, (&'static mut Outbox, &'static mut Uplink)>,
+    agents: Query<'w, 's, (), With<Agent>>,
+    counts: ResMut<'w, SessionCounts>,
+    time: Res<'w, TickTime>,
+    config: Res<'w, SessionConfig>,
+    commands: Commands<'w, 's>,
+}
+
 /// Puts what was sent where it goes, before any membership changes.
-pub(super) fn resolve(
-    mut queue: ResMut<SendQueue>,
-    mut counts: ResMut<SessionCounts>,
-    mut sent: ResMut<SendCounts>,
-    mut sessions: Query<(&mut Outbox, &mut Uplink)>,
-    zones: Query<&Members>,
-    agents: Query<(), With<Agent>>,
-    time: Res<TickTime>,
-    config: Res<SessionConfig>,
-    mut commands: Commands,
-) {
-    let now = time.steady();
-    let mut deliver = |to: Entity, send: &Send| {
-        if let Ok((mut outbox, mut uplink)) = sessions.get_mut(to) {
-            let boxes = (outbox.bypass_change_detection(), uplink.bypass_change_detection());
-            put(send.frame.clone(), boxes, now, &config, &mut counts);
-            sent.delivered_count += 1;
-        } else if agents.contains(to) {
-            if let Some(native) = send.native.clone() {
-                commands.queue(move |world: &mut World| native(world, to));
-            }
-        } else {
-            counts.undelivered_count += 1;
-        }
-    };
-    for send in queue.sends.drain(..) {
-        match send.to {
-            Target::Session(session) => deliver(session, &send),
+pub(super) fn resolve(mut queue: ResMut<SendQueue>, zones: Query<&Members>, mut delivery: Delivery) {
+    for outgoing in queue.sends.drain(..) {
+        match outgoing.to {
+            Target::Session(session) => delivery.deliver(session, &outgoing),
             Target::Zone(zone) => {
                 for member in zones.get(zone).into_iter().flat_map(Members::entities) {
-                    deliver(member, &send);
+                    delivery.deliver(member, &outgoing);
                 }
             }
+        }
+    }
+}
+
+impl Delivery<'_, '_> {
+    fn deliver(&mut self, to: Entity, outgoing: &Outgoing) {
+        if let Ok((mut outbox, mut uplink)) = self.sessions.get_mut(to) {
+            let boxes = (outbox.bypass_change_detection(), uplink.bypass_change_detection());
+            put(outgoing.frame.clone(), boxes, self.time.steady(), &self.config, &mut self.counts);
+        } else if !self.agents.contains(to) {
+            self.counts.undelivered_count += 1;
+        } else if let Some(native) = outgoing.native.clone() {
+            self.commands.queue(move |world: &mut World| native(world, to));
         }
     }
 }

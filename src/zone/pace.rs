@@ -44,7 +44,7 @@ pub(super) fn pace_zones(
     mut commands: Commands,
 ) {
     for (entity, mut zone, last) in &mut zones {
-        if (time.tick().0 + zone.id.0) % u64::from(zone.every) != 0 {
+        if !(time.tick().0 + zone.id.0).is_multiple_of(u64::from(zone.every)) {
             continue;
         }
         zone.frame += 1;

@@ -200,7 +200,7 @@ fn row_09_a_session_in_no_zone_waits_too() {
 }
 
 #[test]
-fn row_10_a_valid_token_resumes_the_session_over_another_proxy() {
+fn row_10_and_oz_10_a_valid_token_resumes_the_session_over_another_proxy() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let (session, token) = (ada.session(), ada.token());
@@ -239,7 +239,7 @@ fn row_10_a_session_in_no_zone_is_connected_after_a_resume() {
 }
 
 #[test]
-fn row_11_a_resume_takes_over_from_a_living_link() {
+fn row_11_and_oz_02_a_resume_takes_over_from_a_living_link() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let old = ada.cut().expect("a link");

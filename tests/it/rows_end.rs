@@ -23,7 +23,7 @@ fn join(zone: &str) -> Join {
 }
 
 #[test]
-fn row_13_every_bad_token_gets_the_same_answer() {
+fn row_13_and_ow_14_every_bad_token_gets_the_same_answer() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let used = ada.token();
@@ -74,7 +74,7 @@ fn row_13_whoever_tries_tokens_is_slowed_but_may_say_hello() {
 }
 
 #[test]
-fn row_14_a_session_that_is_not_resumed_expires() {
+fn row_14_and_cc_02_a_session_that_is_not_resumed_expires() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let session = ada.session();
@@ -116,7 +116,7 @@ fn row_14a_a_resume_in_the_tick_of_the_deadline_wins() {
 }
 
 #[test]
-fn row_15_bye_ends_a_session() {
+fn row_15_and_cc_02_bye_ends_a_session() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
 
@@ -239,7 +239,7 @@ fn row_19_a_join_without_a_link_is_refused_and_a_part_is_done() {
 }
 
 #[test]
-fn cc_04_and_cc_14_a_session_that_has_ended_is_unknown_and_its_entity_goes_a_tick_later() {
+fn cc_14_a_session_that_has_ended_is_unknown_and_its_entity_goes_a_tick_later() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let entity = game.entity(ada.session()).expect("alive");

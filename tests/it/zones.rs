@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bevy_app::{PreUpdate, Update};
+use bevy_app::{First, Last, PostUpdate, PreUpdate, Update};
 use bevy_ecs::prelude::*;
 use waystation::arena::v1::{Echo, Input, Say};
 use waystation::config::ServerConfig;
@@ -11,7 +11,7 @@ use waystation::rpc::{Call, Sender};
 use waystation::server::audit::News::{self, MemberResumed};
 use waystation::session::{Latency, LinkState, Session, SessionCounts, SessionState};
 use waystation::testing::{Hang, Via};
-use waystation::tick::{TickRate, TickSystems};
+use waystation::tick::TickRate;
 use waystation::wire::v1::{Beacon, Part, Ping, Reason, Refused};
 use waystation::wire::{self, Lane};
 use waystation::zone::{Members, Zone, ZoneJoined, ZoneParted, ZoneTicked};
@@ -71,7 +71,7 @@ fn ow_05_and_ow_18_a_call_of_a_non_member_does_nothing_and_is_no_offence() {
 }
 
 #[test]
-fn ow_07_and_ow_08_every_loss_opens_a_window_of_full_length() {
+fn ow_07_and_ow_08_and_cc_06_every_loss_opens_a_window_of_full_length() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
 
@@ -398,18 +398,11 @@ fn the_phases_of_a_tick_have_no_ambiguous_systems_of_ours() {
     let mut game = waystation::testing::Harness::new();
     let settings =
         || ScheduleBuildSettings { ambiguity_detection: LogLevel::Error, ..ScheduleBuildSettings::default() };
-    game.app.configure_sets(PreUpdate, TickSystems::Receive);
-    for label in [bevy_app::First] {
-        game.app.edit_schedule(label, |schedule| {
-            schedule.set_build_settings(settings());
-        });
-    }
-    game.app.edit_schedule(PreUpdate, |schedule| {
+    let detect = |schedule: &mut Schedule| {
         schedule.set_build_settings(settings());
-    });
-    game.app.edit_schedule(bevy_app::PostUpdate, |schedule| {
-        schedule.set_build_settings(settings());
-    });
+    };
+    game.app.edit_schedule(First, detect).edit_schedule(PreUpdate, detect);
+    game.app.edit_schedule(PostUpdate, detect).edit_schedule(Last, detect);
 
     game.tick();
 }
