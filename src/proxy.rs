@@ -12,7 +12,7 @@
 pub mod loopback;
 pub mod port;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
 use crate::tick::{Clock, TickSystems, TickTime};
-use crate::wire::Lane;
+use crate::wire::{CLOSE_TIMEOUT, Lane};
 
 use port::{Budget, PortReceiver, PortSender, Weigh, port};
 
@@ -63,7 +63,7 @@ pub struct LinkInfo {
 }
 
 /// How a link ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LinkEnd {
     /// The peer closed it.
     ByPeer,
@@ -127,6 +127,8 @@ pub struct AdapterPort {
 #[derive(Resource, Debug, Default)]
 pub struct Proxies {
     ports: Vec<ProxyPort>,
+    /// Links that were told to close and are not gone yet, and when they are cut.
+    closing: BTreeMap<LinkKey, Duration>,
 }
 
 /// The tick's end of a proxy's ports, and the batch that the next flush sends.
@@ -200,6 +202,39 @@ impl Proxies {
         self.command(to.proxy, ProxyCommand::Send { link: to.link, frame });
     }
 
+    /// Closes a link behind its last frame. It is held until the frame is flushed, for
+    /// [`CLOSE_TIMEOUT`] at most.
+    pub fn close(&mut self, link: LinkKey, frame: Bytes, now: Duration) {
+        self.command(
+            link.proxy,
+            ProxyCommand::Close {
+                link: link.link,
+                frame,
+            },
+        );
+        self.closing.insert(link, now + CLOSE_TIMEOUT);
+    }
+
+    /// Links that were told to close and are not gone yet.
+    #[must_use]
+    pub fn closing_count(&self) -> usize {
+        self.closing.len()
+    }
+
+    /// Cuts the links that took too long to close.
+    fn cut_overdue(&mut self, now: Duration) {
+        let overdue: Vec<LinkKey> = self
+            .closing
+            .iter()
+            .filter(|(_, deadline)| **deadline <= now)
+            .map(|(link, _)| *link)
+            .collect();
+        for link in overdue {
+            self.closing.remove(&link);
+            self.command(link.proxy, ProxyCommand::Cut { link: link.link });
+        }
+    }
+
     /// Whether a proxy keeps up. While it does not, unreliable frames are dropped and reliable
     /// ones wait in their outboxes.
     #[must_use]
@@ -238,12 +273,22 @@ pub fn attach(app: &mut App, name: &'static str) -> AdapterPort {
 fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut traffic: ResMut<Traffic>) {
     let arrivals = &mut arrivals.0;
     arrivals.clear();
-    for (index, port) in proxies.ports.iter_mut().enumerate() {
+    let Proxies { ports, closing } = &mut *proxies;
+    for (index, port) in ports.iter_mut().enumerate() {
         let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
         port.events.drain(RECEIVE_BUDGET, |event| {
-            if let ProxyEventKind::Frame { bytes, .. } = &event.kind {
-                traffic.in_count += 1;
-                traffic.in_bytes += bytes.len() as u64;
+            match &event.kind {
+                ProxyEventKind::Opened(_) => {}
+                ProxyEventKind::Frame { bytes, .. } => {
+                    traffic.in_count += 1;
+                    traffic.in_bytes += bytes.len() as u64;
+                }
+                ProxyEventKind::Closed(_) => {
+                    closing.remove(&LinkKey {
+                        proxy: id,
+                        link: event.link,
+                    });
+                }
             }
             arrivals.push((id, event));
         });
@@ -251,7 +296,8 @@ fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut tra
 }
 
 /// Hands each proxy its batch, as one.
-pub(crate) fn depart(mut proxies: ResMut<Proxies>, mut traffic: ResMut<Traffic>) {
+pub(crate) fn depart(mut proxies: ResMut<Proxies>, mut traffic: ResMut<Traffic>, time: Res<TickTime>) {
+    proxies.cut_overdue(time.now());
     for port in &mut proxies.ports {
         if port.batch.is_empty() {
             // An adapter also uses the wake-up to do what is due each tick.

@@ -49,3 +49,6 @@ pub const STRAY_MESSAGES_MAX: u32 = 10;
 
 /// Bytes of a resume token.
 pub const TOKEN_BYTES: usize = 32;
+
+/// A link's Probes are answered this often at most; what comes sooner is dropped.
+pub const PROBE_EVERY: Duration = Duration::from_millis(250);

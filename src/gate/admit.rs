@@ -1,0 +1,162 @@
+//! Hellos and lost links, in order of arrival.
+
+use bevy_ecs::prelude::*;
+
+use super::hello::{Denial, Request, ResumeRequest, parse};
+use super::{Draining, GateConfig, Lobby};
+use crate::ident::LinkKey;
+use crate::proxy::{LinkInfo, Proxies};
+use crate::session::{self, Overdue, Principal, Rebind, SessionConfig, SessionCounts, SessionTable, Uplink};
+use crate::tick::TickTime;
+use crate::wire;
+use crate::wire::v1::{Closed, Denied, Hello, Reason};
+use crate::zone;
+
+/// Answers the Hellos, then takes the links that are lost: a session that loses its link and is
+/// resumed in the same tick was never without one.
+pub(super) fn admit(world: &mut World) {
+    for (link, info, hello) in take_hellos(world) {
+        let config = world.resource::<GateConfig>();
+        let answer = match parse(hello, &info, config) {
+            Ok(Request::Resume(request)) => resume(world, link, &request),
+            Ok(Request::Open(principal)) => open(world, link, principal),
+            Err(denial) => Err(denial),
+        };
+        match answer {
+            Ok(()) => {
+                world.resource_mut::<Lobby>().guests.remove(&link);
+            }
+            Err(denial) => deny(world, link, denial),
+        }
+    }
+    close_silent_guests(world);
+    for (session, link, cause) in std::mem::take(&mut world.resource_mut::<Overdue>().lost) {
+        let bound = world.get::<Uplink>(session).and_then(Uplink::link);
+        if bound == Some(link) {
+            zone::disconnect(world, session, cause);
+        }
+    }
+}
+
+/// The Hellos that may be looked at now: by arrival, then by proxy.
+fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Hello)> {
+    let now = world.resource::<TickTime>().now();
+    let mut lobby = world.resource_mut::<Lobby>();
+    let ready = lobby.guests.iter_mut().filter(|(_, guest)| guest.is_ready(now));
+    let mut hellos: Vec<_> = ready
+        .filter_map(|(link, guest)| {
+            guest
+                .asked
+                .take()
+                .map(|(at, hello)| (at, *link, guest.info.clone(), hello))
+        })
+        .collect();
+    hellos.sort_by_key(|(at, link, ..)| (*at, *link));
+    hellos
+        .into_iter()
+        .map(|(_, link, info, hello)| (link, info, hello))
+        .collect()
+}
+
+fn open(world: &mut World, link: LinkKey, principal: Principal) -> Result<(), Denial> {
+    if world.resource::<Draining>().0 {
+        return Err(Denial {
+            retry_after_ms: RETRY_MS,
+            ..Denial::new(Reason::Draining, "the server is stopping")
+        });
+    }
+    let max = world.resource::<SessionConfig>().max_sessions;
+    if world.resource::<SessionTable>().session_count() >= max {
+        return Err(Denial {
+            retry_after_ms: RETRY_MS,
+            ..Denial::new(Reason::Full, "the server is full")
+        });
+    }
+    session::register(world, link, principal);
+    Ok(())
+}
+
+fn resume(world: &mut World, link: LinkKey, request: &ResumeRequest) -> Result<(), Denial> {
+    let session = world
+        .resource::<SessionTable>()
+        .by_token(request.token)
+        .ok_or(Denial::TOKEN)?;
+    let principal = world.get::<Principal>(session).ok_or(Denial::TOKEN)?;
+    if request.claims.iter().any(|claim| claim != principal) {
+        return Err(Denial::TOKEN);
+    }
+    let zone = zone::zone_name(world, session);
+    let rebind = Rebind {
+        link,
+        presented: request.token,
+        point: request.point,
+        trimmed: request.trimmed,
+        zone: zone.as_deref(),
+    };
+    let resync = session::bind(world, session, &rebind);
+    zone::resumed(world, session, resync);
+    Ok(())
+}
+
+/// Says no. The link stays open for another Hello; whoever tries tokens is slowed.
+fn deny(world: &mut World, link: LinkKey, denial: Denial) {
+    let now = world.resource::<TickTime>().now();
+    let hello_timeout = world.resource::<GateConfig>().hello_timeout;
+    world.resource_mut::<SessionCounts>().denied_count += 1;
+    let mut lobby = world.resource_mut::<Lobby>();
+    let Some(guest) = lobby.guests.get_mut(&link) else {
+        return;
+    };
+    guest.denied_count += 1;
+    guest.deadline = now + hello_timeout;
+    if denial.reason == Reason::Token {
+        guest.resume_from = now + TOKEN_DELAY * guest.denied_count;
+    }
+    let is_last = guest.denied_count >= DENIALS_MAX;
+    if is_last {
+        lobby.guests.remove(&link);
+    }
+    let denied = wire::encode(&Denied {
+        reason: denial.reason.into(),
+        detail: denial.detail.to_owned(),
+        retry_after_ms: denial.retry_after_ms,
+    });
+    let mut proxies = world.resource_mut::<Proxies>();
+    proxies.send(link, denied);
+    if is_last {
+        let closed = Closed {
+            reason: Reason::Throttled.into(),
+            ..Closed::default()
+        };
+        proxies.close(link, wire::encode(&closed), now);
+    }
+}
+
+/// Closes links that have not said Hello in time.
+fn close_silent_guests(world: &mut World) {
+    let now = world.resource::<TickTime>().now();
+    let lobby = world.resource::<Lobby>();
+    let silent: Vec<LinkKey> = lobby
+        .guests
+        .iter()
+        .filter(|(_, guest)| guest.asked.is_none() && guest.deadline <= now)
+        .map(|(link, _)| *link)
+        .collect();
+    for link in silent {
+        world.resource_mut::<Lobby>().guests.remove(&link);
+        let closed = Closed {
+            reason: Reason::Timeout.into(),
+            ..Closed::default()
+        };
+        world
+            .resource_mut::<Proxies>()
+            .close(link, wire::encode(&closed), now);
+    }
+}
+
+/// When to ask again, in milliseconds, where nobody can know better.
+const RETRY_MS: u32 = 2_000;
+/// Denials on one link before it is closed: enough to mistype a password.
+const DENIALS_MAX: u32 = 8;
+/// After a bad token, the next one on that link waits this long for each denial so far.
+const TOKEN_DELAY: std::time::Duration = std::time::Duration::from_millis(500);

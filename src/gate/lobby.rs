@@ -1,0 +1,60 @@
+//! Links that have no session yet.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+
+use crate::ident::LinkKey;
+use crate::proxy::LinkInfo;
+use crate::wire::v1::Hello;
+
+/// Links that have no session yet.
+#[derive(Resource, Debug, Default)]
+pub struct Lobby {
+    pub(super) guests: BTreeMap<LinkKey, Guest>,
+}
+
+/// A link that has no session yet.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) info: LinkInfo,
+    /// When it is closed, unless a Hello of it is accepted; on the uncapped clock.
+    pub(super) deadline: Duration,
+    /// Its Hello, and when that arrived.
+    pub(super) asked: Option<(Duration, Hello)>,
+    pub(super) denied_count: u32,
+    /// A resume is not looked at before.
+    pub(super) resume_from: Duration,
+    /// A Probe is not answered before.
+    pub(super) probe_from: Duration,
+}
+
+impl Lobby {
+    /// How many links have no session yet.
+    #[must_use]
+    pub fn guest_count(&self) -> usize {
+        self.guests.len()
+    }
+}
+
+impl Guest {
+    pub(super) fn new(info: LinkInfo, deadline: Duration) -> Self {
+        Self {
+            info,
+            deadline,
+            asked: None,
+            denied_count: 0,
+            resume_from: Duration::ZERO,
+            probe_from: Duration::ZERO,
+        }
+    }
+
+    /// Whether its Hello may be looked at.
+    pub(super) fn is_ready(&self, now: Duration) -> bool {
+        match &self.asked {
+            Some((_, hello)) => hello.resume.is_none() || self.resume_from <= now,
+            None => false,
+        }
+    }
+}

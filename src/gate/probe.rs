@@ -1,0 +1,61 @@
+//! The open channel: questions that need no session.
+
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::SystemParam;
+use prost::Message as _;
+
+use super::{Draining, GateConfig};
+use crate::ident::LinkKey;
+use crate::proxy::Proxies;
+use crate::session::{SessionConfig, SessionTable};
+use crate::wire;
+use crate::wire::v1::{Probe, ProbeReply, Status};
+use crate::zone::Zones;
+
+/// What a server says of itself.
+#[derive(SystemParam)]
+pub(super) struct StatusParts<'w> {
+    gate: Res<'w, GateConfig>,
+    sessions: Res<'w, SessionConfig>,
+    table: Res<'w, SessionTable>,
+    zones: Res<'w, Zones>,
+    draining: Res<'w, Draining>,
+}
+
+/// The answer to a Probe; to a topic that nobody knows, an empty one.
+pub(super) fn answer(probe: &Probe, parts: &StatusParts) -> ProbeReply {
+    let body = match probe.topic.as_str() {
+        STATUS => parts.status().encode_to_vec().into(),
+        _ => bytes::Bytes::new(),
+    };
+    ProbeReply {
+        topic: probe.topic.chars().take(TOPIC_MAX_CHARS).collect(),
+        body,
+    }
+}
+
+/// Answers a Probe that came on a bound link.
+pub(crate) fn reply(world: &mut World, link: LinkKey, probe: &Probe) {
+    let mut state = bevy_ecs::system::SystemState::<StatusParts>::new(world);
+    let Ok(parts) = state.get(world) else { return };
+    let frame = wire::encode(&answer(probe, &parts));
+    world.resource_mut::<Proxies>().send(link, frame);
+}
+
+impl StatusParts<'_> {
+    fn status(&self) -> Status {
+        Status {
+            name: self.gate.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            sessions: u32::try_from(self.table.link_count()).unwrap_or(u32::MAX),
+            capacity: u32::try_from(self.sessions.max_sessions).unwrap_or(u32::MAX),
+            zones: self.zones.names(),
+            draining: self.draining.0,
+        }
+    }
+}
+
+/// What the server says of itself: a `Status`.
+const STATUS: &str = "status";
+/// Longest topic that is repeated in a reply, in characters.
+const TOPIC_MAX_CHARS: usize = 64;

@@ -1,0 +1,117 @@
+//! Where what arrived belongs: to a guest, or to the session that the link is bound to.
+
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::SystemParam;
+use bytes::Bytes;
+
+use super::lobby::Guest;
+use super::probe::StatusParts;
+use super::{GateConfig, Lobby, probe};
+use crate::ident::LinkKey;
+use crate::proxy::{Arrivals, Proxies, ProxyCommand, ProxyEventKind};
+use crate::session::{
+    DispatchQueue, Inbound, Inbox, LossCause, Overdue, SessionCounts, SessionTable, Uplink,
+};
+use crate::tick::TickTime;
+use crate::wire::v1::{Closed, Hello, Probe, Reason};
+use crate::wire::{self, FRAME_MAX_BEFORE_WELCOME, Frame, FrameError, Lane, PROBE_EVERY, WireMessage as _};
+
+/// What routing needs to know and may change.
+#[derive(SystemParam)]
+pub(super) struct Routing<'w, 's> {
+    lobby: ResMut<'w, Lobby>,
+    proxies: ResMut<'w, Proxies>,
+    overdue: ResMut<'w, Overdue>,
+    queue: ResMut<'w, DispatchQueue>,
+    counts: ResMut<'w, SessionCounts>,
+    table: Res<'w, SessionTable>,
+    time: Res<'w, TickTime>,
+    config: Res<'w, GateConfig>,
+    status: StatusParts<'w>,
+    sessions: Query<'w, 's, (&'static mut Inbox, &'static mut Uplink)>,
+}
+
+/// Takes the tick's arrivals, in order.
+pub(super) fn route(mut arrivals: ResMut<Arrivals>, mut routing: Routing) {
+    for (proxy, event) in arrivals.0.drain(..) {
+        let link = LinkKey {
+            proxy,
+            link: event.link,
+        };
+        match event.kind {
+            ProxyEventKind::Opened(info) if routing.lobby.guests.len() < routing.config.max_guests => {
+                let deadline = routing.time.now() + routing.config.hello_timeout;
+                routing.lobby.guests.insert(link, Guest::new(info, deadline));
+            }
+            ProxyEventKind::Opened(_) => {
+                routing
+                    .proxies
+                    .command(proxy, ProxyCommand::Cut { link: event.link });
+            }
+            ProxyEventKind::Frame { lane, bytes } => routing.frame(link, event.at, lane, bytes),
+            ProxyEventKind::Closed(end) => {
+                if routing.lobby.guests.remove(&link).is_none()
+                    && let Some(session) = routing.table.bound_to(link)
+                {
+                    routing.overdue.lost.push((session, link, LossCause::Link(end)));
+                }
+            }
+        }
+    }
+}
+
+impl Routing<'_, '_> {
+    fn frame(&mut self, link: LinkKey, at: std::time::Duration, lane: Lane, bytes: Bytes) {
+        if let Some(entity) = self.table.bound_to(link)
+            && let Ok((mut inbox, mut uplink)) = self.sessions.get_mut(entity)
+        {
+            let at = self.time.steady_at(at);
+            uplink.bypass_change_detection().hear(at);
+            let order = self.queue.arrived(entity, inbox.frame_count() == 0);
+            inbox.push(Inbound {
+                order,
+                at,
+                lane,
+                bytes,
+            });
+        } else if self.lobby.guests.contains_key(&link) {
+            if self.guest_frame(link, at, bytes).is_err() {
+                // Nothing but Hello and Probe is understood here, and one Hello at a time.
+                self.lobby.guests.remove(&link);
+                let closed = Closed {
+                    reason: Reason::Protocol.into(),
+                    ..Closed::default()
+                };
+                self.proxies.close(link, wire::encode(&closed), self.time.now());
+            }
+        } else {
+            self.counts.stale_frame_count += 1;
+        }
+    }
+
+    fn guest_frame(
+        &mut self,
+        link: LinkKey,
+        at: std::time::Duration,
+        bytes: Bytes,
+    ) -> Result<(), FrameError> {
+        let length = bytes.len();
+        let Some(guest) = self.lobby.guests.get_mut(&link) else {
+            return Ok(());
+        };
+        let frame = Frame::parse(bytes)?;
+        let answers_now = guest.asked.is_none() && length <= FRAME_MAX_BEFORE_WELCOME;
+        if frame.id == Hello::ID && answers_now {
+            guest.asked = Some((at, frame.decode()?));
+            return Ok(());
+        }
+        // Probes are answered at their own pace; the rest is dropped.
+        let probe: Probe = frame.decode()?;
+        if answers_now && guest.probe_from <= self.time.now() {
+            guest.probe_from = self.time.now() + PROBE_EVERY;
+            self.proxies
+                .send(link, wire::encode(&probe::answer(&probe, &self.status)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! Replies, sends and broadcasts: one queue in call order, resolved when settle begins.
+
+use std::sync::Arc;
+
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::SystemParam;
+use bevy_platform::collections::HashSet;
+use bytes::Bytes;
+
+use super::Call;
+use crate::ident::MessageId;
+use crate::session::agent::deliver_native;
+use crate::session::{Agent, Outbox, SessionConfig, SessionCounts, Uplink, put};
+use crate::tick::TickTime;
+use crate::wire::{self, FRAME_MAX_SERVER, WireMessage};
+use crate::zone::Members;
+
+/// Answers calls and sends messages. What is sent in a tick leaves at its end, as one batch, in the
+/// order of the calls of this.
+///
+/// A reliable message reaches its session even if the link is gone just now: it waits until the
+/// session is resumed. An unreliable one is dropped then. To a session that has ended, nothing is
+/// sent. A frame of more than 64 KiB is not sent to anybody; that is logged as an error.
+#[derive(SystemParam)]
+pub struct Sender<'w> {
+    queue: ResMut<'w, SendQueue>,
+}
+
+impl Sender<'_> {
+    /// Sends to the session that made a call.
+    pub fn reply<C: WireMessage, M: WireMessage>(&mut self, call: &Call<C>, message: &M) {
+        self.queue.push(Target::Session(call.entity), message);
+    }
+
+    /// Sends to one session.
+    pub fn send<M: WireMessage>(&mut self, session: Entity, message: &M) {
+        self.queue.push(Target::Session(session), message);
+    }
+
+    /// Sends to all who are members of a zone now. The message is encoded once for all.
+    pub fn broadcast<M: WireMessage>(&mut self, zone: Entity, message: &M) {
+        self.queue.push(Target::Zone(zone), message);
+    }
+}
+
+/// How much was sent, for the metrics.
+#[derive(Resource, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendCounts {
+    /// Frames put into outboxes or onto links: a broadcast to 100 members counts 100.
+    pub delivered_count: u64,
+}
+
+/// What was sent since the last settle.
+#[derive(Resource, Default)]
+pub(super) struct SendQueue {
+    sends: Vec<Send>,
+    /// Messages that agents want as values.
+    deliveries: HashSet<MessageId>,
+}
+
+struct Send {
+    to: Target,
+    frame: Bytes,
+    native: Option<Native>,
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    Session(Entity),
+    Zone(Entity),
+}
+
+/// Delivers the value behind a frame to an agent.
+type Native = Arc<dyn Fn(&mut World, Entity) + std::marker::Send + Sync>;
+
+impl SendQueue {
+    pub(super) fn deliver<M: WireMessage>(&mut self) {
+        self.deliveries.insert(M::ID);
+    }
+
+    fn push<M: WireMessage>(&mut self, to: Target, message: &M) {
+        let frame = wire::encode(message);
+        if frame.len() > FRAME_MAX_SERVER {
+            tracing::error!(
+                message = M::NAME,
+                bytes = frame.len(),
+                "not sent: a frame has at most 64 KiB, split it"
+            );
+            return;
+        }
+        let native = self.deliveries.contains(&M::ID).then(|| -> Native {
+            let message = Arc::new(message.clone());
+            Arc::new(move |world, agent| deliver_native(world, agent, Arc::clone(&message)))
+        });
+        self.sends.push(Send { to, frame, native });
+    }
+}
+
+/// Puts what was sent where it goes, before any membership changes.
+pub(super) fn resolve(
+    mut queue: ResMut<SendQueue>,
+    mut counts: ResMut<SessionCounts>,
+    mut sent: ResMut<SendCounts>,
+    mut sessions: Query<(&mut Outbox, &mut Uplink)>,
+    zones: Query<&Members>,
+    agents: Query<(), With<Agent>>,
+    time: Res<TickTime>,
+    config: Res<SessionConfig>,
+    mut commands: Commands,
+) {
+    let now = time.steady();
+    let mut deliver = |to: Entity, send: &Send| {
+        if let Ok((mut outbox, mut uplink)) = sessions.get_mut(to) {
+            let boxes = (outbox.bypass_change_detection(), uplink.bypass_change_detection());
+            put(send.frame.clone(), boxes, now, &config, &mut counts);
+            sent.delivered_count += 1;
+        } else if agents.contains(to) {
+            if let Some(native) = send.native.clone() {
+                commands.queue(move |world: &mut World| native(world, to));
+            }
+        } else {
+            counts.undelivered_count += 1;
+        }
+    };
+    for send in queue.sends.drain(..) {
+        match send.to {
+            Target::Session(session) => deliver(session, &send),
+            Target::Zone(zone) => {
+                for member in zones.get(zone).into_iter().flat_map(Members::entities) {
+                    deliver(member, &send);
+                }
+            }
+        }
+    }
+}

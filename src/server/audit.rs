@@ -1,0 +1,355 @@
+//! The invariants of sessions and zones, checked after each tick.
+//!
+//! The audit looks at the world and reads what the game is told; it changes nothing. It is part
+//! of every debug build, and of every test that runs an app.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bevy_app::{App, Last, Plugin};
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::SystemParam;
+
+use crate::ident::{SessionId, ZoneId};
+use crate::session::{
+    Active, Agent, Closing, Connected, Disconnected, EndCause, ExpiresAt, LossCause, Outbox, Session,
+    SessionClosed, SessionConfig, SessionDisconnected, SessionExpired, SessionRegistered, SessionResumed,
+    SessionTable, SessionUnregistered, Tokens, Uplink,
+};
+use crate::tick::{TickSystems, TickTime};
+use crate::wire::v1::Reason;
+use crate::zone::{InZone, MemberDisconnected, MemberResumed, Members, Zone, ZoneJoined, ZoneParted};
+
+/// What the game is told of a session, as one type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// [`SessionRegistered`].
+    Registered,
+    /// [`SessionDisconnected`].
+    Disconnected(LossCause),
+    /// [`SessionResumed`].
+    Resumed {
+        /// What was under way is void.
+        resync: bool,
+    },
+    /// [`SessionUnregistered`].
+    Unregistered,
+    /// [`SessionExpired`].
+    Expired(EndCause),
+    /// [`SessionClosed`].
+    Closed(EndCause),
+    /// [`ZoneJoined`].
+    Joined(ZoneId),
+    /// [`ZoneParted`].
+    Parted(ZoneId, Reason),
+    /// [`MemberDisconnected`].
+    MemberDisconnected(ZoneId),
+    /// [`MemberResumed`].
+    MemberResumed(ZoneId),
+}
+
+/// Whose news, in which place of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Orders all news.
+    pub sequence: u64,
+    /// Whose news.
+    pub session: SessionId,
+    /// What.
+    pub news: News,
+}
+
+/// What the game was told in this tick, in order.
+#[derive(Resource, Debug, Default)]
+pub struct Chronicle(pub Vec<Entry>);
+
+/// Invariants that did not hold, in this tick. Each was also logged as an error.
+#[derive(Resource, Debug, Default)]
+pub struct Violations(pub Vec<String>);
+
+/// Checks the invariants after each tick.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AuditPlugin;
+
+impl Plugin for AuditPlugin {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<Chronicle>()
+            .init_resource::<Violations>()
+            .init_resource::<Histories>()
+            .add_systems(
+                Last,
+                (
+                    chronicle,
+                    check_histories,
+                    check_states,
+                    check_zones,
+                    check_ends,
+                    report,
+                )
+                    .chain()
+                    .in_set(TickSystems::Measure),
+            );
+    }
+}
+
+/// Readers of all news.
+#[derive(SystemParam)]
+struct Readers<'w, 's> {
+    registered: MessageReader<'w, 's, SessionRegistered>,
+    disconnected: MessageReader<'w, 's, SessionDisconnected>,
+    resumed: MessageReader<'w, 's, SessionResumed>,
+    unregistered: MessageReader<'w, 's, SessionUnregistered>,
+    expired: MessageReader<'w, 's, SessionExpired>,
+    closed: MessageReader<'w, 's, SessionClosed>,
+    joined: MessageReader<'w, 's, ZoneJoined>,
+    parted: MessageReader<'w, 's, ZoneParted>,
+    member_disconnected: MessageReader<'w, 's, MemberDisconnected>,
+    member_resumed: MessageReader<'w, 's, MemberResumed>,
+}
+
+fn chronicle(mut readers: Readers, mut chronicle: ResMut<Chronicle>, mut violations: ResMut<Violations>) {
+    let entries = &mut chronicle.0;
+    entries.clear();
+    violations.0.clear();
+    macro_rules! read {
+        ($($reader:ident: $message:ident => $news:expr;)*) => {
+            $(entries.extend(readers.$reader.read().map(|$message| Entry {
+                sequence: $message.sequence,
+                session: $message.session,
+                news: $news,
+            }));)*
+        };
+    }
+    read! {
+        registered: message => News::Registered;
+        disconnected: message => News::Disconnected(message.cause);
+        resumed: message => News::Resumed { resync: message.resync };
+        unregistered: message => News::Unregistered;
+        expired: message => News::Expired(message.cause);
+        closed: message => News::Closed(message.cause);
+        joined: message => News::Joined(message.zone_id);
+        parted: message => News::Parted(message.zone_id, message.reason);
+        member_disconnected: message => News::MemberDisconnected(message.zone_id);
+        member_resumed: message => News::MemberResumed(message.zone_id);
+    }
+    entries.sort_by_key(|entry| entry.sequence);
+}
+
+/// What is known of a session from its news.
+#[derive(Debug, Default)]
+struct History {
+    zone: Option<ZoneId>,
+    is_unlinked: bool,
+    has_ended: bool,
+}
+
+#[derive(Resource, Debug, Default)]
+struct Histories(BTreeMap<SessionId, History>);
+
+/// Invariants 8, 9, 10 and 18.
+fn check_histories(
+    chronicle: Res<Chronicle>,
+    mut histories: ResMut<Histories>,
+    mut violations: ResMut<Violations>,
+) {
+    for Entry {
+        session,
+        news,
+        sequence,
+    } in &chronicle.0
+    {
+        let mut fail = |what: &str| {
+            violations
+                .0
+                .push(format!("{what}: {news:?} of {session} ({sequence})"))
+        };
+        if *news == News::Registered {
+            if histories.0.insert(*session, History::default()).is_some() {
+                fail("9: registered twice");
+            }
+            continue;
+        }
+        let Some(history) = histories.0.get_mut(session) else {
+            fail("9: before Registered or after Closed");
+            continue;
+        };
+        if history.has_ended && !matches!(news, News::Closed(_)) {
+            fail("9: after the end");
+        }
+        match news {
+            News::Registered => {}
+            News::Disconnected(_) if std::mem::replace(&mut history.is_unlinked, true) => {
+                fail("18: lost twice")
+            }
+            News::Resumed { .. } if !std::mem::replace(&mut history.is_unlinked, false) => {
+                fail("18: resumed twice")
+            }
+            News::Joined(zone) if history.zone.replace(*zone).is_some() => fail("8: joined twice"),
+            News::Parted(zone, _) if history.zone.take() != Some(*zone) => {
+                fail("8: parted from where it was not")
+            }
+            News::Unregistered | News::Expired(_) => {
+                history.has_ended = true;
+                if history.zone.is_some() {
+                    fail("10: ended before it parted");
+                }
+            }
+            News::Closed(_) => {
+                if !history.has_ended {
+                    fail("9: closed without an end");
+                }
+                histories.0.remove(session);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A session, as the checks look at it.
+type Checked<'a> = (
+    Entity,
+    (Has<Disconnected>, Has<Connected>, Has<Active>),
+    Has<Agent>,
+    Option<&'a ExpiresAt>,
+    Option<&'a Uplink>,
+    Option<&'a Outbox>,
+    Option<&'a InZone>,
+);
+
+/// Invariants 1 to 5, 7, 13 and 16.
+fn check_states(
+    sessions: Query<Checked, (With<Session>, Without<Closing>)>,
+    table: Res<SessionTable>,
+    time: Res<TickTime>,
+    config: Res<SessionConfig>,
+    mut violations: ResMut<Violations>,
+) {
+    let mut linked_count = 0;
+    for (entity, (disconnected, connected, active), agent, expires, uplink, outbox, zone) in &sessions {
+        let mut check = |holds: bool, what: &str| {
+            if !holds {
+                violations.0.push(format!("{what}: {entity}"));
+            }
+        };
+        let link = uplink.and_then(Uplink::link);
+        let linked = agent || link.is_some();
+        let markers = u8::from(disconnected) + u8::from(connected) + u8::from(active);
+        check(markers == 1, "1: not exactly one state");
+        check(
+            active == (linked && zone.is_some()),
+            "2: Active is not linked and in a zone",
+        );
+        check(
+            disconnected != linked,
+            "3: Disconnected with a link, or linked without",
+        );
+        check(
+            disconnected == expires.is_some(),
+            "3: ExpiresAt on what is not Disconnected",
+        );
+        check(
+            connected == (linked && zone.is_none()),
+            "4: Connected and in a zone, or without a link",
+        );
+        check(
+            expires.is_none_or(|at| at.steady() > time.steady()),
+            "16: past its deadline",
+        );
+        if let Some(link) = link {
+            linked_count += 1;
+            check(
+                table.bound_to(link) == Some(entity),
+                "7: its link drives another session",
+            );
+        }
+        check(
+            agent == outbox.is_none(),
+            "13: an agent with an outbox, or a player without",
+        );
+        if let Some(outbox) = outbox {
+            let held = outbox.frame_count() as u64;
+            check(outbox.acked() <= outbox.sent(), "13: acked more than sent");
+            check(
+                outbox.sent() - outbox.acked() == held,
+                "13: the outbox is not what is unacknowledged",
+            );
+            check(
+                outbox.frame_count() <= config.outbox_max_frames,
+                "13: too many frames",
+            );
+            check(outbox.bytes() <= config.outbox_max_bytes, "13: too many bytes");
+        }
+    }
+    if linked_count != table.link_count() {
+        violations.0.push(format!(
+            "7: {linked_count} linked sessions, {} links",
+            table.link_count()
+        ));
+    }
+}
+
+/// Invariant 6.
+fn check_zones(
+    zones: Query<(Entity, Option<&Members>), With<Zone>>,
+    inside: Query<(Entity, &InZone)>,
+    mut violations: ResMut<Violations>,
+) {
+    for (session, zone) in &inside {
+        let mirrored = zones.get(zone.zone()).ok().and_then(|(_, members)| members);
+        if !mirrored.is_some_and(|members| members.contains(session)) {
+            violations
+                .0
+                .push(format!("6: {session} is in a zone whose member it is not"));
+        }
+    }
+    let member_count: usize = zones
+        .iter()
+        .filter_map(|(_, members)| members)
+        .map(Members::count)
+        .sum();
+    if member_count != inside.iter().count() {
+        violations.0.push("6: members that are in no zone".to_owned());
+    }
+}
+
+/// Invariants 15 and 20.
+fn check_ends(
+    sessions: Query<(), (With<Session>, Without<Closing>)>,
+    tokens: Query<&Tokens>,
+    outboxes: Query<(), With<Outbox>>,
+    table: Res<SessionTable>,
+    mut violations: ResMut<Violations>,
+) {
+    let mut check = |holds: bool, what: &str| {
+        if !holds {
+            violations.0.push(what.to_owned());
+        }
+    };
+    let session_count = sessions.iter().count();
+    let token_count: usize = tokens.iter().map(|tokens| tokens.hashes().count()).sum();
+    check(
+        table.session_count() == session_count,
+        "15: the table has other sessions than the world",
+    );
+    check(
+        table.token_count() == token_count,
+        "15: a token of no session, or of two",
+    );
+    let all_gone = table.link_count() == 0 && table.token_count() == 0 && outboxes.is_empty();
+    check(
+        session_count > 0 || all_gone,
+        "20: something is left of sessions that are gone",
+    );
+}
+
+fn report(violations: Res<Violations>) {
+    for violation in &violations.0 {
+        tracing::error!(target: "waystation::audit", "broken invariant {violation}: this is a bug of the server");
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {:?}", self.sequence, self.session, self.news)
+    }
+}

@@ -1,0 +1,168 @@
+//! Sessions: what a client is to the server, across all its links.
+//!
+//! A session is an entity with [`Session`] and exactly one of the markers [`Disconnected`],
+//! [`Connected`], [`Active`]. It owns what must outlive a link: the counts and the unacknowledged
+//! frames of both directions, the tokens that resume it, and the game's own components. This
+//! room does not decide who gets in (the gate does), knows no zone and no transport by name.
+//!
+//! Data flow: frames of the bound link → [`Inbox`] → dispatch; whoever sends → [`Outbox`] and
+//! [`Uplink`] → `flush` → the link's proxy. Each change of state is announced by a message of
+//! [`lifecycle`], read by the game's systems in the next tick.
+
+pub mod agent;
+mod config;
+mod flow;
+mod inbox;
+pub mod lifecycle;
+mod outbox;
+mod state;
+mod table;
+mod token;
+mod traffic;
+mod uplink;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bevy_app::{App, First, Plugin, PostUpdate};
+use bevy_ecs::prelude::*;
+
+use crate::ident::{Epoch, SessionId};
+use crate::tick::{self, TickSystems};
+
+pub use agent::{Agent, Delivered, SpawnAgent};
+pub use config::{SessionConfig, SessionCounts};
+pub(crate) use flow::{Rebind, bind, close, disconnect, register};
+pub use inbox::Inbox;
+pub(crate) use inbox::{DispatchQueue, Inbound};
+pub use lifecycle::{
+    EndCause, LossCause, SessionClosed, SessionDisconnected, SessionExpired, SessionRegistered,
+    SessionResumed, SessionUnregistered,
+};
+pub use outbox::Outbox;
+pub(crate) use outbox::ResumePoint;
+pub use state::{Active, Closing, Connected, Disconnected, SessionState};
+pub(crate) use state::{is_closing, transition};
+pub use table::SessionTable;
+pub(crate) use token::TokenHash;
+pub use token::Tokens;
+pub(crate) use traffic::{Overdue, find_expired, put, tell, watch};
+pub use uplink::{Latency, LinkState, Uplink};
+
+/// Which session an entity is.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    id: SessionId,
+    epoch: Epoch,
+}
+
+impl Session {
+    /// The id, the same for the whole life of the session.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// How many times it was bound to a link.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// When a session without a link expires: a reading of
+/// [`TickTime::steady`](crate::tick::TickTime::steady). Only on [`Disconnected`] ones.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpiresAt(pub(in crate::session) Duration);
+
+impl ExpiresAt {
+    /// The reading of the steady clock at which it expires.
+    #[must_use]
+    pub fn steady(&self) -> Duration {
+        self.0
+    }
+}
+
+/// How long a session lives without a link. Starts as [`SessionConfig::timeout`]; the game may
+/// change it at any time, and the next loss of a link goes by it. Zero: no resumption.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResumeTimeout(pub Duration);
+
+/// Who a session belongs to, as far as the gate could tell. Cheap to clone.
+#[derive(Component, Debug, Clone, PartialEq, Eq)]
+pub struct Principal(Who);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Who {
+    Anonymous(Arc<str>),
+    Named(Arc<str>),
+}
+
+impl Principal {
+    /// Nobody in particular; the name is for show and proves nothing.
+    #[must_use]
+    pub fn anonymous(name: &str) -> Self {
+        Self(Who::Anonymous(name.into()))
+    }
+
+    /// Somebody whose name was authenticated.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(Who::Named(name.into()))
+    }
+
+    /// The name, to show.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.0 {
+            Who::Anonymous(name) | Who::Named(name) => name,
+        }
+    }
+
+    /// Whether the name was authenticated.
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        matches!(self.0, Who::Named(_))
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Who::Anonymous(name) => write!(f, "~{name}"),
+            Who::Named(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Adds sessions: their table, messages, beacons and flush.
+#[derive(Debug, Clone, Default)]
+pub struct SessionPlugin {
+    /// Timeouts and bounds.
+    pub config: SessionConfig,
+}
+
+impl Plugin for SessionPlugin {
+    fn build(&self, app: &mut App) {
+        app.insert_resource(self.config.clone())
+            .init_resource::<SessionTable>()
+            .init_resource::<SessionCounts>()
+            .init_resource::<Overdue>()
+            .init_resource::<DispatchQueue>();
+        lifecycle::add(app);
+        app.add_systems(
+            First,
+            lifecycle::despawn_closing
+                .in_set(TickSystems::Begin)
+                .before(tick::begin),
+        )
+        .add_systems(
+            PostUpdate,
+            (traffic::send_beacons, traffic::flush)
+                .chain()
+                .in_set(TickSystems::Flush)
+                .before(crate::proxy::depart),
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! Agents: sessions without a network, driven by the game's systems.
+//!
+//! An agent joins, sends and receives as a player does, but in values instead of bytes: what it
+//! sends in a tick is dispatched in the next, and what it is sent arrives as [`Delivered`].
+
+use std::any::Any;
+use std::sync::Arc;
+
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::EntityCommands;
+
+use super::lifecycle::{SessionRegistered, announce};
+use super::state::transition;
+use super::{LinkState, Principal, Session, SessionState, SessionTable};
+use crate::ident::{Epoch, MessageId, SessionId};
+use crate::tick::Entropy;
+use crate::wire::WireMessage;
+
+/// Makes a session an agent, and takes what it sends.
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use waystation::session::{Agent, SpawnAgent as _};
+///
+/// fn spawn_guard(mut commands: Commands) {
+///     let guard = commands.spawn_agent("guard").id();
+///     commands.entity(guard).entry::<Agent>().and_modify(|mut agent| agent.join("arena"));
+/// }
+/// ```
+#[derive(Component, Debug, Default)]
+pub struct Agent {
+    outgoing: Vec<AgentFrame>,
+}
+
+/// What an agent sends.
+#[derive(Debug)]
+pub(crate) enum AgentFrame {
+    /// It asks to join a zone.
+    Join(String),
+    /// It leaves its zone.
+    Part,
+    /// It calls.
+    Call(MessageId, Box<dyn Any + Send + Sync>),
+}
+
+impl Agent {
+    /// Asks to join the zone of that name; the answer is a `Joined` or a `Refused`.
+    pub fn join(&mut self, zone: impl Into<String>) {
+        self.outgoing.push(AgentFrame::Join(zone.into()));
+    }
+
+    /// Leaves its zone; the answer is a `Parted` or a `Refused`.
+    pub fn part(&mut self) {
+        self.outgoing.push(AgentFrame::Part);
+    }
+
+    /// Sends a call to the zone it is in. As with a player, a call of an agent in no zone is
+    /// dropped and counted.
+    pub fn call<M: WireMessage>(&mut self, message: M) {
+        self.outgoing.push(AgentFrame::Call(M::ID, Box::new(message)));
+    }
+
+    /// Whether anything waits for dispatch.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Takes what may be dispatched now: up to and including the first Join or Part.
+    pub(crate) fn take_outgoing(&mut self) -> Vec<AgentFrame> {
+        let end = self
+            .outgoing
+            .iter()
+            .position(|frame| !matches!(frame, AgentFrame::Call(..)));
+        let rest = self
+            .outgoing
+            .split_off(end.map_or(self.outgoing.len(), |index| index + 1));
+        std::mem::replace(&mut self.outgoing, rest)
+    }
+}
+
+/// What an agent was sent. Read it in the tick after it was sent.
+///
+/// Session messages (`Joined`, `Parted`, `Refused`) come this way always, a game's own once it has
+/// asked for them with `add_delivery`.
+#[derive(Message, Debug)]
+pub struct Delivered<M: WireMessage> {
+    /// The agent's session.
+    pub session: SessionId,
+    /// The agent's entity.
+    pub entity: Entity,
+    /// The message; one value for all agents that were sent it.
+    pub message: Arc<M>,
+}
+
+/// Spawns agents.
+pub trait SpawnAgent {
+    /// Spawns an agent, in no zone. It is a session once the commands have been applied.
+    fn spawn_agent(&mut self, name: &str) -> EntityCommands<'_>;
+}
+
+impl SpawnAgent for Commands<'_, '_> {
+    fn spawn_agent(&mut self, name: &str) -> EntityCommands<'_> {
+        let mut entity = self.spawn((Agent::default(), Principal::named(name), LinkState::Ok));
+        entity.queue(register);
+        entity
+    }
+}
+
+fn register(mut entity: EntityWorldMut) {
+    let agent = entity.id();
+    let id = SessionId(entity.world_scope(|world| world.resource_mut::<Entropy>().id()));
+    entity.insert(Session { id, epoch: Epoch(1) });
+    transition(&mut entity, SessionState::Connected);
+    entity.world_scope(|world| {
+        world.resource_mut::<SessionTable>().add(id, agent);
+        announce(world, agent, SessionRegistered::new);
+    });
+}
+
+/// Delivers a value to an agent, if anybody reads such values.
+pub(crate) fn deliver_native<M: WireMessage>(world: &mut World, entity: Entity, message: Arc<M>) {
+    let Some(session) = world.get::<Session>(entity).map(Session::id) else {
+        return;
+    };
+    if let Some(mut messages) = world.get_resource_mut::<Messages<Delivered<M>>>() {
+        messages.write(Delivered {
+            session,
+            entity,
+            message,
+        });
+    }
+}

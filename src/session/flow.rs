@@ -1,0 +1,270 @@
+//! The life of a session: registered, bound anew, disconnected, closed.
+//!
+//! Each function does all that belongs to one step and leaves the session whole. None of them
+//! knows zones: whoever calls them tells the state to go to and sees to the membership.
+
+use bevy_ecs::prelude::*;
+
+use super::lifecycle::{LossCause, announce};
+use super::state::{retire, transition};
+use super::traffic::flush_one;
+use super::{
+    Agent, EndCause, ExpiresAt, Inbox, Latency, LinkState, Outbox, Principal, ResumePoint, ResumeTimeout,
+    Session, SessionClosed, SessionConfig, SessionCounts, SessionDisconnected, SessionExpired,
+    SessionRegistered, SessionResumed, SessionState, SessionTable, SessionUnregistered, TokenHash, Tokens,
+    Uplink,
+};
+use crate::ident::{Epoch, LinkKey, SessionId};
+use crate::proxy::Proxies;
+use crate::tick::{Entropy, TickRate, TickTime};
+use crate::wire::v1::{Closed, Reason, Welcome};
+use crate::wire::{self, TOKEN_BYTES};
+
+/// A link takes a session over, or takes it up again.
+#[derive(Debug)]
+pub(crate) struct Rebind<'a> {
+    pub(crate) link: LinkKey,
+    /// The token that was presented.
+    pub(crate) presented: TokenHash,
+    /// What the client says it received.
+    pub(crate) point: ResumePoint,
+    /// How far the client's own outbox is trimmed.
+    pub(crate) trimmed: u64,
+    /// The zone that the session is in.
+    pub(crate) zone: Option<&'a str>,
+}
+
+/// Opens a session on a link.
+pub(crate) fn register(world: &mut World, link: LinkKey, principal: Principal) -> Entity {
+    let now = world.resource::<TickTime>().steady();
+    let timeout = world.resource::<SessionConfig>().timeout;
+    let mut entropy = world.resource_mut::<Entropy>();
+    let id = SessionId(entropy.id());
+    let (tokens, token) = Tokens::issue(&mut entropy);
+    let mut uplink = Uplink::default();
+    uplink.rebind(Some(link), now, id);
+    let hashes = tokens.hashes();
+    let components = (
+        Session { id, epoch: Epoch(1) },
+        principal,
+        tokens,
+        ResumeTimeout(timeout),
+        uplink,
+    );
+    let state = (
+        Inbox::default(),
+        Outbox::default(),
+        Latency::default(),
+        LinkState::Connect,
+    );
+    let mut entity = world.spawn((components, state));
+    transition(&mut entity, SessionState::Connected);
+    let entity = entity.id();
+    let mut table = world.resource_mut::<SessionTable>();
+    table.add(id, entity);
+    table.link(link, entity);
+    table.add_tokens(hashes, entity);
+    world.resource_mut::<SessionCounts>().registered_count += 1;
+    announce(world, entity, SessionRegistered::new);
+    welcome(world, entity, &token, None);
+    entity
+}
+
+/// Binds a session to another link, whether it still has one or not. Whether it must resync.
+pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
+    let now = world.resource::<TickTime>().steady();
+    replace_link(world, entity);
+    let token = rotate_tokens(world, entity, rebind.presented);
+    world.resource_mut::<SessionTable>().link(rebind.link, entity);
+    let mut session = world.entity_mut(entity);
+    let mut id = SessionId(0);
+    if let Some(mut session) = session.get_mut::<Session>() {
+        session.epoch.0 += 1;
+        id = session.id;
+    }
+    // What older links delivered and dispatch has not counted is sent again by its client.
+    let gap = session
+        .get_mut::<Inbox>()
+        .is_some_and(|mut inbox| inbox.rebase(rebind.trimmed));
+    let point = ResumePoint {
+        resync: rebind.point.resync || gap,
+        ..rebind.point
+    };
+    let resync = session
+        .get_mut::<Outbox>()
+        .is_none_or(|mut outbox| outbox.resume(point, now));
+    if let Some(mut uplink) = session.get_mut::<Uplink>() {
+        uplink.rebind(Some(rebind.link), now, id);
+    }
+    session.insert(LinkState::Connect);
+    let to = if rebind.zone.is_some() {
+        SessionState::Active
+    } else {
+        SessionState::Connected
+    };
+    transition(&mut session, to);
+    let mut counts = world.resource_mut::<SessionCounts>();
+    counts.resumed_count += 1;
+    counts.resync_count += u64::from(resync);
+    welcome(
+        world,
+        entity,
+        &token,
+        Some((rebind.zone.unwrap_or_default(), resync)),
+    );
+    announce(world, entity, |of| SessionResumed::new(of, resync));
+    resync
+}
+
+/// Takes the link from a session that has one; it waits to be resumed. Frames that wait for
+/// dispatch stay, to be dispatched in this tick.
+pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
+    let time = world.resource::<TickTime>();
+    let (now, steady) = (time.now(), time.steady());
+    let mut session = world.entity_mut(entity);
+    let Some(mut uplink) = session.get_mut::<Uplink>() else {
+        return;
+    };
+    let Some(link) = uplink.link else { return };
+    let silent_ms = u64::try_from(steady.saturating_sub(uplink.heard).as_millis()).unwrap_or(u64::MAX);
+    // A session whose Welcome may never have arrived cannot be resumed by anybody.
+    let confirmed = uplink.confirmed;
+    uplink.rebind(None, steady, SessionId(0));
+    let timeout = session
+        .get::<ResumeTimeout>()
+        .map(|timeout| timeout.0)
+        .filter(|_| confirmed)
+        .unwrap_or_default();
+    transition(&mut session, SessionState::Disconnected);
+    session.insert((ExpiresAt(steady + timeout), LinkState::Disconnect));
+    world.resource_mut::<SessionTable>().unlink(link);
+    let reason = match cause {
+        LossCause::Link(_) => None,
+        LossCause::Silent => Some(Reason::Timeout),
+        LossCause::Slow => Some(Reason::Slow),
+        LossCause::Replaced => Some(Reason::Replaced),
+    };
+    if let Some(reason) = reason {
+        close_link(world, link, reason, now);
+    }
+    let mut counts = world.resource_mut::<SessionCounts>();
+    counts.disconnected_count += 1;
+    counts.slow_count += u64::from(cause == LossCause::Slow);
+    announce(world, entity, |of| SessionDisconnected::new(of, cause, silent_ms));
+}
+
+/// Ends a session. It must be in no zone any more.
+pub(crate) fn close(world: &mut World, entity: Entity, cause: EndCause) {
+    let (tick, now) = {
+        let time = world.resource::<TickTime>();
+        (time.tick(), time.now())
+    };
+    let Some(id) = world.get::<Session>(entity).map(Session::id) else {
+        return;
+    };
+    let hashes: Vec<TokenHash> = world
+        .get::<Tokens>(entity)
+        .map(|tokens| tokens.hashes().collect())
+        .unwrap_or_default();
+    let link = world.get::<Uplink>(entity).and_then(|uplink| uplink.link);
+    let is_agent = world.get::<Agent>(entity).is_some();
+    let mut table = world.resource_mut::<SessionTable>();
+    table.remove(id);
+    table.remove_tokens(hashes.into_iter());
+    if let Some(link) = link {
+        table.unlink(link);
+        flush_one(world, entity);
+        close_link(world, link, cause.reason(), now);
+    }
+    if !is_agent {
+        let mut counts = world.resource_mut::<SessionCounts>();
+        match cause {
+            EndCause::Bye => counts.unregistered_count += 1,
+            _ => counts.expired_count += 1,
+        }
+        counts.protocol_count += u64::from(cause == EndCause::Protocol);
+    }
+    if cause == EndCause::Bye {
+        announce(world, entity, SessionUnregistered::new);
+    } else {
+        announce(world, entity, |of| SessionExpired::new(of, cause));
+    }
+    announce(world, entity, |of| SessionClosed::new(of, cause));
+    let mut session = world.entity_mut(entity);
+    session.remove::<(Tokens, Inbox, Outbox, Uplink)>();
+    session.insert(LinkState::PermFail);
+    retire(&mut session, tick);
+}
+
+/// The old link of a session that another one takes over, if it has one, is told and closed.
+fn replace_link(world: &mut World, entity: Entity) {
+    let (now, steady) = {
+        let time = world.resource::<TickTime>();
+        (time.now(), time.steady())
+    };
+    let Some((link, heard)) = world
+        .get::<Uplink>(entity)
+        .and_then(|uplink| Some((uplink.link?, uplink.heard)))
+    else {
+        return;
+    };
+    let silent_ms = u64::try_from(steady.saturating_sub(heard).as_millis()).unwrap_or(u64::MAX);
+    world.resource_mut::<SessionTable>().unlink(link);
+    close_link(world, link, Reason::Replaced, now);
+    world.resource_mut::<SessionCounts>().disconnected_count += 1;
+    announce(world, entity, |of| {
+        SessionDisconnected::new(of, LossCause::Replaced, silent_ms)
+    });
+}
+
+/// Issues a new token; the presented one stays valid until the client has shown that it got it.
+fn rotate_tokens(world: &mut World, entity: Entity, presented: TokenHash) -> [u8; TOKEN_BYTES] {
+    world.resource_scope(|world, mut entropy: Mut<Entropy>| {
+        let Some(mut tokens) = world.get_mut::<Tokens>(entity) else {
+            return [0; TOKEN_BYTES];
+        };
+        let old: Vec<TokenHash> = tokens.hashes().collect();
+        let token = tokens.rotate(presented, &mut entropy);
+        let new: Vec<TokenHash> = tokens.hashes().collect();
+        let mut table = world.resource_mut::<SessionTable>();
+        table.remove_tokens(old.into_iter());
+        table.add_tokens(new.into_iter(), entity);
+        token
+    })
+}
+
+/// Queues the Welcome: the first frame that the session's new link sees.
+fn welcome(world: &mut World, entity: Entity, token: &[u8; TOKEN_BYTES], resumed: Option<(&str, bool)>) {
+    let tick_hz = world.resource::<TickRate>().hz();
+    let tick = world.resource::<TickTime>().tick().0;
+    let mut session = world.entity_mut(entity);
+    let id = session.get::<Session>().map_or(0, |session| session.id.0);
+    let timeout = session
+        .get::<ResumeTimeout>()
+        .map(|timeout| timeout.0)
+        .unwrap_or_default();
+    let (zone, resync) = resumed.unwrap_or_default();
+    let frame = wire::encode(&Welcome {
+        session: id,
+        token: token.to_vec().into(),
+        resumed: resumed.is_some(),
+        received: session.get::<Inbox>().map_or(0, Inbox::received),
+        base: session.get::<Outbox>().map_or(0, Outbox::acked),
+        resync,
+        tick_hz,
+        tick,
+        timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+        zone: zone.to_owned(),
+    });
+    if let Some(mut uplink) = session.get_mut::<Uplink>() {
+        uplink.control.push(frame);
+    }
+}
+
+fn close_link(world: &mut World, link: LinkKey, reason: Reason, now: std::time::Duration) {
+    let frame = wire::encode(&Closed {
+        reason: reason.into(),
+        ..Closed::default()
+    });
+    world.resource_mut::<Proxies>().close(link, frame, now);
+}

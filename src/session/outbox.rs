@@ -1,0 +1,296 @@
+//! What a session was sent and has not acknowledged: the send queue and the replay buffer in one.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use super::SessionConfig;
+
+/// Counted frames on their way to a client, in order, across all its links.
+///
+/// Frames leave only when they are acknowledged. A cursor says how far the current link was
+/// given them; a new link starts with the cursor at what its client has received.
+#[derive(Component, Debug, Default)]
+pub struct Outbox {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    acked: u64,
+    cursor: usize,
+    /// The latest of: when the oldest frame was queued, the last ack that advanced, the last bind.
+    since: Duration,
+    overflowed: bool,
+}
+
+/// An outbox has no room for another frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Overflow;
+
+/// An ack that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AckError {
+    /// It acknowledges what was never sent.
+    BeyondSent,
+}
+
+/// What a client says of its counts when it resumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ResumePoint {
+    /// Frames it has taken.
+    pub(crate) received: u64,
+    /// It kept nothing, or what it kept is of no use.
+    pub(crate) resync: bool,
+}
+
+impl Outbox {
+    /// Frames queued since the session began, in all.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.acked + self.frames.len() as u64
+    }
+
+    /// Frames that the client has acknowledged.
+    #[must_use]
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// Frames held.
+    #[must_use]
+    pub fn frame_count(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it has overflowed: nothing is queued or counted until the client resumes.
+    #[must_use]
+    pub fn awaits_resync(&self) -> bool {
+        self.overflowed
+    }
+
+    /// Queues a frame.
+    pub(super) fn push(
+        &mut self,
+        frame: Bytes,
+        now: Duration,
+        config: &SessionConfig,
+    ) -> Result<(), Overflow> {
+        let full = self.frames.len() >= config.outbox_max_frames
+            || self.bytes + frame.len() > config.outbox_max_bytes;
+        if full {
+            self.overflow();
+            return Err(Overflow);
+        }
+        if self.frames.is_empty() {
+            self.since = now;
+        }
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+        Ok(())
+    }
+
+    /// Gives up on replay: what is held is dropped, what follows is not queued until a resume.
+    pub(crate) fn overflow(&mut self) {
+        self.acked = self.sent();
+        self.frames = VecDeque::new();
+        self.bytes = 0;
+        self.cursor = 0;
+        self.overflowed = true;
+    }
+
+    /// Takes an ack: frames up to `received` are done. Whether it advanced.
+    pub(crate) fn ack(&mut self, received: u64, now: Duration) -> Result<bool, AckError> {
+        if received > self.sent() {
+            return Err(AckError::BeyondSent);
+        }
+        if received <= self.acked {
+            return Ok(false);
+        }
+        while self.acked < received {
+            let Some(frame) = self.frames.pop_front() else {
+                break;
+            };
+            self.bytes -= frame.len();
+            self.acked += 1;
+            self.cursor = self.cursor.saturating_sub(1);
+        }
+        self.since = now;
+        Ok(true)
+    }
+
+    /// Prepares for a new link. Whether the client must resync; if so its count becomes
+    /// [`sent`](Self::sent), else what it said it has received.
+    pub(super) fn resume(&mut self, point: ResumePoint, now: Duration) -> bool {
+        let fits = (self.acked..=self.sent()).contains(&point.received);
+        let resync = point.resync || self.overflowed || !fits;
+        if resync {
+            // A client of a restored session may have taken more than the store remembers.
+            let usable = !point.resync && point.received <= COUNT_MAX;
+            let count = if usable {
+                self.sent().max(point.received)
+            } else {
+                self.sent()
+            };
+            self.overflow();
+            self.acked = count;
+            self.overflowed = false;
+        } else if self.ack(point.received, now).is_err() {
+            return true;
+        }
+        self.cursor = 0;
+        self.since = now;
+        resync
+    }
+
+    /// The next frame for the current link, if there is one.
+    pub(super) fn next_unsent(&mut self) -> Option<Bytes> {
+        let frame = self.frames.get(self.cursor)?.clone();
+        self.cursor += 1;
+        Some(frame)
+    }
+
+    /// Whether something is held for `max` without an ack.
+    pub(super) fn is_slow(&self, now: Duration, max: Duration) -> bool {
+        !self.frames.is_empty() && now.saturating_sub(self.since) >= max
+    }
+
+    /// When something was last acknowledged or began to wait.
+    pub(super) fn since(&self) -> Duration {
+        self.since
+    }
+}
+
+/// Counts above this are no client's: a frame each nanosecond gets here in a century. They are not
+/// believed, so that no count can be driven to overflow.
+pub(super) const COUNT_MAX: u64 = 1 << 62;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    fn frame(number: u64) -> Bytes {
+        Bytes::copy_from_slice(&number.to_be_bytes())
+    }
+
+    fn filled(count: u64) -> Outbox {
+        let mut outbox = Outbox::default();
+        for number in 1..=count {
+            outbox
+                .push(frame(number), NOW, &SessionConfig::default())
+                .expect("room");
+        }
+        outbox
+    }
+
+    fn drain(outbox: &mut Outbox) -> Vec<Bytes> {
+        std::iter::from_fn(|| outbox.next_unsent()).collect()
+    }
+
+    #[test]
+    fn a_new_link_is_given_what_was_not_received() {
+        let mut outbox = filled(5);
+        drain(&mut outbox);
+        outbox.ack(2, NOW).expect("sent");
+
+        let resync = outbox.resume(
+            ResumePoint {
+                received: 3,
+                resync: false,
+            },
+            NOW,
+        );
+
+        assert!(!resync);
+        assert_eq!(drain(&mut outbox), [frame(4), frame(5)]);
+        assert_eq!((outbox.acked(), outbox.sent()), (3, 5));
+    }
+
+    #[test]
+    fn counts_that_cannot_be_end_in_a_resync() {
+        for received in [1, 6] {
+            let mut outbox = filled(5);
+            outbox.ack(2, NOW).expect("sent");
+
+            assert!(outbox.resume(
+                ResumePoint {
+                    received,
+                    resync: false
+                },
+                NOW
+            ));
+
+            assert_eq!(drain(&mut outbox), Vec::<Bytes>::new());
+            assert_eq!(outbox.acked(), outbox.sent());
+            assert_eq!(outbox.sent(), received.max(5));
+        }
+    }
+
+    #[test]
+    fn an_ack_of_what_was_not_sent_is_an_error_and_a_lower_one_is_nothing() {
+        let mut outbox = filled(5);
+
+        assert_eq!(outbox.ack(6, NOW), Err(AckError::BeyondSent));
+        assert_eq!(outbox.ack(3, NOW), Ok(true));
+        assert_eq!(outbox.ack(2, NOW), Ok(false));
+        assert_eq!(outbox.acked(), 3);
+    }
+
+    #[test]
+    fn an_overflow_waits_for_a_resync() {
+        let mut outbox = filled(512);
+
+        assert_eq!(
+            outbox.push(frame(513), NOW, &SessionConfig::default()),
+            Err(Overflow)
+        );
+
+        assert!(outbox.awaits_resync());
+        assert_eq!((outbox.frame_count(), outbox.bytes(), outbox.sent()), (0, 0, 512));
+        assert!(outbox.resume(
+            ResumePoint {
+                received: 400,
+                resync: false
+            },
+            NOW
+        ));
+        assert!(!outbox.awaits_resync());
+        assert_eq!(outbox.sent(), 512);
+    }
+
+    proptest! {
+        /// Whatever is queued, sent, acknowledged and cut: a client that counts as the wire says
+        /// gets every frame once and in order, and the books balance.
+        #[test]
+        fn every_frame_arrives_once_and_in_order(steps in prop::collection::vec(0_u8..5, 1..300)) {
+            let config = SessionConfig::default();
+            let mut outbox = Outbox::default();
+            let (mut queued, mut received) = (0_u64, 0_u64);
+            for step in steps {
+                match step {
+                    0 | 1 => {
+                        queued += 1;
+                        outbox.push(frame(queued), NOW, &config).expect("fewer than the bound");
+                    }
+                    2 => while let Some(next) = outbox.next_unsent() {
+                        received += 1;
+                        prop_assert_eq!(next, frame(received));
+                    },
+                    3 => { outbox.ack(received, NOW).expect("sent"); }
+                    _ => prop_assert!(!outbox.resume(ResumePoint { received, resync: false }, NOW)),
+                }
+                prop_assert_eq!(outbox.sent(), queued);
+                prop_assert_eq!(outbox.sent() - outbox.acked(), outbox.frame_count() as u64);
+                prop_assert_eq!(outbox.bytes(), outbox.frame_count() * 8);
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Look-ups of live sessions: by id, by token, by link.
+
+use bevy_ecs::prelude::*;
+use bevy_platform::collections::HashMap;
+
+use super::TokenHash;
+use crate::ident::{LinkKey, SessionId};
+
+/// Finds the entity of a live session. A session that has ended is not found.
+#[derive(Resource, Debug, Default)]
+pub struct SessionTable {
+    by_id: HashMap<SessionId, Entity>,
+    by_token: HashMap<TokenHash, Entity>,
+    by_link: HashMap<LinkKey, Entity>,
+}
+
+/// There is no such session, or it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no session {0}: it has ended, or never was")]
+pub struct UnknownSession(pub SessionId);
+
+impl SessionTable {
+    /// The entity of a session.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownSession`] if it has ended or never was.
+    pub fn find(&self, id: SessionId) -> Result<Entity, UnknownSession> {
+        self.by_id.get(&id).copied().ok_or(UnknownSession(id))
+    }
+
+    /// The session that a link is bound to.
+    #[must_use]
+    pub fn bound_to(&self, link: LinkKey) -> Option<Entity> {
+        self.by_link.get(&link).copied()
+    }
+
+    /// Live sessions, agents included.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Links that drive a session.
+    #[must_use]
+    pub fn link_count(&self) -> usize {
+        self.by_link.len()
+    }
+
+    /// Tokens that resume a session.
+    #[must_use]
+    pub fn token_count(&self) -> usize {
+        self.by_token.len()
+    }
+
+    pub(crate) fn by_token(&self, hash: TokenHash) -> Option<Entity> {
+        self.by_token.get(&hash).copied()
+    }
+
+    pub(super) fn add(&mut self, id: SessionId, entity: Entity) {
+        self.by_id.insert(id, entity);
+    }
+
+    pub(super) fn remove(&mut self, id: SessionId) {
+        self.by_id.remove(&id);
+    }
+
+    pub(super) fn link(&mut self, link: LinkKey, entity: Entity) {
+        self.by_link.insert(link, entity);
+    }
+
+    pub(super) fn unlink(&mut self, link: LinkKey) {
+        self.by_link.remove(&link);
+    }
+
+    pub(super) fn add_tokens(&mut self, hashes: impl Iterator<Item = TokenHash>, entity: Entity) {
+        for hash in hashes {
+            self.by_token.insert(hash, entity);
+        }
+    }
+
+    pub(crate) fn remove_tokens(&mut self, hashes: impl Iterator<Item = TokenHash>) {
+        for hash in hashes {
+            self.by_token.remove(&hash);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Frames to sessions: queued by class, flushed once a tick; and what keeps links honest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use super::agent::deliver_native;
+use super::lifecycle::LossCause;
+use super::{
+    Agent, Disconnected, ExpiresAt, Inbox, Latency, LinkState, Outbox, SessionConfig, SessionCounts, Uplink,
+};
+use crate::ident::LinkKey;
+use crate::proxy::{Proxies, ProxyCommand};
+use crate::tick::TickTime;
+use crate::wire::v1::{Ack, Beacon};
+use crate::wire::{self, ACK_EVERY_FRAMES, BEACON_EVERY, Lane, WireMessage};
+
+/// What is due in this tick, found by sweeps: sessions to disconnect and to expire.
+#[derive(Resource, Debug, Default)]
+pub(crate) struct Overdue {
+    /// Linked sessions whose link must go.
+    pub(crate) lost: Vec<(Entity, LinkKey, LossCause)>,
+    /// Disconnected sessions whose time is up.
+    pub(crate) expired: Vec<Entity>,
+}
+
+/// Puts a frame where its id belongs: a reliable one into the outbox, an unreliable one onto the
+/// link if there is one.
+pub(crate) fn put(
+    frame: Bytes,
+    (outbox, uplink): (&mut Outbox, &mut Uplink),
+    now: Duration,
+    config: &SessionConfig,
+    counts: &mut SessionCounts,
+) {
+    match lane_of(&frame) {
+        Lane::Unreliable if uplink.link.is_some() => uplink.unreliable.push(frame),
+        Lane::Unreliable => counts.dropped_unreliable_count += 1,
+        Lane::Reliable => {
+            // What does not fit ends in a resync; a linked session is dropped for it by `watch`.
+            if outbox.awaits_resync() || outbox.push(frame, now, config).is_err() {
+                counts.undelivered_count += 1;
+            }
+        }
+    }
+}
+
+/// Sends one message to one session, in values if it is an agent. To a session that has ended,
+/// nothing is sent, and that is counted.
+pub(crate) fn tell<M: WireMessage>(world: &mut World, entity: Entity, message: M) {
+    if world.get::<Agent>(entity).is_some() {
+        deliver_native(world, entity, Arc::new(message));
+        return;
+    }
+    let now = world.resource::<TickTime>().steady();
+    world.resource_scope(|world, mut counts: Mut<SessionCounts>| {
+        world.resource_scope(|world, config: Mut<SessionConfig>| {
+            let mut session = world.get_entity_mut(entity).ok();
+            let boxes = session
+                .as_mut()
+                .and_then(|session| session.get_components_mut::<(&mut Outbox, &mut Uplink)>().ok());
+            match boxes {
+                Some((mut outbox, mut uplink)) => {
+                    put(
+                        wire::encode(&message),
+                        (&mut outbox, &mut uplink),
+                        now,
+                        &config,
+                        &mut counts,
+                    );
+                }
+                None => counts.undelivered_count += 1,
+            }
+        });
+    });
+}
+
+/// Finds sessions whose link must go: silent for too long, or too slow to take what they are sent.
+/// A link whose frames still wait for dispatch is not silent: the server is behind, not the peer.
+pub(crate) fn watch(
+    mut sessions: Query<(Entity, &mut Uplink, &Outbox, &Inbox, &mut LinkState)>,
+    time: Res<TickTime>,
+    config: Res<SessionConfig>,
+    mut overdue: ResMut<Overdue>,
+) {
+    let now = time.steady();
+    for (entity, mut uplink, outbox, inbox, mut state) in &mut sessions {
+        let Some(link) = uplink.link else { continue };
+        if inbox.frame_count() > 0 {
+            uplink.bypass_change_detection().hear(now);
+        }
+        if outbox.awaits_resync() || outbox.is_slow(now, config.unacked_max) {
+            overdue.lost.push((entity, link, LossCause::Slow));
+        } else if now.saturating_sub(uplink.heard) >= config.link_timeout {
+            overdue.lost.push((entity, link, LossCause::Silent));
+        }
+        let seen = uplink.beacons.state();
+        if *state != seen {
+            *state = seen;
+        }
+    }
+}
+
+/// Finds disconnected sessions whose time is up.
+pub(crate) fn find_expired(
+    sessions: Query<(Entity, &ExpiresAt), With<Disconnected>>,
+    time: Res<TickTime>,
+    mut overdue: ResMut<Overdue>,
+) {
+    let due = sessions.iter().filter(|(_, expires)| expires.0 <= time.steady());
+    overdue.expired.extend(due.map(|(entity, _)| entity));
+}
+
+/// Sends each linked session its Beacon, once a second, staggered by session.
+pub(super) fn send_beacons(mut sessions: Query<(&mut Uplink, &Inbox, &Latency)>, time: Res<TickTime>) {
+    let now = time.steady();
+    for (mut uplink, inbox, latency) in &mut sessions {
+        let uplink = uplink.bypass_change_detection();
+        if uplink.link.is_none() || uplink.beacons.due > now {
+            continue;
+        }
+        uplink.beacons.due = now + BEACON_EVERY;
+        let beacon = Beacon {
+            id: uplink.beacons.send(now),
+            tick: time.tick().0,
+            received: inbox.received,
+            latency_ms: latency.round_trip_ms(),
+        };
+        uplink.unreliable.push(wire::encode(&beacon));
+    }
+}
+
+/// Hands every link what is queued for it: link control, then what is counted, then the rest.
+pub(super) fn flush(
+    mut sessions: Query<(Entity, &mut Uplink, &mut Outbox, &mut Inbox)>,
+    mut proxies: ResMut<Proxies>,
+    mut counts: ResMut<SessionCounts>,
+    time: Res<TickTime>,
+    config: Res<SessionConfig>,
+    mut fattest: Local<Vec<(usize, Entity)>>,
+) {
+    let mut total_bytes = 0;
+    for (_, mut uplink, mut outbox, mut inbox) in &mut sessions {
+        total_bytes += outbox.bytes();
+        let Some(link) = uplink.link else { continue };
+        let (uplink, outbox) = (uplink.bypass_change_detection(), outbox.bypass_change_detection());
+        if inbox.received - inbox.acked >= ACK_EVERY_FRAMES {
+            inbox.acked = inbox.received;
+            uplink.control.push(wire::encode(&Ack {
+                received: inbox.received,
+            }));
+        }
+        pause(
+            uplink,
+            link,
+            inbox.frame_count(),
+            config.inbox_max_frames,
+            &mut proxies,
+        );
+        send_all(uplink, outbox, link, &mut proxies, &mut counts);
+    }
+    if total_bytes > config.outboxes_max_bytes {
+        let boxes = sessions
+            .iter()
+            .filter(|(_, _, outbox, _)| time.steady() - outbox.since() >= RECENT_ACK);
+        fattest.extend(boxes.map(|(entity, _, outbox, _)| (outbox.bytes(), entity)));
+        fattest.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        for (bytes, entity) in fattest.drain(..) {
+            if total_bytes <= config.outboxes_max_bytes {
+                break;
+            }
+            if let Ok((_, _, mut outbox, _)) = sessions.get_mut(entity) {
+                outbox.overflow();
+                total_bytes -= bytes;
+            }
+        }
+    }
+}
+
+/// Hands one session's link what is queued for it, before it is closed.
+pub(super) fn flush_one(world: &mut World, entity: Entity) {
+    world.resource_scope(|world, mut proxies: Mut<Proxies>| {
+        world.resource_scope(|world, mut counts: Mut<SessionCounts>| {
+            let mut session = world.entity_mut(entity);
+            let Ok((mut uplink, mut outbox)) = session.get_components_mut::<(&mut Uplink, &mut Outbox)>()
+            else {
+                return;
+            };
+            if let Some(link) = uplink.link {
+                send_all(&mut uplink, &mut outbox, link, &mut proxies, &mut counts);
+            }
+        });
+    });
+}
+
+fn send_all(
+    uplink: &mut Uplink,
+    outbox: &mut Outbox,
+    link: LinkKey,
+    proxies: &mut Proxies,
+    counts: &mut SessionCounts,
+) {
+    for frame in uplink.control.drain(..) {
+        proxies.send(link, frame);
+    }
+    while proxies.has_room(link.proxy)
+        && let Some(frame) = outbox.next_unsent()
+    {
+        proxies.send(link, frame);
+    }
+    for frame in uplink.unreliable.drain(..) {
+        if proxies.has_room(link.proxy) {
+            proxies.send(link, frame);
+        } else {
+            counts.dropped_unreliable_count += 1;
+        }
+    }
+}
+
+/// Stops reading a link whose frames pile up, and reads on when half of them are gone.
+fn pause(uplink: &mut Uplink, link: LinkKey, waiting: usize, max: usize, proxies: &mut Proxies) {
+    let LinkKey { proxy, link } = link;
+    if !uplink.paused && waiting > max {
+        uplink.paused = true;
+        proxies.command(proxy, ProxyCommand::Pause { link });
+    } else if uplink.paused && waiting <= max / 2 {
+        uplink.paused = false;
+        proxies.command(proxy, ProxyCommand::Unpause { link });
+    }
+}
+
+fn lane_of(frame: &[u8]) -> Lane {
+    match frame.first() {
+        Some(high) if high & 0x80 != 0 => Lane::Unreliable,
+        _ => Lane::Reliable,
+    }
+}
+
+/// An outbox whose client acknowledged something within this time is not to blame for the
+/// server's memory: clients acknowledge each second.
+const RECENT_ACK: Duration = Duration::from_secs(2);

@@ -1,0 +1,237 @@
+//! Zones: what sessions join and part; the unit of ticking, broadcast and interest.
+//!
+//! A zone is an entity with [`Zone`]; its members are the sessions whose [`InZone`] points to it.
+//! Membership changes in one place only, `settle`, after the game's systems have run, so that
+//! no system sees it change under its feet. This room knows no transports.
+//!
+//! Data flow: Join, Part and the end of a session → [`Changes`], in order of arrival → `settle` →
+//! [`Members`], frames to the session, and [`ZoneJoined`], [`ZoneParted`] for the game in the next
+//! tick. Zones tick when `pace` says so, by [`ZoneTicked`].
+
+mod members;
+mod pace;
+mod settle;
+
+use std::sync::Arc;
+
+use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
+use bevy_ecs::lifecycle::HookContext;
+use bevy_ecs::prelude::*;
+use bevy_ecs::world::DeferredWorld;
+use bevy_platform::collections::HashMap;
+
+use crate::ident::ZoneId;
+use crate::session::lifecycle::{add_news, news};
+use crate::session::{Delivered, find_expired};
+use crate::tick::TickSystems;
+use crate::wire::v1::{Joined, Parted, Reason, Refused};
+
+pub use members::{InZone, Members};
+pub use pace::ZoneTicked;
+pub(crate) use settle::{Change, Changes, disconnect, resumed, zone_name};
+
+/// A zone. Spawn it to open one; sessions join it by its name.
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use waystation::zone::Zone;
+///
+/// fn open_arena(mut commands: Commands) {
+///     commands.spawn(Zone::new("arena").capacity(64).hz(10));
+/// }
+/// ```
+#[derive(Component, Debug, Clone)]
+#[component(on_add = open, on_remove = forget)]
+pub struct Zone {
+    name: Arc<str>,
+    id: ZoneId,
+    capacity: usize,
+    hz: u32,
+    every: u32,
+    frame: u64,
+}
+
+impl Zone {
+    /// A zone of that name, for [`CAPACITY_DEFAULT`] members, at [`HZ_DEFAULT`].
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            id: ZoneId(0),
+            capacity: CAPACITY_DEFAULT,
+            hz: HZ_DEFAULT,
+            every: 1,
+            frame: 0,
+        }
+    }
+
+    /// How many members it takes; further Joins are refused as FULL.
+    #[must_use]
+    pub fn capacity(mut self, members: usize) -> Self {
+        self.capacity = members;
+        self
+    }
+
+    /// How often it ticks a second, at most: a zone ticks at the server's rate divided by a whole
+    /// number, the fastest such rate that is not above this. 0 is taken as 1.
+    #[must_use]
+    pub fn hz(mut self, hz: u32) -> Self {
+        self.hz = hz.max(1);
+        self
+    }
+
+    /// The name that sessions join it by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The id, given when it was spawned.
+    #[must_use]
+    pub fn id(&self) -> ZoneId {
+        self.id
+    }
+
+    /// How many times it has ticked.
+    #[must_use]
+    pub fn frame(&self) -> u64 {
+        self.frame
+    }
+}
+
+/// Zones by name.
+#[derive(Resource, Debug, Default)]
+pub struct Zones {
+    by_name: HashMap<Arc<str>, Entity>,
+    opened: u64,
+}
+
+impl Zones {
+    /// The zone of that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Entity> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The names of all zones, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.by_name.keys().map(ToString::to_string).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// How many zones there are.
+    #[must_use]
+    pub fn zone_count(&self) -> usize {
+        self.by_name.len()
+    }
+}
+
+news! {
+    /// A session has joined a zone, and is among its [`Members`].
+    ZoneJoined {
+        /// The zone's entity.
+        zone: Entity,
+        /// The zone's id.
+        zone_id: ZoneId,
+    }
+    /// A session has left a zone, and is among its [`Members`] no more.
+    ZoneParted {
+        /// The zone's entity.
+        zone: Entity,
+        /// The zone's id.
+        zone_id: ZoneId,
+        /// Why.
+        reason: Reason,
+    }
+    /// A member has no link for now. It stays a member until it expires.
+    MemberDisconnected {
+        /// The zone's entity.
+        zone: Entity,
+        /// The zone's id.
+        zone_id: ZoneId,
+    }
+    /// A member goes on over another link.
+    MemberResumed {
+        /// The zone's entity.
+        zone: Entity,
+        /// The zone's id.
+        zone_id: ZoneId,
+        /// What was under way is void: send the member the state that it needs.
+        resync: bool,
+    }
+}
+
+/// Adds zones: membership, pace and expiry.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ZonePlugin;
+
+impl Plugin for ZonePlugin {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<Zones>()
+            .init_resource::<Changes>()
+            .add_message::<ZoneTicked>()
+            .add_message::<Delivered<Joined>>()
+            .add_message::<Delivered<Parted>>()
+            .add_message::<Delivered<Refused>>();
+        add_news::<ZoneJoined>(app);
+        add_news::<ZoneParted>(app);
+        add_news::<MemberDisconnected>(app);
+        add_news::<MemberResumed>(app);
+        app.add_systems(PreUpdate, pace::pace_zones.in_set(TickSystems::Pace))
+            .add_systems(PostUpdate, settle::settle.in_set(TickSystems::Settle))
+            .add_systems(
+                PostUpdate,
+                (find_expired, settle::expire).chain().in_set(TickSystems::Expire),
+            );
+    }
+}
+
+/// A new zone gets its id, its place in the index and its pace.
+fn open(mut world: DeferredWorld, context: HookContext) {
+    let server = world
+        .get_resource::<crate::tick::TickRate>()
+        .copied()
+        .unwrap_or_default();
+    let Some(mut zones) = world.get_resource_mut::<Zones>() else {
+        return;
+    };
+    zones.opened += 1;
+    let id = ZoneId(zones.opened);
+    let Some(mut zone) = world.get_mut::<Zone>(context.entity) else {
+        return;
+    };
+    zone.id = id;
+    zone.every = server.hz().div_ceil(zone.hz);
+    let name = Arc::clone(&zone.name);
+    let mut zones = world.resource_mut::<Zones>();
+    if zones.by_name.contains_key(&name) {
+        tracing::error!(
+            zone = &*name,
+            "a zone of this name exists: the new one cannot be joined; choose another name"
+        );
+    } else {
+        zones.by_name.insert(name, context.entity);
+    }
+}
+
+/// A zone that is gone is found no more.
+fn forget(mut world: DeferredWorld, context: HookContext) {
+    let Some(name) = world
+        .get::<Zone>(context.entity)
+        .map(|zone| Arc::clone(&zone.name))
+    else {
+        return;
+    };
+    if let Some(mut zones) = world.get_resource_mut::<Zones>()
+        && zones.find(&name) == Some(context.entity)
+    {
+        zones.by_name.remove(&name);
+    }
+}
+
+/// Members of a zone that does not say how many it takes: what one UDP socket can carry.
+pub const CAPACITY_DEFAULT: usize = 1_000;
+/// Pace of a zone that does not say how often it ticks.
+pub const HZ_DEFAULT: u32 = 20;
