@@ -1,3 +1,7 @@
 //! The integration tests: one binary, for the sake of link time.
 
+mod gate;
+mod rows;
+mod rows_end;
+mod support;
 mod tidy;

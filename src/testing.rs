@@ -1,0 +1,30 @@
+//! A server in a test: virtual time, two proxies, scripted players, invariants after every tick.
+//!
+//! Nothing happens at a time that the test did not choose: a [`Harness`] ticks when it is told,
+//! and a [`Player`] does what a client does (it counts, acknowledges, echoes beacons) when it is
+//! asked to, so that any of it can also be left out.
+//!
+//! Data flow: [`Player`] → a loopback link of one of the [`Via`]s → [`Harness::tick`] → frames back
+//! to the player; what the game was told → [`Harness::news_of`].
+//!
+//! ```
+//! use waystation::testing::{Harness, Via};
+//!
+//! let mut game = Harness::new();
+//! let mut ada = game.player(Via::Alpha);
+//! game.join(&mut ada, "hall");
+//!
+//! ada.cut();
+//! game.run_ms(300);
+//! ada.connect(&game, Via::Beta);
+//! ada.resume();
+//! game.exchange(&mut [&mut ada]);
+//!
+//! assert_eq!(ada.zone(), Some("hall"));
+//! ```
+
+mod harness;
+mod player;
+
+pub use harness::{Harness, Via};
+pub use player::{Hang, Player};

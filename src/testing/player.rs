@@ -1,0 +1,328 @@
+//! A player of a test: a client whose every step is chosen.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{Harness, Via};
+use crate::ident::{MessageId, SessionId};
+use crate::proxy::LinkInfo;
+use crate::proxy::loopback::LoopbackLink;
+use crate::wire::v1::credentials::Kind;
+use crate::wire::v1::{
+    Ack, Anonymous, Beacon, Closed, Credentials, Denied, Hello, Joined, Parted, Ping, ProbeReply, Reason,
+    Resume, Welcome,
+};
+use crate::wire::{self, Frame, Lane, WireMessage};
+
+/// What a player leaves out of what a client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hang {
+    /// Nothing.
+    #[default]
+    Never,
+    /// It acknowledges nothing: neither by Ack nor with the echo of a beacon.
+    Acks,
+    /// It sends nothing of its own accord.
+    Mute,
+}
+
+/// A client that keeps what outlives a link: its session, token, counts and outbox.
+///
+/// It checks what every client may rely on, and fails the test otherwise: nothing before Welcome
+/// but Denied, Closed and `ProbeReply`, nothing after Closed, acks that can be.
+#[derive(Debug, Default)]
+pub struct Player {
+    link: Option<LoopbackLink>,
+    welcomed: bool,
+    closed: Option<Reason>,
+    session: Option<SessionId>,
+    token: Bytes,
+    zone: Option<String>,
+    received: u64,
+    sent: u64,
+    outbox: VecDeque<Bytes>,
+    frames: Vec<Frame>,
+    seen: Vec<Bytes>,
+    /// What it leaves out.
+    pub hang: Hang,
+    /// The name it gives.
+    pub name: String,
+}
+
+impl Player {
+    /// A player without a link.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            name: "ada".to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Opens a link. An older one is left as it is, unread.
+    pub fn connect(&mut self, game: &Harness, via: Via) {
+        self.connect_as(game, via, LinkInfo::default());
+    }
+
+    /// Opens a link of which the transport knows something.
+    pub fn connect_as(&mut self, game: &Harness, via: Via, info: LinkInfo) {
+        self.link = Some(game.link_as(via, info));
+        self.welcomed = false;
+        self.closed = None;
+    }
+
+    /// Loses the link without a word to anybody; what was on its way to here is lost.
+    pub fn cut(&mut self) -> Option<LoopbackLink> {
+        self.link.take()
+    }
+
+    /// Closes the link, as a transport that says so.
+    pub fn close(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.close();
+        }
+    }
+
+    /// Asks for a new session.
+    pub fn hello(&mut self) {
+        let credentials = Credentials {
+            kind: Some(Kind::Anonymous(Anonymous {
+                name: self.name.clone(),
+            })),
+        };
+        self.say(&Hello {
+            protocol: wire::PROTOCOL,
+            credentials: Some(credentials),
+            ..Hello::default()
+        });
+    }
+
+    /// Asks to resume its session, with the newest token it has.
+    pub fn resume(&mut self) {
+        self.resume_with(self.token.clone(), false);
+    }
+
+    /// Asks to resume a session with any token.
+    pub fn resume_with(&mut self, token: Bytes, resync: bool) {
+        let trimmed = self.sent - self.outbox.len() as u64;
+        let resume = Resume {
+            token,
+            received: self.received,
+            trimmed,
+            resync,
+        };
+        self.say(&Hello {
+            protocol: wire::PROTOCOL,
+            resume: Some(resume),
+            ..Hello::default()
+        });
+    }
+
+    /// Forgets all but its token, as a page that was reloaded.
+    pub fn reload(&mut self) {
+        *self = Self {
+            token: self.token.clone(),
+            name: self.name.clone(),
+            ..Self::default()
+        };
+    }
+
+    /// Sends a message: a counted one through its outbox, so that a resume sends it again.
+    pub fn send<M: WireMessage>(&mut self, message: &M) {
+        if M::ID.is_counted() {
+            self.sent += 1;
+            self.outbox.push_back(wire::encode(message));
+        }
+        self.say(message);
+    }
+
+    /// Sends a message on the link it has, past all books.
+    pub fn say<M: WireMessage>(&mut self, message: &M) {
+        self.say_bytes(M::ID.lane(), wire::encode(message));
+    }
+
+    /// Sends any bytes on any lane.
+    pub fn say_bytes(&mut self, lane: Lane, bytes: impl Into<Bytes>) {
+        if let Some(link) = &self.link {
+            // A link that is gone or full loses it, as links do; the outbox has it.
+            let _ = link.send(lane, bytes.into());
+        }
+    }
+
+    /// Reads what arrived, and does what a client does about it.
+    pub fn pump(&mut self) {
+        let mut counted = false;
+        while let Some(bytes) = self.link.as_ref().and_then(LoopbackLink::receive) {
+            assert_eq!(self.closed, None, "a frame after Closed: {bytes:?}");
+            let frame = Frame::parse(bytes.clone()).expect("the server sends frames");
+            counted |= self.take_in(&frame);
+            self.seen.push(bytes);
+            self.frames.push(frame);
+        }
+        if counted && self.hang == Hang::Never {
+            self.say(&Ack {
+                received: self.received,
+            });
+        }
+    }
+
+    /// Takes one frame from the link, if there is one, and nothing behind it.
+    pub fn pump_one(&mut self) -> Option<MessageId> {
+        let bytes = self.link.as_ref().and_then(LoopbackLink::receive)?;
+        let frame = Frame::parse(bytes.clone()).expect("the server sends frames");
+        let id = frame.id;
+        self.take_in(&frame);
+        self.seen.push(bytes);
+        self.frames.push(frame);
+        Some(id)
+    }
+
+    /// Takes all messages of a type that were seen and not yet taken.
+    pub fn take<M: WireMessage>(&mut self) -> Vec<M> {
+        let mut taken = Vec::new();
+        self.frames.retain(|frame| match frame.decode::<M>() {
+            Ok(message) => {
+                taken.push(message);
+                false
+            }
+            Err(_) => true,
+        });
+        taken
+    }
+
+    /// The ids of all frames seen and not taken, in order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<MessageId> {
+        self.frames.iter().map(|frame| frame.id).collect()
+    }
+
+    /// All that it ever saw.
+    #[must_use]
+    pub fn seen(&self) -> &[Bytes] {
+        &self.seen
+    }
+
+    /// Its session.
+    ///
+    /// # Panics
+    ///
+    /// If it never had one.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session.expect("the player has a session")
+    }
+
+    /// Whether it has a link on which it was welcomed and not closed.
+    #[must_use]
+    pub fn is_welcome(&self) -> bool {
+        self.link.is_some() && self.welcomed && self.closed.is_none()
+    }
+
+    /// Why its link was closed, if it was told.
+    #[must_use]
+    pub fn closed(&self) -> Option<Reason> {
+        self.closed
+    }
+
+    /// Whether its link is closed, with or without a word.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.link.as_ref().is_none_or(LoopbackLink::is_closed)
+    }
+
+    /// The zone it believes to be in.
+    #[must_use]
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+
+    /// Its newest token.
+    #[must_use]
+    pub fn token(&self) -> Bytes {
+        self.token.clone()
+    }
+
+    /// Counted frames it took.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Counted frames it sent that the server has not said to have taken.
+    #[must_use]
+    pub fn unacked_count(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Acts on a frame; whether it was counted.
+    fn take_in(&mut self, frame: &Frame) -> bool {
+        let before = [Welcome::ID, Denied::ID, Closed::ID, ProbeReply::ID];
+        assert!(
+            self.welcomed || before.contains(&frame.id),
+            "{} before Welcome",
+            frame.id
+        );
+        if frame.id.is_counted() {
+            self.received += 1;
+        }
+        if let Ok(welcome) = frame.decode::<Welcome>() {
+            self.welcome(welcome);
+        } else if let Ok(closed) = frame.decode::<Closed>() {
+            self.closed = Some(closed.reason());
+        } else if let Ok(ack) = frame.decode::<Ack>() {
+            self.trim(ack.received);
+        } else if let Ok(beacon) = frame.decode::<Beacon>() {
+            self.trim(beacon.received);
+            match self.hang {
+                Hang::Never => self.say(&Ping {
+                    id: beacon.id,
+                    received: self.received,
+                }),
+                Hang::Acks => self.say(&Ping {
+                    id: beacon.id,
+                    received: 0,
+                }),
+                Hang::Mute => {}
+            }
+        } else if let Ok(joined) = frame.decode::<Joined>() {
+            self.zone = Some(joined.zone);
+        } else if frame.decode::<Parted>().is_ok() {
+            self.zone = None;
+        }
+        frame.id.is_counted()
+    }
+
+    fn welcome(&mut self, welcome: Welcome) {
+        self.welcomed = true;
+        self.session = Some(SessionId(welcome.session));
+        self.token = welcome.token;
+        if welcome.resumed {
+            self.received = welcome.base;
+            self.zone = Some(welcome.zone).filter(|zone| !zone.is_empty());
+            if self.sent < welcome.received {
+                // A reloaded page: the server knows better.
+                self.sent = welcome.received;
+            }
+            self.trim(welcome.received);
+        } else {
+            (self.received, self.sent, self.zone) = (0, 0, None);
+            self.outbox.clear();
+        }
+        if self.hang != Hang::Mute {
+            self.say(&Ack {
+                received: self.received,
+            });
+            for frame in self.outbox.clone() {
+                self.say_bytes(Lane::Reliable, frame);
+            }
+        }
+    }
+
+    fn trim(&mut self, received: u64) {
+        assert!(received <= self.sent, "an ack of {received}, {} sent", self.sent);
+        while self.sent - (self.outbox.len() as u64) < received {
+            self.outbox.pop_front();
+        }
+    }
+}

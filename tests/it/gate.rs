@@ -1,0 +1,100 @@
+//! The gate: what it understands, and from whom.
+
+use waystation::proxy::LinkInfo;
+use waystation::session::{SessionCounts, SessionState, SessionTable};
+use waystation::testing::Via;
+use waystation::wire::prost::Message as _;
+use waystation::wire::v1::{Ack, Denied, Join, Probe, ProbeReply, Reason, Status};
+use waystation::wire::{self, Lane};
+
+use crate::support::game;
+
+#[test]
+fn row_22_a_link_that_is_lost_with_its_hello_leaves_no_session() {
+    let mut game = game();
+    let mut ada = game.stranger(Via::Alpha);
+
+    ada.hello();
+    ada.close();
+    game.tick();
+
+    assert_eq!(game.resource::<SessionCounts>().registered_count, 0);
+}
+
+#[test]
+fn oz_08_a_probe_needs_no_session_and_changes_nothing() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut eve = game.stranger(Via::Beta);
+
+    for player in [&mut ada, &mut eve] {
+        player.say(&Probe {
+            topic: "status".to_owned(),
+            ..Probe::default()
+        });
+        player.say(&Probe {
+            topic: "status".to_owned(),
+            ..Probe::default()
+        });
+    }
+    game.exchange(&mut [&mut ada, &mut eve]);
+
+    for player in [&mut ada, &mut eve] {
+        let replies = player.take::<ProbeReply>();
+        assert_eq!(replies.len(), 1, "the second came too soon");
+        let status = Status::decode(replies[0].body.clone()).expect("a Status");
+        assert_eq!(
+            (status.sessions, status.zones),
+            (1, vec!["attic".to_owned(), "hall".to_owned()])
+        );
+    }
+    assert_eq!(game.resource::<SessionTable>().session_count(), 1);
+}
+
+#[test]
+fn pr_01_before_welcome_nothing_is_understood_but_hello_and_probe() {
+    for offence in [wire::encode(&Join::default()), wire::encode(&Ack { received: 0 })] {
+        let mut game = game();
+        let mut eve = game.stranger(Via::Alpha);
+        let mut hasty = game.stranger(Via::Beta);
+
+        eve.say_bytes(Lane::Reliable, offence.clone());
+        hasty.hello();
+        hasty.hello();
+        game.tick();
+        game.tick();
+        eve.pump();
+        hasty.pump();
+
+        assert_eq!(eve.closed(), Some(Reason::Protocol));
+        assert_eq!(hasty.closed(), Some(Reason::Protocol));
+        assert_eq!(game.resource::<SessionCounts>().registered_count, 0);
+    }
+}
+
+#[test]
+fn pr_13_a_resume_needs_the_same_principal() {
+    let mut game = game();
+    let identity = |name: &str| LinkInfo {
+        identity: Some(name.to_owned()),
+        ..LinkInfo::default()
+    };
+    let mut ada = game.stranger(Via::Alpha);
+    ada.connect_as(&game, Via::Alpha, identity("ada"));
+    ada.hello();
+    game.exchange(&mut [&mut ada]);
+    ada.close();
+    game.tick();
+
+    let mut eve = game.stranger(Via::Beta);
+    eve.connect_as(&game, Via::Beta, identity("eve"));
+    eve.resume_with(ada.token(), false);
+    game.tick();
+    eve.pump();
+    ada.connect_as(&game, Via::Beta, identity("ada"));
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(eve.take::<Denied>()[0].reason(), Reason::Token);
+    assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
+}

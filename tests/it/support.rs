@@ -1,0 +1,99 @@
+//! The game that most tests play: `Say` is answered by `Echo`, and heard by the test.
+
+use bevy_app::Update;
+use bevy_ecs::prelude::*;
+use waystation::arena::v1::{Echo, Input, Say};
+use waystation::config::ServerConfig;
+use waystation::ident::SessionId;
+use waystation::rpc::{AppRpc as _, Call, Sender};
+use waystation::testing::{Harness, Player};
+use waystation::zone::{Zone, ZoneTicked};
+
+/// The numbers of all `Say` that the game took, and of all `Input`.
+#[derive(Resource, Debug, Default)]
+pub(crate) struct Heard {
+    /// Reliable calls.
+    pub(crate) said: Vec<(SessionId, u64)>,
+    /// Unreliable calls.
+    pub(crate) inputs: Vec<(SessionId, u64)>,
+}
+
+/// What the game broadcasts to `hall` in its next tick.
+#[derive(Resource, Debug, Default)]
+pub(crate) struct Shout(pub(crate) Vec<u64>);
+
+/// A game with the zones `hall` and `attic`.
+pub(crate) fn game() -> Harness {
+    game_with(ServerConfig::default())
+}
+
+/// The same with another configuration.
+pub(crate) fn game_with(config: ServerConfig) -> Harness {
+    let mut game = Harness::with(config);
+    game.open_zone(Zone::new("attic"));
+    game.app
+        .add_call::<Say>()
+        .add_call::<Input>()
+        .init_resource::<Heard>()
+        .init_resource::<Shout>()
+        .add_systems(Update, (echo, hear_inputs, shout_all).chain());
+    game
+}
+
+/// Queues a broadcast of `Echo` to `hall`.
+pub(crate) fn shout(game: &mut Harness, number: u64) {
+    game.app.world_mut().resource_mut::<Shout>().0.push(number);
+}
+
+/// What the game heard of a player.
+pub(crate) fn said(game: &Harness, player: &Player) -> Vec<u64> {
+    let session = player.session();
+    game.resource::<Heard>()
+        .said
+        .iter()
+        .filter(|(who, _)| *who == session)
+        .map(|(_, number)| *number)
+        .collect()
+}
+
+/// The numbers of all `Echo` that a player saw since the last look.
+pub(crate) fn echoes(player: &mut Player) -> Vec<u64> {
+    player
+        .take::<Echo>()
+        .into_iter()
+        .map(|echo| echo.number)
+        .collect()
+}
+
+fn echo(mut calls: MessageReader<Call<Say>>, mut heard: ResMut<Heard>, mut sender: Sender) {
+    for call in calls.read() {
+        heard.said.push((call.session, call.message.number));
+        sender.reply(
+            call,
+            &Echo {
+                number: call.message.number,
+                taken: 0,
+            },
+        );
+    }
+}
+
+fn hear_inputs(mut calls: MessageReader<Call<Input>>, mut heard: ResMut<Heard>) {
+    heard
+        .inputs
+        .extend(calls.read().map(|call| (call.session, call.message.tick)));
+}
+
+fn shout_all(
+    mut shout: ResMut<Shout>,
+    zones: Query<(Entity, &Zone)>,
+    mut ticks: MessageReader<ZoneTicked>,
+    mut sender: Sender,
+) {
+    ticks.clear();
+    for number in shout.0.drain(..) {
+        for (zone, _) in zones.iter().filter(|(_, zone)| zone.name() == "hall") {
+            sender.broadcast(zone, &Echo { number, taken: 0 });
+        }
+    }
+}
