@@ -1,5 +1,6 @@
 //! The integration tests: one binary, for the sake of link time.
 
+mod arena;
 mod gate;
 mod rows;
 mod rows_end;
