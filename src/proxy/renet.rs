@@ -51,10 +51,10 @@ pub struct RenetConfig {
     /// takes for no encryption.
     pub key: [u8; NETCODE_KEY_BYTES],
     /// Links at a time, 1 to [`RENET_LINKS_MAX`]; a client beyond is told that the server is
-    /// full. Default: 1,024. At worst each holds 4 × 512 KiB in renet's channels, and 0.5 MiB of
-    /// bookkeeping if its client sends messages of one byte: 2.5 GiB for 1,024. One that keeps
-    /// up holds less than 20 KiB.
-    pub links_max: usize,
+    /// full. Default: 1,024. At worst each holds 512 KiB in each of renet's four channels, and
+    /// about as much in bookkeeping if its client sends messages of one byte: 2.5 GiB for 1,024,
+    /// and 16 MiB for handshakes. A client that keeps up makes it hold next to nothing.
+    pub max_links: usize,
     /// Bytes of each of the socket's two buffers in the kernel. Default: 4 MiB, some 3,000
     /// full datagrams. Safe from 64 KiB up; the kernel takes the lesser of this and its own limit.
     pub socket_buffer_bytes: usize,
@@ -68,7 +68,7 @@ impl RenetConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
             public_addresses: Vec::new(),
             key,
-            links_max: RENET_LINKS_MAX,
+            max_links: RENET_LINKS_MAX,
             socket_buffer_bytes: SOCKET_BUFFER_BYTES,
         }
     }
@@ -80,7 +80,7 @@ impl fmt::Debug for RenetConfig {
         f.debug_struct("RenetConfig")
             .field("listen", &self.listen)
             .field("public_addresses", &self.public_addresses)
-            .field("links_max", &self.links_max)
+            .field("max_links", &self.max_links)
             .field("socket_buffer_bytes", &self.socket_buffer_bytes)
             .finish_non_exhaustive()
     }
@@ -144,8 +144,8 @@ impl RenetProxy {
         if config.key == [0; NETCODE_KEY_BYTES] {
             return Err(RenetError::Key);
         }
-        if !(1..=RENET_LINKS_MAX).contains(&config.links_max) {
-            return Err(RenetError::Links(config.links_max));
+        if !(1..=RENET_LINKS_MAX).contains(&config.max_links) {
+            return Err(RenetError::Links(config.max_links));
         }
         let unbound = |cause| RenetError::Bind {
             address: config.listen,
@@ -206,7 +206,7 @@ impl RenetProxy {
             core: Core::new(
                 self.config.key,
                 self.config.public_addresses,
-                self.config.links_max,
+                self.config.max_links,
                 unix_now(),
                 port.clock.now(),
             ),
@@ -323,7 +323,7 @@ mod tests {
             ..config()
         };
         let crowded = RenetConfig {
-            links_max: RENET_LINKS_MAX + 1,
+            max_links: RENET_LINKS_MAX + 1,
             ..config()
         };
         let nowhere = RenetConfig {
@@ -343,7 +343,7 @@ mod tests {
     fn the_key_is_not_in_the_debug_output() {
         let text = format!("{:?}", config());
 
-        assert!(text.contains("links_max"), "{text}");
+        assert!(text.contains("max_links"), "{text}");
         assert!(!text.contains(&format!("{DEV_KEY:?}")), "{text}");
     }
 }

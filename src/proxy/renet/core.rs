@@ -38,7 +38,7 @@ impl Core {
     pub(super) fn new(
         key: [u8; 32],
         public_addresses: Vec<SocketAddr>,
-        links_max: usize,
+        max_links: usize,
         unix_now: Duration,
         now: Duration,
     ) -> Self {
@@ -46,7 +46,7 @@ impl Core {
             links: Links::new(),
             netcode: NetcodeServer::new(ServerConfig {
                 current_time: unix_now,
-                max_clients: links_max,
+                max_clients: max_links,
                 protocol_id: NETCODE_PROTOCOL_ID,
                 public_addresses,
                 authentication: ServerAuthentication::Secure { private_key: key },
@@ -143,7 +143,7 @@ impl Core {
     /// Does what is due once a tick: moves the time of netcode and renet on, ends what is over,
     /// and sends.
     pub(super) fn batch(&mut self, now: Duration, out: &mut Outgoing) {
-        let delta = now.saturating_sub(self.batch_at);
+        let delta = now.saturating_sub(self.batch_at).min(BATCH_STEP_MAX);
         self.batch_at = now;
         self.netcode.update(delta);
         self.links.renet.update(delta);
@@ -231,6 +231,9 @@ impl Core {
     }
 }
 
+/// Most that a batch moves time on. After a longer stall the clients' datagrams wait in the socket
+/// still, and nobody is to be timed out for them; connect tokens last longer by so much.
+const BATCH_STEP_MAX: Duration = Duration::from_secs(1);
 /// How often netcode looks at each link. It searches for each by its id, which for a thousand
 /// links is a million comparisons; a link that renet sends on needs no keep-alive anyhow.
 const UPKEEP_EVERY: Duration = Duration::from_millis(100);
