@@ -6,3 +6,6 @@ mod rows;
 mod rows_end;
 mod support;
 mod tidy;
+mod udp;
+mod udp_attacks;
+mod udp_stage;
