@@ -5,6 +5,7 @@ mod gate;
 mod rows;
 mod rows_end;
 mod support;
+mod telemetry;
 mod tidy;
 mod udp;
 mod udp_attacks;
