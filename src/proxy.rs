@@ -11,6 +11,7 @@
 
 pub mod loopback;
 pub mod port;
+pub mod renet;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

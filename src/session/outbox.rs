@@ -258,7 +258,10 @@ mod tests {
                         prop_assert_eq!(next, frame(received));
                     },
                     3 => { outbox.ack(received, NOW).expect("sent"); }
-                    _ => prop_assert!(!outbox.resume(ResumePoint { received, resync: false }, NOW)),
+                    _ => {
+                        let point = ResumePoint { received, resync: false };
+                        prop_assert!(!outbox.resume(point, NOW));
+                    }
                 }
                 prop_assert_eq!(outbox.sent(), queued);
                 prop_assert_eq!(outbox.sent() - outbox.acked(), outbox.frame_count() as u64);

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, for the sake of link time.
 
 mod agents;
+mod arena;
 mod bounds;
 mod cuts;
 mod delivery;
@@ -9,6 +10,10 @@ mod ports;
 mod rows;
 mod rows_end;
 mod support;
+mod telemetry;
 mod tidy;
 mod tokens;
+mod udp;
+mod udp_attacks;
+mod udp_stage;
 mod zones;

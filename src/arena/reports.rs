@@ -1,0 +1,168 @@
+//! What players are told: all to a newcomer, then places, and what changed.
+
+use std::mem;
+
+use bevy_ecs::prelude::*;
+
+use super::plane::SIZE;
+use super::{Arena, Avatar, Point, v1};
+use crate::rpc::Sender;
+use crate::session::{Agent, Disconnected, Principal, Session};
+use crate::zone::{MemberResumed, ZoneJoined, ZoneTicked};
+
+/// Sends all that there is to those who joined or lost track. The latter may have lost count of
+/// their inputs too.
+pub(super) fn brief(
+    mut joined: MessageReader<ZoneJoined>,
+    mut resumed: MessageReader<MemberResumed>,
+    mut avatars: Query<(&mut Avatar, &Session, &Principal)>,
+    arena: Res<Arena>,
+    mut sender: Sender,
+) {
+    let resumed = resumed.read().filter(|news| news.resync).map(|news| news.entity);
+    let newcomers: Vec<Entity> = joined.read().map(|news| news.entity).chain(resumed).collect();
+    if newcomers.is_empty() {
+        return;
+    }
+    let scores = avatars.iter().map(|(avatar, id, name)| score(avatar, id, name)).collect();
+    let scores = v1::Scores { scores };
+    let pellets = pellets_message(&arena.pellets, 0..arena.pellets.len());
+    for newcomer in newcomers {
+        if let Ok((mut avatar, ..)) = avatars.get_mut(newcomer) {
+            avatar.newest = None;
+            let (id, width, height) = (avatar.id, SIZE as u32, SIZE as u32);
+            sender.send(newcomer, &v1::You { id, width, height });
+            sender.send(newcomer, &scores);
+            sender.send(newcomer, &pellets);
+        }
+    }
+}
+
+/// Broadcasts where all are, at each tick of the zone.
+pub(super) fn send_snapshot(
+    mut ticks: MessageReader<ZoneTicked>,
+    avatars: Query<(&Avatar, Has<Agent>, Has<Disconnected>)>,
+    arena: Res<Arena>,
+    mut sender: Sender,
+) {
+    for tick in ticks.read().filter(|tick| tick.zone == arena.zone) {
+        let all: Vec<Seen> = avatars.iter().map(seen).collect();
+        for chunk in chunks(tick.frame, &all) {
+            sender.broadcast(arena.zone, &chunk);
+        }
+    }
+}
+
+/// Broadcasts changed scores and pellets, every second tick of the zone.
+pub(super) fn send_changes(
+    mut ticks: MessageReader<ZoneTicked>,
+    mut avatars: Query<(&mut Avatar, &Session, &Principal)>,
+    mut arena: ResMut<Arena>,
+    mut sender: Sender,
+) {
+    let is_due = |tick: &ZoneTicked| tick.zone == arena.zone && tick.frame.is_multiple_of(REPORT_EVERY);
+    if !ticks.read().any(is_due) {
+        return;
+    }
+    let gone = mem::take(&mut arena.gone);
+    let gone = gone.into_iter().map(|id| v1::Score { id, gone: true, ..v1::Score::default() });
+    let mut scores: Vec<v1::Score> = gone.collect();
+    for (mut avatar, session, principal) in &mut avatars {
+        if avatar.reported != Some(avatar.score) {
+            avatar.reported = Some(avatar.score);
+            scores.push(score(&avatar, session, principal));
+        }
+    }
+    if !scores.is_empty() {
+        sender.broadcast(arena.zone, &v1::Scores { scores });
+    }
+    let eaten = mem::take(&mut arena.eaten);
+    if !eaten.is_empty() {
+        sender.broadcast(arena.zone, &pellets_message(&arena.pellets, eaten));
+    }
+}
+
+fn score(avatar: &Avatar, session: &Session, principal: &Principal) -> v1::Score {
+    let name = principal.name();
+    v1::Score {
+        id: avatar.id,
+        session: session.id().0,
+        name: name[..name.floor_char_boundary(NAME_MAX_BYTES)].to_owned(),
+        score: avatar.score,
+        gone: false,
+    }
+}
+
+fn pellets_message(pellets: &[Point], numbers: impl IntoIterator<Item = usize>) -> v1::Pellets {
+    let mut message = v1::Pellets::default();
+    for number in numbers {
+        let (x, y) = pellets[number].hundredths();
+        message.id.push(u32::try_from(number).unwrap_or(u32::MAX));
+        message.x.push(x);
+        message.y.push(y);
+    }
+    message
+}
+
+/// An avatar as snapshots show it: its id, its place in hundredths, its flags.
+type Seen = (u32, (i32, i32), u32);
+
+fn seen((avatar, is_agent, is_linkdead): (&Avatar, bool, bool)) -> Seen {
+    let flags = u32::from(is_agent) | u32::from(is_linkdead) << 1;
+    (avatar.id, avatar.place.hundredths(), flags)
+}
+
+/// The places of all, cut so that each piece fits a datagram.
+fn chunks(tick: u64, all: &[Seen]) -> impl Iterator<Item = v1::Snapshot> {
+    let pieces = all.chunks(AVATARS_PER_CHUNK);
+    let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+    pieces.zip(0..).map(move |(piece, index)| v1::Snapshot {
+        tick,
+        chunk: index,
+        chunks: count,
+        id: piece.iter().map(|(id, ..)| *id).collect(),
+        x: piece.iter().map(|(_, (x, _), _)| *x).collect(),
+        y: piece.iter().map(|(_, (_, y), _)| *y).collect(),
+        flags: piece.iter().map(|(.., flags)| *flags).collect(),
+    })
+}
+
+/// Scores and pellets are broadcast at every second tick of the zone.
+const REPORT_EVERY: u64 = 2;
+/// Longest name that is shown, in bytes, so that all scores fit one frame; a Hello has room for 4 KiB.
+const NAME_MAX_BYTES: usize = 16;
+/// Avatars in a chunk: at 12 bytes each, with the largest ids, it has at most 1,000 bytes.
+const AVATARS_PER_CHUNK: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::CAPACITY_MAX;
+    use crate::wire::{self, FRAME_MAX_SERVER};
+
+    #[test]
+    fn the_largest_chunk_has_a_thousand_bytes_at_most_and_everybody_is_in_one() {
+        let largest = (u32::MAX, (10_000, 10_000), 3);
+
+        let chunks: Vec<_> = chunks(u64::MAX, &[largest; 2 * AVATARS_PER_CHUNK + 1]).collect();
+
+        assert_eq!(chunks.iter().map(|chunk| chunk.id.len()).sum::<usize>(), 161);
+        for (index, chunk) in (0..).zip(&chunks) {
+            assert_eq!((chunk.chunk, chunk.chunks), (index, 3));
+            assert!(wire::encode(chunk).len() <= 1_000);
+        }
+    }
+
+    #[test]
+    fn all_scores_fit_a_frame_though_everybody_was_replaced_in_each_of_two_ticks() {
+        let (id, score) = (u32::MAX, u32::MAX);
+        let (session, name) = (u64::MAX, "n".repeat(NAME_MAX_BYTES));
+        let new = v1::Score { id, session, name, score, gone: false };
+        let gone = v1::Score { id, gone: true, ..v1::Score::default() };
+
+        let mut scores = vec![gone; 2 * CAPACITY_MAX];
+        scores.extend(vec![new; CAPACITY_MAX]);
+
+        assert!(wire::encode(&v1::Scores { scores }).len() <= FRAME_MAX_SERVER);
+    }
+}

@@ -1,0 +1,316 @@
+//! Links over UDP: renet's channels over netcode's encrypted connections.
+//!
+//! The adapter is a thread of its own, called `udp`, around [`renetcode::NetcodeServer`] and
+//! [`renet::RenetServer`], which do no I/O themselves. It opens a link for each client that
+//! comes with a connect token of its own ([`wire::udp`](crate::wire::udp) mints them), and looks
+//! at every datagram and every decrypted payload before those two do, because neither stands up
+//! to hostile input. It is not where frames are understood: a client that keeps renet's rules
+//! may send any bytes.
+//!
+//! Data flow: socket → guard → netcode → guard → renet → event port; command port → renet →
+//! netcode → socket, once a tick.
+
+mod core;
+mod guard;
+mod links;
+mod pump;
+mod socket;
+mod stats;
+mod tokens;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use mio::net::UdpSocket;
+use mio::{Poll, Waker};
+use renetcode::NETCODE_KEY_BYTES;
+
+use self::core::Core;
+use self::pump::{Pump, WAKER};
+use self::socket::Outgoing;
+pub use self::stats::{RenetCounts, RenetStats};
+use super::AdapterPort;
+use crate::wire::udp::TokenMint;
+
+/// How to listen.
+#[derive(Clone)]
+pub struct RenetConfig {
+    /// Where to listen. Default: `127.0.0.1:7777`, which only this machine reaches. Port 0 lets
+    /// the system choose one.
+    pub listen: SocketAddr,
+    /// Where clients reach the server, 1 to 32 addresses: a connect token is refused unless it
+    /// lists one of them. Default: empty, which is the bound address; so it must be given where
+    /// that is `0.0.0.0` or `[::]`, or behind an address translation.
+    pub public_addresses: Vec<SocketAddr>,
+    /// The secret that connect tokens are minted with. No default; not all zeros, which netcode
+    /// takes for no encryption.
+    pub key: [u8; NETCODE_KEY_BYTES],
+    /// Links at a time, 1 to [`RENET_LINKS_MAX`]; a client beyond is told that the server is
+    /// full. Default: 1,024. At worst each holds 512 KiB in each of renet's four channels, and
+    /// about as much in bookkeeping if its client sends messages of one byte: 2.5 GiB for 1,024,
+    /// and 16 MiB for handshakes. A client that keeps up makes it hold next to nothing.
+    pub max_links: usize,
+    /// Bytes of each of the socket's two buffers in the kernel. Default: 4 MiB, some 3,000
+    /// full datagrams. Safe from 64 KiB up; the kernel takes the lesser of this and its own limit.
+    pub socket_buffer_bytes: usize,
+}
+
+impl RenetConfig {
+    /// The defaults, with this key.
+    #[must_use]
+    pub fn new(key: [u8; NETCODE_KEY_BYTES]) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
+            public_addresses: Vec::new(),
+            key,
+            max_links: RENET_LINKS_MAX,
+            socket_buffer_bytes: SOCKET_BUFFER_BYTES,
+        }
+    }
+}
+
+impl fmt::Debug for RenetConfig {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RenetConfig")
+            .field("listen", &self.listen)
+            .field("public_addresses", &self.public_addresses)
+            .field("max_links", &self.max_links)
+            .field("socket_buffer_bytes", &self.socket_buffer_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The adapter cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RenetError {
+    /// The socket cannot be bound; as a rule another server has the port.
+    #[error("cannot listen on UDP {address}: {cause}; choose a free address of this machine")]
+    Bind {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// The key is all zeros.
+    #[error("the key is all zeros, which means no encryption: use 32 random bytes")]
+    Key,
+    /// Too few links, or too many.
+    #[error("{0} links at a time cannot be served: choose 1 to {RENET_LINKS_MAX}")]
+    Links(usize),
+    /// Clients cannot connect to the bound address, and no other is known.
+    #[error("{0} is no address that clients can connect to: give the public addresses, 32 at most")]
+    PublicAddresses(SocketAddr),
+    /// The system gives no thread or no means to wait on a socket.
+    #[error("the UDP thread cannot start: {0}; raise the limits of threads and open files")]
+    Thread(#[source] io::Error),
+}
+
+/// A bound socket that nobody reads yet.
+#[derive(Debug)]
+pub struct RenetProxy {
+    config: RenetConfig,
+    address: SocketAddr,
+    socket: UdpSocket,
+    poll: Poll,
+    waker: Arc<Waker>,
+    stats: RenetStats,
+}
+
+/// A running adapter. If it is dropped, the adapter sends what was commanded before, closes its
+/// links and ends; the drop waits for it, a second or two at most.
+#[derive(Debug)]
+pub struct RenetHandle {
+    address: SocketAddr,
+    stats: RenetStats,
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RenetProxy {
+    /// Binds the socket, so that what is wrong with it is known before the server starts.
+    ///
+    /// # Errors
+    ///
+    /// All of [`RenetError`].
+    pub fn bind(mut config: RenetConfig) -> Result<Self, RenetError> {
+        if config.key == [0; NETCODE_KEY_BYTES] {
+            return Err(RenetError::Key);
+        }
+        if !(1..=RENET_LINKS_MAX).contains(&config.max_links) {
+            return Err(RenetError::Links(config.max_links));
+        }
+        let unbound = |cause| RenetError::Bind { address: config.listen, cause };
+        let socket = socket::bind(config.listen, config.socket_buffer_bytes).map_err(unbound)?;
+        let address = socket.local_addr().map_err(unbound)?;
+        if config.public_addresses.is_empty() && !address.ip().is_unspecified() {
+            config.public_addresses.push(address);
+        }
+        if !(1..=PUBLIC_ADDRESSES_MAX).contains(&config.public_addresses.len()) {
+            return Err(RenetError::PublicAddresses(address));
+        }
+        let poll = Poll::new().map_err(RenetError::Thread)?;
+        let waker = Waker::new(poll.registry(), WAKER).map_err(RenetError::Thread)?;
+        Ok(Self { config, address, socket, poll, waker: Arc::new(waker), stats: RenetStats::default() })
+    }
+
+    /// Where it listens; the port is the one that the system chose, if it was to choose.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Mints connect tokens for this server.
+    #[must_use]
+    pub fn mint(&self) -> TokenMint {
+        TokenMint::new(self.config.key, self.config.public_addresses.clone())
+    }
+
+    /// What it will count.
+    #[must_use]
+    pub fn stats(&self) -> RenetStats {
+        self.stats.clone()
+    }
+
+    /// Starts the thread, on a port as [`attach`](super::attach) returns it. All its time is the
+    /// port's clock's: if that stands still, no link times out.
+    ///
+    /// # Errors
+    ///
+    /// [`RenetError::Thread`].
+    pub fn start(self, mut port: AdapterPort) -> Result<RenetHandle, RenetError> {
+        let waker = Arc::clone(&self.waker);
+        port.commands.set_waker(move || {
+            // A thread that cannot be woken looks by itself four times a second.
+            let _ = waker.wake();
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let pump = Pump {
+            core: Core::new(
+                self.config.key,
+                self.config.public_addresses,
+                self.config.max_links,
+                unix_now(),
+                port.clock.now(),
+            ),
+            out: Outgoing::new(self.socket),
+            poll: self.poll,
+            port,
+            stats: self.stats.clone(),
+            stop: Arc::clone(&stop),
+            commands: Vec::new(),
+        };
+        let thread = thread::Builder::new()
+            .name("udp".to_owned())
+            .spawn(move || pump.run())
+            .map_err(RenetError::Thread)?;
+        Ok(RenetHandle {
+            address: self.address,
+            stats: self.stats,
+            stop,
+            waker: self.waker,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl RenetHandle {
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn stats(&self) -> RenetStats {
+        self.stats.clone()
+    }
+
+    /// Whether the thread has ended: after the server was dropped, or by a fault that it logged.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until the thread has ended by itself, which it does when the server is dropped.
+    pub fn join(mut self) {
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // The thread catches its panics; there is nothing to be told.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for RenetHandle {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        let _ = self.waker.wake();
+        self.wait();
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time; no tick sees it")]
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Links that one adapter serves at most: netcode's own bound.
+pub const RENET_LINKS_MAX: usize = 1_024;
+/// The port of the UDP transport.
+const PORT_DEFAULT: u16 = 7_777;
+/// Addresses that a connect token can list.
+const PUBLIC_ADDRESSES_MAX: usize = 32;
+/// Room for a tick of a thousand clients that all send three datagrams.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::udp::DEV_KEY;
+
+    fn config() -> RenetConfig {
+        RenetConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..RenetConfig::new(DEV_KEY) }
+    }
+
+    #[test]
+    fn an_address_in_use_is_an_error_that_names_it() {
+        let first = RenetProxy::bind(config()).expect("a free port");
+
+        let second = RenetProxy::bind(RenetConfig { listen: first.local_addr(), ..config() });
+
+        let error = second.expect_err("the port is taken").to_string();
+        assert!(error.contains(&first.local_addr().to_string()), "{error}");
+        assert!(error.contains("in use"), "{error}");
+    }
+
+    #[test]
+    fn what_would_be_unsafe_or_unreachable_is_refused() {
+        let keyless = RenetConfig { key: [0; 32], ..config() };
+        let crowded = RenetConfig { max_links: RENET_LINKS_MAX + 1, ..config() };
+        let nowhere = RenetConfig { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..config() };
+
+        assert!(matches!(RenetProxy::bind(keyless), Err(RenetError::Key)));
+        assert!(matches!(RenetProxy::bind(crowded), Err(RenetError::Links(1_025))));
+        assert!(matches!(RenetProxy::bind(nowhere), Err(RenetError::PublicAddresses(_))));
+    }
+
+    #[test]
+    fn the_key_is_not_in_the_debug_output() {
+        let text = format!("{:?}", config());
+
+        assert!(text.contains("max_links"), "{text}");
+        assert!(!text.contains(&format!("{DEV_KEY:?}")), "{text}");
+    }
+}

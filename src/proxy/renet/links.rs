@@ -1,0 +1,471 @@
+//! The links of the UDP adapter: renet's connections, and what the tick is told of them.
+//!
+//! It gives frames to renet and takes them from it, and keeps the events that the port has no
+//! room for. It knows neither sockets nor netcode, and ends no link by itself: who finds that
+//! one is to end says so to the [`core`](super::core), which has netcode.
+//!
+//! Data flow: payload → guard → renet → frame → event → port; command → frame → renet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::ops::Bound;
+use std::time::Duration;
+
+use bytes::Bytes;
+use renet::RenetServer;
+
+use super::guard::{Content, PeerGuard};
+use super::stats::RenetCounts;
+use crate::ident::{LinkId, MessageId};
+use crate::proxy::port::{PortSender, Weigh as _};
+use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
+use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, connection_config};
+use crate::wire::{FRAME_MAX_SERVER, Lane};
+
+/// All links of an adapter.
+#[derive(Debug)]
+pub(super) struct Links {
+    /// Connections by the number of their link.
+    pub(super) renet: RenetServer,
+    /// What is counted in this turn of the loop.
+    pub(super) tally: RenetCounts,
+    table: BTreeMap<LinkId, Link>,
+    by_client: BTreeMap<u64, LinkId>,
+    by_address: BTreeMap<SocketAddr, LinkId>,
+    next: u64,
+    events: Events,
+    /// Where reading goes on when there is room again, so that no link is always the last.
+    cursor: LinkId,
+    /// What renet's reliable channel holds when it holds nothing.
+    reliable_room: usize,
+    /// What renet sends to a link in a batch.
+    bytes_per_batch: usize,
+}
+
+/// One link.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// netcode's id of it: random, from the connect token.
+    pub(super) client: u64,
+    address: SocketAddr,
+    guard: PeerGuard,
+    /// The last frame was sent, and nothing more is read.
+    closing: bool,
+    /// The reliable lane is not read.
+    paused: bool,
+    /// Payloads taken since the last batch.
+    payload_count: usize,
+    /// Bytes of unreliable frames sent since the last batch.
+    unreliable_bytes: usize,
+}
+
+/// Events on their way to the tick.
+#[derive(Debug, Default)]
+struct Events {
+    queue: VecDeque<ProxyEvent>,
+    bytes: usize,
+    /// The port had no room for all of them.
+    choked: bool,
+}
+
+impl Links {
+    pub(super) fn new() -> Self {
+        let config = connection_config();
+        let reliable_room = config
+            .server_channels_config
+            .iter()
+            .find(|channel| channel.channel_id == CHANNEL_RELIABLE)
+            .map_or(0, |channel| channel.max_memory_usage_bytes);
+        Self {
+            tally: RenetCounts::default(),
+            table: BTreeMap::new(),
+            by_client: BTreeMap::new(),
+            by_address: BTreeMap::new(),
+            next: 1,
+            events: Events::default(),
+            cursor: LinkId(0),
+            reliable_room,
+            bytes_per_batch: usize::try_from(config.available_bytes_per_tick).unwrap_or(usize::MAX),
+            renet: RenetServer::new(config),
+        }
+    }
+
+    /// The link of a source address.
+    pub(super) fn at(&self, address: SocketAddr) -> Option<LinkId> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// The link of a netcode client.
+    pub(super) fn of(&self, client: u64) -> Option<LinkId> {
+        self.by_client.get(&client).copied()
+    }
+
+    /// The netcode client of a link.
+    pub(super) fn client(&self, link: LinkId) -> Option<u64> {
+        self.table.get(&link).map(|link| link.client)
+    }
+
+    /// All links, with their netcode clients.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LinkId, u64)> {
+        self.table.iter().map(|(id, link)| (*id, link.client))
+    }
+
+    /// Whether links are held until they are flushed.
+    pub(super) fn any_closing(&self) -> bool {
+        self.table.values().any(|link| link.closing)
+    }
+
+    /// Whether the tick keeps up. While it does not, no link is opened, and unreliable frames are
+    /// dropped on arrival.
+    pub(super) fn has_room(&self) -> bool {
+        self.events.has_room()
+    }
+
+    /// Opens a link.
+    pub(super) fn open(&mut self, client: u64, address: SocketAddr, identity: Option<String>, at: Duration) {
+        let id = LinkId(self.next);
+        self.next += 1;
+        self.renet.add_connection(id.0);
+        self.by_client.insert(client, id);
+        self.by_address.insert(address, id);
+        self.table.insert(
+            id,
+            Link {
+                client,
+                address,
+                guard: PeerGuard::default(),
+                closing: false,
+                paused: false,
+                payload_count: 0,
+                unreliable_bytes: 0,
+            },
+        );
+        self.tally.opened_count += 1;
+        let info = LinkInfo { address: Some(address), identity };
+        self.events.push(id, at, ProxyEventKind::Opened(info));
+    }
+
+    /// Forgets a link, after what it delivered before.
+    pub(super) fn end(&mut self, id: LinkId, end: LinkEnd, at: Duration) {
+        self.read_reliable(id, at);
+        let Some(link) = self.table.remove(&id) else {
+            return;
+        };
+        self.by_client.remove(&link.client);
+        self.by_address.remove(&link.address);
+        self.renet.remove_connection(id.0);
+        self.tally.closed_count += 1;
+        let end = match end {
+            LinkEnd::ByPeer if link.closing => LinkEnd::ByServer,
+            end => end,
+        };
+        tracing::debug!(link = %id, address = %link.address, ?end, "udp link ended");
+        self.events.push(id, at, ProxyEventKind::Closed(end));
+    }
+
+    /// Ends all links.
+    pub(super) fn end_all(&mut self, end: LinkEnd, at: Duration) {
+        while let Some((id, _)) = self.table.first_key_value() {
+            self.end(*id, end, at);
+        }
+    }
+
+    /// Takes a decrypted payload, and reads what it completes. Whether the link may live on.
+    pub(super) fn payload(&mut self, id: LinkId, payload: &[u8], at: Duration) -> bool {
+        let Some(link) = self.table.get_mut(&id) else {
+            return true;
+        };
+        link.payload_count += 1;
+        if link.payload_count > PAYLOADS_PER_BATCH_MAX {
+            self.tally.guard_dropped_count += 1;
+            return true;
+        }
+        let content = match link.guard.check(payload) {
+            Ok(content) => content,
+            Err(breach) => {
+                self.tally.guard_closed_count += 1;
+                tracing::debug!(link = %id, address = %link.address, %breach, "the client broke renet's rules");
+                return false;
+            }
+        };
+        if content == Content::Stale || (content == Content::Unreliable && !self.events.has_room()) {
+            self.tally.guard_dropped_count += 1;
+            return true;
+        }
+        // Only a link that is not in the table has no connection.
+        let _ = self.renet.process_packet_from(payload, id.0);
+        match content {
+            Content::Reliable => self.read_reliable(id, at),
+            Content::Unreliable => self.read_unreliable(id, at),
+            Content::Ack | Content::Stale => {}
+        }
+        self.is_alive(id)
+    }
+
+    /// Whether renet has not given the link up.
+    pub(super) fn is_alive(&self, id: LinkId) -> bool {
+        self.renet.is_connected(id.0)
+    }
+
+    /// Queues a frame on the lane that its id says. Whether the link may live on.
+    pub(super) fn send(&mut self, id: LinkId, frame: Bytes) -> bool {
+        let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else {
+            return true;
+        };
+        match lane_of(&frame) {
+            Lane::Reliable => {
+                let fits = frame.len() <= FRAME_MAX_SERVER
+                    && self.renet.can_send_message(id.0, CHANNEL_RELIABLE, frame.len());
+                if fits {
+                    self.renet.send_message(id.0, CHANNEL_RELIABLE, frame);
+                }
+                fits
+            }
+            Lane::Unreliable => {
+                let bytes = link.unreliable_bytes + frame.len();
+                if frame.len() <= FRAME_MAX_SERVER
+                    && bytes <= self.bytes_per_batch
+                    && self.renet.can_send_message(id.0, CHANNEL_UNRELIABLE, frame.len())
+                {
+                    link.unreliable_bytes = bytes;
+                    self.renet.send_message(id.0, CHANNEL_UNRELIABLE, frame);
+                } else {
+                    self.tally.unreliable_dropped_count += 1;
+                }
+                true
+            }
+        }
+    }
+
+    /// Queues the last frame of a link, and reads no more from it. Whether the link may live on
+    /// until it is [flushed](Self::flushed).
+    pub(super) fn close(&mut self, id: LinkId, frame: Bytes, at: Duration) -> bool {
+        let sent = self.send(id, frame);
+        if let Some(link) = self.table.get_mut(&id) {
+            link.closing = true;
+        }
+        self.read_reliable(id, at);
+        sent
+    }
+
+    /// Reads the reliable lane of a link, or leaves it to renet.
+    pub(super) fn pause(&mut self, id: LinkId, paused: bool, at: Duration) {
+        if let Some(link) = self.table.get_mut(&id) {
+            link.paused = paused;
+            self.read_reliable(id, at);
+        }
+    }
+
+    /// Links that are closing and have nothing more to send.
+    pub(super) fn flushed(&self) -> Vec<LinkId> {
+        let flushed = |(id, link): (&LinkId, &Link)| {
+            let room = || self.renet.channel_available_memory(id.0, CHANNEL_RELIABLE);
+            (link.closing && room() >= self.reliable_room).then_some(*id)
+        };
+        self.table.iter().filter_map(flushed).collect()
+    }
+
+    /// Begins a batch: what a link may do in one, it may do again.
+    pub(super) fn begin_batch(&mut self) {
+        for link in self.table.values_mut() {
+            link.payload_count = 0;
+            link.unreliable_bytes = 0;
+        }
+        // Opening and ending are noted here already.
+        while self.renet.get_event().is_some() {}
+    }
+
+    /// Hands events to the port. If it was full before and has room now, reads on.
+    pub(super) fn deliver(&mut self, port: &PortSender<ProxyEvent>, at: Duration) {
+        let was_choked = self.events.choked;
+        self.events.deliver(port);
+        if was_choked && self.events.has_room() {
+            self.read_on(at);
+            self.events.deliver(port);
+        }
+    }
+
+    /// Whether all events are with the tick.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.events.queue.is_empty()
+    }
+
+    /// Reads what was left with renet, for as long as there is room.
+    fn read_on(&mut self, at: Duration) {
+        let after = self.table.range((Bound::Excluded(self.cursor), Bound::Unbounded));
+        let before = self.table.range(..=self.cursor);
+        let order: Vec<LinkId> = after.chain(before).map(|(id, _)| *id).collect();
+        for id in order {
+            if !self.events.has_room() {
+                self.events.choked = true;
+                break;
+            }
+            self.read_reliable(id, at);
+            self.cursor = id;
+        }
+    }
+
+    fn read_reliable(&mut self, id: LinkId, at: Duration) {
+        let Some(link) = self.table.get_mut(&id) else {
+            return;
+        };
+        loop {
+            if !link.closing && link.paused {
+                break;
+            }
+            if !link.closing && !self.events.has_room() {
+                self.events.choked = true;
+                break;
+            }
+            let Some(bytes) = self.renet.receive_message(id.0, CHANNEL_RELIABLE) else {
+                break;
+            };
+            link.guard.note_read();
+            if !link.closing {
+                self.events.frame(id, at, Lane::Reliable, bytes);
+            }
+        }
+    }
+
+    fn read_unreliable(&mut self, id: LinkId, at: Duration) {
+        let closing = self.table.get(&id).is_none_or(|link| link.closing);
+        while let Some(bytes) = self.renet.receive_message(id.0, CHANNEL_UNRELIABLE) {
+            if !closing {
+                self.events.frame(id, at, Lane::Unreliable, bytes);
+            }
+        }
+    }
+}
+
+impl Events {
+    fn has_room(&self) -> bool {
+        !self.choked && self.queue.len() < EVENTS_MAX && self.bytes < EVENTS_MAX_BYTES
+    }
+
+    fn push(&mut self, link: LinkId, at: Duration, kind: ProxyEventKind) {
+        let event = ProxyEvent { link, at, kind };
+        self.bytes += event.weight();
+        self.queue.push_back(event);
+    }
+
+    fn frame(&mut self, link: LinkId, at: Duration, lane: Lane, bytes: Bytes) {
+        self.push(link, at, ProxyEventKind::Frame { lane, bytes });
+    }
+
+    fn deliver(&mut self, port: &PortSender<ProxyEvent>) {
+        if self.queue.is_empty() {
+            self.choked = false;
+            return;
+        }
+        let bytes = &mut self.bytes;
+        port.send(&mut self.queue, |event| *bytes -= event.weight());
+        self.choked = !self.queue.is_empty();
+    }
+}
+
+/// The lane of a frame, by bit 15 of its message id. One without an id can only be lost.
+fn lane_of(frame: &[u8]) -> Lane {
+    match *frame {
+        [high, low, ..] => MessageId::new(u16::from_be_bytes([high, low])).lane(),
+        _ => Lane::Unreliable,
+    }
+}
+
+/// Payloads that a link may send from one batch to the next; further ones are lost, as in a full
+/// socket. A client that sends all it may at 60 Hz sends 1,650 from one batch to the next at the
+/// slowest tick rate. It bounds what renet remembers of packets that it has yet to acknowledge.
+const PAYLOADS_PER_BATCH_MAX: usize = 4_096;
+/// Events held while the port is full or before it is asked, but for openings and endings, of
+/// which there are two a link at most: half of what the port holds.
+const EVENTS_MAX: usize = 65_536;
+/// Bytes of those.
+const EVENTS_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use renet::RenetClient;
+
+    use super::*;
+    use crate::proxy::port::{Budget, port};
+
+    const AT: Duration = Duration::ZERO;
+
+    fn frame(tag: u8) -> Vec<u8> {
+        vec![1, 0, tag]
+    }
+
+    fn send(links: &mut Links, client: &mut RenetClient, id: LinkId) {
+        for packet in client.get_packets_to_send() {
+            assert!(links.payload(id, &packet, AT));
+        }
+    }
+
+    #[test]
+    fn a_tick_that_does_not_keep_up_loses_no_event_and_no_reliable_frame() {
+        let (sender, mut receiver) = port(Budget { count: 4, bytes: 1_000 });
+        let mut links = Links::new();
+        let mut client = RenetClient::new(connection_config());
+        client.set_connected();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        links.open(7, address, None, AT);
+        let id = links.at(address).expect("a link");
+
+        for tag in 0..10 {
+            client.send_message(CHANNEL_RELIABLE, frame(tag));
+        }
+        send(&mut links, &mut client, id);
+        links.deliver(&sender, AT);
+        assert!(!links.has_room());
+        for tag in 10..20 {
+            client.send_message(CHANNEL_RELIABLE, frame(tag));
+        }
+        client.send_message(CHANNEL_UNRELIABLE, frame(99));
+        send(&mut links, &mut client, id);
+
+        assert_eq!(links.tally.guard_dropped_count, 1, "unreliable frames find no room");
+        assert_eq!(links.events.queue.len(), 7, "the rest waits in renet's channel");
+        let mut events = Vec::new();
+        while events.len() < 21 {
+            let before = events.len();
+            receiver.drain_all(|event| events.push(event));
+            links.deliver(&sender, AT);
+            assert!(events.len() > before, "there is more to come");
+        }
+        links.end(id, LinkEnd::Silent, AT);
+        links.deliver(&sender, AT);
+        receiver.drain_all(|event| events.push(event));
+        assert!(matches!(events[0].kind, ProxyEventKind::Opened(_)));
+        for (tag, event) in (0..20).zip(&events[1..]) {
+            let ProxyEventKind::Frame { bytes, .. } = &event.kind else {
+                panic!("{event:?}");
+            };
+            assert_eq!(bytes[..], frame(tag));
+        }
+        assert!(matches!(events[21].kind, ProxyEventKind::Closed(LinkEnd::Silent)));
+        assert!(links.is_delivered() && links.iter().next().is_none());
+    }
+
+    #[test]
+    fn frames_beyond_what_a_link_takes_are_dropped_or_end_it_by_their_lane() {
+        let mut links = Links::new();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        links.open(7, address, None, AT);
+        let id = links.at(address).expect("a link");
+        let sized = |high: u8, length: usize| Bytes::from([vec![high], vec![0; length - 1]].concat());
+
+        assert!(links.send(id, sized(0x80, FRAME_MAX_SERVER)));
+        assert!(links.send(id, sized(0x80, FRAME_MAX_SERVER)));
+        assert_eq!(links.tally.unreliable_dropped_count, 0);
+        assert!(links.send(id, sized(0x80, 2)), "more than a batch takes");
+        assert!(links.send(id, sized(0x80, FRAME_MAX_SERVER + 1)));
+        assert_eq!(links.tally.unreliable_dropped_count, 2);
+
+        assert!(!links.send(id, sized(0x00, FRAME_MAX_SERVER + 1)));
+        let mut taken = 0;
+        while links.send(id, sized(0x00, FRAME_MAX_SERVER)) {
+            taken += FRAME_MAX_SERVER;
+        }
+        assert_eq!(taken, links.reliable_room);
+        assert!(links.is_alive(id), "renet was not asked for more than it holds");
+    }
+}

@@ -1,0 +1,179 @@
+//! The thread of the UDP adapter.
+//!
+//! It waits for datagrams and for the tick. Datagrams are taken as they come; what costs
+//! something for each link is done once a tick, when the tick has flushed its commands, or when
+//! it has not for [`BATCH_AT_LEAST_EVERY`].
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+
+use super::core::Core;
+use super::guard::DATAGRAM_MAX;
+use super::socket::Outgoing;
+use super::stats::RenetStats;
+use crate::proxy::{AdapterPort, LinkEnd, ProxyCommand};
+
+/// What the thread owns.
+#[derive(Debug)]
+pub(super) struct Pump {
+    pub(super) core: Core,
+    pub(super) out: Outgoing,
+    pub(super) poll: Poll,
+    pub(super) port: AdapterPort,
+    pub(super) stats: RenetStats,
+    /// The handle asks for an end.
+    pub(super) stop: Arc<AtomicBool>,
+    /// Commands taken from the port, so that it is not locked while they are carried out.
+    pub(super) commands: Vec<ProxyCommand>,
+}
+
+impl Pump {
+    /// Runs until the tick or the handle is gone. A panic is logged, and ends all links.
+    pub(super) fn run(mut self) {
+        let ended = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        let failure = match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic_text(panic.as_ref()).to_owned(),
+        };
+        tracing::error!(failure, "the UDP thread ends, and its links with it: report a bug");
+        self.give_up();
+    }
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "an adapter's own wait; what it stamps is read from the port's clock"
+    )]
+    fn serve(&mut self) -> io::Result<()> {
+        self.poll.registry().register(&mut self.out.socket, SOCKET, Interest::READABLE)?;
+        let mut events = Events::with_capacity(EVENTS);
+        let mut batched = Instant::now();
+        let mut readable = false;
+        loop {
+            // What is left in the socket is announced no second time.
+            let wait = if readable {
+                Duration::ZERO
+            } else {
+                BATCH_AT_LEAST_EVERY.saturating_sub(batched.elapsed())
+            };
+            let woken = self.wait(&mut events, wait, &mut readable)?;
+            self.out.begin_turn();
+            if readable {
+                readable = self.receive();
+            }
+            if woken || batched.elapsed() >= BATCH_AT_LEAST_EVERY {
+                batched = Instant::now();
+                self.batch();
+            }
+            self.deliver();
+            if self.stop.load(Ordering::Acquire) || self.port.commands.is_closed() {
+                return self.finish(&mut events);
+            }
+        }
+    }
+
+    /// Waits for datagrams or the tick. Whether it was the tick.
+    fn wait(&mut self, events: &mut Events, wait: Duration, readable: &mut bool) -> io::Result<bool> {
+        match self.poll.poll(events, Some(wait)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        *readable |= events.iter().any(|event| event.token() == SOCKET);
+        Ok(events.iter().any(|event| event.token() == WAKER))
+    }
+
+    /// Takes datagrams until there are none, or enough for one turn. Whether there may be more.
+    fn receive(&mut self) -> bool {
+        let at = self.port.clock.now();
+        // A byte more than a datagram may have, so that one that is too long is seen as such.
+        let mut buffer = [0; DATAGRAM_MAX + 1];
+        for _ in 0..DATAGRAMS_PER_TURN {
+            match self.out.socket.recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    self.core.receive(&mut buffer[..length], from, at, &mut self.out);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // As a rule, an earlier datagram met a closed port.
+                Err(_) => self.core.links.tally.socket_error_count += 1,
+            }
+        }
+        true
+    }
+
+    fn batch(&mut self) {
+        let now = self.port.clock.now();
+        let commands = &mut self.commands;
+        self.port.commands.drain_all(|command| commands.push(command));
+        for command in commands.drain(..) {
+            self.core.command(command, now, &mut self.out);
+        }
+        self.core.batch(now, &mut self.out);
+    }
+
+    fn deliver(&mut self) {
+        self.core.links.deliver(&self.port.events, self.port.clock.now());
+        self.stats.add(&mut self.core.links.tally);
+    }
+
+    /// Sends what was commanded before the end, waits for closing links for a while, and
+    /// disconnects all.
+    fn finish(&mut self, events: &mut Events) -> io::Result<()> {
+        self.out.begin_turn();
+        self.batch();
+        for _ in 0..LINGER_TURNS {
+            if !self.core.links.any_closing() {
+                break;
+            }
+            self.wait(events, LINGER_TURN, &mut false)?;
+            self.out.begin_turn();
+            self.receive();
+            self.batch();
+        }
+        self.core.disconnect_all(LinkEnd::ByServer, self.port.clock.now(), &mut self.out);
+        self.deliver();
+        Ok(())
+    }
+
+    /// Tells the tick that all links are gone.
+    fn give_up(&mut self) {
+        let now = self.port.clock.now();
+        self.core.links.end_all(LinkEnd::Failed, now);
+        self.deliver();
+        while !self.core.links.is_delivered() && !self.port.events.is_closed() {
+            thread::sleep(LINGER_TURN);
+            self.deliver();
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text")
+}
+
+/// Announces datagrams.
+const SOCKET: Token = Token(0);
+/// Announces the tick.
+pub(super) const WAKER: Token = Token(1);
+/// There are two sources of events.
+const EVENTS: usize = 4;
+/// A stalled tick must not keep links from being kept alive: netcode sends at this pace itself.
+const BATCH_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
+/// Datagrams taken before commands are looked at again: some milliseconds' work.
+const DATAGRAMS_PER_TURN: usize = 1_024;
+/// How long the end waits for clients to acknowledge their last frames: a second in all, so that
+/// a client that is gone holds up nobody.
+const LINGER_TURNS: u32 = 50;
+const LINGER_TURN: Duration = Duration::from_millis(20);

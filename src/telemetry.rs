@@ -1,0 +1,198 @@
+//! What an operator sees: a status once a second, and a summary at the end.
+//!
+//! It reads what the other rooms count and adds nothing to a tick but that. It is not a metrics
+//! exporter, and it does not print: whoever starts the server gives it a [`Sink`].
+//!
+//! Data flow: counts and session markers → [`Status`], once a second of the clock, in `Measure`
+//! → the sink; at the end, [`Summary::of`] the world.
+
+use std::fmt;
+use std::time::Duration;
+
+use bevy_app::{App, Last, Plugin};
+use bevy_ecs::prelude::*;
+
+use crate::proxy::Traffic;
+use crate::session::{Active, Agent, Closing, Connected, Disconnected, Session, SessionCounts};
+use crate::tick::{TickStats, TickSummary, TickSystems, TickTime};
+use crate::zone::Zone;
+
+/// What happened in the last second, and what there is now. Its `Display` is one line of
+/// `name=value`, which stays as it is for the sake of whoever parses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Status {
+    /// The second's ticks. Its overruns and skipped ticks are those since the start.
+    pub ticks: TickSummary,
+    /// Sessions with a link and in no zone; agents are counted apart, in all of these.
+    pub connected_count: usize,
+    /// Sessions with a link and in a zone.
+    pub active_count: usize,
+    /// Sessions without a link.
+    pub disconnected_count: usize,
+    /// Agents, in whatever state.
+    pub agent_count: usize,
+    /// Zones.
+    pub zone_count: usize,
+    /// Frames from clients in the second, link control included.
+    pub in_count: u64,
+    /// Frames to clients in the second, link control included.
+    pub out_count: u64,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "tick_p50_ms={:.2} tick_p99_ms={:.2} connected={} active={} disconnected={} agents={} zones={} \
+             in={} out={}",
+            milliseconds(self.ticks.p50),
+            milliseconds(self.ticks.p99),
+            self.connected_count,
+            self.active_count,
+            self.disconnected_count,
+            self.agent_count,
+            self.zone_count,
+            self.in_count,
+            self.out_count,
+        )
+    }
+}
+
+/// All that happened since the start. Its `Display` is one line of `name=value`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// The ticks.
+    pub ticks: TickSummary,
+    /// What became of sessions.
+    pub sessions: SessionCounts,
+    /// Frames that crossed the ports.
+    pub traffic: Traffic,
+}
+
+impl Summary {
+    /// The summary of a server; of what its world does not have, zeros.
+    #[must_use]
+    pub fn of(world: &World) -> Self {
+        Self {
+            ticks: world.get_resource::<TickStats>().map(TickStats::summary).unwrap_or_default(),
+            sessions: world.get_resource::<SessionCounts>().copied().unwrap_or_default(),
+            traffic: world.get_resource::<Traffic>().copied().unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ticks, sessions, traffic } = self;
+        write!(
+            f,
+            "ticks={} tick_p50_ms={:.2} tick_p99_ms={:.2} tick_max_ms={:.2} overruns={} skipped={} \
+             registered={} resumed={} resynced={} disconnected={} unregistered={} expired={} denied={} slow={} \
+             protocol_errors={} in={} out={}",
+            ticks.count,
+            milliseconds(ticks.p50),
+            milliseconds(ticks.p99),
+            milliseconds(ticks.max),
+            ticks.overrun_count,
+            ticks.skipped_count,
+            sessions.registered_count,
+            sessions.resumed_count,
+            sessions.resync_count,
+            sessions.disconnected_count,
+            sessions.unregistered_count,
+            sessions.expired_count,
+            sessions.denied_count,
+            sessions.slow_count,
+            sessions.protocol_count,
+            traffic.in_count,
+            traffic.out_count,
+        )
+    }
+}
+
+/// Takes each [`Status`], on the tick's thread: it must not block.
+pub type Sink = fn(&Status);
+
+/// Reports a [`Status`] each second.
+pub struct TelemetryPlugin<S = Sink> {
+    sink: S,
+}
+
+impl<S: Fn(&Status) + Clone + Send + Sync + 'static> TelemetryPlugin<S> {
+    /// Reports to a sink.
+    #[must_use]
+    pub fn new(sink: S) -> Self {
+        Self { sink }
+    }
+}
+
+impl Default for TelemetryPlugin {
+    /// Reports to the log, at info.
+    fn default() -> Self {
+        Self::new(|status| tracing::info!("{status}"))
+    }
+}
+
+impl<S: Fn(&Status) + Clone + Send + Sync + 'static> Plugin for TelemetryPlugin<S> {
+    fn build(&self, app: &mut App) {
+        let sink = self.sink.clone();
+        app.init_resource::<Second>().add_systems(
+            Last,
+            measure
+                .pipe(move |status: In<Option<Status>>| {
+                    if let Some(status) = *status {
+                        sink(&status);
+                    }
+                })
+                .in_set(TickSystems::Measure),
+        );
+    }
+}
+
+/// When the running second began, and what had crossed the ports by then.
+#[derive(Resource, Debug, Default)]
+struct Second {
+    begun: Duration,
+    traffic: Traffic,
+}
+
+type State = (Has<Agent>, Has<Connected>, Has<Active>, Has<Disconnected>);
+
+/// The status, once a second.
+fn measure(
+    mut second: ResMut<Second>,
+    time: Res<TickTime>,
+    traffic: Res<Traffic>,
+    mut ticks: ResMut<TickStats>,
+    sessions: Query<State, (With<Session>, Without<Closing>)>,
+    zones: Query<(), With<Zone>>,
+) -> Option<Status> {
+    if time.now() < second.begun + REPORT_EVERY {
+        return None;
+    }
+    let before = std::mem::replace(&mut second.traffic, *traffic);
+    // The next report is a second after this one should have been, unless the server stalled.
+    second.begun = (second.begun + REPORT_EVERY).max(time.now().saturating_sub(REPORT_EVERY / 2));
+    let mut status = Status {
+        ticks: ticks.take_recent(),
+        zone_count: zones.iter().count(),
+        in_count: traffic.in_count - before.in_count,
+        out_count: traffic.out_count - before.out_count,
+        ..Status::default()
+    };
+    for (is_agent, is_connected, is_active, is_disconnected) in &sessions {
+        let is_client = !is_agent;
+        status.agent_count += usize::from(is_agent);
+        status.connected_count += usize::from(is_client && is_connected);
+        status.active_count += usize::from(is_client && is_active);
+        status.disconnected_count += usize::from(is_client && is_disconnected);
+    }
+    Some(status)
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+/// How often a status is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(1);

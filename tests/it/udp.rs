@@ -1,0 +1,161 @@
+//! The UDP adapter over real sockets.
+
+use std::time::Duration;
+
+use bevy_app::App;
+use bytes::Bytes;
+use waystation::proxy::{LinkEnd, ProxyCommand};
+use waystation::tick::Clock;
+use waystation::wire::Lane;
+use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
+
+use crate::udp_stage::{Stage, frame};
+
+#[test]
+fn two_clients_get_their_frames_both_ways_on_both_lanes() {
+    let mut stage = Stage::new(Clock::wall());
+    let ada = stage.connect("ada");
+    let bob = stage.connect("bob");
+
+    for (who, tag) in [(ada, 1), (bob, 2)] {
+        stage.clients[who].send(CHANNEL_RELIABLE, frame(0x01, tag));
+        stage.clients[who].send(CHANNEL_UNRELIABLE, frame(0x81, tag));
+        stage.clients[who].send(CHANNEL_RELIABLE, Bytes::from(vec![tag; 16_384]));
+    }
+    stage.until("all frames are with the server", |stage| {
+        [ada, bob].iter().all(|who| stage.frames_of(*who).len() == 3)
+    });
+    for (who, tag) in [(ada, 1), (bob, 2)] {
+        stage.send(who, frame(0x01, tag));
+        stage.send(who, frame(0x81, tag));
+        stage.send(who, Bytes::from(vec![tag; 65_536]));
+    }
+    stage.until("all frames are with the clients", |stage| {
+        [ada, bob].iter().all(|who| stage.clients[*who].received.len() == 3)
+    });
+
+    for (who, tag, name) in [(ada, 1, "ada"), (bob, 2, "bob")] {
+        let frames = stage.frames_of(who);
+        assert!(frames.contains(&(Lane::Reliable, frame(0x01, tag))));
+        assert!(frames.contains(&(Lane::Unreliable, frame(0x81, tag))));
+        assert!(frames.contains(&(Lane::Reliable, Bytes::from(vec![tag; 16_384]))));
+        let received = &stage.clients[who].received;
+        assert!(received.contains(&(CHANNEL_RELIABLE, frame(0x01, tag))));
+        assert!(received.contains(&(CHANNEL_UNRELIABLE, frame(0x81, tag))));
+        assert!(received.contains(&(CHANNEL_RELIABLE, Bytes::from(vec![tag; 65_536]))));
+        assert_eq!(stage.identity_of(who), Some(name));
+    }
+}
+
+#[test]
+fn a_closed_link_gets_its_last_frames_and_ends() {
+    let mut stage = Stage::new(Clock::wall());
+    let ada = stage.connect("ada");
+
+    stage.send(ada, frame(0x01, 1));
+    stage.command(ada, |link| ProxyCommand::Close { link, frame: frame(0x00, 9) });
+    stage.send(ada, frame(0x01, 2));
+    stage.until("the link is over on both sides", |stage| {
+        stage.end_of(ada).is_some() && stage.clients[ada].netcode.is_disconnected()
+    });
+
+    assert_eq!(stage.end_of(ada), Some(LinkEnd::ByServer));
+    let received: Vec<_> = stage.clients[ada].received.iter().map(|(_, bytes)| bytes.clone()).collect();
+    assert_eq!(received, [frame(0x01, 1), frame(0x00, 9)]);
+}
+
+#[test]
+fn a_cut_link_ends_at_once_after_what_was_sent() {
+    let mut stage = Stage::new(Clock::wall());
+    let ada = stage.connect("ada");
+
+    stage.send(ada, frame(0x01, 1));
+    stage.command(ada, |link| ProxyCommand::Cut { link });
+    stage.until("the link is over on both sides", |stage| {
+        stage.end_of(ada).is_some() && stage.clients[ada].netcode.is_disconnected()
+    });
+
+    assert_eq!(stage.end_of(ada), Some(LinkEnd::ByServer));
+    assert_eq!(stage.clients[ada].received, [(CHANNEL_RELIABLE, frame(0x01, 1))]);
+}
+
+#[test]
+fn a_client_that_leaves_is_heard_to_the_end() {
+    let mut stage = Stage::new(Clock::wall());
+    let ada = stage.connect("ada");
+
+    stage.clients[ada].send(CHANNEL_RELIABLE, frame(0x01, 1));
+    stage.clients[ada].flush();
+    stage.clients[ada].leave();
+    stage.until("the link has ended", |stage| stage.end_of(ada).is_some());
+
+    assert_eq!(stage.end_of(ada), Some(LinkEnd::ByPeer));
+    assert_eq!(stage.frames_of(ada), [(Lane::Reliable, frame(0x01, 1))]);
+}
+
+#[test]
+fn a_paused_link_keeps_its_reliable_frames_until_it_is_read_again() {
+    let mut stage = Stage::new(Clock::wall());
+    let ada = stage.connect("ada");
+    stage.command(ada, |link| ProxyCommand::Pause { link });
+    stage.send(ada, frame(0x01, 0));
+    stage.until("the command was carried out", |stage| !stage.clients[ada].received.is_empty());
+
+    for tag in 0..50 {
+        stage.clients[ada].send(CHANNEL_RELIABLE, frame(0x01, tag));
+    }
+    stage.until("all are acknowledged, and so with the server's transport", |stage| {
+        stage.clients[ada].renet.channel_available_memory(CHANNEL_RELIABLE)
+            == stage.clients[ada].reliable_room
+    });
+    stage.clients[ada].send(CHANNEL_UNRELIABLE, frame(0x81, 0));
+    stage.until("the unreliable lane is read", |stage| !stage.frames_of(ada).is_empty());
+    assert_eq!(stage.frames_of(ada), [(Lane::Unreliable, frame(0x81, 0))]);
+
+    stage.command(ada, |link| ProxyCommand::Unpause { link });
+    stage.until("the rest is read", |stage| stage.frames_of(ada).len() == 51);
+    let reliable: Vec<_> = stage.frames_of(ada).into_iter().skip(1).collect();
+    let sent: Vec<_> = (0..50).map(|tag| (Lane::Reliable, frame(0x01, tag))).collect();
+    assert_eq!(reliable, sent);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_closed_and_not_buffered_without_bound() {
+    let mut stage = Stage::new(Clock::wall());
+    let ada = stage.connect("ada");
+    stage.clients[ada].deaf = true;
+
+    for _ in 0..64 {
+        stage.send(ada, Bytes::from(vec![1; 16_384]));
+    }
+    stage.until("the link has ended", |stage| stage.end_of(ada).is_some());
+
+    assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed));
+}
+
+#[test]
+fn a_dropped_server_disconnects_its_clients_and_ends_its_thread() {
+    let mut stage = Stage::new(Clock::wall());
+    let ada = stage.connect("ada");
+    stage.command(ada, |link| ProxyCommand::Close { link, frame: frame(0x00, 9) });
+    stage.app.update();
+
+    stage.app = App::new();
+    stage.until("the client knows, and the thread is gone", |stage| {
+        stage.clients[ada].netcode.is_disconnected() && stage.handle.is_finished()
+    });
+
+    assert_eq!(stage.clients[ada].received, [(CHANNEL_RELIABLE, frame(0x00, 9))]);
+}
+
+#[test]
+fn a_stall_of_the_server_times_nobody_out() {
+    let clock = Clock::manual();
+    let mut stage = Stage::new(clock.clone());
+    let ada = stage.connect("ada");
+
+    clock.advance(Duration::from_secs(60));
+    stage.assert_echo(ada);
+
+    assert_eq!(stage.end_of(ada), None);
+}
