@@ -2,6 +2,8 @@
 
 #[cfg(feature = "build")]
 pub mod build;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod ident;
 #[cfg(feature = "server")]
