@@ -44,7 +44,7 @@ mod outbox;
 mod protocol;
 #[cfg(test)]
 mod tests;
-mod udp;
+pub(crate) mod udp;
 
 use std::fmt;
 use std::time::Duration;

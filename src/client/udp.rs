@@ -6,6 +6,8 @@
 //! Data flow: datagram → [`guard`] → netcode → [`guard`] → renet → frames, and back.
 
 mod guard;
+#[cfg(test)]
+pub(crate) mod host;
 
 use std::fmt;
 use std::io;
