@@ -116,8 +116,6 @@ impl<D: Dial> Client<D> {
     pub fn update(&mut self, dt: Duration) {
         self.core.advance(dt);
         if self.core.wants_link() {
-            // Whatever an older link still holds would count twice.
-            self.link = None;
             match self.dial.dial() {
                 Ok(link) => {
                     self.link = Some(link);
@@ -143,6 +141,8 @@ impl<D: Dial> Client<D> {
         self.release();
     }
 
+    /// Lets go of a link that is over, unread: whatever it still holds comes again on the next one
+    /// and would count twice.
     fn release(&mut self) {
         match self.core.take_release() {
             Some(Release::Close) => {

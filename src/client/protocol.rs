@@ -131,13 +131,12 @@ impl Core {
     /// Lets time pass. What it brought to an end is found by [`check`](Self::check), after what
     /// arrived in the meantime was taken in: a client that slept finds its link alive.
     pub(super) fn advance(&mut self, dt: Duration) {
-        let paused = self.is_paused();
         match &mut self.phase {
             Phase::Waiting { left } => *left = left.saturating_sub(dt),
             Phase::Dialling { elapsed } | Phase::Greeting { elapsed, .. } => {
                 *elapsed = elapsed.saturating_add(dt);
             }
-            Phase::Bound(bound) => bound.advance(dt, paused),
+            Phase::Bound(bound) => bound.advance(dt),
             Phase::Stopped => {}
         }
         if let Some(leaving) = &mut self.leaving {
@@ -202,6 +201,7 @@ impl Core {
     /// Finds what time and the transport have brought to an end.
     pub(super) fn check(&mut self, status: LinkStatus) {
         let closed = status == LinkStatus::Closed;
+        // While the game leaves the link unread, silence says nothing about it.
         let paused = self.is_paused();
         match &self.phase {
             Phase::Dialling { elapsed } if closed || *elapsed >= self.config.dial_timeout => {

@@ -38,11 +38,8 @@ impl Bound {
         }
     }
 
-    /// Lets time pass. While the game leaves the link unread, silence says nothing about it.
-    pub(super) fn advance(&mut self, dt: Duration, paused: bool) {
-        if !paused {
-            self.silence = self.silence.saturating_add(dt);
-        }
+    pub(super) fn advance(&mut self, dt: Duration) {
+        self.silence = self.silence.saturating_add(dt);
         self.idle = self.idle.saturating_add(dt);
         if self.uncounted > 0 {
             self.waited = self.waited.saturating_add(dt);

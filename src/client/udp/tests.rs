@@ -135,8 +135,10 @@ fn forged_datagrams_are_ignored() {
 fn a_payload_that_renet_would_panic_on_closes_the_link() {
     let (mut link, mut host) = open();
 
-    // A slice with an index beyond its count.
-    host.send_payload(1, &[2, 1, 0, 1, 9, 2, 1, 7]);
+    // A full slice of 1,200 bytes, the tenth of two.
+    let mut payload = vec![2, 1, 0, 1, 9, 2, 0x44, 0xB0];
+    payload.resize(payload.len() + 1_200, 7);
+    host.send_payload(1, &payload);
 
     until(&mut link, &mut host, |link, _| {
         link.status() == LinkStatus::Closed
