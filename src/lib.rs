@@ -1,5 +1,7 @@
 //! Waystation: authoritative game servers whose sessions outlive their connections.
 
+#[cfg(feature = "cli")]
+pub mod bot;
 #[cfg(feature = "build")]
 pub mod build;
 #[cfg(feature = "client")]
