@@ -2,8 +2,12 @@
 
 #[cfg(feature = "server")]
 pub mod arena;
+#[cfg(feature = "cli")]
+pub mod bot;
 #[cfg(feature = "build")]
 pub mod build;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]

@@ -23,8 +23,10 @@
 //! assert_eq!(ada.zone(), Some("hall"));
 //! ```
 
+mod dial;
 mod harness;
 mod player;
 
+pub use dial::{HarnessDial, HarnessLink};
 pub use harness::{Harness, Via};
 pub use player::{Hang, Player};

@@ -11,7 +11,7 @@ mod limits;
 #[cfg(feature = "udp")]
 pub mod udp;
 
-pub use frame::{Frame, FrameError, Lane, Range, WireMessage, decode, encode};
+pub use frame::{Frame, FrameError, Lane, Range, WireMessage, decode, encode, lane_of};
 pub use limits::*;
 
 /// The protobuf runtime that generated code uses.

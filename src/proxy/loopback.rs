@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{AdapterPort, LinkEnd, LinkInfo, ProxyCommand, ProxyEvent, ProxyEventKind};
 use crate::ident::{LinkId, LinkKey, ProxyId};
-use crate::wire::Lane;
+use crate::wire::{Lane, lane_of};
 
 /// The adapter. Clones are the same adapter.
 #[derive(Debug, Clone)]
@@ -185,7 +185,7 @@ impl Hub {
         };
         if pipe.down.len() < DOWN_MAX {
             pipe.down.push_back(frame);
-        } else if frame.first().is_some_and(|high| high & 0x80 == 0) {
+        } else if lane_of(&frame) == Lane::Reliable {
             self.close(link, LinkEnd::Failed);
         }
     }

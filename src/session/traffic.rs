@@ -35,7 +35,7 @@ pub(crate) fn put(
     config: &SessionConfig,
     counts: &mut SessionCounts,
 ) {
-    match lane_of(&frame) {
+    match wire::lane_of(&frame) {
         Lane::Unreliable if uplink.link.is_some() => uplink.unreliable.push(frame),
         Lane::Unreliable => counts.dropped_unreliable_count += 1,
         Lane::Reliable => {
@@ -212,13 +212,6 @@ fn pause(uplink: &mut Uplink, link: LinkKey, waiting: usize, max: usize, proxies
     } else if uplink.paused && waiting <= max / 2 {
         uplink.paused = false;
         proxies.command(proxy, ProxyCommand::Unpause { link });
-    }
-}
-
-fn lane_of(frame: &[u8]) -> Lane {
-    match frame.first() {
-        Some(high) if high & 0x80 != 0 => Lane::Unreliable,
-        _ => Lane::Reliable,
     }
 }
 

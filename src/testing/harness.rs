@@ -7,7 +7,7 @@ use std::time::Duration;
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 
-use super::Player;
+use super::{HarnessDial, Player};
 use crate::config::ServerConfig;
 use crate::ident::SessionId;
 use crate::proxy::loopback::{Loopback, LoopbackLink};
@@ -137,6 +137,12 @@ impl Harness {
                 player.pump();
             }
         }
+    }
+
+    /// Links for a [`Client`](crate::client::Client), through one proxy and the other in turn.
+    #[must_use]
+    pub fn dial(&self) -> HarnessDial {
+        HarnessDial::new(self.proxies.clone())
     }
 
     /// A link that nobody has said anything on.

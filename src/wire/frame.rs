@@ -124,6 +124,14 @@ impl MessageId {
     }
 }
 
+/// The lane that a frame takes, by the first byte of its id; of one without an id, the reliable
+/// one, where its peer will find it malformed.
+#[must_use]
+pub fn lane_of(frame: &[u8]) -> Lane {
+    let id = u16::from_be_bytes([frame.first().copied().unwrap_or_default(), 0]);
+    MessageId::new(id).lane()
+}
+
 /// Encodes a message as a frame. The result is cheap to clone: encode once, send to many.
 #[must_use]
 pub fn encode<M: WireMessage>(message: &M) -> Bytes {

@@ -3,6 +3,7 @@
 mod agents;
 mod arena;
 mod bounds;
+mod clients;
 mod cuts;
 mod delivery;
 mod gate;

@@ -16,11 +16,11 @@ use renet::RenetServer;
 
 use super::guard::{Content, PeerGuard};
 use super::stats::RenetCounts;
-use crate::ident::{LinkId, MessageId};
+use crate::ident::LinkId;
 use crate::proxy::port::{PortSender, Weigh as _};
 use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
 use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, connection_config};
-use crate::wire::{FRAME_MAX_SERVER, Lane};
+use crate::wire::{FRAME_MAX_SERVER, Lane, lane_of};
 
 /// All links of an adapter.
 #[derive(Debug)]
@@ -360,14 +360,6 @@ impl Events {
         let bytes = &mut self.bytes;
         port.send(&mut self.queue, |event| *bytes -= event.weight());
         self.choked = !self.queue.is_empty();
-    }
-}
-
-/// The lane of a frame, by bit 15 of its message id. One without an id can only be lost.
-fn lane_of(frame: &[u8]) -> Lane {
-    match *frame {
-        [high, low, ..] => MessageId::new(u16::from_be_bytes([high, low])).lane(),
-        _ => Lane::Unreliable,
     }
 }
 
