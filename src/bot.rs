@@ -166,10 +166,11 @@ impl<D: Dial> Crowd<D> {
             }
         };
         for player in &mut self.players[..self.started] {
-            player.update(dt, now, &mut self.report, &mut timed);
+            // What a bot sends leaves with the update that follows.
             if playing {
                 player.play(now, &mut self.report);
             }
+            player.update(dt, now, &mut self.report, &mut timed);
         }
         self.advance_stage();
     }

@@ -175,10 +175,6 @@ impl<D: Dial> Player<D> {
         self.client.state() == ClientState::Stopped
     }
 
-    pub(super) fn is_in_zone(&self) -> bool {
-        self.in_zone
-    }
-
     /// Closes the books and says Bye.
     pub(super) fn leave(&mut self, report: &mut BotReport) {
         report.stopped += u64::from(self.is_stopped());

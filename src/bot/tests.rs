@@ -4,8 +4,9 @@ use super::*;
 use crate::bot::proto::{Echo, Say};
 use crate::client::tests::net::{Net, Shared, TestDial};
 use crate::client::tests::server::Server;
+use crate::client::udp::host::Host;
 use crate::client::v1::{Join, Joined};
-use crate::client::{Frame, WireMessage};
+use crate::client::{Frame, Link, WireMessage};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,9 +33,9 @@ fn honest() -> Arena {
     })
 }
 
-fn play(options: &BotOptions, mut arena: Arena, mut meddle: impl FnMut(&mut Server, Duration)) -> BotReport {
-    let net: Shared = Rc::new(RefCell::new(Net::default()));
-    let mut server = Server::new(Rc::clone(&net));
+/// A server with an arena.
+fn server(net: &Shared, mut arena: Arena) -> Server {
+    let mut server = Server::new(Rc::clone(net));
     server.answer = Some(Box::new(move |session, received: &Frame| {
         if let Ok(say) = received.decode::<Say>() {
             arena(session, say.number)
@@ -47,6 +48,12 @@ fn play(options: &BotOptions, mut arena: Arena, mut meddle: impl FnMut(&mut Serv
             Vec::new()
         }
     }));
+    server
+}
+
+fn play(options: &BotOptions, arena: Arena, mut meddle: impl FnMut(&mut Server, Duration)) -> BotReport {
+    let net: Shared = Rc::new(RefCell::new(Net::default()));
+    let mut server = server(&net, arena);
     let mut crowd = Crowd::new(options, |_| TestDial(Rc::clone(&net)));
     while !crowd.is_done() {
         crowd.step(STEP);
@@ -154,4 +161,50 @@ fn a_server_that_forgets_everybody_is_reported_and_played_on() {
     assert!(report.to_string().contains("6 sessions were lost"));
     assert_eq!(report.unsettled, 0, "all were registered anew");
     assert_eq!(report.down.doubled + report.up.doubled, 0);
+}
+
+#[test]
+fn over_real_sockets_it_is_the_same() {
+    // Each step waits for the sockets, so there are fewer.
+    let step = Duration::from_millis(50);
+    let net: Shared = Rc::new(RefCell::new(Net::default()));
+    let mut server = server(&net, honest());
+    let mut host = Host::bind();
+    let options = BotOptions {
+        duration: Duration::from_secs(30),
+        cut_every: Some(Duration::from_secs(3)),
+        ..options()
+    };
+    let mut crowd = Crowd::new(&options, |index| {
+        UdpDial::new(host.tokens(1_000 * (1 + index as u64)))
+    });
+    let mut links = BTreeMap::new();
+
+    while !crowd.is_done() {
+        crowd.step(step);
+        host.pump(step);
+        for id in host.opened.drain(..) {
+            links.insert(id, TestDial(Rc::clone(&net)).dial().unwrap());
+        }
+        for id in host.closed.drain(..) {
+            links.remove(&id).unwrap().close();
+        }
+        for (&id, link) in &mut links {
+            while let Some(frame) = host.receive(id) {
+                link.send(frame);
+            }
+        }
+        server.tick(step);
+        for (&id, link) in &mut links {
+            while let Some((_, frame)) = link.receive() {
+                host.send(id, frame);
+            }
+        }
+    }
+
+    let report = crowd.into_report();
+    assert!(report.passed(), "{report}");
+    assert!(report.every_kind_due);
+    assert!(report.close.cuts > 0 && report.silent.cuts > 0, "{report}");
+    assert_eq!(report.unasked.cuts, 0, "{report}");
 }

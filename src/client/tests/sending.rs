@@ -93,7 +93,7 @@ fn an_ack_follows_welcome_at_once_and_then_sixty_four_frames_or_a_second() {
 }
 
 #[test]
-fn an_idle_client_is_heard_from_well_within_the_link_timeout() {
+fn cc_13_an_idle_client_is_heard_from_well_within_the_link_timeout() {
     let mut scene = Scene::connected();
     scene.server.silent = true;
     scene.run(4.5);

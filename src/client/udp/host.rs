@@ -25,7 +25,6 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn bind() -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        // Waits a little for datagrams, which paces the test.
         socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let address = socket.local_addr().unwrap();
         let netcode = NetcodeServer::new(ServerConfig {
@@ -57,7 +56,10 @@ impl Host {
     /// Lets time pass, takes what arrived and sends what is due.
     pub(crate) fn pump(&mut self, dt: Duration) {
         let mut buffer = [0; NETCODE_MAX_PACKET_BYTES];
+        // Waits a little for the first datagram, which paces the test, and takes what is there.
+        self.socket.set_nonblocking(false).unwrap();
         while let Ok((length, from)) = self.socket.recv_from(&mut buffer) {
+            self.socket.set_nonblocking(true).unwrap();
             let result = self.netcode.process_packet(from, &mut buffer[..length]);
             handle(result, from, &self.socket, &mut self.renet, &mut self.opened, &mut self.closed);
         }
