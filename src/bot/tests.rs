@@ -175,9 +175,7 @@ fn over_real_sockets_it_is_the_same() {
         cut_every: Some(Duration::from_secs(3)),
         ..options()
     };
-    let mut crowd = Crowd::new(&options, |index| {
-        UdpDial::new(host.tokens(1_000 * (1 + index as u64)))
-    });
+    let mut crowd = Crowd::new(&options, |index| UdpDial::new(host.tokens(1_000 * (1 + index as u64))));
     let mut links = BTreeMap::new();
 
     while !crowd.is_done() {

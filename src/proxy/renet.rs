@@ -185,39 +185,39 @@ impl RenetProxy {
     /// # Errors
     ///
     /// [`RenetError::Thread`].
-    pub fn start(self, mut port: AdapterPort) -> Result<RenetHandle, RenetError> {
-        let waker = Arc::clone(&self.waker);
-        port.commands.set_waker(move || {
-            // A thread that cannot be woken looks by itself four times a second.
-            let _ = waker.wake();
-        });
+    pub fn start(self, port: AdapterPort) -> Result<RenetHandle, RenetError> {
+        let (address, stats, waker) = (self.address, self.stats(), Arc::clone(&self.waker));
         let stop = Arc::new(AtomicBool::new(false));
-        let pump = Pump {
-            core: Core::new(
-                self.config.key,
-                self.config.public_addresses,
-                self.config.max_links,
-                unix_now(),
-                port.clock.now(),
-            ),
-            out: Outgoing::new(self.socket),
-            poll: self.poll,
-            port,
-            stats: self.stats.clone(),
-            stop: Arc::clone(&stop),
-            commands: Vec::new(),
-        };
+        let pump = self.into_pump(port, Arc::clone(&stop));
         let thread = thread::Builder::new()
             .name("udp".to_owned())
             .spawn(move || pump.run())
             .map_err(RenetError::Thread)?;
-        Ok(RenetHandle {
-            address: self.address,
+        Ok(RenetHandle { address, stats, stop, waker, thread: Some(thread) })
+    }
+
+    fn into_pump(self, mut port: AdapterPort, stop: Arc<AtomicBool>) -> Pump {
+        let waker = self.waker;
+        port.commands.set_waker(move || {
+            // A thread that cannot be woken looks by itself four times a second.
+            let _ = waker.wake();
+        });
+        let core = Core::new(
+            self.config.key,
+            self.config.public_addresses,
+            self.config.max_links,
+            unix_now(),
+            port.clock.now(),
+        );
+        Pump {
+            core,
+            out: Outgoing::new(self.socket),
+            poll: self.poll,
+            port,
             stats: self.stats,
             stop,
-            waker: self.waker,
-            thread: Some(thread),
-        })
+            commands: Vec::new(),
+        }
     }
 }
 

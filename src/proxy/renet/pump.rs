@@ -36,8 +36,12 @@ pub(super) struct Pump {
 
 impl Pump {
     /// Runs until the tick or the handle is gone. A panic is logged, and ends all links.
-    pub(super) fn run(mut self) {
-        let ended = catch_unwind(AssertUnwindSafe(|| self.serve()));
+    pub(super) fn run(self) {
+        self.run_caught(Self::serve);
+    }
+
+    fn run_caught(mut self, serve: impl FnOnce(&mut Self) -> io::Result<()>) {
+        let ended = catch_unwind(AssertUnwindSafe(|| serve(&mut self)));
         let failure = match ended {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
@@ -148,7 +152,10 @@ impl Pump {
         let now = self.port.clock.now();
         self.core.links.end_all(LinkEnd::Failed, now);
         self.deliver();
-        while !self.core.links.is_delivered() && !self.port.events.is_closed() {
+        while !self.core.links.is_delivered()
+            && !self.port.events.is_closed()
+            && !self.stop.load(Ordering::Acquire)
+        {
             thread::sleep(LINGER_TURN);
             self.deliver();
         }
@@ -177,3 +184,38 @@ const DATAGRAMS_PER_TURN: usize = 1_024;
 /// a client that is gone holds up nobody.
 const LINGER_TURNS: u32 = 50;
 const LINGER_TURN: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use bevy_app::App;
+
+    use super::*;
+    use crate::proxy::renet::{RenetConfig, RenetProxy};
+    use crate::proxy::{self, Arrivals, ProxyEventKind, ProxyPlugin};
+    use crate::tick::{Clock, TickPlugin};
+    use crate::wire::udp::DEV_KEY;
+
+    #[test]
+    fn a_panic_of_the_thread_ends_its_links_and_reaches_nobody_else() {
+        let mut app = App::new();
+        let clock = Clock::manual();
+        app.add_plugins((TickPlugin { clock, ..TickPlugin::default() }, ProxyPlugin));
+        let bound = RenetProxy::bind(RenetConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ..RenetConfig::new(DEV_KEY)
+        })
+        .expect("a free port");
+        let address = bound.local_addr();
+        let mut pump = bound.into_pump(proxy::attach(&mut app, "udp"), Arc::default());
+        pump.core.links.open(7, address, None, Duration::ZERO);
+
+        pump.run_caught(|_| panic!("a bug"));
+        app.update();
+
+        let arrivals = &app.world().resource::<Arrivals>().0;
+        let kinds: Vec<_> = arrivals.iter().map(|(_, event)| &event.kind).collect();
+        assert!(matches!(kinds[..], [ProxyEventKind::Opened(_), ProxyEventKind::Closed(LinkEnd::Failed)]));
+    }
+}

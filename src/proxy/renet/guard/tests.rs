@@ -269,15 +269,18 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
 
 /// Payloads that are renet packets, or nearly, with few ids so that they meet; and noise.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
-    let number = || prop_oneof![0..6_u64, 60..70_u64, 4_090..4_100_u64, 0..1_u64 << 62];
-    let count = || prop_oneof![0..4_u64, 60..70_u64, 0..1_u64 << 62];
-    let length = prop_oneof![Just(1_200_usize), Just(1_200), 0..1_202_usize];
-    let lengths = prop_oneof![Just(1_usize), 0..40_usize];
+    let number = || prop_oneof![4 => 0..6_u64, 1 => 60..70_u64, 1 => 4_090..4_100_u64, 1 => 0..1_u64 << 62];
+    let count = || prop_oneof![6 => 0..4_u64, 1 => 60..70_u64, 1 => 0..1_u64 << 62];
+    let length = prop_oneof![4 => Just(1_200_usize), 1 => 0..1_202_usize];
+    let channel = || prop_oneof![6 => Just(None), 1 => (0..3_u8).prop_map(Some)];
+    let lengths = prop_oneof![20 => Just(1_usize), 1 => 0..40_usize];
     prop_oneof![
-        4 => (2..4_u8, 0..3_u8, 0..6_u64, count(), count(), length)
-            .prop_map(|(kind, channel, message, index, count, length)| slice(kind, channel, message, index, count, length)),
-        2 => (0..2_u8, 0..3_u8, prop::collection::vec((number(), lengths), 0..30))
-            .prop_map(|(kind, channel, messages)| small(kind, channel, &messages)),
+        4 => (2..4_u8, channel(), 0..6_u64, count(), count(), length)
+            .prop_map(|(kind, channel, message, index, count, length)| {
+                slice(kind, channel.unwrap_or(kind % 2), message, index, count, length)
+            }),
+        2 => (0..2_u8, channel(), prop::collection::vec((number(), lengths), 0..30))
+            .prop_map(|(kind, channel, messages)| small(kind, channel.unwrap_or(kind), &messages)),
         1 => (number(), prop::collection::vec(number(), 0..40))
             .prop_map(|(sequence, numbers)| {
                 let mut packet = vec![ACK];
