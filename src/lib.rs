@@ -4,6 +4,8 @@
 pub mod arena;
 #[cfg(feature = "build")]
 pub mod build;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]

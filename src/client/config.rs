@@ -1,0 +1,166 @@
+//! What a client is told before it starts.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::wire::{LINK_TIMEOUT, v1};
+
+/// How a client behaves. Every field has a default, so set what differs:
+///
+/// ```
+/// use waystation::client::ClientConfig;
+///
+/// let config = ClientConfig { game: "arena/1".to_owned(), ..ClientConfig::default() };
+/// assert_eq!(config.tries, 15);
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// `name/version` of the game; empty (the default) fits any server. A few dozen bytes.
+    pub game: String,
+    /// Who asks for a new session; nobody in particular by default. With [`game`](Self::game) it
+    /// must fit into a frame of 4 KiB.
+    pub credentials: Credentials,
+    /// A link on which nothing arrived for this long is lost, and so is a try whose Hello nobody
+    /// answered. 5 s by default, which is the server's; 1 s to 60 s.
+    pub link_timeout: Duration,
+    /// A link that has not opened after this long is given up. 2 s by default; 200 ms to 10 s.
+    pub dial_timeout: Duration,
+    /// The shortest pause before another try. 100 ms by default; 10 ms to 10 s.
+    pub backoff_min: Duration,
+    /// The longest pause before another try, unless the server asks for a longer one. 5 s by
+    /// default; it also bounds how late a client notices that the server is back.
+    pub backoff_max: Duration,
+    /// Tries in a row that may fail before the client stops. 15 by default, which is well over a
+    /// minute; at least 1.
+    pub tries: u32,
+    /// Where the jitter of the pauses comes from: the operating system (`None`, the default), or a
+    /// seed, for tests.
+    pub seed: Option<u64>,
+}
+
+/// Who a client says it is when it asks for a new session. A resume needs none of this.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// Nobody in particular: unique, never in conflict with anybody.
+    Anonymous {
+        /// A name to show.
+        name: String,
+    },
+    /// An account of the server's.
+    Password {
+        /// The account.
+        user: String,
+        /// Where the account lives; empty: the server's own.
+        realm: String,
+        /// Its secret; never printed.
+        password: String,
+        /// Which of the account's places to take; empty: any.
+        slot: String,
+    },
+    /// A signed JWT.
+    Bearer {
+        /// The JWT; never printed.
+        token: String,
+        /// Which of the account's places to take; empty: any.
+        slot: String,
+    },
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            game: String::new(),
+            credentials: Credentials::default(),
+            link_timeout: LINK_TIMEOUT,
+            dial_timeout: DIAL_TIMEOUT,
+            backoff_min: BACKOFF_MIN,
+            backoff_max: BACKOFF_MAX,
+            tries: TRIES,
+            seed: None,
+        }
+    }
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        Self::Anonymous { name: String::new() }
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous { name } => f.debug_struct("Anonymous").field("name", name).finish(),
+            Self::Password {
+                user, realm, slot, ..
+            } => f
+                .debug_struct("Password")
+                .field("user", user)
+                .field("realm", realm)
+                .field("slot", slot)
+                .finish_non_exhaustive(),
+            Self::Bearer { slot, .. } => f
+                .debug_struct("Bearer")
+                .field("slot", slot)
+                .finish_non_exhaustive(),
+        }
+    }
+}
+
+impl From<&Credentials> for v1::Credentials {
+    fn from(credentials: &Credentials) -> Self {
+        use v1::credentials::Kind;
+
+        let kind = match credentials.clone() {
+            Credentials::Anonymous { name } => Kind::Anonymous(v1::Anonymous { name }),
+            Credentials::Password {
+                user,
+                realm,
+                password,
+                slot,
+            } => Kind::Password(v1::Password {
+                user,
+                realm,
+                password,
+                slot,
+            }),
+            Credentials::Bearer { token, slot } => Kind::Bearer(v1::Bearer { token, slot }),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+/// Some ten round trips of a bad mobile link: whoever has not answered by then never heard us.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Long enough that a server which refuses is not asked in a tight loop, short enough to go
+/// unnoticed.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// A player who waits sees a try every few seconds.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// More than a server needs to restart.
+const TRIES: u32 = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let secrets = [
+            Credentials::Password {
+                user: "ada".to_owned(),
+                realm: String::new(),
+                password: "hunter2".to_owned(),
+                slot: String::new(),
+            },
+            Credentials::Bearer {
+                token: "hunter2".to_owned(),
+                slot: String::new(),
+            },
+        ];
+
+        for secret in secrets {
+            assert!(!format!("{secret:?}").contains("hunter2"));
+        }
+    }
+}

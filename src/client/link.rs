@@ -1,0 +1,81 @@
+//! The seam to the transports: what a client needs of one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::wire::Lane;
+
+/// Opens links. A client asks for one at a time and drops it before it asks for the next.
+pub trait Dial {
+    /// What it opens.
+    type Link: Link;
+
+    /// Starts to open a link; it need not be open yet. Called once a try, on the thread that
+    /// updates the client, so it should not block for long.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`]; the try has then failed and another follows after a pause.
+    fn dial(&mut self) -> Result<Self::Link, DialError>;
+}
+
+/// One end of a link.
+///
+/// Dropping it loses the link silently, as if the cable were cut; [`close`](Self::close) first
+/// where the peer is to know.
+pub trait Link {
+    /// Lets `dt` pass and takes in what the network brought.
+    fn update(&mut self, dt: Duration);
+
+    /// Where the link is in its life.
+    fn status(&self) -> LinkStatus;
+
+    /// The next frame that arrived and the lane it took. The reliable lane is in order. What arrived
+    /// before the link closed can still be received.
+    fn receive(&mut self) -> Option<(Lane, Bytes)>;
+
+    /// Hands over a frame, whose id says which lane it takes; false if the link has no room now or
+    /// is closed.
+    fn send(&mut self, frame: Bytes) -> bool;
+
+    /// Lets what was handed over leave. Called once an update.
+    fn flush(&mut self);
+
+    /// Closes the link and tells the peer, where the transport can. What was not flushed may be
+    /// lost.
+    fn close(&mut self);
+}
+
+/// Where a link is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkStatus {
+    /// It cannot carry frames yet.
+    Opening,
+    /// It carries frames.
+    Open,
+    /// It ended, or never opened.
+    Closed,
+}
+
+/// A link that cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    /// The token source gave no connect token.
+    #[error("no connect token: {0}; ask the server's discovery, or `waystation token`")]
+    Token(String),
+    /// A connect token that names no server, expired before it was made, or is of another protocol.
+    #[error("the connect token is unusable: {0}; mint it with this version's `waystation token`")]
+    UnusableToken(&'static str),
+    /// The operating system gave no socket.
+    #[error("no UDP socket to reach {peer}: {cause}; look at the network and the limit of open files")]
+    Socket {
+        /// The server's address.
+        peer: std::net::SocketAddr,
+        /// What the operating system said.
+        cause: String,
+    },
+    /// A transport of one's own failed.
+    #[error("the transport cannot open a link: {0}")]
+    Other(String),
+}

@@ -1,0 +1,402 @@
+//! The protocol without its transport: frames, durations and calls in; frames and events out.
+//!
+//! It holds no link. Whoever does tells it how the link fares, hands it what arrived, and lets go
+//! of the link when [`Core::release`] says so.
+//!
+//! Data flow: [`advance`](Core::advance) lets time pass → [`opened`](Core::opened) and
+//! [`receive`](Core::receive) take in what happened → [`check`](Core::check) finds what is over →
+//! [`transmit`](Core::transmit) says what to send.
+
+mod bound;
+mod greeting;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::backoff::Backoff;
+use super::config::ClientConfig;
+use super::event::{ClientEvent, Events, SendError};
+use super::link::LinkStatus;
+use super::outbox::Outbox;
+use crate::ident::SessionId;
+use crate::wire::v1::{Reason, Welcome};
+use crate::wire::{
+    CLOSE_TIMEOUT, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Frame, Lane, Range, WireMessage, encode,
+};
+use bound::Bound;
+
+/// The state of a client, but for its link.
+#[derive(Debug)]
+pub(super) struct Core {
+    config: ClientConfig,
+    phase: Phase,
+    session: Option<Session>,
+    backoff: Backoff,
+    events: Events,
+    /// What is to become of the link at hand.
+    release: Option<Release>,
+    /// Since `bye`, and whether it was said.
+    leaving: Option<Leaving>,
+    /// The last Welcome.
+    welcome: Option<Welcome>,
+    latency: Option<Duration>,
+    resume_count: u64,
+    request: u32,
+}
+
+/// Where the client is with its link.
+#[derive(Debug)]
+enum Phase {
+    /// No link; the next try starts in `left`.
+    Waiting { left: Duration },
+    /// A link is opening.
+    Dialling { elapsed: Duration },
+    /// The link is open; the Hello is not answered yet.
+    Greeting { elapsed: Duration, said: bool },
+    /// The session has the link.
+    Bound(Bound),
+    /// For good.
+    Stopped,
+}
+
+/// What is kept of a session over all its links.
+#[derive(Debug)]
+struct Session {
+    /// Unknown to a client that kept only its token, until its Welcome.
+    id: Option<SessionId>,
+    /// The newest token, with which the session is resumed.
+    token: Bytes,
+    /// Counted frames taken from the server.
+    received: u64,
+    outbox: Outbox,
+    /// The client kept nothing but the token.
+    token_only: bool,
+}
+
+/// What is to become of a link that the core is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Release {
+    /// The peer is told.
+    Close,
+    /// The peer is not told.
+    Drop,
+}
+
+#[derive(Debug, Default)]
+struct Leaving {
+    elapsed: Duration,
+    said: bool,
+}
+
+/// Where a client is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientState {
+    /// There is no session yet, or no longer; the client asks for one.
+    Connecting,
+    /// The session has a link.
+    Connected,
+    /// The session has no link; the client tries to resume it.
+    Away,
+    /// A Bye is under way.
+    Leaving,
+    /// For good: [`ClientEvent::Closed`] says why.
+    Stopped,
+}
+
+impl Core {
+    pub(super) fn new(config: ClientConfig, token: Option<Bytes>) -> Self {
+        let backoff = Backoff::new(config.backoff_min, config.backoff_max, config.tries, config.seed);
+        Self {
+            backoff,
+            config,
+            phase: Phase::Waiting { left: Duration::ZERO },
+            session: token.map(|token| Session {
+                id: None,
+                token,
+                received: 0,
+                outbox: Outbox::default(),
+                token_only: true,
+            }),
+            events: Events::default(),
+            release: None,
+            leaving: None,
+            welcome: None,
+            latency: None,
+            resume_count: 0,
+            request: 0,
+        }
+    }
+
+    /// Lets time pass. What it brought to an end is found by [`check`](Self::check), after what
+    /// arrived in the meantime was taken in: a client that slept finds its link alive.
+    pub(super) fn advance(&mut self, dt: Duration) {
+        match &mut self.phase {
+            Phase::Waiting { left } => *left = left.saturating_sub(dt),
+            Phase::Dialling { elapsed } | Phase::Greeting { elapsed, .. } => {
+                *elapsed = elapsed.saturating_add(dt);
+            }
+            Phase::Bound(bound) => bound.advance(dt),
+            Phase::Stopped => {}
+        }
+        if let Some(leaving) = &mut self.leaving {
+            leaving.elapsed = leaving.elapsed.saturating_add(dt);
+        }
+    }
+
+    /// Whether a link should be dialled now.
+    pub(super) fn wants_link(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { left } if left.is_zero()) && !self.is_paused()
+    }
+
+    /// A link was dialled.
+    pub(super) fn dialled(&mut self) {
+        self.phase = Phase::Dialling {
+            elapsed: Duration::ZERO,
+        };
+    }
+
+    /// The dialled link is open.
+    pub(super) fn opened(&mut self) {
+        if matches!(self.phase, Phase::Dialling { .. }) {
+            self.phase = Phase::Greeting {
+                elapsed: Duration::ZERO,
+                said: false,
+            };
+        }
+    }
+
+    /// Whether the game leaves events unpolled and the link should not be read.
+    pub(super) fn is_paused(&self) -> bool {
+        self.events.is_full()
+    }
+
+    /// Whether frames that arrive are of use.
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(self.phase, Phase::Greeting { .. } | Phase::Bound(_)) && !self.is_paused()
+    }
+
+    /// A frame arrived.
+    pub(super) fn receive(&mut self, lane: Lane, bytes: Bytes) {
+        let length = bytes.len();
+        let frame = Frame::parse(bytes);
+        match &mut self.phase {
+            Phase::Greeting { .. } => {
+                if let Ok(frame) = frame {
+                    self.take_greeting(&frame);
+                }
+            }
+            Phase::Bound(bound) => {
+                bound.heard();
+                match frame {
+                    Ok(frame) if length <= FRAME_MAX_SERVER => self.take_bound(lane, frame),
+                    Ok(frame) => self.broken(format!("message {} takes {length} bytes", frame.id)),
+                    Err(error) => self.broken(error.to_string()),
+                }
+            }
+            Phase::Waiting { .. } | Phase::Dialling { .. } | Phase::Stopped => {}
+        }
+    }
+
+    /// Finds what time and the transport have brought to an end.
+    pub(super) fn check(&mut self, status: LinkStatus) {
+        let closed = status == LinkStatus::Closed;
+        // While the game leaves the link unread, silence says nothing about it.
+        let paused = self.is_paused();
+        match &self.phase {
+            Phase::Dialling { elapsed } if closed || *elapsed >= self.config.dial_timeout => {
+                self.fail(Duration::ZERO, "no link could be opened");
+            }
+            Phase::Greeting { elapsed, .. } if closed || *elapsed >= self.config.link_timeout => {
+                self.fail(Duration::ZERO, "the Hello was not answered");
+            }
+            Phase::Bound(bound) if closed || (!paused && bound.silence() >= self.config.link_timeout) => {
+                self.lose_link(Duration::ZERO);
+            }
+            _ => {}
+        }
+        let overdue = self
+            .leaving
+            .as_ref()
+            .is_some_and(|leaving| leaving.elapsed >= CLOSE_TIMEOUT);
+        if overdue && !matches!(self.phase, Phase::Stopped) {
+            self.give_up("the Bye was not answered");
+        }
+    }
+
+    /// Says what to send; `send` returns whether the link took it. What it refused is offered again.
+    pub(super) fn transmit(&mut self, send: &mut impl FnMut(Bytes) -> bool) {
+        match self.phase {
+            Phase::Greeting { said: false, .. } => self.say_hello(send),
+            Phase::Bound(_) => self.transmit_bound(send),
+            _ => {}
+        }
+    }
+
+    /// A try failed: the next one follows, unless it was the last.
+    pub(super) fn fail(&mut self, retry_after: Duration, why: &str) {
+        tracing::debug!(why, "a try to connect failed");
+        if self.backoff.fail() {
+            self.give_up(why);
+            return;
+        }
+        self.release = Some(Release::Close);
+        self.phase = Phase::Waiting {
+            left: self.backoff.pause().max(retry_after),
+        };
+    }
+
+    /// The bound link is gone: the session is resumed after a pause.
+    fn lose_link(&mut self, retry_after: Duration) {
+        self.events.push(ClientEvent::LinkLost);
+        self.latency = None;
+        if self.leaving.is_some() {
+            self.give_up("the link was lost before the Bye was answered");
+            return;
+        }
+        self.release = Some(Release::Close);
+        self.phase = Phase::Waiting {
+            left: self.backoff.pause().max(retry_after),
+        };
+    }
+
+    /// Drops or closes the link, whatever it is doing, and dials again after `hold`.
+    pub(super) fn cut(&mut self, release: Release, hold: Duration) {
+        if matches!(self.phase, Phase::Stopped) {
+            return;
+        }
+        if matches!(self.phase, Phase::Bound(_)) {
+            self.lose_link(Duration::ZERO);
+        }
+        if !matches!(self.phase, Phase::Stopped) {
+            self.backoff.reset();
+            self.release = Some(release);
+            self.phase = Phase::Waiting { left: hold };
+        }
+    }
+
+    /// The session is over; what it left unacknowledged is reported.
+    fn lose_session(&mut self, reason: Option<Reason>) {
+        if let Some(session) = self.session.take() {
+            self.events.push(ClientEvent::SessionLost {
+                unacked_count: session.outbox.len() as u64,
+                reason,
+            });
+        }
+    }
+
+    fn stop(&mut self, reason: Option<Reason>, detail: String) {
+        self.release = Some(Release::Close);
+        self.phase = Phase::Stopped;
+        self.latency = None;
+        self.events.push(ClientEvent::Closed { reason, detail });
+    }
+
+    fn give_up(&mut self, why: &str) {
+        self.lose_session(None);
+        self.stop(None, why.to_owned());
+    }
+
+    /// The server broke the protocol. To resume would repeat it, so the session is over.
+    fn broken(&mut self, detail: String) {
+        tracing::error!(detail, "the server broke the protocol: report this as a bug");
+        self.lose_session(Some(Reason::Protocol));
+        self.stop(Some(Reason::Protocol), detail);
+    }
+
+    /// Encodes a message if it may be sent.
+    pub(super) fn admit<M: WireMessage>(&self, message: &M) -> Result<Bytes, SendError> {
+        if self.leaving.is_some() {
+            return Err(SendError::Leaving);
+        }
+        if self.session.is_none() {
+            return Err(SendError::NoSession);
+        }
+        if M::ID.range() == Range::LinkControl {
+            return Err(SendError::LinkControl(M::ID));
+        }
+        let frame = encode(message);
+        if frame.len() > FRAME_MAX_CLIENT {
+            return Err(SendError::TooLong {
+                id: M::ID,
+                length: frame.len(),
+            });
+        }
+        Ok(frame)
+    }
+
+    /// Queues an admitted reliable frame.
+    pub(super) fn queue(&mut self, frame: Bytes) -> Result<(), SendError> {
+        let session = self.session.as_mut().ok_or(SendError::NoSession)?;
+        session.outbox.push(frame).map_err(|_| SendError::Full)
+    }
+
+    /// The number of the next Join or Part; never 0.
+    pub(super) fn next_request(&mut self) -> u32 {
+        self.request = self.request.checked_add(1).unwrap_or(1);
+        self.request
+    }
+
+    /// Ends the session once all that was sent has left. Without a link nobody can be told.
+    pub(super) fn leave(&mut self) {
+        match self.phase {
+            Phase::Stopped => {}
+            Phase::Bound(_) => {
+                self.leaving.get_or_insert_default();
+            }
+            _ => self.give_up("left while there was no link"),
+        }
+    }
+
+    pub(super) fn poll(&mut self) -> Option<ClientEvent> {
+        self.events.pop()
+    }
+
+    pub(super) fn take_release(&mut self) -> Option<Release> {
+        self.release.take()
+    }
+
+    pub(super) fn state(&self) -> ClientState {
+        match (&self.phase, &self.session) {
+            (Phase::Stopped, _) => ClientState::Stopped,
+            (Phase::Bound(_), _) if self.leaving.is_some() => ClientState::Leaving,
+            (Phase::Bound(_), _) => ClientState::Connected,
+            (_, Some(_)) => ClientState::Away,
+            (_, None) => ClientState::Connecting,
+        }
+    }
+
+    pub(super) fn session_id(&self) -> Option<SessionId> {
+        self.session.as_ref()?.id
+    }
+
+    pub(super) fn token(&self) -> Option<&Bytes> {
+        self.session.as_ref().map(|session| &session.token)
+    }
+
+    pub(super) fn welcome(&self) -> Option<&Welcome> {
+        self.welcome.as_ref()
+    }
+
+    pub(super) fn latency(&self) -> Option<Duration> {
+        self.latency
+    }
+
+    pub(super) fn resume_count(&self) -> u64 {
+        self.resume_count
+    }
+
+    pub(super) fn sent_count(&self) -> u64 {
+        self.session.as_ref().map_or(0, |session| session.outbox.total())
+    }
+
+    pub(super) fn acked_count(&self) -> u64 {
+        self.session
+            .as_ref()
+            .map_or(0, |session| session.outbox.trimmed())
+    }
+
+    pub(super) fn received_count(&self) -> u64 {
+        self.session.as_ref().map_or(0, |session| session.received)
+    }
+}

@@ -1,0 +1,174 @@
+//! A bound link: counting, acks, and the outbox.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Core, Phase};
+use crate::client::event::ClientEvent;
+use crate::wire::v1::{Ack, Beacon, Bye, Closed, Ping};
+use crate::wire::{ACK_EVERY, ACK_EVERY_FRAMES, Frame, FrameError, Lane, Range, WireMessage as _, encode};
+
+/// What belongs to one link and goes with it.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// Since something was heard.
+    silence: Duration,
+    /// Since something was sent.
+    idle: Duration,
+    /// Frames counted since the last Ack, and for how long the oldest has waited.
+    uncounted: u64,
+    waited: Duration,
+    /// The Ack that follows Welcome is not sent yet.
+    greeting: bool,
+    /// Beacons that are not echoed yet.
+    beacons: VecDeque<u64>,
+}
+
+impl Bound {
+    pub(super) fn new() -> Self {
+        Self {
+            silence: Duration::ZERO,
+            idle: Duration::ZERO,
+            uncounted: 0,
+            waited: Duration::ZERO,
+            greeting: true,
+            beacons: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn advance(&mut self, dt: Duration) {
+        self.silence = self.silence.saturating_add(dt);
+        self.idle = self.idle.saturating_add(dt);
+        if self.uncounted > 0 {
+            self.waited = self.waited.saturating_add(dt);
+        }
+    }
+
+    pub(super) fn heard(&mut self) {
+        self.silence = Duration::ZERO;
+    }
+
+    pub(super) fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    fn owes_ack(&self, link_timeout: Duration) -> bool {
+        self.greeting
+            || self.uncounted >= ACK_EVERY_FRAMES
+            || self.waited >= ACK_EVERY
+            || self.idle >= link_timeout / IDLE_FRACTION
+    }
+
+    fn acked(&mut self) {
+        self.greeting = false;
+        self.uncounted = 0;
+        self.waited = Duration::ZERO;
+        self.idle = Duration::ZERO;
+    }
+}
+
+impl Core {
+    pub(super) fn take_bound(&mut self, lane: Lane, frame: Frame) {
+        match frame.id.range() {
+            Range::LinkControl => {
+                if let Err(error) = self.take_control(&frame) {
+                    self.broken(error.to_string());
+                }
+            }
+            Range::Session | Range::GameReliable if lane == Lane::Unreliable => {
+                self.broken(format!("message {} came on the unreliable lane", frame.id));
+            }
+            Range::Session | Range::GameReliable => {
+                if let (Some(session), Phase::Bound(bound)) = (&mut self.session, &mut self.phase) {
+                    session.received = session.received.saturating_add(1);
+                    bound.uncounted += 1;
+                }
+                self.events.push(ClientEvent::Message(frame));
+            }
+            Range::GameUnreliable => self.events.push(ClientEvent::Message(frame)),
+        }
+    }
+
+    /// Link control that a server does not send, or that this version does not know, is ignored.
+    fn take_control(&mut self, frame: &Frame) -> Result<(), FrameError> {
+        match frame.id {
+            Closed::ID => {
+                let closed = frame.decode()?;
+                self.closed(closed);
+            }
+            Ack::ID => {
+                let ack: Ack = frame.decode()?;
+                self.acknowledged(ack.received);
+            }
+            Beacon::ID => {
+                let beacon: Beacon = frame.decode()?;
+                if beacon.latency_ms > 0 {
+                    self.latency = Some(Duration::from_millis(beacon.latency_ms.into()));
+                }
+                if let Phase::Bound(bound) = &mut self.phase {
+                    if bound.beacons.len() >= BEACONS_MAX {
+                        bound.beacons.pop_front();
+                    }
+                    bound.beacons.push_back(beacon.id);
+                }
+                self.acknowledged(beacon.received);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, received: u64) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if session.outbox.acknowledge(received).is_err() {
+            self.broken(format!(
+                "{received} frames were acknowledged, more than were sent"
+            ));
+        }
+    }
+
+    /// The Ack that is due, echoes, the outbox in order, and at the very end the Bye.
+    pub(super) fn transmit_bound(&mut self, send: &mut impl FnMut(Bytes) -> bool) {
+        let (Phase::Bound(bound), Some(session)) = (&mut self.phase, &mut self.session) else {
+            return;
+        };
+        let received = session.received;
+        if bound.owes_ack(self.config.link_timeout) {
+            if !send(encode(&Ack { received })) {
+                return;
+            }
+            bound.acked();
+        }
+        while let Some(&id) = bound.beacons.front() {
+            if !send(encode(&Ping { id, received })) {
+                break;
+            }
+            bound.beacons.pop_front();
+            bound.idle = Duration::ZERO;
+        }
+        while let Some(frame) = session.outbox.next() {
+            if !send(frame.clone()) {
+                return;
+            }
+            session.outbox.advance();
+            bound.idle = Duration::ZERO;
+        }
+        if let Some(leaving) = self.leaving.as_mut().filter(|leaving| !leaving.said) {
+            leaving.said = send(encode(&Bye {}));
+        }
+    }
+
+    /// Whether an unreliable frame may go straight to the link.
+    pub(in crate::client) fn is_bound(&self) -> bool {
+        matches!(&self.phase, Phase::Bound(bound) if !bound.greeting)
+    }
+}
+
+/// An idle client is heard from four times a link timeout; twice is what the server counts on.
+const IDLE_FRACTION: u32 = 4;
+/// Beacons that wait for their echo while the link takes nothing; older ones tell no latency.
+const BEACONS_MAX: usize = 8;

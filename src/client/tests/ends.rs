@@ -1,0 +1,258 @@
+//! How links and sessions end: the table of reasons, silence, Bye, cuts, and broken servers.
+
+use super::server::closed;
+use super::*;
+use crate::client::{Cut, EVENTS_MAX};
+use crate::wire::v1::{Ack, Beacon, ProbeReply, Reason};
+use crate::wire::{Lane, encode};
+
+#[test]
+fn the_reason_of_a_closed_link_decides_about_the_session() {
+    for (reason, story) in [
+        (Reason::Bye, &["session lost", "closed"][..]),
+        (Reason::Kicked, &["session lost", "closed"]),
+        (Reason::Conflict, &["session lost", "closed"]),
+        (Reason::Replaced, &["session lost", "closed"]),
+        (Reason::Version, &["session lost", "closed"]),
+        (Reason::Protocol, &["session lost", "closed"]),
+        (Reason::Slow, &["link lost", "resumed"]),
+        (Reason::Timeout, &["link lost", "resumed"]),
+        (Reason::Dropped, &["link lost", "resumed"]),
+        (Reason::Shutdown, &["link lost", "resumed"]),
+        (Reason::Unspecified, &["link lost", "resumed"]),
+    ] {
+        let mut scene = Scene::connected();
+        scene.server.say(&closed(reason, 0));
+        scene.run(1.0);
+
+        assert_eq!(scene.story(), story, "{reason}");
+        if story.contains(&"closed") {
+            assert!(scene.events.contains(&ClientEvent::SessionLost {
+                unacked_count: 0,
+                reason: Some(reason)
+            }));
+            assert_eq!(scene.client.state(), ClientState::Stopped);
+        }
+        assert!(
+            scene.net.borrow().wires[0].closed,
+            "the client lets go of the link"
+        );
+    }
+}
+
+#[test]
+fn the_reason_of_a_refusal_decides_about_another_try() {
+    for (reason, tries_again) in [
+        (Reason::Draining, true),
+        (Reason::Throttled, true),
+        (Reason::Full, true),
+        (Reason::Unauthenticated, false),
+        (Reason::Version, false),
+        (Reason::Conflict, false),
+    ] {
+        let mut scene = Scene::new();
+        scene.server.deny = Some((reason, 1_500));
+        scene.run(1.4);
+        assert_eq!(scene.server.hellos.len(), 1, "{reason}");
+        scene.server.deny = None;
+        scene.run(1.0);
+
+        if tries_again {
+            assert_eq!(scene.story(), ["connected"], "{reason}");
+        } else {
+            assert_eq!(scene.story(), ["closed"], "{reason}");
+        }
+    }
+}
+
+#[test]
+fn after_a_shutdown_the_client_comes_back_when_it_was_told_to() {
+    let mut scene = Scene::connected();
+    scene.server.say(&closed(Reason::Shutdown, 3_000));
+    scene.run(2.9);
+    assert_eq!(scene.net.borrow().dials, 1);
+    assert_eq!(scene.client.state(), ClientState::Away);
+    // The new server knows nobody.
+    scene.server.sessions.clear();
+    scene.run(0.5);
+
+    assert_eq!(scene.story(), ["link lost", "session lost", "connected"]);
+}
+
+#[test]
+fn a_link_that_is_silent_for_the_link_timeout_is_lost() {
+    let mut scene = Scene::connected();
+    scene.server.silent = true;
+    scene.run(4.7);
+    assert!(scene.story().is_empty());
+    scene.run(0.5);
+
+    assert_eq!(scene.story(), ["link lost", "resumed"]);
+}
+
+#[test]
+fn a_client_that_slept_finds_its_link_alive() {
+    let mut scene = Scene::connected();
+    scene.server.tick(Duration::from_secs(60));
+    scene.client.update(Duration::from_secs(60));
+    scene.run(0.2);
+
+    assert!(scene.story().is_empty());
+    assert_eq!(scene.client.state(), ClientState::Connected);
+}
+
+#[test]
+fn before_its_welcome_a_client_hears_nothing_else() {
+    let mut scene = Scene::new();
+    scene.server.mute = true;
+    scene.run(0.1);
+    {
+        let mut net = scene.net.borrow_mut();
+        let wire = &mut net.wires[0];
+        wire.carry_down(encode(&Beacon {
+            received: 9,
+            ..Beacon::default()
+        }));
+        wire.carry_down(encode(&ProbeReply::default()));
+        wire.carry_down(encode(&Numbered { number: 1 }));
+        wire.carry_down(Bytes::from_static(&[0]));
+    }
+    scene.run(0.1);
+    assert!(scene.events.is_empty());
+    scene.server.mute = false;
+    scene.run(6.0);
+
+    assert_eq!(scene.story(), ["connected"]);
+    assert_eq!(scene.client.received_count(), 0);
+}
+
+#[test]
+fn a_server_that_breaks_the_protocol_ends_the_session_and_never_the_program() {
+    let reliable = |frame: Bytes| (Lane::Reliable, frame);
+    for (lane, frame) in [
+        reliable(encode(&Ack { received: 1 })),
+        reliable(encode(&Beacon {
+            received: u64::MAX,
+            ..Beacon::default()
+        })),
+        reliable(Bytes::from_static(&[0])),
+        reliable(Bytes::from_static(&[0x00, 0x06, 0xFF])),
+        reliable(Bytes::from(vec![1; 64 * 1024 + 1])),
+        (Lane::Unreliable, encode(&Numbered { number: 1 })),
+    ] {
+        let mut scene = Scene::connected();
+        scene.net.borrow_mut().wires[0].carry_down_on(lane, frame);
+        scene.run(0.1);
+
+        assert_eq!(scene.story(), ["session lost", "closed"]);
+        assert!(matches!(
+            scene.events.last(),
+            Some(ClientEvent::Closed {
+                reason: Some(Reason::Protocol),
+                ..
+            })
+        ));
+    }
+}
+
+#[test]
+fn link_control_that_is_unknown_or_of_a_client_is_ignored() {
+    let mut scene = Scene::connected();
+    {
+        let mut net = scene.net.borrow_mut();
+        net.wires[0].carry_down(Bytes::from_static(&[0x00, 0x3F, 1, 2, 3]));
+        net.wires[0].carry_down(Bytes::from_static(&[0x80, 0x77]));
+        net.wires[0].carry_down(encode(&crate::wire::v1::Bye {}));
+    }
+    scene.run(0.2);
+
+    assert!(scene.events.is_empty());
+    assert_eq!(scene.client.state(), ClientState::Connected);
+}
+
+#[test]
+fn bye_leaves_after_all_that_was_sent_and_is_answered() {
+    let mut scene = Scene::connected();
+    for number in 1..=3 {
+        scene.client.send(&Numbered { number }).unwrap();
+    }
+    scene.client.bye();
+    assert_eq!(scene.client.state(), ClientState::Leaving);
+    scene.client.update(STEP);
+    scene.server.silent = true;
+    let before = scene.server.sessions[0].received;
+    scene.server.tick(STEP);
+    scene.step();
+
+    assert_eq!(before, 0);
+    assert_eq!(scene.server.byes, 1);
+    assert_eq!(
+        scene.story(),
+        ["closed"],
+        "what the server took with its Bye is not lost"
+    );
+    assert!(matches!(
+        scene.events.last(),
+        Some(ClientEvent::Closed {
+            reason: Some(Reason::Bye),
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_bye_that_nobody_answers_ends_in_time() {
+    let mut scene = Scene::connected();
+    scene.server.mute = true;
+    scene.client.bye();
+    scene.run(4.9);
+    assert!(scene.story().is_empty());
+    scene.run(0.2);
+    assert_eq!(scene.story(), ["session lost", "closed"]);
+
+    let mut away = Scene::connected();
+    away.client.cut(Cut::Close {
+        hold: Duration::from_secs(1),
+    });
+    away.client.bye();
+    away.run(0.1);
+    assert_eq!(away.story(), ["link lost", "session lost", "closed"]);
+}
+
+#[test]
+fn a_silent_cut_tells_nobody_and_a_close_does() {
+    let hold = Duration::from_secs(2);
+    for (cut, told) in [(Cut::Silent { hold }, false), (Cut::Close { hold }, true)] {
+        let mut scene = Scene::connected();
+        scene.client.cut(cut);
+        scene.run(1.9);
+
+        assert!(scene.net.borrow().wires[0].dropped);
+        assert_eq!(scene.net.borrow().wires[0].closed, told);
+        assert_eq!(scene.server.sessions[0].link.is_none(), told);
+        assert_eq!(scene.net.borrow().dials, 1);
+        scene.run(0.4);
+        assert_eq!(scene.story(), ["link lost", "resumed"]);
+        assert_eq!(scene.server.byes, 0);
+    }
+}
+
+#[test]
+fn a_game_that_does_not_poll_stops_the_reading_and_loses_nothing() {
+    let mut scene = Scene::connected();
+    let count = 2 * EVENTS_MAX as u64;
+    for number in 1..=count {
+        scene.server.send(number);
+    }
+    scene.server.tick(STEP);
+    for _ in 0..400 {
+        scene.client.update(STEP);
+        scene.server.tick(STEP);
+    }
+    assert_eq!(scene.client.received_count(), EVENTS_MAX as u64);
+    assert_eq!(scene.client.state(), ClientState::Connected);
+    scene.run(1.0);
+
+    assert_eq!(scene.numbers(), (1..=count).collect::<Vec<_>>());
+    assert!(scene.story().is_empty(), "the link was not taken for silent");
+}

@@ -1,0 +1,192 @@
+//! Links in memory that fail as planned.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::client::{Dial, DialError, Link, LinkStatus};
+use crate::wire::Lane;
+
+/// What happens to one link, in frames of the reliable lane.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    /// Frames that reach the server before the link dies.
+    pub(super) up: usize,
+    /// Frames that reach the client before the link dies.
+    pub(super) down: usize,
+    /// How it dies: both ends are told, or frames just vanish.
+    pub(super) told: bool,
+    /// Frames that the link takes between two flushes.
+    pub(super) room: usize,
+}
+
+impl Plan {
+    pub(super) const PERFECT: Self = Self {
+        up: usize::MAX,
+        down: usize::MAX,
+        told: true,
+        room: usize::MAX,
+    };
+}
+
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) up: VecDeque<(Lane, Bytes)>,
+    down: VecDeque<(Lane, Bytes)>,
+    plan: Plan,
+    room: usize,
+    opening: bool,
+    dead: bool,
+    /// The server can see that the link is closed.
+    pub(super) closed: bool,
+    /// The client dropped its end.
+    pub(super) dropped: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Net {
+    pub(super) wires: Vec<Wire>,
+    /// What becomes of the next links; perfect ones follow.
+    pub(super) plans: VecDeque<Plan>,
+    /// Dialling fails.
+    pub(super) refusing: bool,
+    /// Links never open.
+    pub(super) stuck: bool,
+    pub(super) dials: usize,
+}
+
+pub(super) type Shared = Rc<RefCell<Net>>;
+
+#[derive(Debug)]
+pub(super) struct TestDial(pub(super) Shared);
+
+#[derive(Debug)]
+pub(super) struct TestLink {
+    net: Shared,
+    index: usize,
+}
+
+impl Dial for TestDial {
+    type Link = TestLink;
+
+    fn dial(&mut self) -> Result<TestLink, DialError> {
+        let mut net = self.0.borrow_mut();
+        net.dials += 1;
+        if net.refusing {
+            return Err(DialError::Other("refused".to_owned()));
+        }
+        let plan = net.plans.pop_front().unwrap_or(Plan::PERFECT);
+        let opening = net.stuck;
+        net.wires.push(Wire {
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            plan,
+            room: plan.room,
+            opening,
+            dead: false,
+            closed: false,
+            dropped: false,
+        });
+        Ok(TestLink {
+            net: Rc::clone(&self.0),
+            index: net.wires.len() - 1,
+        })
+    }
+}
+
+impl Link for TestLink {
+    fn update(&mut self, _dt: Duration) {}
+
+    fn status(&self) -> LinkStatus {
+        let wire = &self.net.borrow().wires[self.index];
+        if wire.closed {
+            LinkStatus::Closed
+        } else if wire.opening {
+            LinkStatus::Opening
+        } else {
+            LinkStatus::Open
+        }
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        self.net.borrow_mut().wires[self.index].down.pop_front()
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        let wire = &mut self.net.borrow_mut().wires[self.index];
+        if wire.closed || wire.room == 0 {
+            return false;
+        }
+        wire.room -= 1;
+        wire.carry_up(frame);
+        true
+    }
+
+    fn flush(&mut self) {
+        let wire = &mut self.net.borrow_mut().wires[self.index];
+        wire.room = wire.plan.room;
+    }
+
+    fn close(&mut self) {
+        let wire = &mut self.net.borrow_mut().wires[self.index];
+        // A link that lost its peer cannot tell it.
+        wire.closed |= !wire.dead;
+    }
+}
+
+impl Drop for TestLink {
+    fn drop(&mut self) {
+        self.net.borrow_mut().wires[self.index].dropped = true;
+    }
+}
+
+impl Wire {
+    fn carry_up(&mut self, frame: Bytes) {
+        let lane = lane(&frame);
+        if spend(&mut self.plan.up, lane) && !self.dead {
+            self.up.push_back((lane, frame));
+        } else {
+            self.die();
+        }
+    }
+
+    /// The server sends.
+    pub(super) fn carry_down(&mut self, frame: Bytes) {
+        let lane = lane(&frame);
+        self.carry_down_on(lane, frame);
+    }
+
+    /// The server sends, on a lane of its choice.
+    pub(super) fn carry_down_on(&mut self, lane: Lane, frame: Bytes) {
+        if spend(&mut self.plan.down, lane) && !self.dead {
+            self.down.push_back((lane, frame));
+        } else {
+            self.die();
+        }
+    }
+
+    fn die(&mut self) {
+        self.dead = true;
+        self.closed |= self.plan.told;
+    }
+}
+
+fn lane(frame: &Bytes) -> Lane {
+    if frame[0] & 0x80 == 0 {
+        Lane::Reliable
+    } else {
+        Lane::Unreliable
+    }
+}
+
+fn spend(budget: &mut usize, lane: Lane) -> bool {
+    if lane == Lane::Unreliable {
+        return true;
+    }
+    let left = *budget > 0;
+    *budget = budget.saturating_sub(1);
+    left
+}

@@ -1,0 +1,247 @@
+//! Resuming: tokens, counts, resync, and what is lost with a session.
+
+use super::*;
+use crate::client::{Cut, SendError};
+use crate::wire::v1::Reason;
+
+const SILENT: Plan = Plan {
+    up: usize::MAX,
+    down: 0,
+    told: false,
+    room: usize::MAX,
+};
+
+fn takeover(scene: &mut Scene) {
+    scene.client.cut(Cut::Silent { hold: Duration::ZERO });
+}
+
+#[test]
+fn a_lost_welcome_of_a_resume_leaves_the_presented_token_valid() {
+    let mut scene = Scene::connected();
+    let first = scene.client.token().unwrap().to_vec();
+
+    scene.net.borrow_mut().plans.extend([SILENT, SILENT]);
+    takeover(&mut scene);
+    scene.run(0.1);
+    assert_eq!(
+        scene.server.hellos.len(),
+        2,
+        "the server has resumed, the client does not know"
+    );
+    scene.run(16.0);
+
+    assert_eq!(scene.story(), ["link lost", "resumed"]);
+    let presented: Vec<_> = scene
+        .server
+        .hellos
+        .iter()
+        .filter_map(|hello| hello.resume.as_ref())
+        .collect();
+    assert_eq!(presented.len(), 3);
+    assert!(presented.iter().all(|resume| resume.token == first));
+    assert_ne!(scene.client.token().unwrap(), first);
+}
+
+#[test]
+fn each_welcome_rotates_the_token_and_the_first_ack_retires_the_old_one() {
+    let mut scene = Scene::connected();
+    let mut seen = vec![scene.client.token().unwrap().to_vec()];
+
+    for _ in 0..5 {
+        takeover(&mut scene);
+        scene.run(0.2);
+        let token = scene.client.token().unwrap().to_vec();
+        assert!(!seen.contains(&token));
+        assert_eq!(scene.server.sessions[0].tokens, [&token[..]]);
+        seen.push(token);
+    }
+
+    assert_eq!(scene.client.resume_count(), 5);
+}
+
+#[test]
+fn a_session_whose_first_welcome_was_never_acked_is_lost_and_replaced_on_the_same_link() {
+    let dies_after_hello = Plan {
+        up: 1,
+        down: 1,
+        told: true,
+        room: usize::MAX,
+    };
+    let mut scene = Scene::with(&[dies_after_hello]);
+    scene.run(0.1);
+    for number in 1..=3 {
+        scene.client.send(&Numbered { number }).unwrap();
+    }
+    scene.run(2.0);
+
+    assert_eq!(
+        scene.story(),
+        ["connected", "link lost", "session lost", "connected"]
+    );
+    assert!(scene.events.contains(&ClientEvent::SessionLost {
+        unacked_count: 3,
+        reason: Some(Reason::Token)
+    }));
+    assert_eq!(scene.net.borrow().wires.len(), 2);
+    assert_eq!((scene.client.sent_count(), scene.client.acked_count()), (0, 0));
+    assert!(scene.server.sessions[0].log.is_empty());
+}
+
+#[test]
+fn a_resync_adopts_the_servers_base_and_still_sends_the_outbox() {
+    let mut scene = Scene::connected();
+    takeover_with_hold(&mut scene);
+    for number in 1..=3 {
+        scene.client.send(&Numbered { number }).unwrap();
+        scene.server.send(number + 100);
+    }
+    scene.server.sessions[0].overflown = true;
+    scene.run(2.0);
+    scene.server.send(104);
+    scene.run(2.0);
+
+    assert_eq!(scene.story(), ["link lost", "resynced"]);
+    assert_eq!(scene.numbers(), [104], "what the server had queued is void");
+    assert_eq!(scene.client.received_count(), 4);
+    assert_eq!(scene.server.sessions[0].log, [1, 2, 3]);
+    assert_eq!(scene.client.acked_count(), 3);
+}
+
+fn takeover_with_hold(scene: &mut Scene) {
+    scene.client.cut(Cut::Close {
+        hold: Duration::from_millis(500),
+    });
+    scene.run(0.2);
+}
+
+#[test]
+fn a_client_that_kept_only_its_token_resumes_with_resync() {
+    let mut scene = Scene::connected();
+    for number in 1..=3 {
+        scene.client.send(&Numbered { number }).unwrap();
+        scene.server.send(number);
+    }
+    scene.run(1.5);
+    let session = scene.client.session_id();
+    let token = scene.client.token().unwrap().to_vec();
+
+    scene.client = Client::resume_with_token(TestDial(Rc::clone(&scene.net)), config(), token);
+    scene.events.clear();
+    // What is sent before the Welcome has no number yet.
+    scene.client.send(&Numbered { number: 4 }).unwrap();
+    scene.run(0.2);
+    scene.server.send(4);
+    scene.run(1.5);
+
+    assert_eq!(scene.story(), ["resynced"]);
+    assert_eq!(scene.client.session_id(), session);
+    assert_eq!(scene.server.sessions[0].log, [1, 2, 3, 4]);
+    assert_eq!(scene.numbers(), [4]);
+    assert_eq!((scene.client.sent_count(), scene.client.acked_count()), (4, 4));
+    assert_eq!(scene.client.received_count(), 4);
+
+    // From here on it has counts like any other.
+    takeover(&mut scene);
+    scene.run(0.2);
+    assert_eq!(scene.story(), ["resynced", "link lost", "resumed"]);
+}
+
+#[test]
+fn a_token_that_is_no_longer_good_gives_a_new_session() {
+    let mut scene = Scene::new();
+    scene.client = Client::resume_with_token(TestDial(Rc::clone(&scene.net)), config(), vec![9; 32]);
+
+    scene.run(0.5);
+
+    assert_eq!(scene.story(), ["session lost", "connected"]);
+    assert_eq!(scene.net.borrow().wires.len(), 1);
+    assert!(scene.server.hellos[1].resume.is_none());
+    assert!(scene.server.hellos[1].credentials.is_some());
+}
+
+#[test]
+fn of_two_counts_each_side_takes_the_higher_one() {
+    // given a server that was restored from an older store
+    let mut scene = Scene::connected();
+    for number in 1..=5 {
+        scene.client.send(&Numbered { number }).unwrap();
+        scene.server.send(number);
+    }
+    scene.run(1.5);
+    let session = &mut scene.server.sessions[0];
+    (session.received, session.trimmed) = (2, 3);
+
+    takeover(&mut scene);
+    scene.run(0.2);
+    scene.client.send(&Numbered { number: 6 }).unwrap();
+    scene.run(2.0);
+
+    assert_eq!(scene.story(), ["link lost", "resynced"]);
+    assert_eq!(scene.server.sessions[0].received, 6);
+    assert_eq!(scene.client.acked_count(), 6);
+    assert_eq!(scene.client.received_count(), 3);
+}
+
+#[test]
+fn pauses_between_tries_grow_and_the_last_try_ends_the_session() {
+    let mut scene = Scene::connected();
+    scene.client.send(&Numbered { number: 1 }).unwrap();
+    scene.net.borrow_mut().refusing = true;
+    let dialled = scene.net.borrow().dials;
+    scene.client.cut(Cut::Close { hold: Duration::ZERO });
+
+    let mut at = Vec::new();
+    for step in 0..4_000u32 {
+        let before = scene.net.borrow().dials;
+        scene.client.update(Duration::from_millis(10));
+        if scene.net.borrow().dials > before {
+            at.push(Duration::from_millis(10) * step);
+        }
+        while let Some(event) = scene.client.poll() {
+            scene.events.push(event);
+        }
+    }
+    for _ in 0..4_000 {
+        scene.client.update(Duration::from_millis(10));
+    }
+    while let Some(event) = scene.client.poll() {
+        scene.events.push(event);
+    }
+
+    assert_eq!(scene.net.borrow().dials - dialled, 15);
+    assert!(at.len() >= 12);
+    let gaps: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let slack = Duration::from_millis(10);
+    for (index, gap) in gaps.iter().enumerate() {
+        let longest = (Duration::from_millis(100) * (2 << index)).min(Duration::from_secs(5));
+        assert!(*gap >= longest / 2 && *gap <= longest + slack, "{index}: {gap:?}");
+    }
+    assert_eq!(scene.story(), ["link lost", "session lost", "closed"]);
+    assert_eq!(scene.client.state(), ClientState::Stopped);
+    assert_eq!(
+        scene.client.send(&Numbered { number: 2 }),
+        Err(SendError::NoSession)
+    );
+}
+
+#[test]
+fn a_try_ends_after_its_own_timeouts() {
+    let mut scene = Scene::new();
+    scene.net.borrow_mut().stuck = true;
+    scene.run(1.95);
+    assert_eq!(scene.net.borrow().dials, 1);
+    scene.run(0.4);
+    assert_eq!(scene.net.borrow().dials, 2, "no link after 2 s");
+
+    scene.net.borrow_mut().stuck = false;
+    scene.server.mute = true;
+    scene.run(2.5);
+    assert_eq!(scene.net.borrow().dials, 3);
+    scene.run(4.0);
+    assert_eq!(scene.net.borrow().dials, 3);
+    scene.server.mute = false;
+    scene.run(3.0);
+
+    assert_eq!(scene.net.borrow().dials, 4, "no answer after 5 s");
+    assert_eq!(scene.story(), ["connected"]);
+}

@@ -1,0 +1,248 @@
+//! Links over UDP: netcode for keys and the connection, renet for the lanes.
+//!
+//! One socket a link, without blocking and without a thread. Every link takes a fresh connect
+//! token, because a used one never connects again.
+//!
+//! Data flow: datagram → [`guard`] → netcode → [`guard`] → renet → frames, and back.
+
+mod guard;
+#[cfg(test)]
+pub(crate) mod host;
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use bytes::Bytes;
+use renet::RenetClient;
+pub use renetcode::ConnectToken;
+use renetcode::{ClientAuthentication, NETCODE_MAX_PACKET_BYTES, NetcodeClient};
+
+use super::link::{Dial, DialError, Link, LinkStatus};
+use crate::wire::Lane;
+use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, NETCODE_PROTOCOL_ID, connection_config};
+use guard::PayloadGuard;
+
+/// Dials over UDP, with a connect token from its source for every try.
+pub struct UdpDial {
+    source: Box<dyn FnMut() -> Result<ConnectToken, String> + Send>,
+}
+
+/// A link over UDP.
+#[derive(Debug)]
+pub struct UdpLink {
+    socket: UdpSocket,
+    peer: SocketAddr,
+    netcode: NetcodeClient,
+    renet: RenetClient,
+    guard: PayloadGuard,
+    /// Since packets last left.
+    unflushed: Duration,
+    closed: bool,
+}
+
+impl UdpDial {
+    /// Dials with the tokens of `source`, which is asked once a try and on the thread that updates
+    /// the client: fetch ahead if it takes long. Its error is logged with the try.
+    pub fn new<E: fmt::Display>(
+        mut source: impl FnMut() -> Result<ConnectToken, E> + Send + 'static,
+    ) -> Self {
+        Self {
+            source: Box::new(move || source().map_err(|error| error.to_string())),
+        }
+    }
+}
+
+impl fmt::Debug for UdpDial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpDial").finish_non_exhaustive()
+    }
+}
+
+impl Dial for UdpDial {
+    type Link = UdpLink;
+
+    fn dial(&mut self) -> Result<UdpLink, DialError> {
+        UdpLink::open((self.source)().map_err(DialError::Token)?)
+    }
+}
+
+impl UdpLink {
+    fn open(connect_token: ConnectToken) -> Result<Self, DialError> {
+        // netcode takes these for granted and panics without them.
+        let peer = connect_token.server_addresses[0].ok_or(DialError::UnusableToken("it names no server"))?;
+        if connect_token.expire_timestamp < connect_token.create_timestamp {
+            return Err(DialError::UnusableToken("it expired before it was made"));
+        }
+        if connect_token.protocol_id != NETCODE_PROTOCOL_ID {
+            return Err(DialError::UnusableToken("it is of another protocol"));
+        }
+        let socket = open_socket(peer).map_err(|error| DialError::Socket {
+            peer,
+            cause: error.to_string(),
+        })?;
+        // On this side netcode only ever looks at differences of time.
+        let netcode = NetcodeClient::new(Duration::ZERO, ClientAuthentication::Secure { connect_token })
+            .map_err(|_| DialError::UnusableToken("netcode does not take it"))?;
+        Ok(Self {
+            socket,
+            peer,
+            netcode,
+            renet: RenetClient::new(connection_config()),
+            guard: PayloadGuard::default(),
+            unflushed: FLUSH_EVERY,
+            closed: false,
+        })
+    }
+
+    fn take_datagrams(&mut self) {
+        let mut buffer = [0; NETCODE_MAX_PACKET_BYTES + 1];
+        for _ in 0..DATAGRAMS_AN_UPDATE {
+            match self.socket.recv(&mut buffer) {
+                Ok(length) => self.take_datagram(&mut buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // Nobody listens there, says the network. A forger may say so too, so an open
+                    // link waits for its timeout; a try costs little.
+                    if error.kind() == io::ErrorKind::ConnectionRefused && self.netcode.is_connecting() {
+                        self.closed = true;
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_datagram(&mut self, datagram: &mut [u8]) {
+        if !guard::admits_datagram(datagram) {
+            return;
+        }
+        let Some(payload) = self.netcode.process_packet(datagram) else {
+            return;
+        };
+        if self.guard.admits(payload) {
+            self.renet.process_packet(payload);
+        } else {
+            tracing::debug!("the server sent a payload that renet cannot take; the link is closed");
+            self.closed = true;
+        }
+    }
+
+    fn send_datagram(&self, datagram: &[u8]) {
+        // What the socket does not take is lost like any datagram: renet sends it again.
+        let _ = self.socket.send(datagram);
+    }
+}
+
+impl Link for UdpLink {
+    fn update(&mut self, dt: Duration) {
+        if self.closed {
+            return;
+        }
+        // After a stall netcode would call a peer silent that it had no time to hear.
+        let dt = dt.min(STEP_MAX);
+        self.unflushed += dt;
+        self.take_datagrams();
+        self.renet.update(dt);
+        if let Some((datagram, peer)) = self.netcode.update(dt) {
+            if peer != self.peer {
+                // The token names several servers and the first one did not answer.
+                self.peer = peer;
+                self.closed |= self.socket.connect(peer).is_err();
+            }
+            let _ = self.socket.send(datagram);
+        }
+        self.closed |= self.netcode.is_disconnected();
+        if self.netcode.is_connected() {
+            self.renet.set_connected();
+        }
+    }
+
+    fn status(&self) -> LinkStatus {
+        if self.closed || self.renet.is_disconnected() {
+            LinkStatus::Closed
+        } else if self.netcode.is_connected() {
+            LinkStatus::Open
+        } else {
+            LinkStatus::Opening
+        }
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        if let Some(frame) = self.renet.receive_message(CHANNEL_RELIABLE) {
+            return Some((Lane::Reliable, frame));
+        }
+        let frame = self.renet.receive_message(CHANNEL_UNRELIABLE)?;
+        Some((Lane::Unreliable, frame))
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        let channel = if frame.first().is_some_and(|high| high & 0x80 != 0) {
+            CHANNEL_UNRELIABLE
+        } else {
+            CHANNEL_RELIABLE
+        };
+        if self.status() != LinkStatus::Open || !self.renet.can_send_message(channel, frame.len()) {
+            return false;
+        }
+        self.renet.send_message(channel, frame);
+        true
+    }
+
+    fn flush(&mut self) {
+        // Each flush costs a datagram of renet's acks, however little there is to send.
+        if self.unflushed < FLUSH_EVERY || self.status() != LinkStatus::Open {
+            return;
+        }
+        self.unflushed = Duration::ZERO;
+        for packet in self.renet.get_packets_to_send() {
+            match self.netcode.generate_payload_packet(&packet) {
+                Ok((_, datagram)) => {
+                    let _ = self.socket.send(datagram);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "netcode does not take a packet");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if self.netcode.is_connected() {
+            let datagram = self.netcode.disconnect().map(|(_, datagram)| datagram.to_vec());
+            if let Ok(datagram) = datagram {
+                for _ in 0..DISCONNECT_COPIES {
+                    self.send_datagram(&datagram);
+                }
+            }
+        }
+        self.closed = true;
+    }
+}
+
+/// A socket that hears the peer alone.
+fn open_socket(peer: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = if peer.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(peer)?;
+    Ok(socket)
+}
+
+/// Datagrams that an update takes: several megabytes, so that a flood cannot hold the caller.
+const DATAGRAMS_AN_UPDATE: usize = 4_096;
+/// Packets leave at most a hundred times a second, however often a game updates.
+const FLUSH_EVERY: Duration = Duration::from_millis(10);
+/// How far netcode's and renet's clocks move in an update: less than any of their timeouts.
+const STEP_MAX: Duration = Duration::from_millis(250);
+/// A disconnect is not acknowledged; three copies survive most bad moments.
+const DISCONNECT_COPIES: usize = 3;
+
+#[cfg(test)]
+mod tests;
