@@ -43,7 +43,7 @@ mod link;
 mod outbox;
 mod protocol;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod udp;
 
 use std::fmt;
@@ -58,9 +58,10 @@ pub use protocol::ClientState;
 use protocol::{Core, Release};
 pub use udp::{ConnectToken, UdpDial, UdpLink};
 
-use crate::ident::SessionId;
+pub use crate::ident::SessionId;
+use crate::wire::Lane;
 use crate::wire::v1::{Join, Part, Welcome};
-use crate::wire::{Lane, WireMessage};
+pub use crate::wire::{Frame, WireMessage, v1};
 
 /// A session with a server, over the links that `D` dials.
 ///

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "server")]
 pub mod arena;
+#[cfg(feature = "cli")]
+pub mod bot;
 #[cfg(feature = "build")]
 pub mod build;
 #[cfg(feature = "client")]

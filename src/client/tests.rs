@@ -2,10 +2,10 @@
 
 mod cuts;
 mod ends;
-mod net;
+pub(crate) mod net;
 mod resume;
 mod sending;
-mod server;
+pub(crate) mod server;
 
 use std::cell::RefCell;
 use std::rc::Rc;

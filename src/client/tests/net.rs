@@ -12,19 +12,19 @@ use crate::wire::Lane;
 
 /// What happens to one link, in frames of the reliable lane.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Frames that reach the server before the link dies.
-    pub(super) up: usize,
+    pub(crate) up: usize,
     /// Frames that reach the client before the link dies.
-    pub(super) down: usize,
+    pub(crate) down: usize,
     /// How it dies: both ends are told, or frames just vanish.
-    pub(super) told: bool,
+    pub(crate) told: bool,
     /// Frames that the link takes between two flushes.
-    pub(super) room: usize,
+    pub(crate) room: usize,
 }
 
 impl Plan {
-    pub(super) const PERFECT: Self = Self {
+    pub(crate) const PERFECT: Self = Self {
         up: usize::MAX,
         down: usize::MAX,
         told: true,
@@ -33,38 +33,38 @@ impl Plan {
 }
 
 #[derive(Debug)]
-pub(super) struct Wire {
-    pub(super) up: VecDeque<(Lane, Bytes)>,
+pub(crate) struct Wire {
+    pub(crate) up: VecDeque<(Lane, Bytes)>,
     down: VecDeque<(Lane, Bytes)>,
     plan: Plan,
     room: usize,
     opening: bool,
     dead: bool,
     /// The server can see that the link is closed.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
     /// The client dropped its end.
-    pub(super) dropped: bool,
+    pub(crate) dropped: bool,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Net {
-    pub(super) wires: Vec<Wire>,
+pub(crate) struct Net {
+    pub(crate) wires: Vec<Wire>,
     /// What becomes of the next links; perfect ones follow.
-    pub(super) plans: VecDeque<Plan>,
+    pub(crate) plans: VecDeque<Plan>,
     /// Dialling fails.
-    pub(super) refusing: bool,
+    pub(crate) refusing: bool,
     /// Links never open.
-    pub(super) stuck: bool,
-    pub(super) dials: usize,
+    pub(crate) stuck: bool,
+    pub(crate) dials: usize,
 }
 
-pub(super) type Shared = Rc<RefCell<Net>>;
+pub(crate) type Shared = Rc<RefCell<Net>>;
 
 #[derive(Debug)]
-pub(super) struct TestDial(pub(super) Shared);
+pub(crate) struct TestDial(pub(crate) Shared);
 
 #[derive(Debug)]
-pub(super) struct TestLink {
+pub(crate) struct TestLink {
     net: Shared,
     index: usize,
 }
@@ -154,13 +154,13 @@ impl Wire {
     }
 
     /// The server sends.
-    pub(super) fn carry_down(&mut self, frame: Bytes) {
+    pub(crate) fn carry_down(&mut self, frame: Bytes) {
         let lane = lane(&frame);
         self.carry_down_on(lane, frame);
     }
 
     /// The server sends, on a lane of its choice.
-    pub(super) fn carry_down_on(&mut self, lane: Lane, frame: Bytes) {
+    pub(crate) fn carry_down_on(&mut self, lane: Lane, frame: Bytes) {
         if spend(&mut self.plan.down, lane) && !self.dead {
             self.down.push_back((lane, frame));
         } else {

@@ -11,46 +11,51 @@ use crate::wire::v1::{Ack, Beacon, Bye, Closed, Denied, Hello, Ping, Reason, Wel
 use crate::wire::{Frame, WireMessage, encode};
 
 #[derive(Debug, Default)]
-pub(super) struct Session {
-    pub(super) id: u64,
+pub(crate) struct Session {
+    pub(crate) id: u64,
     /// The one last presented and the newest.
-    pub(super) tokens: Vec<Bytes>,
+    pub(crate) tokens: Vec<Bytes>,
     /// The Welcome of this link was acknowledged; of any link.
     acked: bool,
     ever_acked: bool,
-    pub(super) link: Option<usize>,
-    pub(super) received: u64,
+    pub(crate) link: Option<usize>,
+    pub(crate) received: u64,
     /// The numbers in what was received.
-    pub(super) log: Vec<u64>,
+    pub(crate) log: Vec<u64>,
     outbox: VecDeque<Bytes>,
-    pub(super) trimmed: u64,
+    pub(crate) trimmed: u64,
     cursor: usize,
     /// The outbox has overflowed.
-    pub(super) overflown: bool,
+    pub(crate) overflown: bool,
 }
 
-#[derive(Debug)]
-pub(super) struct Server {
-    pub(super) net: Shared,
-    pub(super) sessions: Vec<Session>,
+/// What a game answers to a counted frame of a session.
+pub(crate) type Answer = Box<dyn FnMut(u64, &Frame) -> Vec<Bytes>>;
+
+pub(crate) struct Server {
+    /// The game, if there is one.
+    pub(crate) answer: Option<Answer>,
+    pub(crate) net: Shared,
+    pub(crate) sessions: Vec<Session>,
     /// Answers Hello with nothing, or this refusal.
-    pub(super) mute: bool,
-    pub(super) deny: Option<(Reason, u32)>,
+    pub(crate) mute: bool,
+    pub(crate) deny: Option<(Reason, u32)>,
     /// Sends no Acks or Beacons.
-    pub(super) silent: bool,
-    pub(super) hellos: Vec<Hello>,
-    pub(super) acks: Vec<u64>,
-    pub(super) pings: Vec<Ping>,
-    pub(super) loose: Vec<u64>,
-    pub(super) byes: usize,
+    pub(crate) silent: bool,
+    pub(crate) hellos: Vec<Hello>,
+    pub(crate) acks: Vec<u64>,
+    pub(crate) pings: Vec<Ping>,
+    pub(crate) loose: Vec<u64>,
+    pub(crate) byes: usize,
     issued: u64,
     now: Duration,
     beaconed: Duration,
 }
 
 impl Server {
-    pub(super) fn new(net: Shared) -> Self {
+    pub(crate) fn new(net: Shared) -> Self {
         Self {
+            answer: None,
             net,
             sessions: Vec::new(),
             mute: false,
@@ -67,7 +72,7 @@ impl Server {
         }
     }
 
-    pub(super) fn tick(&mut self, dt: Duration) {
+    pub(crate) fn tick(&mut self, dt: Duration) {
         self.now += dt;
         let links = self.net.borrow().wires.len();
         for link in 0..links {
@@ -110,13 +115,13 @@ impl Server {
     }
 
     /// Sends on the link of the first session.
-    pub(super) fn say<M: WireMessage>(&self, message: &M) {
+    pub(crate) fn say<M: WireMessage>(&self, message: &M) {
         let link = self.sessions[0].link.unwrap();
         self.net.borrow_mut().wires[link].carry_down(encode(message));
     }
 
     /// Queues a counted frame for the first session.
-    pub(super) fn send(&mut self, number: u64) {
+    pub(crate) fn send(&mut self, number: u64) {
         self.sessions[0].outbox.push_back(encode(&Numbered { number }));
     }
 
@@ -138,6 +143,9 @@ impl Server {
             session.received += 1;
             if let Ok(message) = frame.decode::<Numbered>() {
                 session.log.push(message.number);
+            }
+            if let Some(answer) = &mut self.answer {
+                session.outbox.extend(answer(session.id, frame));
             }
             if session.received.is_multiple_of(8) && !self.silent {
                 let ack = encode(&Ack {
@@ -161,8 +169,8 @@ impl Server {
         } else if frame.decode::<Bye>().is_ok() {
             self.byes += 1;
             if !self.mute {
-                self.say(&closed(Reason::Bye, 0));
-                self.sessions.clear();
+                self.net.borrow_mut().wires[link].carry_down(encode(&closed(Reason::Bye, 0)));
+                self.sessions.retain(|session| session.link != Some(link));
             }
         } else {
             panic!("a client does not send {}", frame.id);
@@ -245,12 +253,12 @@ impl Session {
         }
     }
 
-    pub(super) fn unacked(&self) -> usize {
+    pub(crate) fn unacked(&self) -> usize {
         self.outbox.len()
     }
 }
 
-pub(super) fn closed(reason: Reason, retry_after_ms: u32) -> Closed {
+pub(crate) fn closed(reason: Reason, retry_after_ms: u32) -> Closed {
     Closed {
         reason: reason.into(),
         detail: String::new(),

@@ -1,0 +1,180 @@
+//! A crowd against a small server that plays the arena, in virtual time.
+
+use super::*;
+use crate::bot::proto::{Echo, Say};
+use crate::client::tests::net::{Net, Shared, TestDial};
+use crate::client::tests::server::Server;
+use crate::client::v1::{Join, Joined};
+use crate::client::{Frame, WireMessage};
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+const STEP: Duration = Duration::from_millis(20);
+
+/// What an arena does to a Say: the echoes.
+type Arena = Box<dyn FnMut(u64, u64) -> Vec<(u64, u64)>>;
+
+fn frame<M: WireMessage>(message: &M) -> Bytes {
+    let mut bytes = M::ID.value().to_be_bytes().to_vec();
+    message.encode_raw(&mut bytes);
+    bytes.into()
+}
+
+/// An arena that does what it should.
+fn honest() -> Arena {
+    let mut taken = BTreeMap::<u64, u64>::new();
+    Box::new(move |session, number| {
+        let taken = taken.entry(session).or_default();
+        *taken += 1;
+        vec![(number, *taken)]
+    })
+}
+
+fn play(options: &BotOptions, mut arena: Arena, mut meddle: impl FnMut(&mut Server, Duration)) -> BotReport {
+    let net: Shared = Rc::new(RefCell::new(Net::default()));
+    let mut server = Server::new(Rc::clone(&net));
+    server.answer = Some(Box::new(move |session, received: &Frame| {
+        if let Ok(say) = received.decode::<Say>() {
+            arena(session, say.number)
+                .into_iter()
+                .map(|(number, taken)| frame(&Echo { number, taken }))
+                .collect()
+        } else if let Ok(join) = received.decode::<Join>() {
+            vec![frame(&Joined {
+                request: join.request,
+                zone: join.zone,
+                ..Joined::default()
+            })]
+        } else {
+            Vec::new()
+        }
+    }));
+    let mut crowd = Crowd::new(options, |_| TestDial(Rc::clone(&net)));
+    while !crowd.is_done() {
+        crowd.step(STEP);
+        meddle(&mut server, crowd.now);
+        server.tick(STEP);
+    }
+    let closed = net
+        .borrow()
+        .wires
+        .iter()
+        .filter(|wire| wire.closed || wire.dropped)
+        .count();
+    assert_eq!(closed, net.borrow().wires.len(), "every link is let go of");
+    crowd.into_report()
+}
+
+fn options() -> BotOptions {
+    BotOptions {
+        clients: 6,
+        duration: Duration::from_secs(60),
+        cut_every: Some(Duration::from_secs(5)),
+        seed: 3,
+    }
+}
+
+#[test]
+fn bots_that_are_cut_in_three_ways_lose_nothing() {
+    let report = play(&options(), honest(), |_, _| {});
+
+    assert!(report.passed(), "{report}");
+    assert_eq!(report.joined, 6);
+    for tally in [report.takeover, report.close, report.silent] {
+        assert!(tally.cuts >= 6, "{report}");
+    }
+    assert!(report.up.sent >= 6 * 5 * 55, "{report}");
+    assert_eq!(report.up.sent, report.down.received);
+    assert!(report.echoes_timed > 1_000);
+    assert!(report.rtt_p50 >= STEP && report.rtt_p99 <= 5 * STEP, "{report}");
+    assert_eq!((report.sessions_lost, report.resync_count), (0, 0));
+}
+
+#[test]
+fn bots_without_cuts_are_not_cut() {
+    let report = play(
+        &BotOptions {
+            cut_every: None,
+            duration: Duration::from_secs(5),
+            ..options()
+        },
+        honest(),
+        |_, _| {},
+    );
+
+    assert!(report.passed(), "{report}");
+    assert_eq!(report.takeover.cuts + report.close.cuts + report.silent.cuts, 0);
+}
+
+#[test]
+fn an_arena_that_loses_or_doubles_is_found_out() {
+    // How often the third call is taken, and how often each taking is echoed.
+    let spoiled = |takes: u64, echoes: usize| {
+        let mut taken = BTreeMap::<u64, u64>::new();
+        let arena: Arena = Box::new(move |session, number| {
+            let taken = taken.entry(session).or_default();
+            let (takes, echoes) = if number == 3 { (takes, echoes) } else { (1, 1) };
+            let first = *taken + 1;
+            *taken += takes;
+            (first..=*taken)
+                .flat_map(|taken| vec![(number, taken); echoes])
+                .collect()
+        });
+        let options = BotOptions {
+            duration: Duration::from_secs(6),
+            cut_every: None,
+            ..options()
+        };
+        let report = play(&options, arena, |_, _| {});
+        assert_eq!(report.passed(), report.up.is_clean() && report.down.is_clean());
+        let faults = |lane: LaneTally| (lane.lost, lane.doubled, lane.disordered);
+        (faults(report.up), faults(report.down))
+    };
+
+    assert_eq!(spoiled(1, 1), ((0, 0, 0), (0, 0, 0)));
+    assert_eq!(spoiled(0, 1), ((6, 0, 0), (0, 0, 0)), "a call lost");
+    assert_eq!(spoiled(2, 1), ((0, 6, 0), (0, 0, 0)), "a call doubled");
+    assert_eq!(spoiled(1, 0), ((0, 0, 0), (6, 0, 0)), "an echo lost");
+    assert_eq!(spoiled(1, 2), ((0, 0, 0), (0, 6, 0)), "an echo doubled");
+}
+
+#[test]
+fn an_arena_that_never_echoes_the_last_calls_fails_the_run() {
+    let mut honest = honest();
+    let report = play(
+        &BotOptions {
+            duration: Duration::from_secs(6),
+            cut_every: None,
+            ..options()
+        },
+        Box::new(move |session, number| {
+            let echoes = honest(session, number);
+            if number > 10 { Vec::new() } else { echoes }
+        }),
+        |_, _| {},
+    );
+
+    assert!(!report.passed());
+    assert_eq!(report.unsettled, 6);
+    assert_eq!(report.up.lost, 0, "they were acknowledged");
+    assert_eq!(report.down.lost, report.up.sent - 60, "{report}");
+}
+
+#[test]
+fn a_server_that_forgets_everybody_is_reported_and_played_on() {
+    let mut forgot = false;
+    let report = play(&options(), honest(), |server, now| {
+        if now >= Duration::from_secs(30) && !forgot {
+            forgot = true;
+            server.sessions.clear();
+        }
+    });
+
+    assert!(!report.passed());
+    assert_eq!(report.sessions_lost, 6, "{report}");
+    assert!(report.to_string().contains("6 sessions were lost"));
+    assert_eq!(report.unsettled, 0, "all were registered anew");
+    assert_eq!(report.down.doubled + report.up.doubled, 0);
+}
