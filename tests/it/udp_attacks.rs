@@ -64,17 +64,10 @@ fn packets_numbered_backwards_cost_the_attacker_its_link_and_nobody_else() {
     // renet notes each number apart from the others, and all of them in its next acknowledgement.
     for number in (0..1_000_u64).rev() {
         let number = (0b11 << 62 | number << 32).to_be_bytes();
-        let packet = [
-            &[SMALL_UNRELIABLE][..],
-            &number,
-            &[CHANNEL_UNRELIABLE, 0, 1, 1, 0x80],
-        ]
-        .concat();
+        let packet = [&[SMALL_UNRELIABLE][..], &number, &[CHANNEL_UNRELIABLE, 0, 1, 1, 0x80]].concat();
         stage.clients[attacker].throw_payload(&packet);
     }
-    stage.until("the attacker's link has ended", |stage| {
-        stage.end_of(attacker).is_some()
-    });
+    stage.until("the attacker's link has ended", |stage| stage.end_of(attacker).is_some());
 
     assert_eq!(stage.end_of(attacker), Some(LinkEnd::Failed));
     stage.assert_serves_others();
