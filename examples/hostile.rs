@@ -1,0 +1,114 @@
+//! A peer that keeps no rule, to see that a server keeps serving others.
+//!
+//! Run `cargo run --release` in one terminal, `cargo run --release -- bot --clients 20` in a
+//! second, and this in a third: `cargo run --release --example hostile -- 20`, for twenty seconds.
+//! It speaks to the dev profile on this machine only.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant, SystemTime};
+
+use waystation::client::{Dial as _, Link as _, LinkStatus, UdpDial};
+use waystation::wire::udp::{DEV_KEY, TokenMint};
+use waystation::wire::v1::{
+    Ack, Anonymous, Beacon, Credentials, Hello, Join, Joined, Welcome, credentials::Kind,
+};
+use waystation::wire::{self, PROTOCOL};
+
+const SERVER: ([u8; 4], u16) = ([127, 0, 0, 1], 7777);
+const STEP: Duration = Duration::from_millis(10);
+
+#[allow(clippy::disallowed_methods, reason = "an attacker's own clock")]
+fn main() -> std::io::Result<()> {
+    let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(20);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut sent = [0_u64; 2];
+    let mut link_number = 0;
+    while Instant::now() < end {
+        sent[0] += throw_datagrams(link_number)?;
+        sent[1] += abuse_link(link_number);
+        link_number += 1;
+    }
+    #[allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+    {
+        println!("{} datagrams of garbage and {} frames on {link_number} links sent", sent[0], sent[1]);
+    }
+    Ok(())
+}
+
+/// Datagrams that are nobody's: of any length and first byte, and a megabyte of zeros.
+fn throw_datagrams(seed: u64) -> std::io::Result<u64> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(SocketAddr::from(SERVER))?;
+    let mut noise = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut count = 0;
+    let mut send = |datagram: &[u8]| {
+        count += 1;
+        // What the system does not take is not needed.
+        let _ = socket.send(datagram);
+    };
+    for length in (0..1_400).step_by(7) {
+        let datagram: Vec<u8> = (0..length)
+            .map(|_| {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                noise.to_le_bytes()[0]
+            })
+            .collect();
+        send(&datagram);
+        send(&[&[0xF5][..], &datagram].concat());
+    }
+    for _ in 0..1_000_000 / 1_000 {
+        send(&[0; 1_000]);
+    }
+    Ok(count)
+}
+
+/// A link with a valid token, and one kind of bad frames.
+fn abuse_link(kind: u64) -> u64 {
+    let mint = TokenMint::new(DEV_KEY, vec![SERVER.into()]);
+    let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let id = u64::try_from(unix.as_nanos() & u128::from(u64::MAX)).unwrap_or_default();
+    let mut dial = UdpDial::new(move || mint.mint(unix, id, None));
+    let Ok(mut link) = dial.dial() else { return 0 };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        credentials: Some(Credentials { kind: Some(Kind::Anonymous(Anonymous { name: "eve".to_owned() })) }),
+        ..Hello::default()
+    };
+    let join = Join { request: 1, zone: "arena".to_owned(), ..Join::default() };
+    let bad: Vec<Vec<u8>> = match kind % 6 {
+        // Truncated frames: no id, half an id, half a body.
+        0 => vec![vec![], vec![0], vec![0x00, 0x40, 0x12, 0x7F]],
+        // Ids that nobody has.
+        1 => vec![vec![0x7E, 0xEE]; 20],
+        // Messages that only a server sends.
+        2 => vec![
+            wire::encode(&Welcome::default()).to_vec(),
+            wire::encode(&Joined::default()).to_vec(),
+            wire::encode(&Beacon::default()).to_vec(),
+        ],
+        // Acks of what was never sent, and a second Hello.
+        3 => vec![wire::encode(&Ack { received: u64::MAX }).to_vec()],
+        4 => vec![wire::encode(&hello).to_vec()],
+        // A megabyte of zeros, as frames.
+        _ => vec![vec![0; 16_000]; 64],
+    };
+    let mut count = 0;
+    for step in 0..60 {
+        std::thread::sleep(STEP);
+        link.update(STEP);
+        while link.receive().is_some() {}
+        let frames: &[Vec<u8>] = match step {
+            10 if !kind.is_multiple_of(7) => &[wire::encode(&hello).to_vec()],
+            25 => &[wire::encode(&join).to_vec()],
+            30.. => &bad,
+            _ => &[],
+        };
+        for frame in frames {
+            count += u64::from(link.status() == LinkStatus::Open && link.send(frame.clone().into()));
+        }
+        link.flush();
+    }
+    count
+}
