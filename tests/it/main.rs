@@ -2,6 +2,7 @@
 
 mod agents;
 mod bounds;
+mod broken;
 mod cuts;
 mod delivery;
 mod gate;
