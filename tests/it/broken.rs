@@ -7,9 +7,11 @@ use bevy_ecs::prelude::*;
 use waystation::arena::v1::{Echo, Input};
 use waystation::config::ServerConfig;
 use waystation::gate::Draining;
+use waystation::proxy::Proxies;
 use waystation::rpc::{AppRpc as _, Sender};
 use waystation::session::{
-    Agent, Delivered, Inbox, Outbox, ResumeTimeout, SessionConfig, SessionState, SessionTable, SpawnAgent as _,
+    Agent, Delivered, Inbox, Outbox, ResumeTimeout, SessionConfig, SessionState, SessionTable,
+    SpawnAgent as _,
 };
 use waystation::testing::{Hang, Harness, Player, Via};
 use waystation::tick::StopRequested;
@@ -145,10 +147,12 @@ fn a_game_that_keeps_its_number_of_agents_can_be_stopped() {
     }
     let mut game = game();
     game.app.add_systems(Update, keep_three);
-    game.tick();
+    // Her link is silent, so that it is held for as long as a closing one may be: five seconds.
+    let ada = game.player(Via::Alpha);
     stop(&mut game);
 
     assert!(exits(&mut game, |_| {}));
+    assert_eq!(game.state(ada.session()), None);
 }
 
 #[test]
@@ -334,16 +338,32 @@ fn link_control_that_a_game_sends_does_not_upset_the_counts() {
 }
 
 #[test]
+fn a_link_that_closed_itself_is_not_waited_for() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+
+    // Loss and resume in one tick: row 11a.
+    ada.close();
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+
+    assert!(ada.is_welcome());
+    assert_eq!(game.resource::<Proxies>().closing_count(), 0);
+}
+
+#[test]
 fn a_valid_resume_that_arrived_in_time_wins_even_if_it_is_slowed() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.close();
-    game.run_ms(4_800);
+    game.run_ms(4_850);
     ada.connect(&game, Via::Beta);
     ada.resume_with(vec![7; 32].into(), false);
     game.exchange(&mut [&mut ada]);
     assert_eq!(ada.take::<Denied>().len(), 1);
 
+    // It arrives in the tick of the deadline.
     ada.resume();
     game.run_with(&mut [&mut ada], 2_000);
 
