@@ -65,6 +65,7 @@ impl Plugin for GatePlugin {
         app.insert_resource(self.config.clone())
             .init_resource::<Lobby>()
             .init_resource::<Draining>()
+            .init_resource::<stop::Stopping>()
             .add_systems(
                 PreUpdate,
                 (route::route, watch, stop::begin_stop, admit::admit).chain().in_set(TickSystems::Admit),

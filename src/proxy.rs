@@ -19,11 +19,13 @@ use std::time::Duration;
 
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
 use bevy_ecs::prelude::*;
+use bevy_platform::collections::HashSet;
 use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
 use crate::tick::{Clock, TickSystems, TickTime};
-use crate::wire::{CLOSE_TIMEOUT, Lane};
+use crate::wire::v1::{Closed, Reason};
+use crate::wire::{self, CLOSE_TIMEOUT, Lane};
 
 use port::{Budget, PortReceiver, PortSender, Weigh, port};
 
@@ -128,6 +130,8 @@ pub struct AdapterPort {
 #[derive(Resource, Debug, Default)]
 pub struct Proxies {
     ports: Vec<ProxyPort>,
+    /// Links that are there.
+    open: HashSet<LinkKey>,
     /// Links that were told to close and are not gone yet, and when they are cut.
     closing: BTreeMap<LinkKey, Duration>,
 }
@@ -196,9 +200,14 @@ impl Proxies {
         self.command(to.proxy, ProxyCommand::Send { link: to.link, frame });
     }
 
-    /// Closes a link behind its last frame. It is held until the frame is flushed, for
-    /// [`CLOSE_TIMEOUT`] at most.
-    pub fn close(&mut self, link: LinkKey, frame: Bytes, now: Duration) {
+    /// Closes a link behind a last frame that says why. It is held until that is flushed, for
+    /// [`CLOSE_TIMEOUT`] at most. A link that is gone already is not waited for.
+    pub fn close(&mut self, link: LinkKey, reason: Reason, now: Duration) {
+        if !self.open.contains(&link) {
+            return;
+        }
+        let retry_after_ms = if reason == Reason::Shutdown { SHUTDOWN_RETRY_MS } else { 0 };
+        let frame = wire::encode(&Closed { reason: reason.into(), retry_after_ms, ..Closed::default() });
         self.command(link.proxy, ProxyCommand::Close { link: link.link, frame });
         self.closing.insert(link, now + CLOSE_TIMEOUT);
     }
@@ -254,18 +263,22 @@ pub fn attach(app: &mut App, name: &'static str) -> AdapterPort {
 fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut traffic: ResMut<Traffic>) {
     let arrivals = &mut arrivals.0;
     arrivals.clear();
-    let Proxies { ports, closing } = &mut *proxies;
+    let Proxies { ports, open, closing } = &mut *proxies;
     for (index, port) in ports.iter_mut().enumerate() {
         let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
         port.events.drain(RECEIVE_BUDGET, |event| {
+            let link = LinkKey { proxy: id, link: event.link };
             match &event.kind {
-                ProxyEventKind::Opened(_) => {}
+                ProxyEventKind::Opened(_) => {
+                    open.insert(link);
+                }
                 ProxyEventKind::Frame { bytes, .. } => {
                     traffic.in_count += 1;
                     traffic.in_bytes += bytes.len() as u64;
                 }
                 ProxyEventKind::Closed(_) => {
-                    closing.remove(&LinkKey { proxy: id, link: event.link });
+                    open.remove(&link);
+                    closing.remove(&link);
                 }
             }
             arrivals.push((id, event));
@@ -309,6 +322,9 @@ impl Weigh for ProxyCommand {
         }
     }
 }
+
+/// When to come back to a server that stops, in milliseconds: a restart takes about as long.
+const SHUTDOWN_RETRY_MS: u32 = 1_000;
 
 /// What an event port holds: two ticks' worth of [`RECEIVE_BUDGET`]. An adapter whose port is
 /// full leaves frames with its transport.

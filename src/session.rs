@@ -15,6 +15,7 @@ mod flow;
 mod inbox;
 pub mod lifecycle;
 mod outbox;
+mod overdue;
 mod state;
 mod table;
 mod token;
@@ -33,7 +34,7 @@ use crate::tick::{self, TickSystems};
 
 pub use agent::{Agent, Delivered, SpawnAgent};
 pub use config::{SessionConfig, SessionCounts};
-pub(crate) use flow::{Rebind, bind, close, disconnect, register};
+pub(crate) use flow::{Despawned, Rebind, bind, bury, close, disconnect, register};
 pub use inbox::Inbox;
 pub(crate) use inbox::{DispatchQueue, Inbound};
 pub use lifecycle::{
@@ -42,16 +43,18 @@ pub use lifecycle::{
 };
 pub use outbox::Outbox;
 pub(crate) use outbox::ResumePoint;
+pub(crate) use overdue::{Overdue, find_expired, watch};
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
 pub(crate) use state::{is_closing, transition};
 pub use table::SessionTable;
 pub(crate) use token::TokenHash;
 pub use token::Tokens;
-pub(crate) use traffic::{Overdue, find_expired, put, tell, watch};
+pub(crate) use traffic::{put, tell};
 pub use uplink::{Latency, LinkState, Uplink};
 
-/// Which session an entity is.
+/// Which session an entity is. A game that despawns the entity ends the session, as by a kick.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+#[component(on_remove = flow::despawned)]
 pub struct Session {
     id: SessionId,
     epoch: Epoch,
@@ -154,7 +157,7 @@ impl Plugin for SessionPlugin {
         app.add_systems(First, lifecycle::despawn_closing.in_set(TickSystems::Begin).before(tick::begin))
             .add_systems(
                 PostUpdate,
-                (traffic::send_beacons, traffic::flush)
+                (traffic::send_beacons, traffic::flush, overdue::bound_memory)
                     .chain()
                     .in_set(TickSystems::Flush)
                     .before(crate::proxy::depart),

@@ -9,9 +9,11 @@
 //! tick. Zones tick when `pace` says so, by [`ZoneTicked`].
 
 mod members;
+mod orphans;
 mod pace;
 mod settle;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
@@ -23,14 +25,15 @@ use bevy_platform::collections::HashMap;
 use crate::ident::ZoneId;
 use crate::session::lifecycle::{add_news, news};
 use crate::session::{Delivered, find_expired};
-use crate::tick::TickSystems;
+use crate::tick::{TickRate, TickSystems};
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
 
 pub use members::{InZone, Members};
-pub use pace::ZoneTicked;
+pub use pace::{ZoneClock, ZoneTicked};
 pub(crate) use settle::{Change, Changes, disconnect, resumed, zone_name};
 
-/// A zone. Spawn it to open one; sessions join it by its name.
+/// A zone. Spawn it to open one; sessions join it by its name. Insert it anew to change its
+/// capacity or pace; despawn it to close it: its members are parted as of ZONE_CLOSED.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -41,28 +44,20 @@ pub(crate) use settle::{Change, Changes, disconnect, resumed, zone_name};
 /// }
 /// ```
 #[derive(Component, Debug, Clone)]
-#[component(on_add = open, on_remove = forget)]
+#[component(on_insert = open, on_remove = forget)]
+#[require(ZoneClock)]
 pub struct Zone {
     name: Arc<str>,
     id: ZoneId,
     capacity: usize,
     hz: u32,
-    every: u32,
-    frame: u64,
 }
 
 impl Zone {
     /// A zone of that name, for [`CAPACITY_DEFAULT`] members, at [`HZ_DEFAULT`].
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            id: ZoneId(0),
-            capacity: CAPACITY_DEFAULT,
-            hz: HZ_DEFAULT,
-            every: 1,
-            frame: 0,
-        }
+        Self { name: name.into(), id: ZoneId(0), capacity: CAPACITY_DEFAULT, hz: HZ_DEFAULT }
     }
 
     /// How many members it takes; further Joins are refused as FULL.
@@ -86,24 +81,37 @@ impl Zone {
         &self.name
     }
 
-    /// The id, given when it was spawned.
+    /// The id, given when it was spawned: 0 until the commands that spawn it are through.
     #[must_use]
     pub fn id(&self) -> ZoneId {
         self.id
     }
 
-    /// How many times it has ticked.
-    #[must_use]
-    pub fn frame(&self) -> u64 {
-        self.frame
+    /// Of how many server ticks it takes one.
+    pub(crate) fn every(&self, server: TickRate) -> u32 {
+        server.hz().div_ceil(self.hz)
     }
 }
 
 /// Zones by name.
 #[derive(Resource, Debug, Default)]
 pub struct Zones {
-    by_name: HashMap<Arc<str>, Entity>,
+    by_name: BTreeMap<Arc<str>, Entity>,
+    ids: HashMap<Entity, ZoneId>,
     opened: u64,
+    /// Sessions whose zones were despawned under them.
+    orphans: Vec<Orphan>,
+    /// Sessions that ceased to be in a zone since the last settle.
+    left: Vec<(Entity, Entity, ZoneId)>,
+}
+
+/// A member of a zone that was despawned.
+#[derive(Debug)]
+struct Orphan {
+    session: Entity,
+    zone: Entity,
+    id: ZoneId,
+    name: Arc<str>,
 }
 
 impl Zones {
@@ -113,12 +121,15 @@ impl Zones {
         self.by_name.get(name).copied()
     }
 
-    /// The names of all zones, sorted.
+    /// The names of all zones, sorted; of as many as fit that many bytes.
     #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.by_name.keys().map(ToString::to_string).collect();
-        names.sort_unstable();
-        names
+    pub fn names(&self, max_bytes: usize) -> Vec<String> {
+        let mut bytes = 0;
+        let fitting = self.by_name.keys().take_while(|name| {
+            bytes += name.len();
+            bytes <= max_bytes
+        });
+        fitting.map(ToString::to_string).collect()
     }
 
     /// How many zones there are.
@@ -180,46 +191,59 @@ impl Plugin for ZonePlugin {
         add_news::<MemberDisconnected>(app);
         add_news::<MemberResumed>(app);
         app.add_systems(PreUpdate, pace::pace_zones.in_set(TickSystems::Pace))
-            .add_systems(PostUpdate, settle::settle.in_set(TickSystems::Settle))
+            .add_systems(
+                PostUpdate,
+                (orphans::settle_orphans, settle::settle).chain().in_set(TickSystems::Settle),
+            )
             .add_systems(PostUpdate, (find_expired, settle::expire).chain().in_set(TickSystems::Expire));
     }
 }
 
-/// A new zone gets its id, its place in the index and its pace.
+/// A zone is spawned, or inserted anew with other limits: it gets its id once, and its name's place
+/// in the index.
 fn open(mut world: DeferredWorld, context: HookContext) {
-    let server = world.get_resource::<crate::tick::TickRate>().copied().unwrap_or_default();
-    let Some(mut zones) = world.get_resource_mut::<Zones>() else {
-        return;
+    let entity = context.entity;
+    world.commands().queue(move |world: &mut World| enroll(world, entity));
+}
+
+fn enroll(world: &mut World, entity: Entity) {
+    let mut zones = world.get_resource_or_init::<Zones>();
+    let id = match zones.ids.get(&entity) {
+        Some(id) => *id,
+        None => {
+            zones.opened += 1;
+            ZoneId(zones.opened)
+        }
     };
-    zones.opened += 1;
-    let id = ZoneId(zones.opened);
-    let Some(mut zone) = world.get_mut::<Zone>(context.entity) else {
-        return;
-    };
+    zones.ids.insert(entity, id);
+    zones.by_name.retain(|_, zone| *zone != entity);
+    let Some(mut zone) = world.get_mut::<Zone>(entity) else { return };
     zone.id = id;
-    zone.every = server.hz().div_ceil(zone.hz);
     let name = Arc::clone(&zone.name);
     let mut zones = world.resource_mut::<Zones>();
-    if zones.by_name.contains_key(&name) {
+    let holder = *zones.by_name.entry(Arc::clone(&name)).or_insert(entity);
+    if holder != entity {
         tracing::error!(
             zone = &*name,
-            "a zone of this name exists: the new one cannot be joined; choose another name"
+            "a zone of this name exists: this one cannot be joined; choose another name"
         );
-    } else {
-        zones.by_name.insert(name, context.entity);
     }
 }
 
-/// A zone that is gone is found no more.
+/// A zone is gone: it is found no more, and settle parts its members.
 fn forget(mut world: DeferredWorld, context: HookContext) {
-    let Some(name) = world.get::<Zone>(context.entity).map(|zone| Arc::clone(&zone.name)) else {
-        return;
-    };
-    if let Some(mut zones) = world.get_resource_mut::<Zones>()
-        && zones.find(&name) == Some(context.entity)
-    {
+    let Some(zone) = world.get::<Zone>(context.entity) else { return };
+    let (id, name) = (zone.id, Arc::clone(&zone.name));
+    let members: Vec<Entity> =
+        world.get::<Members>(context.entity).into_iter().flat_map(Members::entities).collect();
+    let Some(mut zones) = world.get_resource_mut::<Zones>() else { return };
+    zones.ids.remove(&context.entity);
+    if zones.find(&name) == Some(context.entity) {
         zones.by_name.remove(&name);
     }
+    let zone = context.entity;
+    let orphans = members.into_iter().map(|session| Orphan { session, zone, id, name: Arc::clone(&name) });
+    zones.orphans.extend(orphans);
 }
 
 /// Members of a zone that does not say how many it takes: what one UDP socket can carry.

@@ -9,7 +9,7 @@ use crate::proxy::{LinkInfo, Proxies};
 use crate::session::{self, Overdue, Principal, Rebind, SessionConfig, SessionCounts, SessionTable, Uplink};
 use crate::tick::TickTime;
 use crate::wire;
-use crate::wire::v1::{Closed, Denied, Hello, Reason};
+use crate::wire::v1::{Denied, Hello, Reason};
 use crate::zone;
 
 /// Answers the Hellos, then takes the links that are lost: a session that loses its link and is
@@ -41,13 +41,14 @@ pub(super) fn admit(world: &mut World) {
 /// The Hellos that may be looked at now: by arrival, then by proxy.
 fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Hello)> {
     let now = world.resource::<TickTime>().now();
-    let mut lobby = world.resource_mut::<Lobby>();
-    let ready = lobby.guests.iter_mut().filter(|(_, guest)| guest.is_ready(now));
-    let mut hellos: Vec<_> = ready
-        .filter_map(|(link, guest)| {
+    let mut hellos = world.resource_scope(|world, mut lobby: Mut<Lobby>| {
+        let table = world.resource::<SessionTable>();
+        let ready = lobby.guests.iter_mut().filter(|(_, guest)| guest.is_ready(now, table));
+        let hellos = ready.filter_map(|(link, guest)| {
             guest.asked.take().map(|(at, hello)| (at, *link, guest.info.clone(), hello))
-        })
-        .collect();
+        });
+        hellos.collect::<Vec<_>>()
+    });
     hellos.sort_by_key(|(at, link, ..)| (*at, *link));
     hellos.into_iter().map(|(_, link, info, hello)| (link, info, hello)).collect()
 }
@@ -60,7 +61,7 @@ fn open(world: &mut World, link: LinkKey, principal: Principal) -> Result<(), De
         });
     }
     let max = world.resource::<SessionConfig>().max_sessions;
-    if world.resource::<SessionTable>().session_count() >= max {
+    if world.resource::<SessionTable>().player_count() >= max {
         return Err(Denial { retry_after_ms: RETRY_MS, ..Denial::new(Reason::Full, "the server is full") });
     }
     session::register(world, link, principal);
@@ -96,9 +97,10 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
         return;
     };
     guest.denied_count += 1;
-    guest.deadline = now + hello_timeout;
+    guest.deadline = now.saturating_add(hello_timeout);
     if denial.reason == Reason::Token {
-        guest.resume_from = now + TOKEN_DELAY * guest.denied_count;
+        guest.bad_token_count += 1;
+        guest.resume_from = now + TOKEN_DELAY * guest.bad_token_count;
     }
     let is_last = guest.denied_count >= DENIALS_MAX;
     if is_last {
@@ -112,8 +114,7 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     let mut proxies = world.resource_mut::<Proxies>();
     proxies.send(link, denied);
     if is_last {
-        let closed = Closed { reason: Reason::Throttled.into(), ..Closed::default() };
-        proxies.close(link, wire::encode(&closed), now);
+        proxies.close(link, Reason::Timeout, now);
     }
 }
 
@@ -129,8 +130,7 @@ fn close_silent_guests(world: &mut World) {
         .collect();
     for link in silent {
         world.resource_mut::<Lobby>().guests.remove(&link);
-        let closed = Closed { reason: Reason::Timeout.into(), ..Closed::default() };
-        world.resource_mut::<Proxies>().close(link, wire::encode(&closed), now);
+        world.resource_mut::<Proxies>().close(link, Reason::Timeout, now);
     }
 }
 

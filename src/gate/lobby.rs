@@ -7,6 +7,7 @@ use bevy_ecs::prelude::*;
 
 use crate::ident::LinkKey;
 use crate::proxy::LinkInfo;
+use crate::session::{SessionTable, TokenHash};
 use crate::wire::v1::Hello;
 
 /// Links that have no session yet.
@@ -24,7 +25,8 @@ pub(super) struct Guest {
     /// Its Hello, and when that arrived.
     pub(super) asked: Option<(Duration, Hello)>,
     pub(super) denied_count: u32,
-    /// A resume is not looked at before.
+    pub(super) bad_token_count: u32,
+    /// Another bad token is not answered before.
     pub(super) resume_from: Duration,
     /// A Probe is not answered before.
     pub(super) probe_from: Duration,
@@ -45,15 +47,20 @@ impl Guest {
             deadline,
             asked: None,
             denied_count: 0,
+            bad_token_count: 0,
             resume_from: Duration::ZERO,
             probe_from: Duration::ZERO,
         }
     }
 
-    /// Whether its Hello may be looked at.
-    pub(super) fn is_ready(&self, now: Duration) -> bool {
+    /// Whether its Hello may be answered. Only a bad token is slowed: a good one must not miss its
+    /// deadline for the bad ones before it.
+    pub(super) fn is_ready(&self, now: Duration, table: &SessionTable) -> bool {
         match &self.asked {
-            Some((_, hello)) => hello.resume.is_none() || self.resume_from <= now,
+            Some((_, Hello { resume: Some(resume), .. })) => {
+                self.resume_from <= now || table.by_token(TokenHash::of(&resume.token)).is_some()
+            }
+            Some(_) => true,
             None => false,
         }
     }

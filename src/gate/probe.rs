@@ -44,9 +44,9 @@ impl StatusParts<'_> {
         Status {
             name: self.gate.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            sessions: u32::try_from(self.table.link_count()).unwrap_or(u32::MAX),
+            sessions: u32::try_from(self.table.player_count()).unwrap_or(u32::MAX),
             capacity: u32::try_from(self.sessions.max_sessions).unwrap_or(u32::MAX),
-            zones: self.zones.names(),
+            zones: self.zones.names(ZONE_NAMES_MAX_BYTES),
             draining: self.draining.0,
         }
     }
@@ -56,3 +56,6 @@ impl StatusParts<'_> {
 const STATUS: &str = "status";
 /// Longest topic that is repeated in a reply, in characters.
 const TOPIC_MAX_CHARS: usize = 64;
+/// Bytes of zone names in a reply; further zones are left out. A stranger can ask four times a
+/// second, and gets no more than that.
+const ZONE_NAMES_MAX_BYTES: usize = 4 * 1024;

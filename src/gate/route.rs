@@ -10,10 +10,10 @@ use super::{GateConfig, Lobby, probe};
 use crate::ident::LinkKey;
 use crate::proxy::{Arrivals, Proxies, ProxyCommand, ProxyEventKind};
 use crate::session::{
-    DispatchQueue, Inbound, Inbox, LossCause, Overdue, SessionCounts, SessionTable, Uplink,
+    DispatchQueue, Inbound, Inbox, LossCause, Overdue, SessionConfig, SessionCounts, SessionTable, Uplink,
 };
 use crate::tick::TickTime;
-use crate::wire::v1::{Closed, Hello, Probe, Reason};
+use crate::wire::v1::{Hello, Probe, Reason};
 use crate::wire::{self, FRAME_MAX_BEFORE_WELCOME, Frame, FrameError, Lane, PROBE_EVERY, WireMessage as _};
 
 /// What routing needs to know and may change.
@@ -27,6 +27,7 @@ pub(super) struct Routing<'w, 's> {
     table: Res<'w, SessionTable>,
     time: Res<'w, TickTime>,
     config: Res<'w, GateConfig>,
+    limits: Res<'w, SessionConfig>,
     status: StatusParts<'w>,
     sessions: Query<'w, 's, (&'static mut Inbox, &'static mut Uplink)>,
 }
@@ -37,7 +38,7 @@ pub(super) fn route(mut arrivals: ResMut<Arrivals>, mut routing: Routing) {
         let link = LinkKey { proxy, link: event.link };
         match event.kind {
             ProxyEventKind::Opened(info) if routing.lobby.guests.len() < routing.config.max_guests => {
-                let deadline = routing.time.now() + routing.config.hello_timeout;
+                let deadline = routing.time.now().saturating_add(routing.config.hello_timeout);
                 routing.lobby.guests.insert(link, Guest::new(info, deadline));
             }
             ProxyEventKind::Opened(_) => {
@@ -62,14 +63,18 @@ impl Routing<'_, '_> {
         {
             let at = self.time.steady_at(at);
             uplink.bypass_change_detection().hear(at);
+            let is_state = bytes.first().is_some_and(|high| *high > 0x80);
+            if is_state && inbox.is_full(self.limits.inbox_max_frames) {
+                self.counts.throttled_frame_count += 1;
+                return;
+            }
             let order = self.queue.arrived(entity, inbox.frame_count() == 0);
             inbox.push(Inbound { order, at, lane, bytes });
         } else if self.lobby.guests.contains_key(&link) {
-            if self.guest_frame(link, at, bytes).is_err() {
-                // Nothing but Hello and Probe is understood here, and one Hello at a time.
+            if lane == Lane::Unreliable || self.guest_frame(link, at, bytes).is_err() {
+                // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.
                 self.lobby.guests.remove(&link);
-                let closed = Closed { reason: Reason::Protocol.into(), ..Closed::default() };
-                self.proxies.close(link, wire::encode(&closed), self.time.now());
+                self.proxies.close(link, Reason::Protocol, self.time.now());
             }
         } else {
             self.counts.stale_frame_count += 1;

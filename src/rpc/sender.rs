@@ -10,9 +10,9 @@ use bytes::Bytes;
 use super::Call;
 use crate::ident::MessageId;
 use crate::session::agent::deliver_native;
-use crate::session::{Agent, Outbox, SessionConfig, SessionCounts, Uplink, put};
+use crate::session::{Agent, Closing, Outbox, SessionConfig, SessionCounts, Uplink, put};
 use crate::tick::TickTime;
-use crate::wire::{self, FRAME_MAX_SERVER, WireMessage};
+use crate::wire::{self, FRAME_MAX_SERVER, Range, WireMessage};
 use crate::zone::Members;
 
 /// Answers calls and sends messages. What is sent in a tick leaves at its end, as one batch, in the
@@ -72,6 +72,10 @@ impl SendQueue {
     }
 
     fn push<M: WireMessage>(&mut self, to: Target, message: &M) {
+        if !matches!(M::ID.range(), Range::GameReliable | Range::GameUnreliable) {
+            tracing::error!(message = M::NAME, id = %M::ID, "not sent: the id is the core's, a game sends its own");
+            return;
+        }
         let frame = wire::encode(message);
         if frame.len() > FRAME_MAX_SERVER {
             tracing::error!(
@@ -93,7 +97,7 @@ impl SendQueue {
 #[derive(SystemParam)]
 pub(super) struct Delivery<'w, 's> {
     sessions: Query<'w, 's, (&'static mut Outbox, &'static mut Uplink)>,
-    agents: Query<'w, 's, (), With<Agent>>,
+    agents: Query<'w, 's, (), (With<Agent>, Without<Closing>)>,
     counts: ResMut<'w, SessionCounts>,
     time: Res<'w, TickTime>,
     config: Res<'w, SessionConfig>,

@@ -107,7 +107,7 @@ fn register(mut entity: EntityWorldMut) {
     entity.insert(Session { id, epoch: Epoch(1) });
     transition(&mut entity, SessionState::Connected);
     entity.world_scope(|world| {
-        world.resource_mut::<SessionTable>().add(id, agent);
+        world.resource_mut::<SessionTable>().add(id, agent, true);
         announce(world, agent, SessionRegistered::new);
     });
 }

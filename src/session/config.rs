@@ -19,8 +19,8 @@ pub struct SessionConfig {
     pub outbox_max_frames: usize,
     /// Bytes that they may have. Default 256 KiB a session.
     pub outbox_max_bytes: usize,
-    /// Bytes of all outboxes together. Default 256 MiB, and that is what they take at most: a
-    /// broadcast's bytes are shared, but counted for each of its recipients.
+    /// Bytes of all outboxes together at the end of a tick. Default 256 MiB, and that is what they
+    /// take at most: a broadcast's bytes are shared, but counted for each of its recipients.
     pub outboxes_max_bytes: usize,
     /// A linked session that leaves a reliable frame unacknowledged for this long is dropped as
     /// a slow consumer; it may resume. Default 10 s.
@@ -28,8 +28,8 @@ pub struct SessionConfig {
     /// Frames of one session that one tick dispatches; the rest follow in the next. Default 256.
     pub dispatch_max_frames: usize,
     /// Frames that may wait for dispatch before the server stops reading the link. Default 512:
-    /// what a client resends after a resume fits. One session holds at most this, and what is
-    /// already in its proxy's port.
+    /// what a client resends after a resume fits. Unreliable frames beyond it are dropped. One
+    /// session holds at most this or 256 KiB, and what is already in its proxy's port.
     pub inbox_max_frames: usize,
     /// Sessions, agents not counted. Default 10,000; further Hellos are denied as FULL.
     pub max_sessions: usize,
@@ -82,6 +82,8 @@ pub struct SessionCounts {
     pub nonmember_call_count: u64,
     /// Reliable frames that were not queued, because the session was closing or awaits a resync.
     pub undelivered_count: u64,
+    /// Unreliable frames of clients that were dropped because too much waits for dispatch.
+    pub throttled_frame_count: u64,
     /// Unreliable frames that were not sent, because there was no link or no room.
     pub dropped_unreliable_count: u64,
 }

@@ -3,21 +3,23 @@
 //! Each function does all that belongs to one step and leaves the session whole. None of them
 //! knows zones: whoever calls them tells the state to go to and sees to the membership.
 
+use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
+use bevy_ecs::world::DeferredWorld;
 
-use super::lifecycle::{LossCause, announce};
+use super::lifecycle::{LossCause, announce, announce_of};
 use super::state::{retire, transition};
 use super::traffic::flush_one;
 use super::{
-    Agent, EndCause, ExpiresAt, Inbox, Latency, LinkState, Outbox, Principal, ResumePoint, ResumeTimeout,
-    Session, SessionClosed, SessionConfig, SessionCounts, SessionDisconnected, SessionExpired,
+    Agent, Closing, EndCause, ExpiresAt, Inbox, Latency, LinkState, Outbox, Principal, ResumePoint,
+    ResumeTimeout, Session, SessionClosed, SessionConfig, SessionCounts, SessionDisconnected, SessionExpired,
     SessionRegistered, SessionResumed, SessionState, SessionTable, SessionUnregistered, TokenHash, Tokens,
     Uplink,
 };
 use crate::ident::{Epoch, LinkKey, SessionId};
 use crate::proxy::Proxies;
 use crate::tick::{Entropy, TickRate, TickTime};
-use crate::wire::v1::{Closed, Reason, Welcome};
+use crate::wire::v1::{Reason, Welcome};
 use crate::wire::{self, TOKEN_BYTES};
 
 /// A link takes a session over, or takes it up again.
@@ -50,7 +52,7 @@ pub(crate) fn register(world: &mut World, link: LinkKey, principal: Principal) -
     transition(&mut entity, SessionState::Connected);
     let entity = entity.id();
     let mut table = world.resource_mut::<SessionTable>();
-    table.add(id, entity);
+    table.add(id, entity, false);
     table.link(link, entity);
     table.add_tokens(hashes, entity);
     world.resource_mut::<SessionCounts>().registered_count += 1;
@@ -77,6 +79,8 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
     let resync = session.get_mut::<Outbox>().is_none_or(|mut outbox| outbox.resume(point, now));
     if let Some(mut uplink) = session.get_mut::<Uplink>() {
         uplink.rebind(Some(rebind.link), now, id);
+        // Whoever presents a token has read a Welcome.
+        uplink.confirm();
     }
     session.insert(LinkState::Connect);
     let to = if rebind.zone.is_some() { SessionState::Active } else { SessionState::Connected };
@@ -106,7 +110,7 @@ pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
     let timeout =
         session.get::<ResumeTimeout>().map(|timeout| timeout.0).filter(|_| confirmed).unwrap_or_default();
     transition(&mut session, SessionState::Disconnected);
-    session.insert((ExpiresAt(steady + timeout), LinkState::Disconnect));
+    session.insert((ExpiresAt(steady.saturating_add(timeout)), LinkState::Disconnect));
     world.resource_mut::<SessionTable>().unlink(link);
     let reason = match cause {
         LossCause::Link(_) => None,
@@ -115,7 +119,7 @@ pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
         LossCause::Replaced => Some(Reason::Replaced),
     };
     if let Some(reason) = reason {
-        close_link(world, link, reason, now);
+        world.resource_mut::<Proxies>().close(link, reason, now);
     }
     let mut counts = world.resource_mut::<SessionCounts>();
     counts.disconnected_count += 1;
@@ -125,26 +129,66 @@ pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
 
 /// Ends a session. It must be in no zone any more.
 pub(crate) fn close(world: &mut World, entity: Entity, cause: EndCause) {
-    let (tick, now) = {
-        let time = world.resource::<TickTime>();
-        (time.tick(), time.now())
-    };
-    let Some(id) = world.get::<Session>(entity).map(Session::id) else {
-        return;
-    };
-    let hashes: Vec<TokenHash> =
-        world.get::<Tokens>(entity).map(|tokens| tokens.hashes().collect()).unwrap_or_default();
-    let link = world.get::<Uplink>(entity).and_then(|uplink| uplink.link);
-    let is_agent = world.get::<Agent>(entity).is_some();
-    let mut table = world.resource_mut::<SessionTable>();
-    table.remove(id);
-    table.remove_tokens(hashes.into_iter());
-    if let Some(link) = link {
-        table.unlink(link);
-        flush_one(world, entity);
-        close_link(world, link, cause.reason(), now);
+    let tick = world.resource::<TickTime>().tick();
+    flush_one(world, entity);
+    let Some(ended) = Despawned::of(world.entity(entity)) else { return };
+    bury(world, ended, cause);
+    let mut session = world.entity_mut(entity);
+    session.remove::<(Tokens, Inbox, Outbox, Uplink)>();
+    session.insert(LinkState::PermFail);
+    retire(&mut session, tick);
+}
+
+/// What is left of a session whose entity the game despawned.
+#[derive(Debug)]
+pub(crate) struct Despawned {
+    pub(crate) session: SessionId,
+    pub(crate) entity: Entity,
+    pub(crate) principal: Principal,
+    is_agent: bool,
+    tokens: Vec<TokenHash>,
+    link: Option<LinkKey>,
+    unacked_count: u64,
+}
+
+impl Despawned {
+    /// What would be left of a session now; `None` if it has ended.
+    fn of(entity: EntityRef) -> Option<Self> {
+        if entity.contains::<Closing>() {
+            return None;
+        }
+        Some(Self {
+            session: entity.get::<Session>()?.id,
+            entity: entity.id(),
+            principal: entity.get::<Principal>()?.clone(),
+            is_agent: entity.contains::<Agent>(),
+            tokens: entity.get::<Tokens>().into_iter().flat_map(Tokens::hashes).collect(),
+            link: entity.get::<Uplink>().and_then(Uplink::link),
+            unacked_count: entity.get::<Outbox>().map_or(0, |outbox| outbox.frame_count() as u64),
+        })
     }
-    if !is_agent {
+}
+
+/// The game despawned a session, or took its [`Session`] away.
+pub(super) fn despawned(mut world: DeferredWorld, context: HookContext) {
+    if let Some(despawned) = Despawned::of(world.entity(context.entity))
+        && let Some(mut table) = world.get_resource_mut::<SessionTable>()
+    {
+        table.despawned.push(despawned);
+    }
+}
+
+/// Takes a session out of all books, closes its link and announces its end.
+pub(crate) fn bury(world: &mut World, ended: Despawned, cause: EndCause) {
+    let now = world.resource::<TickTime>().now();
+    let mut table = world.resource_mut::<SessionTable>();
+    table.remove(ended.session, ended.is_agent);
+    table.remove_tokens(ended.tokens.into_iter());
+    if let Some(link) = ended.link {
+        table.unlink(link);
+        world.resource_mut::<Proxies>().close(link, cause.reason(), now);
+    }
+    if !ended.is_agent {
         let mut counts = world.resource_mut::<SessionCounts>();
         match cause {
             EndCause::Bye => counts.unregistered_count += 1,
@@ -152,16 +196,13 @@ pub(crate) fn close(world: &mut World, entity: Entity, cause: EndCause) {
         }
         counts.protocol_count += u64::from(cause == EndCause::Protocol);
     }
+    let whose = (ended.session, ended.entity, ended.principal);
     if cause == EndCause::Bye {
-        announce(world, entity, SessionUnregistered::new);
+        announce_of(world, whose.clone(), SessionUnregistered::new);
     } else {
-        announce(world, entity, |of| SessionExpired::new(of, cause));
+        announce_of(world, whose.clone(), |of| SessionExpired::new(of, cause));
     }
-    announce(world, entity, |of| SessionClosed::new(of, cause));
-    let mut session = world.entity_mut(entity);
-    session.remove::<(Tokens, Inbox, Outbox, Uplink)>();
-    session.insert(LinkState::PermFail);
-    retire(&mut session, tick);
+    announce_of(world, whose, |of| SessionClosed::new(of, cause, ended.unacked_count));
 }
 
 /// The old link of a session that another one takes over, if it has one, is told and closed.
@@ -177,7 +218,7 @@ fn replace_link(world: &mut World, entity: Entity) {
     };
     let silent_ms = u64::try_from(steady.saturating_sub(heard).as_millis()).unwrap_or(u64::MAX);
     world.resource_mut::<SessionTable>().unlink(link);
-    close_link(world, link, Reason::Replaced, now);
+    world.resource_mut::<Proxies>().close(link, Reason::Replaced, now);
     world.resource_mut::<SessionCounts>().disconnected_count += 1;
     announce(world, entity, |of| SessionDisconnected::new(of, LossCause::Replaced, silent_ms));
 }
@@ -221,9 +262,4 @@ fn welcome(world: &mut World, entity: Entity, token: &[u8; TOKEN_BYTES], resumed
     if let Some(mut uplink) = session.get_mut::<Uplink>() {
         uplink.control.push(frame);
     }
-}
-
-fn close_link(world: &mut World, link: LinkKey, reason: Reason, now: std::time::Duration) {
-    let frame = wire::encode(&Closed { reason: reason.into(), ..Closed::default() });
-    world.resource_mut::<Proxies>().close(link, frame, now);
 }

@@ -7,12 +7,13 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::outbox::COUNT_MAX;
-use crate::wire::Lane;
+use crate::wire::{self, Lane};
 
 /// Frames of the bound link that wait for dispatch, and the count of those that were taken.
 #[derive(Component, Debug, Default)]
 pub struct Inbox {
     pub(super) frames: VecDeque<Inbound>,
+    bytes: usize,
     pub(super) received: u64,
     /// Of these, how many the client was told of by a frame of its own.
     pub(super) acked: u64,
@@ -43,13 +44,21 @@ impl Inbox {
         self.frames.len()
     }
 
+    /// Whether so many frames wait, or as many bytes as an outbox holds of them.
+    pub(crate) fn is_full(&self, max: usize) -> bool {
+        self.frames.len() > max || self.bytes > wire::OUTBOX_MAX_BYTES
+    }
+
     /// Takes the next frame, in order of arrival.
     pub(crate) fn pop(&mut self) -> Option<Inbound> {
-        self.frames.pop_front()
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.bytes.len();
+        Some(frame)
     }
 
     /// A frame arrived.
     pub(crate) fn push(&mut self, frame: Inbound) {
+        self.bytes += frame.bytes.len();
         self.frames.push_back(frame);
     }
 
@@ -79,6 +88,7 @@ impl Inbox {
     /// Drops what waits, uncounted: its client will send it again.
     pub(crate) fn discard(&mut self) {
         self.frames = VecDeque::new();
+        self.bytes = 0;
     }
 }
 

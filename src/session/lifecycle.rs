@@ -137,6 +137,8 @@ news! {
     SessionClosed {
         /// Why it ended.
         cause: EndCause,
+        /// Reliable messages that its client had not acknowledged, and that are lost with it.
+        unacked_count: u64,
     }
 }
 
@@ -178,10 +180,17 @@ pub(crate) struct Header {
 
 /// Announces news of a session; nothing if the entity is none.
 pub(crate) fn announce<T: News>(world: &mut World, entity: Entity, make: impl FnOnce(Header) -> T) {
-    let Some(session) = world.get::<Session>(entity).map(Session::id) else {
-        return;
-    };
+    let Some(session) = world.get::<Session>(entity).map(Session::id) else { return };
     let principal = world.get::<Principal>(entity).cloned().unwrap_or_else(|| Principal::anonymous(""));
+    announce_of(world, (session, entity, principal), make);
+}
+
+/// Announces news of a session whose entity may be gone.
+pub(crate) fn announce_of<T: News>(
+    world: &mut World,
+    (session, entity, principal): (SessionId, Entity, Principal),
+    make: impl FnOnce(Header) -> T,
+) {
     let mut sequence = world.resource_mut::<Sequence>();
     sequence.0 += 1;
     let sequence = sequence.0;

@@ -3,7 +3,7 @@
 use bevy_ecs::prelude::*;
 use bevy_platform::collections::HashMap;
 
-use super::TokenHash;
+use super::{Despawned, TokenHash};
 use crate::ident::{LinkKey, SessionId};
 
 /// Finds the entity of a live session. A session that has ended is not found.
@@ -12,6 +12,9 @@ pub struct SessionTable {
     by_id: HashMap<SessionId, Entity>,
     by_token: HashMap<TokenHash, Entity>,
     by_link: HashMap<LinkKey, Entity>,
+    agent_count: usize,
+    /// Sessions whose entities the game despawned; settle buries them.
+    pub(super) despawned: Vec<Despawned>,
 }
 
 /// There is no such session, or it has ended.
@@ -41,6 +44,12 @@ impl SessionTable {
         self.by_id.len()
     }
 
+    /// Live sessions but for agents.
+    #[must_use]
+    pub fn player_count(&self) -> usize {
+        self.by_id.len() - self.agent_count
+    }
+
     /// Links that drive a session.
     #[must_use]
     pub fn link_count(&self) -> usize {
@@ -57,16 +66,23 @@ impl SessionTable {
         self.by_token.get(&hash).copied()
     }
 
-    pub(super) fn add(&mut self, id: SessionId, entity: Entity) {
+    pub(super) fn add(&mut self, id: SessionId, entity: Entity, is_agent: bool) {
         self.by_id.insert(id, entity);
+        self.agent_count += usize::from(is_agent);
     }
 
-    pub(super) fn remove(&mut self, id: SessionId) {
-        self.by_id.remove(&id);
+    pub(super) fn remove(&mut self, id: SessionId, is_agent: bool) {
+        if self.by_id.remove(&id).is_some() {
+            self.agent_count -= usize::from(is_agent);
+        }
     }
 
     pub(super) fn link(&mut self, link: LinkKey, entity: Entity) {
         self.by_link.insert(link, entity);
+    }
+
+    pub(crate) fn take_despawned(&mut self) -> Vec<Despawned> {
+        std::mem::take(&mut self.despawned)
     }
 
     pub(super) fn unlink(&mut self, link: LinkKey) {

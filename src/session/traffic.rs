@@ -7,24 +7,12 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::agent::deliver_native;
-use super::lifecycle::LossCause;
-use super::{
-    Agent, Disconnected, ExpiresAt, Inbox, Latency, LinkState, Outbox, SessionConfig, SessionCounts, Uplink,
-};
+use super::{Agent, Inbox, Latency, Outbox, SessionConfig, SessionCounts, Uplink, is_closing};
 use crate::ident::LinkKey;
 use crate::proxy::{Proxies, ProxyCommand};
 use crate::tick::TickTime;
 use crate::wire::v1::{Ack, Beacon};
 use crate::wire::{self, ACK_EVERY_FRAMES, BEACON_EVERY, Lane, WireMessage};
-
-/// What is due in this tick, found by sweeps: sessions to disconnect and to expire.
-#[derive(Resource, Debug, Default)]
-pub(crate) struct Overdue {
-    /// Linked sessions whose link must go.
-    pub(crate) lost: Vec<(Entity, LinkKey, LossCause)>,
-    /// Disconnected sessions whose time is up.
-    pub(crate) expired: Vec<Entity>,
-}
 
 /// Puts a frame where its id belongs: a reliable one into the outbox, an unreliable one onto the
 /// link if there is one.
@@ -50,7 +38,7 @@ pub(crate) fn put(
 /// Sends one message to one session, in values if it is an agent. To a session that has ended,
 /// nothing is sent, and that is counted.
 pub(crate) fn tell<M: WireMessage>(world: &mut World, entity: Entity, message: M) {
-    if world.get::<Agent>(entity).is_some() {
+    if world.get::<Agent>(entity).is_some() && !is_closing(world, entity) {
         deliver_native(world, entity, Arc::new(message));
         return;
     }
@@ -69,42 +57,6 @@ pub(crate) fn tell<M: WireMessage>(world: &mut World, entity: Entity, message: M
             }
         });
     });
-}
-
-/// Finds sessions whose link must go: silent for too long, or too slow to take what they are sent.
-/// A link whose frames still wait for dispatch is not silent: the server is behind, not the peer.
-pub(crate) fn watch(
-    mut sessions: Query<(Entity, &mut Uplink, &Outbox, &Inbox, &mut LinkState)>,
-    time: Res<TickTime>,
-    config: Res<SessionConfig>,
-    mut overdue: ResMut<Overdue>,
-) {
-    let now = time.steady();
-    for (entity, mut uplink, outbox, inbox, mut state) in &mut sessions {
-        let Some(link) = uplink.link else { continue };
-        if inbox.frame_count() > 0 {
-            uplink.bypass_change_detection().hear(now);
-        }
-        if outbox.awaits_resync() || outbox.is_slow(now, config.unacked_max) {
-            overdue.lost.push((entity, link, LossCause::Slow));
-        } else if now.saturating_sub(uplink.heard) >= config.link_timeout {
-            overdue.lost.push((entity, link, LossCause::Silent));
-        }
-        let seen = uplink.beacons.state();
-        if *state != seen {
-            *state = seen;
-        }
-    }
-}
-
-/// Finds disconnected sessions whose time is up.
-pub(crate) fn find_expired(
-    sessions: Query<(Entity, &ExpiresAt), With<Disconnected>>,
-    time: Res<TickTime>,
-    mut overdue: ResMut<Overdue>,
-) {
-    let due = sessions.iter().filter(|(_, expires)| expires.0 <= time.steady());
-    overdue.expired.extend(due.map(|(entity, _)| entity));
 }
 
 /// Sends each linked session its Beacon, once a second, staggered by session.
@@ -128,38 +80,20 @@ pub(super) fn send_beacons(mut sessions: Query<(&mut Uplink, &Inbox, &Latency)>,
 
 /// Hands every link what is queued for it: link control, then what is counted, then the rest.
 pub(super) fn flush(
-    mut sessions: Query<(Entity, &mut Uplink, &mut Outbox, &mut Inbox)>,
+    mut sessions: Query<(&mut Uplink, &mut Outbox, &mut Inbox)>,
     mut proxies: ResMut<Proxies>,
     mut counts: ResMut<SessionCounts>,
-    time: Res<TickTime>,
     config: Res<SessionConfig>,
-    mut fattest: Local<Vec<(usize, Entity)>>,
 ) {
-    let mut total_bytes = 0;
-    for (_, mut uplink, mut outbox, mut inbox) in &mut sessions {
-        total_bytes += outbox.bytes();
+    for (mut uplink, mut outbox, mut inbox) in &mut sessions {
         let Some(link) = uplink.link else { continue };
         let (uplink, outbox) = (uplink.bypass_change_detection(), outbox.bypass_change_detection());
         if inbox.received - inbox.acked >= ACK_EVERY_FRAMES {
             inbox.acked = inbox.received;
             uplink.control.push(wire::encode(&Ack { received: inbox.received }));
         }
-        pause(uplink, link, inbox.frame_count(), config.inbox_max_frames, &mut proxies);
+        pause(uplink, link, &inbox, config.inbox_max_frames, &mut proxies);
         send_all(uplink, outbox, link, &mut proxies, &mut counts);
-    }
-    if total_bytes > config.outboxes_max_bytes {
-        let boxes = sessions.iter().filter(|(_, _, outbox, _)| time.steady() - outbox.since() >= RECENT_ACK);
-        fattest.extend(boxes.map(|(entity, _, outbox, _)| (outbox.bytes(), entity)));
-        fattest.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        for (bytes, entity) in fattest.drain(..) {
-            if total_bytes <= config.outboxes_max_bytes {
-                break;
-            }
-            if let Ok((_, _, mut outbox, _)) = sessions.get_mut(entity) {
-                outbox.overflow();
-                total_bytes -= bytes;
-            }
-        }
     }
 }
 
@@ -204,17 +138,13 @@ fn send_all(
 }
 
 /// Stops reading a link whose frames pile up, and reads on when half of them are gone.
-fn pause(uplink: &mut Uplink, link: LinkKey, waiting: usize, max: usize, proxies: &mut Proxies) {
+fn pause(uplink: &mut Uplink, link: LinkKey, inbox: &Inbox, max: usize, proxies: &mut Proxies) {
     let LinkKey { proxy, link } = link;
-    if !uplink.paused && waiting > max {
+    if !uplink.paused && inbox.is_full(max) {
         uplink.paused = true;
         proxies.command(proxy, ProxyCommand::Pause { link });
-    } else if uplink.paused && waiting <= max / 2 {
+    } else if uplink.paused && !inbox.is_full(max / 2) {
         uplink.paused = false;
         proxies.command(proxy, ProxyCommand::Unpause { link });
     }
 }
-
-/// An outbox whose client acknowledged something within this time is not to blame for the
-/// server's memory: clients acknowledge each second.
-const RECENT_ACK: Duration = Duration::from_secs(2);

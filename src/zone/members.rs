@@ -1,11 +1,16 @@
 //! Who is in a zone.
 
 use bevy_ecs::entity::EntityHashSet;
+use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
+use bevy_ecs::world::DeferredWorld;
+
+use super::{Zone, Zones};
 
 /// The zone that a session is in. Only `settle` and `expire` change it.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 #[relationship(relationship_target = Members)]
+#[component(on_remove = note_leaver)]
 pub struct InZone(Entity);
 
 impl InZone {
@@ -17,6 +22,15 @@ impl InZone {
     #[must_use]
     pub fn zone(&self) -> Entity {
         self.0
+    }
+}
+
+/// Notes who ceases to be in a zone, for the case that its entity is being despawned.
+fn note_leaver(mut world: DeferredWorld, context: HookContext) {
+    let Some(zone) = world.get::<InZone>(context.entity).map(InZone::zone) else { return };
+    let Some(id) = world.get::<Zone>(zone).map(Zone::id) else { return };
+    if let Some(mut zones) = world.get_resource_mut::<Zones>() {
+        zones.left.push((context.entity, zone, id));
     }
 }
 

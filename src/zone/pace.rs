@@ -31,30 +31,36 @@ pub struct ZoneTicked {
     pub dt: Duration,
 }
 
-/// When a zone ticked last, on the steady clock.
-#[derive(Component, Debug, Default)]
-pub(super) struct LastTicked(Duration);
+/// How often a zone has ticked, and when last.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ZoneClock {
+    frame: u64,
+    last: Option<Duration>,
+}
+
+impl ZoneClock {
+    /// How many times the zone has ticked.
+    #[must_use]
+    pub fn frame(&self) -> u64 {
+        self.frame
+    }
+}
 
 /// Lets each zone tick whose turn it is. Zones of one pace are spread over the server's ticks.
 pub(super) fn pace_zones(
-    mut zones: Query<(Entity, &mut Zone, Option<&mut LastTicked>)>,
+    mut zones: Query<(Entity, &Zone, &mut ZoneClock)>,
     time: Res<TickTime>,
     rate: Res<TickRate>,
     mut ticks: MessageWriter<ZoneTicked>,
-    mut commands: Commands,
 ) {
-    for (entity, mut zone, last) in &mut zones {
-        if !(time.tick().0 + zone.id.0).is_multiple_of(u64::from(zone.every)) {
+    for (entity, zone, mut clock) in &mut zones {
+        let every = zone.every(*rate);
+        if !(time.tick().0 + zone.id.0).is_multiple_of(u64::from(every)) {
             continue;
         }
-        zone.frame += 1;
-        let dt = match last {
-            Some(mut last) => time.steady().saturating_sub(std::mem::replace(&mut last.0, time.steady())),
-            None => {
-                commands.entity(entity).insert(LastTicked(time.steady()));
-                rate.period() * zone.every
-            }
-        };
-        ticks.write(ZoneTicked { zone: entity, frame: zone.frame, dt });
+        clock.frame += 1;
+        let last = clock.last.replace(time.steady());
+        let dt = last.map_or(rate.period() * every, |last| time.steady().saturating_sub(last));
+        ticks.write(ZoneTicked { zone: entity, frame: clock.frame, dt });
     }
 }

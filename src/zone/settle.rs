@@ -41,14 +41,13 @@ pub(super) fn settle(world: &mut World) {
         if SessionState::at(world, session).is_none() {
             continue;
         }
-        if !settled.insert(session) {
-            world.resource_mut::<Changes>().push(order, session, change);
-            continue;
-        }
+        let is_first = settled.insert(session);
         match change {
+            // Nothing follows the end, so it waits for nothing either.
+            Change::End(cause) => end(world, session, cause),
+            change if !is_first => world.resource_mut::<Changes>().push(order, session, change),
             Change::Join { request, zone } => join(world, session, request, &zone),
             Change::Part { request } => part(world, session, request),
-            Change::End(cause) => end(world, session, cause),
         }
     }
 }
@@ -92,7 +91,7 @@ fn joined(world: &mut World, session: Entity, request: u32, zone: Entity) {
         request,
         zone: zone.name().to_owned(),
         zone_id: zone.id.0,
-        tick_hz: server.hz() / zone.every,
+        tick_hz: server.hz() / zone.every(server),
         ..Joined::default()
     };
     tell(world, session, answer);
@@ -168,12 +167,12 @@ fn refuse(world: &mut World, session: Entity, request: u32, reason: Reason) {
     tell(world, session, Refused { request, reason: reason.into(), retry_after_ms, ..Refused::default() });
 }
 
-fn zone_of(world: &World, session: Entity) -> Option<(Entity, ZoneId)> {
+pub(super) fn zone_of(world: &World, session: Entity) -> Option<(Entity, ZoneId)> {
     let zone = world.get::<InZone>(session)?.zone();
     Some((zone, world.get::<Zone>(zone)?.id))
 }
 
-fn is_linked(world: &World, session: Entity) -> bool {
+pub(super) fn is_linked(world: &World, session: Entity) -> bool {
     SessionState::at(world, session).is_some_and(SessionState::is_linked)
 }
 

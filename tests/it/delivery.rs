@@ -184,22 +184,23 @@ fn unreliable_frames_are_dropped_while_there_is_no_link() {
 #[test]
 fn a_frame_too_long_for_the_wire_is_sent_to_nobody() {
     use bevy_ecs::prelude::*;
+    use waystation::arena::v1::{Score, Scores};
     use waystation::rpc::Sender;
-    use waystation::wire::v1::Notice;
 
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let entity = game.entity(ada.session()).expect("alive");
     let send = move |mut sender: Sender, mut done: Local<bool>| {
         if !std::mem::replace(&mut *done, true) {
-            sender.send(entity, &Notice { text: "x".repeat(70_000), ..Notice::default() });
+            let score = Score { name: "x".repeat(70_000), ..Score::default() };
+            sender.send(entity, &Scores { scores: vec![score] });
             sender.send(entity, &Echo { number: 1, taken: 0 });
         }
     };
     game.app.add_systems(bevy_app::Update, send);
     game.exchange(&mut [&mut ada]);
 
-    assert!(ada.take::<Notice>().is_empty());
+    assert!(ada.take::<Scores>().is_empty());
     assert_eq!(echoes(&mut ada), [1]);
     assert!(wire::encode(&Say { number: 1 }).starts_with(&Say::ID.value().to_be_bytes()));
 }

@@ -7,6 +7,7 @@ mod clients;
 mod cuts;
 mod delivery;
 mod gate;
+mod mended;
 mod ports;
 mod rows;
 mod rows_end;

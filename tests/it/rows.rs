@@ -10,7 +10,7 @@ use waystation::server::audit::News::{
 use waystation::session::{ExpiresAt, LossCause, Session, SessionCounts, SessionState, SessionTable};
 use waystation::testing::Via;
 use waystation::wire::Lane;
-use waystation::wire::v1::{Bye, Join, Joined, Part, Parted, Probe, Reason, Refused, Welcome};
+use waystation::wire::v1::{Ack, Bye, Join, Joined, Part, Parted, Probe, Reason, Refused, Welcome};
 use waystation::zone::InZone;
 
 use crate::support::{game, said};
@@ -172,6 +172,7 @@ fn row_07_silence_is_a_loss_after_five_seconds_on_every_proxy() {
         let mut game = game();
         let mut ada = game.member(via, "hall");
         let session = ada.session();
+        ada.say(&Ack { received: ada.received() });
         ada.cut();
         let last_heard = game.now();
 

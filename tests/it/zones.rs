@@ -14,7 +14,7 @@ use waystation::testing::{Hang, Via};
 use waystation::tick::TickRate;
 use waystation::wire::v1::{Beacon, Part, Ping, Reason, Refused};
 use waystation::wire::{self, Lane};
-use waystation::zone::{Members, Zone, ZoneJoined, ZoneParted, ZoneTicked};
+use waystation::zone::{Members, Zone, ZoneClock, ZoneJoined, ZoneParted, ZoneTicked};
 
 use crate::support::{Heard, echoes, game, game_with, said, say, shout};
 
@@ -358,12 +358,13 @@ fn ow_25_each_zone_ticks_at_its_own_rate_with_the_true_time_between() {
     let slow = game.open_zone(Zone::new("slow").hz(10));
     let odd = game.open_zone(Zone::new("odd").hz(15));
     let fast = game.open_zone(Zone::new("fast").hz(1_000));
-    let look = |mut ticks: MessageReader<ZoneTicked>, zones: Query<&Zone>, mut seen: ResMut<SeenTicks>| {
-        for tick in ticks.read() {
-            let frame = zones.get(tick.zone).map_or(0, Zone::frame);
-            seen.0.push((tick.zone, tick.frame, frame, tick.dt));
-        }
-    };
+    let look =
+        |mut ticks: MessageReader<ZoneTicked>, clocks: Query<&ZoneClock>, mut seen: ResMut<SeenTicks>| {
+            for tick in ticks.read() {
+                let frame = clocks.get(tick.zone).map_or(0, ZoneClock::frame);
+                seen.0.push((tick.zone, tick.frame, frame, tick.dt));
+            }
+        };
     game.app.init_resource::<SeenTicks>().add_systems(Update, look);
 
     game.run_ms(3_000);
