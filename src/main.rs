@@ -133,19 +133,12 @@ fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 
     let (status, printer) = print_lines()?;
     let mut app = App::new();
-    app.add_plugins(ServerPlugins::new(ServerConfig {
-        rate,
-        clock,
-        ..ServerConfig::default()
-    }))
-    .add_plugins(ArenaPlugin {
-        agents: args.agents,
-        ..ArenaPlugin::default()
-    })
-    .add_plugins(TelemetryPlugin::new(move |line: &Status| {
-        // A terminal that does not keep up misses lines; the tick does not wait for it.
-        let _ = status.try_send(line.to_string());
-    }));
+    app.add_plugins(ServerPlugins::new(ServerConfig { rate, clock, ..ServerConfig::default() }))
+        .add_plugins(ArenaPlugin { agents: args.agents, ..ArenaPlugin::default() })
+        .add_plugins(TelemetryPlugin::new(move |line: &Status| {
+            // A terminal that does not keep up misses lines; the tick does not wait for it.
+            let _ = status.try_send(line.to_string());
+        }));
     let udp = udp.start(proxy::attach(&mut app, "udp"))?;
     say(&listening(udp.local_addr(), args.key_file.is_none()));
 
@@ -156,11 +149,7 @@ fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // It ends by itself: the sender of its lines went with the app.
     let _ = printer.join();
     say(&summary);
-    Ok(if exit.is_success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if exit.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl ServeArgs {
@@ -181,11 +170,8 @@ impl ServeArgs {
 /// What is said at the start; the first line is there for programs that wait for it.
 fn listening(address: SocketAddr, is_dev: bool) -> String {
     if is_dev {
-        let target = if address.port() == 7_777 {
-            String::new()
-        } else {
-            format!(" --public-addr {address}")
-        };
+        let target =
+            if address.port() == 7_777 { String::new() } else { format!(" --public-addr {address}") };
         format!(
             "listening udp {address}, profile dev: this machine only, and its key is no secret\n\
              connect with: waystation bot{target}, or a token of: waystation token{target}"
@@ -212,11 +198,7 @@ fn play(args: &BotArgs) -> anyhow::Result<ExitCode> {
         move || token(&mint)
     });
     say(&report);
-    Ok(if report.passed() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print_token(args: &ServerArgs) -> anyhow::Result<ExitCode> {
@@ -234,9 +216,7 @@ impl ServerArgs {
 
 #[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time")]
 fn token(mint: &TokenMint) -> Result<ConnectToken, TokenError> {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     mint.mint(now, Entropy::system().id(), None)
 }
 
@@ -281,10 +261,7 @@ fn stop_on_signals() -> anyhow::Result<StopHandle> {
 fn log_to_stderr(topics: &[LogTopic], clock: Clock) -> anyhow::Result<()> {
     let chosen = |topic, yes, no| if topics.contains(&topic) { yes } else { no };
     let filter = Targets::new()
-        .with_target(
-            "waystation",
-            chosen(LogTopic::Peers, LevelFilter::DEBUG, LevelFilter::INFO),
-        )
+        .with_target("waystation", chosen(LogTopic::Peers, LevelFilter::DEBUG, LevelFilter::INFO))
         .with_target(
             "waystation::transitions",
             chosen(LogTopic::Transitions, LevelFilter::INFO, LevelFilter::OFF),
@@ -348,14 +325,7 @@ mod tests {
     #[test]
     fn a_key_is_64_hex_digits_and_a_secret() {
         assert_eq!(parse_key(&"Ab".repeat(32)).expect("a key"), [0xAB; 32]);
-        for bad in [
-            "",
-            "ab",
-            &"+b".repeat(32),
-            &"00".repeat(32),
-            &"é".repeat(32),
-            &"ab".repeat(33),
-        ] {
+        for bad in ["", "ab", &"+b".repeat(32), &"00".repeat(32), &"é".repeat(32), &"ab".repeat(33)] {
             let error = parse_key(bad).expect_err(bad).to_string();
             assert!(error.contains("/dev/urandom"), "{error}");
         }
@@ -367,15 +337,8 @@ mod tests {
     fn the_dev_profile_does_not_leave_this_machine() {
         let cli = Cli::try_parse_from(["waystation", "--listen", "0.0.0.0:0"]).expect("arguments");
 
-        let error = cli
-            .serve
-            .listener()
-            .expect_err("everybody knows the key")
-            .to_string();
+        let error = cli.serve.listener().expect_err("everybody knows the key").to_string();
 
-        assert!(
-            error.contains("0.0.0.0:0") && error.contains("--key-file"),
-            "{error}"
-        );
+        assert!(error.contains("0.0.0.0:0") && error.contains("--key-file"), "{error}");
     }
 }
