@@ -8,10 +8,11 @@
 mod guard;
 #[cfg(test)]
 pub(crate) mod host;
+mod socket;
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -77,7 +78,7 @@ impl UdpLink {
             return Err(DialError::UnusableToken("it is of another protocol"));
         }
         let socket =
-            open_socket(peer).map_err(|error| DialError::Socket { peer, cause: error.to_string() })?;
+            socket::open(peer).map_err(|error| DialError::Socket { peer, cause: error.to_string() })?;
         // On this side netcode only ever looks at differences of time.
         let netcode = NetcodeClient::new(Duration::ZERO, ClientAuthentication::Secure { connect_token })
             .map_err(|_| DialError::UnusableToken("netcode does not take it"))?;
@@ -215,16 +216,6 @@ impl Link for UdpLink {
         }
         self.closed = true;
     }
-}
-
-/// A socket that hears the peer alone.
-fn open_socket(peer: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr =
-        if peer.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = UdpSocket::bind(any)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(peer)?;
-    Ok(socket)
 }
 
 /// Datagrams that an update takes: several megabytes, so that a flood cannot hold the caller.

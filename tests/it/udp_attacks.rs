@@ -6,7 +6,7 @@ use waystation::proxy::LinkEnd;
 use waystation::tick::Clock;
 use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
 
-use crate::udp_stage::{RELIABLE_SLICE, SMALL_RELIABLE, Stage, UNRELIABLE_SLICE, frame};
+use crate::udp_stage::{RELIABLE_SLICE, SMALL_RELIABLE, SMALL_UNRELIABLE, Stage, UNRELIABLE_SLICE, frame};
 
 #[test]
 fn a_slice_beyond_its_message_costs_the_attacker_its_link_and_nobody_else() {
@@ -53,6 +53,24 @@ fn payloads_that_are_no_packets_cost_the_attacker_its_link_and_nobody_else() {
     for payload in [vec![], vec![9; 40], vec![SMALL_RELIABLE, 0, 7, 0, 0], vec![0xFF; 1_300]] {
         assert_breach(&[payload]);
     }
+}
+
+#[test]
+fn packets_numbered_backwards_cost_the_attacker_its_link_and_nobody_else() {
+    let mut stage = Stage::new(Clock::wall());
+    let attacker = stage.connect("mallory");
+    stage.clients[attacker].frozen = true;
+
+    // renet notes each number apart from the others, and all of them in its next acknowledgement.
+    for number in (0..1_000_u64).rev() {
+        let number = (0b11 << 62 | number << 32).to_be_bytes();
+        let packet = [&[SMALL_UNRELIABLE][..], &number, &[CHANNEL_UNRELIABLE, 0, 1, 1, 0x80]].concat();
+        stage.clients[attacker].throw_payload(&packet);
+    }
+    stage.until("the attacker's link has ended", |stage| stage.end_of(attacker).is_some());
+
+    assert_eq!(stage.end_of(attacker), Some(LinkEnd::Failed));
+    stage.assert_serves_others();
 }
 
 #[test]

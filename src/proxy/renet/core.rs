@@ -187,22 +187,25 @@ impl Core {
         let mut all = std::mem::take(&mut self.scratch);
         all.extend(self.links.iter());
         for (link, client) in all.drain(..) {
-            self.flush_link(link, client, out);
-            if !self.links.is_alive(link) {
+            if !self.flush_link(link, client, out) {
                 self.disconnect(client, LinkEnd::Failed, now, out);
             }
         }
         self.scratch = all;
     }
 
-    fn flush_link(&mut self, link: LinkId, client: u64, out: &mut Outgoing) {
+    /// Sends what renet has for a link. Whether it may live on: renet gives up on one whose client
+    /// makes it acknowledge more than fits a packet, and netcode refuses a packet near that.
+    fn flush_link(&mut self, link: LinkId, client: u64, out: &mut Outgoing) -> bool {
+        let mut fits = true;
         let packets = self.links.renet.get_packets_to_send(link.0).unwrap_or_default();
         for packet in packets {
             match self.netcode.generate_payload_packet(client, &packet) {
                 Ok((address, datagram)) => out.send(datagram, address, &mut self.links.tally),
-                Err(_) => self.links.tally.socket_error_count += 1,
+                Err(_) => fits = false,
             }
         }
+        fits && self.links.is_alive(link)
     }
 
     fn flush_and_disconnect(&mut self, link: LinkId, end: LinkEnd, at: Duration, out: &mut Outgoing) {
