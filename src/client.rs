@@ -46,7 +46,6 @@ mod protocol;
 pub(crate) mod tests;
 pub(crate) mod udp;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -60,9 +59,9 @@ use protocol::{Core, Release};
 pub use udp::{ConnectToken, UdpDial, UdpLink};
 
 pub use crate::ident::SessionId;
+use crate::wire::Lane;
 use crate::wire::v1::{Join, Part, Welcome};
 pub use crate::wire::{Frame, WireMessage, v1};
-use crate::wire::{LINK_TIMEOUT, Lane};
 
 /// A session with a server, over the links that `D` dials.
 ///
@@ -71,8 +70,6 @@ use crate::wire::{LINK_TIMEOUT, Lane};
 pub struct Client<D: Dial> {
     dial: D,
     link: Option<D::Link>,
-    /// Links that were left without a word, and how long each is still held.
-    left: VecDeque<(D::Link, Duration)>,
     core: Core,
 }
 
@@ -96,7 +93,7 @@ impl<D: Dial> Client<D> {
     /// A client that asks for a new session. The first update dials.
     #[must_use]
     pub fn new(dial: D, config: ClientConfig) -> Self {
-        Self { dial, link: None, left: VecDeque::new(), core: Core::new(config, None) }
+        Self { dial, link: None, core: Core::new(config, None) }
     }
 
     /// A client that has nothing left of its session but the [`token`](Self::token), such as a
@@ -104,14 +101,13 @@ impl<D: Dial> Client<D> {
     /// snapshot anew; if the session is over, it reports it lost and asks for a new one.
     #[must_use]
     pub fn resume_with_token(dial: D, config: ClientConfig, token: impl Into<Bytes>) -> Self {
-        Self { dial, link: None, left: VecDeque::new(), core: Core::new(config, Some(token.into())) }
+        Self { dial, link: None, core: Core::new(config, Some(token.into())) }
     }
 
     /// Lets `dt` pass: receives, resumes, and sends what is due. Call it some 20 to 100 times a
     /// second, then [`poll`](Self::poll) until nothing is left.
     pub fn update(&mut self, dt: Duration) {
         self.core.advance(dt);
-        self.forget_left(dt);
         if self.core.wants_link() {
             match self.dial.dial() {
                 Ok(link) => {
@@ -147,24 +143,8 @@ impl<D: Dial> Client<D> {
                     link.close();
                 }
             }
-            Some(Release::Drop) => {
-                let open = self.link.take().filter(|link| link.status() == LinkStatus::Open);
-                self.left.extend(open.map(|link| (link, LEFT_FOR)));
-                if self.left.len() > LEFT_MAX {
-                    self.left.pop_front();
-                }
-            }
+            Some(Release::Drop) => self.link = None,
             None => {}
-        }
-    }
-
-    /// Drops the links that the server has noticed to be gone by now.
-    fn forget_left(&mut self, dt: Duration) {
-        for (_, time) in &mut self.left {
-            *time = time.saturating_sub(dt);
-        }
-        while self.left.front().is_some_and(|(_, time)| time.is_zero()) {
-            self.left.pop_front();
         }
     }
 
@@ -294,12 +274,6 @@ impl<D: Dial> Client<D> {
         self.core.resume_count()
     }
 }
-
-/// How long a link that was left without a word is held, unread: as long as the server may take it
-/// to be open. Its socket keeps its port until then; the next one would not be answered on it.
-const LEFT_FOR: Duration = LINK_TIMEOUT.saturating_add(Duration::from_secs(1));
-/// Links held in this way; each is a socket. Beyond, the oldest is dropped early.
-const LEFT_MAX: usize = 4;
 
 impl<D: Dial> fmt::Debug for Client<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -202,15 +202,13 @@ fn a_silent_cut_tells_nobody_and_a_close_does() {
         scene.client.cut(cut);
         scene.run(1.9);
 
-        assert_eq!(scene.net.borrow().wires[0].dropped, told, "the port is kept from the next link");
+        assert!(scene.net.borrow().wires[0].dropped);
         assert_eq!(scene.net.borrow().wires[0].closed, told);
         assert_eq!(scene.server.sessions[0].link.is_none(), told);
         assert_eq!(scene.net.borrow().dials, 1);
         scene.run(0.4);
         assert_eq!(scene.story(), ["link lost", "resumed"]);
         assert_eq!(scene.server.byes, 0);
-        scene.run(4.0);
-        assert!(scene.net.borrow().wires[0].dropped);
     }
 }
 
