@@ -44,7 +44,7 @@ pub use outbox::Outbox;
 pub(crate) use outbox::ResumePoint;
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
 pub(crate) use state::{is_closing, transition};
-pub use table::SessionTable;
+pub use table::{SessionTable, UnknownSession};
 pub(crate) use token::TokenHash;
 pub use token::Tokens;
 pub(crate) use traffic::{Overdue, find_expired, put, tell, watch};
