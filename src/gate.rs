@@ -4,7 +4,7 @@
 //! session or to the one that its token resumes. The gate authenticates, denies, takes over and
 //! answers the open channel. It knows no games.
 //!
-//! Data flow: [`Arrivals`] → `route` → a guest's Hello, or the inbox of the session that the link
+//! Data flow: [`Arrivals`](crate::proxy::Arrivals) → `route` → a guest's Hello, or the inbox of the session that the link
 //! is bound to → `admit`: Hellos by arrival, then lost links → the tick's dispatch.
 
 mod admit;

@@ -119,8 +119,19 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         // If standard error is gone as well, the status still says it.
-        let _ = writeln!(io::stderr(), "error: {error:#}");
+        let _ = writeln!(io::stderr(), "error: {}", text_of(&error));
         ExitCode::FAILURE
+    })
+}
+
+/// An error and its causes, each said once.
+fn text_of(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut text, cause| {
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+        text
     })
 }
 
@@ -331,6 +342,13 @@ mod tests {
         }
         let dev: String = DEV_KEY.iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(parse_key(&dev).is_err());
+    }
+
+    #[test]
+    fn an_error_says_each_cause_once() {
+        let error = anyhow::anyhow!("in use").context("cannot listen: in use").context("no server");
+
+        assert_eq!(text_of(&error), "no server: cannot listen: in use");
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(crate) use outbox::ResumePoint;
 pub(crate) use overdue::{Overdue, find_expired, watch};
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
 pub(crate) use state::{is_closing, transition};
-pub use table::SessionTable;
+pub use table::{SessionTable, UnknownSession};
 pub(crate) use token::TokenHash;
 pub use token::Tokens;
 pub(crate) use traffic::{put, tell};

@@ -4,7 +4,7 @@
 //! Membership changes in one place only, `settle`, after the game's systems have run, so that
 //! no system sees it change under its feet. This room knows no transports.
 //!
-//! Data flow: Join, Part and the end of a session → [`Changes`], in order of arrival → `settle` →
+//! Data flow: Join, Part and the end of a session → a queue, in order of arrival → `settle` →
 //! [`Members`], frames to the session, and [`ZoneJoined`], [`ZoneParted`] for the game in the next
 //! tick. Zones tick when `pace` says so, by [`ZoneTicked`].
 

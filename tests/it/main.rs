@@ -2,6 +2,7 @@
 
 mod agents;
 mod arena;
+mod binary;
 mod bounds;
 mod clients;
 mod cuts;

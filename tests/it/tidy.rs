@@ -80,6 +80,17 @@ fn no_file_is_longer_than_500_lines() {
 }
 
 #[test]
+fn the_arena_has_500_lines_at_most_its_tests_aside() {
+    let count: usize = rust_files(&["src"])
+        .iter()
+        .filter(|(path, _)| room_of(path).as_deref() == Some("arena"))
+        .map(|(_, text)| text.lines().take_while(|line| *line != "#[cfg(test)]").count())
+        .sum();
+
+    assert!(count > 0 && count <= LINES_MAX, "the default game has {count} lines: it is there to be read");
+}
+
+#[test]
 fn every_row_that_is_said_to_be_kept_has_a_test() {
     let names: BTreeSet<String> = rust_files(FOLDERS).iter().flat_map(|(_, text)| test_names(text)).collect();
 
