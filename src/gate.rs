@@ -25,7 +25,7 @@ use crate::wire;
 
 pub use lobby::Lobby;
 pub(crate) use probe::reply as reply_to_probe;
-pub use stop::Draining;
+pub use stop::{Drain, DrainCommand};
 
 /// Who is let in, and how long that may take.
 #[derive(Resource, Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub struct GateConfig {
     /// Links without a session. Default 4,096; further ones are cut. Each may hold one frame of
     /// 4 KiB, so 16 MiB in all.
     pub max_guests: usize,
+    /// How long players may go on when the server is asked to stop; then all sessions end.
+    /// Default 0. A supervisor must wait some ten seconds longer before it kills the server.
+    pub drain: Duration,
 }
 
 impl Default for GateConfig {
@@ -49,6 +52,7 @@ impl Default for GateConfig {
             game: String::new(),
             hello_timeout: wire::HELLO_TIMEOUT,
             max_guests: 4_096,
+            drain: Duration::ZERO,
         }
     }
 }
@@ -64,11 +68,12 @@ impl Plugin for GatePlugin {
     fn build(&self, app: &mut App) {
         app.insert_resource(self.config.clone())
             .init_resource::<Lobby>()
-            .init_resource::<Draining>()
-            .init_resource::<stop::Stopping>()
+            .init_resource::<Drain>()
             .add_systems(
                 PreUpdate,
-                (route::route, watch, stop::begin_stop, admit::admit).chain().in_set(TickSystems::Admit),
+                (route::route, watch, stop::heed_stop, stop::end_all, admit::admit)
+                    .chain()
+                    .in_set(TickSystems::Admit),
             )
             .add_systems(Last, stop::finish_stop);
     }

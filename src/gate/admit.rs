@@ -3,7 +3,7 @@
 use bevy_ecs::prelude::*;
 
 use super::hello::{Denial, Request, ResumeRequest, parse};
-use super::{Draining, GateConfig, Lobby};
+use super::{Drain, GateConfig, Lobby};
 use crate::ident::LinkKey;
 use crate::proxy::{LinkInfo, Proxies};
 use crate::session::{self, Overdue, Principal, Rebind, SessionConfig, SessionCounts, SessionTable, Uplink};
@@ -54,7 +54,7 @@ fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Hello)> {
 }
 
 fn open(world: &mut World, link: LinkKey, principal: Principal) -> Result<(), Denial> {
-    if world.resource::<Draining>().0 {
+    if world.resource::<Drain>().is_draining() {
         return Err(Denial {
             retry_after_ms: RETRY_MS,
             ..Denial::new(Reason::Draining, "the server is stopping")
@@ -114,7 +114,7 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     let mut proxies = world.resource_mut::<Proxies>();
     proxies.send(link, denied);
     if is_last {
-        proxies.close(link, Reason::Timeout, now);
+        proxies.close(link, Reason::Timeout, "", now);
     }
 }
 
@@ -130,7 +130,7 @@ fn close_silent_guests(world: &mut World) {
         .collect();
     for link in silent {
         world.resource_mut::<Lobby>().guests.remove(&link);
-        world.resource_mut::<Proxies>().close(link, Reason::Timeout, now);
+        world.resource_mut::<Proxies>().close(link, Reason::Timeout, "", now);
     }
 }
 

@@ -74,7 +74,7 @@ impl Routing<'_, '_> {
             if lane == Lane::Unreliable || self.guest_frame(link, at, bytes).is_err() {
                 // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.
                 self.lobby.guests.remove(&link);
-                self.proxies.close(link, Reason::Protocol, self.time.now());
+                self.proxies.close(link, Reason::Protocol, "", self.time.now());
             }
         } else {
             self.counts.stale_frame_count += 1;
