@@ -148,6 +148,7 @@ fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let (status, printer) = print_lines()?;
     let mut app = App::new();
     let mut config = ServerConfig { rate, clock, ..ServerConfig::default() };
+    config.gate.exempt_loopback = args.key_file.is_none();
     config.gate.drain = Duration::from_secs(args.drain.into());
     app.add_plugins(ServerPlugins::new(config))
         .add_plugins(ArenaPlugin { agents: args.agents, ..ArenaPlugin::default() })

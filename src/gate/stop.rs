@@ -142,7 +142,7 @@ pub(super) struct Guests<'w> {
 
 impl Guests<'_> {
     fn dismiss(&mut self, kindly: bool) {
-        for link in std::mem::take(&mut self.lobby.guests).into_keys() {
+        for link in self.lobby.clear() {
             if kindly {
                 self.proxies.close(link, Reason::Shutdown, "", self.time.now());
             } else {

@@ -81,8 +81,9 @@ pub(crate) fn resumed(world: &mut World, session: Entity, resync: bool) {
 /// Puts a session into a zone, out of the one that it may be in. The zone has room.
 pub(super) fn enter(world: &mut World, session: Entity, request: u32, zone: Entity, payload: Bytes) {
     leave(world, session, Reason::Moved);
-    let mut entity = world.entity_mut(session);
-    entity.insert(InZone::new(zone));
+    world.entity_mut(session).insert(InZone::new(zone));
+    // An observer of the game's may have ended it.
+    let Ok(mut entity) = world.get_entity_mut(session) else { return };
     transition(&mut entity, SessionState::Active);
     joined(world, session, request, zone, payload);
     note(world, zone, session, |roster, id| roster.joined.push(id));
