@@ -6,8 +6,8 @@ use bevy_ecs::prelude::*;
 use super::{InZone, MemberDisconnected, MemberResumed, Members, Zone, ZoneJoined, ZoneParted, Zones};
 use crate::ident::ZoneId;
 use crate::session::lifecycle::announce;
-use crate::session::{self, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition};
-use crate::tick::TickRate;
+use crate::session::{self, Agent, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition};
+use crate::tick::{Load, Shed, TickRate};
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
 
 /// What is to change, for the next settle.
@@ -114,6 +114,11 @@ fn join(world: &mut World, session: Entity, request: u32, name: &str) {
     if current == Some(zone) {
         return joined(world, session, request, zone);
     }
+    let is_newcomer = current.is_none() && world.get::<Agent>(session).is_none();
+    if is_newcomer && world.resource::<Load>().refuses_newcomers() {
+        world.resource_mut::<Shed>().newcomer_count += 1;
+        return refuse(world, session, request, Reason::Throttled);
+    }
     let members = world.get::<Members>(zone).map_or(0, Members::count);
     if world.get::<Zone>(zone).is_none_or(|zone| members >= zone.capacity) {
         return refuse(world, session, request, Reason::Full);
@@ -163,7 +168,11 @@ fn leave(world: &mut World, session: Entity, reason: Reason) {
 }
 
 fn refuse(world: &mut World, session: Entity, request: u32, reason: Reason) {
-    let retry_after_ms = if reason == Reason::Full { FULL_RETRY_MS } else { 0 };
+    let retry_after_ms = match reason {
+        Reason::Full => FULL_RETRY_MS,
+        Reason::Throttled => OVERLOADED_RETRY_MS,
+        _ => 0,
+    };
     tell(world, session, Refused { request, reason: reason.into(), retry_after_ms, ..Refused::default() });
 }
 
@@ -178,3 +187,5 @@ pub(super) fn is_linked(world: &World, session: Entity) -> bool {
 
 /// When to ask a full zone again, in milliseconds: members leave by seconds, not by ticks.
 const FULL_RETRY_MS: u32 = 1_000;
+/// When to ask an overloaded server again, in milliseconds, as the gate says too.
+const OVERLOADED_RETRY_MS: u32 = 5_000;
