@@ -12,8 +12,8 @@ use super::{
 };
 use crate::ident::ZoneId;
 use crate::session::lifecycle::announce;
-use crate::session::{self, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition};
-use crate::tick::TickRate;
+use crate::session::{self, Agent, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition};
+use crate::tick::{Load, Shed, TickRate};
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
 
 /// Makes the changes. What would be a session's second one in this tick waits for the next.
@@ -124,6 +124,11 @@ fn join(world: &mut World, session: Entity, request: u32, name: &str, payload: B
     if let Some(reason) = world.resource::<JoinPolicy>().0 {
         return refuse(world, session, request, reason);
     }
+    let is_newcomer = world.get::<InZone>(session).is_none() && world.get::<Agent>(session).is_none();
+    if is_newcomer && world.resource::<Load>().refuses_newcomers() {
+        world.resource_mut::<Shed>().newcomer_count += 1;
+        return refuse(world, session, request, Reason::Throttled);
+    }
     if world.get::<Zone>(zone).is_some_and(Zone::is_asking) {
         return ask::open(world, session, request, zone, payload);
     }
@@ -222,8 +227,11 @@ pub(super) fn refuse(world: &mut World, session: Entity, request: u32, reason: R
 
 /// Says no to a session, and why in words.
 pub(super) fn refuse_with(world: &mut World, session: Entity, request: u32, reason: Reason, detail: &str) {
-    let is_passing = matches!(reason, Reason::Full | Reason::Draining | Reason::Throttled);
-    let retry_after_ms = if is_passing { RETRY_MS } else { 0 };
+    let retry_after_ms = match reason {
+        Reason::Full | Reason::Draining => RETRY_MS,
+        Reason::Throttled => OVERLOADED_RETRY_MS,
+        _ => 0,
+    };
     let detail = detail.to_owned();
     tell(world, session, Refused { request, reason: reason.into(), detail, retry_after_ms });
 }
@@ -239,3 +247,5 @@ pub(super) fn is_linked(world: &World, session: Entity) -> bool {
 
 /// When to ask again where there was no room, in milliseconds: members leave by seconds, not by ticks.
 const RETRY_MS: u32 = 1_000;
+/// When to ask an overloaded server again, in milliseconds, as the gate says too.
+const OVERLOADED_RETRY_MS: u32 = 5_000;

@@ -9,6 +9,7 @@ mod clients;
 mod cuts;
 mod delivery;
 mod gate;
+mod load;
 mod mended;
 mod ports;
 mod rows;
