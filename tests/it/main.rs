@@ -4,6 +4,7 @@ mod agents;
 mod arena;
 mod binary;
 mod bounds;
+mod calls;
 mod clients;
 mod cuts;
 mod delivery;
