@@ -29,7 +29,7 @@ use bevy_platform::collections::HashMap;
 use bytes::Bytes;
 
 use crate::ident::{Epoch, MessageId, SessionId, Tick};
-use crate::session::Delivered;
+use crate::session::{Delivered, SessionCounts};
 use crate::tick::TickSystems;
 use crate::wire::{self, FrameError, Range, WireMessage};
 
@@ -37,6 +37,10 @@ use sender::SendQueue;
 pub use sender::Sender;
 
 /// A message that a member sent to its zone. Read it in the tick in which it is dispatched.
+///
+/// The sender is who the server says it is, and was a member of the zone when it was dispatched;
+/// what others send is dropped. No float in the message is NaN or infinite: a call with one is
+/// dropped and counted, whoever sent it, and its sender's session goes on.
 #[derive(Message, Debug, Clone)]
 pub struct Call<M: WireMessage> {
     /// Who sent it.
@@ -132,5 +136,10 @@ fn take_call<M: WireMessage>(
 
 fn write_call<M: WireMessage>(world: &mut World, caller: Caller, message: M) {
     let Caller { session, entity, zone, epoch, tick } = caller;
+    if !message.is_finite() {
+        world.resource_mut::<SessionCounts>().nonfinite_call_count += 1;
+        tracing::debug!(%session, message = M::NAME, "not dispatched: it holds NaN or an infinity");
+        return;
+    }
     world.write_message(Call { session, entity, zone, epoch, tick, message });
 }
