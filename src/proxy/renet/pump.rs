@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 
 use super::core::Core;
-use super::guard::DATAGRAM_MAX;
 use super::socket::Outgoing;
 use super::stats::RenetStats;
 use crate::proxy::{AdapterPort, LinkEnd, ProxyCommand};
+use crate::wire::udp::guard::DATAGRAM_MAX;
 
 /// What the thread owns.
 #[derive(Debug)]
