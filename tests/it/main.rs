@@ -11,6 +11,7 @@ mod delivery;
 mod gate;
 mod mended;
 mod ports;
+mod rates;
 mod rows;
 mod rows_end;
 mod support;
