@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
+use super::OnDisconnect;
 use crate::wire;
 
 /// Timeouts and bounds, for all sessions of a server.
@@ -49,6 +50,8 @@ pub struct SessionConfig {
     pub control_burst: u32,
     /// Sessions, agents not counted. Default 10,000; further Hellos are denied as FULL.
     pub max_sessions: usize,
+    /// What a session does whenever it loses its link. Default: nothing.
+    pub on_disconnect: Option<OnDisconnect>,
 }
 
 impl Default for SessionConfig {
@@ -69,6 +72,7 @@ impl Default for SessionConfig {
             control_per_second: wire::CONTROL_PER_SECOND,
             control_burst: wire::CONTROL_BURST,
             max_sessions: 10_000,
+            on_disconnect: None,
         }
     }
 }
@@ -88,6 +92,8 @@ pub struct SessionCounts {
     pub unregistered_count: u64,
     /// Sessions that ended in any other way.
     pub expired_count: u64,
+    /// Links that were cut because there were too many, in all or from their address.
+    pub turned_away_count: u64,
     /// Hellos that were denied.
     pub denied_count: u64,
     /// Links dropped because their client did not take or acknowledge what was sent.
@@ -105,6 +111,8 @@ pub struct SessionCounts {
     /// Calls that held NaN or an infinity, those of agents included. Each was dropped, and its
     /// session goes on: it is the game that gives numbers a meaning, not the protocol.
     pub nonfinite_call_count: u64,
+    /// Answers of the game to a Join that waited no more.
+    pub late_answer_count: u64,
     /// Reliable frames that were not queued, because the session was closing or awaits a resync.
     pub undelivered_count: u64,
     /// Unreliable frames of clients, and link control, that were dropped because they were over

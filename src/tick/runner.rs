@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bevy_app::{App, AppExit, PluginsState};
 use bevy_ecs::prelude::*;
 
-use super::{TickRate, TickStats};
+use super::{TickCost, TickRate, TickStats};
 
 /// Asks a running server to stop, from any thread or a signal handler.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +34,8 @@ pub struct StopRequested(pub bool);
 ///
 /// Deadlines are absolute: an overlong sleep or tick delays the next one only, and does not add
 /// up. A server that falls behind by more than a tick leaves out what it missed, so that it
-/// never ticks in a burst; both are counted in [`TickStats`].
+/// never ticks in a burst; both are counted in [`TickStats`]. What a tick took is told to the next
+/// one, as its [`TickCost`].
 #[allow(clippy::disallowed_methods, reason = "the runner waits for the machine's clock; no system sees it")]
 pub fn run(app: &mut App, stop: &StopHandle) -> AppExit {
     while app.plugins_state() == PluginsState::Adding {
@@ -56,6 +57,7 @@ pub fn run(app: &mut App, stop: &StopHandle) -> AppExit {
             stats.record(ended - begun, period);
             stats.record_skipped(skipped);
         }
+        app.world_mut().insert_resource(TickCost(ended - begun));
         if let Some(exit) = app.should_exit() {
             return exit;
         }
@@ -75,7 +77,10 @@ fn next_deadline(deadline: &mut Instant, now: Instant, period: Duration) -> u64 
 
 #[cfg(test)]
 mod tests {
+    use bevy_app::Update;
+
     use super::*;
+    use crate::tick::{Load, TickPlugin, TickTime};
 
     #[test]
     #[allow(clippy::disallowed_methods, reason = "an instant to start from; nothing is measured")]
@@ -90,5 +95,25 @@ mod tests {
         assert_eq!(deadline, start + 2 * period);
         assert_eq!(next_deadline(&mut deadline, start + Duration::from_millis(270), period), 2);
         assert_eq!(deadline, start + 5 * period);
+    }
+
+    #[test]
+    fn a_tick_is_told_what_the_last_one_took() {
+        const BURN: Duration = Duration::from_millis(3);
+        let mut app = App::new();
+        app.add_plugins(TickPlugin { rate: TickRate::new(240).expect("a rate"), ..TickPlugin::default() });
+        app.add_systems(Update, |time: Res<TickTime>, mut exits: MessageWriter<AppExit>| {
+            while time.clock().now() < time.now() + BURN {
+                std::hint::spin_loop();
+            }
+            if time.tick().0 == 2 {
+                exits.write(AppExit::Success);
+            }
+        });
+
+        run(&mut app, &StopHandle::default());
+
+        assert!(app.world().resource::<TickCost>().0 >= BURN);
+        assert!(app.world().resource::<Load>().mean() > Duration::ZERO);
     }
 }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod arena;
+mod asks;
 mod binary;
 mod bounds;
 mod calls;
@@ -9,11 +10,13 @@ mod clients;
 mod cuts;
 mod delivery;
 mod gate;
+mod load;
 mod mended;
 mod ports;
 mod rates;
 mod rows;
 mod rows_end;
+mod rows_zones;
 mod support;
 mod telemetry;
 mod tidy;
