@@ -111,6 +111,8 @@ pub struct SessionCounts {
     /// Calls that held NaN or an infinity, those of agents included. Each was dropped, and its
     /// session goes on: it is the game that gives numbers a meaning, not the protocol.
     pub nonfinite_call_count: u64,
+    /// Calls that no system of the game's read in their tick; counted in debug builds only.
+    pub unread_call_count: u64,
     /// Answers of the game to a Join that waited no more.
     pub late_answer_count: u64,
     /// Reliable frames that were not queued, because the session was closing or awaits a resync.
