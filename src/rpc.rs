@@ -22,6 +22,8 @@
 
 mod dispatch;
 mod sender;
+#[cfg(debug_assertions)]
+mod unread;
 
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
 use bevy_ecs::prelude::*;
@@ -80,7 +82,8 @@ struct Calls(HashMap<MessageId, Handler>);
 
 /// Says which messages are calls.
 pub trait AppRpc {
-    /// Takes `M` as a call: systems read `MessageReader<Call<M>>`, each tick.
+    /// Takes `M` as a call: systems read `MessageReader<Call<M>>`, each tick. In debug builds,
+    /// calls that no system read in their tick are counted, and reported once a second.
     fn add_call<M: WireMessage>(&mut self) -> &mut Self;
 
     /// Delivers `M` to agents too: systems read `MessageReader<Delivered<M>>`.
@@ -97,7 +100,10 @@ impl AppRpc for App {
             return self;
         }
         calls.0.insert(M::ID, handler);
-        self.add_message::<Call<M>>()
+        self.add_message::<Call<M>>();
+        #[cfg(debug_assertions)]
+        unread::watch::<M>(self);
+        self
     }
 
     fn add_delivery<M: WireMessage>(&mut self) -> &mut Self {
@@ -116,6 +122,8 @@ impl Plugin for RpcPlugin {
             .init_resource::<SendQueue>()
             .add_systems(PreUpdate, dispatch::dispatch.in_set(TickSystems::Dispatch))
             .add_systems(PostUpdate, sender::resolve.before(TickSystems::Settle));
+        #[cfg(debug_assertions)]
+        unread::add(app);
     }
 }
 

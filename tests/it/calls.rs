@@ -1,10 +1,13 @@
 //! What reaches a game of what it is sent, and whom its answers reach.
 
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
 use bevy_app::Update;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce as _;
-use waystation::arena::v1::{Echo, Input};
-use waystation::rpc::{AppRpc as _, Sender};
+use waystation::arena::v1::{Echo, Input, Pellets, You};
+use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::session::{Agent, Delivered, Session, SessionCounts, SessionState, SpawnAgent as _};
 use waystation::testing::{Harness, Player, Via};
 
@@ -102,4 +105,65 @@ fn a_call_with_a_float_that_is_no_number_is_dropped_and_no_offence() {
     assert_eq!(game.resource::<SessionCounts>().nonfinite_call_count, 6);
     assert_eq!(said(&game, &ada), [1]);
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn calls_that_no_system_read_in_their_tick_are_counted_and_named() {
+    #[derive(Resource)]
+    struct Open(bool);
+    fn read_when_open(mut calls: MessageReader<Call<You>>) {
+        calls.clear();
+    }
+    let mut game = game();
+    game.app
+        .add_call::<Pellets>()
+        .add_call::<You>()
+        .insert_resource(Open(true))
+        .add_systems(Update, read_when_open.run_if(|open: Res<Open>| open.0));
+    let mut ada = game.member(Via::Alpha, "hall");
+    let unread = |game: &Harness| game.resource::<SessionCounts>().unread_call_count;
+
+    say(&mut ada, 1..=5);
+    ada.send(&You::default());
+    game.exchange(&mut [&mut ada]);
+    assert_eq!(unread(&game), 0, "a system reads them in each tick");
+
+    let log = logged(|| {
+        ada.send(&Pellets::default());
+        ada.send(&Pellets::default());
+        game.exchange(&mut [&mut ada]);
+        assert_eq!(unread(&game), 2, "nobody reads them");
+        game.app.world_mut().resource_mut::<Open>().0 = false;
+        ada.send(&You::default());
+        game.run_with(&mut [&mut ada], 2_000);
+    });
+
+    assert_eq!(unread(&game), 3, "its reader did not run in that tick");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("no system read")).collect();
+    assert!(lines.iter().any(|line| line.contains("arena.v1.Pellets") && line.contains("count=2")), "{log}");
+    assert!(lines.iter().any(|line| line.contains("arena.v1.You") && line.contains("count=1")), "{log}");
+    assert_eq!(lines.len(), 2, "{log}");
+}
+
+/// What is logged meanwhile.
+#[cfg(debug_assertions)]
+fn logged(meanwhile: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(log, meanwhile);
+    let bytes = lines.0.lock().expect("no panic").clone();
+    String::from_utf8(bytes).expect("text")
 }

@@ -13,6 +13,7 @@ mod gate;
 mod load;
 mod mended;
 mod ports;
+mod rates;
 mod rows;
 mod rows_end;
 mod rows_zones;
