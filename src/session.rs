@@ -16,6 +16,8 @@ mod inbox;
 pub mod lifecycle;
 mod outbox;
 mod overdue;
+#[cfg(feature = "planted")]
+pub(crate) mod planted;
 mod state;
 mod table;
 mod token;
@@ -44,6 +46,8 @@ pub use lifecycle::{
 pub use outbox::Outbox;
 pub(crate) use outbox::ResumePoint;
 pub(crate) use overdue::{Overdue, find_expired, watch};
+#[cfg(feature = "planted")]
+pub use planted::Planted;
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
 pub(crate) use state::{is_closing, transition};
 pub use table::{SessionTable, UnknownSession};

@@ -6,6 +6,8 @@ use bevy_ecs::prelude::*;
 use super::{InZone, MemberDisconnected, MemberResumed, Members, Zone, ZoneJoined, ZoneParted, Zones};
 use crate::ident::ZoneId;
 use crate::session::lifecycle::announce;
+#[cfg(feature = "planted")]
+use crate::session::planted::{Planted, is_planted};
 use crate::session::{self, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition};
 use crate::tick::TickRate;
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
@@ -158,6 +160,14 @@ fn leave(world: &mut World, session: Entity, reason: Reason) {
     let Some((zone, zone_id)) = zone_of(world, session) else {
         return;
     };
+    #[cfg(feature = "planted")]
+    if is_planted(world, Planted::DoublePart) {
+        announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
+    }
+    #[cfg(feature = "planted")]
+    if is_planted(world, Planted::MembersLeak) && reason == Reason::Expired {
+        return announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
+    }
     world.entity_mut(session).remove::<InZone>();
     announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
 }
