@@ -202,12 +202,13 @@ impl Proxies {
 
     /// Closes a link behind a last frame that says why. It is held until that is flushed, for
     /// [`CLOSE_TIMEOUT`] at most. A link that is gone already is not waited for.
-    pub fn close(&mut self, link: LinkKey, reason: Reason, now: Duration) {
+    pub fn close(&mut self, link: LinkKey, reason: Reason, detail: &str, now: Duration) {
         if !self.open.contains(&link) {
             return;
         }
         let retry_after_ms = if reason == Reason::Shutdown { SHUTDOWN_RETRY_MS } else { 0 };
-        let frame = wire::encode(&Closed { reason: reason.into(), retry_after_ms, ..Closed::default() });
+        let detail = detail.chars().take(DETAIL_MAX_CHARS).collect();
+        let frame = wire::encode(&Closed { reason: reason.into(), detail, retry_after_ms });
         self.command(link.proxy, ProxyCommand::Close { link: link.link, frame });
         self.closing.insert(link, now + CLOSE_TIMEOUT);
     }
@@ -322,6 +323,9 @@ impl Weigh for ProxyCommand {
         }
     }
 }
+
+/// Longest words on why a link was closed, in characters: a line or two to show to a player.
+const DETAIL_MAX_CHARS: usize = 256;
 
 /// When to come back to a server that stops, in milliseconds: a restart takes about as long.
 const SHUTDOWN_RETRY_MS: u32 = 1_000;

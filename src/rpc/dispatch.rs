@@ -1,6 +1,7 @@
 //! Frames take effect, each session's in order of arrival.
 
 use bevy_ecs::prelude::*;
+use bytes::Bytes;
 
 use super::{Caller, Calls, Handler};
 use crate::gate;
@@ -15,7 +16,7 @@ use crate::session::{
 use crate::tick::TickTime;
 use crate::wire::v1::{Ack, Bye, Join, Part, Ping, Probe};
 use crate::wire::{FRAME_MAX_CLIENT, Frame, FrameError, Lane, Range, STRAY_MESSAGES_MAX, WireMessage};
-use crate::zone::{Change, Changes, InZone};
+use crate::zone::{Change, Changes, FIRST, InZone};
 
 /// Dispatches what waits: agents' frames of the last tick, then the inboxes.
 pub(super) fn dispatch(world: &mut World) {
@@ -53,7 +54,7 @@ fn dispatch_session(world: &mut World, session: Entity, max: usize, calls: &Call
             Next::Go => {}
             Next::Wait => break,
             Next::End(cause) => {
-                world.resource_mut::<Changes>().push(order, session, Change::End(cause));
+                world.resource_mut::<Changes>().push(order, session, Change::end(cause));
                 discard(world, session);
                 break;
             }
@@ -95,8 +96,8 @@ fn take(world: &mut World, session: Entity, inbound: Inbound, calls: &Calls) -> 
             ack(world, session, ping.received, Some(ping.id), at)
         }
         Join::ID => {
-            let Join { request, zone, .. } = frame.decode()?;
-            world.resource_mut::<Changes>().push(order, session, Change::Join { request, zone });
+            let Join { request, zone, payload } = frame.decode()?;
+            world.resource_mut::<Changes>().push(order, session, Change::Join { request, zone, payload });
             Ok(Next::Wait)
         }
         Part::ID => {
@@ -222,8 +223,9 @@ fn dispatch_agents(world: &mut World, calls: &Calls) {
     for (agent, frames) in waiting {
         for frame in frames {
             let change = match frame {
-                AgentFrame::Join(zone) => Change::Join { request: 0, zone },
+                AgentFrame::Join(zone) => Change::Join { request: 0, zone, payload: Bytes::new() },
                 AgentFrame::Part => Change::Part { request: 0 },
+                AgentFrame::End => Change::end(EndCause::Timeout),
                 AgentFrame::Call(id, message) => {
                     match (calls.0.get(&id), caller(world, agent)) {
                         (Some(handler), Some(caller)) => (handler.take)(world, caller, message),
@@ -234,7 +236,7 @@ fn dispatch_agents(world: &mut World, calls: &Calls) {
                 }
             };
             // What agents sent in the last tick is older than all that arrived in this one.
-            world.resource_mut::<Changes>().push(0, agent, change);
+            world.resource_mut::<Changes>().push(FIRST, agent, change);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
+use super::OnDisconnect;
 use crate::wire;
 
 /// Timeouts and bounds, for all sessions of a server.
@@ -33,6 +34,8 @@ pub struct SessionConfig {
     pub inbox_max_frames: usize,
     /// Sessions, agents not counted. Default 10,000; further Hellos are denied as FULL.
     pub max_sessions: usize,
+    /// What a session does whenever it loses its link. Default: nothing.
+    pub on_disconnect: Option<OnDisconnect>,
 }
 
 impl Default for SessionConfig {
@@ -47,6 +50,7 @@ impl Default for SessionConfig {
             dispatch_max_frames: 256,
             inbox_max_frames: wire::OUTBOX_MAX_FRAMES,
             max_sessions: 10_000,
+            on_disconnect: None,
         }
     }
 }
@@ -66,6 +70,8 @@ pub struct SessionCounts {
     pub unregistered_count: u64,
     /// Sessions that ended in any other way.
     pub expired_count: u64,
+    /// Links that were cut because there were too many, in all or from their address.
+    pub turned_away_count: u64,
     /// Hellos that were denied.
     pub denied_count: u64,
     /// Links dropped because their client did not take or acknowledge what was sent.
@@ -80,6 +86,8 @@ pub struct SessionCounts {
     pub malformed_frame_count: u64,
     /// Calls of sessions that were in no zone.
     pub nonmember_call_count: u64,
+    /// Answers of the game to a Join that waited no more.
+    pub late_answer_count: u64,
     /// Reliable frames that were not queued, because the session was closing or awaits a resync.
     pub undelivered_count: u64,
     /// Unreliable frames of clients that were dropped because too much waits for dispatch.

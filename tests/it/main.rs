@@ -2,6 +2,7 @@
 
 mod agents;
 mod arena;
+mod asks;
 mod binary;
 mod bounds;
 mod clients;
@@ -12,6 +13,7 @@ mod mended;
 mod ports;
 mod rows;
 mod rows_end;
+mod rows_zones;
 mod support;
 mod telemetry;
 mod tidy;
