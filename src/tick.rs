@@ -26,7 +26,8 @@ use bevy_time::Time;
 pub use clock::{Clock, TickTime};
 pub use entropy::Entropy;
 pub use load::{Load, LoadLevel, Shed, TickCost};
-pub use runner::{StopHandle, StopRequested, run};
+pub use runner::{Failure, StopHandle, StopRequested, run};
+pub(crate) use runner::{LastWords, panic_text};
 pub use stats::{TickStats, TickSummary};
 
 /// The phases of a tick, in this order. A game's systems belong in [`Simulate`](Self::Simulate),
@@ -133,6 +134,8 @@ impl Plugin for TickPlugin {
             .init_resource::<Load>()
             .init_resource::<Shed>()
             .init_resource::<StopRequested>()
+            .init_resource::<Failure>()
+            .init_resource::<LastWords>()
             .init_resource::<Time>()
             .configure_sets(First, Begin.after(MessageUpdateSystems))
             .configure_sets(PreUpdate, (Receive, Admit, Dispatch, Pace).chain())

@@ -54,7 +54,8 @@ pub(super) fn watch<M: WireMessage>(app: &mut App) {
 pub(super) fn add(app: &mut App) {
     app.init_resource::<Watched>()
         .add_systems(PreUpdate, note_dispatch.after(TickSystems::Dispatch).before(TickSystems::Pace))
-        .add_systems(Last, (count_unread, report).chain().in_set(TickSystems::Measure));
+        // It changes nothing that others look at.
+        .add_systems(Last, (count_unread, report).chain().in_set(TickSystems::Measure).ambiguous_with_all());
 }
 
 /// What runs from here on can read the tick's calls.
