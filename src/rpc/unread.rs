@@ -53,7 +53,7 @@ pub(super) fn watch<M: WireMessage>(app: &mut App) {
 
 pub(super) fn add(app: &mut App) {
     app.init_resource::<Watched>()
-        .add_systems(PreUpdate, note_dispatch.after(TickSystems::Dispatch))
+        .add_systems(PreUpdate, note_dispatch.after(TickSystems::Dispatch).before(TickSystems::Pace))
         .add_systems(Last, (count_unread, report).chain().in_set(TickSystems::Measure));
 }
 
