@@ -26,8 +26,8 @@ use waystation::zone::{Zone, ZoneTicked};
 /// feature `build` writes this.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Push {
-    #[prost(float, tag = 1)]
-    speed: f32,
+    #[prost(bool, tag = 1)]
+    to_the_right: bool,
 }
 impl WireMessage for Push {
     const ID: MessageId = MessageId::new(0x0100); // Up to 0x7fff: the reliable lane.
@@ -55,7 +55,7 @@ struct Ball {
 fn take_pushes(mut pushes: MessageReader<Call<Push>>, mut balls: Query<&mut Ball>) {
     for push in pushes.read() {
         let Ok(mut ball) = balls.get_mut(push.zone) else { continue };
-        ball.speed = push.message.speed.clamp(-TOP_SPEED, TOP_SPEED);
+        ball.speed = if push.message.to_the_right { SPEED } else { -SPEED };
     }
 }
 
@@ -91,7 +91,7 @@ fn play(mint: TokenMint) -> Result<(), Box<dyn Error>> {
                     let Ok(Place { x }) = frame.decode() else { continue };
                     println!("|{:>1$}", "o", 1 + x as usize);
                     if x <= 0.0 || x >= LINE {
-                        client.send(&Push { speed: TOP_SPEED * if x <= 0.0 { 1.0 } else { -1.0 } })?;
+                        client.send(&Push { to_the_right: x <= 0.0 })?;
                     }
                 }
                 ClientEvent::Closed { detail, .. } => return Err(detail.into()),
@@ -115,5 +115,5 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 const LINE: f32 = 60.0;
-const TOP_SPEED: f32 = 40.0;
+const SPEED: f32 = 40.0;
 const FRAME: Duration = Duration::from_millis(16);

@@ -25,7 +25,7 @@ use crate::wire;
 
 pub use lobby::Lobby;
 pub(crate) use probe::reply as reply_to_probe;
-pub use stop::Draining;
+pub use stop::{Drain, DrainCommand};
 
 /// Who is let in, and how long that may take.
 #[derive(Resource, Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,17 @@ pub struct GateConfig {
     /// Links without a session. Default 4,096; further ones are cut. Each may hold one frame of
     /// 4 KiB, so 16 MiB in all.
     pub max_guests: usize,
+    /// Links without a session from one IPv4 address, or IPv6 network of 64 bits. Default 64: the
+    /// players behind one address translation who connect at the same moment. Further ones are cut.
+    pub max_guests_per_address: usize,
+    /// Links that one address may open in a second. Default 32.
+    pub max_connects_per_address: u32,
+    /// Whether these two limits leave loopback alone. Default no: behind a relay on the same
+    /// machine, everybody comes from there.
+    pub exempt_loopback: bool,
+    /// How long players may go on when the server is asked to stop; then all sessions end.
+    /// Default 0. A supervisor must wait some ten seconds longer before it kills the server.
+    pub drain: Duration,
 }
 
 impl Default for GateConfig {
@@ -49,6 +60,10 @@ impl Default for GateConfig {
             game: String::new(),
             hello_timeout: wire::HELLO_TIMEOUT,
             max_guests: 4_096,
+            max_guests_per_address: 64,
+            max_connects_per_address: 32,
+            exempt_loopback: false,
+            drain: Duration::ZERO,
         }
     }
 }
@@ -64,11 +79,12 @@ impl Plugin for GatePlugin {
     fn build(&self, app: &mut App) {
         app.insert_resource(self.config.clone())
             .init_resource::<Lobby>()
-            .init_resource::<Draining>()
-            .init_resource::<stop::Stopping>()
+            .init_resource::<Drain>()
             .add_systems(
                 PreUpdate,
-                (route::route, watch, stop::begin_stop, admit::admit).chain().in_set(TickSystems::Admit),
+                (route::route, watch, stop::heed_stop, stop::end_all, admit::admit)
+                    .chain()
+                    .in_set(TickSystems::Admit),
             )
             .add_systems(Last, stop::finish_stop);
     }

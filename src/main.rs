@@ -67,6 +67,9 @@ struct ServeArgs {
     /// Agents in the arena
     #[arg(long, value_name = "COUNT", default_value_t = ArenaPlugin::default().agents)]
     agents: u16,
+    /// How long players may go on when the server is asked to stop, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    drain: u32,
     /// What to log besides warnings and the like, on standard error
     #[arg(long, value_name = "TOPIC", value_delimiter = ',')]
     log: Vec<LogTopic>,
@@ -144,7 +147,10 @@ fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 
     let (status, printer) = print_lines()?;
     let mut app = App::new();
-    app.add_plugins(ServerPlugins::new(ServerConfig { rate, clock, ..ServerConfig::default() }))
+    let mut config = ServerConfig { rate, clock, ..ServerConfig::default() };
+    config.gate.exempt_loopback = args.key_file.is_none();
+    config.gate.drain = Duration::from_secs(args.drain.into());
+    app.add_plugins(ServerPlugins::new(config))
         .add_plugins(ArenaPlugin { agents: args.agents, ..ArenaPlugin::default() })
         .add_plugins(TelemetryPlugin::new(move |line: &Status| {
             // A terminal that does not keep up misses lines; the tick does not wait for it.

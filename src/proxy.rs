@@ -15,6 +15,7 @@ pub mod renet;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
@@ -23,7 +24,7 @@ use bevy_platform::collections::HashSet;
 use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
-use crate::tick::{Clock, TickSystems, TickTime};
+use crate::tick::{Clock, Failure, LastWords, StopRequested, TickSystems, TickTime};
 use crate::wire::v1::{Closed, Reason};
 use crate::wire::{self, CLOSE_TIMEOUT, Lane};
 
@@ -138,6 +139,16 @@ pub struct AdapterPort {
     pub events: PortSender<ProxyEvent>,
     /// Commands from the tick.
     pub commands: PortReceiver<ProxyCommand>,
+    failure: Arc<OnceLock<String>>,
+}
+
+impl AdapterPort {
+    /// The adapter cannot go on, and has logged why: the server stops with an error. Its links are
+    /// to be ended before, each with a [`ProxyEventKind::Closed`].
+    pub fn give_up(&self, why: impl Into<String>) {
+        // Who gave up twice is believed once.
+        let _ = self.failure.set(why.into());
+    }
 }
 
 /// All proxies of a server, in the order of their ids.
@@ -158,6 +169,7 @@ struct ProxyPort {
     commands: PortSender<ProxyCommand>,
     batch: VecDeque<ProxyCommand>,
     batch_bytes: usize,
+    failure: Arc<OnceLock<String>>,
 }
 
 /// What arrived since the last tick: by proxy id, then in order of arrival. Taken by the gate.
@@ -185,14 +197,16 @@ impl Proxies {
         let id = ProxyId(u16::try_from(self.ports.len()).unwrap_or(u16::MAX));
         let (events_in, events_out) = port(EVENT_BUDGET);
         let (commands_in, commands_out) = port(COMMAND_BUDGET);
+        let failure = Arc::<OnceLock<String>>::default();
         self.ports.push(ProxyPort {
             name,
             events: events_out,
             commands: commands_in,
             batch: VecDeque::new(),
             batch_bytes: 0,
+            failure: Arc::clone(&failure),
         });
-        AdapterPort { id, clock, events: events_in, commands: commands_out }
+        AdapterPort { id, clock, events: events_in, commands: commands_out, failure }
     }
 
     /// The name a proxy was attached under.
@@ -216,12 +230,13 @@ impl Proxies {
 
     /// Closes a link behind a last frame that says why. It is held until that is flushed, for
     /// [`CLOSE_TIMEOUT`] at most. A link that is gone already is not waited for.
-    pub fn close(&mut self, link: LinkKey, reason: Reason, now: Duration) {
+    pub fn close(&mut self, link: LinkKey, reason: Reason, detail: &str, now: Duration) {
         if !self.open.contains(&link) {
             return;
         }
         let retry_after_ms = if reason == Reason::Shutdown { SHUTDOWN_RETRY_MS } else { 0 };
-        let frame = wire::encode(&Closed { reason: reason.into(), retry_after_ms, ..Closed::default() });
+        let detail = detail.chars().take(DETAIL_MAX_CHARS).collect();
+        let frame = wire::encode(&Closed { reason: reason.into(), detail, retry_after_ms });
         self.command(link.proxy, ProxyCommand::Close { link: link.link, frame });
         self.closing.insert(link, now + CLOSE_TIMEOUT);
     }
@@ -261,8 +276,9 @@ impl Plugin for ProxyPlugin {
         app.init_resource::<Proxies>()
             .init_resource::<Arrivals>()
             .init_resource::<Traffic>()
-            .add_systems(PreUpdate, receive.in_set(TickSystems::Receive))
+            .add_systems(PreUpdate, (receive, heed_failures).chain().in_set(TickSystems::Receive))
             .add_systems(PostUpdate, depart.in_set(TickSystems::Flush));
+        app.world_mut().get_resource_or_init::<LastWords>().0.push(say_goodbye);
     }
 }
 
@@ -297,6 +313,32 @@ fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut tra
             }
             arrivals.push((id, event));
         });
+    }
+}
+
+/// A server without one of its proxies serves some of its players and looks healthy: it stops.
+fn heed_failures(proxies: Res<Proxies>, mut failure: ResMut<Failure>, mut stop: ResMut<StopRequested>) {
+    if failure.0.is_none()
+        && let Some((name, why)) =
+            proxies.ports.iter().find_map(|port| Some((port.name, port.failure.get()?)))
+    {
+        tracing::error!(proxy = name, why, "a proxy has given up, and the server stops");
+        failure.0 = Some(format!("the proxy {name} has given up: {why}"));
+        stop.0 = true;
+    }
+}
+
+/// A system has panicked: whoever has a link is told that the server ends.
+fn say_goodbye(world: &mut World) {
+    let now = world.resource::<TickTime>().now();
+    let mut proxies = world.resource_mut::<Proxies>();
+    let mut links: Vec<LinkKey> = proxies.open.iter().copied().collect();
+    links.sort_unstable();
+    for link in links {
+        proxies.close(link, Reason::Shutdown, "", now);
+    }
+    for port in &mut proxies.ports {
+        port.commands.send(&mut port.batch, |_| {});
     }
 }
 
@@ -336,6 +378,9 @@ impl Weigh for ProxyCommand {
         }
     }
 }
+
+/// Longest words on why a link was closed, in characters: a line or two to show to a player.
+const DETAIL_MAX_CHARS: usize = 256;
 
 /// When to come back to a server that stops, in milliseconds: a restart takes about as long.
 const SHUTDOWN_RETRY_MS: u32 = 1_000;

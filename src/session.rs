@@ -14,8 +14,11 @@ mod config;
 mod flow;
 mod inbox;
 pub mod lifecycle;
+mod meter;
 mod outbox;
 mod overdue;
+#[cfg(feature = "planted")]
+pub(crate) mod planted;
 mod state;
 mod table;
 mod token;
@@ -32,7 +35,7 @@ use bevy_ecs::prelude::*;
 use crate::ident::{Epoch, SessionId};
 use crate::tick::{self, TickSystems};
 
-pub use agent::{Agent, Delivered, SpawnAgent};
+pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
 pub use config::{SessionConfig, SessionCounts};
 pub(crate) use flow::{Despawned, Rebind, bind, bury, close, disconnect, register};
 pub use inbox::Inbox;
@@ -44,12 +47,14 @@ pub use lifecycle::{
 pub use outbox::Outbox;
 pub(crate) use outbox::ResumePoint;
 pub(crate) use overdue::{Overdue, find_expired, watch};
+#[cfg(feature = "planted")]
+pub use planted::Planted;
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
 pub(crate) use state::{is_closing, transition};
 pub use table::{SessionTable, UnknownSession};
 pub(crate) use token::TokenHash;
 pub use token::Tokens;
-pub(crate) use traffic::{put, tell};
+pub(crate) use traffic::{put, tell, tell_all};
 pub use uplink::{Latency, LinkState, Uplink};
 
 /// Which session an entity is. A game that despawns the entity ends the session, as by a kick.
@@ -91,6 +96,49 @@ impl ExpiresAt {
 /// change it at any time, and the next loss of a link goes by it. Zero: no resumption.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeTimeout(pub Duration);
+
+/// What a session does whenever it loses its link, just before it does: once a loss, takeovers
+/// included. Starts as [`SessionConfig::on_disconnect`]; insert another for one session.
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use waystation::session::OnDisconnect;
+///
+/// #[derive(Component)]
+/// struct Asleep;
+///
+/// let hook = OnDisconnect::new(|session, _cause| {
+///     session.insert(Asleep);
+/// });
+/// # let _ = hook;
+/// ```
+#[derive(Component, Clone)]
+pub struct OnDisconnect(Arc<Hook>);
+
+type Hook = dyn Fn(&mut EntityWorldMut, LossCause) + Send + Sync;
+
+impl OnDisconnect {
+    /// Does this. The session still has its link, which no longer takes anything; the hook may
+    /// change the session's components, but must not despawn it.
+    pub fn new(hook: impl Fn(&mut EntityWorldMut, LossCause) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hook))
+    }
+}
+
+impl PartialEq for OnDisconnect {
+    /// Whether it is the very same hook.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for OnDisconnect {}
+
+impl fmt::Debug for OnDisconnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnDisconnect(..)")
+    }
+}
 
 /// Who a session belongs to, as far as the gate could tell. Cheap to clone.
 #[derive(Component, Debug, Clone, PartialEq, Eq)]

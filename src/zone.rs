@@ -8,6 +8,10 @@
 //! [`Members`], frames to the session, and [`ZoneJoined`], [`ZoneParted`] for the game in the next
 //! tick. Zones tick when `pace` says so, by [`ZoneTicked`].
 
+mod announce;
+mod ask;
+mod changes;
+mod commands;
 mod members;
 mod orphans;
 mod pace;
@@ -21,16 +25,23 @@ use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
 use bevy_platform::collections::HashMap;
+use bytes::Bytes;
 
 use crate::ident::ZoneId;
 use crate::session::lifecycle::{add_news, news};
 use crate::session::{Delivered, find_expired};
 use crate::tick::{TickRate, TickSystems};
-use crate::wire::v1::{Joined, Parted, Reason, Refused};
+use crate::wire::v1::{self, Joined, Parted, Reason, Refused};
 
+use announce::Roster;
+
+pub(crate) use ask::cancel_all;
+pub use ask::{ASK_TIMEOUT, JoinPending};
+pub(crate) use changes::{Change, Changes, FIRST, LAST};
+pub use commands::{MembershipCommands, MembershipError, MembershipRefused};
 pub use members::{InZone, Members};
 pub use pace::{ZoneClock, ZoneTicked};
-pub(crate) use settle::{Change, Changes, disconnect, resumed, zone_name};
+pub(crate) use settle::{disconnect, resumed, zone_name};
 
 /// A zone. Spawn it to open one; sessions join it by its name. Insert it anew to change its
 /// capacity or pace; despawn it to close it: its members are parted as of ZONE_CLOSED.
@@ -45,19 +56,30 @@ pub(crate) use settle::{Change, Changes, disconnect, resumed, zone_name};
 /// ```
 #[derive(Component, Debug, Clone)]
 #[component(on_insert = open, on_remove = forget)]
-#[require(ZoneClock)]
+#[require(ZoneClock, Roster)]
 pub struct Zone {
     name: Arc<str>,
     id: ZoneId,
     capacity: usize,
     hz: u32,
+    is_hard: bool,
+    is_asking: bool,
+    announces: Option<bool>,
 }
 
 impl Zone {
     /// A zone of that name, for [`CAPACITY_DEFAULT`] members, at [`HZ_DEFAULT`].
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), id: ZoneId(0), capacity: CAPACITY_DEFAULT, hz: HZ_DEFAULT }
+        Self {
+            name: name.into(),
+            id: ZoneId(0),
+            capacity: CAPACITY_DEFAULT,
+            hz: HZ_DEFAULT,
+            is_hard: false,
+            is_asking: false,
+            announces: None,
+        }
     }
 
     /// How many members it takes; further Joins are refused as FULL.
@@ -73,6 +95,49 @@ impl Zone {
     pub fn hz(mut self, hz: u32) -> Self {
         self.hz = hz.max(1);
         self
+    }
+
+    /// A member that loses its link is parted at once, as of DROPPED, though its session may still be
+    /// resumed. A zone that does not say so is soft: it keeps the member until its session expires.
+    #[must_use]
+    pub fn hard(mut self) -> Self {
+        self.is_hard = true;
+        self
+    }
+
+    /// Who wants to join is not let in before the game has said so: see [`JoinRequested`].
+    #[must_use]
+    pub fn asks(mut self) -> Self {
+        self.is_asking = true;
+        self
+    }
+
+    /// Whether members are told who is in the zone, and who comes and goes. By default they are in
+    /// zones of [`ANNOUNCED_CAPACITY_DEFAULT`] members at most; never in one whose capacity is above
+    /// [`ANNOUNCED_CAPACITY_MAX`].
+    #[must_use]
+    pub fn announces(mut self, announces: bool) -> Self {
+        self.announces = Some(announces);
+        self
+    }
+
+    /// Whether it parts members that lose their link.
+    #[must_use]
+    pub fn is_hard(&self) -> bool {
+        self.is_hard
+    }
+
+    /// Whether the game is asked who may join.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.is_asking
+    }
+
+    /// Whether members are told of each other.
+    #[must_use]
+    pub fn is_announcing(&self) -> bool {
+        let wanted = self.announces.unwrap_or(self.capacity <= ANNOUNCED_CAPACITY_DEFAULT);
+        wanted && self.capacity <= ANNOUNCED_CAPACITY_MAX
     }
 
     /// The name that sessions join it by.
@@ -99,6 +164,10 @@ pub struct Zones {
     by_name: BTreeMap<Arc<str>, Entity>,
     ids: HashMap<Entity, ZoneId>,
     opened: u64,
+    /// Zones that close when the next settle begins.
+    closing: Vec<Entity>,
+    /// Zones that were despawned since the last one.
+    closed: Vec<Entity>,
     /// Sessions whose zones were despawned under them.
     orphans: Vec<Orphan>,
     /// Sessions that ceased to be in a zone since the last settle.
@@ -174,6 +243,33 @@ news! {
     }
 }
 
+news! {
+    /// A session wants to join a zone that [asks](Zone::asks). Answer with
+    /// [`accept_join`](MembershipCommands::accept_join) or
+    /// [`refuse_join`](MembershipCommands::refuse_join) within [`ASK_TIMEOUT`].
+    JoinRequested {
+        /// The zone's entity.
+        zone: Entity,
+        /// The zone's id.
+        zone_id: ZoneId,
+        /// What the client gave with its Join.
+        payload: Bytes,
+    }
+    /// A session that wanted to join is to be answered no more.
+    JoinCancelled {
+        /// The zone's entity.
+        zone: Entity,
+        /// The zone's id.
+        zone_id: ZoneId,
+        /// What its client was told.
+        reason: Reason,
+    }
+}
+
+/// Whether Joins of clients are refused everywhere, and why; as while the server drains.
+#[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JoinPolicy(pub Option<Reason>);
+
 /// Adds zones: membership, pace and expiry.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ZonePlugin;
@@ -182,20 +278,29 @@ impl Plugin for ZonePlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Zones>()
             .init_resource::<Changes>()
+            .init_resource::<JoinPolicy>()
             .add_message::<ZoneTicked>()
             .add_message::<Delivered<Joined>>()
             .add_message::<Delivered<Parted>>()
-            .add_message::<Delivered<Refused>>();
+            .add_message::<Delivered<Refused>>()
+            .add_message::<Delivered<v1::Members>>();
         add_news::<ZoneJoined>(app);
         add_news::<ZoneParted>(app);
         add_news::<MemberDisconnected>(app);
         add_news::<MemberResumed>(app);
+        add_news::<JoinRequested>(app);
+        add_news::<JoinCancelled>(app);
+        add_news::<MembershipRefused>(app);
         app.add_systems(PreUpdate, pace::pace_zones.in_set(TickSystems::Pace))
+            .add_systems(PostUpdate, announce::announce_members.in_set(TickSystems::Replicate))
             .add_systems(
                 PostUpdate,
                 (orphans::settle_orphans, settle::settle).chain().in_set(TickSystems::Settle),
             )
-            .add_systems(PostUpdate, (find_expired, settle::expire).chain().in_set(TickSystems::Expire));
+            .add_systems(
+                PostUpdate,
+                (find_expired, settle::expire, ask::expire_asks).chain().in_set(TickSystems::Expire),
+            );
     }
 }
 
@@ -238,6 +343,7 @@ fn forget(mut world: DeferredWorld, context: HookContext) {
         world.get::<Members>(context.entity).into_iter().flat_map(Members::entities).collect();
     let Some(mut zones) = world.get_resource_mut::<Zones>() else { return };
     zones.ids.remove(&context.entity);
+    zones.closed.push(context.entity);
     if zones.find(&name) == Some(context.entity) {
         zones.by_name.remove(&name);
     }
@@ -246,6 +352,11 @@ fn forget(mut world: DeferredWorld, context: HookContext) {
     zones.orphans.extend(orphans);
 }
 
+/// A zone for at most so many members tells them of each other, unless it says otherwise: a hundred
+/// comings and goings a second are about as much as a snapshot.
+pub const ANNOUNCED_CAPACITY_DEFAULT: usize = 256;
+/// Above this capacity no zone announces: a newcomer's list of members must fit one frame.
+pub const ANNOUNCED_CAPACITY_MAX: usize = 4_096;
 /// Members of a zone that does not say how many it takes: what one UDP socket can carry.
 pub const CAPACITY_DEFAULT: usize = 1_000;
 /// Pace of a zone that does not say how often it ticks.

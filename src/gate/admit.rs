@@ -3,11 +3,11 @@
 use bevy_ecs::prelude::*;
 
 use super::hello::{Denial, Request, ResumeRequest, parse};
-use super::{Draining, GateConfig, Lobby};
+use super::{Drain, GateConfig, Lobby};
 use crate::ident::LinkKey;
 use crate::proxy::{LinkInfo, Proxies};
 use crate::session::{self, Overdue, Principal, Rebind, SessionConfig, SessionCounts, SessionTable, Uplink};
-use crate::tick::TickTime;
+use crate::tick::{Load, Shed, TickTime};
 use crate::wire;
 use crate::wire::v1::{Denied, Hello, Reason};
 use crate::zone;
@@ -24,7 +24,7 @@ pub(super) fn admit(world: &mut World) {
         };
         match answer {
             Ok(()) => {
-                world.resource_mut::<Lobby>().guests.remove(&link);
+                world.resource_mut::<Lobby>().leave(link);
             }
             Err(denial) => deny(world, link, denial),
         }
@@ -43,9 +43,9 @@ fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Hello)> {
     let now = world.resource::<TickTime>().now();
     let mut hellos = world.resource_scope(|world, mut lobby: Mut<Lobby>| {
         let table = world.resource::<SessionTable>();
-        let ready = lobby.guests.iter_mut().filter(|(_, guest)| guest.is_ready(now, table));
+        let ready = lobby.iter_mut().filter(|(_, guest)| guest.is_ready(now, table));
         let hellos = ready.filter_map(|(link, guest)| {
-            guest.asked.take().map(|(at, hello)| (at, *link, guest.info.clone(), hello))
+            guest.asked.take().map(|(at, hello)| (at, link, guest.info.clone(), hello))
         });
         hellos.collect::<Vec<_>>()
     });
@@ -54,10 +54,17 @@ fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Hello)> {
 }
 
 fn open(world: &mut World, link: LinkKey, principal: Principal) -> Result<(), Denial> {
-    if world.resource::<Draining>().0 {
+    if world.resource::<Drain>().is_draining() {
         return Err(Denial {
             retry_after_ms: RETRY_MS,
             ..Denial::new(Reason::Draining, "the server is stopping")
+        });
+    }
+    if world.resource::<Load>().refuses_newcomers() {
+        world.resource_mut::<Shed>().newcomer_count += 1;
+        return Err(Denial {
+            retry_after_ms: OVERLOADED_RETRY_MS,
+            ..Denial::new(Reason::Throttled, "the server has too much to do")
         });
     }
     let max = world.resource::<SessionConfig>().max_sessions;
@@ -93,7 +100,7 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     let hello_timeout = world.resource::<GateConfig>().hello_timeout;
     world.resource_mut::<SessionCounts>().denied_count += 1;
     let mut lobby = world.resource_mut::<Lobby>();
-    let Some(guest) = lobby.guests.get_mut(&link) else {
+    let Some(guest) = lobby.get_mut(link) else {
         return;
     };
     guest.denied_count += 1;
@@ -104,7 +111,7 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     }
     let is_last = guest.denied_count >= DENIALS_MAX;
     if is_last {
-        lobby.guests.remove(&link);
+        lobby.leave(link);
     }
     let denied = wire::encode(&Denied {
         reason: denial.reason.into(),
@@ -114,28 +121,26 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     let mut proxies = world.resource_mut::<Proxies>();
     proxies.send(link, denied);
     if is_last {
-        proxies.close(link, Reason::Timeout, now);
+        proxies.close(link, Reason::Timeout, "", now);
     }
 }
 
 /// Closes links that have not said Hello in time.
 fn close_silent_guests(world: &mut World) {
     let now = world.resource::<TickTime>().now();
-    let lobby = world.resource::<Lobby>();
-    let silent: Vec<LinkKey> = lobby
-        .guests
-        .iter()
-        .filter(|(_, guest)| guest.asked.is_none() && guest.deadline <= now)
-        .map(|(link, _)| *link)
-        .collect();
-    for link in silent {
-        world.resource_mut::<Lobby>().guests.remove(&link);
-        world.resource_mut::<Proxies>().close(link, Reason::Timeout, now);
+    let mut lobby = world.resource_mut::<Lobby>();
+    lobby.forget_addresses(now);
+    for link in lobby.overdue(now) {
+        world.resource_mut::<Lobby>().leave(link);
+        world.resource_mut::<Proxies>().close(link, Reason::Timeout, "", now);
     }
 }
 
 /// When to ask again, in milliseconds, where nobody can know better.
 const RETRY_MS: u32 = 2_000;
+/// When to ask an overloaded server again, in milliseconds: no level of load is left sooner than in
+/// two seconds, and whoever asks is work too.
+const OVERLOADED_RETRY_MS: u32 = 5_000;
 /// Denials on one link before it is closed: enough to mistype a password.
 const DENIALS_MAX: u32 = 8;
 /// After a bad token, the next one on that link waits this long for each denial so far.

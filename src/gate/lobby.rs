@@ -1,10 +1,12 @@
 //! Links that have no session yet.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
+use super::GateConfig;
 use crate::ident::LinkKey;
 use crate::proxy::LinkInfo;
 use crate::session::{SessionTable, TokenHash};
@@ -13,7 +15,17 @@ use crate::wire::v1::Hello;
 /// Links that have no session yet.
 #[derive(Resource, Debug, Default)]
 pub struct Lobby {
-    pub(super) guests: BTreeMap<LinkKey, Guest>,
+    guests: BTreeMap<LinkKey, Guest>,
+    addresses: BTreeMap<IpAddr, Address>,
+}
+
+/// What comes from one address.
+#[derive(Debug, Default)]
+struct Address {
+    guest_count: usize,
+    /// Links that it opened in this second, and when that began.
+    connect_count: u32,
+    second: Duration,
 }
 
 /// A link that has no session yet.
@@ -37,6 +49,87 @@ impl Lobby {
     #[must_use]
     pub fn guest_count(&self) -> usize {
         self.guests.len()
+    }
+
+    /// Takes a new link in, if there is room for it and for one more from its address.
+    pub(super) fn enter(
+        &mut self,
+        link: LinkKey,
+        info: LinkInfo,
+        now: Duration,
+        config: &GateConfig,
+    ) -> bool {
+        if self.guests.len() >= config.max_guests {
+            return false;
+        }
+        if let Some(ip) = limited(&info, config) {
+            let address = self.addresses.entry(ip).or_default();
+            if now.saturating_sub(address.second) >= SECOND {
+                (address.second, address.connect_count) = (now, 0);
+            }
+            address.connect_count += 1;
+            let too_many = address.connect_count > config.max_connects_per_address
+                || address.guest_count >= config.max_guests_per_address;
+            if too_many {
+                return false;
+            }
+            address.guest_count += 1;
+        }
+        self.guests.insert(link, Guest::new(info, now.saturating_add(config.hello_timeout)));
+        true
+    }
+
+    /// A guest is one no more.
+    pub(super) fn leave(&mut self, link: LinkKey) -> Option<Guest> {
+        let guest = self.guests.remove(&link)?;
+        if let Some(address) = guest.info.address
+            && let Some(address) = self.addresses.get_mut(&prefix(address.ip()))
+        {
+            address.guest_count = address.guest_count.saturating_sub(1);
+        }
+        Some(guest)
+    }
+
+    pub(super) fn get_mut(&mut self, link: LinkKey) -> Option<&mut Guest> {
+        self.guests.get_mut(&link)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (LinkKey, &mut Guest)> {
+        self.guests.iter_mut().map(|(link, guest)| (*link, guest))
+    }
+
+    /// All guests whose time is up.
+    pub(super) fn overdue(&self, now: Duration) -> Vec<LinkKey> {
+        let overdue = self.guests.iter().filter(|(_, guest)| guest.asked.is_none() && guest.deadline <= now);
+        overdue.map(|(link, _)| *link).collect()
+    }
+
+    /// Shows all guests out.
+    pub(super) fn clear(&mut self) -> Vec<LinkKey> {
+        let links = self.guests.keys().copied().collect();
+        self.guests.clear();
+        self.addresses.clear();
+        links
+    }
+
+    /// Forgets addresses that nobody came from lately.
+    pub(super) fn forget_addresses(&mut self, now: Duration) {
+        self.addresses
+            .retain(|_, address| address.guest_count > 0 || now.saturating_sub(address.second) < SECOND);
+    }
+}
+
+/// The address that a link's limits go by, if there are any for it.
+fn limited(info: &LinkInfo, config: &GateConfig) -> Option<IpAddr> {
+    let ip = info.address?.ip();
+    (!(config.exempt_loopback && ip.is_loopback())).then(|| prefix(ip))
+}
+
+/// Whoever has an IPv6 address has 2^64 of them.
+fn prefix(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }
 
@@ -65,3 +158,6 @@ impl Guest {
         }
     }
 }
+
+/// Connects are counted by the second.
+const SECOND: Duration = Duration::from_secs(1);

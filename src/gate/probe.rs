@@ -4,7 +4,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 use prost::Message as _;
 
-use super::{Draining, GateConfig};
+use super::{Drain, GateConfig};
 use crate::ident::LinkKey;
 use crate::proxy::Proxies;
 use crate::session::{SessionConfig, SessionTable};
@@ -19,7 +19,7 @@ pub(super) struct StatusParts<'w> {
     sessions: Res<'w, SessionConfig>,
     table: Res<'w, SessionTable>,
     zones: Res<'w, Zones>,
-    draining: Res<'w, Draining>,
+    draining: Res<'w, Drain>,
 }
 
 /// The answer to a Probe; to a topic that nobody knows, an empty one.
@@ -47,7 +47,7 @@ impl StatusParts<'_> {
             sessions: u32::try_from(self.table.player_count()).unwrap_or(u32::MAX),
             capacity: u32::try_from(self.sessions.max_sessions).unwrap_or(u32::MAX),
             zones: self.zones.names(ZONE_NAMES_MAX_BYTES),
-            draining: self.draining.0,
+            draining: self.draining.is_draining(),
         }
     }
 }

@@ -4,7 +4,6 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 use bytes::Bytes;
 
-use super::lobby::Guest;
 use super::probe::StatusParts;
 use super::{GateConfig, Lobby, probe};
 use crate::ident::LinkKey;
@@ -37,16 +36,15 @@ pub(super) fn route(mut arrivals: ResMut<Arrivals>, mut routing: Routing) {
     for (proxy, event) in arrivals.0.drain(..) {
         let link = LinkKey { proxy, link: event.link };
         match event.kind {
-            ProxyEventKind::Opened(info) if routing.lobby.guests.len() < routing.config.max_guests => {
-                let deadline = routing.time.now().saturating_add(routing.config.hello_timeout);
-                routing.lobby.guests.insert(link, Guest::new(info, deadline));
-            }
-            ProxyEventKind::Opened(_) => {
-                routing.proxies.command(proxy, ProxyCommand::Cut { link: event.link });
+            ProxyEventKind::Opened(info) => {
+                if !routing.lobby.enter(link, info, routing.time.now(), &routing.config) {
+                    routing.counts.turned_away_count += 1;
+                    routing.proxies.command(proxy, ProxyCommand::Cut { link: event.link });
+                }
             }
             ProxyEventKind::Frame { lane, bytes } => routing.frame(link, event.at, lane, bytes),
             ProxyEventKind::Closed(end) => {
-                if routing.lobby.guests.remove(&link).is_none()
+                if routing.lobby.leave(link).is_none()
                     && let Some(session) = routing.table.bound_to(link)
                 {
                     routing.overdue.lost.push((session, link, LossCause::Link(end)));
@@ -63,18 +61,18 @@ impl Routing<'_, '_> {
         {
             let at = self.time.steady_at(at);
             uplink.bypass_change_detection().hear(at);
-            let is_state = bytes.first().is_some_and(|high| *high > 0x80);
-            if is_state && inbox.is_full(self.limits.inbox_max_frames) {
+            let inbound = Inbound { order: self.queue.arrived(), at, lane, bytes };
+            let is_first = inbox.frame_count() == 0;
+            if !inbox.push(inbound, self.time.steady(), &self.limits) {
                 self.counts.throttled_frame_count += 1;
-                return;
+            } else if is_first {
+                self.queue.enter(entity);
             }
-            let order = self.queue.arrived(entity, inbox.frame_count() == 0);
-            inbox.push(Inbound { order, at, lane, bytes });
-        } else if self.lobby.guests.contains_key(&link) {
+        } else if self.lobby.get_mut(link).is_some() {
             if lane == Lane::Unreliable || self.guest_frame(link, at, bytes).is_err() {
                 // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.
-                self.lobby.guests.remove(&link);
-                self.proxies.close(link, Reason::Protocol, self.time.now());
+                self.lobby.leave(link);
+                self.proxies.close(link, Reason::Protocol, "", self.time.now());
             }
         } else {
             self.counts.stale_frame_count += 1;
@@ -88,7 +86,7 @@ impl Routing<'_, '_> {
         bytes: Bytes,
     ) -> Result<(), FrameError> {
         let length = bytes.len();
-        let Some(guest) = self.lobby.guests.get_mut(&link) else {
+        let Some(guest) = self.lobby.get_mut(link) else {
             return Ok(());
         };
         let frame = Frame::parse(bytes)?;

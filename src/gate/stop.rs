@@ -1,4 +1,8 @@
-//! The end of a server: everybody is told, what was sent is flushed, then it exits.
+//! The end of a server: it takes nobody new, tells everybody, flushes what was sent, and exits.
+//!
+//! It drains first, for as long as it was told: sessions play on and may be resumed, but nobody
+//! new comes in and nobody joins a zone. At the deadline all sessions end with SHUTDOWN, in
+//! batches; when the last link is gone, or has been held for as long as any is, the app exits.
 
 use std::time::Duration;
 
@@ -6,55 +10,124 @@ use bevy_app::AppExit;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 
-use super::Lobby;
+use super::{GateConfig, Lobby};
 use crate::proxy::{Proxies, ProxyCommand};
-use crate::session::{Closing, EndCause, Session, SessionTable};
+use crate::session::{Agent, Closing, EndCause, Session, SessionTable, Uplink, tell_all};
 use crate::tick::{StopRequested, TickTime};
 use crate::wire::CLOSE_TIMEOUT;
-use crate::wire::v1::Reason;
-use crate::zone::{Change, Changes};
+use crate::wire::v1::{Notice, Reason};
+use crate::zone::{Change, Changes, JoinPolicy, LAST, cancel_all};
 
-/// The server takes nobody new.
+/// Whether the server is about to stop.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Draining(pub bool);
+pub struct Drain {
+    /// When all sessions end, on the uncapped clock.
+    deadline: Option<Duration>,
+    /// When the last of them was told.
+    last_told: Option<Duration>,
+}
 
-/// When the server began to stop, on the uncapped clock.
-#[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Stopping(Option<Duration>);
-
-/// When the server is asked to stop, ends all sessions with SHUTDOWN, and in each tick from then on
-/// those that came since. Whoever knocks is told at first, and cut later.
-pub(super) fn begin_stop(
-    stop: Res<StopRequested>,
-    mut begun: ResMut<Stopping>,
-    mut draining: ResMut<Draining>,
-    sessions: Query<Entity, (With<Session>, Without<Closing>)>,
-    mut changes: ResMut<Changes>,
-    mut guests: Guests,
-) {
-    if !stop.0 {
-        return;
+impl Drain {
+    /// Whether the server takes nobody new.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.deadline.is_some()
     }
-    guests.dismiss(begun.0.is_none());
-    begun.0 = begun.0.or(Some(guests.time.now()));
-    draining.0 = true;
-    for session in &sessions {
-        changes.push(u64::MAX, session, Change::End(EndCause::Shutdown));
+
+    /// When all sessions end: a reading of [`TickTime::now`]. `None` if the server does not drain.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    fn is_over(&self, now: Duration) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 
-/// Exits when the last link is gone, and at the latest when those that were there at first have
-/// been held for as long as any is.
+/// Stops a server from within.
+pub trait DrainCommand {
+    /// Lets the players know, takes nobody new, and after `within` ends all sessions and exits. Of
+    /// several, the one that ends first counts.
+    fn drain(&mut self, within: Duration);
+}
+
+impl DrainCommand for Commands<'_, '_> {
+    fn drain(&mut self, within: Duration) {
+        self.queue(move |world: &mut World| begin(world, within));
+    }
+}
+
+/// Drains when the server is asked to stop.
+pub(super) fn heed_stop(
+    stop: Res<StopRequested>,
+    config: Res<GateConfig>,
+    drain: Res<Drain>,
+    time: Res<TickTime>,
+    mut commands: Commands,
+) {
+    let deadline = time.now().saturating_add(config.drain);
+    if stop.0 && drain.deadline.is_none_or(|earlier| earlier > deadline) {
+        commands.drain(config.drain);
+    }
+}
+
+fn begin(world: &mut World, within: Duration) {
+    let deadline = world.resource::<TickTime>().now().saturating_add(within);
+    let earlier = world.resource_mut::<Drain>().deadline.replace(deadline);
+    if let Some(earlier) = earlier {
+        world.resource_mut::<Drain>().deadline = Some(earlier.min(deadline));
+        return;
+    }
+    world.insert_resource(JoinPolicy(Some(Reason::Draining)));
+    cancel_all(world, None, Reason::Draining);
+    if within > Duration::ZERO {
+        let shutdown_in_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+        let mut players = world.query_filtered::<Entity, With<Uplink>>();
+        let players: Vec<Entity> = players.iter(world).collect();
+        tell_all(world, &players, Notice { shutdown_in_ms, ..Notice::default() });
+    }
+}
+
+/// Live sessions, and whether they are agents.
+type Ending<'w, 's> = Query<'w, 's, (Entity, Has<Agent>), (With<Session>, Without<Closing>)>;
+
+/// From the deadline on, ends sessions, a batch a tick, and those agents that come since. Whoever
+/// knocks is told at first, and cut later.
+pub(super) fn end_all(
+    mut drain: ResMut<Drain>,
+    sessions: Ending,
+    mut changes: ResMut<Changes>,
+    mut guests: Guests,
+) {
+    let now = guests.time.now();
+    if !drain.is_over(now) {
+        return;
+    }
+    guests.dismiss(drain.last_told.is_none());
+    let mut players =
+        sessions.iter().filter(|(_, is_agent)| !is_agent).map(|(session, _)| session).peekable();
+    if players.peek().is_some() || drain.last_told.is_none() {
+        drain.last_told = Some(now);
+    }
+    let agents = sessions.iter().filter(|(_, is_agent)| *is_agent).map(|(agent, _)| agent);
+    for session in players.take(CLOSE_BATCH).chain(agents) {
+        changes.push(LAST, session, Change::end(EndCause::Shutdown));
+    }
+}
+
+/// Exits when the last link is gone, and at the latest when those that were told last have been
+/// held for as long as any is.
 pub(super) fn finish_stop(
-    begun: Res<Stopping>,
+    drain: Res<Drain>,
     table: Res<SessionTable>,
     proxies: Res<Proxies>,
     time: Res<TickTime>,
     mut exits: MessageWriter<AppExit>,
 ) {
-    let Some(begun) = begun.0 else { return };
-    let is_done = table.link_count() == 0 && proxies.closing_count() == 0;
-    if is_done || time.now() > begun + CLOSE_TIMEOUT {
+    let Some(last_told) = drain.last_told else { return };
+    let is_done = table.player_count() == 0 && proxies.closing_count() == 0;
+    if is_done || time.now() > last_told + CLOSE_TIMEOUT {
         exits.write(AppExit::Success);
     }
 }
@@ -69,12 +142,16 @@ pub(super) struct Guests<'w> {
 
 impl Guests<'_> {
     fn dismiss(&mut self, kindly: bool) {
-        for link in std::mem::take(&mut self.lobby.guests).into_keys() {
+        for link in self.lobby.clear() {
             if kindly {
-                self.proxies.close(link, Reason::Shutdown, self.time.now());
+                self.proxies.close(link, Reason::Shutdown, "", self.time.now());
             } else {
                 self.proxies.command(link.proxy, ProxyCommand::Cut { link: link.link });
             }
         }
     }
 }
+
+/// Sessions that are ended in one tick: their last frames, and soon after their clients' next
+/// Hellos, should not come all at once.
+const CLOSE_BATCH: usize = 512;

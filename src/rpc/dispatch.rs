@@ -1,11 +1,14 @@
 //! Frames take effect, each session's in order of arrival.
 
 use bevy_ecs::prelude::*;
+use bytes::Bytes;
 
 use super::{Caller, Calls, Handler};
 use crate::gate;
 use crate::ident::MessageId;
 use crate::session::agent::AgentFrame;
+#[cfg(feature = "planted")]
+use crate::session::planted::{Planted, is_planted};
 use crate::session::{
     Agent, DispatchQueue, EndCause, Inbound, Inbox, Latency, Outbox, Session, SessionConfig, SessionCounts,
     SessionTable, Tokens, Uplink,
@@ -13,15 +16,15 @@ use crate::session::{
 use crate::tick::TickTime;
 use crate::wire::v1::{Ack, Bye, Join, Part, Ping, Probe};
 use crate::wire::{FRAME_MAX_CLIENT, Frame, FrameError, Lane, Range, STRAY_MESSAGES_MAX, WireMessage};
-use crate::zone::{Change, Changes, InZone};
+use crate::zone::{Change, Changes, FIRST, InZone};
 
 /// Dispatches what waits: agents' frames of the last tick, then the inboxes.
 pub(super) fn dispatch(world: &mut World) {
     world.resource_scope(|world, calls: Mut<Calls>| {
         dispatch_agents(world, &calls);
-        let max = world.resource::<SessionConfig>().dispatch_max_frames;
+        let config = world.resource::<SessionConfig>().clone();
         for session in world.resource_mut::<DispatchQueue>().take() {
-            dispatch_session(world, session, max, &calls);
+            dispatch_session(world, session, &config, &calls);
         }
     });
 }
@@ -37,33 +40,45 @@ enum Next {
     End(EndCause),
 }
 
-fn dispatch_session(world: &mut World, session: Entity, max: usize, calls: &Calls) {
-    for _ in 0..max {
-        let Some(frame) = world.get_mut::<Inbox>(session).and_then(|mut inbox| inbox.pop()) else {
+fn dispatch_session(world: &mut World, session: Entity, config: &SessionConfig, calls: &Calls) {
+    let mut next = Next::Go;
+    while next == Next::Go
+        && let Some(frame) = world.get_mut::<Inbox>(session).and_then(|mut inbox| inbox.pop_control())
+    {
+        next = act_on(world, session, frame, calls);
+    }
+    let (now, mut dropped) = (world.resource::<TickTime>().steady(), 0);
+    for _ in 0..config.dispatch_max_frames {
+        if next != Next::Go {
+            break;
+        }
+        let inbox = world.get_mut::<Inbox>(session);
+        let Some(frame) = inbox.and_then(|mut inbox| inbox.pop(now, config, &mut dropped)) else {
             break;
         };
-        let order = frame.order;
-        let next = take(world, session, frame, calls).unwrap_or_else(|error| {
-            tracing::debug!(%error, "protocol error");
-            Next::End(EndCause::Protocol)
-        });
-        match next {
-            Next::Go => {}
-            Next::Wait => break,
-            Next::End(cause) => {
-                world.resource_mut::<Changes>().push(order, session, Change::End(cause));
-                discard(world, session);
-                break;
-            }
-        }
+        next = act_on(world, session, frame, calls);
     }
+    world.resource_mut::<SessionCounts>().throttled_frame_count += dropped;
     let is_linked = world.get::<Uplink>(session).is_some_and(|uplink| uplink.link().is_some());
-    if !is_linked {
+    if matches!(next, Next::End(_)) || !is_linked {
         // What a lost link delivered was dispatched as if it still were there, within the budget.
         discard(world, session);
     } else if world.get::<Inbox>(session).is_some_and(|inbox| inbox.frame_count() > 0) {
-        world.resource_mut::<DispatchQueue>().leave(session);
+        world.resource_mut::<DispatchQueue>().enter(session);
     }
+}
+
+/// Takes one frame, and ends the session if its time has come. What that means for those behind it.
+fn act_on(world: &mut World, session: Entity, frame: Inbound, calls: &Calls) -> Next {
+    let order = frame.order;
+    let next = take(world, session, frame, calls).unwrap_or_else(|error| {
+        tracing::debug!(%error, "protocol error");
+        Next::End(EndCause::Protocol)
+    });
+    if let Next::End(cause) = next {
+        world.resource_mut::<Changes>().push(order, session, Change::end(cause));
+    }
+    next
 }
 
 /// Takes one frame. An error ends the session.
@@ -93,8 +108,8 @@ fn take(world: &mut World, session: Entity, inbound: Inbound, calls: &Calls) -> 
             ack(world, session, ping.received, Some(ping.id), at)
         }
         Join::ID => {
-            let Join { request, zone, .. } = frame.decode()?;
-            world.resource_mut::<Changes>().push(order, session, Change::Join { request, zone });
+            let Join { request, zone, payload } = frame.decode()?;
+            world.resource_mut::<Changes>().push(order, session, Change::Join { request, zone, payload });
             Ok(Next::Wait)
         }
         Part::ID => {
@@ -144,6 +159,8 @@ fn ack(
     at: std::time::Duration,
 ) -> Result<Next, ProtocolError> {
     let now = world.resource::<TickTime>().steady();
+    #[cfg(feature = "planted")]
+    let keeps_tokens = is_planted(world, Planted::TokenNotRotated);
     let mut entity = world.entity_mut(session);
     if let Some(mut outbox) = entity.get_mut::<Outbox>() {
         outbox.ack(received, now).map_err(|_| ProtocolError::Ack)?;
@@ -155,6 +172,10 @@ fn ack(
     uplink.confirm();
     if let (Some(round_trip), Some(mut latency)) = (round_trip, entity.get_mut::<Latency>()) {
         latency.sample(round_trip);
+    }
+    #[cfg(feature = "planted")]
+    if keeps_tokens {
+        return Ok(Next::Go);
     }
     if let Some(retired) = entity.get_mut::<Tokens>().and_then(|mut tokens| tokens.confirm()) {
         world.resource_mut::<SessionTable>().remove_tokens(std::iter::once(retired));
@@ -214,8 +235,9 @@ fn dispatch_agents(world: &mut World, calls: &Calls) {
     for (agent, frames) in waiting {
         for frame in frames {
             let change = match frame {
-                AgentFrame::Join(zone) => Change::Join { request: 0, zone },
+                AgentFrame::Join(zone) => Change::Join { request: 0, zone, payload: Bytes::new() },
                 AgentFrame::Part => Change::Part { request: 0 },
+                AgentFrame::End => Change::end(EndCause::Timeout),
                 AgentFrame::Call(id, message) => {
                     match (calls.0.get(&id), caller(world, agent)) {
                         (Some(handler), Some(caller)) => (handler.take)(world, caller, message),
@@ -226,7 +248,7 @@ fn dispatch_agents(world: &mut World, calls: &Calls) {
                 }
             };
             // What agents sent in the last tick is older than all that arrived in this one.
-            world.resource_mut::<Changes>().push(0, agent, change);
+            world.resource_mut::<Changes>().push(FIRST, agent, change);
         }
     }
 }

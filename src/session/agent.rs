@@ -39,6 +39,8 @@ pub(crate) enum AgentFrame {
     Join(String),
     /// It leaves its zone.
     Part,
+    /// It ends.
+    End,
     /// It calls.
     Call(MessageId, Box<dyn Any + Send + Sync>),
 }
@@ -52,6 +54,11 @@ impl Agent {
     /// Leaves its zone; the answer is a `Parted` or a `Refused`.
     pub fn part(&mut self) {
         self.outgoing.push(AgentFrame::Part);
+    }
+
+    /// Ends the agent's session, and its entity with it: what is commanded after this is in vain.
+    pub fn end(&mut self) {
+        self.outgoing.push(AgentFrame::End);
     }
 
     /// Sends a call to the zone it is in. As with a player, a call of an agent in no zone is
@@ -72,6 +79,11 @@ impl Agent {
         std::mem::replace(&mut self.outgoing, rest)
     }
 }
+
+/// The entity that an agent belongs to, as a pet to its player: when that is despawned, or its
+/// session ends, the agent ends in the same tick.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentOf(pub Entity);
 
 /// What an agent was sent. Read it in the tick after it was sent.
 ///

@@ -3,6 +3,8 @@
 //! Each function does all that belongs to one step and leaves the session whole. None of them
 //! knows zones: whoever calls them tells the state to go to and sees to the membership.
 
+use std::time::Duration;
+
 use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
@@ -11,10 +13,10 @@ use super::lifecycle::{LossCause, announce, announce_of};
 use super::state::{retire, transition};
 use super::traffic::flush_one;
 use super::{
-    Agent, Closing, EndCause, ExpiresAt, Inbox, Latency, LinkState, Outbox, Principal, ResumePoint,
-    ResumeTimeout, Session, SessionClosed, SessionConfig, SessionCounts, SessionDisconnected, SessionExpired,
-    SessionRegistered, SessionResumed, SessionState, SessionTable, SessionUnregistered, TokenHash, Tokens,
-    Uplink,
+    Agent, Closing, EndCause, ExpiresAt, Inbox, Latency, LinkState, OnDisconnect, Outbox, Principal,
+    ResumePoint, ResumeTimeout, Session, SessionClosed, SessionConfig, SessionCounts, SessionDisconnected,
+    SessionExpired, SessionRegistered, SessionResumed, SessionState, SessionTable, SessionUnregistered,
+    TokenHash, Tokens, Uplink,
 };
 use crate::ident::{Epoch, LinkKey, SessionId};
 use crate::proxy::Proxies;
@@ -48,7 +50,11 @@ pub(crate) fn register(world: &mut World, link: LinkKey, principal: Principal) -
     let hashes = tokens.hashes();
     let components = (Session { id, epoch: Epoch(1) }, principal, tokens, ResumeTimeout(timeout), uplink);
     let state = (Inbox::default(), Outbox::default(), Latency::default(), LinkState::Connect);
+    let hook = world.resource::<SessionConfig>().on_disconnect.clone();
     let mut entity = world.spawn((components, state));
+    if let Some(hook) = hook {
+        entity.insert(hook);
+    }
     transition(&mut entity, SessionState::Connected);
     let entity = entity.id();
     let mut table = world.resource_mut::<SessionTable>();
@@ -64,9 +70,12 @@ pub(crate) fn register(world: &mut World, link: LinkKey, principal: Principal) -
 /// Binds a session to another link, whether it still has one or not. Whether it must resync.
 pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
     let now = world.resource::<TickTime>().steady();
-    replace_link(world, entity);
+    lose_link(world, entity, LossCause::Replaced);
     let token = rotate_tokens(world, entity, rebind.presented);
     world.resource_mut::<SessionTable>().link(rebind.link, entity);
+    let config = world.resource::<SessionConfig>().clone();
+    #[cfg(feature = "planted")]
+    let planted = super::planted::Sabotage::of(world, entity);
     let mut session = world.entity_mut(entity);
     let mut id = SessionId(0);
     if let Some(mut session) = session.get_mut::<Session>() {
@@ -74,7 +83,7 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
         id = session.id;
     }
     // What older links delivered and dispatch has not counted is sent again by its client.
-    let gap = session.get_mut::<Inbox>().is_some_and(|mut inbox| inbox.rebase(rebind.trimmed));
+    let gap = session.get_mut::<Inbox>().is_some_and(|mut inbox| inbox.rebase(rebind.trimmed, &config));
     let point = ResumePoint { resync: rebind.point.resync || gap, ..rebind.point };
     let resync = session.get_mut::<Outbox>().is_none_or(|mut outbox| outbox.resume(point, now));
     if let Some(mut uplink) = session.get_mut::<Uplink>() {
@@ -89,6 +98,8 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
     counts.resumed_count += 1;
     counts.resync_count += u64::from(resync);
     welcome(world, entity, &token, Some((rebind.zone.unwrap_or_default(), resync)));
+    #[cfg(feature = "planted")]
+    planted.apply(world, entity);
     announce(world, entity, |of| SessionResumed::new(of, resync));
     resync
 }
@@ -96,43 +107,29 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
 /// Takes the link from a session that has one; it waits to be resumed. Frames that wait for
 /// dispatch stay, to be dispatched in this tick.
 pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
-    let time = world.resource::<TickTime>();
-    let (now, steady) = (time.now(), time.steady());
-    let mut session = world.entity_mut(entity);
-    let Some(mut uplink) = session.get_mut::<Uplink>() else {
+    if !lose_link(world, entity, cause) {
         return;
-    };
-    let Some(link) = uplink.link else { return };
-    let silent_ms = u64::try_from(steady.saturating_sub(uplink.heard).as_millis()).unwrap_or(u64::MAX);
-    // A session whose Welcome may never have arrived cannot be resumed by anybody.
-    let confirmed = uplink.confirmed;
-    uplink.rebind(None, steady, SessionId(0));
-    let timeout =
-        session.get::<ResumeTimeout>().map(|timeout| timeout.0).filter(|_| confirmed).unwrap_or_default();
-    transition(&mut session, SessionState::Disconnected);
-    session.insert((ExpiresAt(steady.saturating_add(timeout)), LinkState::Disconnect));
-    world.resource_mut::<SessionTable>().unlink(link);
-    let reason = match cause {
-        LossCause::Link(_) => None,
-        LossCause::Silent => Some(Reason::Timeout),
-        LossCause::Slow => Some(Reason::Slow),
-        LossCause::Replaced => Some(Reason::Replaced),
-    };
-    if let Some(reason) = reason {
-        world.resource_mut::<Proxies>().close(link, reason, now);
     }
-    let mut counts = world.resource_mut::<SessionCounts>();
-    counts.disconnected_count += 1;
-    counts.slow_count += u64::from(cause == LossCause::Slow);
-    announce(world, entity, |of| SessionDisconnected::new(of, cause, silent_ms));
+    let now = world.resource::<TickTime>().steady();
+    let mut session = world.entity_mut(entity);
+    let mut timeout = session.get::<ResumeTimeout>().map(|timeout| timeout.0).unwrap_or_default();
+    if let Some(mut uplink) = session.get_mut::<Uplink>() {
+        // A session whose Welcome may never have arrived cannot be resumed by anybody.
+        if !uplink.confirmed {
+            timeout = Duration::ZERO;
+        }
+        uplink.rebind(None, now, SessionId(0));
+    }
+    transition(&mut session, SessionState::Disconnected);
+    session.insert((ExpiresAt(now.saturating_add(timeout)), LinkState::Disconnect));
 }
 
-/// Ends a session. It must be in no zone any more.
-pub(crate) fn close(world: &mut World, entity: Entity, cause: EndCause) {
+/// Ends a session. It must be in no zone any more. The detail is for its client.
+pub(crate) fn close(world: &mut World, entity: Entity, cause: EndCause, detail: &str) {
     let tick = world.resource::<TickTime>().tick();
     flush_one(world, entity);
     let Some(ended) = Despawned::of(world.entity(entity)) else { return };
-    bury(world, ended, cause);
+    bury(world, ended, cause, detail);
     let mut session = world.entity_mut(entity);
     session.remove::<(Tokens, Inbox, Outbox, Uplink)>();
     session.insert(LinkState::PermFail);
@@ -179,14 +176,14 @@ pub(super) fn despawned(mut world: DeferredWorld, context: HookContext) {
 }
 
 /// Takes a session out of all books, closes its link and announces its end.
-pub(crate) fn bury(world: &mut World, ended: Despawned, cause: EndCause) {
+pub(crate) fn bury(world: &mut World, ended: Despawned, cause: EndCause, detail: &str) {
     let now = world.resource::<TickTime>().now();
     let mut table = world.resource_mut::<SessionTable>();
     table.remove(ended.session, ended.is_agent);
     table.remove_tokens(ended.tokens.into_iter());
     if let Some(link) = ended.link {
         table.unlink(link);
-        world.resource_mut::<Proxies>().close(link, cause.reason(), now);
+        world.resource_mut::<Proxies>().close(link, cause.reason(), detail, now);
     }
     if !ended.is_agent {
         let mut counts = world.resource_mut::<SessionCounts>();
@@ -205,22 +202,32 @@ pub(crate) fn bury(world: &mut World, ended: Despawned, cause: EndCause) {
     announce_of(world, whose, |of| SessionClosed::new(of, cause, ended.unacked_count));
 }
 
-/// The old link of a session that another one takes over, if it has one, is told and closed.
-fn replace_link(world: &mut World, entity: Entity) {
-    let (now, steady) = {
-        let time = world.resource::<TickTime>();
-        (time.now(), time.steady())
-    };
-    let Some((link, heard)) =
-        world.get::<Uplink>(entity).and_then(|uplink| Some((uplink.link?, uplink.heard)))
-    else {
-        return;
-    };
-    let silent_ms = u64::try_from(steady.saturating_sub(heard).as_millis()).unwrap_or(u64::MAX);
+/// The link of a session is gone, or goes for this cause: its hook runs, the books forget the link,
+/// the game is told. Whether there was one.
+fn lose_link(world: &mut World, entity: Entity, cause: LossCause) -> bool {
+    let time = world.resource::<TickTime>();
+    let (now, steady) = (time.now(), time.steady());
+    let Some(uplink) = world.get::<Uplink>(entity) else { return false };
+    let Some(link) = uplink.link else { return false };
+    let silent_ms = u64::try_from(steady.saturating_sub(uplink.heard).as_millis()).unwrap_or(u64::MAX);
+    if let Some(hook) = world.get::<OnDisconnect>(entity).cloned() {
+        (hook.0)(&mut world.entity_mut(entity), cause);
+    }
     world.resource_mut::<SessionTable>().unlink(link);
-    world.resource_mut::<Proxies>().close(link, Reason::Replaced, now);
-    world.resource_mut::<SessionCounts>().disconnected_count += 1;
-    announce(world, entity, |of| SessionDisconnected::new(of, LossCause::Replaced, silent_ms));
+    let reason = match cause {
+        LossCause::Link(_) => None,
+        LossCause::Silent => Some(Reason::Timeout),
+        LossCause::Slow => Some(Reason::Slow),
+        LossCause::Replaced => Some(Reason::Replaced),
+    };
+    if let Some(reason) = reason {
+        world.resource_mut::<Proxies>().close(link, reason, "", now);
+    }
+    let mut counts = world.resource_mut::<SessionCounts>();
+    counts.disconnected_count += 1;
+    counts.slow_count += u64::from(cause == LossCause::Slow);
+    announce(world, entity, |of| SessionDisconnected::new(of, cause, silent_ms));
+    true
 }
 
 /// Issues a new token; the presented one stays valid until the client has shown that it got it.

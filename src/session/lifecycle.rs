@@ -194,7 +194,11 @@ pub(crate) fn announce_of<T: News>(
     let mut sequence = world.resource_mut::<Sequence>();
     sequence.0 += 1;
     let sequence = sequence.0;
-    let news = make(Header { sequence, session, entity, principal });
+    announce_plain(world, make(Header { sequence, session, entity, principal }));
+}
+
+/// Announces what is no news of one session, and has no place in their order.
+pub(crate) fn announce_plain<T: News>(world: &mut World, news: T) {
     tracing::info!(target: "waystation::transitions", "{news}");
     world.resource_mut::<Announced<T>>().0.push(news);
 }

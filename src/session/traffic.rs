@@ -38,22 +38,31 @@ pub(crate) fn put(
 /// Sends one message to one session, in values if it is an agent. To a session that has ended,
 /// nothing is sent, and that is counted.
 pub(crate) fn tell<M: WireMessage>(world: &mut World, entity: Entity, message: M) {
-    if world.get::<Agent>(entity).is_some() && !is_closing(world, entity) {
-        deliver_native(world, entity, Arc::new(message));
-        return;
-    }
+    tell_all(world, &[entity], message);
+}
+
+/// Sends one message to many sessions; it is encoded once.
+pub(crate) fn tell_all<M: WireMessage>(world: &mut World, entities: &[Entity], message: M) {
     let now = world.resource::<TickTime>().steady();
+    let frame = wire::encode(&message);
+    let message = Arc::new(message);
     world.resource_scope(|world, mut counts: Mut<SessionCounts>| {
         world.resource_scope(|world, config: Mut<SessionConfig>| {
-            let mut session = world.get_entity_mut(entity).ok();
-            let boxes = session
-                .as_mut()
-                .and_then(|session| session.get_components_mut::<(&mut Outbox, &mut Uplink)>().ok());
-            match boxes {
-                Some((mut outbox, mut uplink)) => {
-                    put(wire::encode(&message), (&mut outbox, &mut uplink), now, &config, &mut counts);
+            for entity in entities {
+                if world.get::<Agent>(*entity).is_some() && !is_closing(world, *entity) {
+                    deliver_native(world, *entity, Arc::clone(&message));
+                    continue;
                 }
-                None => counts.undelivered_count += 1,
+                let mut session = world.get_entity_mut(*entity).ok();
+                let boxes = session
+                    .as_mut()
+                    .and_then(|session| session.get_components_mut::<(&mut Outbox, &mut Uplink)>().ok());
+                match boxes {
+                    Some((mut outbox, mut uplink)) => {
+                        put(frame.clone(), (&mut outbox, &mut uplink), now, &config, &mut counts);
+                    }
+                    None => counts.undelivered_count += 1,
+                }
             }
         });
     });

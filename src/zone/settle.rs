@@ -2,52 +2,43 @@
 
 use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::prelude::*;
+use bytes::Bytes;
 
-use super::{InZone, MemberDisconnected, MemberResumed, Members, Zone, ZoneJoined, ZoneParted, Zones};
+use super::announce::{Roster, note};
+use super::changes::{Change, Changes, FIRST};
+use super::commands::{MembershipError, refused};
+use super::{
+    InZone, JoinPolicy, MemberDisconnected, MemberResumed, Members, Zone, ZoneJoined, ZoneParted, Zones, ask,
+};
 use crate::ident::ZoneId;
 use crate::session::lifecycle::announce;
-use crate::session::{self, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition};
-use crate::tick::TickRate;
+#[cfg(feature = "planted")]
+use crate::session::planted::{Planted, is_planted};
+use crate::session::{self, Agent, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition};
+use crate::tick::{Load, Shed, TickRate};
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
-
-/// What is to change, for the next settle.
-#[derive(Resource, Debug, Default)]
-pub(crate) struct Changes(Vec<(u64, Entity, Change)>);
-
-/// A change of one session's membership, or its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// It asks to join the zone of that name.
-    Join { request: u32, zone: String },
-    /// It asks to leave its zone.
-    Part { request: u32 },
-    /// It ends.
-    End(EndCause),
-}
-
-impl Changes {
-    /// Queues a change that arrived as the `order`th frame of all; 0 is before all of them.
-    pub(crate) fn push(&mut self, order: u64, session: Entity, change: Change) {
-        self.0.push((order, session, change));
-    }
-}
 
 /// Makes the changes. What would be a session's second one in this tick waits for the next.
 pub(super) fn settle(world: &mut World) {
-    let mut changes = std::mem::take(&mut world.resource_mut::<Changes>().0);
-    changes.sort_by_key(|(order, ..)| *order);
+    let changes = world.resource_mut::<Changes>().take();
     let mut settled = EntityHashSet::default();
     for (order, session, change) in changes {
         if SessionState::at(world, session).is_none() {
+            refused(world, session, MembershipError::UnknownSession, &change);
             continue;
         }
         let is_first = settled.insert(session);
         match change {
             // Nothing follows the end, so it waits for nothing either.
-            Change::End(cause) => end(world, session, cause),
+            Change::End { cause, detail } => end(world, session, cause, &detail),
             change if !is_first => world.resource_mut::<Changes>().push(order, session, change),
-            Change::Join { request, zone } => join(world, session, request, &zone),
+            Change::Join { request, zone, payload } => join(world, session, request, &zone, payload),
             Change::Part { request } => part(world, session, request),
+            Change::Drop => leave(world, session, Reason::Dropped),
+            Change::Put { zone, from_zone_only } => put(world, session, zone, from_zone_only),
+            Change::Take => take(world, session),
+            Change::Accept { payload } => ask::accept(world, session, payload),
+            Change::Refuse { detail } => ask::refuse_join(world, session, &detail),
         }
     }
 }
@@ -57,44 +48,61 @@ pub(super) fn expire(world: &mut World) {
     let expired = std::mem::take(&mut world.resource_mut::<Overdue>().expired);
     for session in expired {
         if !is_closing(world, session) {
-            end(world, session, EndCause::Timeout);
+            end(world, session, EndCause::Timeout, "");
         }
     }
 }
 
-/// Takes the link from a session, and tells the zone that it is in.
+/// Takes the link from a session. A soft zone keeps it as a member; a hard one parts it when this
+/// tick settles.
 pub(crate) fn disconnect(world: &mut World, session: Entity, cause: LossCause) {
     session::disconnect(world, session, cause);
-    if let Some((zone, zone_id)) = zone_of(world, session) {
-        announce(world, session, |of| MemberDisconnected::new(of, zone, zone_id));
+    ask::cancel(world, session, Reason::Cancelled);
+    let Some((zone, zone_id)) = zone_of(world, session) else { return };
+    if world.get::<Zone>(zone).is_some_and(Zone::is_hard) {
+        world.resource_mut::<Changes>().push(FIRST, session, Change::Drop);
+        return;
     }
+    note(world, zone, session, |roster, id| roster.unlinked.push(id));
+    announce(world, session, |of| MemberDisconnected::new(of, zone, zone_id));
 }
 
 /// Tells the zone of a session that it was resumed, and after a resync the session of its zone.
 pub(crate) fn resumed(world: &mut World, session: Entity, resync: bool) {
-    let Some((zone, zone_id)) = zone_of(world, session) else {
-        return;
-    };
     if resync {
-        joined(world, session, 0, zone);
+        ask::forget(world, session);
     }
+    let Some((zone, zone_id)) = zone_of(world, session) else { return };
+    if resync {
+        joined(world, session, 0, zone, Bytes::new());
+    }
+    note(world, zone, session, |roster, id| roster.linked.push(id));
     announce(world, session, |of| MemberResumed::new(of, zone, zone_id, resync));
 }
 
-/// Tells a session that it is in a zone.
-fn joined(world: &mut World, session: Entity, request: u32, zone: Entity) {
-    let server = world.get_resource::<TickRate>().copied().unwrap_or_default();
-    let Some(zone) = world.get::<Zone>(zone) else {
-        return;
-    };
-    let answer = Joined {
-        request,
-        zone: zone.name().to_owned(),
-        zone_id: zone.id.0,
-        tick_hz: server.hz() / zone.every(server),
-        ..Joined::default()
-    };
-    tell(world, session, answer);
+/// Puts a session into a zone, out of the one that it may be in. The zone has room.
+pub(super) fn enter(world: &mut World, session: Entity, request: u32, zone: Entity, payload: Bytes) {
+    leave(world, session, Reason::Moved);
+    world.entity_mut(session).insert(InZone::new(zone));
+    // An observer of the game's may have ended it.
+    let Ok(mut entity) = world.get_entity_mut(session) else { return };
+    transition(&mut entity, SessionState::Active);
+    joined(world, session, request, zone, payload);
+    note(world, zone, session, |roster, id| roster.joined.push(id));
+    if let Some((zone, zone_id)) = zone_of(world, session) {
+        announce(world, session, |of| ZoneJoined::new(of, zone, zone_id));
+    }
+}
+
+/// Why a session cannot enter a zone now; `None` if it can, or is in it already.
+pub(super) fn obstacle(world: &World, session: Entity, zone: Entity) -> Option<MembershipError> {
+    let Some(target) = world.get::<Zone>(zone) else { return Some(MembershipError::NoSuchZone) };
+    if !is_linked(world, session) {
+        return Some(MembershipError::Disconnected);
+    }
+    let is_member = world.get::<InZone>(session).is_some_and(|inside| inside.zone() == zone);
+    let members = world.get::<Members>(zone).map_or(0, Members::count);
+    (!is_member && members >= target.capacity).then_some(MembershipError::Full)
 }
 
 /// The name of the zone that a session is in.
@@ -103,45 +111,73 @@ pub(crate) fn zone_name(world: &World, session: Entity) -> Option<String> {
     Some(world.get::<Zone>(zone)?.name().to_owned())
 }
 
-fn join(world: &mut World, session: Entity, request: u32, name: &str) {
-    let current = world.get::<InZone>(session).map(InZone::zone);
+/// A client, or an agent, asks to join.
+fn join(world: &mut World, session: Entity, request: u32, name: &str, payload: Bytes) {
+    ask::cancel(world, session, Reason::Cancelled);
     let Some(zone) = world.resource::<Zones>().find(name) else {
         return refuse(world, session, request, Reason::NoSuchZone);
     };
-    if !is_linked(world, session) {
-        return refuse(world, session, request, Reason::Disconnected);
+    if let Some(obstacle) = obstacle(world, session, zone) {
+        return refuse(world, session, request, obstacle.reason());
     }
-    if current == Some(zone) {
-        return joined(world, session, request, zone);
+    if world.get::<InZone>(session).is_some_and(|inside| inside.zone() == zone) {
+        return joined(world, session, request, zone, Bytes::new());
     }
-    let members = world.get::<Members>(zone).map_or(0, Members::count);
-    if world.get::<Zone>(zone).is_none_or(|zone| members >= zone.capacity) {
-        return refuse(world, session, request, Reason::Full);
+    if let Some(reason) = world.resource::<JoinPolicy>().0 {
+        return refuse(world, session, request, reason);
     }
-    if current.is_some() {
-        leave(world, session, Reason::Moved);
+    let is_newcomer = world.get::<InZone>(session).is_none() && world.get::<Agent>(session).is_none();
+    if is_newcomer && world.resource::<Load>().refuses_newcomers() {
+        world.resource_mut::<Shed>().newcomer_count += 1;
+        return refuse(world, session, request, Reason::Throttled);
     }
-    let mut entity = world.entity_mut(session);
-    entity.insert(InZone::new(zone));
-    transition(&mut entity, SessionState::Active);
-    joined(world, session, request, zone);
-    if let Some((zone, zone_id)) = zone_of(world, session) {
-        announce(world, session, |of| ZoneJoined::new(of, zone, zone_id));
+    if world.get::<Zone>(zone).is_some_and(Zone::is_asking) {
+        return ask::open(world, session, request, zone, payload);
     }
+    enter(world, session, request, zone, Bytes::new());
 }
 
 fn part(world: &mut World, session: Entity, request: u32) {
+    ask::cancel(world, session, Reason::Cancelled);
     let Some(zone) = zone_name(world, session) else {
         return refuse(world, session, request, Reason::NotInZone);
     };
     tell(world, session, Parted { request, zone, reason: Reason::Left.into(), ..Parted::default() });
     leave(world, session, Reason::Left);
-    if is_linked(world, session) {
-        transition(&mut world.entity_mut(session), SessionState::Connected);
+    connect(world, session);
+}
+
+/// The game puts a session into a zone: nobody is asked.
+fn put(world: &mut World, session: Entity, zone: Entity, from_zone_only: bool) {
+    let current = zone_of(world, session).map(|(zone, _)| zone);
+    let obstacle = if from_zone_only && current.is_none() {
+        Some(MembershipError::NotInZone)
+    } else {
+        obstacle(world, session, zone)
+    };
+    if let Some(obstacle) = obstacle {
+        let change = Change::Put { zone, from_zone_only };
+        return refused(world, session, obstacle, &change);
+    }
+    ask::cancel(world, session, Reason::Cancelled);
+    if current == Some(zone) {
+        joined(world, session, 0, zone, Bytes::new());
+    } else {
+        enter(world, session, 0, zone, Bytes::new());
     }
 }
 
-fn end(world: &mut World, session: Entity, cause: EndCause) {
+/// The game takes a session out of its zone, whether it has a link or not.
+fn take(world: &mut World, session: Entity) {
+    if zone_of(world, session).is_none() {
+        return refused(world, session, MembershipError::NotInZone, &Change::Take);
+    }
+    part(world, session, 0);
+}
+
+/// Ends a session, in whatever state it is.
+fn end(world: &mut World, session: Entity, cause: EndCause, detail: &str) {
+    ask::forget(world, session);
     let reason = cause.part_reason();
     if let Some(zone) = zone_name(world, session) {
         // Who left knows; who was removed is told before it is closed.
@@ -150,21 +186,64 @@ fn end(world: &mut World, session: Entity, cause: EndCause) {
         }
         leave(world, session, reason);
     }
-    session::close(world, session, cause);
+    session::close(world, session, cause, detail);
 }
 
-/// Takes a session out of its zone.
-fn leave(world: &mut World, session: Entity, reason: Reason) {
-    let Some((zone, zone_id)) = zone_of(world, session) else {
-        return;
-    };
+/// Takes a session out of its zone, if it is in one.
+pub(super) fn leave(world: &mut World, session: Entity, reason: Reason) {
+    let Some((zone, zone_id)) = zone_of(world, session) else { return };
+    #[cfg(feature = "planted")]
+    if is_planted(world, Planted::DoublePart) {
+        announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
+    }
+    #[cfg(feature = "planted")]
+    if is_planted(world, Planted::MembersLeak) && reason == Reason::Expired {
+        return announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
+    }
     world.entity_mut(session).remove::<InZone>();
+    // It is known here who left, and why.
+    world.resource_mut::<Zones>().left.pop();
+    note(world, zone, session, |roster, id| roster.parted.push(id));
     announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
 }
 
-fn refuse(world: &mut World, session: Entity, request: u32, reason: Reason) {
-    let retry_after_ms = if reason == Reason::Full { FULL_RETRY_MS } else { 0 };
-    tell(world, session, Refused { request, reason: reason.into(), retry_after_ms, ..Refused::default() });
+/// A session that has left its zone is Connected, if it has a link.
+pub(super) fn connect(world: &mut World, session: Entity) {
+    if is_linked(world, session) {
+        transition(&mut world.entity_mut(session), SessionState::Connected);
+    }
+}
+
+/// Tells a session that it is in a zone.
+fn joined(world: &mut World, session: Entity, request: u32, zone: Entity, payload: Bytes) {
+    let server = world.get_resource::<TickRate>().copied().unwrap_or_default();
+    let members = Roster::members(world, zone);
+    let Some(zone) = world.get::<Zone>(zone) else { return };
+    let answer = Joined {
+        request,
+        zone: zone.name().to_owned(),
+        zone_id: zone.id.0,
+        tick_hz: server.hz() / zone.every(server),
+        members,
+        payload,
+    };
+    tell(world, session, answer);
+}
+
+/// Says no to a session.
+pub(super) fn refuse(world: &mut World, session: Entity, request: u32, reason: Reason) {
+    refuse_with(world, session, request, reason, "");
+}
+
+/// Says no to a session, and why in words.
+pub(super) fn refuse_with(world: &mut World, session: Entity, request: u32, reason: Reason, detail: &str) {
+    let retry_after_ms = match reason {
+        Reason::Full | Reason::Draining => RETRY_MS,
+        Reason::Throttled => OVERLOADED_RETRY_MS,
+        _ => 0,
+    };
+    let detail = detail.to_owned();
+    tell(world, session, Refused { request, reason: reason.into(), detail, retry_after_ms });
 }
 
 pub(super) fn zone_of(world: &World, session: Entity) -> Option<(Entity, ZoneId)> {
@@ -176,5 +255,7 @@ pub(super) fn is_linked(world: &World, session: Entity) -> bool {
     SessionState::at(world, session).is_some_and(SessionState::is_linked)
 }
 
-/// When to ask a full zone again, in milliseconds: members leave by seconds, not by ticks.
-const FULL_RETRY_MS: u32 = 1_000;
+/// When to ask again where there was no room, in milliseconds: members leave by seconds, not by ticks.
+const RETRY_MS: u32 = 1_000;
+/// When to ask an overloaded server again, in milliseconds, as the gate says too.
+const OVERLOADED_RETRY_MS: u32 = 5_000;

@@ -86,3 +86,42 @@ fn pr_13_a_resume_needs_the_same_principal() {
     assert_eq!(eve.take::<Denied>()[0].reason(), Reason::Token);
     assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
 }
+
+#[test]
+fn an_address_that_opens_too_many_links_is_cut_and_others_are_not() {
+    let mut game = game();
+    let from = |last: u8| LinkInfo { address: Some(([10, 0, 0, last], 5_000).into()), ..LinkInfo::default() };
+
+    let hasty: Vec<_> = (0..40).map(|_| game.link_as(Via::Alpha, from(1))).collect();
+    let other = game.link_as(Via::Beta, from(2));
+    game.tick();
+    game.tick();
+
+    let cut =
+        |links: &[waystation::testing::HarnessLink]| links.iter().filter(|link| link.is_closed()).count();
+    assert_eq!(cut(&hasty), 8, "32 a second");
+    assert!(!other.is_closed());
+    let mut patient = hasty;
+    for _ in 0..3 {
+        game.run_ms(1_000);
+        patient.extend((0..30).map(|_| game.link_as(Via::Alpha, from(1))));
+        game.tick();
+        game.tick();
+    }
+    assert_eq!(patient.iter().filter(|link| !link.is_closed()).count(), 64, "64 that say nothing");
+    assert_eq!(game.resource::<SessionCounts>().turned_away_count, 8 + 32 + 90 - 64);
+}
+
+#[test]
+fn loopback_may_be_exempt_from_limits_by_address() {
+    let mut config = waystation::config::ServerConfig::default();
+    config.gate.exempt_loopback = true;
+    let mut game = crate::support::game_with(config);
+    let info = || LinkInfo { address: Some(([127, 0, 0, 1], 5_000).into()), ..LinkInfo::default() };
+
+    let links: Vec<_> = (0..500).map(|_| game.link_as(Via::Alpha, info())).collect();
+    game.tick();
+    game.tick();
+
+    assert!(links.iter().all(|link| !link.is_closed()));
+}

@@ -2,16 +2,22 @@
 
 mod agents;
 mod arena;
+mod asks;
 mod binary;
 mod bounds;
+mod calls;
 mod clients;
 mod cuts;
 mod delivery;
 mod gate;
+mod load;
 mod mended;
+mod panics;
 mod ports;
+mod rates;
 mod rows;
 mod rows_end;
+mod rows_zones;
 mod support;
 mod telemetry;
 mod tidy;

@@ -6,7 +6,7 @@ use bevy_app::{Last, Update};
 use bevy_ecs::prelude::*;
 use waystation::arena::v1::{Echo, Input};
 use waystation::config::ServerConfig;
-use waystation::gate::Draining;
+use waystation::gate::DrainCommand as _;
 use waystation::proxy::Proxies;
 use waystation::rpc::{AppRpc as _, Sender};
 use waystation::session::{
@@ -128,7 +128,7 @@ fn strangers_who_knock_do_not_keep_a_stopping_server() {
 fn a_server_that_was_draining_stops_when_it_is_asked() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
-    game.app.world_mut().insert_resource(Draining(true));
+    game.app.world_mut().commands().drain(Duration::from_secs(600));
     game.tick();
     stop(&mut game);
 

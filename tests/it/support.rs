@@ -2,12 +2,14 @@
 
 use bevy_app::Update;
 use bevy_ecs::prelude::*;
+use bytes::Bytes;
 use waystation::arena::v1::{Echo, Input, Say};
 use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::testing::{Harness, Player};
-use waystation::zone::{Zone, ZoneTicked};
+use waystation::wire::v1::{Join, Reason, Refused};
+use waystation::zone::{JoinCancelled, JoinRequested, MembershipError, MembershipRefused, Zone, ZoneTicked};
 
 /// The numbers of all `Say` that the game took, and of all `Input`.
 #[derive(Resource, Debug, Default)]
@@ -91,4 +93,59 @@ pub(crate) fn say(player: &mut Player, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
         player.send(&Say { number });
     }
+}
+
+/// What the game was told of asks and refusals.
+#[derive(Resource, Default)]
+pub(crate) struct Told {
+    pub(crate) requested: Vec<Bytes>,
+    pub(crate) cancelled: Vec<Reason>,
+    pub(crate) refused: Vec<MembershipError>,
+}
+
+fn listen(
+    mut requested: MessageReader<JoinRequested>,
+    mut cancelled: MessageReader<JoinCancelled>,
+    mut refused: MessageReader<MembershipRefused>,
+    mut told: ResMut<Told>,
+) {
+    told.requested.extend(requested.read().map(|message| message.payload.clone()));
+    told.cancelled.extend(cancelled.read().map(|message| message.reason));
+    told.refused.extend(refused.read().map(|message| message.error));
+}
+
+/// A game with a zone `club` that asks, and one `ring` that is hard.
+pub(crate) fn game_with_club() -> Harness {
+    let mut game = game();
+    game.open_zone(Zone::new("club").asks());
+    game.open_zone(Zone::new("ring").hard());
+    game.app.init_resource::<Told>().add_systems(bevy_app::Update, listen);
+    game
+}
+
+/// The entity of a player's session.
+pub(crate) fn entity(game: &Harness, player: &Player) -> Entity {
+    game.entity(player.session()).expect("a live session")
+}
+
+/// The entity of a zone.
+pub(crate) fn zone(game: &Harness, name: &str) -> Entity {
+    game.zone(name).expect("the zone")
+}
+
+/// Commands something between two ticks.
+pub(crate) fn command(game: &mut Harness, command: impl FnOnce(&mut Commands)) {
+    command(&mut game.app.world_mut().commands());
+    game.app.world_mut().flush();
+}
+
+/// The requests that were refused since the last look, and why.
+pub(crate) fn refusals(player: &mut Player) -> Vec<(u32, Reason)> {
+    player.take::<Refused>().iter().map(|refused| (refused.request, refused.reason())).collect()
+}
+
+/// Asks to join `club`.
+pub(crate) fn ask(game: &mut Harness, player: &mut Player) {
+    player.send(&Join { request: 5, zone: "club".to_owned(), payload: "please".into() });
+    game.exchange(&mut [player]);
 }

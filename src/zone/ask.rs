@@ -1,0 +1,117 @@
+//! Admission that asks the game.
+//!
+//! A Join of a zone that [asks](super::Zone::asks) becomes a [`JoinPending`] on the session and a
+//! [`JoinRequested`] for the game, which answers with `accept_join` or `refuse_join`. Whatever else
+//! ends the ask is told to both: `Refused` to the client, [`JoinCancelled`] to the game.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use super::changes::Change;
+use super::commands::refused;
+use super::settle::{enter, obstacle, refuse, refuse_with};
+use super::{JoinCancelled, JoinRequested, Zone};
+use crate::ident::ZoneId;
+use crate::session::SessionCounts;
+use crate::session::lifecycle::announce;
+use crate::tick::TickTime;
+use crate::wire::v1::Reason;
+
+/// A session waits for the game's word on its Join.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinPending {
+    zone: Entity,
+    zone_id: ZoneId,
+    request: u32,
+    deadline: Duration,
+}
+
+impl JoinPending {
+    /// The zone that it asks to join.
+    #[must_use]
+    pub fn zone(&self) -> Entity {
+        self.zone
+    }
+
+    /// The reading of the steady clock at which the ask is void.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+}
+
+/// Asks the game.
+pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entity, payload: Bytes) {
+    let deadline = world.resource::<TickTime>().steady() + ASK_TIMEOUT;
+    let Some(zone_id) = world.get::<Zone>(zone).map(Zone::id) else { return };
+    world.entity_mut(session).insert(JoinPending { zone, zone_id, request, deadline });
+    announce(world, session, |of| JoinRequested::new(of, zone, zone_id, payload));
+}
+
+/// The game says yes. If the ask is over, that is counted and nothing else.
+pub(super) fn accept(world: &mut World, session: Entity, payload: Bytes) {
+    let Some(ask) = take(world, session) else {
+        world.resource_mut::<SessionCounts>().late_answer_count += 1;
+        return;
+    };
+    if let Some(obstacle) = obstacle(world, session, ask.zone) {
+        refuse(world, session, ask.request, obstacle.reason());
+        return refused(world, session, obstacle, &Change::Accept { payload });
+    }
+    enter(world, session, ask.request, ask.zone, payload);
+}
+
+/// The game says no.
+pub(super) fn refuse_join(world: &mut World, session: Entity, detail: &str) {
+    match take(world, session) {
+        Some(ask) => refuse_with(world, session, ask.request, Reason::Refused, detail),
+        None => world.resource_mut::<SessionCounts>().late_answer_count += 1,
+    }
+}
+
+/// The ask is over before the game has spoken: both are told.
+pub(super) fn cancel(world: &mut World, session: Entity, reason: Reason) {
+    if let Some(ask) = take(world, session) {
+        refuse(world, session, ask.request, reason);
+        announce(world, session, |of| JoinCancelled::new(of, ask.zone, ask.zone_id, reason));
+    }
+}
+
+/// The ask is over, and the client knows it: the game is told.
+pub(super) fn forget(world: &mut World, session: Entity) {
+    if let Some(ask) = take(world, session) {
+        announce(world, session, |of| JoinCancelled::new(of, ask.zone, ask.zone_id, Reason::Cancelled));
+    }
+}
+
+/// Ends the asks that nobody has answered in time.
+pub(super) fn expire_asks(world: &mut World, asks: &mut QueryState<(Entity, &JoinPending)>) {
+    let now = world.resource::<TickTime>().steady();
+    let due: Vec<Entity> =
+        asks.iter(world).filter(|(_, ask)| ask.deadline <= now).map(|(session, _)| session).collect();
+    for session in due {
+        cancel(world, session, Reason::Cancelled);
+    }
+}
+
+/// Ends the asks of one zone, or of all.
+pub(crate) fn cancel_all(world: &mut World, zone: Option<Entity>, reason: Reason) {
+    let mut asks = world.query::<(Entity, &JoinPending)>();
+    let due: Vec<Entity> = asks
+        .iter(world)
+        .filter(|(_, ask)| zone.is_none_or(|zone| zone == ask.zone))
+        .map(|(session, _)| session)
+        .collect();
+    for session in due {
+        cancel(world, session, reason);
+    }
+}
+
+fn take(world: &mut World, session: Entity) -> Option<JoinPending> {
+    world.get_entity_mut(session).ok()?.take::<JoinPending>()
+}
+
+/// How long the game may take to answer: as long as a link may be silent.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(5);

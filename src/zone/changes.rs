@@ -1,0 +1,57 @@
+//! What is to change, for the next settle.
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use crate::session::EndCause;
+
+/// Changes that wait for the next settle, each with its place among all frames that arrived.
+#[derive(Resource, Debug, Default)]
+pub(crate) struct Changes(Vec<(u64, Entity, Change)>);
+
+/// A change of one session's membership, or its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It asks to join the zone of that name.
+    Join { request: u32, zone: String, payload: Bytes },
+    /// It asks to leave its zone.
+    Part { request: u32 },
+    /// It lost its link in a hard zone.
+    Drop,
+    /// The game puts it into a zone.
+    Put { zone: Entity, from_zone_only: bool },
+    /// The game takes it out of its zone.
+    Take,
+    /// The game says yes to what it asked for.
+    Accept { payload: Bytes },
+    /// The game says no to what it asked for.
+    Refuse { detail: String },
+    /// It ends; the words are for its client.
+    End { cause: EndCause, detail: String },
+}
+
+impl Change {
+    /// It ends, without words.
+    pub(crate) fn end(cause: EndCause) -> Self {
+        Self::End { cause, detail: String::new() }
+    }
+}
+
+impl Changes {
+    /// Queues a change that arrived as the `order`th frame of all.
+    pub(crate) fn push(&mut self, order: u64, session: Entity, change: Change) {
+        self.0.push((order, session, change));
+    }
+
+    /// Takes what is queued, in order of arrival.
+    pub(super) fn take(&mut self) -> Vec<(u64, Entity, Change)> {
+        let mut changes = std::mem::take(&mut self.0);
+        changes.sort_by_key(|(order, ..)| *order);
+        changes
+    }
+}
+
+/// Before all frames of this tick: what follows from the last one, and lost links.
+pub(crate) const FIRST: u64 = 0;
+/// After all frames of this tick: what the game commands.
+pub(crate) const LAST: u64 = u64::MAX;

@@ -1,0 +1,160 @@
+//! What the game may command of memberships.
+
+use std::fmt;
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use super::Zones;
+use super::changes::{Change, Changes, LAST};
+use crate::ident::SessionId;
+use crate::session::lifecycle::{News, announce_plain};
+use crate::session::{EndCause, Session};
+use crate::wire::v1::Reason;
+
+/// Commands of a game to sessions and zones. They take effect when this tick settles, behind what
+/// clients asked for before; one that cannot be carried out is answered by [`MembershipRefused`].
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use waystation::zone::{JoinRequested, MembershipCommands as _};
+///
+/// /// Whoever says the password may come in.
+/// fn doorman(mut requests: MessageReader<JoinRequested>, mut commands: Commands) {
+///     for request in requests.read() {
+///         if request.payload == "swordfish" {
+///             commands.accept_join(request.entity);
+///         } else {
+///             commands.refuse_join(request.entity, "that is not the word");
+///         }
+///     }
+/// }
+/// ```
+pub trait MembershipCommands {
+    /// Puts a session into a zone, out of the one that it may be in; a zone that asks is not asked.
+    fn join_zone(&mut self, session: Entity, zone: Entity);
+
+    /// Takes a session out of its zone. Works without a link too: the client learns of it later.
+    fn part_zone(&mut self, session: Entity);
+
+    /// As [`join_zone`](Self::join_zone), but only from another zone.
+    fn move_zone(&mut self, session: Entity, zone: Entity);
+
+    /// Lets a session in that asked, if there is room.
+    fn accept_join(&mut self, session: Entity) {
+        self.accept_join_with(session, Bytes::new());
+    }
+
+    /// The same, with a payload of the game's for its `Joined`.
+    fn accept_join_with(&mut self, session: Entity, payload: Bytes);
+
+    /// Says no to a session that asked; the detail is for its player.
+    fn refuse_join(&mut self, session: Entity, detail: &str);
+
+    /// Parts all members of a zone as of ZONE_CLOSED and despawns it.
+    fn close_zone(&mut self, zone: Entity);
+
+    /// Ends a session; it cannot be resumed. The detail is for its player.
+    fn kick(&mut self, session: Entity, detail: &str);
+}
+
+impl MembershipCommands for Commands<'_, '_> {
+    fn join_zone(&mut self, session: Entity, zone: Entity) {
+        change(self, session, Change::Put { zone, from_zone_only: false });
+    }
+
+    fn part_zone(&mut self, session: Entity) {
+        change(self, session, Change::Take);
+    }
+
+    fn move_zone(&mut self, session: Entity, zone: Entity) {
+        change(self, session, Change::Put { zone, from_zone_only: true });
+    }
+
+    fn accept_join_with(&mut self, session: Entity, payload: Bytes) {
+        change(self, session, Change::Accept { payload });
+    }
+
+    fn refuse_join(&mut self, session: Entity, detail: &str) {
+        change(self, session, Change::Refuse { detail: detail.to_owned() });
+    }
+
+    fn close_zone(&mut self, zone: Entity) {
+        self.queue(move |world: &mut World| world.resource_mut::<Zones>().closing.push(zone));
+    }
+
+    fn kick(&mut self, session: Entity, detail: &str) {
+        change(self, session, Change::End { cause: EndCause::Kicked, detail: detail.to_owned() });
+    }
+}
+
+fn change(commands: &mut Commands, session: Entity, change: Change) {
+    commands.queue(move |world: &mut World| world.resource_mut::<Changes>().push(LAST, session, change));
+}
+
+/// A command of the game's that was not carried out.
+#[derive(Message, Debug, Clone, PartialEq, Eq)]
+pub struct MembershipRefused {
+    /// The session, if there is one.
+    pub session: Option<SessionId>,
+    /// The entity that the command named.
+    pub entity: Entity,
+    /// The zone that the command named, if it did.
+    pub zone: Option<Entity>,
+    /// Why.
+    pub error: MembershipError,
+}
+
+/// Why a membership cannot change as the game, or a client, wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum MembershipError {
+    /// The entity is no session, or one that has ended.
+    #[error("the entity is no live session: it has ended, or never was one")]
+    UnknownSession,
+    /// The entity is no zone, or one that has closed.
+    #[error("there is no such zone: it has closed, or never was one")]
+    NoSuchZone,
+    /// The zone has no room.
+    #[error("the zone is full: raise its capacity, or wait until somebody parts")]
+    Full,
+    /// The session is in no zone.
+    #[error("the session is in no zone")]
+    NotInZone,
+    /// The session has no link.
+    #[error("the session has no link: wait until it is resumed")]
+    Disconnected,
+}
+
+impl MembershipError {
+    /// What a client is told, who asked for the same.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::UnknownSession | Self::NotInZone => Reason::NotInZone,
+            Self::NoSuchZone => Reason::NoSuchZone,
+            Self::Full => Reason::Full,
+            Self::Disconnected => Reason::Disconnected,
+        }
+    }
+}
+
+impl fmt::Display for MembershipRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MembershipRefused entity={} error={:?}", self.entity, self.error)
+    }
+}
+
+impl News for MembershipRefused {}
+
+/// Tells the game that a command of its own was not carried out. What a client asked for is
+/// answered to the client alone.
+pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError, change: &Change) {
+    let zone = match change {
+        Change::Put { zone, .. } => Some(*zone),
+        Change::Take | Change::Accept { .. } => None,
+        Change::Refuse { .. } | Change::End { cause: EndCause::Kicked, .. } => None,
+        Change::Join { .. } | Change::Part { .. } | Change::Drop | Change::End { .. } => return,
+    };
+    let session = world.get::<Session>(entity).map(Session::id);
+    announce_plain(world, MembershipRefused { session, entity, zone, error });
+}

@@ -1,0 +1,142 @@
+//! Admission that asks the game.
+
+use waystation::session::{SessionCounts, SessionState};
+use waystation::testing::{Harness, Player, Via};
+use waystation::wire::v1::{Bye, Join, Joined, Part, Reason, Refused};
+use waystation::zone::{JoinPending, MembershipCommands as _, MembershipError, Zone};
+
+use crate::support::{Told, ask, command, entity, game_with_club, refusals, zone};
+
+#[test]
+fn row_06b_an_ask_waits_for_the_game_which_lets_in() {
+    let mut game = game_with_club();
+    let mut ada = game.player(Via::Alpha);
+
+    ask(&mut game, &mut ada);
+    assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
+    assert_eq!(game.resource::<Told>().requested, ["please"]);
+    let ada_entity = entity(&game, &ada);
+    command(&mut game, |commands| commands.accept_join_with(ada_entity, "table 3".into()));
+    game.exchange(&mut [&mut ada]);
+
+    let joined = &ada.take::<Joined>()[0];
+    assert_eq!((joined.request, joined.zone.as_str(), &joined.payload[..]), (5, "club", &b"table 3"[..]));
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+    assert!(game.resource::<Told>().cancelled.is_empty());
+}
+
+#[test]
+fn row_06b_the_game_may_refuse_with_words_and_a_late_answer_is_counted() {
+    let mut game = game_with_club();
+    let mut ada = game.member(Via::Alpha, "hall");
+    ask(&mut game, &mut ada);
+    let ada_entity = entity(&game, &ada);
+
+    command(&mut game, |commands| commands.refuse_join(ada_entity, "members only"));
+    game.exchange(&mut [&mut ada]);
+    command(&mut game, |commands| commands.accept_join(ada_entity));
+    game.exchange(&mut [&mut ada]);
+
+    let refused = &ada.take::<Refused>()[0];
+    assert_eq!(
+        (refused.request, refused.reason(), refused.detail.as_str()),
+        (5, Reason::Refused, "members only")
+    );
+    assert_eq!(ada.zone(), Some("hall"));
+    assert_eq!(game.resource::<SessionCounts>().late_answer_count, 1);
+}
+
+#[test]
+fn row_06b_whatever_ends_an_ask_answers_it() {
+    let ends: [fn(&mut Harness, &mut Player); 4] = [
+        |_, ada| ada.send(&Part::default()),
+        |_, ada| ada.send(&Join { request: 6, zone: "club".to_owned(), ..Join::default() }),
+        |game, ada| game.run_with(&mut [ada], 5_000),
+        |game, ada| {
+            ada.close();
+            game.tick();
+            ada.connect(game, Via::Beta);
+            ada.resume();
+        },
+    ];
+    for end in ends {
+        let mut game = game_with_club();
+        let mut ada = game.player(Via::Alpha);
+        ask(&mut game, &mut ada);
+
+        end(&mut game, &mut ada);
+        game.exchange(&mut [&mut ada]);
+
+        assert_eq!(refusals(&mut ada)[0], (5, Reason::Cancelled));
+        assert_eq!(game.resource::<Told>().cancelled, [Reason::Cancelled]);
+    }
+}
+
+#[test]
+fn row_06b_a_zone_that_closes_answers_its_asks() {
+    let mut game = game_with_club();
+    let mut ada = game.player(Via::Alpha);
+    ask(&mut game, &mut ada);
+    let club = zone(&game, "club");
+
+    command(&mut game, |commands| commands.close_zone(club));
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(refusals(&mut ada), [(5, Reason::NoSuchZone)]);
+    assert_eq!(game.resource::<Told>().cancelled, [Reason::NoSuchZone]);
+}
+
+#[test]
+fn row_06b_a_takeover_keeps_an_ask_unless_it_is_a_resync() {
+    for resync in [false, true] {
+        let mut game = game_with_club();
+        let mut ada = game.player(Via::Alpha);
+        ask(&mut game, &mut ada);
+        let ada_entity = entity(&game, &ada);
+
+        ada.cut();
+        ada.connect(&game, Via::Beta);
+        ada.resume_with(ada.token(), resync);
+        game.exchange(&mut [&mut ada]);
+        command(&mut game, |commands| commands.accept_join(ada_entity));
+        game.exchange(&mut [&mut ada]);
+
+        assert!(ada.take::<Refused>().is_empty());
+        assert_eq!(ada.take::<Joined>().len(), usize::from(!resync));
+        assert_eq!(game.resource::<Told>().cancelled.len(), usize::from(resync));
+    }
+}
+
+#[test]
+fn row_06b_capacity_is_checked_when_the_game_accepts() {
+    let mut game = game_with_club();
+    game.open_zone(Zone::new("booth").asks().capacity(1));
+    let mut players = [game.player(Via::Alpha), game.player(Via::Beta)];
+    for player in &mut players {
+        player.send(&Join { request: 8, zone: "booth".to_owned(), ..Join::default() });
+    }
+    let [ada, bob] = &mut players;
+    game.exchange(&mut [ada, bob]);
+
+    for entity in [entity(&game, ada), entity(&game, bob)] {
+        command(&mut game, |commands| commands.accept_join(entity));
+    }
+    game.exchange(&mut [ada, bob]);
+
+    assert_eq!(ada.zone(), Some("booth"));
+    assert_eq!(refusals(bob), [(8, Reason::Full)]);
+    assert_eq!(game.resource::<Told>().refused, [MembershipError::Full]);
+}
+
+#[test]
+fn row_06b_an_ask_of_a_session_that_ends_is_cancelled() {
+    let mut game = game_with_club();
+    let mut ada = game.player(Via::Alpha);
+    ask(&mut game, &mut ada);
+    assert!(game.component::<JoinPending>(ada.session()).is_some());
+
+    ada.send(&Bye {});
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(game.resource::<Told>().cancelled, [Reason::Cancelled]);
+}
