@@ -9,29 +9,13 @@
 //! `prost-build` writes one `<package>.rs` a package into `OUT_DIR` → the implementations are
 //! appended to it, with a check for NaN and infinities where a frame holds floats.
 //!
-//! A game has this crate twice: as a dependency, and without the server as a build dependency.
-//!
-//! ```toml
-//! [dependencies]
-//! waystation = "0.1"
-//!
-//! [build-dependencies]
-//! waystation = { version = "0.1", default-features = false, features = ["build"] }
-//! ```
-//!
-//! Its build script is one line,
-//!
-//! ```no_run
-//! fn main() -> Result<(), waystation::build::BuildError> {
-//!     waystation::build::compile(&["proto/my_game.proto"], &["proto"])
-//! }
-//! ```
-//!
-//! and the generated code is included with `include!(concat!(env!("OUT_DIR"), "/my_game.rs"))`.
 //! What a game's protos look like: import `waystation/v1/options.proto`, which needs no copy,
 //! and give each message that is sent by itself an id of the game's ranges, 0x0100 to 0x7fff for
 //! the reliable lane or 0x8100 to 0xffff for the unreliable one. A message that is only a field
 //! of others needs none; one that is neither a frame nor a field says `option (waystation.v1.id) = 0;`.
+//! The code of a package is included with `include!(concat!(env!("OUT_DIR"), "/my.package.rs"))`.
+//!
+#![doc = include_str!("build/game.md")]
 
 #[path = "build/finite.rs"]
 mod finite;
@@ -82,7 +66,7 @@ pub(crate) enum Owner {
 }
 
 /// Compiles a game's `files`, found below the folders `includes`, into `OUT_DIR`: the one line
-/// of a game's `build.rs`. Cargo runs the script again when one of `files` changes.
+/// of a game's `build.rs`. Cargo runs the script again when one of them changes, or what they import.
 ///
 /// # Errors
 ///
@@ -101,16 +85,18 @@ pub(crate) fn compile_for(
 ) -> Result<(), BuildError> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or(BuildError::NoOutDir)?);
     tell_cargo(files);
-    compile_into(&out_dir, owner, files, includes)
+    tell_cargo(&compile_into(&out_dir, owner, files, includes)?);
+    Ok(())
 }
 
-/// As [`compile_for`], into a folder of the caller's choice.
+/// As [`compile_for`], into a folder of the caller's choice; the files that took part, but for those
+/// that this crate ships.
 fn compile_into(
     out_dir: &Path,
     owner: Owner,
     files: &[impl AsRef<Path>],
     includes: &[impl AsRef<Path>],
-) -> Result<(), BuildError> {
+) -> Result<Vec<PathBuf>, BuildError> {
     let set = protox::Compiler::with_file_resolver(resolver(includes))
         .include_imports(true)
         .include_source_info(true)
@@ -133,7 +119,16 @@ fn compile_into(
         }
     };
     config.compile_fds(pool_to_set(&set)?)?;
-    append_code(out_dir, crate_path, &ids, &floats)
+    append_code(out_dir, crate_path, &ids, &floats)?;
+    Ok(sources(&pool, includes))
+}
+
+/// Where the files of a pool lie below the includes.
+fn sources(pool: &DescriptorPool, includes: &[impl AsRef<Path>]) -> Vec<PathBuf> {
+    let found = |file: prost_reflect::FileDescriptor| {
+        includes.iter().map(|include| include.as_ref().join(file.name())).find(|path| path.is_file())
+    };
+    pool.files().filter_map(found).collect()
 }
 
 /// Asks for another run when a file changes.

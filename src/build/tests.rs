@@ -18,7 +18,7 @@ fn compile_source(test: &str, name: &str, source: &str) -> Result<String, String
 
     let code = fs::read_to_string(dir.join("tiny.rs")).unwrap_or_default();
     fs::remove_dir_all(&dir).expect("the folder can be removed");
-    result.map(|()| code).map_err(|error| error.to_string())
+    result.map(|_| code).map_err(|error| error.to_string())
 }
 
 #[track_caller]
@@ -195,4 +195,25 @@ fn numbers_that_cannot_be_looked_at_are_refused_in_a_frame() {
 
     assert_refused(framed, &["loose.proto", "tiny.Loose", "google.protobuf.Struct", "fields of their own"]);
     assert!(saved.is_ok(), "{saved:?}");
+}
+
+#[test]
+fn what_a_file_imports_is_watched_too() {
+    let dir = env::temp_dir().join(format!("waystation-build-{}-imports", std::process::id()));
+    fs::create_dir_all(&dir).expect("a temporary folder");
+    let option = "import \"waystation/v1/options.proto\";";
+    let game = format!(
+        "syntax = \"proto3\"; package tiny; {option} import \"parts.proto\";
+         message Go {{ option (waystation.v1.id) = 0x0100; Part part = 1; }}"
+    );
+    fs::write(dir.join("game.proto"), game).expect("a proto file");
+    fs::write(dir.join("parts.proto"), "syntax = \"proto3\"; package tiny; message Part { bool on = 1; }")
+        .expect("a proto file");
+
+    let sources = compile_into(&dir, Owner::Game, &[dir.join("game.proto")], &[&dir]);
+
+    fs::remove_dir_all(&dir).expect("the folder can be removed");
+    let mut sources = sources.expect("it compiles");
+    sources.sort_unstable();
+    assert_eq!(sources, [dir.join("game.proto"), dir.join("parts.proto")]);
 }

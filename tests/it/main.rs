@@ -12,6 +12,7 @@ mod delivery;
 mod gate;
 mod load;
 mod mended;
+mod own_game;
 mod panics;
 mod ports;
 mod rates;

@@ -1,0 +1,87 @@
+//! A game outside this repository: the one that the docs of `build` show is made in a temporary
+//! folder, and it builds and passes its tests against this working tree.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+/// The text that holds the files of the game.
+const DOCS: &str = include_str!("../../src/build/game.md");
+
+/// What the docs leave out of the game's `Cargo.toml`. With the profiles of this crate, all that was
+/// compiled for its tests serves the game too.
+const PROFILES: &str = r#"
+[workspace]
+
+[profile.dev]
+debug = "line-tables-only"
+
+[profile.dev.package."*"]
+opt-level = 1
+
+[profile.dev.package.waystation]
+opt-level = 0
+"#;
+
+/// A folder that goes when the test does, passed or not.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A folder that stays is no reason to fail.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn the_game_of_the_docs_builds_and_passes_outside_this_repository() {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let game = Folder(env::temp_dir().join(format!("waystation-own-game-{}", std::process::id())));
+    let files = files_of(DOCS);
+    for (name, text) in &files {
+        let path = game.0.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a temporary folder");
+        fs::write(path, adapted(name, text, ours)).expect("a file of the game");
+    }
+    fs::copy(ours.join("Cargo.lock"), game.0.join("Cargo.lock")).expect("the versions that are here");
+
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--offline", "--color=never"])
+        .current_dir(&game.0)
+        .env("CARGO_TARGET_DIR", target_dir())
+        .output()
+        .expect("cargo runs");
+
+    let said = String::from_utf8_lossy(&output.stdout);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the game of src/build/game.md fails:\n{said}\n{log}");
+    assert_eq!(files.len(), 6, "a file of the game is not where the docs are searched for it");
+    assert_eq!(said.matches("... ok").count(), 2, "the game has two tests:\n{said}");
+}
+
+/// The name and the text of each file in the docs: the name with a colon, then a fenced block.
+fn files_of(docs: &str) -> Vec<(&str, &str)> {
+    let parts: Vec<&str> = docs.split("\n```").collect();
+    parts.windows(2).filter_map(|pair| Some((name_at_end(pair[0])?, pair[1].split_once('\n')?.1))).collect()
+}
+
+fn name_at_end(text: &str) -> Option<&str> {
+    text.trim_end().lines().last()?.strip_prefix('`')?.strip_suffix("`:")
+}
+
+/// The file as it is written: a path to this working tree, and its profiles.
+fn adapted(name: &str, text: &str, ours: &Path) -> String {
+    if name == "Cargo.toml" {
+        let path = format!("path = {:?}", ours.display().to_string());
+        text.replace("path = \"../waystation\"", &path) + PROFILES
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The target folder that this test was compiled into: the game finds its dependencies there.
+/// Cargo holds no lock on it while tests run.
+fn target_dir() -> PathBuf {
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    scratch.parent().expect("it is in the target folder").to_owned()
+}
