@@ -7,6 +7,54 @@ use bytes::Bytes;
 use crate::wire::Lane;
 
 /// Opens links. A client asks for one at a time and drops it before it asks for the next.
+///
+/// A transport of one's own implements this and [`Link`]; the server's side of it is an adapter, as
+/// the example `custom_proxy` shows. In a test, a link may be two queues:
+///
+/// ```
+/// use std::sync::mpsc::{Receiver, Sender, channel};
+/// use std::time::Duration;
+/// use bytes::Bytes;
+/// use waystation::client::{Client, ClientConfig, Dial, DialError, Link, LinkStatus};
+/// use waystation::wire::{Frame, Lane, WireMessage as _, lane_of, v1::Hello};
+///
+/// /// Hands the server's end of each link to whoever plays the server.
+/// struct QueueDial(Sender<QueueLink>);
+/// struct QueueLink(Sender<Bytes>, Receiver<Bytes>);
+///
+/// impl Dial for QueueDial {
+///     type Link = QueueLink;
+///     fn dial(&mut self) -> Result<QueueLink, DialError> {
+///         let ((up, from_client), (down, from_server)) = (channel(), channel());
+///         let server = QueueLink(down, from_client);
+///         self.0.send(server).map_err(|_| DialError::Other("the server is gone".to_owned()))?;
+///         Ok(QueueLink(up, from_server))
+///     }
+/// }
+///
+/// impl Link for QueueLink {
+///     fn update(&mut self, _dt: Duration) {}
+///     fn status(&self) -> LinkStatus {
+///         LinkStatus::Open
+///     }
+///     fn receive(&mut self) -> Option<(Lane, Bytes)> {
+///         self.1.try_recv().ok().map(|frame| (lane_of(&frame), frame))
+///     }
+///     fn send(&mut self, frame: Bytes) -> bool {
+///         self.0.send(frame).is_ok()
+///     }
+///     fn flush(&mut self) {}
+///     fn close(&mut self) {}
+/// }
+///
+/// let (links, accepted) = channel();
+/// let mut client = Client::new(QueueDial(links), ClientConfig::default());
+/// client.update(Duration::from_millis(16));
+/// let mut server = accepted.recv()?;
+/// let (_, hello) = server.receive().ok_or("the client says Hello")?;
+/// assert_eq!(Frame::parse(hello)?.id, Hello::ID);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Dial {
     /// What it opens.
     type Link: Link;

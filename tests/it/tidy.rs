@@ -48,6 +48,9 @@ const TESTING: &str = "testing";
 /// Longest file, in lines.
 const LINES_MAX: usize = 500;
 
+/// An example has fewer lines than this.
+const EXAMPLE_LINES: usize = 120;
+
 /// Folders whose files are ours to keep short.
 const FOLDERS: &[&str] = &["src", "tests", "examples", "benches"];
 
@@ -78,6 +81,18 @@ fn no_file_is_longer_than_500_lines() {
     }
 
     assert!(long.is_empty(), "files over {LINES_MAX} lines: split each by feature\n{long}");
+}
+
+#[test]
+fn an_example_is_shorter_than_120_lines() {
+    let long: Vec<String> = rust_files(&["examples"])
+        .iter()
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, count)| *count >= EXAMPLE_LINES)
+        .map(|(path, count)| format!("{}: {count} lines", path.display()))
+        .collect();
+
+    assert!(long.is_empty(), "an example has one idea, which fits {EXAMPLE_LINES} lines: {long:?}");
 }
 
 #[test]
