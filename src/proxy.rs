@@ -114,6 +114,20 @@ pub enum ProxyCommand {
     },
 }
 
+impl ProxyCommand {
+    /// The link that it is about.
+    #[must_use]
+    pub fn link(&self) -> LinkId {
+        match self {
+            Self::Send { link, .. }
+            | Self::Close { link, .. }
+            | Self::Cut { link }
+            | Self::Pause { link }
+            | Self::Unpause { link } => *link,
+        }
+    }
+}
+
 /// The adapter's end of its ports.
 #[derive(Debug)]
 pub struct AdapterPort {

@@ -12,16 +12,20 @@ mod socket;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use renet::RenetClient;
 pub use renetcode::ConnectToken;
 use renetcode::{ClientAuthentication, NETCODE_MAX_PACKET_BYTES, NetcodeClient};
 
 use super::link::{Dial, DialError, Link, LinkStatus};
 use crate::wire::udp::guard::{self, Content, PeerGuard};
-use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, NETCODE_PROTOCOL_ID, connection_config};
+use crate::wire::udp::{
+    CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, NETCODE_PROTOCOL_ID, TokenError, TokenMint, connection_config,
+};
 use crate::wire::{Lane, lane_of};
 
 /// Dials over UDP, with a connect token from its source for every try.
@@ -49,6 +53,27 @@ impl UdpDial {
         mut source: impl FnMut() -> Result<ConnectToken, E> + Send + 'static,
     ) -> Self {
         Self { source: Box::new(move || source().map_err(|error| error.to_string())) }
+    }
+
+    /// Dials with tokens that it mints itself, so it must hold the server's key: for examples, tools
+    /// and the `dev` profile. A player's client is given its tokens.
+    ///
+    /// ```
+    /// use waystation::client::{Client, ClientConfig, UdpDial};
+    /// use waystation::wire::udp::{DEV_KEY, TokenMint};
+    ///
+    /// let mint = TokenMint::new(DEV_KEY, vec![([127, 0, 0, 1], 7777).into()]);
+    /// let client = Client::new(UdpDial::minting(mint), ClientConfig::default());
+    /// # drop(client);
+    /// ```
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time, on any machine")]
+    pub fn minting(mint: TokenMint) -> Self {
+        Self::new(move || {
+            let unix_now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let link_id = SysRng.try_next_u64().map_err(|error| TokenError::Mint(error.to_string()))?;
+            mint.mint(unix_now, link_id, None)
+        })
     }
 }
 
