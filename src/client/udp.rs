@@ -3,9 +3,8 @@
 //! One socket a link, without blocking and without a thread. Every link takes a fresh connect
 //! token, because a used one never connects again.
 //!
-//! Data flow: datagram → [`guard`] → netcode → [`guard`] → renet → frames, and back.
+//! Data flow: datagram → guard → netcode → guard → renet → frames, and back.
 
-mod guard;
 #[cfg(test)]
 pub(crate) mod host;
 mod socket;
@@ -21,9 +20,9 @@ pub use renetcode::ConnectToken;
 use renetcode::{ClientAuthentication, NETCODE_MAX_PACKET_BYTES, NetcodeClient};
 
 use super::link::{Dial, DialError, Link, LinkStatus};
+use crate::wire::udp::guard::{self, Content, PeerGuard};
 use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, NETCODE_PROTOCOL_ID, connection_config};
 use crate::wire::{Lane, lane_of};
-use guard::PayloadGuard;
 
 /// Dials over UDP, with a connect token from its source for every try.
 pub struct UdpDial {
@@ -37,7 +36,7 @@ pub struct UdpLink {
     peer: SocketAddr,
     netcode: NetcodeClient,
     renet: RenetClient,
-    guard: PayloadGuard,
+    guard: PeerGuard,
     /// Since packets last left.
     unflushed: Duration,
     closed: bool,
@@ -87,7 +86,7 @@ impl UdpLink {
             peer,
             netcode,
             renet: RenetClient::new(connection_config()),
-            guard: PayloadGuard::default(),
+            guard: PeerGuard::default(),
             unflushed: FLUSH_EVERY,
             closed: false,
         })
@@ -112,17 +111,19 @@ impl UdpLink {
     }
 
     fn take_datagram(&mut self, datagram: &mut [u8]) {
-        if !guard::admits_datagram(datagram) {
+        if !guard::admits_from_server(datagram) {
             return;
         }
         let Some(payload) = self.netcode.process_packet(datagram) else {
             return;
         };
-        if self.guard.admits(payload) {
-            self.renet.process_packet(payload);
-        } else {
-            tracing::debug!("the server sent a payload that renet cannot take; the link is closed");
-            self.closed = true;
+        match self.guard.check(payload) {
+            Ok(Content::Stale) => {}
+            Ok(_) => self.renet.process_packet(payload),
+            Err(breach) => {
+                tracing::debug!(%breach, "the server sent what renet cannot take; the link is closed");
+                self.closed = true;
+            }
         }
     }
 
@@ -168,6 +169,7 @@ impl Link for UdpLink {
 
     fn receive(&mut self) -> Option<(Lane, Bytes)> {
         if let Some(frame) = self.renet.receive_message(CHANNEL_RELIABLE) {
+            self.guard.note_read();
             return Some((Lane::Reliable, frame));
         }
         let frame = self.renet.receive_message(CHANNEL_UNRELIABLE)?;

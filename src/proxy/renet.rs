@@ -15,7 +15,6 @@
 //! netcode → socket, once a tick.
 
 mod core;
-mod guard;
 mod links;
 mod pump;
 mod socket;

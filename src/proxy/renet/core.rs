@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult};
 
+use super::RenetConfig;
 use super::links::Links;
 use super::socket::Outgoing;
 use super::tokens::UsedTokens;
-use super::{RenetConfig, guard};
 use crate::ident::LinkId;
 use crate::proxy::{LinkEnd, ProxyCommand};
-use crate::wire::udp::{NETCODE_PROTOCOL_ID, read_identity};
+use crate::wire::udp::{NETCODE_PROTOCOL_ID, guard, read_identity};
 
 /// The state of the adapter, but for its socket and ports.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Core {
         self.links.tally.datagram_in_count += 1;
         let linked = self.links.at(from).is_some();
         let welcome = linked || (self.links.has_room() && self.used.admits(datagram));
-        if !guard::admits(datagram, linked) || !welcome {
+        if !guard::admits_from_client(datagram, linked) || !welcome {
             self.links.tally.guard_dropped_count += 1;
             return;
         }

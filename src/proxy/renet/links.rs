@@ -14,11 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use renet::RenetServer;
 
-use super::guard::{Content, PeerGuard};
 use super::stats::RenetCounts;
 use crate::ident::LinkId;
 use crate::proxy::port::{PortSender, Weigh as _};
 use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
+use crate::wire::udp::guard::{Content, PeerGuard};
 use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, connection_config};
 use crate::wire::{FRAME_MAX_SERVER, Lane, lane_of};
 

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use super::core::Core;
-use super::guard::DATAGRAM_MAX;
 use super::socket::Outgoing;
 use super::stats::RenetStats;
 use super::{RenetConfig, unix_now};
 use crate::proxy::{AdapterPort, LinkEnd, ProxyCommand};
 use crate::tick::panic_text;
+use crate::wire::udp::guard::DATAGRAM_MAX;
 
 /// What the thread owns.
 #[derive(Debug)]
