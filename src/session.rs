@@ -17,6 +17,8 @@ pub mod lifecycle;
 mod meter;
 mod outbox;
 mod overdue;
+#[cfg(feature = "planted")]
+pub(crate) mod planted;
 mod state;
 mod table;
 mod token;
@@ -45,6 +47,8 @@ pub use lifecycle::{
 pub use outbox::Outbox;
 pub(crate) use outbox::ResumePoint;
 pub(crate) use overdue::{Overdue, find_expired, watch};
+#[cfg(feature = "planted")]
+pub use planted::Planted;
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
 pub(crate) use state::{is_closing, transition};
 pub use table::{SessionTable, UnknownSession};

@@ -23,10 +23,12 @@
 //! assert_eq!(ada.zone(), Some("hall"));
 //! ```
 
-mod dial;
+mod faults;
 mod harness;
+mod link;
 mod player;
 
-pub use dial::{HarnessDial, HarnessLink};
+pub use faults::Faults;
 pub use harness::{Harness, Via};
+pub use link::{HarnessDial, HarnessLink};
 pub use player::{Hang, Player};

@@ -7,6 +7,8 @@ use super::{Caller, Calls, Handler};
 use crate::gate;
 use crate::ident::MessageId;
 use crate::session::agent::AgentFrame;
+#[cfg(feature = "planted")]
+use crate::session::planted::{Planted, is_planted};
 use crate::session::{
     Agent, DispatchQueue, EndCause, Inbound, Inbox, Latency, Outbox, Session, SessionConfig, SessionCounts,
     SessionTable, Tokens, Uplink,
@@ -157,6 +159,8 @@ fn ack(
     at: std::time::Duration,
 ) -> Result<Next, ProtocolError> {
     let now = world.resource::<TickTime>().steady();
+    #[cfg(feature = "planted")]
+    let keeps_tokens = is_planted(world, Planted::TokenNotRotated);
     let mut entity = world.entity_mut(session);
     if let Some(mut outbox) = entity.get_mut::<Outbox>() {
         outbox.ack(received, now).map_err(|_| ProtocolError::Ack)?;
@@ -168,6 +172,10 @@ fn ack(
     uplink.confirm();
     if let (Some(round_trip), Some(mut latency)) = (round_trip, entity.get_mut::<Latency>()) {
         latency.sample(round_trip);
+    }
+    #[cfg(feature = "planted")]
+    if keeps_tokens {
+        return Ok(Next::Go);
     }
     if let Some(retired) = entity.get_mut::<Tokens>().and_then(|mut tokens| tokens.confirm()) {
         world.resource_mut::<SessionTable>().remove_tokens(std::iter::once(retired));

@@ -15,7 +15,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::{ScheduleLabel as _, Schedules, SystemWithAccess};
 use bevy_ecs::system::SystemAccess;
 
-use super::{Call, dispatch};
+use super::Call;
 use crate::session::SessionCounts;
 use crate::tick::{TickSystems, TickTime};
 use crate::wire::WireMessage;
@@ -53,9 +53,9 @@ pub(super) fn watch<M: WireMessage>(app: &mut App) {
 
 pub(super) fn add(app: &mut App) {
     app.init_resource::<Watched>()
-        .add_systems(PreUpdate, note_dispatch.in_set(TickSystems::Dispatch).after(dispatch::dispatch))
-        // It looks at schedules, which no other system of this phase changes.
-        .add_systems(Last, (count_unread.ambiguous_with_all(), report).chain().in_set(TickSystems::Measure));
+        .add_systems(PreUpdate, note_dispatch.after(TickSystems::Dispatch).before(TickSystems::Pace))
+        // It changes nothing that others look at.
+        .add_systems(Last, (count_unread, report).chain().in_set(TickSystems::Measure).ambiguous_with_all());
 }
 
 /// What runs from here on can read the tick's calls.

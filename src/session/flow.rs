@@ -74,6 +74,8 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
     let token = rotate_tokens(world, entity, rebind.presented);
     world.resource_mut::<SessionTable>().link(rebind.link, entity);
     let config = world.resource::<SessionConfig>().clone();
+    #[cfg(feature = "planted")]
+    let planted = super::planted::Sabotage::of(world, entity);
     let mut session = world.entity_mut(entity);
     let mut id = SessionId(0);
     if let Some(mut session) = session.get_mut::<Session>() {
@@ -96,6 +98,8 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
     counts.resumed_count += 1;
     counts.resync_count += u64::from(resync);
     welcome(world, entity, &token, Some((rebind.zone.unwrap_or_default(), resync)));
+    #[cfg(feature = "planted")]
+    planted.apply(world, entity);
     announce(world, entity, |of| SessionResumed::new(of, resync));
     resync
 }

@@ -144,6 +144,20 @@ impl Inbox {
         gap
     }
 
+    /// Takes all that waits, whatever the rates.
+    #[cfg(feature = "planted")]
+    pub(super) fn take_all(&mut self) -> VecDeque<Inbound> {
+        self.bytes = 0;
+        std::mem::take(&mut self.frames)
+    }
+
+    /// Puts back what was taken.
+    #[cfg(feature = "planted")]
+    pub(super) fn put_back(&mut self, frames: VecDeque<Inbound>) {
+        self.bytes += frames.iter().map(|frame| frame.bytes.len()).sum::<usize>();
+        self.frames.extend(frames);
+    }
+
     /// Drops what waits, uncounted: its client will send it again.
     pub(crate) fn discard(&mut self) {
         self.frames = VecDeque::new();

@@ -68,6 +68,12 @@ impl Outbox {
         self.bytes
     }
 
+    /// The frames held, oldest first.
+    #[cfg(any(feature = "testing", feature = "planted"))]
+    pub(crate) fn frames(&self) -> impl ExactSizeIterator<Item = &Bytes> {
+        self.frames.iter()
+    }
+
     /// Whether it has overflowed: nothing is queued or counted until the client resumes.
     #[must_use]
     pub fn awaits_resync(&self) -> bool {

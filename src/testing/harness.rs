@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use bevy_app::App;
+use bevy_app::{App, Last};
 use bevy_ecs::prelude::*;
 
-use super::{HarnessDial, Player};
+use super::link::{Net, keep_books};
+use super::{Faults, HarnessDial, HarnessLink, Player};
 use crate::config::ServerConfig;
 use crate::ident::SessionId;
-use crate::proxy::loopback::{Loopback, LoopbackLink};
+use crate::proxy::loopback::Loopback;
 use crate::proxy::{self, LinkInfo};
 use crate::server::ServerPlugins;
 use crate::server::audit::{Chronicle, Entry, News, Violations};
 use crate::session::{SessionState, SessionTable};
-use crate::tick::{Clock, TickCost, TickRate, TickTime};
+use crate::tick::{Clock, TickCost, TickRate, TickSystems, TickTime};
 use crate::wire::v1::Join;
 use crate::zone::{Zone, Zones};
 
@@ -38,7 +39,7 @@ pub struct Harness {
     pub app: App,
     clock: Clock,
     period: Duration,
-    proxies: [Loopback; 2],
+    net: Net,
     entries: Vec<(Duration, Entry)>,
     trace: DefaultHasher,
 }
@@ -65,7 +66,9 @@ impl Harness {
         }
         app.world_mut().spawn(Zone::new("hall"));
         let proxies = ["alpha", "beta"].map(|name| Loopback::new(proxy::attach(&mut app, name)));
-        Self { app, clock, period, proxies, entries: Vec::new(), trace: DefaultHasher::new() }
+        let net = Net::new(proxies, clock.clone());
+        app.insert_resource(net.books.clone()).add_systems(Last, keep_books.in_set(TickSystems::Measure));
+        Self { app, clock, period, net, entries: Vec::new(), trace: DefaultHasher::new() }
     }
 
     /// Opens a zone.
@@ -90,6 +93,7 @@ impl Harness {
     /// If an invariant does not hold.
     pub fn tick_after(&mut self, time: Duration) {
         self.clock.advance(time);
+        self.net.deliver();
         let begun = self.clock.now();
         self.app.update();
         self.app.insert_resource(TickCost(self.clock.now() - begun));
@@ -105,6 +109,11 @@ impl Harness {
             entry.to_string().hash(&mut self.trace);
             self.entries.push((now, *entry));
         }
+    }
+
+    /// Other faults for all links that are there, and those to come.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.net.set_faults(faults);
     }
 
     /// Lets time pass without a tick.
@@ -145,19 +154,19 @@ impl Harness {
     /// Links for a [`Client`](crate::client::Client), through one proxy and the other in turn.
     #[must_use]
     pub fn dial(&self) -> HarnessDial {
-        HarnessDial::new(self.proxies.clone())
+        HarnessDial::new(self.net.clone())
     }
 
     /// A link that nobody has said anything on.
     #[must_use]
-    pub fn link(&self, via: Via) -> LoopbackLink {
+    pub fn link(&self, via: Via) -> HarnessLink {
         self.link_as(via, LinkInfo::default())
     }
 
     /// A link of which the transport knows something.
     #[must_use]
-    pub fn link_as(&self, via: Via, info: LinkInfo) -> LoopbackLink {
-        self.proxies[via as usize].connect(info)
+    pub fn link_as(&self, via: Via, info: LinkInfo) -> HarnessLink {
+        self.net.connect(via as usize, info)
     }
 
     /// A player with a link, who has said nothing.
@@ -235,6 +244,12 @@ impl Harness {
         self.period
     }
 
+    /// All that the game was told so far, in order, and when.
+    #[must_use]
+    pub fn news(&self) -> &[(Duration, Entry)] {
+        &self.entries
+    }
+
     /// All that the game was told of a session so far, in order.
     #[must_use]
     pub fn news_of(&self, session: SessionId) -> Vec<News> {
@@ -243,6 +258,31 @@ impl Harness {
             .filter(|(_, entry)| entry.session == session)
             .map(|(_, entry)| entry.news)
             .collect()
+    }
+
+    /// The game was told this of a player's session, and nothing else.
+    ///
+    /// ```
+    /// use waystation::ident::ZoneId;
+    /// use waystation::server::audit::News;
+    /// use waystation::testing::{Harness, Via};
+    ///
+    /// let mut game = Harness::new();
+    /// let ada = game.member(Via::Alpha, "hall");
+    /// game.assert_news(&ada, [News::Registered, News::Joined(ZoneId(1))]);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If it was told anything else.
+    #[track_caller]
+    pub fn assert_news(&self, player: &Player, news: impl IntoIterator<Item = News>) {
+        assert_eq!(
+            self.news_of(player.session()),
+            news.into_iter().collect::<Vec<_>>(),
+            "news of {}",
+            player.name
+        );
     }
 
     /// When the game was told something of a session first.

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Harness, Via};
+use super::{Faults, Harness, HarnessLink, Via};
 use crate::ident::{MessageId, SessionId};
 use crate::proxy::LinkInfo;
-use crate::proxy::loopback::LoopbackLink;
 use crate::wire::v1::credentials::Kind;
 use crate::wire::v1::{
     Ack, Anonymous, Beacon, Closed, Credentials, Denied, Hello, Joined, Parted, Ping, ProbeReply, Reason,
@@ -33,7 +32,7 @@ pub enum Hang {
 /// but Denied, Closed and `ProbeReply`, nothing after Closed, acks that can be.
 #[derive(Debug, Default)]
 pub struct Player {
-    link: Option<LoopbackLink>,
+    link: Option<HarnessLink>,
     welcomed: bool,
     closed: Option<Reason>,
     session: Option<SessionId>,
@@ -69,8 +68,15 @@ impl Player {
         self.closed = None;
     }
 
+    /// Other faults for its link, from now on.
+    pub fn set_faults(&mut self, faults: Faults) {
+        if let Some(link) = &self.link {
+            link.set_faults(faults);
+        }
+    }
+
     /// Loses the link without a word to anybody; what was on its way to here is lost.
-    pub fn cut(&mut self) -> Option<LoopbackLink> {
+    pub fn cut(&mut self) -> Option<HarnessLink> {
         self.link.take()
     }
 
@@ -132,12 +138,8 @@ impl Player {
     /// Reads what arrived, and does what a client does about it.
     pub fn pump(&mut self) {
         let mut counted = false;
-        while let Some(bytes) = self.link.as_ref().and_then(LoopbackLink::receive) {
-            assert_eq!(self.closed, None, "a frame after Closed: {bytes:?}");
-            let frame = Frame::parse(bytes.clone()).expect("the server sends frames");
-            counted |= self.take_in(&frame);
-            self.seen.push(bytes);
-            self.frames.push(frame);
+        while let Some((_, is_counted)) = self.next() {
+            counted |= is_counted;
         }
         if counted && self.hang == Hang::Never {
             self.say(&Ack { received: self.received });
@@ -146,13 +148,7 @@ impl Player {
 
     /// Takes one frame from the link, if there is one, and nothing behind it.
     pub fn pump_one(&mut self) -> Option<MessageId> {
-        let bytes = self.link.as_ref().and_then(LoopbackLink::receive)?;
-        let frame = Frame::parse(bytes.clone()).expect("the server sends frames");
-        let id = frame.id;
-        self.take_in(&frame);
-        self.seen.push(bytes);
-        self.frames.push(frame);
-        Some(id)
+        self.next().map(|(id, _)| id)
     }
 
     /// Takes all messages of a type that were seen and not yet taken.
@@ -166,6 +162,72 @@ impl Player {
             Err(_) => true,
         });
         taken
+    }
+
+    /// Takes the first message of a type that was seen and not yet taken.
+    ///
+    /// ```
+    /// use waystation::testing::{Harness, Via};
+    /// use waystation::wire::v1::Joined;
+    ///
+    /// let mut game = Harness::new();
+    /// let mut ada = game.member(Via::Alpha, "hall");
+    /// assert_eq!(ada.expect::<Joined>().zone, "hall");
+    /// ada.expect_no::<Joined>();
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[track_caller]
+    pub fn expect<M: WireMessage>(&mut self) -> M {
+        let found = self.frames.iter().position(|frame| frame.decode::<M>().is_ok());
+        let Some(index) = found else {
+            panic!("{} saw no {}, but {:?}", self.name, M::NAME, self.ids());
+        };
+        self.frames.remove(index).decode().expect("it was decoded before")
+    }
+
+    /// No message of a type was seen that is not taken yet.
+    ///
+    /// # Panics
+    ///
+    /// If there is one.
+    #[track_caller]
+    pub fn expect_no<M: WireMessage>(&self) {
+        let count = self.frames.iter().filter(|frame| frame.decode::<M>().is_ok()).count();
+        assert_eq!(count, 0, "{} saw {}: {:?}", self.name, M::NAME, self.ids());
+    }
+
+    /// These are the reliable frames that were seen and not yet taken, in this order. All are taken.
+    ///
+    /// ```
+    /// use waystation::testing::{Harness, Via};
+    /// use waystation::wire::WireMessage as _;
+    /// use waystation::wire::v1::{Joined, Welcome};
+    ///
+    /// let mut game = Harness::new();
+    /// let mut ada = game.member(Via::Alpha, "hall");
+    /// ada.saw([Welcome::ID, Joined::ID]);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If it saw anything else.
+    #[track_caller]
+    pub fn saw(&mut self, ids: impl IntoIterator<Item = MessageId>) {
+        let seen: Vec<MessageId> = self
+            .take_frames()
+            .iter()
+            .map(|frame| frame.id)
+            .filter(|id| id.lane() == Lane::Reliable)
+            .collect();
+        assert_eq!(seen, ids.into_iter().collect::<Vec<_>>(), "what {} saw", self.name);
+    }
+
+    /// Takes all frames that were seen and not yet taken, in order.
+    pub fn take_frames(&mut self) -> Vec<Frame> {
+        std::mem::take(&mut self.frames)
     }
 
     /// The ids of all frames seen and not taken, in order.
@@ -205,7 +267,7 @@ impl Player {
     /// Whether its link is closed, with or without a word.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
-        self.link.as_ref().is_none_or(LoopbackLink::is_closed)
+        self.link.as_ref().is_none_or(|link| link.is_closed() || link.is_cut())
     }
 
     /// The zone it believes to be in.
@@ -232,12 +294,37 @@ impl Player {
         self.outbox.len()
     }
 
+    /// Takes a frame from the link: its id, and whether it was counted. What is unreliable and
+    /// comes too early or too late on a faulty link is ignored.
+    fn next(&mut self) -> Option<(MessageId, bool)> {
+        loop {
+            let link = self.link.as_ref()?;
+            let bytes = link.receive()?;
+            let frame = Frame::parse(bytes.clone()).expect("the server sends frames");
+            let is_early = !self.welcomed && !BEFORE_WELCOME.contains(&frame.id);
+            if link.was_faulty() && frame.id.lane() == Lane::Unreliable && (is_early || self.closed.is_some())
+            {
+                continue;
+            }
+            assert!(!is_early, "11: {} before Welcome", frame.id);
+            assert_eq!(self.closed, None, "11: a frame after Closed: {bytes:?}");
+            let is_counted = self.take_in(&frame, &bytes);
+            let id = frame.id;
+            self.seen.push(bytes);
+            self.frames.push(frame);
+            return Some((id, is_counted));
+        }
+    }
+
     /// Acts on a frame; whether it was counted.
-    fn take_in(&mut self, frame: &Frame) -> bool {
-        let before = [Welcome::ID, Denied::ID, Closed::ID, ProbeReply::ID];
-        assert!(self.welcomed || before.contains(&frame.id), "{} before Welcome", frame.id);
+    fn take_in(&mut self, frame: &Frame, bytes: &Bytes) -> bool {
         if frame.id.is_counted() {
             self.received += 1;
+            if let (Some(link), Some(session)) = (&self.link, self.session)
+                && let Err(violation) = link.books.check(session, self.received, bytes)
+            {
+                panic!("{violation}");
+            }
         }
         if let Ok(welcome) = frame.decode::<Welcome>() {
             self.welcome(welcome);
@@ -291,3 +378,6 @@ impl Player {
         }
     }
 }
+
+/// What may come before Welcome.
+const BEFORE_WELCOME: [MessageId; 4] = [Welcome::ID, Denied::ID, Closed::ID, ProbeReply::ID];

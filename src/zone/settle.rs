@@ -12,6 +12,8 @@ use super::{
 };
 use crate::ident::ZoneId;
 use crate::session::lifecycle::announce;
+#[cfg(feature = "planted")]
+use crate::session::planted::{Planted, is_planted};
 use crate::session::{self, Agent, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition};
 use crate::tick::{Load, Shed, TickRate};
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
@@ -190,6 +192,14 @@ fn end(world: &mut World, session: Entity, cause: EndCause, detail: &str) {
 /// Takes a session out of its zone, if it is in one.
 pub(super) fn leave(world: &mut World, session: Entity, reason: Reason) {
     let Some((zone, zone_id)) = zone_of(world, session) else { return };
+    #[cfg(feature = "planted")]
+    if is_planted(world, Planted::DoublePart) {
+        announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
+    }
+    #[cfg(feature = "planted")]
+    if is_planted(world, Planted::MembersLeak) && reason == Reason::Expired {
+        return announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
+    }
     world.entity_mut(session).remove::<InZone>();
     // It is known here who left, and why.
     world.resource_mut::<Zones>().left.pop();

@@ -1,0 +1,220 @@
+//! What goes wrong on the way: faults of links, by chance from a seed or at a chosen frame.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::ident::LinkKey;
+use crate::wire::Lane;
+
+/// What a link does to what it carries. The same seed does the same on the same links.
+///
+/// Frames of the unreliable lane are dropped, doubled and reordered. Those of the reliable lane
+/// keep their order, as on any transport: they are delayed, or the link is cut between two of
+/// them. A cut is silent, as when a cable is pulled: neither end is told.
+///
+/// ```
+/// use std::time::Duration;
+/// use waystation::testing::{Faults, Harness, Via};
+///
+/// let mut game = Harness::new();
+/// let mut ada = game.member(Via::Alpha, "hall");
+/// ada.set_faults(Faults::new(7).drop(30).duplicate(10).reorder(10).delay(Duration::from_millis(120)));
+/// game.run_with(&mut [&mut ada], 3_000);
+/// assert!(!ada.is_cut_off());
+///
+/// ada.set_faults(Faults::new(7).cut_after(0).down_only());
+/// game.run_with(&mut [&mut ada], 12_000);
+/// assert_eq!(game.resource::<waystation::session::SessionTable>().session_count(), 0);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Faults {
+    seed: u64,
+    drop_percent: u8,
+    duplicate_percent: u8,
+    reorder_percent: u8,
+    delay: Duration,
+    cut_permille: u16,
+    cut_after: Option<u64>,
+    ways: Ways,
+}
+
+/// Which ways of a link are faulty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Ways {
+    #[default]
+    Both,
+    Up,
+    Down,
+}
+
+impl Faults {
+    /// Nothing goes wrong.
+    pub const NONE: Self = Self {
+        seed: 0,
+        drop_percent: 0,
+        duplicate_percent: 0,
+        reorder_percent: 0,
+        delay: Duration::ZERO,
+        cut_permille: 0,
+        cut_after: None,
+        ways: Ways::Both,
+    };
+
+    /// Nothing goes wrong yet; what the methods below add goes by that seed, in both directions.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self { seed, ..Self::NONE }
+    }
+
+    /// So many of a hundred unreliable frames are lost.
+    #[must_use]
+    pub const fn drop(self, percent: u8) -> Self {
+        Self { drop_percent: percent, ..self }
+    }
+
+    /// So many of a hundred unreliable frames arrive twice.
+    #[must_use]
+    pub const fn duplicate(self, percent: u8) -> Self {
+        Self { duplicate_percent: percent, ..self }
+    }
+
+    /// So many of a hundred unreliable frames are held back for up to 200 ms, while others pass.
+    #[must_use]
+    pub const fn reorder(self, percent: u8) -> Self {
+        Self { reorder_percent: percent, ..self }
+    }
+
+    /// Each reliable frame takes up to so long, and holds up those behind it.
+    #[must_use]
+    pub const fn delay(self, max: Duration) -> Self {
+        Self { delay: max, ..self }
+    }
+
+    /// Before each reliable frame, the link is cut with a chance of so many in a thousand.
+    #[must_use]
+    pub const fn cut(self, permille: u16) -> Self {
+        Self { cut_permille: permille, ..self }
+    }
+
+    /// So many more reliable frames pass in a direction, then the link is cut.
+    #[must_use]
+    pub const fn cut_after(self, frames: u64) -> Self {
+        Self { cut_after: Some(frames), ..self }
+    }
+
+    /// Only what clients send is concerned.
+    #[must_use]
+    pub const fn up_only(self) -> Self {
+        Self { ways: Ways::Up, ..self }
+    }
+
+    /// Only what the server sends is concerned.
+    #[must_use]
+    pub const fn down_only(self) -> Self {
+        Self { ways: Ways::Down, ..self }
+    }
+
+    /// The faults of the way to the server, and of the way to the client.
+    pub(super) fn split(self) -> (Self, Self) {
+        match self.ways {
+            Ways::Both => (self, self),
+            Ways::Up => (self, Self::NONE),
+            Ways::Down => (Self::NONE, self),
+        }
+    }
+}
+
+/// One way of a link.
+#[derive(Debug)]
+pub(super) struct Lossy {
+    faults: Faults,
+    rng: StdRng,
+    /// Keeps the chance of the two ways, and of all links, apart.
+    salt: u64,
+    /// By when it is due, then by when it came.
+    waiting: BTreeMap<(Duration, u64), (Lane, Bytes)>,
+    count: u64,
+    /// When the last reliable frame is due.
+    reliable_due: Duration,
+    /// Reliable frames since the faults were set.
+    passed: u64,
+}
+
+impl Lossy {
+    pub(super) fn new(link: LinkKey, is_down: bool) -> Self {
+        let salt = u64::from(link.proxy.0) << 48 ^ link.link.0 << 1 ^ u64::from(is_down);
+        Self {
+            faults: Faults::NONE,
+            rng: StdRng::seed_from_u64(salt),
+            salt,
+            waiting: BTreeMap::new(),
+            count: 0,
+            reliable_due: Duration::ZERO,
+            passed: 0,
+        }
+    }
+
+    /// Other faults from now on; what waits stays due when it is.
+    pub(super) fn set(&mut self, faults: Faults) {
+        self.faults = faults;
+        self.rng = StdRng::seed_from_u64(faults.seed ^ self.salt.rotate_left(32));
+        self.passed = 0;
+    }
+
+    /// A frame is sent; `false` if the link is cut before it.
+    pub(super) fn put(&mut self, lane: Lane, frame: Bytes, now: Duration) -> bool {
+        match lane {
+            Lane::Reliable => {
+                if self.faults.cut_after.is_some_and(|frames| self.passed >= frames)
+                    || self.rng.random_range(0..1_000) < self.faults.cut_permille
+                {
+                    return false;
+                }
+                self.passed += 1;
+                let due = now + self.some_of(self.faults.delay);
+                self.reliable_due = self.reliable_due.max(due);
+                self.wait(self.reliable_due, lane, frame);
+            }
+            Lane::Unreliable if self.chance(self.faults.drop_percent) => {}
+            Lane::Unreliable => {
+                for _ in 0..1 + u8::from(self.chance(self.faults.duplicate_percent)) {
+                    let is_held = self.chance(self.faults.reorder_percent);
+                    let due = now + if is_held { self.some_of(REORDER_MAX) } else { Duration::ZERO };
+                    self.wait(due, lane, frame.clone());
+                }
+            }
+        }
+        true
+    }
+
+    /// The next frame that is due.
+    pub(super) fn take(&mut self, now: Duration) -> Option<(Lane, Bytes)> {
+        let next = self.waiting.first_entry()?;
+        (next.key().0 <= now).then(|| next.remove())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    fn wait(&mut self, due: Duration, lane: Lane, frame: Bytes) {
+        self.count += 1;
+        self.waiting.insert((due, self.count), (lane, frame));
+    }
+
+    fn chance(&mut self, percent: u8) -> bool {
+        self.rng.random_range(0..100) < percent
+    }
+
+    fn some_of(&mut self, max: Duration) -> Duration {
+        let max_us = u64::try_from(max.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(self.rng.random_range(0..=max_us))
+    }
+}
+
+/// Longest time that an unreliable frame is held back: a few ticks' worth, so that it meets others.
+const REORDER_MAX: Duration = Duration::from_millis(200);

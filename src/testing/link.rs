@@ -1,0 +1,301 @@
+//! Links of a test: within the process, and faulty where a test wants it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use super::faults::{Faults, Lossy};
+use crate::client::{Dial, DialError, Link, LinkStatus};
+use crate::ident::{LinkKey, SessionId};
+use crate::proxy::LinkInfo;
+use crate::proxy::loopback::{Loopback, LoopbackError, LoopbackLink};
+use crate::session::{Outbox, Session, SessionTable};
+use crate::tick::Clock;
+use crate::wire::{Lane, lane_of};
+
+/// The client's end of a link through one of the harness's two proxies.
+#[derive(Debug)]
+pub struct HarnessLink {
+    wire: Arc<Mutex<Wire>>,
+    clock: Clock,
+    pub(super) books: SharedBooks,
+}
+
+/// Opens links for a [`Client`](crate::client::Client), each through the other proxy.
+#[derive(Debug, Clone)]
+pub struct HarnessDial {
+    net: Net,
+    count: usize,
+}
+
+/// All links of a harness.
+#[derive(Debug, Clone)]
+pub(super) struct Net {
+    proxies: [Loopback; 2],
+    clock: Clock,
+    wires: Arc<Mutex<Wires>>,
+    pub(super) books: SharedBooks,
+}
+
+/// The links that are there, and the faults of those to come.
+#[derive(Debug, Default)]
+struct Wires {
+    faults: Faults,
+    open: Vec<Weak<Mutex<Wire>>>,
+}
+
+#[derive(Debug)]
+struct Wire {
+    link: LoopbackLink,
+    up: Lossy,
+    down: Lossy,
+    is_cut: bool,
+    /// What is unreliable may be anywhere.
+    was_faulty: bool,
+}
+
+impl Net {
+    pub(super) fn new(proxies: [Loopback; 2], clock: Clock) -> Self {
+        Self { proxies, clock, wires: Arc::default(), books: SharedBooks::default() }
+    }
+
+    pub(super) fn connect(&self, proxy: usize, info: LinkInfo) -> HarnessLink {
+        let link = self.proxies[proxy].connect(info);
+        let key = link.key();
+        let mut wire = Wire {
+            link,
+            up: Lossy::new(key, false),
+            down: Lossy::new(key, true),
+            is_cut: false,
+            was_faulty: false,
+        };
+        let mut wires = lock(&self.wires);
+        wire.set_faults(wires.faults);
+        let wire = Arc::new(Mutex::new(wire));
+        wires.open.push(Arc::downgrade(&wire));
+        HarnessLink { wire, clock: self.clock.clone(), books: self.books.clone() }
+    }
+
+    /// Other faults for all links that are there, and those to come.
+    pub(super) fn set_faults(&self, faults: Faults) {
+        lock(&self.wires).faults = faults;
+        self.each(|wire| wire.set_faults(faults));
+    }
+
+    /// Brings the server what is due by now.
+    pub(super) fn deliver(&self) {
+        let now = self.clock.now();
+        self.each(|wire| wire.deliver(now));
+    }
+
+    fn each(&self, mut act: impl FnMut(&mut Wire)) {
+        lock(&self.wires).open.retain(|wire| {
+            let wire = wire.upgrade();
+            if let Some(wire) = &wire {
+                act(&mut lock(wire));
+            }
+            wire.is_some()
+        });
+    }
+}
+
+impl HarnessLink {
+    /// The link's name on the server.
+    #[must_use]
+    pub fn key(&self) -> LinkKey {
+        lock(&self.wire).link.key()
+    }
+
+    /// Sends a frame on a lane.
+    ///
+    /// # Errors
+    ///
+    /// As [`LoopbackLink::send`]; a frame that a fault takes or holds back counts as sent.
+    pub fn send(&self, lane: Lane, frame: Bytes) -> Result<(), LoopbackError> {
+        lock(&self.wire).send(lane, frame, self.clock.now())
+    }
+
+    /// Takes the next frame that has arrived from the server.
+    pub fn receive(&self) -> Option<Bytes> {
+        lock(&self.wire).receive(self.clock.now())
+    }
+
+    /// Whether the server, or its transport, has closed the link. Nobody is told of a cut.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        lock(&self.wire).link.is_closed()
+    }
+
+    /// Whether a fault has cut the link.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        lock(&self.wire).is_cut
+    }
+
+    /// Whether it ever had faults.
+    pub(super) fn was_faulty(&self) -> bool {
+        lock(&self.wire).was_faulty
+    }
+
+    /// Closes the link, as a transport that says so to its peer. To lose one silently, drop it.
+    pub fn close(&self) {
+        let wire = lock(&self.wire);
+        if !wire.is_cut {
+            wire.link.close();
+        }
+    }
+
+    /// Other faults from now on, for this link.
+    pub fn set_faults(&self, faults: Faults) {
+        lock(&self.wire).set_faults(faults);
+    }
+}
+
+impl Wire {
+    fn set_faults(&mut self, faults: Faults) {
+        self.was_faulty |= faults != Faults::NONE;
+        let (up, down) = faults.split();
+        self.up.set(up);
+        self.down.set(down);
+    }
+
+    fn send(&mut self, lane: Lane, frame: Bytes, now: Duration) -> Result<(), LoopbackError> {
+        if self.link.is_closed() {
+            return Err(LoopbackError::Closed);
+        }
+        if !self.is_cut && !self.up.put(lane, frame, now) {
+            self.cut();
+        }
+        // A frame that is due by now is sent now, so that the sender learns what comes of it.
+        while let Some((lane, frame)) = self.up.take(now) {
+            self.link.send(lane, frame)?;
+        }
+        Ok(())
+    }
+
+    /// What does not fit any more is lost as it would be on the way.
+    fn deliver(&mut self, now: Duration) {
+        while let Some((lane, frame)) = self.up.take(now) {
+            let _ = self.link.send(lane, frame);
+        }
+    }
+
+    fn receive(&mut self, now: Duration) -> Option<Bytes> {
+        while !self.is_cut
+            && let Some(frame) = self.link.receive()
+        {
+            if !self.down.put(lane_of(&frame), frame, now) {
+                self.cut();
+            }
+        }
+        self.down.take(now).map(|(_, frame)| frame)
+    }
+
+    /// What arrived is there; what is on its way, and all that follows, is lost.
+    fn cut(&mut self) {
+        self.is_cut = true;
+        self.up.clear();
+    }
+}
+
+impl HarnessDial {
+    pub(super) fn new(net: Net) -> Self {
+        Self { net, count: 0 }
+    }
+}
+
+impl Dial for HarnessDial {
+    type Link = HarnessLink;
+
+    fn dial(&mut self) -> Result<HarnessLink, DialError> {
+        self.count += 1;
+        Ok(self.net.connect(self.count % 2, LinkInfo::default()))
+    }
+}
+
+impl Link for HarnessLink {
+    fn update(&mut self, _dt: Duration) {}
+
+    fn status(&self) -> LinkStatus {
+        if self.is_closed() { LinkStatus::Closed } else { LinkStatus::Open }
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        let frame = Self::receive(self)?;
+        Some((lane_of(&frame), frame))
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        Self::send(self, lane_of(&frame), frame).is_ok()
+    }
+
+    fn flush(&mut self) {}
+
+    fn close(&mut self) {
+        Self::close(self);
+    }
+}
+
+/// The books, in the app and at every link.
+#[derive(Resource, Debug, Clone, Default)]
+pub(super) struct SharedBooks(Arc<Mutex<Books>>);
+
+/// All counted frames that sessions were sent, by number: what their clients must see.
+#[derive(Debug, Default)]
+struct Books(BTreeMap<SessionId, Book>);
+
+#[derive(Debug, Default)]
+struct Book {
+    frames: BTreeMap<u64, Bytes>,
+    /// How far it is written, or was given up in the tick in which it was sent.
+    last: u64,
+    has_ended: bool,
+}
+
+impl SharedBooks {
+    /// Invariant 12: a client takes as its `number`th what was sent as that.
+    pub(super) fn check(&self, session: SessionId, number: u64, frame: &Bytes) -> Result<(), String> {
+        let books = lock(&self.0);
+        let Some(book) = books.0.get(&session) else { return Ok(()) };
+        let is_unknown = if number > book.last { book.has_ended } else { !book.frames.contains_key(&number) };
+        if is_unknown || book.frames.get(&number) == Some(frame) {
+            return Ok(());
+        }
+        Err(format!("12: took {frame:?} as number {number}, sent was {:?}", book.frames.get(&number)))
+    }
+}
+
+/// Writes down what sessions were sent, after each tick. What a session was sent in its last tick is
+/// not in the books.
+pub(super) fn keep_books(
+    sessions: Query<(&Session, &Outbox)>,
+    table: Res<SessionTable>,
+    books: Res<SharedBooks>,
+) {
+    let mut books = lock(&books.0);
+    for (session, outbox) in &sessions {
+        books.0.entry(session.id()).or_default().write(outbox.acked(), outbox.frames());
+    }
+    for (session, book) in &mut books.0 {
+        book.has_ended = book.has_ended || table.find(*session).is_err();
+    }
+}
+
+impl Book {
+    /// Writes down what follows the first `acked` frames.
+    fn write<'a>(&mut self, acked: u64, frames: impl ExactSizeIterator<Item = &'a Bytes>) {
+        let known = usize::try_from(self.last.saturating_sub(acked)).unwrap_or(usize::MAX);
+        self.last = self.last.max(acked);
+        for frame in frames.skip(known) {
+            self.last += 1;
+            self.frames.insert(self.last, frame.clone());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
