@@ -25,4 +25,5 @@ mod tokens;
 mod udp;
 mod udp_attacks;
 mod udp_stage;
+mod wired;
 mod zones;
