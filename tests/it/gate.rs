@@ -97,9 +97,8 @@ fn an_address_that_opens_too_many_links_is_cut_and_others_are_not() {
     game.tick();
     game.tick();
 
-    let cut = |links: &[waystation::proxy::loopback::LoopbackLink]| {
-        links.iter().filter(|link| link.is_closed()).count()
-    };
+    let cut =
+        |links: &[waystation::testing::HarnessLink]| links.iter().filter(|link| link.is_closed()).count();
     assert_eq!(cut(&hasty), 8, "32 a second");
     assert!(!other.is_closed());
     let mut patient = hasty;

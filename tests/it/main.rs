@@ -10,6 +10,7 @@ mod cuts;
 mod delivery;
 mod gate;
 mod mended;
+mod model;
 mod ports;
 mod rows;
 mod rows_end;

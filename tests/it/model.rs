@@ -1,0 +1,162 @@
+//! The server beside a model of it: whatever clients, links and games do, both are alike.
+//!
+//! The model is SESSIONS.md's state table in plain Rust: [`reference`] has the state and the
+//! clients, [`server`] a tick. [`steps`] says what may happen; [`subject`] does the same to the
+//! server and compares: states, counts, deadlines, memberships, what the game was told and heard, and
+//! every reliable frame that a client saw. The invariants are checked after each tick besides.
+
+mod reference;
+mod server;
+mod steps;
+mod subject;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
+use waystation::session::Planted;
+
+use reference::Reference;
+use steps::{Step, is_possible, possible};
+use subject::Subject;
+
+/// The state table.
+struct Contract;
+
+impl ReferenceStateMachine for Contract {
+    type State = Reference;
+    type Transition = Step;
+
+    fn init_state() -> BoxedStrategy<Reference> {
+        Just(Reference::new()).boxed()
+    }
+
+    fn transitions(state: &Reference) -> BoxedStrategy<Step> {
+        let steps = possible(state);
+        let total: u32 = steps.iter().map(|(weight, _)| weight).sum();
+        // A step is left out of a trace or kept as it is: another in its place would be no simpler.
+        (0..total).prop_map(move |chance| pick(&steps, chance)).no_shrink().boxed()
+    }
+
+    fn apply(mut state: Reference, step: &Step) -> Reference {
+        state.apply(*step);
+        state
+    }
+
+    fn preconditions(state: &Reference, step: &Step) -> bool {
+        is_possible(state, *step)
+    }
+}
+
+impl StateMachineTest for Contract {
+    type SystemUnderTest = Subject;
+    type Reference = Self;
+
+    fn init_test(_: &Reference) -> Subject {
+        Subject::new(None)
+    }
+
+    fn apply(mut subject: Subject, model: &Reference, step: Step) -> Subject {
+        subject.apply(step, model);
+        subject.compare(model);
+        subject
+    }
+}
+
+fn pick(steps: &[(u32, Step)], mut chance: u32) -> Step {
+    for (weight, step) in steps {
+        if chance < *weight {
+            return *step;
+        }
+        chance -= weight;
+    }
+    Step::Tick(1)
+}
+
+prop_state_machine! {
+    #![proptest_config(Config { cases: 1_000, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn the_server_does_what_the_state_table_says(sequential 100 => Contract);
+}
+
+/// Runs the model against a server with a bug until that is found: the shortest trace that shows
+/// it, and what did.
+fn find(bug: Planted) -> (Vec<Step>, String) {
+    let config = Config { cases: CASES_MAX, failure_persistence: None, ..Config::default() };
+    let mut runner =
+        TestRunner::new_with_rng(config.clone(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let found = runner.run(&Contract::sequential_strategy(100), |(mut model, steps, seen)| {
+        let mut subject = Subject::new(Some(bug));
+        for step in steps {
+            if let Some(seen) = &seen {
+                seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+            model.apply(step);
+            subject.apply(step, &model);
+            subject.compare(&model);
+        }
+        Ok(())
+    });
+    match found {
+        Err(TestError::Fail(reason, (_, steps, _))) => (steps, reason.message().to_owned()),
+        other => panic!("{bug:?} was not found in {CASES_MAX} cases: {other:?}"),
+    }
+}
+
+#[test]
+fn planted_a_timer_that_a_resume_does_not_cancel_is_caught() {
+    let (steps, reason) = find(Planted::TimerNotCancelled);
+
+    shows(&steps, &reason, "3: ExpiresAt");
+}
+
+#[test]
+fn planted_a_double_part_is_caught() {
+    let (steps, reason) = find(Planted::DoublePart);
+
+    shows(&steps, &reason, "8: parted");
+}
+
+#[test]
+fn planted_a_stale_epoch_that_is_accepted_is_caught() {
+    let (steps, reason) = find(Planted::StaleEpochAccepted);
+
+    shows(&steps, &reason, "heard");
+}
+
+#[test]
+fn planted_members_that_leak_are_caught() {
+    let (steps, reason) = find(Planted::MembersLeak);
+
+    shows(&steps, &reason, "members");
+}
+
+#[test]
+fn planted_a_replay_that_comes_twice_is_caught() {
+    let (steps, reason) = find(Planted::ReplayTwice);
+
+    shows(&steps, &reason, "12: took");
+}
+
+#[test]
+fn planted_a_token_that_is_not_rotated_is_caught() {
+    let (steps, reason) = find(Planted::TokenNotRotated);
+
+    shows(&steps, &reason, "tokens");
+}
+
+/// The trace is short enough to be read, and the bug was found for what it is.
+#[allow(
+    clippy::print_stdout,
+    reason = "the trace of a planted bug is worth seeing: cargo test planted -- --nocapture"
+)]
+fn shows(steps: &[Step], reason: &str, what: &str) {
+    println!("{steps:?}\n  {reason}");
+    assert!(reason.contains(what), "found for another reason: {reason}");
+    assert!(steps.len() <= STEPS_MAX, "a trace of {} steps: {steps:?}", steps.len());
+}
+
+/// A planted bug is found in so many cases, or the model is too weak.
+const CASES_MAX: u32 = 200;
+/// Longest trace that a planted bug is shrunk to.
+const STEPS_MAX: usize = 15;
