@@ -10,7 +10,10 @@ mod server;
 mod steps;
 mod subject;
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use waystation::session::Planted;
@@ -79,6 +82,84 @@ prop_state_machine! {
     fn the_server_does_what_the_state_table_says(sequential 100 => Contract);
 }
 
+/// The same traces each time.
+fn runner(cases: u32) -> TestRunner {
+    let config =
+        Config { cases, max_shrink_iters: SHRINKS_MAX, failure_persistence: None, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+}
+
+/// A model that hardly gets anywhere proves nothing.
+#[test]
+fn the_model_gets_to_every_row() {
+    let mut runner = runner(400);
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    let traces = Contract::sequential_strategy(100);
+    for _ in 0..400 {
+        let (mut model, steps, _) = traces.new_tree(&mut runner).expect("steps to take").current();
+        for step in steps {
+            model.apply(step);
+            for happened in model.happened() {
+                *counts.entry(happened).or_default() += 1;
+            }
+        }
+    }
+
+    let rare: Vec<&str> =
+        EVERYTHING.iter().copied().filter(|what| counts.get(*what).is_none_or(|count| *count < 3)).collect();
+    assert!(rare.is_empty(), "less than 3 times each in 400 traces: {rare:?} of {counts:#?}");
+}
+
+/// What must happen in the traces: news of sessions and zones, and what clients saw.
+const EVERYTHING: &[&str] = &[
+    "Closed(Bye)",
+    "Closed(Kicked)",
+    "Closed(Protocol)",
+    "Closed(Replaced)",
+    "Closed(Slow)",
+    "Closed(Timeout)",
+    "Denied(Token)",
+    "Disconnected(Link(ByPeer))",
+    "Disconnected(Replaced)",
+    "Disconnected(Silent)",
+    "Disconnected(Slow)",
+    "Echo",
+    "Expired(Kicked)",
+    "Expired(Protocol)",
+    "Expired(Timeout)",
+    "Joined false",
+    "Joined true",
+    "MemberDisconnected",
+    "MemberResumed",
+    "Parted Kicked",
+    "Parted Left",
+    "Parted Protocol",
+    "Parted ZoneClosed",
+    "Refused Disconnected",
+    "Refused Full",
+    "Refused NoSuchZone",
+    "Refused NotInZone",
+    "Registered",
+    "Resumed { resync: false }",
+    "Resumed { resync: true }",
+    "SessionClosed Bye",
+    "SessionClosed Kicked",
+    "SessionClosed Protocol",
+    "SessionClosed Timeout",
+    "Unregistered",
+    "Welcome false false",
+    "Welcome true false",
+    "Welcome true true",
+    "ZoneJoined",
+    "ZoneParted Dropped",
+    "ZoneParted Expired",
+    "ZoneParted Kicked",
+    "ZoneParted Left",
+    "ZoneParted Moved",
+    "ZoneParted Protocol",
+    "ZoneParted ZoneClosed",
+];
+
 /// Runs the model against a server with a bug until that is found: the shortest trace that shows
 /// it, and what did.
 fn find(bug: Planted) -> (Vec<Step>, String) {
@@ -121,7 +202,7 @@ fn planted_a_double_part_is_caught() {
 fn planted_a_stale_epoch_that_is_accepted_is_caught() {
     let (steps, reason) = find(Planted::StaleEpochAccepted);
 
-    shows(&steps, &reason, "heard");
+    shows(&steps, &reason, "sessions, tokens");
 }
 
 #[test]
@@ -158,5 +239,7 @@ fn shows(steps: &[Step], reason: &str, what: &str) {
 
 /// A planted bug is found in so many cases, or the model is too weak.
 const CASES_MAX: u32 = 200;
+/// Shorter traces that are tried.
+const SHRINKS_MAX: u32 = 10_000;
 /// Longest trace that a planted bug is shrunk to.
 const STEPS_MAX: usize = 15;

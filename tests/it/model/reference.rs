@@ -260,6 +260,27 @@ impl Reference {
         self.client(who).requests
     }
 
+    /// What was told and seen in this step, in words without names.
+    pub(crate) fn happened(&self) -> Vec<String> {
+        let seen = self.clients.iter().flat_map(|client| &client.seen).map(|down| match down {
+            Down::Welcome { resumed, resync, .. } => format!("Welcome {resumed} {resync}"),
+            Down::Joined { request, .. } => format!("Joined {}", *request > 0),
+            Down::Parted { reason, .. } => format!("Parted {reason:?}"),
+            Down::Refused { reason, .. } => format!("Refused {reason:?}"),
+            Down::Echo(_) => "Echo".to_owned(),
+            other => format!("{other:?}"),
+        });
+        let told = self.news.iter().map(|(_, news)| match news {
+            News::Joined(_) => "ZoneJoined".to_owned(),
+            News::Parted(_, reason) => format!("ZoneParted {reason:?}"),
+            News::MemberDisconnected(_) => "MemberDisconnected".to_owned(),
+            News::MemberResumed(_) => "MemberResumed".to_owned(),
+            News::Closed(cause) => format!("SessionClosed {cause:?}"),
+            other => format!("{other:?}"),
+        });
+        seen.chain(told).collect()
+    }
+
     pub(crate) fn apply(&mut self, step: Step) {
         self.news.clear();
         self.heard.clear();
@@ -284,12 +305,13 @@ impl Reference {
                 }
             }
             Step::Lossy(_) => {}
-            Step::Reload(who) => {
-                let client = &mut self.clients[who as usize];
-                let tokens = client.tokens.split_off(client.tokens.len() - 1);
-                let requests = client.requests;
-                let seen = std::mem::take(&mut client.seen);
-                *client = Client { tokens, requests, seen, reloaded: true, ..Client::default() };
+            Step::Reload(who) => self.copy(who, who),
+            Step::Copy(from, to) => self.copy(from, to),
+            Step::Deaf(who) => {
+                for _ in 0..3 {
+                    self.call(who as usize);
+                    (0..70).for_each(|_| self.tick(PERIOD));
+                }
             }
             Step::Hello(who) => self.greet(who as usize, None),
             Step::Resume(who, key) => {
@@ -307,11 +329,7 @@ impl Reference {
             }
             Step::Join(who, room) => self.ask(who, |request| Up::Join(request, room as usize)),
             Step::Part(who) => self.ask(who, Up::Part),
-            Step::Say(who) => {
-                self.numbers += 1;
-                let number = self.numbers;
-                self.send(who as usize, Up::Say(number));
-            }
+            Step::Say(who) => self.call(who as usize),
             Step::Bye(who) => {
                 if self.client(who).is_welcome() {
                     self.say(who as usize, Up::Bye);
@@ -345,6 +363,17 @@ impl Reference {
         if let Some(session) = self.live_session(who) {
             self.changes.push((u64::MAX, session, change));
         }
+    }
+
+    fn copy(&mut self, from: Who, to: Who) {
+        let tokens = self.client(from).token(0).into_iter().collect();
+        let requests = self.client(to).requests;
+        self.clients[to as usize] = Client { tokens, requests, reloaded: true, ..Client::default() };
+    }
+
+    fn call(&mut self, client: usize) {
+        self.numbers += 1;
+        self.send(client, Up::Say(self.numbers));
     }
 
     fn connect(&mut self, client: usize, proxy: usize) {
@@ -479,7 +508,7 @@ impl Client {
         self.tokens.iter().rev().nth(back).copied()
     }
 
-    fn is_welcome(&self) -> bool {
+    pub(crate) fn is_welcome(&self) -> bool {
         self.link.is_some() && self.welcomed && !self.closed
     }
 }

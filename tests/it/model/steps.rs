@@ -46,6 +46,10 @@ pub(crate) enum Step {
     Lossy(Who),
     /// A client forgets all but its token, its link included.
     Reload(Who),
+    /// A client takes the token of another, as a second tab does, and forgets all else.
+    Copy(Who, Who),
+    /// A client talks for ten seconds and does not listen; nobody else does anything.
+    Deaf(Who),
     Hello(Who),
     Resume(Who, Key),
     /// The same, with the newest token, asking for a resync.
@@ -83,54 +87,62 @@ impl Room {
     }
 }
 
-/// All steps that are possible, each with its weight.
+/// All steps that are possible, each with its weight: most keep a game going, so that what ends
+/// things has something to end.
 pub(crate) fn possible(state: &Reference) -> Vec<(u32, Step)> {
     let mut steps = vec![
-        (24, Step::Tick(1)),
-        (6, Step::Tick(3)),
-        (2, Step::Tick(30)),
-        (2, Step::Tick(101)),
-        (20, Step::Play(1)),
-        (8, Step::Play(4)),
-        (2, Step::Play(25)),
+        (30, Step::Tick(1)),
+        (5, Step::Tick(3)),
+        (3, Step::Tick(30)),
+        (3, Step::Tick(101)),
+        (60, Step::Play(1)),
+        (24, Step::Play(4)),
+        (3, Step::Play(25)),
+        (3, Step::Play(90)),
         (6, Step::Shout),
     ];
-    for who in Who::ALL {
-        steps.extend([
-            (8, Step::Pump(who)),
-            (2, Step::Connect(who, false)),
-            (2, Step::Connect(who, true)),
-            (3, Step::Cut(who, 0)),
-            (2, Step::Cut(who, 1)),
-            (1, Step::Cut(who, 2)),
-            (2, Step::Close(who)),
-            (1, Step::Lossy(who)),
-            (1, Step::Reload(who)),
-            (12, Step::Hello(who)),
-            (16, Step::Resume(who, Key::Newest)),
-            (3, Step::Resume(who, Key::Older(1))),
-            (1, Step::Resume(who, Key::Older(2))),
-            (1, Step::Resume(who, Key::Forged)),
-            (2, Step::Resync(who)),
-            (6, Step::Part(who)),
-            (12, Step::Say(who)),
-            (1, Step::Bye(who)),
-            (1, Step::Babble(who)),
-            (2, Step::Take(who)),
-            (1, Step::Kick(who)),
-        ]);
-        if !state.client(who).has_link() {
-            // Without a link there is little that a client can do.
-            steps.extend([(12, Step::Connect(who, false)), (12, Step::Connect(who, true))]);
-        }
-        for room in Room::ALL {
-            steps.extend([(5, Step::Join(who, room)), (1, Step::Put(who, room))]);
-        }
-    }
+    Who::ALL.into_iter().for_each(|who| steps.extend(of_client(state, who)));
     for room in Room::ALL {
-        steps.extend([(1, Step::Shut(room)), (1, Step::Raze(room)), (8, Step::Open(room))]);
+        steps.extend([(1, Step::Shut(room)), (1, Step::Raze(room)), (12, Step::Open(room))]);
     }
     steps.retain(|(_, step)| is_possible(state, *step));
+    steps
+}
+
+fn of_client(state: &Reference, who: Who) -> Vec<(u32, Step)> {
+    let client = state.client(who);
+    let is_idle = state.live_session(who).is_none();
+    let is_outside = client.session().is_some_and(|session| state.sessions[session].zone.is_none());
+    let mut steps = vec![
+        (8, Step::Pump(who)),
+        (2, Step::Cut(who, 0)),
+        (1, Step::Cut(who, 1)),
+        (1, Step::Cut(who, 2)),
+        (6, Step::Close(who)),
+        (1, Step::Lossy(who)),
+        (1, Step::Reload(who)),
+        (if is_idle { 20 } else { 2 }, Step::Hello(who)),
+        (if is_idle { 3 } else { 24 }, Step::Resume(who, Key::Newest)),
+        (4, Step::Resume(who, Key::Older(1))),
+        (1, Step::Resume(who, Key::Older(2))),
+        (1, Step::Resume(who, Key::Forged)),
+        (if client.must_resync() { 24 } else { 2 }, Step::Resync(who)),
+        (4, Step::Part(who)),
+        (16, Step::Say(who)),
+        (1, Step::Bye(who)),
+        (1, Step::Babble(who)),
+        (2, Step::Take(who)),
+        (1, Step::Kick(who)),
+        (1, Step::Deaf(who)),
+    ];
+    steps.extend(Who::ALL.map(|from| (1, Step::Copy(from, who))));
+    // Without a link there is little that a client can do.
+    let weight = if client.has_link() { 2 } else { 8 };
+    steps.extend([(weight, Step::Connect(who, false)), (weight, Step::Connect(who, true))]);
+    let weight = if is_outside { 12 } else { 4 };
+    for room in Room::ALL {
+        steps.extend([(weight, Step::Join(who, room)), (1, Step::Put(who, room))]);
+    }
     steps
 }
 
@@ -141,6 +153,8 @@ pub(crate) fn is_possible(state: &Reference, step: Step) -> bool {
         Step::Pump(who) | Step::Cut(who, _) | Step::Close(who) | Step::Lossy(who) | Step::Babble(who) => {
             state.client(who).has_link()
         }
+        Step::Deaf(who) => state.client(who).is_welcome() && state.live_session(who).is_some(),
+        Step::Copy(from, to) => from != to && state.client(from).token(0).is_some(),
         Step::Reload(who) => state.client(who).token(0).is_some(),
         Step::Hello(who) => state.client(who).may_greet(),
         Step::Resume(who, key) => {

@@ -77,10 +77,13 @@ impl Subject {
             Step::Cut(who, frames) => self.cut(who, frames),
             Step::Close(who) => self.players[who as usize].close(),
             Step::Lossy(who) => self.players[who as usize].set_faults(Faults::new(7).drop(40).duplicate(40)),
-            Step::Reload(who) => {
-                self.players[who as usize].reload();
-                let tokens = &mut self.tokens[who as usize];
-                tokens.drain(..tokens.len() - 1);
+            Step::Reload(who) => self.copy(who, who),
+            Step::Copy(from, to) => self.copy(from, to),
+            Step::Deaf(who) => {
+                for number in model.number() - 2..=model.number() {
+                    self.players[who as usize].send(&Say { number });
+                    (0..70).for_each(|_| self.game.tick());
+                }
             }
             Step::Hello(who) => self.players[who as usize].hello(),
             Step::Resume(who, key) => {
@@ -147,6 +150,12 @@ impl Subject {
         };
         assert_eq!(by_session(heard), by_session(&expected), "what the game heard");
         self.heard_count += heard.len();
+    }
+
+    fn copy(&mut self, from: Who, to: Who) {
+        let token = self.token(from, 0);
+        self.players[to as usize].reload();
+        self.tokens[to as usize] = vec![token];
     }
 
     fn open(&mut self, room: Room) {
