@@ -11,10 +11,12 @@ mod steps;
 mod subject;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use waystation::session::Planted;
 
@@ -54,7 +56,7 @@ impl StateMachineTest for Contract {
     type SystemUnderTest = Subject;
     type Reference = Self;
 
-    fn init_test(_: &Reference) -> Subject {
+    fn init_test(_model: &Reference) -> Subject {
         Subject::new(None)
     }
 
@@ -163,25 +165,56 @@ const EVERYTHING: &[&str] = &[
 /// Runs the model against a server with a bug until that is found: the shortest trace that shows
 /// it, and what did.
 fn find(bug: Planted) -> (Vec<Step>, String) {
-    let config = Config { cases: CASES_MAX, failure_persistence: None, ..Config::default() };
-    let mut runner =
-        TestRunner::new_with_rng(config.clone(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let found = runner.run(&Contract::sequential_strategy(100), |(mut model, steps, seen)| {
-        let mut subject = Subject::new(Some(bug));
-        for step in steps {
-            if let Some(seen) = &seen {
-                seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            }
-            model.apply(step);
-            subject.apply(step, &model);
-            subject.compare(&model);
-        }
-        Ok(())
+    let found = runner(CASES_MAX).run(&Contract::sequential_strategy(100), |(_, steps, seen)| {
+        let count = || seen.iter().for_each(|seen| drop(seen.fetch_add(1, Ordering::SeqCst)));
+        run(bug, &steps, count).map_err(|reason| TestCaseError::fail(reason.unwrap_or_default()))
     });
-    match found {
-        Err(TestError::Fail(reason, (_, steps, _))) => (steps, reason.message().to_owned()),
-        other => panic!("{bug:?} was not found in {CASES_MAX} cases: {other:?}"),
+    let Err(TestError::Fail(reason, (_, mut steps, _))) = found else {
+        panic!("{bug:?} was not found in {CASES_MAX} cases: {found:?}");
+    };
+    let mut reason = reason.message().to_owned();
+    // What had to stay in the first round may not be needed any more.
+    while let Some((shorter, shown)) = shorten(bug, &steps) {
+        (steps, reason) = (shorter, shown);
     }
+    (steps, reason)
+}
+
+/// A trace without one step, or with a shorter one, that still shows the bug.
+fn shorten(bug: Planted, steps: &[Step]) -> Option<(Vec<Step>, String)> {
+    let others = (0..steps.len()).flat_map(|at| {
+        let without = [&steps[..at], &steps[at + 1..]].concat();
+        let simpler = steps[at].simpler().map(|step| {
+            let mut steps = steps.to_vec();
+            steps[at] = step;
+            steps
+        });
+        std::iter::once(without).chain(simpler)
+    });
+    others
+        .filter_map(|steps| Some((run(bug, &steps, || {}).err()??, steps)))
+        .map(|(reason, steps)| (steps, reason))
+        .next()
+}
+
+/// Runs a trace against a server with a bug. An error says how it shows, or is empty if the trace is
+/// impossible.
+fn run(bug: Planted, steps: &[Step], mut count: impl FnMut()) -> Result<(), Option<String>> {
+    let mut model = Reference::new();
+    let mut subject = Subject::new(Some(bug));
+    for step in steps {
+        if !is_possible(&model, *step) {
+            return Err(None);
+        }
+        count();
+        model.apply(*step);
+        let compared = catch_unwind(AssertUnwindSafe(|| {
+            subject.apply(*step, &model);
+            subject.compare(&model);
+        }));
+        compared.map_err(|panic| Some(panic.downcast_ref::<String>().cloned().unwrap_or_default()))?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -242,4 +275,4 @@ const CASES_MAX: u32 = 200;
 /// Shorter traces that are tried.
 const SHRINKS_MAX: u32 = 10_000;
 /// Longest trace that a planted bug is shrunk to.
-const STEPS_MAX: usize = 15;
+const STEPS_MAX: usize = 12;

@@ -11,7 +11,11 @@ use super::steps::{Key, Room, Step, Who};
 
 pub(crate) const ZONES: usize = 3;
 /// A tick, in milliseconds.
-const PERIOD: u64 = 50;
+pub(crate) const PERIOD: u64 = 50;
+/// A long one: still no stall, by which timers would lose time.
+pub(crate) const LONG_PERIOD: u64 = 200;
+/// A third of what it takes to be too slow.
+pub(crate) const DEAF_TICKS: u16 = 18;
 /// A token that the server never issued.
 pub(crate) const FORGED: usize = usize::MAX;
 
@@ -286,13 +290,10 @@ impl Reference {
         self.heard.clear();
         self.clients.iter_mut().for_each(|client| client.seen.clear());
         match step {
-            Step::Tick(count) => (0..count).for_each(|_| self.tick(PERIOD)),
-            Step::Play(count) => {
-                for _ in 0..count {
-                    self.tick(PERIOD);
-                    (0..self.clients.len()).for_each(|client| self.pump(client));
-                }
-            }
+            Step::Tick(count) => self.pass(count, PERIOD, false),
+            Step::Play(count) => self.pass(count, PERIOD, true),
+            Step::Wait(count) => self.pass(count, LONG_PERIOD, false),
+            Step::Rest(count) => self.pass(count, LONG_PERIOD, true),
             Step::Pump(who) => self.pump(who as usize),
             Step::Connect(who, beta) => self.connect(who as usize, usize::from(beta)),
             Step::Cut(who, frames) => {
@@ -310,7 +311,7 @@ impl Reference {
             Step::Deaf(who) => {
                 for _ in 0..3 {
                     self.call(who as usize);
-                    (0..70).for_each(|_| self.tick(PERIOD));
+                    self.pass(DEAF_TICKS, LONG_PERIOD, false);
                 }
             }
             Step::Hello(who) => self.greet(who as usize, None),
@@ -362,6 +363,15 @@ impl Reference {
     fn command(&mut self, who: Who, change: Change) {
         if let Some(session) = self.live_session(who) {
             self.changes.push((u64::MAX, session, change));
+        }
+    }
+
+    fn pass(&mut self, ticks: u16, period: u64, with_clients: bool) {
+        for _ in 0..ticks {
+            self.tick(period);
+            if with_clients {
+                (0..self.clients.len()).for_each(|client| self.pump(client));
+            }
         }
     }
 

@@ -34,6 +34,10 @@ pub(crate) enum Step {
     Tick(u16),
     /// So many ticks, after each of which all clients do what clients do.
     Play(u16),
+    /// As `Tick`, in long ticks of 200 ms: 26 of them are longer than any timeout but one.
+    Wait(u16),
+    /// As `Play`, in long ticks.
+    Rest(u16),
     /// A client does what clients do: it reads, and answers.
     Pump(Who),
     /// A client opens a link, by the first proxy or the second. An older one is dropped, silently.
@@ -79,6 +83,21 @@ impl Who {
     pub(crate) const ALL: [Self; 3] = [Self::Ada, Self::Bob, Self::Cid];
 }
 
+impl Step {
+    /// A step that does less of the same.
+    pub(crate) fn simpler(self) -> Option<Self> {
+        match self {
+            Self::Tick(count @ 2..) => Some(Self::Tick(count - 1)),
+            Self::Play(count @ 2..) => Some(Self::Play(count - 1)),
+            Self::Play(1) => Some(Self::Tick(1)),
+            Self::Rest(count) => Some(Self::Wait(count)),
+            Self::Wait(count) if count < 5 => Some(Self::Tick(count)),
+            Self::Wait(count) => Some(Self::Wait(count - 1)),
+            _ => None,
+        }
+    }
+}
+
 impl Room {
     pub(crate) const ALL: [Self; ZONES] = [Self::Hall, Self::Den, Self::Pit];
 
@@ -93,12 +112,12 @@ pub(crate) fn possible(state: &Reference) -> Vec<(u32, Step)> {
     let mut steps = vec![
         (30, Step::Tick(1)),
         (5, Step::Tick(3)),
-        (3, Step::Tick(30)),
-        (3, Step::Tick(101)),
+        (2, Step::Wait(6)),
+        (3, Step::Wait(26)),
         (60, Step::Play(1)),
         (24, Step::Play(4)),
-        (3, Step::Play(25)),
-        (3, Step::Play(90)),
+        (2, Step::Rest(6)),
+        (3, Step::Rest(26)),
         (6, Step::Shout),
     ];
     Who::ALL.into_iter().for_each(|who| steps.extend(of_client(state, who)));
@@ -149,7 +168,9 @@ fn of_client(state: &Reference, who: Who) -> Vec<(u32, Step)> {
 /// Whether a step keeps to what clients and games may do, so that the model has an answer.
 pub(crate) fn is_possible(state: &Reference, step: Step) -> bool {
     match step {
-        Step::Tick(_) | Step::Play(_) | Step::Shout | Step::Connect(..) => true,
+        Step::Tick(_) | Step::Play(_) | Step::Wait(_) | Step::Rest(_) | Step::Shout | Step::Connect(..) => {
+            true
+        }
         Step::Pump(who) | Step::Cut(who, _) | Step::Close(who) | Step::Lossy(who) | Step::Babble(who) => {
             state.client(who).has_link()
         }

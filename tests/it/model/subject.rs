@@ -1,6 +1,7 @@
 //! The server itself, driven step by step beside its model and compared with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use waystation::wire::v1::{Ack, Bye, Closed, Denied, Join, Joined, Part, Parted,
 use waystation::wire::{Frame, Lane, WireMessage as _};
 use waystation::zone::{Members, MembershipCommands as _, Zone};
 
-use super::reference::{Down, Reference};
+use super::reference::{DEAF_TICKS, Down, LONG_PERIOD, PERIOD, Reference};
 use super::steps::{Key, Room, Step, Who};
 use crate::support::{Heard, game, shout};
 
@@ -62,13 +63,10 @@ impl Subject {
     /// What the model has done already.
     pub(crate) fn apply(&mut self, step: Step, model: &Reference) {
         match step {
-            Step::Tick(count) => (0..count).for_each(|_| self.game.tick()),
-            Step::Play(count) => {
-                for _ in 0..count {
-                    self.game.tick();
-                    Who::ALL.into_iter().for_each(|who| self.pump(who));
-                }
-            }
+            Step::Tick(count) => self.pass(count, PERIOD, false),
+            Step::Play(count) => self.pass(count, PERIOD, true),
+            Step::Wait(count) => self.pass(count, LONG_PERIOD, false),
+            Step::Rest(count) => self.pass(count, LONG_PERIOD, true),
             Step::Pump(who) => self.pump(who),
             Step::Connect(who, beta) => {
                 let via = if beta { Via::Beta } else { Via::Alpha };
@@ -82,7 +80,7 @@ impl Subject {
             Step::Deaf(who) => {
                 for number in model.number() - 2..=model.number() {
                     self.players[who as usize].send(&Say { number });
-                    (0..70).for_each(|_| self.game.tick());
+                    self.pass(DEAF_TICKS, LONG_PERIOD, false);
                 }
             }
             Step::Hello(who) => self.players[who as usize].hello(),
@@ -150,6 +148,15 @@ impl Subject {
         };
         assert_eq!(by_session(heard), by_session(&expected), "what the game heard");
         self.heard_count += heard.len();
+    }
+
+    fn pass(&mut self, ticks: u16, period: u64, with_clients: bool) {
+        for _ in 0..ticks {
+            self.game.tick_after(Duration::from_millis(period));
+            if with_clients {
+                Who::ALL.into_iter().for_each(|who| self.pump(who));
+            }
+        }
     }
 
     fn copy(&mut self, from: Who, to: Who) {
