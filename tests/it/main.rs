@@ -8,6 +8,7 @@ mod bounds;
 mod clients;
 mod cuts;
 mod delivery;
+mod faults;
 mod gate;
 mod mended;
 mod model;
