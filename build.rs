@@ -10,15 +10,19 @@ mod protos;
 
 fn main() {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=tests/proto");
     println!("cargo:rerun-if-changed=src/build.rs");
+    println!("cargo:rerun-if-changed=src/build/finite.rs");
     let files = [
         "proto/waystation/v1/options.proto",
         "proto/waystation/v1/reason.proto",
         "proto/waystation/v1/link.proto",
         "proto/waystation/v1/session.proto",
         "proto/arena/v1/arena.proto",
+        // What only this crate's own tests include.
+        "tests/proto/floats.proto",
     ];
-    if let Err(error) = protos::compile_for(protos::Owner::Core, &files, &["proto"]) {
+    if let Err(error) = protos::compile_for(protos::Owner::Core, &files, &["proto", "tests/proto"]) {
         println!("cargo::error={error}");
         std::process::exit(1);
     }

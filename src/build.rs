@@ -7,7 +7,7 @@
 //!
 //! Data flow: `.proto` files → `protox` → a descriptor pool → the ids are read and checked →
 //! `prost-build` writes one `<package>.rs` a package into `OUT_DIR` → the implementations are
-//! appended to it.
+//! appended to it, with a check for NaN and infinities where a frame holds floats.
 //!
 //! A game has this crate twice: as a dependency, and without the server as a build dependency.
 //!
@@ -33,6 +33,9 @@
 //! the reliable lane or 0x8100 to 0xffff for the unreliable one. A message that is only a field
 //! of others needs none; one that is neither a frame nor a field says `option (waystation.v1.id) = 0;`.
 
+#[path = "build/finite.rs"]
+mod finite;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -40,8 +43,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::{env, io};
 
-use heck::ToUpperCamelCase as _;
 use prost_reflect::{DescriptorPool, ExtensionDescriptor, Kind, MessageDescriptor, Value};
+
+use finite::Floats;
 
 /// Why protos did not compile. Its `Display` names the file and the message.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +53,7 @@ pub enum BuildError {
     /// A file does not parse, or an import is missing: what the compiler said, with the place.
     #[error("{0}")]
     Proto(String),
-    /// A message and what is wrong with its id.
+    /// A message and what is wrong with its id, or with what it holds.
     #[error("{file}: message {message}: {problem}")]
     Id {
         /// The file, as it was imported.
@@ -84,7 +88,7 @@ pub(crate) enum Owner {
 ///
 /// [`BuildError::Proto`] for what is no valid protobuf, [`BuildError::Id`] for a message whose id
 /// is missing, taken, too large or outside the game's ranges, or which has an id and is nested in
-/// another; [`BuildError::Io`] and [`BuildError::NoOutDir`] if there is no place to write to.
+/// another, or holds numbers that cannot be checked; [`BuildError::Io`] and [`BuildError::NoOutDir`] if there is no place to write to.
 pub fn compile(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<(), BuildError> {
     compile_for(Owner::Game, files, includes)
 }
@@ -116,6 +120,7 @@ fn compile_into(
     let pool =
         DescriptorPool::decode(set.as_slice()).map_err(|error| BuildError::Proto(error.to_string()))?;
     let ids = message_ids(&pool, owner)?;
+    let floats = Floats::find(&pool, &ids).map_err(|(message, problem)| id_error(&message, problem))?;
 
     let mut config = prost_build::Config::new();
     config.out_dir(out_dir).bytes(["."]);
@@ -128,7 +133,7 @@ fn compile_into(
         }
     };
     config.compile_fds(pool_to_set(&set)?)?;
-    append_ids(out_dir, crate_path, &ids)
+    append_code(out_dir, crate_path, &ids, &floats)
 }
 
 /// Asks for another run when a file changes.
@@ -157,17 +162,12 @@ fn message_ids(pool: &DescriptorPool, owner: Owner) -> Result<Vec<Framed>, Build
         if is_foreign(&message, owner) {
             continue;
         }
-        let id = checked_id(&message, option.as_ref(), owner, &parts, &mut taken).map_err(|problem| {
-            BuildError::Id {
-                file: message.parent_file().name().to_owned(),
-                message: message.full_name().to_owned(),
-                problem,
-            }
-        })?;
+        let id = checked_id(&message, option.as_ref(), owner, &parts, &mut taken)
+            .map_err(|problem| id_error(&message, problem))?;
         if let Some(id) = id {
             framed.push(Framed {
                 package: message.package_name().to_owned(),
-                rust_name: message.name().to_upper_camel_case(),
+                rust_name: finite::path_of(&message),
                 full_name: message.full_name().to_owned(),
                 id,
             });
@@ -256,18 +256,38 @@ fn fields_of(message: &MessageDescriptor) -> Vec<String> {
         .collect()
 }
 
+fn id_error(message: &MessageDescriptor, problem: String) -> BuildError {
+    BuildError::Id {
+        file: message.parent_file().name().to_owned(),
+        message: message.full_name().to_owned(),
+        problem,
+    }
+}
+
 /// Writes the implementations behind what `prost-build` wrote for each package.
-fn append_ids(out_dir: &Path, crate_path: &str, ids: &[Framed]) -> Result<(), BuildError> {
+fn append_code(out_dir: &Path, crate_path: &str, ids: &[Framed], floats: &Floats) -> Result<(), BuildError> {
     for Framed { package, rust_name, full_name, id } in ids {
-        let mut file = OpenOptions::new().append(true).open(out_dir.join(format!("{package}.rs")))?;
-        writeln!(
-            file,
+        let check = if floats.are_in(full_name) {
+            format!("    fn is_finite(&self) -> bool {{ {crate_path}::wire::Finite::all_finite(self) }}\n")
+        } else {
+            String::new()
+        };
+        let implementation = format!(
             "impl {crate_path}::wire::WireMessage for {rust_name} {{\n    \
              const ID: {crate_path}::ident::MessageId = {crate_path}::ident::MessageId::new({id:#06x});\n    \
-             const NAME: &'static str = \"{full_name}\";\n}}"
-        )?;
+             const NAME: &'static str = \"{full_name}\";\n{check}}}"
+        );
+        append(out_dir, package, &implementation)?;
+    }
+    for (package, check) in floats.checks(crate_path) {
+        append(out_dir, &package, &check)?;
     }
     Ok(())
+}
+
+fn append(out_dir: &Path, package: &str, code: &str) -> Result<(), BuildError> {
+    let mut file = OpenOptions::new().append(true).open(out_dir.join(format!("{package}.rs")))?;
+    Ok(writeln!(file, "{code}")?)
 }
 
 /// Looks below the includes first, then among the protos that this crate ships.

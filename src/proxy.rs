@@ -15,6 +15,7 @@ pub mod renet;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
@@ -23,7 +24,7 @@ use bevy_platform::collections::HashSet;
 use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
-use crate::tick::{Clock, TickSystems, TickTime};
+use crate::tick::{Clock, Failure, LastWords, StopRequested, TickSystems, TickTime};
 use crate::wire::v1::{Closed, Reason};
 use crate::wire::{self, CLOSE_TIMEOUT, Lane};
 
@@ -113,6 +114,20 @@ pub enum ProxyCommand {
     },
 }
 
+impl ProxyCommand {
+    /// The link that it is about.
+    #[must_use]
+    pub fn link(&self) -> LinkId {
+        match self {
+            Self::Send { link, .. }
+            | Self::Close { link, .. }
+            | Self::Cut { link }
+            | Self::Pause { link }
+            | Self::Unpause { link } => *link,
+        }
+    }
+}
+
 /// The adapter's end of its ports.
 #[derive(Debug)]
 pub struct AdapterPort {
@@ -124,6 +139,16 @@ pub struct AdapterPort {
     pub events: PortSender<ProxyEvent>,
     /// Commands from the tick.
     pub commands: PortReceiver<ProxyCommand>,
+    failure: Arc<OnceLock<String>>,
+}
+
+impl AdapterPort {
+    /// The adapter cannot go on, and has logged why: the server stops with an error. Its links are
+    /// to be ended before, each with a [`ProxyEventKind::Closed`].
+    pub fn give_up(&self, why: impl Into<String>) {
+        // Who gave up twice is believed once.
+        let _ = self.failure.set(why.into());
+    }
 }
 
 /// All proxies of a server, in the order of their ids.
@@ -144,6 +169,7 @@ struct ProxyPort {
     commands: PortSender<ProxyCommand>,
     batch: VecDeque<ProxyCommand>,
     batch_bytes: usize,
+    failure: Arc<OnceLock<String>>,
 }
 
 /// What arrived since the last tick: by proxy id, then in order of arrival. Taken by the gate.
@@ -171,14 +197,16 @@ impl Proxies {
         let id = ProxyId(u16::try_from(self.ports.len()).unwrap_or(u16::MAX));
         let (events_in, events_out) = port(EVENT_BUDGET);
         let (commands_in, commands_out) = port(COMMAND_BUDGET);
+        let failure = Arc::<OnceLock<String>>::default();
         self.ports.push(ProxyPort {
             name,
             events: events_out,
             commands: commands_in,
             batch: VecDeque::new(),
             batch_bytes: 0,
+            failure: Arc::clone(&failure),
         });
-        AdapterPort { id, clock, events: events_in, commands: commands_out }
+        AdapterPort { id, clock, events: events_in, commands: commands_out, failure }
     }
 
     /// The name a proxy was attached under.
@@ -248,8 +276,9 @@ impl Plugin for ProxyPlugin {
         app.init_resource::<Proxies>()
             .init_resource::<Arrivals>()
             .init_resource::<Traffic>()
-            .add_systems(PreUpdate, receive.in_set(TickSystems::Receive))
+            .add_systems(PreUpdate, (receive, heed_failures).chain().in_set(TickSystems::Receive))
             .add_systems(PostUpdate, depart.in_set(TickSystems::Flush));
+        app.world_mut().get_resource_or_init::<LastWords>().0.push(say_goodbye);
     }
 }
 
@@ -284,6 +313,32 @@ fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut tra
             }
             arrivals.push((id, event));
         });
+    }
+}
+
+/// A server without one of its proxies serves some of its players and looks healthy: it stops.
+fn heed_failures(proxies: Res<Proxies>, mut failure: ResMut<Failure>, mut stop: ResMut<StopRequested>) {
+    if failure.0.is_none()
+        && let Some((name, why)) =
+            proxies.ports.iter().find_map(|port| Some((port.name, port.failure.get()?)))
+    {
+        tracing::error!(proxy = name, why, "a proxy has given up, and the server stops");
+        failure.0 = Some(format!("the proxy {name} has given up: {why}"));
+        stop.0 = true;
+    }
+}
+
+/// A system has panicked: whoever has a link is told that the server ends.
+fn say_goodbye(world: &mut World) {
+    let now = world.resource::<TickTime>().now();
+    let mut proxies = world.resource_mut::<Proxies>();
+    let mut links: Vec<LinkKey> = proxies.open.iter().copied().collect();
+    links.sort_unstable();
+    for link in links {
+        proxies.close(link, Reason::Shutdown, "", now);
+    }
+    for port in &mut proxies.ports {
+        port.commands.send(&mut port.batch, |_| {});
     }
 }
 

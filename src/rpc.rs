@@ -22,6 +22,8 @@
 
 mod dispatch;
 mod sender;
+#[cfg(debug_assertions)]
+mod unread;
 
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
 use bevy_ecs::prelude::*;
@@ -29,7 +31,7 @@ use bevy_platform::collections::HashMap;
 use bytes::Bytes;
 
 use crate::ident::{Epoch, MessageId, SessionId, Tick};
-use crate::session::Delivered;
+use crate::session::{Delivered, SessionCounts};
 use crate::tick::TickSystems;
 use crate::wire::{self, FrameError, Range, WireMessage};
 
@@ -37,6 +39,10 @@ use sender::SendQueue;
 pub use sender::Sender;
 
 /// A message that a member sent to its zone. Read it in the tick in which it is dispatched.
+///
+/// The sender is who the server says it is, and was a member of the zone when it was dispatched;
+/// what others send is dropped. No float in the message is NaN or infinite: a call with one is
+/// dropped and counted, whoever sent it, and its sender's session goes on.
 #[derive(Message, Debug, Clone)]
 pub struct Call<M: WireMessage> {
     /// Who sent it.
@@ -76,7 +82,8 @@ struct Calls(HashMap<MessageId, Handler>);
 
 /// Says which messages are calls.
 pub trait AppRpc {
-    /// Takes `M` as a call: systems read `MessageReader<Call<M>>`, each tick.
+    /// Takes `M` as a call: systems read `MessageReader<Call<M>>`, each tick. In debug builds,
+    /// calls that no system read in their tick are counted, and reported once a second.
     fn add_call<M: WireMessage>(&mut self) -> &mut Self;
 
     /// Delivers `M` to agents too: systems read `MessageReader<Delivered<M>>`.
@@ -93,7 +100,10 @@ impl AppRpc for App {
             return self;
         }
         calls.0.insert(M::ID, handler);
-        self.add_message::<Call<M>>()
+        self.add_message::<Call<M>>();
+        #[cfg(debug_assertions)]
+        unread::watch::<M>(self);
+        self
     }
 
     fn add_delivery<M: WireMessage>(&mut self) -> &mut Self {
@@ -112,6 +122,8 @@ impl Plugin for RpcPlugin {
             .init_resource::<SendQueue>()
             .add_systems(PreUpdate, dispatch::dispatch.in_set(TickSystems::Dispatch))
             .add_systems(PostUpdate, sender::resolve.before(TickSystems::Settle));
+        #[cfg(debug_assertions)]
+        unread::add(app);
     }
 }
 
@@ -132,5 +144,10 @@ fn take_call<M: WireMessage>(
 
 fn write_call<M: WireMessage>(world: &mut World, caller: Caller, message: M) {
     let Caller { session, entity, zone, epoch, tick } = caller;
+    if !message.is_finite() {
+        world.resource_mut::<SessionCounts>().nonfinite_call_count += 1;
+        tracing::debug!(%session, message = M::NAME, "not dispatched: it holds NaN or an infinity");
+        return;
+    }
     world.write_message(Call { session, entity, zone, epoch, tick, message });
 }

@@ -14,6 +14,7 @@ mod config;
 mod flow;
 mod inbox;
 pub mod lifecycle;
+mod meter;
 mod outbox;
 mod overdue;
 #[cfg(feature = "planted")]

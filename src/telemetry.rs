@@ -14,7 +14,7 @@ use bevy_ecs::prelude::*;
 
 use crate::proxy::Traffic;
 use crate::session::{Active, Agent, Closing, Connected, Disconnected, Session, SessionCounts};
-use crate::tick::{TickStats, TickSummary, TickSystems, TickTime};
+use crate::tick::{Load, LoadLevel, Shed, TickStats, TickSummary, TickSystems, TickTime};
 use crate::zone::Zone;
 
 /// What happened in the last second, and what there is now. Its `Display` is one line of
@@ -37,6 +37,10 @@ pub struct Status {
     pub in_count: u64,
     /// Frames to clients in the second, link control included.
     pub out_count: u64,
+    /// What the server leaves out, for the load of it.
+    pub load: LoadLevel,
+    /// Ticks of zones that were left out in the second.
+    pub skipped_zone_tick_count: u64,
 }
 
 impl fmt::Display for Status {
@@ -44,7 +48,7 @@ impl fmt::Display for Status {
         write!(
             f,
             "tick_p50_ms={:.2} tick_p99_ms={:.2} connected={} active={} disconnected={} agents={} zones={} \
-             in={} out={}",
+             in={} out={} load={} skipped_zone_ticks={}",
             milliseconds(self.ticks.p50),
             milliseconds(self.ticks.p99),
             self.connected_count,
@@ -54,6 +58,8 @@ impl fmt::Display for Status {
             self.zone_count,
             self.in_count,
             self.out_count,
+            self.load,
+            self.skipped_zone_tick_count,
         )
     }
 }
@@ -67,6 +73,8 @@ pub struct Summary {
     pub sessions: SessionCounts,
     /// Frames that crossed the ports.
     pub traffic: Traffic,
+    /// What was left out for the load of it.
+    pub shed: Shed,
 }
 
 impl Summary {
@@ -77,18 +85,19 @@ impl Summary {
             ticks: world.get_resource::<TickStats>().map(TickStats::summary).unwrap_or_default(),
             sessions: world.get_resource::<SessionCounts>().copied().unwrap_or_default(),
             traffic: world.get_resource::<Traffic>().copied().unwrap_or_default(),
+            shed: world.get_resource::<Shed>().copied().unwrap_or_default(),
         }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ticks, sessions, traffic } = self;
+        let Self { ticks, sessions, traffic, shed } = self;
         write!(
             f,
             "ticks={} tick_p50_ms={:.2} tick_p99_ms={:.2} tick_max_ms={:.2} overruns={} skipped={} \
              registered={} resumed={} resynced={} disconnected={} unregistered={} expired={} denied={} slow={} \
-             protocol_errors={} in={} out={}",
+             protocol_errors={} in={} out={} skipped_zone_ticks={} turned_away={}",
             ticks.count,
             milliseconds(ticks.p50),
             milliseconds(ticks.p99),
@@ -106,6 +115,8 @@ impl fmt::Display for Summary {
             sessions.protocol_count,
             traffic.in_count,
             traffic.out_count,
+            shed.zone_tick_count,
+            shed.newcomer_count,
         )
     }
 }
@@ -149,11 +160,12 @@ impl<S: Fn(&Status) + Clone + Send + Sync + 'static> Plugin for TelemetryPlugin<
     }
 }
 
-/// When the running second began, and what had crossed the ports by then.
+/// When the running second began, and what had crossed the ports and been left out by then.
 #[derive(Resource, Debug, Default)]
 struct Second {
     begun: Duration,
     traffic: Traffic,
+    shed: Shed,
 }
 
 type State = (Has<Agent>, Has<Connected>, Has<Active>, Has<Disconnected>);
@@ -163,6 +175,7 @@ fn measure(
     mut second: ResMut<Second>,
     time: Res<TickTime>,
     traffic: Res<Traffic>,
+    (load, shed): (Res<Load>, Res<Shed>),
     mut ticks: ResMut<TickStats>,
     sessions: Query<State, (With<Session>, Without<Closing>)>,
     zones: Query<(), With<Zone>>,
@@ -171,6 +184,7 @@ fn measure(
         return None;
     }
     let before = std::mem::replace(&mut second.traffic, *traffic);
+    let shed_before = std::mem::replace(&mut second.shed, *shed);
     // The next report is a second after this one should have been, unless the server stalled.
     second.begun = (second.begun + REPORT_EVERY).max(time.now().saturating_sub(REPORT_EVERY / 2));
     let mut status = Status {
@@ -178,6 +192,8 @@ fn measure(
         zone_count: zones.iter().count(),
         in_count: traffic.in_count - before.in_count,
         out_count: traffic.out_count - before.out_count,
+        load: load.level(),
+        skipped_zone_tick_count: shed.zone_tick_count - shed_before.zone_tick_count,
         ..Status::default()
     };
     for (is_agent, is_connected, is_active, is_disconnected) in &sessions {

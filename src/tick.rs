@@ -5,10 +5,12 @@
 //! a tick is a pure function of its inputs. This room does not know the network.
 //!
 //! Data flow: [`Clock`] → [`TickTime`], sampled once in `Begin` → every system of the tick; the
-//! [`runner`](run) measures each tick → [`TickStats`].
+//! [`runner`](run) measures each tick → [`TickStats`], and [`TickCost`] → [`Load`], which says what
+//! the next tick leaves out.
 
 mod clock;
 mod entropy;
+mod load;
 mod runner;
 mod stats;
 
@@ -23,7 +25,9 @@ use bevy_time::Time;
 
 pub use clock::{Clock, TickTime};
 pub use entropy::Entropy;
-pub use runner::{StopHandle, StopRequested, run};
+pub use load::{Load, LoadLevel, Shed, TickCost};
+pub use runner::{Failure, StopHandle, StopRequested, run};
+pub(crate) use runner::{LastWords, panic_text};
 pub use stats::{TickStats, TickSummary};
 
 /// The phases of a tick, in this order. A game's systems belong in [`Simulate`](Self::Simulate),
@@ -126,14 +130,19 @@ impl Plugin for TickPlugin {
             .insert_resource(TickTime::new(self.clock.clone()))
             .insert_resource(self.seed.map_or_else(Entropy::system, Entropy::seeded))
             .init_resource::<TickStats>()
+            .init_resource::<TickCost>()
+            .init_resource::<Load>()
+            .init_resource::<Shed>()
             .init_resource::<StopRequested>()
+            .init_resource::<Failure>()
+            .init_resource::<LastWords>()
             .init_resource::<Time>()
             .configure_sets(First, Begin.after(MessageUpdateSystems))
             .configure_sets(PreUpdate, (Receive, Admit, Dispatch, Pace).chain())
             .configure_sets(Update, Simulate)
             .configure_sets(PostUpdate, (Settle, Expire, Replicate, Flush).chain())
             .configure_sets(Last, Measure)
-            .add_systems(First, begin.in_set(Begin));
+            .add_systems(First, (begin, load::weigh).chain().in_set(Begin));
     }
 }
 

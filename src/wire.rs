@@ -6,12 +6,14 @@
 //! Data flow: a message → [`encode`] → a frame's bytes → a transport → [`Frame::parse`] →
 //! [`Frame::decode`] → a message.
 
+mod finite;
 mod frame;
 mod limits;
 #[cfg(feature = "udp")]
 pub mod udp;
 
-pub use frame::{Frame, FrameError, Lane, Range, WireMessage, decode, encode, lane_of};
+pub use finite::Finite;
+pub use frame::{Frame, FrameError, Lane, Range, WireMessage, decode, encode, id_of, lane_of};
 pub use limits::*;
 
 /// The protobuf runtime that generated code uses.

@@ -8,6 +8,7 @@ use super::plane::SIZE;
 use super::{Arena, Avatar, Point, v1};
 use crate::rpc::Sender;
 use crate::session::{Agent, Disconnected, Principal, Session};
+use crate::tick::Load;
 use crate::zone::{MemberResumed, ZoneJoined, ZoneTicked};
 
 /// Sends all that there is to those who joined or lost track. The latter may have lost count of
@@ -38,14 +39,17 @@ pub(super) fn brief(
     }
 }
 
-/// Broadcasts where all are, at each tick of the zone.
+/// Broadcasts where all are, at each tick of the zone; less often if there is too much to do.
 pub(super) fn send_snapshot(
     mut ticks: MessageReader<ZoneTicked>,
     avatars: Query<(&Avatar, Has<Agent>, Has<Disconnected>)>,
-    arena: Res<Arena>,
+    (arena, load): (Res<Arena>, Res<Load>),
     mut sender: Sender,
 ) {
     for tick in ticks.read().filter(|tick| tick.zone == arena.zone) {
+        if !tick.frame.is_multiple_of(load.snapshot_divisor()) {
+            continue;
+        }
         let all: Vec<Seen> = avatars.iter().map(seen).collect();
         for chunk in chunks(tick.frame, &all) {
             sender.broadcast(arena.zone, &chunk);

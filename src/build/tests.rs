@@ -133,3 +133,66 @@ fn the_cores_package_is_not_a_games() {
 fn what_is_no_protobuf_is_refused_with_its_place() {
     assert_refused(compile_game("syntax", "broken.proto", "message {"), &["broken.proto"]);
 }
+
+#[test]
+fn floats_are_looked_at_wherever_a_frame_can_hold_them_and_nowhere_else() {
+    let code = compile_game(
+        "floats",
+        "floats.proto",
+        "message Move { option (waystation.v1.id) = 0x8100;
+             float type = 1; optional double maybe = 2; repeated float many = 3; uint32 plain = 4;
+             map<uint32, Point> by_id = 5; map<uint32, string> names = 6; Point to = 7; Name who = 8;
+             oneof aim { Point at = 9; Name whom = 10; double self = 11; }
+             oneof other { uint32 first = 12; Name second = 13; }
+             message Aim { Inner deep = 1; message Inner { float x = 1; } }
+             Aim nested = 14; Chain chain = 15; }
+         message Point { float x = 1; float y = 2; }
+         message Name { string name = 1; }
+         message Chain { Chain next = 1; double link = 2; }
+         message Quiet { option (waystation.v1.id) = 0x0100; Name name = 1; bytes blob = 2; }
+         message Saved { option (waystation.v1.id) = 0; float unsent = 1; }",
+    )
+    .expect("it compiles");
+
+    let check = |of: &str| {
+        let start = code.find(&format!("::waystation::wire::Finite for {of} {{")).unwrap_or_else(|| {
+            panic!("no check of {of} in: {code}");
+        });
+        let check = &code[start..];
+        check[..check.find("\n}").expect("an end")].to_owned()
+    };
+    let of_move = check("Move");
+    for field in ["r#type", "maybe", "many", "by_id", "to", "aim", "nested", "chain"] {
+        assert!(of_move.contains(&format!("(&self.{field})")), "{field} in {of_move}");
+    }
+    for field in ["plain", "names", "who", "other"] {
+        assert!(!of_move.contains(&format!("self.{field})")), "{field} in {of_move}");
+    }
+    let of_aim = check("r#move::AimOneOf");
+    for arm in ["At(value) => ::", "Whom(_) => true", "Self_(value) => ::"] {
+        assert!(of_aim.contains(arm), "{arm} in {of_aim}");
+    }
+    assert!(check("r#move::Aim").contains("(&self.deep)"));
+    assert!(check("r#move::aim::Inner").contains("(&self.x)"));
+    assert!(check("Chain").contains("(&self.next)"));
+    assert_eq!(code.matches("fn is_finite").count(), 1, "Quiet has nothing to look at: {code}");
+    for none in ["Quiet", "Saved", "Name", "r#move::Other"] {
+        assert!(!code.contains(&format!("wire::Finite for {none} ")), "{none} in {code}");
+    }
+}
+
+#[test]
+fn numbers_that_cannot_be_looked_at_are_refused_in_a_frame() {
+    let body = |id: &str| {
+        format!(
+            "import \"google/protobuf/struct.proto\";
+             message Loose {{ option (waystation.v1.id) = {id}; google.protobuf.Struct any = 1; }}"
+        )
+    };
+
+    let framed = compile_game("loose", "loose.proto", &body("0x0100"));
+    let saved = compile_game("saved", "saved.proto", &body("0"));
+
+    assert_refused(framed, &["loose.proto", "tiny.Loose", "google.protobuf.Struct", "fields of their own"]);
+    assert!(saved.is_ok(), "{saved:?}");
+}

@@ -3,9 +3,8 @@
 //! One socket a link, without blocking and without a thread. Every link takes a fresh connect
 //! token, because a used one never connects again.
 //!
-//! Data flow: datagram → [`guard`] → netcode → [`guard`] → renet → frames, and back.
+//! Data flow: datagram → guard → netcode → guard → renet → frames, and back.
 
-mod guard;
 #[cfg(test)]
 pub(crate) mod host;
 mod socket;
@@ -13,17 +12,21 @@ mod socket;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use renet::RenetClient;
 pub use renetcode::ConnectToken;
 use renetcode::{ClientAuthentication, NETCODE_MAX_PACKET_BYTES, NetcodeClient};
 
 use super::link::{Dial, DialError, Link, LinkStatus};
-use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, NETCODE_PROTOCOL_ID, connection_config};
+use crate::wire::udp::guard::{self, Content, PeerGuard};
+use crate::wire::udp::{
+    CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, NETCODE_PROTOCOL_ID, TokenError, TokenMint, connection_config,
+};
 use crate::wire::{Lane, lane_of};
-use guard::PayloadGuard;
 
 /// Dials over UDP, with a connect token from its source for every try.
 pub struct UdpDial {
@@ -37,7 +40,7 @@ pub struct UdpLink {
     peer: SocketAddr,
     netcode: NetcodeClient,
     renet: RenetClient,
-    guard: PayloadGuard,
+    guard: PeerGuard,
     /// Since packets last left.
     unflushed: Duration,
     closed: bool,
@@ -50,6 +53,27 @@ impl UdpDial {
         mut source: impl FnMut() -> Result<ConnectToken, E> + Send + 'static,
     ) -> Self {
         Self { source: Box::new(move || source().map_err(|error| error.to_string())) }
+    }
+
+    /// Dials with tokens that it mints itself, so it must hold the server's key: for examples, tools
+    /// and the `dev` profile. A player's client is given its tokens.
+    ///
+    /// ```
+    /// use waystation::client::{Client, ClientConfig, UdpDial};
+    /// use waystation::wire::udp::{DEV_KEY, TokenMint};
+    ///
+    /// let mint = TokenMint::new(DEV_KEY, vec![([127, 0, 0, 1], 7777).into()]);
+    /// let client = Client::new(UdpDial::minting(mint), ClientConfig::default());
+    /// # drop(client);
+    /// ```
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time, on any machine")]
+    pub fn minting(mint: TokenMint) -> Self {
+        Self::new(move || {
+            let unix_now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let link_id = SysRng.try_next_u64().map_err(|error| TokenError::Mint(error.to_string()))?;
+            mint.mint(unix_now, link_id, None)
+        })
     }
 }
 
@@ -87,7 +111,7 @@ impl UdpLink {
             peer,
             netcode,
             renet: RenetClient::new(connection_config()),
-            guard: PayloadGuard::default(),
+            guard: PeerGuard::default(),
             unflushed: FLUSH_EVERY,
             closed: false,
         })
@@ -112,17 +136,19 @@ impl UdpLink {
     }
 
     fn take_datagram(&mut self, datagram: &mut [u8]) {
-        if !guard::admits_datagram(datagram) {
+        if !guard::admits_from_server(datagram) {
             return;
         }
         let Some(payload) = self.netcode.process_packet(datagram) else {
             return;
         };
-        if self.guard.admits(payload) {
-            self.renet.process_packet(payload);
-        } else {
-            tracing::debug!("the server sent a payload that renet cannot take; the link is closed");
-            self.closed = true;
+        match self.guard.check(payload) {
+            Ok(Content::Stale) => {}
+            Ok(_) => self.renet.process_packet(payload),
+            Err(breach) => {
+                tracing::debug!(%breach, "the server sent what renet cannot take; the link is closed");
+                self.closed = true;
+            }
         }
     }
 
@@ -168,6 +194,7 @@ impl Link for UdpLink {
 
     fn receive(&mut self) -> Option<(Lane, Bytes)> {
         if let Some(frame) = self.renet.receive_message(CHANNEL_RELIABLE) {
+            self.guard.note_read();
             return Some((Lane::Reliable, frame));
         }
         let frame = self.renet.receive_message(CHANNEL_UNRELIABLE)?;

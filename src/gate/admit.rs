@@ -7,7 +7,7 @@ use super::{Drain, GateConfig, Lobby};
 use crate::ident::LinkKey;
 use crate::proxy::{LinkInfo, Proxies};
 use crate::session::{self, Overdue, Principal, Rebind, SessionConfig, SessionCounts, SessionTable, Uplink};
-use crate::tick::TickTime;
+use crate::tick::{Load, Shed, TickTime};
 use crate::wire;
 use crate::wire::v1::{Denied, Hello, Reason};
 use crate::zone;
@@ -58,6 +58,13 @@ fn open(world: &mut World, link: LinkKey, principal: Principal) -> Result<(), De
         return Err(Denial {
             retry_after_ms: RETRY_MS,
             ..Denial::new(Reason::Draining, "the server is stopping")
+        });
+    }
+    if world.resource::<Load>().refuses_newcomers() {
+        world.resource_mut::<Shed>().newcomer_count += 1;
+        return Err(Denial {
+            retry_after_ms: OVERLOADED_RETRY_MS,
+            ..Denial::new(Reason::Throttled, "the server has too much to do")
         });
     }
     let max = world.resource::<SessionConfig>().max_sessions;
@@ -131,6 +138,9 @@ fn close_silent_guests(world: &mut World) {
 
 /// When to ask again, in milliseconds, where nobody can know better.
 const RETRY_MS: u32 = 2_000;
+/// When to ask an overloaded server again, in milliseconds: no level of load is left sooner than in
+/// two seconds, and whoever asks is work too.
+const OVERLOADED_RETRY_MS: u32 = 5_000;
 /// Denials on one link before it is closed: enough to mistype a password.
 const DENIALS_MAX: u32 = 8;
 /// After a bad token, the next one on that link waits this long for each denial so far.

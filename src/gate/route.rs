@@ -61,13 +61,13 @@ impl Routing<'_, '_> {
         {
             let at = self.time.steady_at(at);
             uplink.bypass_change_detection().hear(at);
-            let is_state = bytes.first().is_some_and(|high| *high > 0x80);
-            if is_state && inbox.is_full(self.limits.inbox_max_frames) {
+            let inbound = Inbound { order: self.queue.arrived(), at, lane, bytes };
+            let is_first = inbox.frame_count() == 0;
+            if !inbox.push(inbound, self.time.steady(), &self.limits) {
                 self.counts.throttled_frame_count += 1;
-                return;
+            } else if is_first {
+                self.queue.enter(entity);
             }
-            let order = self.queue.arrived(entity, inbox.frame_count() == 0);
-            inbox.push(Inbound { order, at, lane, bytes });
         } else if self.lobby.get_mut(link).is_some() {
             if lane == Lane::Unreliable || self.guest_frame(link, at, bytes).is_err() {
                 // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.

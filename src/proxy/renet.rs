@@ -7,11 +7,14 @@
 //! to hostile input. It is not where frames are understood: a client that keeps renet's rules
 //! may send any bytes.
 //!
+//! A panic of the thread, which would be a bug, is logged, and the thread begins anew on the same
+//! socket: its links are lost, the tick goes on, and clients resume. After five such in a minute it
+//! gives up, and the server stops with an error.
+//!
 //! Data flow: socket → guard → netcode → guard → renet → event port; command port → renet →
 //! netcode → socket, once a tick.
 
 mod core;
-mod guard;
 mod links;
 mod pump;
 mod socket;
@@ -27,11 +30,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use mio::net::UdpSocket;
-use mio::{Poll, Waker};
+use mio::{Interest, Poll, Waker};
 use renetcode::NETCODE_KEY_BYTES;
 
 use self::core::Core;
-use self::pump::{Pump, WAKER};
+use self::pump::{Pump, SOCKET, WAKER};
 use self::socket::Outgoing;
 pub use self::stats::{RenetCounts, RenetStats};
 use super::AdapterPort;
@@ -121,6 +124,8 @@ pub struct RenetProxy {
     poll: Poll,
     waker: Arc<Waker>,
     stats: RenetStats,
+    #[cfg(feature = "testing")]
+    planted: Arc<AtomicBool>,
 }
 
 /// A running adapter. If it is dropped, the adapter sends what was commanded before, closes its
@@ -132,6 +137,8 @@ pub struct RenetHandle {
     stop: Arc<AtomicBool>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
+    #[cfg(feature = "testing")]
+    planted: Arc<AtomicBool>,
 }
 
 impl RenetProxy {
@@ -148,7 +155,7 @@ impl RenetProxy {
             return Err(RenetError::Links(config.max_links));
         }
         let unbound = |cause| RenetError::Bind { address: config.listen, cause };
-        let socket = socket::bind(config.listen, config.socket_buffer_bytes).map_err(unbound)?;
+        let mut socket = socket::bind(config.listen, config.socket_buffer_bytes).map_err(unbound)?;
         let address = socket.local_addr().map_err(unbound)?;
         if config.public_addresses.is_empty() && !address.ip().is_unspecified() {
             config.public_addresses.push(address);
@@ -158,7 +165,17 @@ impl RenetProxy {
         }
         let poll = Poll::new().map_err(RenetError::Thread)?;
         let waker = Waker::new(poll.registry(), WAKER).map_err(RenetError::Thread)?;
-        Ok(Self { config, address, socket, poll, waker: Arc::new(waker), stats: RenetStats::default() })
+        poll.registry().register(&mut socket, SOCKET, Interest::READABLE).map_err(RenetError::Thread)?;
+        Ok(Self {
+            config,
+            address,
+            socket,
+            poll,
+            waker: Arc::new(waker),
+            stats: RenetStats::default(),
+            #[cfg(feature = "testing")]
+            planted: Arc::default(),
+        })
     }
 
     /// Where it listens; the port is the one that the system chose, if it was to choose.
@@ -188,12 +205,22 @@ impl RenetProxy {
     pub fn start(self, port: AdapterPort) -> Result<RenetHandle, RenetError> {
         let (address, stats, waker) = (self.address, self.stats(), Arc::clone(&self.waker));
         let stop = Arc::new(AtomicBool::new(false));
+        #[cfg(feature = "testing")]
+        let planted = Arc::clone(&self.planted);
         let pump = self.into_pump(port, Arc::clone(&stop));
         let thread = thread::Builder::new()
             .name("udp".to_owned())
             .spawn(move || pump.run())
             .map_err(RenetError::Thread)?;
-        Ok(RenetHandle { address, stats, stop, waker, thread: Some(thread) })
+        Ok(RenetHandle {
+            address,
+            stats,
+            stop,
+            waker,
+            thread: Some(thread),
+            #[cfg(feature = "testing")]
+            planted,
+        })
     }
 
     fn into_pump(self, mut port: AdapterPort, stop: Arc<AtomicBool>) -> Pump {
@@ -202,15 +229,11 @@ impl RenetProxy {
             // A thread that cannot be woken looks by itself four times a second.
             let _ = waker.wake();
         });
-        let core = Core::new(
-            self.config.key,
-            self.config.public_addresses,
-            self.config.max_links,
-            unix_now(),
-            port.clock.now(),
-        );
         Pump {
-            core,
+            core: Core::new(&self.config, unix_now(), port.clock.now()),
+            config: self.config,
+            #[cfg(feature = "testing")]
+            planted: self.planted,
             out: Outgoing::new(self.socket),
             poll: self.poll,
             port,
@@ -234,7 +257,16 @@ impl RenetHandle {
         self.stats.clone()
     }
 
-    /// Whether the thread has ended: after the server was dropped, or by a fault that it logged.
+    /// Makes the thread panic in its next turn, to see what becomes of its clients. For tests only.
+    #[cfg(feature = "testing")]
+    pub fn plant_panic(&self) {
+        self.planted.store(true, Ordering::Release);
+        // A thread that cannot be woken looks by itself four times a second.
+        let _ = self.waker.wake();
+    }
+
+    /// Whether the thread has ended: after the server was dropped, or because it gave up after
+    /// faults that it logged.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)

@@ -22,9 +22,9 @@ use crate::zone::{Change, Changes, FIRST, InZone};
 pub(super) fn dispatch(world: &mut World) {
     world.resource_scope(|world, calls: Mut<Calls>| {
         dispatch_agents(world, &calls);
-        let max = world.resource::<SessionConfig>().dispatch_max_frames;
+        let config = world.resource::<SessionConfig>().clone();
         for session in world.resource_mut::<DispatchQueue>().take() {
-            dispatch_session(world, session, max, &calls);
+            dispatch_session(world, session, &config, &calls);
         }
     });
 }
@@ -40,33 +40,45 @@ enum Next {
     End(EndCause),
 }
 
-fn dispatch_session(world: &mut World, session: Entity, max: usize, calls: &Calls) {
-    for _ in 0..max {
-        let Some(frame) = world.get_mut::<Inbox>(session).and_then(|mut inbox| inbox.pop()) else {
+fn dispatch_session(world: &mut World, session: Entity, config: &SessionConfig, calls: &Calls) {
+    let mut next = Next::Go;
+    while next == Next::Go
+        && let Some(frame) = world.get_mut::<Inbox>(session).and_then(|mut inbox| inbox.pop_control())
+    {
+        next = act_on(world, session, frame, calls);
+    }
+    let (now, mut dropped) = (world.resource::<TickTime>().steady(), 0);
+    for _ in 0..config.dispatch_max_frames {
+        if next != Next::Go {
+            break;
+        }
+        let inbox = world.get_mut::<Inbox>(session);
+        let Some(frame) = inbox.and_then(|mut inbox| inbox.pop(now, config, &mut dropped)) else {
             break;
         };
-        let order = frame.order;
-        let next = take(world, session, frame, calls).unwrap_or_else(|error| {
-            tracing::debug!(%error, "protocol error");
-            Next::End(EndCause::Protocol)
-        });
-        match next {
-            Next::Go => {}
-            Next::Wait => break,
-            Next::End(cause) => {
-                world.resource_mut::<Changes>().push(order, session, Change::end(cause));
-                discard(world, session);
-                break;
-            }
-        }
+        next = act_on(world, session, frame, calls);
     }
+    world.resource_mut::<SessionCounts>().throttled_frame_count += dropped;
     let is_linked = world.get::<Uplink>(session).is_some_and(|uplink| uplink.link().is_some());
-    if !is_linked {
+    if matches!(next, Next::End(_)) || !is_linked {
         // What a lost link delivered was dispatched as if it still were there, within the budget.
         discard(world, session);
     } else if world.get::<Inbox>(session).is_some_and(|inbox| inbox.frame_count() > 0) {
-        world.resource_mut::<DispatchQueue>().leave(session);
+        world.resource_mut::<DispatchQueue>().enter(session);
     }
+}
+
+/// Takes one frame, and ends the session if its time has come. What that means for those behind it.
+fn act_on(world: &mut World, session: Entity, frame: Inbound, calls: &Calls) -> Next {
+    let order = frame.order;
+    let next = take(world, session, frame, calls).unwrap_or_else(|error| {
+        tracing::debug!(%error, "protocol error");
+        Next::End(EndCause::Protocol)
+    });
+    if let Next::End(cause) = next {
+        world.resource_mut::<Changes>().push(order, session, Change::end(cause));
+    }
+    next
 }
 
 /// Takes one frame. An error ends the session.
@@ -101,8 +113,8 @@ fn take(world: &mut World, session: Entity, inbound: Inbound, calls: &Calls) -> 
             Ok(Next::Wait)
         }
         Part::ID => {
-            let Part { request, .. } = frame.decode()?;
-            world.resource_mut::<Changes>().push(order, session, Change::Part { request });
+            let Part { request, payload } = frame.decode()?;
+            world.resource_mut::<Changes>().push(order, session, Change::Part { request, payload });
             Ok(Next::Wait)
         }
         Bye::ID => {
@@ -224,7 +236,7 @@ fn dispatch_agents(world: &mut World, calls: &Calls) {
         for frame in frames {
             let change = match frame {
                 AgentFrame::Join(zone) => Change::Join { request: 0, zone, payload: Bytes::new() },
-                AgentFrame::Part => Change::Part { request: 0 },
+                AgentFrame::Part => Change::Part { request: 0, payload: Bytes::new() },
                 AgentFrame::End => Change::end(EndCause::Timeout),
                 AgentFrame::Call(id, message) => {
                     match (calls.0.get(&id), caller(world, agent)) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 use bevy_platform::collections::HashSet;
@@ -37,9 +38,49 @@ impl Sender<'_> {
         self.queue.push(Target::Session(session), message);
     }
 
+    /// Sends to each of some sessions, wherever they are; to one that is listed twice, once. The
+    /// message is encoded once for all.
+    ///
+    /// ```
+    /// use bevy_ecs::prelude::*;
+    /// use waystation::arena::v1::Echo;
+    /// use waystation::rpc::Sender;
+    ///
+    /// #[derive(Component)]
+    /// struct Red;
+    ///
+    /// fn cheer(red_team: Query<Entity, With<Red>>, mut sender: Sender) {
+    ///     sender.send_to(&red_team, &Echo { number: 1, taken: 0 });
+    /// }
+    /// ```
+    pub fn send_to<M: WireMessage>(&mut self, sessions: impl IntoIterator<Item = Entity>, message: &M) {
+        let mut seen = EntityHashSet::default();
+        let sessions = sessions.into_iter().filter(|session| seen.insert(*session)).collect();
+        self.queue.push(Target::Sessions(sessions), message);
+    }
+
     /// Sends to all who are members of a zone now. The message is encoded once for all.
     pub fn broadcast<M: WireMessage>(&mut self, zone: Entity, message: &M) {
-        self.queue.push(Target::Zone(zone), message);
+        self.queue.push(Target::Zone { zone, except: None }, message);
+    }
+
+    /// As [`broadcast`](Self::broadcast), but for one session: as a rule the one whose doing it is,
+    /// and which knows already.
+    ///
+    /// ```
+    /// use bevy_ecs::prelude::*;
+    /// use waystation::arena::v1::{Echo, Say};
+    /// use waystation::rpc::{Call, Sender};
+    ///
+    /// fn relay(mut calls: MessageReader<Call<Say>>, mut sender: Sender) {
+    ///     for call in calls.read() {
+    ///         let echo = Echo { number: call.message.number, taken: 0 };
+    ///         sender.broadcast_except(call.zone, call.entity, &echo);
+    ///     }
+    /// }
+    /// ```
+    pub fn broadcast_except<M: WireMessage>(&mut self, zone: Entity, except: Entity, message: &M) {
+        self.queue.push(Target::Zone { zone, except: Some(except) }, message);
     }
 }
 
@@ -57,10 +98,10 @@ struct Outgoing {
     native: Option<Native>,
 }
 
-#[derive(Clone, Copy)]
 enum Target {
     Session(Entity),
-    Zone(Entity),
+    Sessions(Vec<Entity>),
+    Zone { zone: Entity, except: Option<Entity> },
 }
 
 /// Delivers the value behind a frame to an agent.
@@ -107,10 +148,16 @@ pub(super) struct Delivery<'w, 's> {
 /// Puts what was sent where it goes, before any membership changes.
 pub(super) fn resolve(mut queue: ResMut<SendQueue>, zones: Query<&Members>, mut delivery: Delivery) {
     for outgoing in queue.sends.drain(..) {
-        match outgoing.to {
-            Target::Session(session) => delivery.deliver(session, &outgoing),
-            Target::Zone(zone) => {
-                for member in zones.get(zone).into_iter().flat_map(Members::entities) {
+        match &outgoing.to {
+            Target::Session(session) => delivery.deliver(*session, &outgoing),
+            Target::Sessions(sessions) => {
+                for session in sessions {
+                    delivery.deliver(*session, &outgoing);
+                }
+            }
+            Target::Zone { zone, except } => {
+                let members = zones.get(*zone).into_iter().flat_map(Members::entities);
+                for member in members.filter(|member| Some(*member) != *except) {
                     delivery.deliver(member, &outgoing);
                 }
             }

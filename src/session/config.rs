@@ -32,6 +32,22 @@ pub struct SessionConfig {
     /// what a client resends after a resume fits. Unreliable frames beyond it are dropped. One
     /// session holds at most this or 256 KiB, and what is already in its proxy's port.
     pub inbox_max_frames: usize,
+    /// Messages a second that a session may send, link control aside. Default 120, at least 1.
+    /// What a client replays after a resume is not measured, up to an outbox. Over a rate, reliable
+    /// messages wait, and in the end the link is not read; unreliable ones are dropped.
+    pub messages_per_second: u32,
+    /// Messages that it may send at once after it was quiet. Default 240, at least 1.
+    pub messages_burst: u32,
+    /// Bytes a second that they may have. Default 32 KiB, at least 1. The inbox and the rate
+    /// together say how long an Ack may be behind what is not read: well under `unacked_max`.
+    pub bytes_per_second: u32,
+    /// Bytes that it may send at once. Default 64 KiB, and what the last message is longer than is left.
+    pub bytes_burst: u32,
+    /// Acks, Pings and Probes a second that a session may send; the rest is dropped. Default 60;
+    /// from 3 up clients work.
+    pub control_per_second: u32,
+    /// Of these, at once. Default 120: at most so many wait for dispatch, of 16 KiB at worst.
+    pub control_burst: u32,
     /// Sessions, agents not counted. Default 10,000; further Hellos are denied as FULL.
     pub max_sessions: usize,
     /// What a session does whenever it loses its link. Default: nothing.
@@ -49,6 +65,12 @@ impl Default for SessionConfig {
             unacked_max: wire::UNACKED_MAX,
             dispatch_max_frames: 256,
             inbox_max_frames: wire::OUTBOX_MAX_FRAMES,
+            messages_per_second: wire::MESSAGES_PER_SECOND,
+            messages_burst: wire::MESSAGES_BURST,
+            bytes_per_second: wire::BYTES_PER_SECOND,
+            bytes_burst: wire::BYTES_BURST,
+            control_per_second: wire::CONTROL_PER_SECOND,
+            control_burst: wire::CONTROL_BURST,
             max_sessions: 10_000,
             on_disconnect: None,
         }
@@ -86,11 +108,17 @@ pub struct SessionCounts {
     pub malformed_frame_count: u64,
     /// Calls of sessions that were in no zone.
     pub nonmember_call_count: u64,
+    /// Calls that held NaN or an infinity, those of agents included. Each was dropped, and its
+    /// session goes on: it is the game that gives numbers a meaning, not the protocol.
+    pub nonfinite_call_count: u64,
+    /// Calls that no system of the game's read in their tick; counted in debug builds only.
+    pub unread_call_count: u64,
     /// Answers of the game to a Join that waited no more.
     pub late_answer_count: u64,
     /// Reliable frames that were not queued, because the session was closing or awaits a resync.
     pub undelivered_count: u64,
-    /// Unreliable frames of clients that were dropped because too much waits for dispatch.
+    /// Unreliable frames of clients, and link control, that were dropped because they were over
+    /// the rates or because too much waits for dispatch.
     pub throttled_frame_count: u64,
     /// Unreliable frames that were not sent, because there was no link or no room.
     pub dropped_unreliable_count: u64,

@@ -73,6 +73,7 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
     lose_link(world, entity, LossCause::Replaced);
     let token = rotate_tokens(world, entity, rebind.presented);
     world.resource_mut::<SessionTable>().link(rebind.link, entity);
+    let config = world.resource::<SessionConfig>().clone();
     #[cfg(feature = "planted")]
     let planted = super::planted::Sabotage::of(world, entity);
     let mut session = world.entity_mut(entity);
@@ -82,7 +83,7 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
         id = session.id;
     }
     // What older links delivered and dispatch has not counted is sent again by its client.
-    let gap = session.get_mut::<Inbox>().is_some_and(|mut inbox| inbox.rebase(rebind.trimmed));
+    let gap = session.get_mut::<Inbox>().is_some_and(|mut inbox| inbox.rebase(rebind.trimmed, &config));
     let point = ResumePoint { resync: rebind.point.resync || gap, ..rebind.point };
     let resync = session.get_mut::<Outbox>().is_none_or(|mut outbox| outbox.resume(point, now));
     if let Some(mut uplink) = session.get_mut::<Uplink>() {

@@ -3,6 +3,8 @@
 //! A test inserts one as a resource; without it, and in a build without the feature `planted`,
 //! none of this is there.
 
+use std::collections::VecDeque;
+
 use bevy_ecs::prelude::*;
 
 use super::{ExpiresAt, Inbound, Inbox, Outbox, Uplink};
@@ -32,7 +34,7 @@ pub(crate) fn is_planted(world: &World, bug: Planted) -> bool {
 /// What a bind is going to cancel, discard and queue once, kept to undo it.
 pub(super) struct Sabotage {
     expires: Option<ExpiresAt>,
-    stale: Vec<Inbound>,
+    stale: VecDeque<Inbound>,
     replays_twice: bool,
 }
 
@@ -42,7 +44,7 @@ impl Sabotage {
         let timer = is_planted(world, Planted::TimerNotCancelled);
         let epoch = is_planted(world, Planted::StaleEpochAccepted);
         let mut inbox = world.get_mut::<Inbox>(entity).filter(|_| epoch);
-        let stale = std::iter::from_fn(|| inbox.as_mut()?.pop()).collect();
+        let stale = inbox.as_mut().map(|inbox| inbox.take_all()).unwrap_or_default();
         Self {
             expires: world.get::<ExpiresAt>(entity).copied().filter(|_| timer),
             stale,
@@ -57,7 +59,7 @@ impl Sabotage {
             session.insert(expires);
         }
         if let Some(mut inbox) = session.get_mut::<Inbox>() {
-            self.stale.into_iter().for_each(|frame| inbox.push(frame));
+            inbox.put_back(self.stale);
         }
         if self.replays_twice
             && let Ok((outbox, mut uplink)) = session.get_components_mut::<(&mut Outbox, &mut Uplink)>()

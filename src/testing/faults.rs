@@ -19,6 +19,7 @@ use crate::wire::Lane;
 /// ```
 /// use std::time::Duration;
 /// use waystation::testing::{Faults, Harness, Via};
+/// use waystation::wire::v1::Part;
 ///
 /// let mut game = Harness::new();
 /// let mut ada = game.member(Via::Alpha, "hall");
@@ -27,6 +28,8 @@ use crate::wire::Lane;
 /// assert!(!ada.is_cut_off());
 ///
 /// ada.set_faults(Faults::new(7).cut_after(0).down_only());
+/// // The answer never arrives, nor does anything behind it.
+/// ada.send(&Part::default());
 /// game.run_with(&mut [&mut ada], 12_000);
 /// assert_eq!(game.resource::<waystation::session::SessionTable>().session_count(), 0);
 /// ```

@@ -16,7 +16,7 @@ use crate::proxy::{self, LinkInfo};
 use crate::server::ServerPlugins;
 use crate::server::audit::{Chronicle, Entry, News, Violations};
 use crate::session::{SessionState, SessionTable};
-use crate::tick::{Clock, TickRate, TickSystems, TickTime};
+use crate::tick::{Clock, TickCost, TickRate, TickSystems, TickTime};
 use crate::wire::v1::Join;
 use crate::zone::{Zone, Zones};
 
@@ -76,7 +76,8 @@ impl Harness {
         self.app.world_mut().spawn(zone).id()
     }
 
-    /// Moves time on by a tick's period, and ticks.
+    /// Moves time on by a tick's period, and ticks. A system that advances the clock takes that long,
+    /// which is how a test overloads a server.
     ///
     /// # Panics
     ///
@@ -93,7 +94,9 @@ impl Harness {
     pub fn tick_after(&mut self, time: Duration) {
         self.clock.advance(time);
         self.net.deliver();
+        let begun = self.clock.now();
         self.app.update();
+        self.app.insert_resource(TickCost(self.clock.now() - begun));
         let world = self.app.world();
         let violations = &world.resource::<Violations>().0;
         assert!(

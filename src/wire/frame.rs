@@ -20,6 +20,12 @@ pub trait WireMessage: Message + Default + Clone + Send + Sync + 'static {
     const ID: MessageId;
     /// The full protobuf name, for logs.
     const NAME: &'static str;
+
+    /// Whether no float in it, at whatever depth, is NaN or infinite. A message without floats
+    /// always is; for the others, generated code looks.
+    fn is_finite(&self) -> bool {
+        true
+    }
 }
 
 /// A frame, split into its id and its body; the body is not yet decoded.
@@ -122,6 +128,13 @@ impl MessageId {
     pub const fn is_counted(self) -> bool {
         matches!(self.range(), Range::Session | Range::GameReliable)
     }
+}
+
+/// The id of a frame that is not split yet; `None` if it is too short to have one.
+#[must_use]
+pub fn id_of(frame: &[u8]) -> Option<MessageId> {
+    let (id, _) = frame.split_first_chunk()?;
+    Some(MessageId::new(u16::from_be_bytes(*id)))
 }
 
 /// The lane that a frame takes, by the first byte of its id; of one without an id, the reliable

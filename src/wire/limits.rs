@@ -43,6 +43,27 @@ pub const BEACON_EVERY: Duration = Duration::from_secs(1);
 /// A slow consumer is one that has left a reliable frame unacknowledged for this long.
 pub const UNACKED_MAX: Duration = Duration::from_secs(10);
 
+/// Messages a second that a session may send, link control aside: sixty inputs, and as many calls.
+pub const MESSAGES_PER_SECOND: u32 = 120;
+
+/// Messages that it may send at once: two seconds' worth, so that what a stalled link held back
+/// passes when it is there again.
+pub const MESSAGES_BURST: u32 = 2 * MESSAGES_PER_SECOND;
+
+/// Bytes a second that a session may send: 270 for each message at the full rate.
+pub const BYTES_PER_SECOND: u32 = 32 * 1024;
+
+/// Bytes that it may send at once: two seconds' worth, as with messages.
+pub const BYTES_BURST: u32 = 2 * BYTES_PER_SECOND;
+
+/// Acks, Pings and Probes a second that a session may send. A client needs three; one that
+/// acknowledges each batch of a server at the fastest tick rate sends 240, and of these it may
+/// lose some, since an Ack says all that the one before it said.
+pub const CONTROL_PER_SECOND: u32 = 60;
+
+/// Of these, at once.
+pub const CONTROL_BURST: u32 = 2 * CONTROL_PER_SECOND;
+
 /// Unknown ids and messages in the wrong direction that a session may send before it is closed:
 /// a client one version ahead is not cut at its first message.
 pub const STRAY_MESSAGES_MAX: u32 = 10;

@@ -4,6 +4,9 @@
 //! A connect token opens one link. Whoever has the server's key can mint tokens; a client only
 //! ever gets a token.
 
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "the server's half"))]
+pub(crate) mod guard;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

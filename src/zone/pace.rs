@@ -5,7 +5,7 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 
 use super::Zone;
-use crate::tick::{TickRate, TickTime};
+use crate::tick::{Load, Shed, TickRate, TickTime};
 
 /// A zone ticks now: its systems run in this tick.
 ///
@@ -27,7 +27,8 @@ pub struct ZoneTicked {
     pub zone: Entity,
     /// How many times it has ticked, this one included.
     pub frame: u64,
-    /// The time since it ticked last, at most 250 ms for each server tick between.
+    /// The time since it ticked last, at most 250 ms for each server tick between. Twice as long as
+    /// usual while the server is [busy](crate::tick::LoadLevel::Busy).
     pub dt: Duration,
 }
 
@@ -46,16 +47,23 @@ impl ZoneClock {
     }
 }
 
-/// Lets each zone tick whose turn it is. Zones of one pace are spread over the server's ticks.
+/// Lets each zone tick whose turn it is. Zones of one pace are spread over the server's ticks, and
+/// so are those that the load leaves out.
 pub(super) fn pace_zones(
     mut zones: Query<(Entity, &Zone, &mut ZoneClock)>,
     time: Res<TickTime>,
     rate: Res<TickRate>,
+    (load, mut shed): (Res<Load>, ResMut<Shed>),
     mut ticks: MessageWriter<ZoneTicked>,
 ) {
     for (entity, zone, mut clock) in &mut zones {
         let every = zone.every(*rate);
-        if !(time.tick().0 + zone.id.0).is_multiple_of(u64::from(every)) {
+        let turn = time.tick().0 + zone.id.0;
+        if !turn.is_multiple_of(u64::from(every)) {
+            continue;
+        }
+        if !turn.is_multiple_of(u64::from(every * load.zone_divisor())) {
+            shed.zone_tick_count += 1;
             continue;
         }
         clock.frame += 1;

@@ -57,7 +57,8 @@ fn lines_are_names_and_values_in_a_fixed_order() {
 
     assert_eq!(
         status,
-        "tick_p50_ms=0.00 tick_p99_ms=0.00 connected=0 active=0 disconnected=0 agents=0 zones=0 in=0 out=0"
+        "tick_p50_ms=0.00 tick_p99_ms=0.00 connected=0 active=0 disconnected=0 agents=0 zones=0 in=0 out=0 \
+         load=normal skipped_zone_ticks=0"
     );
     for name in [
         "ticks=",
@@ -69,6 +70,8 @@ fn lines_are_names_and_values_in_a_fixed_order() {
         "registered=",
         "resumed=",
         "expired=",
+        "skipped_zone_ticks=",
+        "turned_away=",
     ] {
         assert!(summary.contains(name), "{name} is missing in: {summary}");
     }

@@ -15,7 +15,7 @@ const DONE: &[&str] = &[
     "ow_07", "ow_08", "ow_09", "ow_10", "ow_11", "ow_12", "ow_13", "ow_14", "ow_16", "ow_17", "ow_18",
     "ow_19", "ow_20", "ow_21", "ow_22", "ow_23", "ow_24", "ow_25", "cc_01", "cc_02", "cc_03", "cc_05",
     "cc_06", "cc_07", "cc_08", "cc_09", "cc_10", "cc_11", "cc_12", "cc_14", "oz_01", "oz_02", "oz_05",
-    "oz_08", "oz_10", "pr_01", "pr_13",
+    "oz_08", "oz_10", "pr_01", "pr_13", "pr_15",
 ];
 
 /// The order of rooms, ground floor first: a room may import those before it.

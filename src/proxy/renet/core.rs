@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult};
 
-use super::guard;
+use super::RenetConfig;
 use super::links::Links;
 use super::socket::Outgoing;
 use super::tokens::UsedTokens;
 use crate::ident::LinkId;
 use crate::proxy::{LinkEnd, ProxyCommand};
-use crate::wire::udp::{NETCODE_PROTOCOL_ID, read_identity};
+use crate::wire::udp::{NETCODE_PROTOCOL_ID, guard, read_identity};
 
 /// The state of the adapter, but for its socket and ports.
 #[derive(Debug)]
@@ -35,26 +35,35 @@ pub(super) struct Core {
 
 impl Core {
     /// `unix_now` is when `now` is, in Unix time: connect tokens expire by it.
-    pub(super) fn new(
-        key: [u8; 32],
-        public_addresses: Vec<SocketAddr>,
-        max_links: usize,
-        unix_now: Duration,
-        now: Duration,
-    ) -> Self {
+    pub(super) fn new(config: &RenetConfig, unix_now: Duration, now: Duration) -> Self {
         Self {
             links: Links::new(),
-            netcode: NetcodeServer::new(ServerConfig {
-                current_time: unix_now,
-                max_clients: max_links,
-                protocol_id: NETCODE_PROTOCOL_ID,
-                public_addresses,
-                authentication: ServerAuthentication::Secure { private_key: key },
-            }),
+            netcode: netcode_server(config, unix_now),
             used: UsedTokens::default(),
             batch_at: now,
             upkeep_at: now,
             scratch: Vec::new(),
+        }
+    }
+
+    /// Begins anew after a panic: all links are lost. Of what was, only the tokens that are used up
+    /// are kept, and what the tick has yet to be told.
+    pub(super) fn restart(&mut self, config: &RenetConfig, unix_now: Duration, now: Duration) {
+        self.links.abandon(now);
+        self.netcode = netcode_server(config, unix_now);
+        (self.batch_at, self.upkeep_at) = (now, now);
+        self.scratch = Vec::new();
+    }
+
+    /// Tells all clients that their links are gone, so that they need not wait to find out.
+    pub(super) fn hang_up(&mut self, out: &mut Outgoing) {
+        for client in self.netcode.clients_id() {
+            while let ServerResult::ClientDisconnected { addr, payload, .. } = self.netcode.disconnect(client)
+            {
+                if let Some(payload) = payload {
+                    out.send(payload, addr, &mut self.links.tally);
+                }
+            }
         }
     }
 
@@ -69,7 +78,7 @@ impl Core {
         self.links.tally.datagram_in_count += 1;
         let linked = self.links.at(from).is_some();
         let welcome = linked || (self.links.has_room() && self.used.admits(datagram));
-        if !guard::admits(datagram, linked) || !welcome {
+        if !guard::admits_from_client(datagram, linked) || !welcome {
             self.links.tally.guard_dropped_count += 1;
             return;
         }
@@ -226,6 +235,16 @@ impl Core {
             self.links.end(link, end, at);
         }
     }
+}
+
+fn netcode_server(config: &RenetConfig, unix_now: Duration) -> NetcodeServer {
+    NetcodeServer::new(ServerConfig {
+        current_time: unix_now,
+        max_clients: config.max_links,
+        protocol_id: NETCODE_PROTOCOL_ID,
+        public_addresses: config.public_addresses.clone(),
+        authentication: ServerAuthentication::Secure { private_key: config.key },
+    })
 }
 
 /// Most that a batch moves time on. After a longer stall the clients' datagrams wait in the socket

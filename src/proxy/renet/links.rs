@@ -14,11 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use renet::RenetServer;
 
-use super::guard::{Content, PeerGuard};
 use super::stats::RenetCounts;
 use crate::ident::LinkId;
 use crate::proxy::port::{PortSender, Weigh as _};
 use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
+use crate::wire::udp::guard::{Content, PeerGuard};
 use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, connection_config};
 use crate::wire::{FRAME_MAX_SERVER, Lane, lane_of};
 
@@ -164,10 +164,16 @@ impl Links {
         self.events.push(id, at, ProxyEventKind::Closed(end));
     }
 
-    /// Ends all links.
-    pub(super) fn end_all(&mut self, end: LinkEnd, at: Duration) {
-        while let Some((id, _)) = self.table.first_key_value() {
-            self.end(*id, end, at);
+    /// Ends all links without a look at renet, whose state nobody can trust after a panic: what it
+    /// still held is lost, as with a link that breaks. Numbers of links are not used again.
+    pub(super) fn abandon(&mut self, at: Duration) {
+        let links = std::mem::take(&mut self.table);
+        self.by_client.clear();
+        self.by_address.clear();
+        self.renet = RenetServer::new(connection_config());
+        self.tally.closed_count += links.len() as u64;
+        for id in links.into_keys() {
+            self.events.push(id, at, ProxyEventKind::Closed(LinkEnd::Failed));
         }
     }
 

@@ -2,9 +2,8 @@
 //!
 //! It waits for datagrams and for the tick. Datagrams are taken as they come; what costs
 //! something for each link is done once a tick, when the tick has flushed its commands, or when
-//! it has not for [`BATCH_AT_LEAST_EVERY`].
+//! it has not for [`BATCH_AT_LEAST_EVERY`]. What fails begins anew, a few times.
 
-use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,18 +11,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use super::core::Core;
-use super::guard::DATAGRAM_MAX;
 use super::socket::Outgoing;
 use super::stats::RenetStats;
+use super::{RenetConfig, unix_now};
 use crate::proxy::{AdapterPort, LinkEnd, ProxyCommand};
+use crate::tick::panic_text;
+use crate::wire::udp::guard::DATAGRAM_MAX;
 
 /// What the thread owns.
 #[derive(Debug)]
 pub(super) struct Pump {
     pub(super) core: Core,
+    pub(super) config: RenetConfig,
+    /// A test asks for a panic.
+    #[cfg(feature = "testing")]
+    pub(super) planted: Arc<AtomicBool>,
     pub(super) out: Outgoing,
     pub(super) poll: Poll,
     pub(super) port: AdapterPort,
@@ -35,20 +40,43 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// Runs until the tick or the handle is gone. A panic is logged, and ends all links.
+    /// Runs until the tick or the handle is gone. After a panic it begins anew, unless there were
+    /// too many of late: then it gives up, and the server stops.
     pub(super) fn run(self) {
         self.run_caught(Self::serve);
     }
 
-    fn run_caught(mut self, serve: impl FnOnce(&mut Self) -> io::Result<()>) {
-        let ended = catch_unwind(AssertUnwindSafe(|| serve(&mut self)));
-        let failure = match ended {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(panic) => panic_text(panic.as_ref()).to_owned(),
-        };
-        tracing::error!(failure, "the UDP thread ends, and its links with it: report a bug");
-        self.give_up();
+    fn run_caught(mut self, mut serve: impl FnMut(&mut Self) -> io::Result<()>) {
+        let mut restarts = Restarts::default();
+        loop {
+            let ended = catch_unwind(AssertUnwindSafe(|| serve(&mut self)));
+            let failure = match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => panic_text(panic.as_ref()).to_owned(),
+            };
+            tracing::error!(failure, "the UDP thread failed, and its links are lost: report a bug");
+            self.restart();
+            if !restarts.admit() {
+                self.port.give_up(format!(
+                    "its thread failed {RESTARTS_MAX} times in a minute, and again: {failure}"
+                ));
+                self.deliver_all();
+                return;
+            }
+            self.core.links.tally.restart_count += 1;
+        }
+    }
+
+    /// As at first, on the same socket and with the same tokens used up. All links are lost; their
+    /// clients are told, if netcode still can.
+    fn restart(&mut self) {
+        let (core, out) = (&mut self.core, &mut self.out);
+        // What is broken may be what is used here; then clients find out by themselves.
+        let _ = catch_unwind(AssertUnwindSafe(|| core.hang_up(out)));
+        self.core.restart(&self.config, unix_now(), self.port.clock.now());
+        self.commands.clear();
+        self.deliver();
     }
 
     #[allow(
@@ -56,11 +84,13 @@ impl Pump {
         reason = "an adapter's own wait; what it stamps is read from the port's clock"
     )]
     fn serve(&mut self) -> io::Result<()> {
-        self.poll.registry().register(&mut self.out.socket, SOCKET, Interest::READABLE)?;
         let mut events = Events::with_capacity(EVENTS);
         let mut batched = Instant::now();
-        let mut readable = false;
+        // What came before is announced no second time.
+        let mut readable = true;
         loop {
+            #[cfg(feature = "testing")]
+            assert!(!self.planted.swap(false, Ordering::AcqRel), "a panic that a test has planted");
             // What is left in the socket is announced no second time.
             let wait = if readable {
                 Duration::ZERO
@@ -147,11 +177,8 @@ impl Pump {
         Ok(())
     }
 
-    /// Tells the tick that all links are gone.
-    fn give_up(&mut self) {
-        let now = self.port.clock.now();
-        self.core.links.end_all(LinkEnd::Failed, now);
-        self.deliver();
+    /// Waits until the tick was told that all links are gone.
+    fn deliver_all(&mut self) {
         while !self.core.links.is_delivered()
             && !self.port.events.is_closed()
             && !self.stop.load(Ordering::Acquire)
@@ -162,16 +189,26 @@ impl Pump {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a text")
+/// When the thread began anew, of late.
+#[derive(Debug, Default)]
+struct Restarts(Vec<Instant>);
+
+impl Restarts {
+    /// Whether there may be another one now; if so, it is noted.
+    #[allow(clippy::disallowed_methods, reason = "an adapter's own measure; no tick sees it")]
+    fn admit(&mut self) -> bool {
+        let now = Instant::now();
+        self.0.retain(|at| now.saturating_duration_since(*at) < RESTARTS_WINDOW);
+        let admitted = self.0.len() < RESTARTS_MAX;
+        if admitted {
+            self.0.push(now);
+        }
+        admitted
+    }
 }
 
 /// Announces datagrams.
-const SOCKET: Token = Token(0);
+pub(super) const SOCKET: Token = Token(0);
 /// Announces the tick.
 pub(super) const WAKER: Token = Token(1);
 /// There are two sources of events.
@@ -184,6 +221,10 @@ const DATAGRAMS_PER_TURN: usize = 1_024;
 /// a client that is gone holds up nobody.
 const LINGER_TURNS: u32 = 50;
 const LINGER_TURN: Duration = Duration::from_millis(20);
+/// The thread begins anew at most so often within [`RESTARTS_WINDOW`]: a rare fault costs its
+/// clients a resume, but one that comes back at once is a server that serves nobody.
+const RESTARTS_MAX: usize = 5;
+const RESTARTS_WINDOW: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -192,13 +233,13 @@ mod tests {
     use bevy_app::App;
 
     use super::*;
-    use crate::proxy::renet::{RenetConfig, RenetProxy};
+    use crate::proxy::renet::RenetProxy;
     use crate::proxy::{self, Arrivals, ProxyEventKind, ProxyPlugin};
-    use crate::tick::{Clock, TickPlugin};
+    use crate::tick::{Clock, Failure, StopRequested, TickPlugin};
     use crate::wire::udp::DEV_KEY;
 
     #[test]
-    fn a_panic_of_the_thread_ends_its_links_and_reaches_nobody_else() {
+    fn a_thread_that_fails_ends_its_links_and_gives_up_when_that_does_not_help() {
         let mut app = App::new();
         let clock = Clock::manual();
         app.add_plugins((TickPlugin { clock, ..TickPlugin::default() }, ProxyPlugin));
@@ -207,15 +248,31 @@ mod tests {
             ..RenetConfig::new(DEV_KEY)
         })
         .expect("a free port");
-        let address = bound.local_addr();
-        let mut pump = bound.into_pump(proxy::attach(&mut app, "udp"), Arc::default());
-        pump.core.links.open(7, address, None, Duration::ZERO);
+        let (address, stats) = (bound.local_addr(), bound.stats());
+        let pump = bound.into_pump(proxy::attach(&mut app, "udp"), Arc::default());
+        let mut opened = 0;
 
-        pump.run_caught(|_| panic!("a bug"));
+        pump.run_caught(|pump| {
+            opened += 1;
+            pump.core.links.open(7, address, None, Duration::ZERO);
+            if opened == 2 { Err(io::Error::other("a socket that is gone")) } else { panic!("a bug") }
+        });
         app.update();
 
+        assert_eq!(opened, 1 + RESTARTS_MAX);
+        assert_eq!(stats.counts().restart_count, RESTARTS_MAX as u64);
         let arrivals = &app.world().resource::<Arrivals>().0;
-        let kinds: Vec<_> = arrivals.iter().map(|(_, event)| &event.kind).collect();
-        assert!(matches!(kinds[..], [ProxyEventKind::Opened(_), ProxyEventKind::Closed(LinkEnd::Failed)]));
+        let kinds = arrivals.iter().map(|(_, event)| (event.link.0, &event.kind));
+        for (index, (link, kind)) in kinds.enumerate() {
+            assert_eq!(link, 1 + index as u64 / 2, "no number is used again");
+            match index % 2 {
+                0 => assert!(matches!(kind, ProxyEventKind::Opened(_))),
+                _ => assert!(matches!(kind, ProxyEventKind::Closed(LinkEnd::Failed))),
+            }
+        }
+        assert_eq!(arrivals.len(), 2 * (1 + RESTARTS_MAX));
+        assert!(app.world().resource::<StopRequested>().0);
+        let failure = app.world().resource::<Failure>().0.clone().expect("why it stops");
+        assert!(failure.contains("udp") && failure.contains("a bug"), "{failure}");
     }
 }

@@ -53,6 +53,8 @@ counters! {
     opened_count,
     /// Links ended.
     closed_count,
+    /// Times the thread failed and began anew, with all its links lost.
+    restart_count,
 }
 
 /// Counters of a UDP adapter, shared with its thread. Clones are the same counters.

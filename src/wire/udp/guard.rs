@@ -1,36 +1,49 @@
-//! What is let through to netcode and renet.
+//! What is let through to netcode and renet, on both ends.
 //!
 //! Both trust their input in places: there are datagrams and payloads that make them panic, hold
-//! memory without bound or keep a dead client alive. [`admits`] looks at a datagram before
-//! netcode decrypts it, a [`PeerGuard`] at each decrypted payload before renet parses it. It is
-//! not a second implementation of either: what is well-formed and harmless passes, whatever it says.
+//! memory without bound or keep a dead client alive. [`admits_from_client`] and
+//! [`admits_from_server`] look at a datagram before netcode decrypts it, a [`PeerGuard`] at each
+//! decrypted payload before renet parses it. It is not a second implementation of either: what is
+//! well-formed and harmless passes, whatever it says.
 //!
-//! Data flow: datagram → [`admits`] → netcode → payload → [`PeerGuard::check`] → renet; each
+//! Data flow: datagram → `admits_…` → netcode → payload → [`PeerGuard::check`] → renet; each
 //! reliable message that is read from renet → [`PeerGuard::note_read`].
 
 use std::collections::BTreeMap;
 
-use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
+use super::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
 use crate::wire::{FRAME_MAX_SERVER, OUTBOX_MAX_FRAMES};
 
-/// Whether netcode may see a datagram. `linked` says that its source address has a link.
+/// Whether a server's netcode may see a datagram. `linked` says that its source address has a link.
 ///
 /// Dropped are lengths and sequences that netcode calculates with unchecked, and what it takes
 /// for a sign of life from a linked address although anybody could have sent it: connection
 /// requests, which are not encrypted, and responses, which are not protected from replay.
-pub(super) fn admits(datagram: &[u8], linked: bool) -> bool {
+pub(crate) fn admits_from_client(datagram: &[u8], linked: bool) -> bool {
+    match datagram.first().map(|first| first & 0x0F) {
+        Some(REQUEST) => datagram[0] == REQUEST && datagram.len() == REQUEST_BYTES && !linked,
+        Some(RESPONSE) => !linked && is_well_formed(datagram),
+        Some(KEEP_ALIVE..=DISCONNECT) => is_well_formed(datagram),
+        _ => false,
+    }
+}
+
+/// Whether a client's netcode may see a datagram. It can be forged by anybody who forges the
+/// server's address.
+#[cfg(feature = "client")]
+pub(crate) fn admits_from_server(datagram: &[u8]) -> bool {
+    let kind = datagram.first().map(|first| first & 0x0F);
+    matches!(kind, Some(DENIED | CHALLENGE | KEEP_ALIVE..=DISCONNECT)) && is_well_formed(datagram)
+}
+
+/// Whether the length of an encrypted datagram and its sequence are such that netcode can
+/// calculate with them.
+fn is_well_formed(datagram: &[u8]) -> bool {
     let length = datagram.len();
     if !(DATAGRAM_MIN..=DATAGRAM_MAX).contains(&length) {
         return false;
     }
-    let first = datagram[0];
-    if first == REQUEST {
-        return length == REQUEST_BYTES && !linked;
-    }
-    let (kind, sequence_bytes) = (first & 0x0F, usize::from(first >> 4));
-    if !(RESPONSE..=DISCONNECT).contains(&kind) || (kind == RESPONSE && linked) {
-        return false;
-    }
+    let sequence_bytes = usize::from(datagram[0] >> 4);
     if sequence_bytes > size_of::<u64>() || length < 1 + sequence_bytes + MAC_BYTES {
         return false;
     }
@@ -41,7 +54,7 @@ pub(super) fn admits(datagram: &[u8], linked: bool) -> bool {
 
 /// What a payload that renet may see carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// Reliable messages, or a slice of one.
     Reliable,
     /// Unreliable messages, or a slice of one.
@@ -52,14 +65,14 @@ pub(super) enum Content {
     Stale,
 }
 
-/// How a client broke renet's rules. No client that uses renet does: the link is closed.
+/// How a peer broke renet's rules. None that uses renet does: the link is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Breach {
+pub(crate) enum Breach {
     /// The payload is not a renet packet.
-    #[error("the payload is no renet packet: the client must speak renet 2")]
+    #[error("the payload is no renet packet: the peer must speak renet 2")]
     Malformed,
     /// A channel that there is not, or one of the other lane.
-    #[error("channel {0} does not carry this: the client must use the channels of `wire::udp`")]
+    #[error("channel {0} does not carry this: the peer must use the channels of `wire::udp`")]
     Channel(u8),
     /// Too many messages in a packet, or an empty one.
     #[error(
@@ -78,14 +91,14 @@ pub(super) enum Breach {
     #[error("the slices of message {0} disagree on their number: a message id is used once")]
     SliceCount(u64),
     /// A message is too far ahead of the next one that can be read.
-    #[error("message {0} is more than {RELIABLE_WINDOW} ahead: the client must keep to its outbox")]
+    #[error("message {0} is more than {RELIABLE_WINDOW} ahead: the peer must keep to its outbox")]
     Window(u64),
 }
 
-/// What the guard remembers of a link. At most about 100 KiB, and for a client that plays by the
+/// What the guard remembers of a link. At most about 100 KiB, and for a peer that plays by the
 /// rules next to nothing.
 #[derive(Debug, Default)]
-pub(super) struct PeerGuard {
+pub(crate) struct PeerGuard {
     /// Reliable messages read so far, which is the id of the one that renet delivers next.
     read_count: u64,
     /// Slice counts of reliable messages not read yet: within [`RELIABLE_WINDOW`].
@@ -100,7 +113,7 @@ impl PeerGuard {
     /// # Errors
     ///
     /// A [`Breach`]; renet must not see the payload.
-    pub(super) fn check(&mut self, payload: &[u8]) -> Result<Content, Breach> {
+    pub(crate) fn check(&mut self, payload: &[u8]) -> Result<Content, Breach> {
         let mut reader = Reader(payload);
         let kind = reader.byte()?;
         reader.varint()?;
@@ -116,7 +129,7 @@ impl PeerGuard {
     }
 
     /// A reliable message was read from renet.
-    pub(super) fn note_read(&mut self) {
+    pub(crate) fn note_read(&mut self) {
         self.reliable.remove(&self.read_count);
         self.read_count += 1;
     }
@@ -248,9 +261,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Kinds of datagrams, in the low four bits of their first byte.
+/// Kinds of datagrams, in the low four bits of their first byte; the fifth is a payload.
 const REQUEST: u8 = 0;
+#[cfg(feature = "client")]
+const DENIED: u8 = 1;
+#[cfg(feature = "client")]
+const CHALLENGE: u8 = 2;
 const RESPONSE: u8 = 3;
+const KEEP_ALIVE: u8 = 4;
 const DISCONNECT: u8 = 6;
 
 /// Kinds of payloads, in their first byte.
@@ -263,7 +281,7 @@ const ACK: u8 = 4;
 /// Shortest datagram that netcode makes: a prefix, a byte of sequence, a MAC.
 const DATAGRAM_MIN: usize = 2 + MAC_BYTES;
 /// Longest datagram that netcode makes.
-pub(super) const DATAGRAM_MAX: usize = renetcode::NETCODE_MAX_PACKET_BYTES;
+pub(crate) const DATAGRAM_MAX: usize = renetcode::NETCODE_MAX_PACKET_BYTES;
 /// A connection request has but one length.
 const REQUEST_BYTES: usize = 1 + 13 + 8 + 8 + 24 + 1_024;
 const MAC_BYTES: usize = 16;

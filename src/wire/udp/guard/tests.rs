@@ -23,18 +23,23 @@ fn a_datagram_that_netcode_would_stumble_over_is_dropped_before_it() {
         datagram
     };
 
-    assert!(admits(&with_first(0x15, 18), true));
-    assert!(admits(&with_first(0x85, 1_400), true));
-    assert!(!admits(&with_first(0x15, 17), true), "shorter than any");
-    assert!(!admits(&with_first(0x15, 1_401), true), "longer than any");
-    assert!(!admits(&with_first(0xF5, 18), true), "fifteen bytes of sequence");
-    assert!(!admits(&with_first(0x85, 24), true), "no room for a MAC");
-    assert!(admits(&with_first(0x85, 25), true));
-    assert!(!admits(&with_first(0x12, 100), true), "servers send challenges");
-    assert!(!admits(&with_first(0x17, 100), true), "no such kind");
-    assert!(!admits(&last_sequence(u64::MAX - 256), true));
-    assert!(admits(&last_sequence(u64::MAX - 257), true));
-    assert!(!admits(&[], false));
+    assert!(admits_from_client(&with_first(0x15, 18), true));
+    assert!(admits_from_client(&with_first(0x85, 1_400), true));
+    assert!(!admits_from_client(&with_first(0x15, 17), true), "shorter than any");
+    assert!(!admits_from_client(&with_first(0x15, 1_401), true), "longer than any");
+    assert!(!admits_from_client(&with_first(0xF5, 18), true), "fifteen bytes of sequence");
+    assert!(!admits_from_client(&with_first(0x85, 24), true), "no room for a MAC");
+    assert!(admits_from_client(&with_first(0x85, 25), true));
+    assert!(!admits_from_client(&with_first(0x12, 100), true), "servers send challenges");
+    assert!(!admits_from_client(&with_first(0x17, 100), true), "no such kind");
+    assert!(!admits_from_client(&last_sequence(u64::MAX - 256), true));
+    assert!(admits_from_client(&last_sequence(u64::MAX - 257), true));
+    assert!(!admits_from_client(&[], false));
+    assert!(admits_from_server(&with_first(0x12, 100)), "servers send challenges");
+    assert!(!admits_from_server(&with_first(0x13, 100)), "and no responses");
+    assert!(!admits_from_server(&with_first(0xF5, 64)), "fifteen bytes of sequence");
+    assert!(!admits_from_server(&last_sequence(u64::MAX - 256)));
+    assert!(!admits_from_server(&[]));
 }
 
 #[test]
@@ -44,11 +49,11 @@ fn a_handshake_is_not_heard_from_an_address_that_has_a_link() {
     let mut response = vec![1; 400];
     response[0] = 0x10 | RESPONSE;
 
-    assert!(admits(&request, false) && !admits(&request, true));
-    assert!(admits(&response, false) && !admits(&response, true));
-    assert!(!admits(&request[1..], false));
+    assert!(admits_from_client(&request, false) && !admits_from_client(&request, true));
+    assert!(admits_from_client(&response, false) && !admits_from_client(&response, true));
+    assert!(!admits_from_client(&request[1..], false));
     request[0] = 0x10;
-    assert!(!admits(&request, false), "a request in disguise");
+    assert!(!admits_from_client(&request, false), "a request in disguise");
 }
 
 #[test]
@@ -193,7 +198,7 @@ proptest! {
         netcode.server.update(Duration::from_secs(3));
         for (mut datagram, source) in datagrams {
             let from = address([1, 2, 3][source]);
-            if admits(&datagram, from == linked) {
+            if admits_from_client(&datagram, from == linked) {
                 netcode.server.process_packet(from, &mut datagram);
             }
         }
@@ -232,7 +237,7 @@ impl Netcode {
         let mut client = NetcodeClient::new(Duration::ZERO, secure).expect("a client");
         for _ in 0..=usize::from(wholly) {
             let (packet, _) = client.update(Duration::ZERO).expect("a packet");
-            assert!(admits(packet, false), "a client's own handshake passes");
+            assert!(admits_from_client(packet, false), "a client's own handshake passes");
             match self.server.process_packet(from, packet) {
                 ServerResult::PacketToSend { payload, .. }
                 | ServerResult::ClientConnected { payload, .. } => {

@@ -1,0 +1,111 @@
+//! The state of a session as a marker: in a table, or in a sparse set.
+//!
+//! The real markers can only be swapped by the server, so these are others of the same shape, on
+//! entities with the components that sessions have. Half of the sessions change their state, in
+//! no order, as the server does it: one marker off, one on. The sweeps are what each tick does.
+
+use bevy_ecs::prelude::*;
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use waystation::session::{Inbox, Latency, LinkState, Outbox, Principal, ResumeTimeout, Uplink};
+
+/// A way to keep two markers.
+trait Storage {
+    type Connected: Component + Default;
+    type Active: Component + Default;
+}
+
+struct Table;
+struct SparseSet;
+
+#[derive(Component, Default)]
+struct TableConnected(());
+#[derive(Component, Default)]
+struct TableActive(());
+
+#[derive(Component, Default)]
+#[component(storage = "SparseSet")]
+struct SparseConnected(());
+#[derive(Component, Default)]
+#[component(storage = "SparseSet")]
+struct SparseActive(());
+
+impl Storage for Table {
+    type Connected = TableConnected;
+    type Active = TableActive;
+}
+
+impl Storage for SparseSet {
+    type Connected = SparseConnected;
+    type Active = SparseActive;
+}
+
+/// Sessions, half of which were active at some time, in an order that nobody chose.
+struct Crowd {
+    world: World,
+    order: Vec<Entity>,
+}
+
+impl Crowd {
+    fn of<S: Storage>(count: usize) -> Self {
+        let mut world = World::new();
+        let sessions: Vec<Entity> = (0..count)
+            .map(|_| {
+                let link = (Uplink::default(), Inbox::default(), Outbox::default(), Latency::default());
+                let rest = (LinkState::Ok, Principal::anonymous("ada"), ResumeTimeout(Default::default()));
+                world.spawn((link, rest, S::Connected::default())).id()
+            })
+            .collect();
+        // A step that has no divisor in common with the count visits all, each once.
+        let order = (0..count).map(|index| sessions[index * STEP % count]).collect();
+        let mut crowd = Self { world, order };
+        crowd.swap_half::<S>();
+        crowd
+    }
+
+    /// Every second session of the order, to the other state.
+    fn swap_half<S: Storage>(&mut self) {
+        for entity in self.order.iter().step_by(2) {
+            let mut session = self.world.entity_mut(*entity);
+            if session.contains::<S::Active>() {
+                session.remove::<S::Active>();
+                session.insert(S::Connected::default());
+            } else {
+                session.remove::<S::Connected>();
+                session.insert(S::Active::default());
+            }
+        }
+    }
+}
+
+#[divan::bench(types = [Table, SparseSet], args = [1_000, 100_000])]
+fn transition<S: Storage>(bencher: Bencher, count: usize) {
+    let mut crowd = Crowd::of::<S>(count);
+
+    bencher.counter(ItemsCount::new(count / 2)).bench_local(|| crowd.swap_half::<S>());
+}
+
+/// What `watch` and `flush` do: all sessions, whatever their state.
+#[divan::bench(types = [Table, SparseSet], args = [1_000, 100_000])]
+fn sweep_of_all<S: Storage>(bencher: Bencher, count: usize) {
+    let Crowd { mut world, .. } = Crowd::of::<S>(count);
+    let mut sessions = world.query::<(&Uplink, &Outbox)>();
+
+    bencher.counter(ItemsCount::new(count)).bench_local(|| {
+        sessions.iter(&world).filter(|(uplink, outbox)| uplink.link().is_some() || outbox.bytes() > 0).count()
+    });
+}
+
+/// What a game does: the sessions of one state.
+#[divan::bench(types = [Table, SparseSet], args = [1_000, 100_000])]
+fn sweep_of_the_active<S: Storage>(bencher: Bencher, count: usize) {
+    let Crowd { mut world, .. } = Crowd::of::<S>(count);
+    let mut sessions = world.query_filtered::<(&Uplink, &Outbox), With<S::Active>>();
+
+    bencher.counter(ItemsCount::new(count / 2)).bench_local(|| {
+        sessions.iter(&world).filter(|(uplink, outbox)| uplink.link().is_some() || outbox.bytes() > 0).count()
+    });
+}
+
+/// A prime, and no divisor of any count here.
+const STEP: usize = 7_919;

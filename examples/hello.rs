@@ -1,0 +1,119 @@
+//! The smallest game: a server moves a ball, a client pushes it and draws it.
+//!
+//! Run `cargo run --example hello`. For five seconds a ball rolls along a line; whenever it
+//! reaches an end, the client pushes it back, and the server decides where that takes it. Both
+//! are in this one process, but what they say to each other goes over UDP.
+
+#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use bevy_app::{App, Startup, Update};
+use bevy_ecs::prelude::*;
+use waystation::client::{Client, ClientConfig, ClientEvent, UdpDial};
+use waystation::ident::MessageId;
+use waystation::proxy::{self, renet};
+use waystation::rpc::{AppRpc as _, Call, Sender};
+use waystation::server::ServerPlugins;
+use waystation::tick::{self, StopHandle};
+use waystation::wire::udp::{DEV_KEY, TokenMint};
+use waystation::wire::{WireMessage, prost};
+use waystation::zone::{Zone, ZoneTicked};
+
+/// From the client: push the ball. A real game declares its messages in `.proto` files, and the
+/// feature `build` writes this.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Push {
+    #[prost(bool, tag = 1)]
+    to_the_right: bool,
+}
+impl WireMessage for Push {
+    const ID: MessageId = MessageId::new(0x0100); // Up to 0x7fff: the reliable lane.
+    const NAME: &'static str = "hello.Push";
+}
+
+/// From the server: where the ball is.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Place {
+    #[prost(float, tag = 1)]
+    x: f32,
+}
+impl WireMessage for Place {
+    const ID: MessageId = MessageId::new(0x8100); // From 0x8100: the unreliable lane.
+    const NAME: &'static str = "hello.Place";
+}
+
+/// The game's own data, on the zone.
+#[derive(Component, Default)]
+struct Ball {
+    x: f32,
+    speed: f32,
+}
+
+fn take_pushes(mut pushes: MessageReader<Call<Push>>, mut balls: Query<&mut Ball>) {
+    for push in pushes.read() {
+        let Ok(mut ball) = balls.get_mut(push.zone) else { continue };
+        ball.speed = if push.message.to_the_right { SPEED } else { -SPEED };
+    }
+}
+
+fn roll(mut ticks: MessageReader<ZoneTicked>, mut balls: Query<&mut Ball>, mut sender: Sender) {
+    for tick in ticks.read() {
+        let Ok(mut ball) = balls.get_mut(tick.zone) else { continue };
+        ball.x = (ball.x + ball.speed * tick.dt.as_secs_f32()).clamp(0.0, LINE);
+        sender.broadcast(tick.zone, &Place { x: ball.x });
+    }
+}
+
+fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> Result<(), renet::RenetError> {
+    let mut app = App::new();
+    app.add_plugins(ServerPlugins::default())
+        .add_call::<Push>()
+        .add_systems(Startup, |mut commands: Commands| {
+            commands.spawn((Zone::new("line"), Ball::default()));
+        })
+        .add_systems(Update, (take_pushes, roll).chain());
+    let _udp = udp.start(proxy::attach(&mut app, "udp"))?;
+    tick::run(&mut app, stop);
+    Ok(())
+}
+
+fn play(mint: TokenMint) -> Result<(), Box<dyn Error>> {
+    let mut client = Client::new(UdpDial::minting(mint), ClientConfig::default());
+    for _ in 0..300 {
+        client.update(FRAME);
+        while let Some(event) = client.poll() {
+            match event {
+                ClientEvent::Connected { .. } => _ = client.join("line", "")?,
+                ClientEvent::Message(frame) => {
+                    let Ok(Place { x }) = frame.decode() else { continue };
+                    println!("|{:>1$}", "o", 1 + x as usize);
+                    if x <= 0.0 || x >= LINE {
+                        client.send(&Push { to_the_right: x <= 0.0 })?;
+                    }
+                }
+                ClientEvent::Closed { detail, .. } => return Err(detail.into()),
+                _ => {}
+            }
+        }
+        thread::sleep(FRAME);
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let listen = ([127, 0, 0, 1], 0).into();
+    let udp = renet::RenetProxy::bind(renet::RenetConfig { listen, ..renet::RenetConfig::new(DEV_KEY) })?;
+    let (mint, stop) = (udp.mint(), StopHandle::default());
+    let stopped = stop.clone();
+    let server = thread::spawn(move || serve(udp, &stopped));
+    play(mint)?;
+    stop.stop();
+    Ok(server.join().map_err(|_| "the server panicked")??)
+}
+
+const LINE: f32 = 60.0;
+const SPEED: f32 = 40.0;
+const FRAME: Duration = Duration::from_millis(16);

@@ -1,0 +1,110 @@
+//! A client that loses its link in three ways, and goes on each time as the same session.
+//!
+//! Run `cargo run --example reconnect`. For some seven seconds the server sends ten numbered
+//! beats a second. The client cuts its own link, reports what happens, and sees that no beat is
+//! missing; the last time it forgets all but its token, and is told so.
+
+#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use bevy_app::{App, Startup, Update};
+use bevy_ecs::prelude::*;
+use waystation::client::{Client, ClientConfig, ClientEvent, Cut, UdpDial};
+use waystation::ident::MessageId;
+use waystation::proxy::{self, renet};
+use waystation::rpc::Sender;
+use waystation::server::ServerPlugins;
+use waystation::tick::{self, StopHandle};
+use waystation::wire::{WireMessage, prost, udp::DEV_KEY};
+use waystation::zone::{Zone, ZoneTicked};
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Beat {
+    #[prost(uint64, tag = 1)]
+    number: u64,
+}
+impl WireMessage for Beat {
+    const ID: MessageId = MessageId::new(0x0100);
+    const NAME: &'static str = "reconnect.Beat";
+}
+
+fn beat(mut ticks: MessageReader<ZoneTicked>, mut sender: Sender) {
+    for tick in ticks.read() {
+        sender.broadcast(tick.zone, &Beat { number: tick.frame });
+    }
+}
+
+fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> Result<(), renet::RenetError> {
+    let mut app = App::new();
+    app.add_plugins(ServerPlugins::default())
+        .add_systems(Startup, |mut commands: Commands| _ = commands.spawn(Zone::new("clock").hz(10)))
+        .add_systems(Update, beat);
+    let _udp = udp.start(proxy::attach(&mut app, "udp"))?;
+    tick::run(&mut app, stop);
+    Ok(())
+}
+
+/// Lets time pass; checks the beats and reports the rest.
+fn listen(client: &mut Client<UdpDial>, last: &mut Option<u64>, steps: u32) -> Result<(), Box<dyn Error>> {
+    let mut first = None;
+    for _ in 0..steps {
+        client.update(STEP);
+        while let Some(event) = client.poll() {
+            match event {
+                ClientEvent::Connected { session } => {
+                    println!("connected as {session}");
+                    client.join("clock", "")?;
+                }
+                ClientEvent::LinkLost => println!("  the link is lost"),
+                ClientEvent::Resumed { session, resync } => {
+                    println!("  resumed as {session}{}", if resync { ", with a resync" } else { "" });
+                    // The server does not send again what this client cannot put into order.
+                    *last = last.filter(|_| !resync);
+                }
+                ClientEvent::Message(frame) => {
+                    let Ok(Beat { number }) = frame.decode() else { continue };
+                    first.get_or_insert(number);
+                    if last.replace(number).is_some_and(|last| last + 1 != number) {
+                        return Err(format!("{number} came after {last:?}").into());
+                    }
+                }
+                ClientEvent::SessionLost { .. } => return Err("the session is lost".into()),
+                ClientEvent::Closed { detail, .. } => return Err(detail.into()),
+            }
+        }
+        thread::sleep(STEP);
+    }
+    println!("  beats {} to {}, none missing", first.unwrap_or(0), last.unwrap_or(0));
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let listen_on = ([127, 0, 0, 1], 0).into();
+    let config = renet::RenetConfig { listen: listen_on, ..renet::RenetConfig::new(DEV_KEY) };
+    let udp = renet::RenetProxy::bind(config)?;
+    let (mint, stop) = (udp.mint(), StopHandle::default());
+    let stopped = stop.clone();
+    let server = thread::spawn(move || serve(udp, &stopped));
+
+    let mut last = None;
+    let mut client = Client::new(UdpDial::minting(mint.clone()), ClientConfig::default());
+    listen(&mut client, &mut last, 100)?;
+    println!("cut: the server is not told, the next link is dialled at once and takes over");
+    client.cut(Cut::Silent { hold: Duration::ZERO });
+    listen(&mut client, &mut last, 75)?;
+    println!("cut: the transport says so, and the client is away for two seconds");
+    client.cut(Cut::Close { hold: Duration::from_secs(2) });
+    listen(&mut client, &mut last, 150)?;
+    println!("the program ends, and another one starts with the token");
+    let token = client.token().ok_or("no token")?.to_vec();
+    drop(client);
+    let mut client = Client::resume_with_token(UdpDial::minting(mint), ClientConfig::default(), token);
+    listen(&mut client, &mut last, 75)?;
+    stop.stop();
+    Ok(server.join().map_err(|_| "the server panicked")??)
+}
+
+const STEP: Duration = Duration::from_millis(20);

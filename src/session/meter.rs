@@ -1,0 +1,155 @@
+//! How much a client may send: three buckets that fill with virtual time.
+//!
+//! A bucket is kept as the time up to which what was taken is paid for. It is full when that time
+//! is past, and empty when it is a burst ahead. This file only measures: what becomes of a frame
+//! that is too much, the [`Inbox`](super::Inbox) decides.
+
+use std::time::Duration;
+
+use super::SessionConfig;
+
+/// What a session has used of its rates, over all its links.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    messages: Bucket,
+    bytes: Bucket,
+    control: Bucket,
+    /// What a client may replay after a resume, beside its rates.
+    replay: Replay,
+}
+
+#[derive(Debug, Default)]
+struct Replay {
+    frames: usize,
+    bytes: usize,
+}
+
+/// What a bucket holds and how fast it fills.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    per_second: u32,
+    burst: u32,
+}
+
+/// The time, on the steady clock, up to which is paid for what was taken.
+#[derive(Debug, Default)]
+struct Bucket(Duration);
+
+impl Meter {
+    /// A new link: its client replays what the server has not counted.
+    pub(super) fn allow_replay(&mut self, config: &SessionConfig) {
+        self.replay = Replay { frames: config.outbox_max_frames, bytes: config.outbox_max_bytes };
+    }
+
+    /// Takes a frame into account, if the rates allow it now. One that is counted may be of a
+    /// replay.
+    pub(super) fn admits(
+        &mut self,
+        is_counted: bool,
+        bytes: usize,
+        now: Duration,
+        config: &SessionConfig,
+    ) -> bool {
+        if is_counted && self.replay.frames > 0 && self.replay.bytes >= bytes {
+            self.replay.frames -= 1;
+            self.replay.bytes -= bytes;
+            return true;
+        }
+        let messages = Rate { per_second: config.messages_per_second, burst: config.messages_burst };
+        let by_byte = Rate { per_second: config.bytes_per_second, burst: config.bytes_burst };
+        let admits = self.messages.has_any(messages, now) && self.bytes.has_any(by_byte, now);
+        if admits {
+            self.messages.take(1, messages, now);
+            self.bytes.take(bytes, by_byte, now);
+        }
+        admits
+    }
+
+    /// Takes a frame of link control into account, if its rate allows it now.
+    pub(super) fn admits_control(&mut self, now: Duration, config: &SessionConfig) -> bool {
+        let rate = Rate { per_second: config.control_per_second, burst: config.control_burst };
+        let admits = self.control.has_any(rate, now);
+        if admits {
+            self.control.take(1, rate, now);
+        }
+        admits
+    }
+}
+
+impl Bucket {
+    /// Whether anything is left. What is taken then may be more than is left, so that no frame is
+    /// too large to pass; the next one waits the longer.
+    fn has_any(&self, rate: Rate, now: Duration) -> bool {
+        self.0.saturating_sub(now) < rate.cost().saturating_mul(rate.burst.max(1))
+    }
+
+    fn take(&mut self, units: usize, rate: Rate, now: Duration) {
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        self.0 = self.0.max(now).saturating_add(rate.cost().saturating_mul(units));
+    }
+}
+
+impl Rate {
+    /// The time that one unit takes; rounded up, so that a burst is no larger than it says.
+    fn cost(self) -> Duration {
+        Duration::from_nanos(NANOS_PER_SECOND.div_ceil(u64::from(self.per_second.max(1))))
+    }
+}
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(meter: &mut Meter, tries: usize, bytes: usize, at_ms: u64) -> usize {
+        let now = Duration::from_millis(at_ms);
+        (0..tries).filter(|_| meter.admits(true, bytes, now, &SessionConfig::default())).count()
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate() {
+        let mut meter = Meter::default();
+
+        assert_eq!(admitted(&mut meter, 1_000, 10, 5_000), 240);
+        assert_eq!(admitted(&mut meter, 1_000, 10, 5_000), 0);
+        let each_tick: usize = (1..=20).map(|tick| admitted(&mut meter, 1_000, 10, 5_000 + tick * 50)).sum();
+        assert!((119..=120).contains(&each_tick), "{each_tick} in a second");
+        assert_eq!(admitted(&mut meter, 1_000, 10, 3_600_000), 240, "an hour saves up one burst");
+    }
+
+    #[test]
+    fn bytes_bound_it_as_messages_do_and_the_last_one_may_be_too_long() {
+        let mut meter = Meter::default();
+
+        // 64 KiB, and the one that is begun while some of it is left.
+        assert_eq!(admitted(&mut meter, 100, 16_000, 0), 5);
+        assert_eq!(admitted(&mut meter, 100, 16_000, 400), 0);
+        assert_eq!(admitted(&mut meter, 100, 16_000, 500), 1);
+    }
+
+    #[test]
+    fn a_replay_is_free_up_to_an_outbox_and_only_for_what_is_counted() {
+        let mut meter = Meter::default();
+        let config = SessionConfig::default();
+        assert_eq!(admitted(&mut meter, 300, 10, 0), 240);
+
+        meter.allow_replay(&config);
+
+        assert!(!meter.admits(false, 10, Duration::ZERO, &config));
+        assert_eq!(admitted(&mut meter, 1_000, 10, 0), config.outbox_max_frames);
+        meter.allow_replay(&config);
+        assert_eq!(admitted(&mut meter, 1_000, 16 * 1024, 0), 16, "256 KiB");
+    }
+
+    #[test]
+    fn link_control_has_a_rate_of_its_own() {
+        let mut meter = Meter::default();
+        let config = SessionConfig::default();
+        assert_eq!(admitted(&mut meter, 1_000, 10, 0), 240);
+
+        let passed = (0..1_000).filter(|_| meter.admits_control(Duration::ZERO, &config)).count();
+
+        assert_eq!(passed, usize::try_from(config.control_burst).expect("a small number"));
+    }
+}

@@ -1,0 +1,169 @@
+//! What reaches a game of what it is sent, and whom its answers reach.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use bevy_app::Update;
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce as _;
+use waystation::arena::v1::{Echo, Input, Pellets, You};
+use waystation::rpc::{AppRpc as _, Call, Sender};
+use waystation::session::{Agent, Delivered, Session, SessionCounts, SessionState, SpawnAgent as _};
+use waystation::testing::{Harness, Player, Via};
+
+use crate::support::{Heard, echoes, game, said, say};
+
+/// Echoes that agents were delivered.
+#[derive(Resource, Debug, Default)]
+struct Delivery(Vec<u64>);
+
+/// A game with an agent in `hall`.
+fn game_with_agent() -> (Harness, Entity) {
+    let mut game = game();
+    game.app.add_delivery::<Echo>().init_resource::<Delivery>().add_systems(
+        Update,
+        |mut echoes: MessageReader<Delivered<Echo>>, mut delivery: ResMut<Delivery>| {
+            delivery.0.extend(echoes.read().map(|echo| echo.message.number));
+        },
+    );
+    let agent = game.app.world_mut().commands().spawn_agent("guard").id();
+    game.tick();
+    game.app.world_mut().get_mut::<Agent>(agent).expect("an agent").join("hall");
+    game.exchange(&mut []);
+    (game, agent)
+}
+
+/// What a system of the game's would send, had it run in the last tick.
+fn send(game: &mut Harness, what: impl FnOnce(&mut Sender) + Send + Sync + 'static) {
+    let mut what = Some(what);
+    let system = move |mut sender: Sender| {
+        if let Some(what) = what.take() {
+            what(&mut sender);
+        }
+    };
+    game.app.world_mut().run_system_once(system).expect("it runs");
+}
+
+fn entity(game: &Harness, player: &Player) -> Entity {
+    game.entity(player.session()).expect("a live session")
+}
+
+fn echo(number: u64) -> Echo {
+    Echo { number, taken: 0 }
+}
+
+#[test]
+fn ow_17_a_list_reaches_those_on_it_once_and_nobody_else() {
+    let (mut game, agent) = game_with_agent();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.player(Via::Beta);
+    let mut eve = game.member(Via::Beta, "hall");
+    let list = [entity(&game, &ada), agent, entity(&game, &bob), entity(&game, &ada)];
+
+    send(&mut game, move |sender| {
+        sender.send_to(list, &echo(1));
+        sender.send_to([], &echo(2));
+        sender.send(list[0], &echo(3));
+    });
+    game.exchange(&mut [&mut ada, &mut bob, &mut eve]);
+
+    assert_eq!(echoes(&mut ada), [1, 3], "in the order of the calls");
+    assert_eq!((echoes(&mut bob), echoes(&mut eve)), (vec![1], vec![]));
+    assert_eq!(game.resource::<Delivery>().0, [1]);
+}
+
+#[test]
+fn ow_17_a_broadcast_but_for_one_reaches_the_other_members() {
+    let (mut game, _) = game_with_agent();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    let mut eve = game.member(Via::Beta, "attic");
+    let (hall, adas) = (game.zone("hall").expect("a zone"), entity(&game, &ada));
+
+    send(&mut game, move |sender| sender.broadcast_except(hall, adas, &echo(1)));
+    game.exchange(&mut [&mut ada, &mut bob, &mut eve]);
+
+    assert_eq!((echoes(&mut ada), echoes(&mut bob), echoes(&mut eve)), (vec![], vec![1], vec![]));
+    assert_eq!(game.resource::<Delivery>().0, [1]);
+}
+
+#[test]
+fn a_call_with_a_float_that_is_no_number_is_dropped_and_no_offence() {
+    let (mut game, agent) = game_with_agent();
+    let mut ada = game.member(Via::Alpha, "hall");
+
+    for (tick, x) in [(1, f32::NAN), (2, f32::INFINITY), (3, f32::NEG_INFINITY), (4, f32::MAX)] {
+        let input = Input { tick, x, y: 0.0 };
+        ada.send(&input);
+        game.app.world_mut().get_mut::<Agent>(agent).expect("an agent").call(input);
+    }
+    say(&mut ada, 1..=1);
+    game.exchange(&mut [&mut ada]);
+
+    let agents = game.app.world().get::<Session>(agent).expect("a session").id();
+    assert_eq!(game.resource::<Heard>().inputs, [(agents, 4), (ada.session(), 4)]);
+    assert_eq!(game.resource::<SessionCounts>().nonfinite_call_count, 6);
+    assert_eq!(said(&game, &ada), [1]);
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn calls_that_no_system_read_in_their_tick_are_counted_and_named() {
+    #[derive(Resource)]
+    struct Open(bool);
+    fn read_when_open(mut calls: MessageReader<Call<You>>) {
+        calls.clear();
+    }
+    let mut game = game();
+    game.app
+        .add_call::<Pellets>()
+        .add_call::<You>()
+        .insert_resource(Open(true))
+        .add_systems(Update, read_when_open.run_if(|open: Res<Open>| open.0));
+    let mut ada = game.member(Via::Alpha, "hall");
+    let unread = |game: &Harness| game.resource::<SessionCounts>().unread_call_count;
+
+    say(&mut ada, 1..=5);
+    ada.send(&You::default());
+    game.exchange(&mut [&mut ada]);
+    assert_eq!(unread(&game), 0, "a system reads them in each tick");
+
+    let log = logged(|| {
+        ada.send(&Pellets::default());
+        ada.send(&Pellets::default());
+        game.exchange(&mut [&mut ada]);
+        assert_eq!(unread(&game), 2, "nobody reads them");
+        game.app.world_mut().resource_mut::<Open>().0 = false;
+        ada.send(&You::default());
+        game.run_with(&mut [&mut ada], 2_000);
+    });
+
+    assert_eq!(unread(&game), 3, "its reader did not run in that tick");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("no system read")).collect();
+    assert!(lines.iter().any(|line| line.contains("arena.v1.Pellets") && line.contains("count=2")), "{log}");
+    assert!(lines.iter().any(|line| line.contains("arena.v1.You") && line.contains("count=1")), "{log}");
+    assert_eq!(lines.len(), 2, "{log}");
+}
+
+/// What is logged meanwhile.
+#[cfg(debug_assertions)]
+fn logged(meanwhile: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(log, meanwhile);
+    let bytes = lines.0.lock().expect("no panic").clone();
+    String::from_utf8(bytes).expect("text")
+}

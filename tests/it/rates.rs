@@ -1,0 +1,175 @@
+//! A client that sends more than it may: what was accepted is kept, and nobody is taken for gone.
+
+use std::time::Duration;
+
+use waystation::arena::v1::{Input, Say};
+use waystation::config::ServerConfig;
+use waystation::server::audit::News::Disconnected;
+use waystation::session::{Inbox, Latency, LossCause, SessionConfig, SessionCounts, SessionState};
+use waystation::testing::{Hang, Harness, Player, Via};
+use waystation::wire::v1::{Ack, Probe, ProbeReply};
+use waystation::wire::{self, Lane};
+
+use crate::support::{Heard, game, game_with, said, say, shout};
+
+/// A game whose sessions may send so many messages a second, and as many at once.
+fn game_at(messages_per_second: u32, inbox_max_frames: usize) -> Harness {
+    let session = SessionConfig {
+        messages_per_second,
+        messages_burst: messages_per_second,
+        inbox_max_frames,
+        // A client that is mute acknowledges nothing; that is not what is looked at here.
+        unacked_max: if inbox_max_frames < 512 { Duration::MAX } else { wire::UNACKED_MAX },
+        ..SessionConfig::default()
+    };
+    game_with(ServerConfig { session, ..ServerConfig::default() })
+}
+
+fn throttled(game: &Harness) -> u64 {
+    game.resource::<SessionCounts>().throttled_frame_count
+}
+
+/// Says a number in a frame with so many bytes of padding.
+fn say_padded(player: &mut Player, number: u64, padding: usize) {
+    let mut frame = wire::encode(&Say { number }).to_vec();
+    // Field 15, which nobody knows, of bytes.
+    frame.extend([0x7A, 0x80 | (padding & 0x7F) as u8, (padding >> 7) as u8]);
+    frame.extend(vec![0; padding]);
+    player.say_bytes(Lane::Reliable, frame);
+}
+
+#[test]
+fn pr_15_what_is_over_the_rate_waits_in_order_and_is_not_lost() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    game.run_with(&mut [&mut ada, &mut bob], 1_000);
+
+    say(&mut ada, 1..=500);
+    say(&mut bob, 1..=1);
+    game.tick();
+
+    // The burst; from then on six a tick.
+    assert_eq!(said(&game, &ada).len(), 240);
+    assert_eq!(said(&game, &bob), [1], "others are served");
+    game.run_with(&mut [&mut ada, &mut bob], 1_000);
+    assert!((359..=360).contains(&said(&game, &ada).len()), "{}", said(&game, &ada).len());
+    game.run_with(&mut [&mut ada, &mut bob], 1_500);
+    assert_eq!(said(&game, &ada), (1..=500).collect::<Vec<_>>());
+    assert_eq!(throttled(&game), 0);
+}
+
+#[test]
+fn pr_15_a_link_that_is_not_read_for_its_rate_is_not_silent() {
+    let mut game = game_at(2, 16);
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.hang = Hang::Mute;
+    say(&mut ada, 1..=40);
+
+    // Two at once, then two a second: read on after 15 s, when eight are left.
+    game.run_ms(14_000);
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+    game.run_ms(20_000);
+
+    assert_eq!(said(&game, &ada), (1..=40).collect::<Vec<_>>());
+    assert!(game.news_of(ada.session()).contains(&Disconnected(LossCause::Silent)), "it was mute since");
+}
+
+#[test]
+fn acks_and_pings_pass_by_the_calls_that_wait() {
+    let mut game = game_at(10, 512);
+    let mut ada = game.member(Via::Alpha, "hall");
+    game.run_with(&mut [&mut ada], 1_000);
+
+    say(&mut ada, 1..=300);
+    shout(&mut game, 1);
+    game.run_with(&mut [&mut ada], 15_000);
+
+    // Behind 29 s of calls they would make it a slow consumer after ten.
+    assert_eq!(ada.closed(), None);
+    assert!(said(&game, &ada).len() < 200);
+    assert!(game.component::<Latency>(ada.session()).is_some_and(|latency| latency.round_trip_ms() < 200));
+    game.run_with(&mut [&mut ada], 15_000);
+    assert_eq!(said(&game, &ada).len(), 300);
+}
+
+#[test]
+fn unreliable_messages_over_the_rate_are_dropped_and_counted() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    game.run_with(&mut [&mut ada], 1_000);
+
+    for tick in 1..=1_000 {
+        ada.say(&Input { tick, ..Input::default() });
+    }
+    say(&mut ada, 1..=1);
+    game.tick();
+
+    let heard = game.resource::<Heard>().inputs.len();
+    assert_eq!(heard, 240);
+    assert!(said(&game, &ada).is_empty());
+    // The call was not overtaken, and not lost.
+    ada.say(&Input { tick: 1_001, ..Input::default() });
+    game.exchange(&mut [&mut ada]);
+    assert_eq!(said(&game, &ada), [1]);
+    assert_eq!(game.resource::<Heard>().inputs.last(), Some(&(ada.session(), 1_001)));
+    assert_eq!(throttled(&game), 760);
+}
+
+#[test]
+fn bytes_are_bounded_as_messages_are() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    game.run_with(&mut [&mut ada], 1_000);
+
+    for number in 1..=20 {
+        say_padded(&mut ada, number, 8 * 1_024);
+    }
+    game.tick();
+
+    assert_eq!(said(&game, &ada).len(), 8);
+    game.run_ms(1_000);
+    assert!((11..=12).contains(&said(&game, &ada).len()), "{}", said(&game, &ada).len());
+    game.run_ms(3_000);
+    assert_eq!(said(&game, &ada), (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_replayed_after_a_resume_is_not_measured() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    say(&mut ada, 1..=240);
+    game.exchange(&mut [&mut ada]);
+    ada.close();
+    game.tick();
+    say(&mut ada, 241..=752);
+
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+    game.exchange(&mut [&mut ada]);
+
+    // 512 of them, in the 256 that a tick dispatches at most.
+    assert_eq!(said(&game, &ada), (1..=752).collect::<Vec<_>>());
+}
+
+#[test]
+fn link_control_has_a_small_limit_of_its_own() {
+    let mut game = game();
+    let mut eve = game.member(Via::Alpha, "hall");
+    game.run_with(&mut [&mut eve], 3_000);
+
+    for _ in 0..1_000 {
+        eve.say(&Ack { received: eve.received() });
+    }
+    say(&mut eve, 1..=240);
+    game.tick();
+
+    assert_eq!(throttled(&game), 880);
+    assert_eq!(said(&game, &eve).len(), 240, "it does not count against the calls");
+    game.run_with(&mut [&mut eve], 1_000);
+    eve.say(&Probe { topic: "status".to_owned(), ..Probe::default() });
+    game.exchange(&mut [&mut eve]);
+    assert_eq!(eve.take::<ProbeReply>().len(), 1);
+    assert_eq!(game.component::<Inbox>(eve.session()).map(Inbox::frame_count), Some(0));
+}
