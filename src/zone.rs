@@ -215,6 +215,8 @@ news! {
         zone: Entity,
         /// The zone's id.
         zone_id: ZoneId,
+        /// What the client gave with its Join; empty if the game put it there.
+        payload: Bytes,
     }
     /// A session has left a zone, and is among its [`Members`] no more.
     ZoneParted {
@@ -224,6 +226,8 @@ news! {
         zone_id: ZoneId,
         /// Why.
         reason: Reason,
+        /// What the client gave with its Part; empty if it did not leave of its own will.
+        payload: Bytes,
     }
     /// A member has no link for now. It stays a member until it expires.
     MemberDisconnected {

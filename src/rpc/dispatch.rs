@@ -113,8 +113,8 @@ fn take(world: &mut World, session: Entity, inbound: Inbound, calls: &Calls) -> 
             Ok(Next::Wait)
         }
         Part::ID => {
-            let Part { request, .. } = frame.decode()?;
-            world.resource_mut::<Changes>().push(order, session, Change::Part { request });
+            let Part { request, payload } = frame.decode()?;
+            world.resource_mut::<Changes>().push(order, session, Change::Part { request, payload });
             Ok(Next::Wait)
         }
         Bye::ID => {
@@ -236,7 +236,7 @@ fn dispatch_agents(world: &mut World, calls: &Calls) {
         for frame in frames {
             let change = match frame {
                 AgentFrame::Join(zone) => Change::Join { request: 0, zone, payload: Bytes::new() },
-                AgentFrame::Part => Change::Part { request: 0 },
+                AgentFrame::Part => Change::Part { request: 0, payload: Bytes::new() },
                 AgentFrame::End => Change::end(EndCause::Timeout),
                 AgentFrame::Call(id, message) => {
                     match (calls.0.get(&id), caller(world, agent)) {

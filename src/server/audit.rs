@@ -10,7 +10,7 @@ use bevy_app::{App, Last, Plugin};
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 
-use crate::ident::{SessionId, ZoneId};
+use crate::ident::{Epoch, LinkKey, SessionId, ZoneId};
 use crate::session::{
     Active, Agent, Closing, Connected, Disconnected, EndCause, ExpiresAt, LossCause, Outbox, Session,
     SessionClosed, SessionConfig, SessionDisconnected, SessionExpired, SessionRegistered, SessionResumed,
@@ -76,9 +76,10 @@ impl Plugin for AuditPlugin {
         app.init_resource::<Chronicle>()
             .init_resource::<Violations>()
             .init_resource::<Histories>()
+            .init_resource::<Binds>()
             .add_systems(
                 Last,
-                (chronicle, check_histories, check_states, check_zones, check_ends, report)
+                (chronicle, check_histories, check_states, check_binds, check_zones, check_ends, report)
                     .chain()
                     .in_set(TickSystems::Measure),
             );
@@ -134,17 +135,24 @@ struct History {
     zone: Option<ZoneId>,
     is_unlinked: bool,
     has_ended: bool,
+    /// It was resumed in this tick.
+    was_resumed: bool,
 }
 
 #[derive(Resource, Debug, Default)]
 struct Histories(BTreeMap<SessionId, History>);
 
-/// Invariants 8, 9, 10 and 18.
+/// The link and the epoch of each session, as of the last audit.
+#[derive(Resource, Debug, Default)]
+struct Binds(BTreeMap<Entity, (Option<LinkKey>, Epoch)>);
+
+/// Invariants 8, 9, 10, 17 and 18.
 fn check_histories(
     chronicle: Res<Chronicle>,
     mut histories: ResMut<Histories>,
     mut violations: ResMut<Violations>,
 ) {
+    histories.0.values_mut().for_each(|history| history.was_resumed = false);
     for Entry { session, news, sequence } in &chronicle.0 {
         let mut fail = |what: &str| violations.0.push(format!("{what}: {news:?} of {session} ({sequence})"));
         if *news == News::Registered {
@@ -160,8 +168,12 @@ fn check_histories(
         if history.has_ended && !matches!(news, News::Closed(_)) {
             fail("9: after the end");
         }
+        history.was_resumed |= matches!(news, News::Resumed { .. });
         match news {
             News::Registered => {}
+            News::Expired(EndCause::Timeout) if history.was_resumed => {
+                fail("17: expired in the tick of its resume");
+            }
             News::Disconnected(_) if std::mem::replace(&mut history.is_unlinked, true) => {
                 fail("18: lost twice")
             }
@@ -200,7 +212,7 @@ type Checked<'a> = (
     Option<&'a InZone>,
 );
 
-/// Invariants 1 to 5, 7, 13 and 16.
+/// Invariants 1 to 4, 7, 13 and 16.
 fn check_states(
     sessions: Query<Checked, (With<Session>, Without<Closing>)>,
     table: Res<SessionTable>,
@@ -242,13 +254,37 @@ fn check_states(
     }
 }
 
-/// Invariant 6.
-fn check_zones(
-    zones: Query<(Entity, Option<&Members>), With<Zone>>,
-    inside: Query<(Entity, &InZone)>,
+/// Invariant 14.
+fn check_binds(
+    sessions: Query<(Entity, &Session, &Uplink), Without<Closing>>,
+    mut binds: ResMut<Binds>,
     mut violations: ResMut<Violations>,
 ) {
-    for (session, zone) in &inside {
+    let mut seen = BTreeMap::new();
+    for (entity, session, uplink) in &sessions {
+        let (link, epoch) = (uplink.link(), session.epoch());
+        if let Some((last_link, last_epoch)) = binds.0.get(&entity) {
+            let is_new_link = link.is_some() && link != *last_link;
+            if epoch < *last_epoch || (is_new_link && epoch == *last_epoch) {
+                violations.0.push(format!("14: bound without a new epoch: {entity}"));
+            }
+        }
+        seen.insert(entity, (link, epoch));
+    }
+    binds.0 = seen;
+}
+
+/// Invariants 5 and 6.
+fn check_zones(
+    zones: Query<(Entity, Option<&Members>), With<Zone>>,
+    inside: Query<(Entity, &InZone, Has<Disconnected>)>,
+    hard: Query<&Zone>,
+    mut violations: ResMut<Violations>,
+) {
+    for (session, zone, is_disconnected) in &inside {
+        if is_disconnected && hard.get(zone.zone()).is_ok_and(Zone::is_hard) {
+            violations.0.push(format!("5: Disconnected and in a hard zone: {session}"));
+        }
         let mirrored = zones.get(zone.zone()).ok().and_then(|(_, members)| members);
         if !mirrored.is_some_and(|members| members.contains(session)) {
             violations.0.push(format!("6: {session} is in a zone whose member it is not"));

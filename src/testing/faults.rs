@@ -161,7 +161,7 @@ impl Lossy {
         }
     }
 
-    /// Other faults from now on; what waits stays due when it is.
+    /// Other faults from now on; what is on its way takes the time that it was given.
     pub(super) fn set(&mut self, faults: Faults) {
         self.faults = faults;
         self.rng = StdRng::seed_from_u64(faults.seed ^ self.salt.rotate_left(32));

@@ -20,12 +20,13 @@ use crate::tick::TickTime;
 use crate::wire::v1::Reason;
 
 /// A session waits for the game's word on its Join.
-#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Component, Debug, Clone, PartialEq, Eq)]
 pub struct JoinPending {
     zone: Entity,
     zone_id: ZoneId,
     request: u32,
     deadline: Duration,
+    given: Bytes,
 }
 
 impl JoinPending {
@@ -46,7 +47,13 @@ impl JoinPending {
 pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entity, payload: Bytes) {
     let deadline = world.resource::<TickTime>().steady() + ASK_TIMEOUT;
     let Some(zone_id) = world.get::<Zone>(zone).map(Zone::id) else { return };
-    world.entity_mut(session).insert(JoinPending { zone, zone_id, request, deadline });
+    world.entity_mut(session).insert(JoinPending {
+        zone,
+        zone_id,
+        request,
+        deadline,
+        given: payload.clone(),
+    });
     announce(world, session, |of| JoinRequested::new(of, zone, zone_id, payload));
 }
 
@@ -60,7 +67,7 @@ pub(super) fn accept(world: &mut World, session: Entity, payload: Bytes) {
         refuse(world, session, ask.request, obstacle.reason());
         return refused(world, session, obstacle, &Change::Accept { payload });
     }
-    enter(world, session, ask.request, ask.zone, payload);
+    enter(world, session, ask.request, ask.zone, (ask.given, payload));
 }
 
 /// The game says no.

@@ -15,7 +15,7 @@ pub(crate) enum Change {
     /// It asks to join the zone of that name.
     Join { request: u32, zone: String, payload: Bytes },
     /// It asks to leave its zone.
-    Part { request: u32 },
+    Part { request: u32, payload: Bytes },
     /// It lost its link in a hard zone.
     Drop,
     /// The game puts it into a zone.

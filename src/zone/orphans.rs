@@ -2,6 +2,7 @@
 //! anything else settles.
 
 use bevy_ecs::prelude::*;
+use bytes::Bytes;
 
 use super::ask::cancel_all;
 use super::settle::{connect, zone_of};
@@ -28,7 +29,9 @@ pub(super) fn settle_orphans(world: &mut World, agents: &mut QueryState<(Entity,
         let whose = (gone.session, gone.entity, gone.principal.clone());
         let was_in = left.iter().find(|(session, ..)| *session == gone.entity);
         if let Some((_, zone, zone_id)) = was_in {
-            announce_of(world, whose, |of| ZoneParted::new(of, *zone, *zone_id, Reason::Kicked));
+            announce_of(world, whose, |of| {
+                ZoneParted::new(of, *zone, *zone_id, Reason::Kicked, Bytes::new())
+            });
         }
         session::bury(world, gone, EndCause::Kicked, "");
     }
@@ -42,7 +45,7 @@ pub(super) fn settle_orphans(world: &mut World, agents: &mut QueryState<(Entity,
             Parted { zone: name.to_string(), reason: Reason::ZoneClosed.into(), ..Parted::default() },
         );
         connect(world, session);
-        announce(world, session, |of| ZoneParted::new(of, zone, id, Reason::ZoneClosed));
+        announce(world, session, |of| ZoneParted::new(of, zone, id, Reason::ZoneClosed, Bytes::new()));
     }
 }
 

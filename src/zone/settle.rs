@@ -33,7 +33,7 @@ pub(super) fn settle(world: &mut World) {
             Change::End { cause, detail } => end(world, session, cause, &detail),
             change if !is_first => world.resource_mut::<Changes>().push(order, session, change),
             Change::Join { request, zone, payload } => join(world, session, request, &zone, payload),
-            Change::Part { request } => part(world, session, request),
+            Change::Part { request, payload } => part(world, session, request, payload),
             Change::Drop => leave(world, session, Reason::Dropped),
             Change::Put { zone, from_zone_only } => put(world, session, zone, from_zone_only),
             Change::Take => take(world, session),
@@ -80,17 +80,24 @@ pub(crate) fn resumed(world: &mut World, session: Entity, resync: bool) {
     announce(world, session, |of| MemberResumed::new(of, zone, zone_id, resync));
 }
 
-/// Puts a session into a zone, out of the one that it may be in. The zone has room.
-pub(super) fn enter(world: &mut World, session: Entity, request: u32, zone: Entity, payload: Bytes) {
+/// Puts a session into a zone, out of the one that it may be in. The zone has room. What the client
+/// has given goes to the game, the answer to the client.
+pub(super) fn enter(
+    world: &mut World,
+    session: Entity,
+    request: u32,
+    zone: Entity,
+    (given, answer): (Bytes, Bytes),
+) {
     leave(world, session, Reason::Moved);
     world.entity_mut(session).insert(InZone::new(zone));
     // An observer of the game's may have ended it.
     let Ok(mut entity) = world.get_entity_mut(session) else { return };
     transition(&mut entity, SessionState::Active);
-    joined(world, session, request, zone, payload);
+    joined(world, session, request, zone, answer);
     note(world, zone, session, |roster, id| roster.joined.push(id));
     if let Some((zone, zone_id)) = zone_of(world, session) {
-        announce(world, session, |of| ZoneJoined::new(of, zone, zone_id));
+        announce(world, session, |of| ZoneJoined::new(of, zone, zone_id, given));
     }
 }
 
@@ -134,16 +141,16 @@ fn join(world: &mut World, session: Entity, request: u32, name: &str, payload: B
     if world.get::<Zone>(zone).is_some_and(Zone::is_asking) {
         return ask::open(world, session, request, zone, payload);
     }
-    enter(world, session, request, zone, Bytes::new());
+    enter(world, session, request, zone, (payload, Bytes::new()));
 }
 
-fn part(world: &mut World, session: Entity, request: u32) {
+fn part(world: &mut World, session: Entity, request: u32, payload: Bytes) {
     ask::cancel(world, session, Reason::Cancelled);
     let Some(zone) = zone_name(world, session) else {
         return refuse(world, session, request, Reason::NotInZone);
     };
     tell(world, session, Parted { request, zone, reason: Reason::Left.into(), ..Parted::default() });
-    leave(world, session, Reason::Left);
+    leave_with(world, session, Reason::Left, payload);
     connect(world, session);
 }
 
@@ -163,7 +170,7 @@ fn put(world: &mut World, session: Entity, zone: Entity, from_zone_only: bool) {
     if current == Some(zone) {
         joined(world, session, 0, zone, Bytes::new());
     } else {
-        enter(world, session, 0, zone, Bytes::new());
+        enter(world, session, 0, zone, (Bytes::new(), Bytes::new()));
     }
 }
 
@@ -172,7 +179,7 @@ fn take(world: &mut World, session: Entity) {
     if zone_of(world, session).is_none() {
         return refused(world, session, MembershipError::NotInZone, &Change::Take);
     }
-    part(world, session, 0);
+    part(world, session, 0, Bytes::new());
 }
 
 /// Ends a session, in whatever state it is.
@@ -191,20 +198,24 @@ fn end(world: &mut World, session: Entity, cause: EndCause, detail: &str) {
 
 /// Takes a session out of its zone, if it is in one.
 pub(super) fn leave(world: &mut World, session: Entity, reason: Reason) {
+    leave_with(world, session, reason, Bytes::new());
+}
+
+fn leave_with(world: &mut World, session: Entity, reason: Reason, payload: Bytes) {
     let Some((zone, zone_id)) = zone_of(world, session) else { return };
     #[cfg(feature = "planted")]
     if is_planted(world, Planted::DoublePart) {
-        announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
+        announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason, payload.clone()));
     }
     #[cfg(feature = "planted")]
     if is_planted(world, Planted::MembersLeak) && reason == Reason::Expired {
-        return announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
+        return announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason, payload.clone()));
     }
     world.entity_mut(session).remove::<InZone>();
     // It is known here who left, and why.
     world.resource_mut::<Zones>().left.pop();
     note(world, zone, session, |roster, id| roster.parted.push(id));
-    announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason));
+    announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason, payload));
 }
 
 /// A session that has left its zone is Connected, if it has a link.

@@ -140,3 +140,32 @@ fn row_06b_an_ask_of_a_session_that_ends_is_cancelled() {
 
     assert_eq!(game.resource::<Told>().cancelled, [Reason::Cancelled]);
 }
+
+#[test]
+fn what_a_client_gives_with_a_join_and_a_part_reaches_the_game() {
+    use bevy_ecs::prelude::*;
+    use waystation::zone::{ZoneJoined, ZoneParted};
+
+    #[derive(Resource, Default)]
+    struct Given(Vec<bytes::Bytes>);
+    let mut game = game_with_club();
+    let read = |mut joins: MessageReader<ZoneJoined>,
+                mut parts: MessageReader<ZoneParted>,
+                mut given: ResMut<Given>| {
+        given.0.extend(joins.read().map(|join| join.payload.clone()));
+        given.0.extend(parts.read().map(|part| part.payload.clone()));
+    };
+    game.app.init_resource::<Given>().add_systems(bevy_app::Update, read);
+    let mut ada = game.player(Via::Alpha);
+
+    ada.send(&Join { request: 1, zone: "hall".to_owned(), payload: "red team".into() });
+    game.exchange(&mut [&mut ada]);
+    ask(&mut game, &mut ada);
+    let ada_entity = entity(&game, &ada);
+    command(&mut game, |commands| commands.accept_join(ada_entity));
+    game.exchange(&mut [&mut ada]);
+    ada.send(&Part { request: 2, payload: "good night".into() });
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(game.resource::<Given>().0, ["red team", "please", "", "good night"]);
+}

@@ -12,10 +12,10 @@ const DONE: &[&str] = &[
     "row_01", "row_02", "row_03", "row_04", "row_05", "row_06", "row_06a", "row_06b", "row_07", "row_08",
     "row_09", "row_10", "row_11", "row_11a", "row_12", "row_13", "row_14", "row_14a", "row_15", "row_16",
     "row_16a", "row_17", "row_18", "row_19", "row_20", "ow_01", "ow_02", "ow_03", "ow_04", "ow_05", "ow_06",
-    "ow_07", "ow_08", "ow_09", "ow_10", "ow_11", "ow_12", "ow_13", "ow_14", "ow_16", "ow_17", "ow_18",
-    "ow_19", "ow_20", "ow_21", "ow_22", "ow_23", "ow_24", "ow_25", "cc_01", "cc_02", "cc_03", "cc_05",
-    "cc_06", "cc_07", "cc_08", "cc_09", "cc_10", "cc_11", "cc_12", "cc_14", "oz_01", "oz_02", "oz_05",
-    "oz_08", "oz_10", "pr_01", "pr_13", "pr_15",
+    "ow_07", "ow_08", "ow_09", "ow_10", "ow_11", "ow_12", "ow_13", "ow_14", "ow_15", "ow_16", "ow_17",
+    "ow_18", "ow_19", "ow_20", "ow_21", "ow_22", "ow_23", "ow_24", "ow_25", "cc_01", "cc_02", "cc_03",
+    "cc_05", "cc_06", "cc_07", "cc_08", "cc_09", "cc_10", "cc_11", "cc_12", "cc_13", "cc_14", "oz_01",
+    "oz_02", "oz_05", "oz_08", "oz_10", "pr_01", "pr_13", "pr_15",
 ];
 
 /// The order of rooms, ground floor first: a room may import those before it.
