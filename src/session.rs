@@ -94,6 +94,19 @@ impl ExpiresAt {
 
 /// How long a session lives without a link. Starts as [`SessionConfig::timeout`]; the game may
 /// change it at any time, and the next loss of a link goes by it. Zero: no resumption.
+///
+/// ```
+/// use std::time::Duration;
+/// use bevy_ecs::prelude::*;
+/// use waystation::session::{ResumeTimeout, SessionRegistered};
+///
+/// /// In this game one may fetch a coffee.
+/// fn be_patient(mut registered: MessageReader<SessionRegistered>, mut commands: Commands) {
+///     for news in registered.read() {
+///         commands.entity(news.entity).insert(ResumeTimeout(Duration::from_secs(120)));
+///     }
+/// }
+/// ```
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeTimeout(pub Duration);
 

@@ -116,6 +116,24 @@ pub enum RenetError {
 }
 
 /// A bound socket that nobody reads yet.
+///
+/// ```
+/// use bevy_app::App;
+/// use waystation::proxy;
+/// use waystation::proxy::renet::{RenetConfig, RenetProxy};
+/// use waystation::server::ServerPlugins;
+/// use waystation::wire::udp::DEV_KEY;
+///
+/// let mut app = App::new();
+/// app.add_plugins(ServerPlugins::default());
+/// let listen = ([127, 0, 0, 1], 0).into();
+/// let udp = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) })?;
+/// let mint = udp.mint(); // for the tokens of clients
+/// let udp = udp.start(proxy::attach(&mut app, "udp"))?;
+/// app.update();
+/// # drop((mint, udp));
+/// # Ok::<(), waystation::proxy::renet::RenetError>(())
+/// ```
 #[derive(Debug)]
 pub struct RenetProxy {
     config: RenetConfig,

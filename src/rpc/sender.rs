@@ -22,6 +22,28 @@ use crate::zone::Members;
 /// A reliable message reaches its session even if the link is gone just now: it waits until the
 /// session is resumed. An unreliable one is dropped then. To a session that has ended, nothing is
 /// sent. A frame of more than 64 KiB is not sent to anybody; that is logged as an error.
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use waystation::arena::v1::{Echo, Say};
+/// use waystation::rpc::{Call, Sender};
+/// use waystation::zone::ZoneJoined;
+///
+/// fn answer(mut calls: MessageReader<Call<Say>>, mut sender: Sender) {
+///     for call in calls.read() {
+///         let echo = Echo { number: call.message.number, taken: 0 };
+///         sender.reply(call, &echo); // to the caller
+///         sender.broadcast(call.zone, &echo); // to all who are there
+///     }
+/// }
+///
+/// /// A newcomer is told what it needs to know.
+/// fn brief(mut joined: MessageReader<ZoneJoined>, mut sender: Sender) {
+///     for news in joined.read() {
+///         sender.send(news.entity, &Echo::default());
+///     }
+/// }
+/// ```
 #[derive(SystemParam)]
 pub struct Sender<'w> {
     queue: ResMut<'w, SendQueue>,

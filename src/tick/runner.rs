@@ -13,6 +13,19 @@ use bevy_ecs::prelude::*;
 use super::{TickCost, TickRate, TickStats};
 
 /// Asks a running server to stop, from any thread or a signal handler.
+///
+/// ```
+/// use bevy_app::App;
+/// use waystation::server::ServerPlugins;
+/// use waystation::tick::{self, StopHandle};
+///
+/// let stop = StopHandle::default();
+/// let handle = stop.clone();
+/// std::thread::spawn(move || handle.stop());
+/// let mut app = App::new();
+/// app.add_plugins(ServerPlugins::default());
+/// assert!(tick::run(&mut app, &stop).is_success());
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct StopHandle(Arc<AtomicBool>);
 

@@ -43,7 +43,19 @@ const RESEND_TIME: Duration = Duration::from_millis(200);
 /// Bytes that a link may send a tick; the rest waits for the next.
 const BYTES_PER_TICK: u64 = 128 * 1024;
 
-/// Mints connect tokens.
+/// Mints connect tokens: what a login server does once it knows a player.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use waystation::wire::udp::{self, DEV_KEY, TokenMint};
+///
+/// let mint = TokenMint::new(DEV_KEY, vec![([127, 0, 0, 1], 7777).into()]);
+/// let unix_now = SystemTime::UNIX_EPOCH.elapsed()?;
+/// let link_id = 0x1d0f_c0de; // random, in earnest
+/// let token = mint.mint(unix_now, link_id, Some("ada"))?;
+/// println!("give this to Ada's client: {}", udp::token_to_text(&token));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct TokenMint {
     key: [u8; NETCODE_KEY_BYTES],

@@ -34,7 +34,19 @@ fn note_leaver(mut world: DeferredWorld, context: HookContext) {
     }
 }
 
-/// The sessions that are in a zone; a zone without members has no such component.
+/// The sessions that are in a zone; a zone without members has no such component, so ask for
+/// `Option<&Members>`, or take a query's miss for nobody.
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use waystation::session::Principal;
+/// use waystation::zone::Members;
+///
+/// fn names_in(zone: Entity, zones: Query<&Members>, names: Query<&Principal>) -> Vec<String> {
+///     let members = zones.get(zone).into_iter().flat_map(Members::entities);
+///     members.filter_map(|member| Some(names.get(member).ok()?.name().to_owned())).collect()
+/// }
+/// ```
 ///
 /// A hash set: leaving costs the same however many there are (0.1 µs, where a list searches).
 #[derive(Component, Debug, Default)]
