@@ -1,8 +1,12 @@
-//! A server in a test: virtual time, two proxies, scripted players, invariants after every tick.
+//! A server in a test: virtual time, two proxies, scripted players, faulty links, invariants after
+//! every tick.
 //!
 //! Nothing happens at a time that the test did not choose: a [`Harness`] ticks when it is told,
 //! and a [`Player`] does what a client does (it counts, acknowledges, echoes beacons) when it is
 //! asked to, so that any of it can also be left out.
+//!
+//! A link is faultless until it is given [`Faults`]. What a session is sent and counts is numbered
+//! on the way, so that a player fails its test on a frame that is lost, doubled or out of order.
 //!
 //! Data flow: [`Player`] → a loopback link of one of the [`Via`]s → [`Harness::tick`] → frames back
 //! to the player; what the game was told → [`Harness::news_of`].

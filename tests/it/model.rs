@@ -1,10 +1,11 @@
 //! The server beside a model of it: whatever clients, links and games do, both are alike.
 //!
-//! The model is SESSIONS.md's state table in plain Rust: [`reference`] has the state and the
-//! clients, [`server`] a tick. [`steps`] says what may happen; [`subject`] does the same to the
+//! The model is SESSIONS.md's state table in plain Rust: [`reference`] has the state,
+//! [`clients`] what clients do, [`server`] a tick. [`steps`] says what may happen; [`subject`] does the same to the
 //! server and compares: states, counts, deadlines, memberships, what the game was told and heard, and
 //! every reliable frame that a client saw. The invariants are checked after each tick besides.
 
+mod clients;
 mod reference;
 mod server;
 mod steps;
@@ -21,7 +22,7 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state
 use waystation::session::Planted;
 
 use reference::Reference;
-use steps::{Step, is_possible, possible};
+use steps::{Shown, Step, is_possible, possible};
 use subject::Subject;
 
 /// The state table.
@@ -29,26 +30,26 @@ struct Contract;
 
 impl ReferenceStateMachine for Contract {
     type State = Reference;
-    type Transition = Step;
+    type Transition = Shown;
 
     fn init_state() -> BoxedStrategy<Reference> {
         Just(Reference::new()).boxed()
     }
 
-    fn transitions(state: &Reference) -> BoxedStrategy<Step> {
+    fn transitions(state: &Reference) -> BoxedStrategy<Shown> {
         let steps = possible(state);
         let total: u32 = steps.iter().map(|(weight, _)| weight).sum();
         // A step is left out of a trace or kept as it is: another in its place would be no simpler.
-        (0..total).prop_map(move |chance| pick(&steps, chance)).no_shrink().boxed()
+        (0..total).prop_map(move |chance| Shown(pick(&steps, chance))).no_shrink().boxed()
     }
 
-    fn apply(mut state: Reference, step: &Step) -> Reference {
-        state.apply(*step);
+    fn apply(mut state: Reference, step: &Shown) -> Reference {
+        state.apply(step.0);
         state
     }
 
-    fn preconditions(state: &Reference, step: &Step) -> bool {
-        is_possible(state, *step)
+    fn preconditions(state: &Reference, step: &Shown) -> bool {
+        is_possible(state, step.0)
     }
 }
 
@@ -60,8 +61,8 @@ impl StateMachineTest for Contract {
         Subject::new(None)
     }
 
-    fn apply(mut subject: Subject, model: &Reference, step: Step) -> Subject {
-        subject.apply(step, model);
+    fn apply(mut subject: Subject, model: &Reference, step: Shown) -> Subject {
+        subject.apply(step.0, model);
         subject.compare(model);
         subject
     }
@@ -99,7 +100,7 @@ fn the_model_gets_to_every_row() {
     let traces = Contract::sequential_strategy(100);
     for _ in 0..400 {
         let (mut model, steps, _) = traces.new_tree(&mut runner).expect("steps to take").current();
-        for step in steps {
+        for Shown(step) in steps {
             model.apply(step);
             for happened in model.happened() {
                 *counts.entry(happened).or_default() += 1;
@@ -171,11 +172,13 @@ fn find(bug: Planted) -> (Vec<Step>, String) {
                 seen.fetch_add(1, Ordering::SeqCst);
             }
         };
+        let steps: Vec<Step> = steps.iter().map(|shown| shown.0).collect();
         run(bug, &steps, count).map_err(|reason| TestCaseError::fail(reason.unwrap_or_default()))
     });
-    let Err(TestError::Fail(reason, (_, mut steps, _))) = found else {
+    let Err(TestError::Fail(reason, (_, steps, _))) = found else {
         panic!("{bug:?} was not found in {CASES_MAX} cases: {found:?}");
     };
+    let mut steps: Vec<Step> = steps.iter().map(|shown| shown.0).collect();
     let mut reason = reason.message().to_owned();
     // What had to stay in the first round may not be needed any more.
     while let Some((shorter, shown)) = shorten(bug, &steps) {
@@ -239,7 +242,7 @@ fn planted_a_double_part_is_caught() {
 fn planted_a_stale_epoch_that_is_accepted_is_caught() {
     let (steps, reason) = find(Planted::StaleEpochAccepted);
 
-    shows(&steps, &reason, "sessions, tokens");
+    shows(&steps, &reason, "state of session");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the server promises, in plain Rust: a tick, in the order of its phases.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use waystation::ident::ZoneId;
 use waystation::proxy::LinkEnd;
@@ -236,47 +236,58 @@ impl Reference {
         }
     }
 
-    /// The calls of members, in order; what they ask for goes to settle.
+    /// The calls of members, in order; what they ask for goes to settle. Acks pass by what waits.
     fn dispatch(&mut self) -> Vec<(usize, u64)> {
         let mut heard = Vec::new();
         for number in 0..self.sessions.len() {
-            while let Some((order, frame)) = self.sessions[number].inbox.pop_front() {
-                let is_counted = matches!(frame, Up::Join(..) | Up::Part(_) | Up::Say(_));
-                self.sessions[number].received += usize::from(is_counted);
-                let session = &mut self.sessions[number];
-                match frame {
-                    Up::Ack(received) => {
-                        assert!(received <= session.sent.len(), "a client acknowledges what it got");
-                        if received > session.acked {
-                            (session.acked, session.since) = (received, self.now);
-                            session.given = session.given.max(received);
-                        }
-                        (session.confirmed, session.presented) = (true, None);
-                    }
-                    Up::Say(said) if session.zone.is_some() => heard.push((number, said)),
-                    Up::Say(_) => {}
-                    Up::Join(request, zone) => {
-                        self.changes.push((order, number, Change::Join(request, zone)));
-                        break;
-                    }
-                    Up::Part(request) => {
-                        self.changes.push((order, number, Change::Part(request)));
-                        break;
-                    }
-                    Up::Bye | Up::Babble | Up::Hello(_) => {
-                        let is_bye = matches!(frame, Up::Bye);
-                        let cause = if is_bye { EndCause::Bye } else { EndCause::Protocol };
-                        session.inbox.clear();
-                        self.changes.push((order, number, Change::End(cause)));
-                    }
-                }
+            let inbox = std::mem::take(&mut self.sessions[number].inbox);
+            let (acks, mut waiting): (VecDeque<_>, VecDeque<_>) =
+                inbox.into_iter().partition(|(_, frame)| matches!(frame, Up::Ack(_)));
+            for (_, frame) in acks {
+                self.acknowledge(number, &frame);
             }
-            if self.sessions[number].link.is_none() {
-                self.sessions[number].inbox.clear();
+            while let Some((order, frame)) = waiting.pop_front() {
+                if let Up::Say(said) = frame {
+                    self.sessions[number].received += 1;
+                    heard.extend(self.sessions[number].zone.map(|_| (number, said)));
+                    continue;
+                }
+                self.ask_settle(number, order, &frame);
+                if matches!(frame, Up::Join(..) | Up::Part(_)) {
+                    self.sessions[number].received += 1;
+                } else {
+                    waiting.clear();
+                }
+                break;
+            }
+            if self.sessions[number].link.is_some() {
+                self.sessions[number].inbox = waiting;
             }
         }
         self.heard.extend(&heard);
         heard
+    }
+
+    fn acknowledge(&mut self, number: usize, frame: &Up) {
+        let session = &mut self.sessions[number];
+        let Up::Ack(received) = *frame else { return };
+        assert!(received <= session.sent.len(), "a client acknowledges what it got");
+        if received > session.acked {
+            (session.acked, session.since) = (received, self.now);
+            session.given = session.given.max(received);
+        }
+        (session.confirmed, session.presented) = (true, None);
+    }
+
+    /// What stops a session's dispatch: until the tick has settled, or for good.
+    fn ask_settle(&mut self, number: usize, order: u64, frame: &Up) {
+        let change = match *frame {
+            Up::Join(request, zone) => Change::Join(request, zone),
+            Up::Part(request) => Change::Part(request),
+            Up::Bye => Change::End(EndCause::Bye),
+            _ => Change::End(EndCause::Protocol),
+        };
+        self.changes.push((order, number, change));
     }
 
     /// What the game sent reaches those who were members when it did.

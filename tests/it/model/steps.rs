@@ -1,5 +1,7 @@
 //! What may happen, and when.
 
+use std::fmt;
+
 use super::reference::{Reference, ZONES};
 
 /// The clients.
@@ -81,6 +83,16 @@ pub(crate) enum Step {
 
 impl Who {
     pub(crate) const ALL: [Self; 3] = [Self::Ada, Self::Bob, Self::Cid];
+}
+
+/// A step as a trace shows it: on one line.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown(pub(crate) Step);
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
 }
 
 impl Step {

@@ -1,0 +1,144 @@
+//! What clients do, in plain Rust: they count, acknowledge, and send again what was not taken.
+
+use std::collections::VecDeque;
+
+use super::reference::{Arrival, Client, Down, Event, Link, Reference, Resume, Up};
+use super::steps::Who;
+
+impl Reference {
+    pub(super) fn connect(&mut self, client: usize, proxy: usize) {
+        let number = self.links.iter().filter(|link| link.key.0 == proxy).count() as u64 + 1;
+        let link = self.links.len();
+        self.links.push(Link {
+            key: (proxy, number),
+            closed: false,
+            guest: None,
+            session: None,
+            down: VecDeque::new(),
+        });
+        self.ports[proxy].push(Event { at: self.now, link, what: Arrival::Opened });
+        let client = &mut self.clients[client];
+        (client.link, client.welcomed, client.closed, client.greeted) = (Some(link), false, false, false);
+    }
+
+    pub(super) fn close(&mut self, link: usize) {
+        if !self.links[link].closed {
+            self.links[link].closed = true;
+            let proxy = self.links[link].key.0;
+            self.ports[proxy].push(Event { at: self.now, link, what: Arrival::Closed });
+        }
+    }
+
+    pub(super) fn greet(&mut self, client: usize, resume: Option<Resume>) {
+        self.clients[client].greeted = true;
+        self.say(client, Up::Hello(resume));
+    }
+
+    pub(super) fn resume(&mut self, client: usize, token: usize, resync: bool) {
+        let received = self.clients[client].received;
+        self.greet(client, Some(Resume { token, received, resync }));
+    }
+
+    pub(super) fn ask(&mut self, who: Who, make: impl Fn(u32) -> Up) {
+        let client = &mut self.clients[who as usize];
+        client.requests += 1;
+        let frame = make(client.requests);
+        self.send(who as usize, frame);
+    }
+
+    /// A counted frame.
+    pub(super) fn send(&mut self, client: usize, frame: Up) {
+        self.clients[client].sent += 1;
+        self.clients[client].outbox.push_back(frame.clone());
+        if self.clients[client].is_welcome() {
+            self.say(client, frame);
+        }
+    }
+
+    /// A frame goes onto the link that a client has.
+    pub(super) fn say(&mut self, client: usize, frame: Up) {
+        let Some(link) = self.clients[client].link else { return };
+        if !self.links[link].closed {
+            let proxy = self.links[link].key.0;
+            self.ports[proxy].push(Event { at: self.now, link, what: Arrival::Frame(frame) });
+        }
+    }
+
+    /// A client reads all there is and says how far it is.
+    pub(super) fn pump(&mut self, client: usize) {
+        self.read(client, usize::MAX, true);
+        if self.clients[client].is_welcome() {
+            let received = self.clients[client].received;
+            self.say(client, Up::Ack(received));
+        }
+    }
+
+    pub(super) fn read(&mut self, client: usize, max: usize, answers: bool) {
+        for _ in 0..max {
+            let Some(link) = self.clients[client].link else { return };
+            let Some(frame) = self.links[link].down.pop_front() else { return };
+            self.clients[client].seen.push(frame.clone());
+            match frame {
+                Down::Denied(_) => self.clients[client].greeted = false,
+                Down::Closed(_) => self.clients[client].closed = true,
+                Down::Welcome { .. } => self.welcome(client, &frame, answers),
+                _ => self.clients[client].received += 1,
+            }
+        }
+    }
+
+    fn welcome(&mut self, client: usize, frame: &Down, answers: bool) {
+        let Down::Welcome { session, token, resumed, received, base, .. } = *frame else { return };
+        let known = &mut self.clients[client];
+        known.welcomed = true;
+        known.reloaded = false;
+        known.session = Some(session);
+        if resumed {
+            known.received = base;
+            known.sent = known.sent.max(received);
+            while known.sent - known.outbox.len() < received {
+                known.outbox.pop_front();
+            }
+        } else {
+            (known.received, known.sent) = (0, 0);
+            known.outbox.clear();
+            known.tokens.clear();
+        }
+        known.tokens.push(token);
+        if !answers {
+            return;
+        }
+        let (received, outbox) = (known.received, known.outbox.clone());
+        self.say(client, Up::Ack(received));
+        outbox.into_iter().for_each(|frame| self.say(client, frame));
+    }
+}
+
+impl Client {
+    pub(crate) fn has_link(&self) -> bool {
+        self.link.is_some()
+    }
+
+    pub(crate) fn session(&self) -> Option<usize> {
+        self.session
+    }
+
+    /// It has a link on which nothing was asked that is not answered yet.
+    pub(crate) fn may_greet(&self) -> bool {
+        self.link.is_some() && !self.greeted && !self.closed
+    }
+
+    /// It kept nothing but a token.
+    pub(crate) fn must_resync(&self) -> bool {
+        self.reloaded
+    }
+
+    /// The token that it got last, or so many before.
+    pub(crate) fn token(&self, back: usize) -> Option<usize> {
+        self.tokens.iter().rev().nth(back).copied()
+    }
+
+    pub(crate) fn is_welcome(&self) -> bool {
+        self.link.is_some() && self.welcomed && !self.closed
+    }
+}
