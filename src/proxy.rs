@@ -3,7 +3,7 @@
 //! An adapter runs wherever it likes (a thread of its own, or the caller's) and speaks plain data:
 //! [`ProxyEvent`]s up, [`ProxyCommand`]s down, each through a bounded [`port`](mod@port). It knows links
 //! and frames and nothing of sessions. The smallest one, [`loopback`], is the place to learn how
-//! to write another.
+//! to write another; the example `custom_proxy` is one over TCP, with threads and sockets.
 //!
 //! Data flow: adapter → event port → [`Arrivals`], drained in `Receive` in the order of proxy
 //! ids → the gate; whoever sends → [`Proxies::command`] → one batch a proxy in `Flush` → command
