@@ -53,7 +53,7 @@ fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> Result<(), renet::RenetEr
     Ok(())
 }
 
-/// Plays for four seconds, with a cut after the second one.
+/// Plays for four seconds, with a cut after the second one, and leaves.
 fn play(name: &str, zone: &str, dial: UdpDial) -> Result<(), Box<dyn Error>> {
     let credentials = Credentials::Anonymous { name: name.to_owned() };
     let mut client = Client::new(dial, ClientConfig { credentials, ..ClientConfig::default() });
@@ -70,11 +70,14 @@ fn play(name: &str, zone: &str, dial: UdpDial) -> Result<(), Box<dyn Error>> {
                     let zone = client.welcome().map(|welcome| welcome.zone.as_str()).unwrap_or_default();
                     println!("{name} is back, in {}", if zone.is_empty() { "no zone" } else { zone });
                 }
-                ClientEvent::Closed { detail, .. } => return Err(detail.into()),
+                ClientEvent::Closed { detail, .. } if step < 195 => return Err(detail.into()),
                 _ => {}
             }
         }
         thread::sleep(Duration::from_millis(20));
+        if step == 195 {
+            client.bye();
+        }
     }
     Ok(())
 }
