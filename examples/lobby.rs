@@ -32,9 +32,9 @@ struct Match(u32);
 fn doorman(mut requests: MessageReader<JoinRequested>, mut commands: Commands) {
     for request in requests.read() {
         if request.payload == "swordfish" {
-            commands.accept_join_with(request.entity, "good luck".into());
+            commands.accept_join_with(request, "good luck".into());
         } else {
-            commands.refuse_join(request.entity, "that is not the word");
+            commands.refuse_join(request, "that is not the word");
         }
     }
 }

@@ -164,6 +164,8 @@ pub struct Zones {
     by_name: BTreeMap<Arc<str>, Entity>,
     ids: HashMap<Entity, ZoneId>,
     opened: u64,
+    /// Asks so far.
+    asks: u64,
     /// Zones that close when the next settle begins.
     closing: Vec<Entity>,
     /// Zones that were despawned since the last one.
@@ -258,6 +260,8 @@ news! {
         zone_id: ZoneId,
         /// What the client gave with its Join.
         payload: Bytes,
+        /// Which ask it is: an answer to an earlier one does nothing.
+        ask: u64,
     }
     /// A session that wanted to join is to be answered no more.
     JoinCancelled {

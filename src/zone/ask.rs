@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::changes::Change;
 use super::commands::refused;
 use super::settle::{enter, obstacle, refuse, refuse_with};
-use super::{JoinCancelled, JoinRequested, Zone};
+use super::{JoinCancelled, JoinRequested, Zone, Zones};
 use crate::ident::ZoneId;
 use crate::session::SessionCounts;
 use crate::session::lifecycle::announce;
@@ -24,6 +24,7 @@ use crate::wire::v1::Reason;
 pub struct JoinPending {
     zone: Entity,
     zone_id: ZoneId,
+    ask: u64,
     request: u32,
     deadline: Duration,
     given: Bytes,
@@ -47,35 +48,39 @@ impl JoinPending {
 pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entity, payload: Bytes) {
     let deadline = world.resource::<TickTime>().steady() + ASK_TIMEOUT;
     let Some(zone_id) = world.get::<Zone>(zone).map(Zone::id) else { return };
-    world.entity_mut(session).insert(JoinPending {
-        zone,
-        zone_id,
-        request,
-        deadline,
-        given: payload.clone(),
-    });
-    announce(world, session, |of| JoinRequested::new(of, zone, zone_id, payload));
+    let mut zones = world.resource_mut::<Zones>();
+    zones.asks += 1;
+    let ask = zones.asks;
+    let given = payload.clone();
+    world.entity_mut(session).insert(JoinPending { zone, zone_id, ask, request, deadline, given });
+    announce(world, session, |of| JoinRequested::new(of, zone, zone_id, payload, ask));
 }
 
 /// The game says yes. If the ask is over, that is counted and nothing else.
-pub(super) fn accept(world: &mut World, session: Entity, payload: Bytes) {
-    let Some(ask) = take(world, session) else {
-        world.resource_mut::<SessionCounts>().late_answer_count += 1;
-        return;
-    };
+pub(super) fn accept(world: &mut World, session: Entity, ask: u64, payload: Bytes) {
+    let Some(ask) = take_answered(world, session, ask) else { return };
     if let Some(obstacle) = obstacle(world, session, ask.zone) {
         refuse(world, session, ask.request, obstacle.reason());
-        return refused(world, session, obstacle, &Change::Accept { payload });
+        return refused(world, session, obstacle, &Change::Accept { ask: ask.ask, payload });
     }
     enter(world, session, ask.request, ask.zone, (ask.given, payload));
 }
 
-/// The game says no.
-pub(super) fn refuse_join(world: &mut World, session: Entity, detail: &str) {
-    match take(world, session) {
-        Some(ask) => refuse_with(world, session, ask.request, Reason::Refused, detail),
-        None => world.resource_mut::<SessionCounts>().late_answer_count += 1,
+/// The game says no. If the ask is over, that is counted and nothing else.
+pub(super) fn refuse_join(world: &mut World, session: Entity, ask: u64, detail: &str) {
+    if let Some(ask) = take_answered(world, session, ask) {
+        refuse_with(world, session, ask.request, Reason::Refused, detail);
     }
+}
+
+/// The ask that the game answers, unless it is over.
+fn take_answered(world: &mut World, session: Entity, ask: u64) -> Option<JoinPending> {
+    let pending = world.get::<JoinPending>(session).is_some_and(|pending| pending.ask == ask);
+    if !pending {
+        world.resource_mut::<SessionCounts>().late_answer_count += 1;
+        return None;
+    }
+    take(world, session)
 }
 
 /// The ask is over before the game has spoken: both are told.

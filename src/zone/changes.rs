@@ -23,9 +23,9 @@ pub(crate) enum Change {
     /// The game takes it out of its zone.
     Take,
     /// The game says yes to what it asked for.
-    Accept { payload: Bytes },
+    Accept { ask: u64, payload: Bytes },
     /// The game says no to what it asked for.
-    Refuse { detail: String },
+    Refuse { ask: u64, detail: String },
     /// It ends; the words are for its client.
     End { cause: EndCause, detail: String },
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::Zones;
 use super::changes::{Change, Changes, LAST};
+use super::{JoinRequested, Zones};
 use crate::ident::SessionId;
 use crate::session::lifecycle::{News, announce_plain};
 use crate::session::{EndCause, Session};
@@ -23,9 +23,9 @@ use crate::wire::v1::Reason;
 /// fn doorman(mut requests: MessageReader<JoinRequested>, mut commands: Commands) {
 ///     for request in requests.read() {
 ///         if request.payload == "swordfish" {
-///             commands.accept_join(request.entity);
+///             commands.accept_join(request);
 ///         } else {
-///             commands.refuse_join(request.entity, "that is not the word");
+///             commands.refuse_join(request, "that is not the word");
 ///         }
 ///     }
 /// }
@@ -40,16 +40,17 @@ pub trait MembershipCommands {
     /// As [`join_zone`](Self::join_zone), but only from another zone.
     fn move_zone(&mut self, session: Entity, zone: Entity);
 
-    /// Lets a session in that asked, if there is room.
-    fn accept_join(&mut self, session: Entity) {
-        self.accept_join_with(session, Bytes::new());
+    /// Lets a session in that asked, if there is room. An answer to an ask that is over is counted and
+    /// does nothing; keep a clone of the request to answer later.
+    fn accept_join(&mut self, request: &JoinRequested) {
+        self.accept_join_with(request, Bytes::new());
     }
 
     /// The same, with a payload of the game's for its `Joined`.
-    fn accept_join_with(&mut self, session: Entity, payload: Bytes);
+    fn accept_join_with(&mut self, request: &JoinRequested, payload: Bytes);
 
     /// Says no to a session that asked; the detail is for its player.
-    fn refuse_join(&mut self, session: Entity, detail: &str);
+    fn refuse_join(&mut self, request: &JoinRequested, detail: &str);
 
     /// Parts all members of a zone as of ZONE_CLOSED and despawns it.
     fn close_zone(&mut self, zone: Entity);
@@ -71,12 +72,12 @@ impl MembershipCommands for Commands<'_, '_> {
         change(self, session, Change::Put { zone, from_zone_only: true });
     }
 
-    fn accept_join_with(&mut self, session: Entity, payload: Bytes) {
-        change(self, session, Change::Accept { payload });
+    fn accept_join_with(&mut self, request: &JoinRequested, payload: Bytes) {
+        change(self, request.entity, Change::Accept { ask: request.ask, payload });
     }
 
-    fn refuse_join(&mut self, session: Entity, detail: &str) {
-        change(self, session, Change::Refuse { detail: detail.to_owned() });
+    fn refuse_join(&mut self, request: &JoinRequested, detail: &str) {
+        change(self, request.entity, Change::Refuse { ask: request.ask, detail: detail.to_owned() });
     }
 
     fn close_zone(&mut self, zone: Entity) {

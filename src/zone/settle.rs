@@ -37,8 +37,8 @@ pub(super) fn settle(world: &mut World) {
             Change::Drop => leave(world, session, Reason::Dropped),
             Change::Put { zone, from_zone_only } => put(world, session, zone, from_zone_only),
             Change::Take => take(world, session),
-            Change::Accept { payload } => ask::accept(world, session, payload),
-            Change::Refuse { detail } => ask::refuse_join(world, session, &detail),
+            Change::Accept { ask, payload } => ask::accept(world, session, ask, payload),
+            Change::Refuse { ask, detail } => ask::refuse_join(world, session, ask, &detail),
         }
     }
 }

@@ -3,9 +3,14 @@
 use waystation::session::{SessionCounts, SessionState};
 use waystation::testing::{Harness, Player, Via};
 use waystation::wire::v1::{Bye, Join, Joined, Part, Reason, Refused};
-use waystation::zone::{JoinPending, MembershipCommands as _, MembershipError, Zone};
+use waystation::zone::{JoinPending, JoinRequested, MembershipCommands as _, MembershipError, Zone};
 
-use crate::support::{Told, ask, command, entity, game_with_club, refusals, zone};
+use crate::support::{Told, ask, command, game_with_club, refusals, zone};
+
+/// What the game was asked last.
+fn request(game: &Harness) -> JoinRequested {
+    game.resource::<Told>().requested.last().expect("it was asked").clone()
+}
 
 #[test]
 fn row_06b_an_ask_waits_for_the_game_which_lets_in() {
@@ -14,9 +19,9 @@ fn row_06b_an_ask_waits_for_the_game_which_lets_in() {
 
     ask(&mut game, &mut ada);
     assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
-    assert_eq!(game.resource::<Told>().requested, ["please"]);
-    let ada_entity = entity(&game, &ada);
-    command(&mut game, |commands| commands.accept_join_with(ada_entity, "table 3".into()));
+    assert_eq!(request(&game).payload, "please");
+    let request = request(&game);
+    command(&mut game, |commands| commands.accept_join_with(&request, "table 3".into()));
     game.exchange(&mut [&mut ada]);
 
     let joined = &ada.take::<Joined>()[0];
@@ -30,11 +35,11 @@ fn row_06b_the_game_may_refuse_with_words_and_a_late_answer_is_counted() {
     let mut game = game_with_club();
     let mut ada = game.member(Via::Alpha, "hall");
     ask(&mut game, &mut ada);
-    let ada_entity = entity(&game, &ada);
 
-    command(&mut game, |commands| commands.refuse_join(ada_entity, "members only"));
+    let request = request(&game);
+    command(&mut game, |commands| commands.refuse_join(&request, "members only"));
     game.exchange(&mut [&mut ada]);
-    command(&mut game, |commands| commands.accept_join(ada_entity));
+    command(&mut game, |commands| commands.accept_join(&request));
     game.exchange(&mut [&mut ada]);
 
     let refused = &ada.take::<Refused>()[0];
@@ -92,13 +97,13 @@ fn row_06b_a_takeover_keeps_an_ask_unless_it_is_a_resync() {
         let mut game = game_with_club();
         let mut ada = game.player(Via::Alpha);
         ask(&mut game, &mut ada);
-        let ada_entity = entity(&game, &ada);
 
         ada.cut();
         ada.connect(&game, Via::Beta);
         ada.resume_with(ada.token(), resync);
         game.exchange(&mut [&mut ada]);
-        command(&mut game, |commands| commands.accept_join(ada_entity));
+        let request = request(&game);
+        command(&mut game, |commands| commands.accept_join(&request));
         game.exchange(&mut [&mut ada]);
 
         assert!(ada.take::<Refused>().is_empty());
@@ -118,8 +123,8 @@ fn row_06b_capacity_is_checked_when_the_game_accepts() {
     let [ada, bob] = &mut players;
     game.exchange(&mut [ada, bob]);
 
-    for entity in [entity(&game, ada), entity(&game, bob)] {
-        command(&mut game, |commands| commands.accept_join(entity));
+    for request in game.resource::<Told>().requested.clone() {
+        command(&mut game, |commands| commands.accept_join(&request));
     }
     game.exchange(&mut [ada, bob]);
 
@@ -161,11 +166,32 @@ fn what_a_client_gives_with_a_join_and_a_part_reaches_the_game() {
     ada.send(&Join { request: 1, zone: "hall".to_owned(), payload: "red team".into() });
     game.exchange(&mut [&mut ada]);
     ask(&mut game, &mut ada);
-    let ada_entity = entity(&game, &ada);
-    command(&mut game, |commands| commands.accept_join(ada_entity));
+    let request = request(&game);
+    command(&mut game, |commands| commands.accept_join(&request));
     game.exchange(&mut [&mut ada]);
     ada.send(&Part { request: 2, payload: "good night".into() });
     game.exchange(&mut [&mut ada]);
 
     assert_eq!(game.resource::<Given>().0, ["red team", "please", "", "good night"]);
+}
+
+#[test]
+fn row_06b_an_answer_to_an_earlier_ask_does_not_let_into_another_zone() {
+    let mut game = game_with_club();
+    game.open_zone(Zone::new("vault").asks());
+    let mut ada = game.player(Via::Alpha);
+    ask(&mut game, &mut ada);
+    let earlier = request(&game);
+
+    ada.send(&Join { request: 6, zone: "vault".to_owned(), ..Join::default() });
+    game.exchange(&mut [&mut ada]);
+    command(&mut game, |commands| commands.accept_join(&earlier));
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(ada.zone(), None);
+    assert!(
+        game.component::<JoinPending>(ada.session())
+            .is_some_and(|ask| Some(ask.zone()) == game.zone("vault"))
+    );
+    assert_eq!(game.resource::<SessionCounts>().late_answer_count, 1);
 }

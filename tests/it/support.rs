@@ -2,7 +2,6 @@
 
 use bevy_app::Update;
 use bevy_ecs::prelude::*;
-use bytes::Bytes;
 use waystation::arena::v1::{Echo, Input, Say};
 use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
@@ -98,7 +97,7 @@ pub(crate) fn say(player: &mut Player, numbers: std::ops::RangeInclusive<u64>) {
 /// What the game was told of asks and refusals.
 #[derive(Resource, Default)]
 pub(crate) struct Told {
-    pub(crate) requested: Vec<Bytes>,
+    pub(crate) requested: Vec<JoinRequested>,
     pub(crate) cancelled: Vec<Reason>,
     pub(crate) refused: Vec<MembershipError>,
 }
@@ -109,7 +108,7 @@ fn listen(
     mut refused: MessageReader<MembershipRefused>,
     mut told: ResMut<Told>,
 ) {
-    told.requested.extend(requested.read().map(|message| message.payload.clone()));
+    told.requested.extend(requested.read().cloned());
     told.cancelled.extend(cancelled.read().map(|message| message.reason));
     told.refused.extend(refused.read().map(|message| message.error));
 }
