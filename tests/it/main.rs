@@ -5,6 +5,7 @@ mod arena;
 mod asks;
 mod binary;
 mod bounds;
+mod broken;
 mod calls;
 mod clients;
 mod cuts;
