@@ -38,7 +38,7 @@ use announce::Roster;
 pub(crate) use ask::cancel_all;
 pub use ask::{ASK_TIMEOUT, JoinPending};
 pub(crate) use changes::{Change, Changes, FIRST, LAST};
-pub use commands::{MembershipCommands, MembershipError, MembershipRefused};
+pub use commands::{MembershipCommands, MembershipError, MembershipRefused, PAYLOAD_MAX_BYTES};
 pub use members::{InZone, Members};
 pub use pace::{ZoneClock, ZoneTicked};
 pub(crate) use settle::{disconnect, resumed, zone_name};
@@ -174,6 +174,8 @@ pub struct Zones {
     orphans: Vec<Orphan>,
     /// Sessions that ceased to be in a zone since the last settle.
     left: Vec<(Entity, Entity, ZoneId)>,
+    /// Asks that ceased to be pending since the last settle.
+    dropped_asks: Vec<(Entity, Entity, ZoneId)>,
 }
 
 /// A member of a zone that was despawned.
@@ -201,6 +203,17 @@ impl Zones {
             bytes <= max_bytes
         });
         fitting.map(ToString::to_string).collect()
+    }
+
+    /// Closes a zone when the next settle begins; its name is free at once.
+    fn close(&mut self, zone: Entity) {
+        self.by_name.retain(|_, holder| *holder != zone);
+        self.closing.push(zone);
+    }
+
+    /// The members that a zone had when it was despawned, until the next settle.
+    pub(crate) fn orphans_of(&self, zone: Entity) -> impl Iterator<Item = Entity> + '_ {
+        self.orphans.iter().filter(move |orphan| orphan.zone == zone).map(|orphan| orphan.session)
     }
 
     /// How many zones there are.
@@ -269,7 +282,7 @@ news! {
         zone: Entity,
         /// The zone's id.
         zone_id: ZoneId,
-        /// What its client was told.
+        /// Why; its client was told the same, unless it begins anew or is gone.
         reason: Reason,
     }
 }
@@ -307,7 +320,16 @@ impl Plugin for ZonePlugin {
             )
             .add_systems(
                 PostUpdate,
-                (find_expired, settle::expire, ask::expire_asks).chain().in_set(TickSystems::Expire),
+                (
+                    find_expired,
+                    settle::expire,
+                    ask::expire_asks,
+                    orphans::end_orphaned_agents,
+                    // What observers of the game's despawned while all this was done.
+                    orphans::settle_orphans,
+                )
+                    .chain()
+                    .in_set(TickSystems::Expire),
             );
     }
 }

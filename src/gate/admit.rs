@@ -3,7 +3,7 @@
 use bevy_ecs::prelude::*;
 
 use super::hello::{Denial, Request, ResumeRequest, parse};
-use super::{Drain, GateConfig, Lobby};
+use super::{Drain, GateConfig, Lobby, stop};
 use crate::ident::LinkKey;
 use crate::proxy::{LinkInfo, Proxies};
 use crate::session::{self, Overdue, Principal, Rebind, SessionConfig, SessionCounts, SessionTable, Uplink};
@@ -91,6 +91,10 @@ fn resume(world: &mut World, link: LinkKey, request: &ResumeRequest) -> Result<(
     };
     let resync = session::bind(world, session, &rebind);
     zone::resumed(world, session, resync);
+    if resync {
+        // What it was told before is void.
+        stop::notify(world, &[session]);
+    }
     Ok(())
 }
 

@@ -121,14 +121,15 @@ impl Lobby {
 
 /// The address that a link's limits go by, if there are any for it.
 fn limited(info: &LinkInfo, config: &GateConfig) -> Option<IpAddr> {
-    let ip = info.address?.ip();
+    let ip = info.address?.ip().to_canonical();
     (!(config.exempt_loopback && ip.is_loopback())).then(|| prefix(ip))
 }
 
-/// Whoever has an IPv6 address has 2^64 of them.
+/// Whoever has an IPv6 address has 2^64 of them. A socket for both families writes IPv4 addresses
+/// as IPv6.
 fn prefix(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
+    match ip.to_canonical() {
+        ip @ IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }

@@ -75,18 +75,25 @@ pub(super) fn heed_stop(
 fn begin(world: &mut World, within: Duration) {
     let deadline = world.resource::<TickTime>().now().saturating_add(within);
     let earlier = world.resource_mut::<Drain>().deadline.replace(deadline);
-    if let Some(earlier) = earlier {
-        world.resource_mut::<Drain>().deadline = Some(earlier.min(deadline));
+    if let Some(earlier) = earlier.filter(|earlier| *earlier <= deadline) {
+        world.resource_mut::<Drain>().deadline = Some(earlier);
         return;
     }
     world.insert_resource(JoinPolicy(Some(Reason::Draining)));
     cancel_all(world, None, Reason::Draining);
     if within > Duration::ZERO {
-        let shutdown_in_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
         let mut players = world.query_filtered::<Entity, With<Uplink>>();
         let players: Vec<Entity> = players.iter(world).collect();
-        tell_all(world, &players, Notice { shutdown_in_ms, ..Notice::default() });
+        notify(world, &players);
     }
+}
+
+/// Tells players of the drain, if there is one.
+pub(super) fn notify(world: &mut World, players: &[Entity]) {
+    let Some(deadline) = world.resource::<Drain>().deadline else { return };
+    let left = deadline.saturating_sub(world.resource::<TickTime>().now());
+    let shutdown_in_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+    tell_all(world, players, Notice { shutdown_in_ms, ..Notice::default() });
 }
 
 /// Live sessions, and whether they are agents.

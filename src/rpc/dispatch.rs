@@ -48,8 +48,9 @@ fn dispatch_session(world: &mut World, session: Entity, config: &SessionConfig, 
         next = act_on(world, session, frame, calls);
     }
     let (now, mut dropped) = (world.resource::<TickTime>().steady(), 0);
+    let waits = world.resource::<Changes>().waiting_count(session) > 0;
     for _ in 0..config.dispatch_max_frames {
-        if next != Next::Go {
+        if waits || next != Next::Go {
             break;
         }
         let inbox = world.get_mut::<Inbox>(session);

@@ -14,7 +14,7 @@ use crate::session::agent::deliver_native;
 use crate::session::{Agent, Closing, Outbox, SessionConfig, SessionCounts, Uplink, put};
 use crate::tick::TickTime;
 use crate::wire::{self, FRAME_MAX_SERVER, Range, WireMessage};
-use crate::zone::Members;
+use crate::zone::{Members, Zones};
 
 /// Answers calls and sends messages. What is sent in a tick leaves at its end, as one batch, in the
 /// order of the calls of this.
@@ -168,7 +168,12 @@ pub(super) struct Delivery<'w, 's> {
 }
 
 /// Puts what was sent where it goes, before any membership changes.
-pub(super) fn resolve(mut queue: ResMut<SendQueue>, zones: Query<&Members>, mut delivery: Delivery) {
+pub(super) fn resolve(
+    mut queue: ResMut<SendQueue>,
+    zones: Query<&Members>,
+    index: Res<Zones>,
+    mut delivery: Delivery,
+) {
     for outgoing in queue.sends.drain(..) {
         match &outgoing.to {
             Target::Session(session) => delivery.deliver(*session, &outgoing),
@@ -179,7 +184,9 @@ pub(super) fn resolve(mut queue: ResMut<SendQueue>, zones: Query<&Members>, mut 
             }
             Target::Zone { zone, except } => {
                 let members = zones.get(*zone).into_iter().flat_map(Members::entities);
-                for member in members.filter(|member| Some(*member) != *except) {
+                // A zone that was despawned since had these.
+                for member in members.chain(index.orphans_of(*zone)).filter(|member| Some(*member) != *except)
+                {
                     delivery.deliver(member, &outgoing);
                 }
             }

@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bevy_app::{App, Last, PostUpdate, PreUpdate};
+use bevy_app::{App, First, PostUpdate, PreUpdate};
 use bevy_ecs::change_detection::Tick;
 use bevy_ecs::component::ComponentId;
+use bevy_ecs::message::MessageUpdateSystems;
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::{ScheduleLabel as _, Schedules, SystemWithAccess};
 use bevy_ecs::system::SystemAccess;
@@ -54,8 +55,16 @@ pub(super) fn watch<M: WireMessage>(app: &mut App) {
 pub(super) fn add(app: &mut App) {
     app.init_resource::<Watched>()
         .add_systems(PreUpdate, note_dispatch.after(TickSystems::Dispatch).before(TickSystems::Pace))
-        // It changes nothing that others look at.
-        .add_systems(Last, (count_unread, report).chain().in_set(TickSystems::Measure).ambiguous_with_all());
+        // When the tick is over, and its messages are still there. It changes nothing that others
+        // look at.
+        .add_systems(
+            First,
+            (count_unread, report)
+                .chain()
+                .before(MessageUpdateSystems)
+                .before(TickSystems::Begin)
+                .ambiguous_with_all(),
+        );
 }
 
 /// What runs from here on can read the tick's calls.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::EntityCommands;
 
-use super::lifecycle::{SessionRegistered, announce};
+use super::lifecycle::{SessionRegistered, announce_of};
 use super::state::transition;
 use super::{LinkState, Principal, Session, SessionState, SessionTable};
 use crate::ident::{Epoch, MessageId, SessionId};
@@ -108,20 +108,20 @@ pub trait SpawnAgent {
 impl SpawnAgent for Commands<'_, '_> {
     fn spawn_agent(&mut self, name: &str) -> EntityCommands<'_> {
         let mut entity = self.spawn((Agent::default(), Principal::named(name), LinkState::Ok));
-        entity.queue(register);
+        let id = entity.id();
+        entity.commands().queue(move |world: &mut World| register(world, id));
         entity
     }
 }
 
-fn register(mut entity: EntityWorldMut) {
-    let agent = entity.id();
-    let id = SessionId(entity.world_scope(|world| world.resource_mut::<Entropy>().id()));
+fn register(world: &mut World, agent: Entity) {
+    let id = SessionId(world.resource_mut::<Entropy>().id());
+    let Ok(mut entity) = world.get_entity_mut(agent) else { return };
+    let principal = entity.get::<Principal>().cloned().unwrap_or_else(|| Principal::named(""));
     entity.insert(Session { id, epoch: Epoch(1) });
-    transition(&mut entity, SessionState::Connected);
-    entity.world_scope(|world| {
-        world.resource_mut::<SessionTable>().add(id, agent, true);
-        announce(world, agent, SessionRegistered::new);
-    });
+    world.resource_mut::<SessionTable>().add(id, agent, true);
+    announce_of(world, (id, agent, principal), SessionRegistered::new);
+    transition(world, agent, SessionState::Connected);
 }
 
 /// Delivers a value to an agent, if anybody reads such values.

@@ -51,18 +51,20 @@ pub(crate) fn register(world: &mut World, link: LinkKey, principal: Principal) -
     let components = (Session { id, epoch: Epoch(1) }, principal, tokens, ResumeTimeout(timeout), uplink);
     let state = (Inbox::default(), Outbox::default(), Latency::default(), LinkState::Connect);
     let hook = world.resource::<SessionConfig>().on_disconnect.clone();
-    let mut entity = world.spawn((components, state));
-    if let Some(hook) = hook {
+    let whose = components.1.clone();
+    let entity = world.spawn((components, state)).id();
+    if let Some(hook) = hook
+        && let Ok(mut entity) = world.get_entity_mut(entity)
+    {
         entity.insert(hook);
     }
-    transition(&mut entity, SessionState::Connected);
-    let entity = entity.id();
     let mut table = world.resource_mut::<SessionTable>();
     table.add(id, entity, false);
     table.link(link, entity);
     table.add_tokens(hashes, entity);
     world.resource_mut::<SessionCounts>().registered_count += 1;
-    announce(world, entity, SessionRegistered::new);
+    announce_of(world, (id, entity, whose), SessionRegistered::new);
+    transition(world, entity, SessionState::Connected);
     welcome(world, entity, &token, None);
     entity
 }
@@ -76,14 +78,15 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
     let config = world.resource::<SessionConfig>().clone();
     #[cfg(feature = "planted")]
     let planted = super::planted::Sabotage::of(world, entity);
-    let mut session = world.entity_mut(entity);
+    // The hook of the loss may have ended it.
+    let Ok(mut session) = world.get_entity_mut(entity) else { return false };
     let mut id = SessionId(0);
     if let Some(mut session) = session.get_mut::<Session>() {
         session.epoch.0 += 1;
         id = session.id;
     }
     // What older links delivered and dispatch has not counted is sent again by its client.
-    let gap = session.get_mut::<Inbox>().is_some_and(|mut inbox| inbox.rebase(rebind.trimmed, &config));
+    let gap = session.get_mut::<Inbox>().is_some_and(|mut inbox| inbox.rebase(rebind.trimmed, now, &config));
     let point = ResumePoint { resync: rebind.point.resync || gap, ..rebind.point };
     let resync = session.get_mut::<Outbox>().is_none_or(|mut outbox| outbox.resume(point, now));
     if let Some(mut uplink) = session.get_mut::<Uplink>() {
@@ -93,7 +96,7 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
     }
     session.insert(LinkState::Connect);
     let to = if rebind.zone.is_some() { SessionState::Active } else { SessionState::Connected };
-    transition(&mut session, to);
+    transition(world, entity, to);
     let mut counts = world.resource_mut::<SessionCounts>();
     counts.resumed_count += 1;
     counts.resync_count += u64::from(resync);
@@ -111,7 +114,7 @@ pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
         return;
     }
     let now = world.resource::<TickTime>().steady();
-    let mut session = world.entity_mut(entity);
+    let Ok(mut session) = world.get_entity_mut(entity) else { return };
     let mut timeout = session.get::<ResumeTimeout>().map(|timeout| timeout.0).unwrap_or_default();
     if let Some(mut uplink) = session.get_mut::<Uplink>() {
         // A session whose Welcome may never have arrived cannot be resumed by anybody.
@@ -120,20 +123,26 @@ pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
         }
         uplink.rebind(None, now, SessionId(0));
     }
-    transition(&mut session, SessionState::Disconnected);
-    session.insert((ExpiresAt(now.saturating_add(timeout)), LinkState::Disconnect));
+    transition(world, entity, SessionState::Disconnected);
+    if let Ok(mut session) = world.get_entity_mut(entity) {
+        session.insert((ExpiresAt(now.saturating_add(timeout)), LinkState::Disconnect));
+    }
 }
 
 /// Ends a session. It must be in no zone any more. The detail is for its client.
 pub(crate) fn close(world: &mut World, entity: Entity, cause: EndCause, detail: &str) {
     let tick = world.resource::<TickTime>().tick();
     flush_one(world, entity);
-    let Some(ended) = Despawned::of(world.entity(entity)) else { return };
+    let Some(ended) = world.get_entity(entity).ok().and_then(Despawned::of) else { return };
     bury(world, ended, cause, detail);
-    let mut session = world.entity_mut(entity);
-    session.remove::<(Tokens, Inbox, Outbox, Uplink)>();
-    session.insert(LinkState::PermFail);
-    retire(&mut session, tick);
+    // From here on it is nobody's; what an observer does to it is the game's affair.
+    retire(world, entity, tick);
+    if let Ok(mut session) = world.get_entity_mut(entity) {
+        session.remove::<(Tokens, Inbox, Outbox, Uplink)>();
+    }
+    if let Ok(mut session) = world.get_entity_mut(entity) {
+        session.insert(LinkState::PermFail);
+    }
 }
 
 /// What is left of a session whose entity the game despawned.
@@ -210,8 +219,10 @@ fn lose_link(world: &mut World, entity: Entity, cause: LossCause) -> bool {
     let Some(uplink) = world.get::<Uplink>(entity) else { return false };
     let Some(link) = uplink.link else { return false };
     let silent_ms = u64::try_from(steady.saturating_sub(uplink.heard).as_millis()).unwrap_or(u64::MAX);
-    if let Some(hook) = world.get::<OnDisconnect>(entity).cloned() {
-        (hook.0)(&mut world.entity_mut(entity), cause);
+    if let Some(hook) = world.get::<OnDisconnect>(entity).cloned()
+        && let Ok(mut session) = world.get_entity_mut(entity)
+    {
+        (hook.0)(&mut session, cause);
     }
     world.resource_mut::<SessionTable>().unlink(link);
     let reason = match cause {
@@ -250,7 +261,7 @@ fn rotate_tokens(world: &mut World, entity: Entity, presented: TokenHash) -> [u8
 fn welcome(world: &mut World, entity: Entity, token: &[u8; TOKEN_BYTES], resumed: Option<(&str, bool)>) {
     let tick_hz = world.resource::<TickRate>().hz();
     let tick = world.resource::<TickTime>().tick().0;
-    let mut session = world.entity_mut(entity);
+    let Ok(mut session) = world.get_entity_mut(entity) else { return };
     let id = session.get::<Session>().map_or(0, |session| session.id.0);
     let timeout = session.get::<ResumeTimeout>().map(|timeout| timeout.0).unwrap_or_default();
     let (zone, resync) = resumed.unwrap_or_default();

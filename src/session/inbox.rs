@@ -112,7 +112,8 @@ impl Inbox {
             }
             return admitted;
         }
-        if self.is_full(config.inbox_max_frames) && is_unreliable(&frame.bytes) {
+        let may_be_lost = frame.lane == Lane::Unreliable || is_unreliable(&frame.bytes);
+        if self.is_full(config.inbox_max_frames) && may_be_lost {
             return false;
         }
         self.bytes += frame.bytes.len();
@@ -133,9 +134,9 @@ impl Inbox {
 
     /// A new link: drops what waits, uncounted, and takes the client's word that it has trimmed
     /// further than was received here. Whether it had: those frames are lost.
-    pub(super) fn rebase(&mut self, trimmed: u64, config: &SessionConfig) -> bool {
+    pub(super) fn rebase(&mut self, trimmed: u64, now: Duration, config: &SessionConfig) -> bool {
         self.discard();
-        self.meter.allow_replay(config);
+        self.meter.allow_replay(now, config);
         let gap = trimmed > self.received;
         if trimmed <= COUNT_MAX {
             self.received = self.received.max(trimmed);
@@ -182,6 +183,11 @@ impl DispatchQueue {
     /// A frame arrived. Its place among all.
     pub(crate) fn arrived(&mut self) -> u64 {
         self.arrived += 1;
+        self.arrived
+    }
+
+    /// Frames that arrived so far.
+    pub(crate) fn arrived_count(&self) -> u64 {
         self.arrived
     }
 

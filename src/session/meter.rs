@@ -22,6 +22,8 @@ pub(super) struct Meter {
 struct Replay {
     frames: usize,
     bytes: usize,
+    /// When it was granted last.
+    granted: Option<Duration>,
 }
 
 /// What a bucket holds and how fast it fills.
@@ -36,9 +38,18 @@ struct Rate {
 struct Bucket(Duration);
 
 impl Meter {
-    /// A new link: its client replays what the server has not counted.
-    pub(super) fn allow_replay(&mut self, config: &SessionConfig) {
-        self.replay = Replay { frames: config.outbox_max_frames, bytes: config.outbox_max_bytes };
+    /// A new link: its client replays what the server has not counted. The allowance for that fills
+    /// up within [`REPLAY_EVERY`], so that nobody gains by taking himself over again and again.
+    pub(super) fn allow_replay(&mut self, now: Duration, config: &SessionConfig) {
+        let since = self.replay.granted.map_or(REPLAY_EVERY, |granted| now.saturating_sub(granted));
+        let share = since.min(REPLAY_EVERY).as_secs_f64() / REPLAY_EVERY.as_secs_f64();
+        // Rounded down; a share of at most one of a whole number fits it.
+        let part = |max: usize| (max as f64 * share) as usize;
+        self.replay = Replay {
+            frames: (self.replay.frames + part(config.outbox_max_frames)).min(config.outbox_max_frames),
+            bytes: (self.replay.bytes + part(config.outbox_max_bytes)).min(config.outbox_max_bytes),
+            granted: Some(now),
+        };
     }
 
     /// Takes a frame into account, if the rates allow it now. One that is counted may be of a
@@ -97,6 +108,9 @@ impl Rate {
 }
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
+/// How long the replay of a whole outbox takes to be earned anew: an unlucky client comes back over
+/// two links in a row, but does not fill an outbox between them.
+const REPLAY_EVERY: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -134,11 +148,16 @@ mod tests {
         let config = SessionConfig::default();
         assert_eq!(admitted(&mut meter, 300, 10, 0), 240);
 
-        meter.allow_replay(&config);
+        meter.allow_replay(Duration::ZERO, &config);
 
         assert!(!meter.admits(false, 10, Duration::ZERO, &config));
         assert_eq!(admitted(&mut meter, 1_000, 10, 0), config.outbox_max_frames);
-        meter.allow_replay(&config);
+        meter.allow_replay(Duration::ZERO, &config);
+        assert_eq!(admitted(&mut meter, 1_000, 10, 0), 0, "it is not earned anew at once");
+
+        let mut meter = Meter::default();
+        admitted(&mut meter, 300, 10, 0);
+        meter.allow_replay(Duration::ZERO, &config);
         assert_eq!(admitted(&mut meter, 1_000, 16 * 1024, 0), 16, "256 KiB");
     }
 

@@ -79,11 +79,16 @@ impl fmt::Display for SessionState {
 }
 
 /// Puts a session into a state. Nothing else inserts or removes the markers.
-pub(crate) fn transition(session: &mut EntityWorldMut, to: SessionState) {
+///
+/// An observer of the game's may despawn the session at each step: then the rest is left out, and
+/// settle buries it.
+pub(crate) fn transition(world: &mut World, entity: Entity, to: SessionState) {
+    let Ok(mut session) = world.get_entity_mut(entity) else { return };
     let from = SessionState::of(session.as_readonly());
     if from == Some(to) {
         return;
     }
+    log(&session, from, Some(to));
     match from {
         Some(SessionState::Disconnected) => {
             session.remove::<(Disconnected, ExpiresAt)>();
@@ -96,20 +101,22 @@ pub(crate) fn transition(session: &mut EntityWorldMut, to: SessionState) {
         }
         None => {}
     }
+    let Ok(mut session) = world.get_entity_mut(entity) else { return };
     match to {
         SessionState::Disconnected => session.insert(Disconnected(())),
         SessionState::Connected => session.insert(Connected(())),
         SessionState::Active => session.insert(Active(())),
     };
-    log(session, from, Some(to));
 }
 
 /// Takes a session out of all states: it has ended.
-pub(super) fn retire(session: &mut EntityWorldMut, now: Tick) {
-    let from = SessionState::of(session.as_readonly());
-    session.remove::<(Disconnected, Connected, Active, ExpiresAt)>();
+pub(super) fn retire(world: &mut World, entity: Entity, now: Tick) {
+    let Ok(mut session) = world.get_entity_mut(entity) else { return };
+    log(&session, SessionState::of(session.as_readonly()), None);
     session.insert(Closing { since: now });
-    log(session, from, None);
+    if let Ok(mut session) = world.get_entity_mut(entity) {
+        session.remove::<(Disconnected, Connected, Active, ExpiresAt)>();
+    }
 }
 
 /// Whether an entity is a session that has ended.

@@ -12,7 +12,7 @@ use crate::ident::LinkKey;
 use crate::proxy::{Proxies, ProxyCommand};
 use crate::tick::TickTime;
 use crate::wire::v1::{Ack, Beacon};
-use crate::wire::{self, ACK_EVERY_FRAMES, BEACON_EVERY, Lane, WireMessage};
+use crate::wire::{self, ACK_EVERY_FRAMES, BEACON_EVERY, FRAME_MAX_SERVER, Lane, WireMessage};
 
 /// Puts a frame where its id belongs: a reliable one into the outbox, an unreliable one onto the
 /// link if there is one.
@@ -45,6 +45,10 @@ pub(crate) fn tell<M: WireMessage>(world: &mut World, entity: Entity, message: M
 pub(crate) fn tell_all<M: WireMessage>(world: &mut World, entities: &[Entity], message: M) {
     let now = world.resource::<TickTime>().steady();
     let frame = wire::encode(&message);
+    if frame.len() > FRAME_MAX_SERVER {
+        tracing::error!(message = M::NAME, bytes = frame.len(), "not sent: a frame has at most 64 KiB");
+        return;
+    }
     let message = Arc::new(message);
     world.resource_scope(|world, mut counts: Mut<SessionCounts>| {
         world.resource_scope(|world, config: Mut<SessionConfig>| {
@@ -110,7 +114,7 @@ pub(super) fn flush(
 pub(super) fn flush_one(world: &mut World, entity: Entity) {
     world.resource_scope(|world, mut proxies: Mut<Proxies>| {
         world.resource_scope(|world, mut counts: Mut<SessionCounts>| {
-            let mut session = world.entity_mut(entity);
+            let Ok(mut session) = world.get_entity_mut(entity) else { return };
             let Ok((mut uplink, mut outbox)) = session.get_components_mut::<(&mut Uplink, &mut Outbox)>()
             else {
                 return;

@@ -200,8 +200,9 @@ impl Lossy {
         (next.key().0 <= now).then(|| next.remove())
     }
 
-    pub(super) fn clear(&mut self) {
-        self.waiting.clear();
+    /// What has not arrived by now is lost.
+    pub(super) fn clear(&mut self, now: Duration) {
+        self.waiting.retain(|(due, _), _| *due <= now);
     }
 
     fn wait(&mut self, due: Duration, lane: Lane, frame: Bytes) {

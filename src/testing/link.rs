@@ -167,7 +167,7 @@ impl Wire {
             return Err(LoopbackError::Closed);
         }
         if !self.is_cut && !self.up.put(lane, frame, now) {
-            self.cut();
+            self.cut(now);
         }
         // A frame that is due by now is sent now, so that the sender learns what comes of it.
         while let Some((lane, frame)) = self.up.take(now) {
@@ -188,16 +188,17 @@ impl Wire {
             && let Some(frame) = self.link.receive()
         {
             if !self.down.put(lane_of(&frame), frame, now) {
-                self.cut();
+                self.cut(now);
             }
         }
         self.down.take(now).map(|(_, frame)| frame)
     }
 
     /// What arrived is there; what is on its way, and all that follows, is lost.
-    fn cut(&mut self) {
+    fn cut(&mut self, now: Duration) {
         self.is_cut = true;
-        self.up.clear();
+        self.up.clear(now);
+        self.down.clear(now);
     }
 }
 

@@ -36,12 +36,18 @@ impl Roster {
 
 /// Notes a change for the zone's members.
 pub(super) fn note(world: &mut World, zone: Entity, session: Entity, change: impl FnOnce(&mut Roster, u64)) {
+    if let Some(SessionId(id)) = world.get::<Session>(session).map(Session::id) {
+        note_id(world, zone, |roster| change(roster, id));
+    }
+}
+
+/// Notes a change of a session whose entity may be gone.
+pub(super) fn note_id(world: &mut World, zone: Entity, change: impl FnOnce(&mut Roster)) {
     if !world.get::<Zone>(zone).is_some_and(Zone::is_announcing) {
         return;
     }
-    let Some(SessionId(id)) = world.get::<Session>(session).map(Session::id) else { return };
     if let Some(mut roster) = world.get_mut::<Roster>(zone) {
-        change(&mut roster, id);
+        change(&mut roster);
     }
 }
 

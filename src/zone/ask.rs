@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
+use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
+use bevy_ecs::world::DeferredWorld;
 use bytes::Bytes;
 
 use super::changes::Change;
-use super::commands::refused;
+use super::commands::{MembershipError, PAYLOAD_MAX_BYTES, refused};
 use super::settle::{enter, obstacle, refuse, refuse_with};
 use super::{JoinCancelled, JoinRequested, Zone, Zones};
 use crate::ident::ZoneId;
@@ -21,6 +23,7 @@ use crate::wire::v1::Reason;
 
 /// A session waits for the game's word on its Join.
 #[derive(Component, Debug, Clone, PartialEq, Eq)]
+#[component(on_remove = note_dropped)]
 pub struct JoinPending {
     zone: Entity,
     zone_id: ZoneId,
@@ -44,6 +47,15 @@ impl JoinPending {
     }
 }
 
+/// Notes an ask that ceases to be, for the case that its session is being despawned.
+fn note_dropped(mut world: DeferredWorld, context: HookContext) {
+    let Some(ask) = world.get::<JoinPending>(context.entity) else { return };
+    let dropped = (context.entity, ask.zone, ask.zone_id);
+    if let Some(mut zones) = world.get_resource_mut::<Zones>() {
+        zones.dropped_asks.push(dropped);
+    }
+}
+
 /// Asks the game.
 pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entity, payload: Bytes) {
     let deadline = world.resource::<TickTime>().steady() + ASK_TIMEOUT;
@@ -58,6 +70,9 @@ pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entit
 
 /// The game says yes. If the ask is over, that is counted and nothing else.
 pub(super) fn accept(world: &mut World, session: Entity, ask: u64, payload: Bytes) {
+    if payload.len() > PAYLOAD_MAX_BYTES {
+        return refused(world, session, MembershipError::Payload, &Change::Accept { ask, payload });
+    }
     let Some(ask) = take_answered(world, session, ask) else { return };
     if let Some(obstacle) = obstacle(world, session, ask.zone) {
         refuse(world, session, ask.request, obstacle.reason());
@@ -122,7 +137,10 @@ pub(crate) fn cancel_all(world: &mut World, zone: Option<Entity>, reason: Reason
 }
 
 fn take(world: &mut World, session: Entity) -> Option<JoinPending> {
-    world.get_entity_mut(session).ok()?.take::<JoinPending>()
+    let ask = world.get_entity_mut(session).ok()?.take::<JoinPending>()?;
+    // It is known here what becomes of it.
+    world.resource_mut::<Zones>().dropped_asks.pop();
+    Some(ask)
 }
 
 /// How long the game may take to answer: as long as a link may be silent.

@@ -5,9 +5,14 @@ use bytes::Bytes;
 
 use crate::session::EndCause;
 
-/// Changes that wait for the next settle, each with its place among all frames that arrived.
+/// Changes that wait for the next settle.
 #[derive(Resource, Debug, Default)]
-pub(crate) struct Changes(Vec<(u64, Entity, Change)>);
+pub(crate) struct Changes {
+    /// What could not be made in the tick in which it came, and goes first in the next.
+    waiting: Vec<(Entity, Change)>,
+    /// The others, each with its place among all frames that arrived.
+    new: Vec<(u64, Entity, Change)>,
+}
 
 /// A change of one session's membership, or its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,14 +45,25 @@ impl Change {
 impl Changes {
     /// Queues a change that arrived as the `order`th frame of all.
     pub(crate) fn push(&mut self, order: u64, session: Entity, change: Change) {
-        self.0.push((order, session, change));
+        self.new.push((order, session, change));
     }
 
-    /// Takes what is queued, in order of arrival.
-    pub(super) fn take(&mut self) -> Vec<(u64, Entity, Change)> {
-        let mut changes = std::mem::take(&mut self.0);
-        changes.sort_by_key(|(order, ..)| *order);
-        changes
+    /// Queues a change for the next settle, before all that comes until then.
+    pub(super) fn wait(&mut self, session: Entity, change: Change) {
+        self.waiting.push((session, change));
+    }
+
+    /// How many changes of a session wait from the last settle. While there are any, nothing more
+    /// of its client is dispatched.
+    pub(crate) fn waiting_count(&self, session: Entity) -> usize {
+        self.waiting.iter().filter(|(waiting, _)| *waiting == session).count()
+    }
+
+    /// Takes what is queued, in order.
+    pub(super) fn take(&mut self) -> Vec<(Entity, Change)> {
+        self.new.sort_by_key(|(order, ..)| *order);
+        let new = self.new.drain(..).map(|(_, session, change)| (session, change));
+        self.waiting.drain(..).chain(new).collect()
     }
 }
 

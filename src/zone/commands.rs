@@ -46,13 +46,13 @@ pub trait MembershipCommands {
         self.accept_join_with(request, Bytes::new());
     }
 
-    /// The same, with a payload of the game's for its `Joined`.
+    /// The same, with a payload of the game's for its `Joined`, of at most [`PAYLOAD_MAX_BYTES`].
     fn accept_join_with(&mut self, request: &JoinRequested, payload: Bytes);
 
     /// Says no to a session that asked; the detail is for its player.
     fn refuse_join(&mut self, request: &JoinRequested, detail: &str);
 
-    /// Parts all members of a zone as of ZONE_CLOSED and despawns it.
+    /// Parts all members of a zone as of ZONE_CLOSED and despawns it. Its name is free at once.
     fn close_zone(&mut self, zone: Entity);
 
     /// Ends a session; it cannot be resumed. The detail is for its player.
@@ -77,11 +77,12 @@ impl MembershipCommands for Commands<'_, '_> {
     }
 
     fn refuse_join(&mut self, request: &JoinRequested, detail: &str) {
-        change(self, request.entity, Change::Refuse { ask: request.ask, detail: detail.to_owned() });
+        let detail = detail.chars().take(DETAIL_MAX_CHARS).collect();
+        change(self, request.entity, Change::Refuse { ask: request.ask, detail });
     }
 
     fn close_zone(&mut self, zone: Entity) {
-        self.queue(move |world: &mut World| world.resource_mut::<Zones>().closing.push(zone));
+        self.queue(move |world: &mut World| world.resource_mut::<Zones>().close(zone));
     }
 
     fn kick(&mut self, session: Entity, detail: &str) {
@@ -121,6 +122,12 @@ pub enum MembershipError {
     /// The session is in no zone.
     #[error("the session is in no zone")]
     NotInZone,
+    /// Too much is commanded of the session at once.
+    #[error("the session has too many changes ahead: command one a tick at most")]
+    Busy,
+    /// The payload does not fit a frame.
+    #[error("the payload is too long: {PAYLOAD_MAX_BYTES} bytes fit a Joined")]
+    Payload,
     /// The session has no link.
     #[error("the session has no link: wait until it is resumed")]
     Disconnected,
@@ -134,6 +141,7 @@ impl MembershipError {
             Self::UnknownSession | Self::NotInZone => Reason::NotInZone,
             Self::NoSuchZone => Reason::NoSuchZone,
             Self::Full => Reason::Full,
+            Self::Busy | Self::Payload => Reason::Refused,
             Self::Disconnected => Reason::Disconnected,
         }
     }
@@ -159,3 +167,15 @@ pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError,
     let session = world.get::<Session>(entity).map(Session::id);
     announce_plain(world, MembershipRefused { session, entity, zone, error });
 }
+
+/// Tells the game that what it wants to close is no zone.
+pub(super) fn refused_zone(world: &mut World, zone: Entity) {
+    let error = MembershipError::NoSuchZone;
+    announce_plain(world, MembershipRefused { session: None, entity: zone, zone: Some(zone), error });
+}
+
+/// Longest payload of a `Joined`: with it, and with the members of the largest zone that announces,
+/// the frame still fits.
+pub const PAYLOAD_MAX_BYTES: usize = 16 * 1024;
+/// Longest words on why a Join is refused, in characters: a line or two to show to a player.
+const DETAIL_MAX_CHARS: usize = 256;

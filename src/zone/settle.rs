@@ -5,7 +5,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::announce::{Roster, note};
-use super::changes::{Change, Changes, FIRST};
+use super::changes::{Change, Changes};
 use super::commands::{MembershipError, refused};
 use super::{
     InZone, JoinPolicy, MemberDisconnected, MemberResumed, Members, Zone, ZoneJoined, ZoneParted, Zones, ask,
@@ -14,7 +14,9 @@ use crate::ident::ZoneId;
 use crate::session::lifecycle::announce;
 #[cfg(feature = "planted")]
 use crate::session::planted::{Planted, is_planted};
-use crate::session::{self, Agent, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition};
+use crate::session::{
+    self, Agent, DispatchQueue, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition,
+};
 use crate::tick::{Load, Shed, TickRate};
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
 
@@ -22,7 +24,7 @@ use crate::wire::v1::{Joined, Parted, Reason, Refused};
 pub(super) fn settle(world: &mut World) {
     let changes = world.resource_mut::<Changes>().take();
     let mut settled = EntityHashSet::default();
-    for (order, session, change) in changes {
+    for (session, change) in changes {
         if SessionState::at(world, session).is_none() {
             refused(world, session, MembershipError::UnknownSession, &change);
             continue;
@@ -31,15 +33,26 @@ pub(super) fn settle(world: &mut World) {
         match change {
             // Nothing follows the end, so it waits for nothing either.
             Change::End { cause, detail } => end(world, session, cause, &detail),
-            change if !is_first => world.resource_mut::<Changes>().push(order, session, change),
+            Change::Drop => leave(world, session, Reason::Dropped),
+            change if !is_first => wait(world, session, change),
             Change::Join { request, zone, payload } => join(world, session, request, &zone, payload),
             Change::Part { request, payload } => part(world, session, request, payload),
-            Change::Drop => leave(world, session, Reason::Dropped),
             Change::Put { zone, from_zone_only } => put(world, session, zone, from_zone_only),
             Change::Take => take(world, session),
             Change::Accept { ask, payload } => ask::accept(world, session, ask, payload),
             Change::Refuse { ask, detail } => ask::refuse_join(world, session, ask, &detail),
         }
+    }
+}
+
+/// A change that cannot be made in this tick is the session's first in the next: before what its
+/// client asks for then, which waits until it is made.
+fn wait(world: &mut World, session: Entity, change: Change) {
+    let mut changes = world.resource_mut::<Changes>();
+    if changes.waiting_count(session) < WAITING_MAX {
+        changes.wait(session, change);
+    } else {
+        refused(world, session, MembershipError::Busy, &change);
     }
 }
 
@@ -60,7 +73,9 @@ pub(crate) fn disconnect(world: &mut World, session: Entity, cause: LossCause) {
     ask::cancel(world, session, Reason::Cancelled);
     let Some((zone, zone_id)) = zone_of(world, session) else { return };
     if world.get::<Zone>(zone).is_some_and(Zone::is_hard) {
-        world.resource_mut::<Changes>().push(FIRST, session, Change::Drop);
+        // Behind all that arrived before the loss.
+        let order = world.resource::<DispatchQueue>().arrived_count() + 1;
+        world.resource_mut::<Changes>().push(order, session, Change::Drop);
         return;
     }
     note(world, zone, session, |roster, id| roster.unlinked.push(id));
@@ -90,10 +105,11 @@ pub(super) fn enter(
     (given, answer): (Bytes, Bytes),
 ) {
     leave(world, session, Reason::Moved);
-    world.entity_mut(session).insert(InZone::new(zone));
-    // An observer of the game's may have ended it.
-    let Ok(mut entity) = world.get_entity_mut(session) else { return };
-    transition(&mut entity, SessionState::Active);
+    // An observer of the game's may end it at each step.
+    if let Ok(mut entity) = world.get_entity_mut(session) {
+        entity.insert(InZone::new(zone));
+    }
+    transition(world, session, SessionState::Active);
     joined(world, session, request, zone, answer);
     note(world, zone, session, |roster, id| roster.joined.push(id));
     if let Some((zone, zone_id)) = zone_of(world, session) {
@@ -183,7 +199,7 @@ fn take(world: &mut World, session: Entity) {
 }
 
 /// Ends a session, in whatever state it is.
-fn end(world: &mut World, session: Entity, cause: EndCause, detail: &str) {
+pub(super) fn end(world: &mut World, session: Entity, cause: EndCause, detail: &str) {
     ask::forget(world, session);
     let reason = cause.part_reason();
     if let Some(zone) = zone_name(world, session) {
@@ -211,17 +227,19 @@ fn leave_with(world: &mut World, session: Entity, reason: Reason, payload: Bytes
     if is_planted(world, Planted::MembersLeak) && reason == Reason::Expired {
         return announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason, payload.clone()));
     }
-    world.entity_mut(session).remove::<InZone>();
-    // It is known here who left, and why.
-    world.resource_mut::<Zones>().left.pop();
     note(world, zone, session, |roster, id| roster.parted.push(id));
     announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason, payload));
+    if let Ok(mut entity) = world.get_entity_mut(session) {
+        entity.remove::<InZone>();
+    }
+    // It is known here who left, and why.
+    world.resource_mut::<Zones>().left.pop();
 }
 
 /// A session that has left its zone is Connected, if it has a link.
 pub(super) fn connect(world: &mut World, session: Entity) {
     if is_linked(world, session) {
-        transition(&mut world.entity_mut(session), SessionState::Connected);
+        transition(world, session, SessionState::Connected);
     }
 }
 
@@ -266,6 +284,8 @@ pub(super) fn is_linked(world: &World, session: Entity) -> bool {
     SessionState::at(world, session).is_some_and(SessionState::is_linked)
 }
 
+/// Changes of one session that wait: a game that commands more than one a tick is told.
+const WAITING_MAX: usize = 16;
 /// When to ask again where there was no room, in milliseconds: members leave by seconds, not by ticks.
 const RETRY_MS: u32 = 1_000;
 /// When to ask an overloaded server again, in milliseconds, as the gate says too.

@@ -230,7 +230,7 @@ impl Reference {
         }
         self.announce(number, News::Disconnected(cause));
         match zone.and_then(|zone| self.zones[zone]) {
-            Some(zone) if zone.is_hard => self.changes.push((0, number, Change::Drop)),
+            Some(zone) if zone.is_hard => self.changes.push((u64::MAX - 1, number, Change::Drop)),
             Some(zone) => self.announce(number, News::MemberDisconnected(ZoneId(zone.id))),
             None => {}
         }
@@ -246,7 +246,9 @@ impl Reference {
             for (_, frame) in acks {
                 self.acknowledge(number, &frame);
             }
-            while let Some((order, frame)) = waiting.pop_front() {
+            // A change that waits from the last tick goes first.
+            let waits = self.changes.iter().any(|(order, whose, _)| *order == WAITS && *whose == number);
+            while !waits && let Some((order, frame)) = waiting.pop_front() {
                 if let Up::Say(said) = frame {
                     self.sessions[number].received += 1;
                     heard.extend(self.sessions[number].zone.map(|_| (number, said)));
@@ -332,7 +334,7 @@ impl Reference {
         let mut changes = std::mem::take(&mut self.changes);
         changes.sort_by_key(|(order, ..)| *order);
         let mut settled = BTreeSet::new();
-        for (order, session, change) in changes {
+        for (_, session, change) in changes {
             if self.sessions[session].has_ended {
                 continue;
             }
@@ -340,10 +342,10 @@ impl Reference {
             match change {
                 Change::End(cause) => self.end(session, cause),
                 Change::Kick => self.end(session, EndCause::Kicked),
-                change if !is_first => self.changes.push((order, session, change)),
+                Change::Drop => self.leave(session, Reason::Dropped),
+                change if !is_first => self.changes.push((WAITS, session, change)),
                 Change::Join(request, zone) => self.join(session, request, zone),
                 Change::Part(request) => self.part(session, request),
-                Change::Drop => self.leave(session, Reason::Dropped),
                 Change::Put(zone, id) => self.put(session, zone, id),
                 Change::Take if self.sessions[session].zone.is_some() => self.part(session, 0),
                 Change::Take => {}
@@ -472,3 +474,6 @@ impl Reference {
         self.announced.push((session, news));
     }
 }
+
+/// The place of a change that waits from the last tick: before all frames of this one.
+const WAITS: u64 = 0;

@@ -293,7 +293,8 @@ impl Subject {
                 "epoch, counts and deadline of session {number}"
             );
         }
-        for room in Room::ALL {
+        // Of one that is about to close the name is free already; its members part with the next tick.
+        for room in Room::ALL.into_iter().filter(|room| !model.shut.contains(&(*room as usize))) {
             let zone = self.game.zone(room.name());
             let members = zone.and_then(|zone| self.game.app.world().get::<Members>(zone));
             let told: BTreeSet<Option<SessionId>> = members

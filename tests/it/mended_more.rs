@@ -1,4 +1,5 @@
-//! Promises that are broken now: each of these fails until its defect is mended.
+//! More promises that were broken once: zones, commands, rates and drains. Each test failed until its
+//! defect was mended.
 
 use std::time::Duration;
 
@@ -38,9 +39,9 @@ fn a_yes_to_one_zone_lets_nobody_into_another() {
     let doorman = move |mut requests: MessageReader<JoinRequested>, mut commands: Commands| {
         for request in requests.read() {
             if request.zone == vault {
-                commands.refuse_join(request.entity, "no");
+                commands.refuse_join(request, "no");
             } else {
-                commands.accept_join(request.entity);
+                commands.accept_join(request);
             }
         }
     };
@@ -168,8 +169,9 @@ fn a_broadcast_reaches_the_members_of_a_zone_that_the_game_then_despawns() {
 #[test]
 fn members_are_told_of_one_whose_entity_the_game_despawned() {
     let mut game = game();
-    let mut ada = game.member(Via::Alpha, "hall");
-    let mut bob = game.member(Via::Beta, "hall");
+    game.open_zone(Zone::new("table").capacity(4));
+    let mut ada = game.member(Via::Alpha, "table");
+    let mut bob = game.member(Via::Beta, "table");
     game.exchange(&mut [&mut ada, &mut bob]);
     ada.take::<Members>();
     let bob_entity = entity(&game, &bob);
@@ -224,9 +226,9 @@ fn an_answer_to_a_join_is_no_longer_than_a_frame() {
     let mut game = game_with_club();
     let mut ada = game.player(Via::Alpha);
     ask(&mut game, &mut ada);
-    let ada_entity = entity(&game, &ada);
+    let request = game.resource::<Told>().requested[0].clone();
 
-    command(&mut game, |commands| commands.accept_join_with(ada_entity, Bytes::from(vec![7; 100_000])));
+    command(&mut game, |commands| commands.accept_join_with(&request, Bytes::from(vec![7; 100_000])));
     game.exchange(&mut [&mut ada]);
 
     let longest = ada.seen().iter().map(|frame| frame.len()).max().expect("a frame");
@@ -360,7 +362,8 @@ fn who_takes_itself_over_again_and_again_is_held_to_its_rates() {
     let mut game = game();
     let mut eve = game.member(Via::Alpha, "hall");
 
-    // Half a minute, in which 120 messages a second are 3,840 with the burst.
+    // Half a minute, in which 120 messages a second are 3,840 with the burst, and one more replay of
+    // an outbox than the first is earned.
     for _ in 0..30 {
         eve.connect(&game, Via::Beta);
         eve.resume();
@@ -370,7 +373,7 @@ fn who_takes_itself_over_again_and_again_is_held_to_its_rates() {
     }
 
     let count = crate::support::said(&game, &eve).len();
-    assert!(count <= 3_840 + 512, "{count} messages in half a minute");
+    assert!(count <= 3_840 + 2 * 512, "{count} messages in half a minute");
 }
 
 #[test]
@@ -421,9 +424,9 @@ fn a_refusal_in_many_words_is_no_longer_than_a_frame() {
     let mut game = game_with_club();
     let mut ada = game.player(Via::Alpha);
     ask(&mut game, &mut ada);
-    let ada_entity = entity(&game, &ada);
+    let request = game.resource::<Told>().requested[0].clone();
 
-    command(&mut game, |commands| commands.refuse_join(ada_entity, &"no ".repeat(40_000)));
+    command(&mut game, |commands| commands.refuse_join(&request, &"no ".repeat(40_000)));
     game.exchange(&mut [&mut ada]);
 
     let longest = ada.seen().iter().map(|frame| frame.len()).max().expect("a frame");
