@@ -37,6 +37,11 @@ impl Stage {
             link_timeout: NEVER,
             unacked_max: NEVER,
             max_sessions: usize::MAX,
+            // The same client comes back sooner than any player would earn a replay.
+            messages_per_second: u32::MAX,
+            messages_burst: u32::MAX,
+            bytes_per_second: u32::MAX,
+            bytes_burst: u32::MAX,
             ..SessionConfig::default()
         };
         let mut app = App::new();
