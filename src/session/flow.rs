@@ -73,13 +73,16 @@ pub(crate) fn register(world: &mut World, link: LinkKey, principal: Principal) -
 pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
     let now = world.resource::<TickTime>().steady();
     lose_link(world, entity, LossCause::Replaced);
+    if world.get_entity(entity).is_err() {
+        // The hook of the loss has despawned it, which it must not: settle buries what is left.
+        return false;
+    }
     let token = rotate_tokens(world, entity, rebind.presented);
     world.resource_mut::<SessionTable>().link(rebind.link, entity);
     let config = world.resource::<SessionConfig>().clone();
     #[cfg(feature = "planted")]
     let planted = super::planted::Sabotage::of(world, entity);
-    // The hook of the loss may have ended it.
-    let Ok(mut session) = world.get_entity_mut(entity) else { return false };
+    let mut session = world.entity_mut(entity);
     let mut id = SessionId(0);
     if let Some(mut session) = session.get_mut::<Session>() {
         session.epoch.0 += 1;

@@ -67,7 +67,7 @@ impl Changes {
     }
 }
 
-/// Before all frames of this tick: what follows from the last one, and lost links.
+/// Before all frames of this tick: what agents sent in the last one.
 pub(crate) const FIRST: u64 = 0;
 /// After all frames of this tick: what the game commands.
 pub(crate) const LAST: u64 = u64::MAX;
