@@ -6,6 +6,8 @@
 //! Data flow: a message → [`encode`] → a frame's bytes → a transport → [`Frame::parse`] →
 //! [`Frame::decode`] → a message.
 
+#[cfg(feature = "quic")]
+pub mod discovery;
 mod finite;
 mod frame;
 mod limits;
