@@ -410,13 +410,13 @@ fn what_is_on_its_way_down_is_lost_with_a_cut_as_the_harness_says() {
     ada.set_faults(Faults::new(7).delay(Duration::from_secs(3)).down_only());
     say(&mut ada, 1..=1);
     game.exchange(&mut [&mut ada]);
-    assert_eq!(echoes(&mut ada), [], "it is on its way");
+    assert_eq!(echoes(&mut ada), [0_u64; 0], "it is on its way");
 
     ada.set_faults(Faults::new(7).cut_after(0).down_only());
     say(&mut ada, 2..=2);
     game.run_with(&mut [&mut ada], 4_000);
 
-    assert_eq!(echoes(&mut ada), []);
+    assert_eq!(echoes(&mut ada), [0_u64; 0]);
 }
 
 #[test]
