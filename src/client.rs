@@ -127,7 +127,7 @@ impl<D: Dial> Client<D> {
             {
                 self.core.receive(lane, bytes);
             }
-            self.core.check(link.status());
+            self.core.check(link.status(), || link.failure());
             self.core.transmit(&mut |frame| link.send(frame));
             link.flush();
         }
@@ -214,6 +214,13 @@ impl<D: Dial> Client<D> {
             Cut::Close { hold } => self.core.cut(Release::Close, hold),
         }
         self.release();
+    }
+
+    /// The link at hand, open or not; none while the client pauses between two. A transport may have
+    /// more to say than [`Link`] asks for.
+    #[must_use]
+    pub fn link(&self) -> Option<&D::Link> {
+        self.link.as_ref()
     }
 
     /// Where the client is in its life.

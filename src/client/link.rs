@@ -93,6 +93,13 @@ pub trait Link {
     /// Closes the link and tells the peer, where the transport can. What was not flushed may be
     /// lost.
     fn close(&mut self);
+
+    /// Why the link did not open, or ended, where the transport knows: a sentence with cause and
+    /// remedy. It is logged, and the last one is told with
+    /// [`ClientEvent::Closed`](super::ClientEvent::Closed). None unless a transport says so.
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Where a link is in its life.

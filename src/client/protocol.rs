@@ -193,14 +193,16 @@ impl Core {
         }
     }
 
-    /// Finds what time and the transport have brought to an end.
-    pub(super) fn check(&mut self, status: LinkStatus) {
+    /// Finds what time and the transport have brought to an end. `failure` is what the transport
+    /// says about it.
+    pub(super) fn check(&mut self, status: LinkStatus, failure: impl FnOnce() -> Option<String>) {
         let closed = status == LinkStatus::Closed;
         // While the game leaves the link unread, silence says nothing about it.
         let paused = self.is_paused();
         match &self.phase {
             Phase::Dialling { elapsed } if closed || *elapsed >= self.config.dial_timeout => {
-                self.fail(Duration::ZERO, "no link could be opened");
+                let why = failure().unwrap_or_else(|| "no link could be opened".to_owned());
+                self.fail(Duration::ZERO, &why);
             }
             Phase::Greeting { elapsed, .. } if closed || *elapsed >= self.config.link_timeout => {
                 self.fail(Duration::ZERO, "the Hello was not answered");

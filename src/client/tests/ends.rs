@@ -2,7 +2,7 @@
 
 use super::server::closed;
 use super::*;
-use crate::client::{Cut, EVENTS_MAX};
+use crate::client::{Cut, Dial, DialError, EVENTS_MAX, Link, LinkStatus};
 use crate::wire::v1::{Ack, Beacon, ProbeReply, Reason};
 use crate::wire::{Lane, encode};
 
@@ -95,6 +95,53 @@ fn a_client_that_slept_finds_its_link_alive() {
 
     assert!(scene.story().is_empty());
     assert_eq!(scene.client.state(), ClientState::Connected);
+}
+
+/// Opens links that are over at once.
+struct Broken;
+
+impl Dial for Broken {
+    type Link = Self;
+
+    fn dial(&mut self) -> Result<Self, DialError> {
+        Ok(Self)
+    }
+}
+
+impl Link for Broken {
+    fn update(&mut self, _dt: Duration) {}
+
+    fn status(&self) -> LinkStatus {
+        LinkStatus::Closed
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        None
+    }
+
+    fn send(&mut self, _frame: Bytes) -> bool {
+        false
+    }
+
+    fn flush(&mut self) {}
+
+    fn close(&mut self) {}
+
+    fn failure(&self) -> Option<String> {
+        Some("the cable is cut; mend it".to_owned())
+    }
+}
+
+#[test]
+fn what_a_transport_says_of_the_last_try_is_told_to_the_game() {
+    let mut client = Client::new(Broken, ClientConfig { tries: 2, ..config() });
+    for _ in 0..10 {
+        client.update(STEP);
+    }
+
+    let told = ClientEvent::Closed { reason: None, detail: "the cable is cut; mend it".to_owned() };
+    assert_eq!(client.poll(), Some(told));
+    assert!(client.link().is_none());
 }
 
 #[test]
