@@ -53,6 +53,10 @@ pub enum ProxyEventKind {
         /// Message id and body.
         bytes: Bytes,
     },
+    /// The peer did what no frame can show, and what ends its session: a text where a frame should
+    /// be, a frame longer than any may be, a stream that should not be there. Words for the log.
+    /// Nothing more is read from the link, and the tick closes it, as PROTOCOL.
+    Breach(&'static str),
     /// It is gone. The last event of a link.
     Closed(LinkEnd),
 }
@@ -306,6 +310,7 @@ fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut tra
                     traffic.in_count += 1;
                     traffic.in_bytes += bytes.len() as u64;
                 }
+                ProxyEventKind::Breach(_) => {}
                 ProxyEventKind::Closed(_) => {
                     open.remove(&link);
                     closing.remove(&link);
@@ -365,7 +370,7 @@ impl Weigh for ProxyEvent {
     fn weight(&self) -> usize {
         match &self.kind {
             ProxyEventKind::Frame { bytes, .. } => bytes.len(),
-            ProxyEventKind::Opened(_) | ProxyEventKind::Closed(_) => 0,
+            ProxyEventKind::Opened(_) | ProxyEventKind::Breach(_) | ProxyEventKind::Closed(_) => 0,
         }
     }
 }

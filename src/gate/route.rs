@@ -43,6 +43,12 @@ pub(super) fn route(mut arrivals: ResMut<Arrivals>, mut routing: Routing) {
                 }
             }
             ProxyEventKind::Frame { lane, bytes } => routing.frame(link, event.at, lane, bytes),
+            ProxyEventKind::Breach(what) => {
+                tracing::debug!(%link, what, "protocol error");
+                // A frame without an id is one too: it ends a session in its turn, behind what
+                // arrived before it, and a guest at once.
+                routing.frame(link, event.at, Lane::Reliable, Bytes::new());
+            }
             ProxyEventKind::Closed(end) => {
                 if routing.lobby.leave(link).is_none()
                     && let Some(session) = routing.table.bound_to(link)

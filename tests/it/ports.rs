@@ -11,8 +11,8 @@ use waystation::server::audit::News;
 use waystation::session::{LossCause, SessionCounts, SessionState};
 use waystation::testing::{Harness, Player, Via};
 use waystation::tick::StopRequested;
-use waystation::wire::v1::{Bye, Hello, Reason, Resume};
-use waystation::wire::{self, Lane, WireMessage};
+use waystation::wire::v1::{Bye, Closed, Hello, Reason, Resume};
+use waystation::wire::{self, Frame, Lane, WireMessage};
 
 use crate::support::{game, game_with, said, say, shout};
 
@@ -56,6 +56,36 @@ fn row_12_frames_of_a_link_that_was_replaced_are_stale() {
     let mut closes = 0;
     gamma.commands.drain_all(|command| closes += u32::from(matches!(command, ProxyCommand::Close { .. })));
     assert_eq!(closes, 1);
+}
+
+#[test]
+fn a_breach_ends_a_session_behind_what_arrived_before_it_and_a_guest_at_once() {
+    let mut game = game();
+    let mut gamma = proxy::attach(&mut game.app, "gamma");
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.cut();
+    resume(&gamma, game.now(), 1, &ada);
+    tell(&gamma, game.now(), 2, ProxyEventKind::Opened(LinkInfo::default()));
+    game.tick();
+
+    tell(&gamma, game.now(), 1, frame(&Say { number: 1 }));
+    tell(&gamma, game.now(), 1, ProxyEventKind::Breach("text"));
+    tell(&gamma, game.now(), 2, ProxyEventKind::Breach("text"));
+    game.tick();
+    game.tick();
+
+    assert_eq!(said(&game, &ada), [1]);
+    assert_eq!(game.state(ada.session()), None);
+    assert_eq!(game.resource::<SessionCounts>().protocol_count, 1);
+    let mut closed = Vec::new();
+    gamma.commands.drain_all(|command| {
+        if let ProxyCommand::Close { link, frame } = command {
+            let frame = Frame::parse(frame).expect("a frame");
+            closed.push((link.0, frame.decode::<Closed>().expect("Closed").reason()));
+        }
+    });
+    closed.sort_unstable_by_key(|(link, _)| *link);
+    assert_eq!(closed, [(1, Reason::Protocol), (2, Reason::Protocol)]);
 }
 
 #[test]
