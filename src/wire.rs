@@ -11,6 +11,8 @@ pub mod discovery;
 mod finite;
 mod frame;
 mod limits;
+#[cfg(feature = "quic")]
+pub mod quic;
 #[cfg(feature = "udp")]
 pub mod udp;
 

@@ -1,0 +1,88 @@
+//! What one connection may take, as the transport is told.
+
+use std::time::Duration;
+
+use quinn_proto::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
+
+use crate::wire::LINK_TIMEOUT;
+
+/// What one connection may take of memory and time.
+///
+/// ```
+/// use waystation::wire::quic::QuicLimits;
+///
+/// let transport = QuicLimits { datagram_bytes: 16 * 1024, ..QuicLimits::default() }.transport();
+/// # let _ = transport;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuicLimits {
+    /// Bidirectional streams that the peer may have open. Default 2, the least that works: a
+    /// WebTransport session is one, and its lanes are another.
+    pub bidi_streams: u32,
+    /// Unidirectional streams that the peer may have open. Default 4: HTTP/3 has three, and a
+    /// browser may try a fourth. Safe from 3 up.
+    pub uni_streams: u32,
+    /// Bytes that the peer may send on a stream before they are read. Default 64 KiB, four of a
+    /// client's longest frames. It is what a link holds that is not read on.
+    pub stream_window_bytes: u32,
+    /// The same of all streams together. Default 256 KiB.
+    pub connection_window_bytes: u32,
+    /// Bytes that are on their way to the peer or wait to be, of what the connection took. Default
+    /// 512 KiB. Before that, as much again waits with the link.
+    pub send_window_bytes: u32,
+    /// Bytes of datagrams that wait to be sent, and of those that wait to be read. Default 64 KiB
+    /// each, some seconds of a game's state.
+    pub datagram_bytes: usize,
+    /// A connection on which nothing is heard for this long is over. Default 6 s: no shorter than
+    /// the link timeout of 5 s, which is a session's own to keep.
+    pub idle_timeout: Duration,
+    /// Something is sent at least so often. Default 2 s, so that one lost packet ends nothing.
+    pub keep_alive: Duration,
+}
+
+impl Default for QuicLimits {
+    fn default() -> Self {
+        Self {
+            bidi_streams: 2,
+            uni_streams: 4,
+            stream_window_bytes: 64 * 1024,
+            connection_window_bytes: 256 * 1024,
+            send_window_bytes: 512 * 1024,
+            datagram_bytes: 64 * 1024,
+            idle_timeout: LINK_TIMEOUT + Duration::from_secs(1),
+            keep_alive: Duration::from_secs(2),
+        }
+    }
+}
+
+impl QuicLimits {
+    /// As quinn takes them.
+    #[must_use]
+    pub fn transport(&self) -> TransportConfig {
+        let mut transport = TransportConfig::default();
+        // A timeout of centuries is none.
+        let idle = IdleTimeout::try_from(self.idle_timeout).ok();
+        let mut acks = AckFrequencyConfig::default();
+        acks.max_ack_delay(Some(ACK_DELAY)).ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD));
+        transport
+            .max_concurrent_bidi_streams(VarInt::from_u32(self.bidi_streams))
+            .max_concurrent_uni_streams(VarInt::from_u32(self.uni_streams))
+            .stream_receive_window(VarInt::from_u32(self.stream_window_bytes))
+            .receive_window(VarInt::from_u32(self.connection_window_bytes))
+            .send_window(u64::from(self.send_window_bytes))
+            .datagram_receive_buffer_size(Some(self.datagram_bytes))
+            .datagram_send_buffer_size(self.datagram_bytes)
+            .max_idle_timeout(idle)
+            .keep_alive_interval(Some(self.keep_alive))
+            .ack_frequency_config(Some(acks))
+            // Datagrams leave one by one: without `unsafe` there is no other way.
+            .enable_segmentation_offload(false);
+        transport
+    }
+}
+
+/// How long a peer that can be told is to wait with an acknowledgement: a tick, so that it rides on
+/// what is sent anyhow. quinn keeps this between its own minimum and the round trip.
+const ACK_DELAY: Duration = Duration::from_millis(50);
+/// Unless so many packets wait for it.
+const ACK_THRESHOLD: u32 = 8;

@@ -1,0 +1,190 @@
+//! The receiving half of the reliable lane: frames out of a stream, each behind its length.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use quinn_proto::{Connection, StreamId};
+
+/// Splits a stream into frames. It holds one frame that is not whole yet, and what the last read
+/// brought; the rest stays with the connection, whose windows bound it.
+#[derive(Debug)]
+pub(super) struct Reader {
+    frame_max: usize,
+    /// What was read and not split yet.
+    chunk: Bytes,
+    /// The length of the next frame, as far as it is read, and its bytes so far.
+    length: Length,
+    body: BytesMut,
+    /// There may be something to read.
+    readable: bool,
+    ended: bool,
+}
+
+/// A length on its way.
+#[derive(Debug, Clone, Copy)]
+enum Length {
+    Partly { value: usize, bytes: u32 },
+    Known(usize),
+}
+
+/// What a read brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// A frame.
+    Frame(Bytes),
+    /// Nothing for now.
+    Nothing,
+    /// Nothing any more: the peer has finished or reset the stream.
+    Ended,
+    /// A frame is longer than is allowed. Nothing behind it can be read.
+    TooLong,
+}
+
+impl Reader {
+    pub(super) fn new(frame_max: usize) -> Self {
+        Self {
+            frame_max,
+            chunk: Bytes::new(),
+            length: Length::NONE,
+            body: BytesMut::new(),
+            readable: false,
+            ended: false,
+        }
+    }
+
+    /// The stream has something, or has ended.
+    pub(super) fn wake(&mut self) {
+        self.readable = true;
+    }
+
+    /// The next frame.
+    pub(super) fn next(&mut self, connection: &mut Connection, stream: StreamId) -> Read {
+        loop {
+            match self.split() {
+                Read::Nothing if self.ended => return Read::Ended,
+                Read::Nothing if !self.readable => return Read::Nothing,
+                Read::Nothing => self.fill(connection, stream),
+                Read::TooLong => {
+                    (self.ended, self.chunk) = (true, Bytes::new());
+                    return Read::TooLong;
+                }
+                frame => return frame,
+            }
+        }
+    }
+
+    /// Reads another chunk.
+    fn fill(&mut self, connection: &mut Connection, stream: StreamId) {
+        let mut stream = connection.recv_stream(stream);
+        let Ok(mut chunks) = stream.read(true) else {
+            self.ended = true;
+            return;
+        };
+        match chunks.next(usize::MAX) {
+            Ok(Some(chunk)) => self.chunk = chunk.bytes,
+            Ok(None) | Err(quinn_proto::ReadError::Reset(_)) => self.ended = true,
+            Err(quinn_proto::ReadError::Blocked) => self.readable = false,
+        }
+        // What there is to send is asked for anyhow.
+        let _ = chunks.finalize();
+    }
+
+    /// Takes a frame out of the chunk. It is copied out, so that a small one that waits does not
+    /// hold a whole packet.
+    fn split(&mut self) -> Read {
+        let length = match self.length {
+            Length::Known(length) => length,
+            Length::Partly { .. } => match self.read_length() {
+                Some(length) if length <= self.frame_max => length,
+                Some(_) => return Read::TooLong,
+                None => return Read::Nothing,
+            },
+        };
+        let missing = length - self.body.len();
+        if self.body.is_empty() && self.chunk.len() >= length {
+            self.length = Length::NONE;
+            let frame = Bytes::copy_from_slice(&self.chunk[..length]);
+            self.chunk.advance(length);
+            return Read::Frame(frame);
+        }
+        // Memory grows with what arrives, not with what is announced.
+        let taken = self.chunk.split_to(missing.min(self.chunk.len()));
+        self.body.extend_from_slice(&taken);
+        if self.body.len() < length {
+            return Read::Nothing;
+        }
+        self.length = Length::NONE;
+        Read::Frame(std::mem::take(&mut self.body).freeze())
+    }
+
+    /// Reads on in a length. `usize::MAX` stands for one that is longer than any frame.
+    fn read_length(&mut self) -> Option<usize> {
+        while self.chunk.has_remaining() {
+            let Length::Partly { value, bytes } = self.length else { return None };
+            let byte = self.chunk.get_u8();
+            let value = value | usize::from(byte & 0x7F) << (7 * bytes);
+            if byte & 0x80 == 0 {
+                self.length = Length::Known(value);
+                return Some(value);
+            }
+            if bytes + 1 == LENGTH_BYTES_MAX {
+                return Some(usize::MAX);
+            }
+            self.length = Length::Partly { value, bytes: bytes + 1 };
+        }
+        None
+    }
+}
+
+impl Length {
+    const NONE: Self = Self::Partly { value: 0, bytes: 0 };
+}
+
+/// Bytes of a length: 21 bits, which is more than any frame has.
+const LENGTH_BYTES_MAX: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(reader: &mut Reader, bytes: &[u8]) -> Vec<Read> {
+        reader.chunk = Bytes::copy_from_slice(bytes);
+        let mut read = Vec::new();
+        loop {
+            match reader.split() {
+                Read::Nothing => return read,
+                Read::TooLong => {
+                    read.push(Read::TooLong);
+                    return read;
+                }
+                frame => read.push(frame),
+            }
+        }
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_stream_is_cut() {
+        let mut stream = vec![3, 1, 2, 3, 0, 0x80 | 0x48, 0x01];
+        stream.extend_from_slice(&[7; 200]);
+        let wanted = [Bytes::from_static(&[1, 2, 3]), Bytes::new(), Bytes::from(vec![7; 200])];
+
+        for size in [1, 2, 5, 64, 500] {
+            let mut reader = Reader::new(1_000);
+            let read: Vec<Read> = stream.chunks(size).flat_map(|chunk| feed(&mut reader, chunk)).collect();
+            assert_eq!(read, wanted.clone().map(Read::Frame), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_any_memory_is_taken() {
+        for announced in [&[0xE9, 0x07][..], &[0xFF, 0xFF, 0xFF], &[0x80, 0x80, 0x80, 0x01]] {
+            let mut reader = Reader::new(1_000);
+
+            let read = feed(&mut reader, announced);
+
+            assert_eq!(read, [Read::TooLong]);
+            assert_eq!(reader.body.capacity(), 0);
+        }
+        let mut longest = Reader::new(1_000);
+        assert_eq!(feed(&mut longest, &[0xE8, 0x07, 1]), []);
+        assert!(longest.body.capacity() < 100, "memory grows with what arrives");
+    }
+}
