@@ -12,6 +12,7 @@
 pub mod loopback;
 pub mod port;
 pub mod renet;
+pub mod tls;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -1,0 +1,257 @@
+//! Certificates as a client sees them, in handshakes without a network.
+
+use std::fs;
+use std::time::Instant;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
+
+use super::*;
+
+#[test]
+fn files_that_are_replaced_are_seen_by_the_next_handshake_of_every_listener() {
+    let folder = Folder::new("replaced");
+    let (old, new) = (Pair::new(), Pair::new());
+    folder.write(&old.certificate, &old.key);
+    let tls = Tls::from_files(&folder.certificate(), &folder.key()).expect("a certificate");
+    let config = tls.server_config(&[b"h3"]).expect("a configuration");
+    assert_eq!(shown(&config, &[&old, &new]), Ok(old.der.clone()));
+
+    folder.write(&new.certificate, &new.key);
+    let reloaded = tls.reload().expect("both files are whole");
+
+    assert!(reloaded);
+    assert_eq!(shown(&config, &[&old, &new]), Ok(new.der.clone()));
+    assert!(!tls.reload().expect("both files are whole"), "nothing has changed since");
+}
+
+#[test]
+fn while_certificate_and_key_do_not_fit_the_old_ones_stay() {
+    let folder = Folder::new("half");
+    let (old, new) = (Pair::new(), Pair::new());
+    folder.write(&old.certificate, &old.key);
+    let tls = Tls::from_files(&folder.certificate(), &folder.key()).expect("a certificate");
+    let config = tls.server_config(&[b"h3"]).expect("a configuration");
+
+    folder.write(&new.certificate, &old.key);
+    let mismatch = tls.reload();
+    folder.write(&new.certificate[..new.certificate.len() / 2], &new.key);
+    let cut = tls.reload();
+    fs::remove_file(folder.certificate()).expect("it was there");
+    let missing = tls.reload();
+
+    assert!(matches!(mismatch, Err(TlsError::Pair { .. })), "{mismatch:?}");
+    assert!(matches!(cut, Err(TlsError::Pem { .. })), "{cut:?}");
+    assert!(matches!(missing, Err(TlsError::Read { .. })), "{missing:?}");
+    assert_eq!(shown(&config, &[&old, &new]), Ok(old.der.clone()));
+    folder.write(&new.certificate, &new.key);
+    assert!(tls.reload().expect("both files are whole"));
+    assert_eq!(shown(&config, &[&old, &new]), Ok(new.der.clone()));
+}
+
+#[test]
+fn the_thread_finds_replaced_files_by_itself_and_ends_with_whoever_needs_it() {
+    let folder = Folder::new("thread");
+    let (old, new) = (Pair::new(), Pair::new());
+    folder.write(&old.certificate, &old.key);
+    let source = Source::Files(Files::new(folder.certificate(), folder.key()));
+    let tls = Tls::start(source, Duration::from_millis(1)).expect("a certificate");
+    let config = tls.server_config(&[b"h3"]).expect("a configuration");
+    let shared = Arc::downgrade(&tls.shared);
+
+    // The listener's configuration is enough to keep the thread.
+    drop(tls);
+    folder.write(&new.certificate, &new.key);
+
+    until(|| shown(&config, &[&old, &new]) == Ok(new.der.clone()));
+    drop(config);
+    until(|| shared.strong_count() == 0);
+}
+
+#[test]
+fn the_thread_ends_at_once_however_long_it_would_sleep() {
+    let own = SelfSigned::new(vec!["localhost".to_owned()]);
+    let shared = Arc::new(Shared {
+        source: Mutex::new(Source::SelfSigned(own)),
+        current: RwLock::new(Arc::new(Current::new(Pair::new().certified(), false))),
+        _alive: std::sync::mpsc::channel().0,
+    });
+    let (alive, ended) = std::sync::mpsc::channel::<()>();
+    let thread = watch::spawn(Arc::downgrade(&shared), ended, Duration::from_secs(3_600)).expect("a thread");
+
+    drop(alive);
+
+    thread.join().expect("it ends");
+}
+
+#[test]
+fn what_cannot_be_used_at_the_start_is_an_error_that_says_what_to_do() {
+    let folder = Folder::new("start");
+    let pair = Pair::new();
+    let start = || Tls::from_files(&folder.certificate(), &folder.key()).map(|_| ()).expect_err("unusable");
+
+    let missing = start().to_string();
+    folder.write("no certificate", &pair.key);
+    let empty = start().to_string();
+    folder.write(&pair.certificate, &pair.certificate);
+    let no_key = start().to_string();
+    folder.write(&pair.certificate, &Pair::new().key);
+    let mismatch = start().to_string();
+    folder.write(&"x".repeat(300_000), &pair.key);
+    let long = start().to_string();
+
+    assert!(missing.contains("cert.pem") && missing.contains("name a PEM file"), "{missing}");
+    assert!(empty.contains("holds no certificate"), "{empty}");
+    assert!(no_key.contains("key.pem holds no private key"), "{no_key}");
+    assert!(mismatch.contains("cannot be used together"), "{mismatch}");
+    assert!(long.contains("longer than"), "{long}");
+}
+
+#[test]
+fn a_self_signed_certificate_is_one_that_browsers_take_by_its_hash() {
+    let tls = Tls::self_signed(&["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("a certificate");
+    let config = tls.server_config(&[b"h3"]).expect("a configuration");
+    let current = tls.shared.current();
+    let der = current.key.cert[0].to_vec();
+
+    let validity = current.validity.expect("valid at some time");
+
+    let now = unix_now();
+    assert!(validity.contains(now) && !validity.contains(validity.not_after));
+    assert!(validity.not_after - validity.not_before <= Duration::from_secs(14 * 24 * 3_600));
+    assert_eq!(current.key.key.algorithm(), rustls::SignatureAlgorithm::ECDSA);
+    assert_eq!(tls.sha256(), Some(Sha256::digest(&der).into()));
+    assert_eq!(shown_as(&config, &der, "localhost"), Ok(der.clone()));
+    assert_eq!(shown_as(&config, &der, "127.0.0.1"), Ok(der.clone()));
+    assert!(shown_as(&config, &der, "elsewhere").is_err());
+}
+
+#[test]
+fn a_self_signed_certificate_is_renewed_long_before_it_ends() {
+    let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
+    let (first, ends) = (tls.sha256(), tls.shared.current().validity.expect("an end").not_after);
+
+    let early = tls.shared.look(unix_now() + Duration::from_secs(24 * 3_600));
+    let unchanged = tls.sha256();
+    let later = tls.shared.look(ends - Duration::from_secs(3 * 24 * 3_600));
+
+    assert!(matches!(early, Ok(false)) && unchanged == first);
+    assert!(matches!(later, Ok(true)) && tls.sha256() != first);
+    assert!(tls.shared.current().validity.expect("an end").not_after > ends);
+}
+
+#[test]
+fn a_name_that_is_none_and_a_debug_print_give_nothing_away() {
+    let error = Tls::self_signed(&["ä ö".to_owned()]).expect_err("no name");
+    let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
+
+    assert!(error.to_string().contains("without ports"), "{error}");
+    assert!(!format!("{tls:?}").contains("key"), "{tls:?}");
+    assert_eq!(tls.server_config(&[]).expect("a configuration").max_early_data_size, 0);
+}
+
+/// A certificate with its key.
+struct Pair {
+    certificate: String,
+    key: String,
+    der: Vec<u8>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Self { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
+    }
+
+    fn certified(&self) -> CertifiedKey {
+        let key = rustls::pki_types::pem::PemObject::from_pem_slice(self.key.as_bytes()).expect("a key");
+        CertifiedKey::from_der(vec![CertificateDer::from(self.der.clone())], key, &provider())
+            .expect("a pair")
+    }
+}
+
+/// Where the files are; gone with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("waystation-tls-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.0.join("cert.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.0.join("key.pem")
+    }
+
+    fn write(&self, certificate: &str, key: &str) {
+        fs::write(self.certificate(), certificate).expect("room");
+        fs::write(self.key(), key).expect("room");
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The certificate that a client which trusts these gets to see.
+fn shown(config: &Arc<ServerConfig>, trusted: &[&Pair]) -> Result<Vec<u8>, rustls::Error> {
+    let ders: Vec<&[u8]> = trusted.iter().map(|pair| pair.der.as_slice()).collect();
+    handshake(config, &ders, "localhost")
+}
+
+/// The same, of a client that calls the server by another name.
+fn shown_as(config: &Arc<ServerConfig>, trusted: &[u8], name: &str) -> Result<Vec<u8>, rustls::Error> {
+    handshake(config, &[trusted], name)
+}
+
+fn handshake(config: &Arc<ServerConfig>, trusted: &[&[u8]], name: &str) -> Result<Vec<u8>, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    for der in trusted {
+        roots.add(CertificateDer::from(der.to_vec())).expect("a certificate");
+    }
+    let mut client_config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client_config.alpn_protocols = config.alpn_protocols.clone();
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let mut client = ClientConnection::new(Arc::new(client_config), name)?;
+    let mut server = ServerConnection::new(Arc::clone(config))?;
+    let mut wire = Vec::new();
+    while client.is_handshaking() {
+        client.write_tls(&mut wire).expect("memory");
+        server.read_tls(&mut wire.as_slice()).expect("memory");
+        server.process_new_packets()?;
+        wire.clear();
+        server.write_tls(&mut wire).expect("memory");
+        client.read_tls(&mut wire.as_slice()).expect("memory");
+        client.process_new_packets()?;
+        wire.clear();
+    }
+    Ok(client.peer_certificates().expect("shown")[0].to_vec())
+}
+
+/// Waits for what a thread does.
+fn until(mut done: impl FnMut() -> bool) {
+    let begin = now();
+    while !done() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it has not happened");
+        std::thread::yield_now();
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a thread takes real time")]
+fn now() -> Instant {
+    Instant::now()
+}
