@@ -102,6 +102,21 @@ fn an_input_moves_the_avatar_until_the_next_and_nonsense_does_not() {
 }
 
 #[test]
+fn a_snapshot_says_which_input_each_avatar_obeys() {
+    let mut game = arena();
+    let mut ada = game.member(Via::Alpha, ZONE);
+    let id = avatar(&game, &ada).id;
+    game.exchange(&mut [&mut ada]);
+    assert_eq!(flags(&mut ada, id), Some(0));
+
+    ada.say(&Input { tick: 70, x: 1.0, y: 0.0 });
+    ada.say(&Input { tick: 69, x: 0.0, y: 1.0 });
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(flags(&mut ada, id), Some((70 % 32) << 2));
+}
+
+#[test]
 fn a_linkdead_avatar_stays_marked_and_still_and_its_player_comes_back_to_it() {
     let mut game = arena();
     let mut ada = game.member(Via::Alpha, ZONE);
@@ -118,13 +133,13 @@ fn a_linkdead_avatar_stays_marked_and_still_and_its_player_comes_back_to_it() {
     assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
     assert_eq!(left.wish, Point::default());
     assert_eq!(avatar(&game, &ada).place, left.place);
-    assert_eq!(flags(&mut bob, id), Some(0b10));
+    assert_eq!(flags(&mut bob, id), Some(0b110));
 
     ada.connect(&game, Via::Beta);
     ada.resume();
     game.exchange(&mut [&mut ada, &mut bob]);
     assert_eq!(avatar(&game, &ada).id, id);
-    assert_eq!(flags(&mut bob, id), Some(0));
+    assert_eq!(flags(&mut bob, id), Some(0b100));
     assert_eq!(ada.take::<You>().len(), 1, "nothing was lost, so nothing is sent anew");
 }
 
