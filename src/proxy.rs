@@ -9,10 +9,15 @@
 //! ids → the gate; whoever sends → [`Proxies::command`] → one batch a proxy in `Flush` → command
 //! port → adapter.
 
+mod backlog;
+#[macro_use]
+mod counters;
 pub mod loopback;
 pub mod port;
 pub mod renet;
+mod restarts;
 pub mod tls;
+mod udp;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

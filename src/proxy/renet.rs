@@ -17,7 +17,6 @@
 mod core;
 mod links;
 mod pump;
-mod socket;
 mod stats;
 mod tokens;
 
@@ -35,9 +34,9 @@ use renetcode::NETCODE_KEY_BYTES;
 
 use self::core::Core;
 use self::pump::{Pump, SOCKET, WAKER};
-use self::socket::Outgoing;
 pub use self::stats::{RenetCounts, RenetStats};
 use super::AdapterPort;
+use super::udp::{self, Outgoing};
 use crate::wire::udp::TokenMint;
 
 /// How to listen.
@@ -173,7 +172,7 @@ impl RenetProxy {
             return Err(RenetError::Links(config.max_links));
         }
         let unbound = |cause| RenetError::Bind { address: config.listen, cause };
-        let mut socket = socket::bind(config.listen, config.socket_buffer_bytes).map_err(unbound)?;
+        let mut socket = udp::bind(config.listen, config.socket_buffer_bytes).map_err(unbound)?;
         let address = socket.local_addr().map_err(unbound)?;
         if config.public_addresses.is_empty() && !address.ip().is_unspecified() {
             config.public_addresses.push(address);

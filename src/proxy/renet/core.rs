@@ -13,9 +13,9 @@ use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult}
 
 use super::RenetConfig;
 use super::links::Links;
-use super::socket::Outgoing;
 use super::tokens::UsedTokens;
 use crate::ident::LinkId;
+use crate::proxy::udp::Outgoing;
 use crate::proxy::{LinkEnd, ProxyCommand};
 use crate::wire::udp::{NETCODE_PROTOCOL_ID, guard, read_identity};
 
@@ -61,7 +61,7 @@ impl Core {
             while let ServerResult::ClientDisconnected { addr, payload, .. } = self.netcode.disconnect(client)
             {
                 if let Some(payload) = payload {
-                    out.send(payload, addr, &mut self.links.tally);
+                    out.send(payload, addr);
                 }
             }
         }
@@ -89,7 +89,7 @@ impl Core {
                 if let Some(token) = request {
                     self.used.note_request(addr, token);
                 }
-                out.send(payload, addr, &mut self.links.tally);
+                out.send(payload, addr);
                 None
             }
             ServerResult::Payload { client_id, payload } => {
@@ -98,7 +98,7 @@ impl Core {
             }
             ServerResult::ClientConnected { client_id, addr, user_data, payload } => {
                 self.used.note_opened(addr);
-                out.send(payload, addr, &mut self.links.tally);
+                out.send(payload, addr);
                 if self.links.of(client_id).is_none() {
                     self.links.open(client_id, addr, read_identity(&user_data), at);
                     None
@@ -177,11 +177,11 @@ impl Core {
         for (link, client) in all.drain(..) {
             match self.netcode.update_client(client) {
                 ServerResult::PacketToSend { addr, payload } => {
-                    out.send(payload, addr, &mut self.links.tally);
+                    out.send(payload, addr);
                 }
                 ServerResult::ClientDisconnected { addr, payload, .. } => {
                     if let Some(payload) = payload {
-                        out.send(payload, addr, &mut self.links.tally);
+                        out.send(payload, addr);
                     }
                     self.links.end(link, LinkEnd::Silent, now);
                 }
@@ -210,7 +210,7 @@ impl Core {
         let packets = self.links.renet.get_packets_to_send(link.0).unwrap_or_default();
         for packet in packets {
             match self.netcode.generate_payload_packet(client, &packet) {
-                Ok((address, datagram)) => out.send(datagram, address, &mut self.links.tally),
+                Ok((address, datagram)) => out.send(datagram, address),
                 Err(_) => fits = false,
             }
         }
@@ -228,7 +228,7 @@ impl Core {
     fn disconnect(&mut self, client: u64, end: LinkEnd, at: Duration, out: &mut Outgoing) {
         while let ServerResult::ClientDisconnected { addr, payload, .. } = self.netcode.disconnect(client) {
             if let Some(payload) = payload {
-                out.send(payload, addr, &mut self.links.tally);
+                out.send(payload, addr);
             }
         }
         if let Some(link) = self.links.of(client) {

@@ -6,7 +6,7 @@
 //!
 //! Data flow: payload → guard → renet → frame → event → port; command → frame → renet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Bound;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use renet::RenetServer;
 
 use super::stats::RenetCounts;
 use crate::ident::LinkId;
-use crate::proxy::port::{PortSender, Weigh as _};
+use crate::proxy::backlog::Backlog;
+use crate::proxy::port::PortSender;
 use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
 use crate::wire::udp::guard::{Content, PeerGuard};
 use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, connection_config};
@@ -33,7 +34,7 @@ pub(super) struct Links {
     by_client: BTreeMap<u64, LinkId>,
     by_address: BTreeMap<SocketAddr, LinkId>,
     next: u64,
-    events: Events,
+    events: Backlog,
     /// Where reading goes on when there is room again, so that no link is always the last.
     cursor: LinkId,
     /// What renet's reliable channel holds when it holds nothing.
@@ -59,15 +60,6 @@ pub(super) struct Link {
     unreliable_bytes: usize,
 }
 
-/// Events on their way to the tick.
-#[derive(Debug, Default)]
-struct Events {
-    queue: VecDeque<ProxyEvent>,
-    bytes: usize,
-    /// The port had no room for all of them.
-    choked: bool,
-}
-
 impl Links {
     pub(super) fn new() -> Self {
         let config = connection_config();
@@ -82,7 +74,7 @@ impl Links {
             by_client: BTreeMap::new(),
             by_address: BTreeMap::new(),
             next: 1,
-            events: Events::default(),
+            events: Backlog::default(),
             cursor: LinkId(0),
             reliable_room,
             bytes_per_batch: usize::try_from(config.available_bytes_per_tick).unwrap_or(usize::MAX),
@@ -284,9 +276,7 @@ impl Links {
 
     /// Hands events to the port. If it was full before and has room now, reads on.
     pub(super) fn deliver(&mut self, port: &PortSender<ProxyEvent>, at: Duration) {
-        let was_choked = self.events.choked;
-        self.events.deliver(port);
-        if was_choked && self.events.has_room() {
+        if self.events.deliver(port) {
             self.read_on(at);
             self.events.deliver(port);
         }
@@ -294,7 +284,7 @@ impl Links {
 
     /// Whether all events are with the tick.
     pub(super) fn is_delivered(&self) -> bool {
-        self.events.queue.is_empty()
+        self.events.is_empty()
     }
 
     /// Reads what was left with renet, for as long as there is room.
@@ -304,7 +294,7 @@ impl Links {
         let order: Vec<LinkId> = after.chain(before).map(|(id, _)| *id).collect();
         for id in order {
             if !self.events.has_room() {
-                self.events.choked = true;
+                self.events.choke();
                 break;
             }
             self.read_reliable(id, at);
@@ -321,7 +311,7 @@ impl Links {
                 break;
             }
             if !link.closing && !self.events.has_room() {
-                self.events.choked = true;
+                self.events.choke();
                 break;
             }
             let Some(bytes) = self.renet.receive_message(id.0, CHANNEL_RELIABLE) else {
@@ -344,41 +334,9 @@ impl Links {
     }
 }
 
-impl Events {
-    fn has_room(&self) -> bool {
-        !self.choked && self.queue.len() < EVENTS_MAX && self.bytes < EVENTS_MAX_BYTES
-    }
-
-    fn push(&mut self, link: LinkId, at: Duration, kind: ProxyEventKind) {
-        let event = ProxyEvent { link, at, kind };
-        self.bytes += event.weight();
-        self.queue.push_back(event);
-    }
-
-    fn frame(&mut self, link: LinkId, at: Duration, lane: Lane, bytes: Bytes) {
-        self.push(link, at, ProxyEventKind::Frame { lane, bytes });
-    }
-
-    fn deliver(&mut self, port: &PortSender<ProxyEvent>) {
-        if self.queue.is_empty() {
-            self.choked = false;
-            return;
-        }
-        let bytes = &mut self.bytes;
-        port.send(&mut self.queue, |event| *bytes -= event.weight());
-        self.choked = !self.queue.is_empty();
-    }
-}
-
 /// Payloads that a link may send from one batch to the next; further ones are lost, as in a full
 /// socket. A client that sends all it may at 60 Hz sends 1,650 from one batch to the next at the
 /// slowest tick rate. It bounds what renet remembers of packets that it has yet to acknowledge.
 const PAYLOADS_PER_BATCH_MAX: usize = 4_096;
-/// Events held while the port is full or before it is asked, but for openings and endings, of
-/// which there are two a link at most: half of what the port holds.
-const EVENTS_MAX: usize = 65_536;
-/// Bytes of those.
-const EVENTS_MAX_BYTES: usize = 16 * 1024 * 1024;
-
 #[cfg(test)]
 mod tests;

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use super::core::Core;
-use super::socket::Outgoing;
 use super::stats::RenetStats;
 use super::{RenetConfig, unix_now};
+use crate::proxy::restarts::Restarts;
+use crate::proxy::udp::Outgoing;
 use crate::proxy::{AdapterPort, LinkEnd, ProxyCommand};
 use crate::tick::panic_text;
 use crate::wire::udp::guard::DATAGRAM_MAX;
@@ -58,9 +59,7 @@ impl Pump {
             tracing::error!(failure, "the UDP thread failed, and its links are lost: report a bug");
             self.restart();
             if !restarts.admit() {
-                self.port.give_up(format!(
-                    "its thread failed {RESTARTS_MAX} times in a minute, and again: {failure}"
-                ));
+                self.port.give_up(Restarts::refusal(&failure));
                 self.deliver_all();
                 return;
             }
@@ -155,7 +154,10 @@ impl Pump {
 
     fn deliver(&mut self) {
         self.core.links.deliver(&self.port.events, self.port.clock.now());
-        self.stats.add(&mut self.core.links.tally);
+        let tally = &mut self.core.links.tally;
+        tally.datagram_out_count += std::mem::take(&mut self.out.sent_count);
+        tally.socket_error_count += std::mem::take(&mut self.out.error_count);
+        self.stats.add(tally);
     }
 
     /// Sends what was commanded before the end, waits for closing links for a while, and
@@ -189,24 +191,6 @@ impl Pump {
     }
 }
 
-/// When the thread began anew, of late.
-#[derive(Debug, Default)]
-struct Restarts(Vec<Instant>);
-
-impl Restarts {
-    /// Whether there may be another one now; if so, it is noted.
-    #[allow(clippy::disallowed_methods, reason = "an adapter's own measure; no tick sees it")]
-    fn admit(&mut self) -> bool {
-        let now = Instant::now();
-        self.0.retain(|at| now.saturating_duration_since(*at) < RESTARTS_WINDOW);
-        let admitted = self.0.len() < RESTARTS_MAX;
-        if admitted {
-            self.0.push(now);
-        }
-        admitted
-    }
-}
-
 /// Announces datagrams.
 pub(super) const SOCKET: Token = Token(0);
 /// Announces the tick.
@@ -221,10 +205,6 @@ const DATAGRAMS_PER_TURN: usize = 1_024;
 /// a client that is gone holds up nobody.
 const LINGER_TURNS: u32 = 50;
 const LINGER_TURN: Duration = Duration::from_millis(20);
-/// The thread begins anew at most so often within [`RESTARTS_WINDOW`]: a rare fault costs its
-/// clients a resume, but one that comes back at once is a server that serves nobody.
-const RESTARTS_MAX: usize = 5;
-const RESTARTS_WINDOW: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -234,6 +214,7 @@ mod tests {
 
     use super::*;
     use crate::proxy::renet::RenetProxy;
+    use crate::proxy::restarts::RESTARTS_MAX;
     use crate::proxy::{self, Arrivals, ProxyEventKind, ProxyPlugin};
     use crate::tick::{Clock, Failure, StopRequested, TickPlugin};
     use crate::wire::udp::DEV_KEY;

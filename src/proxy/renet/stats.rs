@@ -1,42 +1,10 @@
 //! What the UDP adapter counts.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// A reading of [`RenetStats`]: counts since the start.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-        pub struct RenetCounts {
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        #[derive(Debug, Default)]
-        struct Shared {
-            $($name: AtomicU64,)*
-        }
-
-        impl RenetStats {
-            /// What was counted so far.
-            #[must_use]
-            pub fn counts(&self) -> RenetCounts {
-                RenetCounts {
-                    $($name: self.0.$name.load(Ordering::Relaxed),)*
-                }
-            }
-
-            /// Adds what a turn of the thread's loop has counted, and clears it.
-            pub(super) fn add(&self, tally: &mut RenetCounts) {
-                let tally = std::mem::take(tally);
-                $(if tally.$name > 0 {
-                    self.0.$name.fetch_add(tally.$name, Ordering::Relaxed);
-                })*
-            }
-        }
-    };
-}
-
 counters! {
+    /// A reading of [`RenetStats`]: counts since the start.
+    RenetCounts,
+    /// Counters of a UDP adapter, shared with its thread. Clones are the same counters.
+    RenetStats:
     /// Datagrams received, good or bad.
     datagram_in_count,
     /// Datagrams sent.
@@ -56,7 +24,3 @@ counters! {
     /// Times the thread failed and began anew, with all its links lost.
     restart_count,
 }
-
-/// Counters of a UDP adapter, shared with its thread. Clones are the same counters.
-#[derive(Debug, Clone, Default)]
-pub struct RenetStats(Arc<Shared>);

@@ -38,7 +38,7 @@ fn a_tick_that_does_not_keep_up_loses_no_event_and_no_reliable_frame() {
     send(&mut links, &mut client, id);
 
     assert_eq!(links.tally.guard_dropped_count, 1, "unreliable frames find no room");
-    assert_eq!(links.events.queue.len(), 7, "the rest waits in renet's channel");
+    assert_eq!(links.events.len(), 7, "the rest waits in renet's channel");
     let mut events = Vec::new();
     while events.len() < 21 {
         let before = events.len();

@@ -1,4 +1,4 @@
-//! The socket of the UDP adapter.
+//! A socket of datagrams, for the adapters over UDP.
 //!
 //! It binds with large buffers, and sends without ever blocking for long. It does not know what
 //! a datagram means.
@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, Socket, Type};
-
-use super::stats::RenetCounts;
 
 /// Binds a nonblocking socket. Buffers that are smaller than asked for are no error, but a warning.
 pub(super) fn bind(listen: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
@@ -43,13 +41,17 @@ fn enlarge(socket: &Socket, wanted: usize) {
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) socket: UdpSocket,
+    /// Sent since the caller last took it.
+    pub(super) sent_count: u64,
+    /// Not sent, the same.
+    pub(super) error_count: u64,
     /// How often it may still wait for a full socket in this turn of the loop.
     waits: u32,
 }
 
 impl Outgoing {
     pub(super) fn new(socket: UdpSocket) -> Self {
-        Self { socket, waits: 0 }
+        Self { socket, sent_count: 0, error_count: 0, waits: 0 }
     }
 
     /// Begins a turn of the loop.
@@ -57,11 +59,11 @@ impl Outgoing {
         self.waits = WAITS_MAX;
     }
 
-    /// Sends, or loses, a datagram. renet sends what is reliable again.
-    pub(super) fn send(&mut self, datagram: &[u8], to: SocketAddr, tally: &mut RenetCounts) {
+    /// Sends, or loses, a datagram. Who needs it to arrive sends it again.
+    pub(super) fn send(&mut self, datagram: &[u8], to: SocketAddr) {
         loop {
             match self.socket.send_to(datagram, to) {
-                Ok(_) => tally.datagram_out_count += 1,
+                Ok(_) => self.sent_count += 1,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.waits > 0 => {
                     self.waits -= 1;
@@ -69,7 +71,7 @@ impl Outgoing {
                     continue;
                 }
                 Err(error) => {
-                    tally.socket_error_count += 1;
+                    self.error_count += 1;
                     tracing::debug!(%error, %to, "a datagram could not be sent");
                 }
             }
