@@ -44,6 +44,7 @@ mod outbox;
 mod protocol;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trust;
 pub(crate) mod udp;
 
 use std::fmt;
@@ -56,6 +57,7 @@ pub use event::{ClientEvent, EVENTS_MAX, EVENTS_MAX_BYTES, SendError};
 pub use link::{Dial, DialError, Link, LinkStatus};
 pub use protocol::ClientState;
 use protocol::{Core, Release};
+pub use trust::{Trust, TrustError};
 pub use udp::{ConnectToken, UdpDial, UdpLink};
 
 pub use crate::ident::SessionId;
