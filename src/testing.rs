@@ -27,6 +27,7 @@
 //! assert_eq!(ada.zone(), Some("hall"));
 //! ```
 
+mod end;
 mod faults;
 mod harness;
 mod link;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bevy_app::{App, Last};
 use bevy_ecs::prelude::*;
 
-use super::link::{Net, keep_books};
+use super::link::{Net, SharedBooks, keep_books};
 use super::{Faults, HarnessDial, HarnessLink, Player};
 use crate::config::ServerConfig;
 use crate::ident::SessionId;
@@ -155,6 +155,10 @@ impl Harness {
     #[must_use]
     pub fn dial(&self) -> HarnessDial {
         HarnessDial::new(self.net.clone())
+    }
+
+    pub(super) fn books(&self) -> SharedBooks {
+        self.net.books.clone()
     }
 
     /// A link that nobody has said anything on.

@@ -21,7 +21,6 @@ use crate::wire::{Lane, lane_of};
 pub struct HarnessLink {
     wire: Arc<Mutex<Wire>>,
     clock: Clock,
-    pub(super) books: SharedBooks,
 }
 
 /// Opens links for a [`Client`](crate::client::Client), each through the other proxy.
@@ -76,7 +75,7 @@ impl Net {
         wire.set_faults(wires.faults);
         let wire = Arc::new(Mutex::new(wire));
         wires.open.push(Arc::downgrade(&wire));
-        HarnessLink { wire, clock: self.clock.clone(), books: self.books.clone() }
+        HarnessLink { wire, clock: self.clock.clone() }
     }
 
     /// Other faults for all links that are there, and those to come.

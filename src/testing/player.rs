@@ -1,10 +1,14 @@
 //! A player of a test: a client whose every step is chosen.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::end::{End, RealLink};
+use super::link::SharedBooks;
 use super::{Faults, Harness, HarnessLink, Via};
+use crate::client::{Link, LinkStatus};
 use crate::ident::{MessageId, SessionId};
 use crate::proxy::LinkInfo;
 use crate::wire::v1::credentials::Kind;
@@ -32,7 +36,8 @@ pub enum Hang {
 /// but Denied, Closed and `ProbeReply`, nothing after Closed, acks that can be.
 #[derive(Debug, Default)]
 pub struct Player {
-    link: Option<HarnessLink>,
+    link: Option<End>,
+    books: SharedBooks,
     welcomed: bool,
     closed: Option<Reason>,
     session: Option<SessionId>,
@@ -63,26 +68,76 @@ impl Player {
 
     /// Opens a link of which the transport knows something.
     pub fn connect_as(&mut self, game: &Harness, via: Via, info: LinkInfo) {
-        self.link = Some(game.link_as(via, info));
+        self.take_up(game, End::Harness(game.link_as(via, info)));
+    }
+
+    /// Goes on over a link of any transport. It says nothing until it is [stepped](Self::step) and open.
+    pub fn connect_over(&mut self, game: &Harness, link: Box<dyn Link>) {
+        self.take_up(game, End::Real(RealLink::new(link)));
+    }
+
+    fn take_up(&mut self, game: &Harness, link: End) {
+        self.link = Some(link);
+        self.books = game.books();
         self.welcomed = false;
         self.closed = None;
     }
 
+    /// Lets `dt` pass for a link that is not in the process.
+    pub fn step(&mut self, dt: Duration) {
+        if let Some(End::Real(link)) = &mut self.link {
+            link.step(dt);
+        }
+    }
+
+    /// Whether its link carries frames.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        match &self.link {
+            None => false,
+            Some(End::Real(link)) => link.status() == LinkStatus::Open,
+            Some(link) => !link.is_over(),
+        }
+    }
+
+    /// What this player was until now, with its link, for a test of what becomes of that; this one
+    /// goes on without a link.
+    #[must_use]
+    pub fn leave_behind(&mut self) -> Self {
+        Self {
+            link: self.link.take(),
+            books: self.books.clone(),
+            welcomed: self.welcomed,
+            session: self.session,
+            token: self.token.clone(),
+            received: self.received,
+            sent: self.sent,
+            outbox: self.outbox.clone(),
+            hang: Hang::Mute,
+            name: format!("the former {}", self.name),
+            ..Self::default()
+        }
+    }
+
     /// Other faults for its link, from now on.
     pub fn set_faults(&mut self, faults: Faults) {
-        if let Some(link) = &self.link {
+        if let Some(End::Harness(link)) = &self.link {
             link.set_faults(faults);
         }
     }
 
-    /// Loses the link without a word to anybody; what was on its way to here is lost.
+    /// Loses the link without a word to anybody; what was on its way to here is lost. A link of the
+    /// harness is handed out.
     pub fn cut(&mut self) -> Option<HarnessLink> {
-        self.link.take()
+        match self.link.take() {
+            Some(End::Harness(link)) => Some(link),
+            _ => None,
+        }
     }
 
     /// Closes the link, as a transport that says so.
     pub fn close(&mut self) {
-        if let Some(link) = self.link.take() {
+        if let Some(mut link) = self.link.take() {
             link.close();
         }
     }
@@ -129,9 +184,8 @@ impl Player {
 
     /// Sends any bytes on any lane.
     pub fn say_bytes(&mut self, lane: Lane, bytes: impl Into<Bytes>) {
-        if let Some(link) = &self.link {
-            // A link that is gone or full loses it, as links do; the outbox has it.
-            let _ = link.send(lane, bytes.into());
+        if let Some(link) = &mut self.link {
+            link.send(lane, bytes.into());
         }
     }
 
@@ -267,7 +321,7 @@ impl Player {
     /// Whether its link is closed, with or without a word.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
-        self.link.as_ref().is_none_or(|link| link.is_closed() || link.is_cut())
+        self.link.as_ref().is_none_or(End::is_over)
     }
 
     /// The zone it believes to be in.
@@ -298,12 +352,12 @@ impl Player {
     /// comes too early or too late on a faulty link is ignored.
     fn next(&mut self) -> Option<(MessageId, bool)> {
         loop {
-            let link = self.link.as_ref()?;
+            let link = self.link.as_mut()?;
             let bytes = link.receive()?;
             let frame = Frame::parse(bytes.clone()).expect("the server sends frames");
             let is_early = !self.welcomed && !BEFORE_WELCOME.contains(&frame.id);
-            if link.was_faulty() && frame.id.lane() == Lane::Unreliable && (is_early || self.closed.is_some())
-            {
+            let is_odd = is_early || self.closed.is_some();
+            if is_odd && link.may_reorder() && frame.id.lane() == Lane::Unreliable {
                 continue;
             }
             assert!(!is_early, "11: {} before Welcome", frame.id);
@@ -320,8 +374,8 @@ impl Player {
     fn take_in(&mut self, frame: &Frame, bytes: &Bytes) -> bool {
         if frame.id.is_counted() {
             self.received += 1;
-            if let (Some(link), Some(session)) = (&self.link, self.session)
-                && let Err(violation) = link.books.check(session, self.received, bytes)
+            if let Some(session) = self.session
+                && let Err(violation) = self.books.check(session, self.received, bytes)
             {
                 panic!("{violation}");
             }

@@ -7,6 +7,7 @@ mod binary;
 mod bounds;
 mod calls;
 mod clients;
+mod conformance;
 mod cuts;
 mod delivery;
 mod faults;

@@ -115,7 +115,12 @@ fn listen(
 
 /// A game with a zone `club` that asks, and one `ring` that is hard.
 pub(crate) fn game_with_club() -> Harness {
-    let mut game = game();
+    game_with_club_and(ServerConfig::default())
+}
+
+/// The same with another configuration.
+pub(crate) fn game_with_club_and(config: ServerConfig) -> Harness {
+    let mut game = game_with(config);
     game.open_zone(Zone::new("club").asks());
     game.open_zone(Zone::new("ring").hard());
     game.app.init_resource::<Told>().add_systems(bevy_app::Update, listen);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The rows that this crate says it keeps: `row_…` of the state table, `ow_…`, `cc_…`, `oz_…` and
 /// `pr_…`. A test that proves one has the row at the start of its name: `row_01_a_hello_opens_…`.
-const DONE: &[&str] = &[
+pub(crate) const DONE: &[&str] = &[
     "row_01", "row_02", "row_03", "row_04", "row_05", "row_06", "row_06a", "row_06b", "row_07", "row_08",
     "row_09", "row_10", "row_11", "row_11a", "row_12", "row_13", "row_14", "row_14a", "row_15", "row_16",
     "row_16a", "row_17", "row_18", "row_19", "row_20", "ow_01", "ow_02", "ow_03", "ow_04", "ow_05", "ow_06",
@@ -259,7 +259,7 @@ fn test_names(text: &str) -> Vec<String> {
 }
 
 /// A test may be named after several rows: `ow_02_and_ow_03_join_makes_active_…`.
-fn is_named_after(name: &str, row: &str) -> bool {
+pub(crate) fn is_named_after(name: &str, row: &str) -> bool {
     name.split("_and_")
         .any(|part| part.strip_prefix(row).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')))
 }

@@ -1,0 +1,88 @@
+//! What is too much, and what a client sees of it.
+
+use waystation::arena::v1::Echo;
+use waystation::testing::Hang;
+use waystation::wire::OUTBOX_MAX_FRAMES;
+use waystation::wire::v1::{Joined, Reason};
+
+use super::stage::Stage;
+use super::transports::Transport;
+use crate::support::{echoes, said, say};
+
+pub(super) fn wire_counting_an_outbox_that_overflows_ends_in_a_resync(stage: &mut Stage, over: Transport) {
+    let ada = stage.member(over, "plaza");
+    stage.lose_link(ada);
+
+    for number in 0..=OUTBOX_MAX_FRAMES as u64 {
+        stage.broadcast("plaza", &Echo { number, taken: 0 });
+    }
+    stage.turn();
+    let welcome = stage.resume(ada, over);
+    let joined: Joined = stage.until_saw(ada);
+
+    assert!(welcome.resync);
+    assert_eq!((joined.request, joined.zone.as_str()), (0, "plaza"));
+    assert_eq!(stage.echo(ada, 1_000), [1_000], "what was under way is void");
+}
+
+pub(super) fn wire_reasons_a_client_that_acknowledges_nothing_is_slow_and_may_resume(
+    stage: &mut Stage,
+    over: Transport,
+) {
+    let ada = stage.member(over, "plaza");
+    let session = stage[ada].session();
+    stage[ada].hang = Hang::Acks;
+    stage.echo(ada, 1);
+
+    stage.pass(9_000);
+    assert_eq!(stage[ada].closed(), None);
+    stage.pass(1_500);
+    assert_eq!(stage.until_closed(ada), Reason::Slow);
+    stage[ada].hang = Hang::Never;
+    let welcome = stage.resume(ada, over);
+
+    assert_eq!((welcome.session, welcome.zone.as_str(), welcome.resync), (session.0, "plaza", false));
+    assert_eq!(stage.echo(ada, 2), [2]);
+}
+
+pub(super) fn pr_15_what_is_over_the_rate_waits_and_is_not_lost(stage: &mut Stage, over: Transport) {
+    let ada = stage.member(over, "plaza");
+    let bob = stage.member(over, "plaza");
+
+    // More than the burst and the inbox together, so that the link is not read for a while.
+    say(&mut stage[ada], 1..=900);
+    stage.until("the burst is taken", |stage| said(&stage.game, &stage[ada]).len() >= 200);
+    stage.pass(1_000);
+    let taken = said(&stage.game, &stage[ada]).len();
+    assert!((240..500).contains(&taken), "{taken} of 240 at once and 120 a second");
+    assert_eq!(stage.echo(bob, 1), [1], "others are served");
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        stage.pass(500);
+        seen.extend(echoes(&mut stage[ada]));
+    }
+    stage.until("all is echoed", |stage| {
+        seen.extend(echoes(&mut stage[ada]));
+        seen.len() >= 900
+    });
+
+    assert_eq!(seen, (1..=900).collect::<Vec<_>>());
+    assert_eq!(stage[ada].closed(), None);
+}
+
+pub(super) fn wire_limits_a_replay_is_not_measured(stage: &mut Stage, over: Transport) {
+    let ada = stage.member(over, "plaza");
+    say(&mut stage[ada], 1..=200);
+    stage.until("they are taken", |stage| said(&stage.game, &stage[ada]).len() == 200);
+    stage.lose_link(ada);
+    say(&mut stage[ada], 201..=600);
+
+    stage.resume(ada, over);
+
+    let mut seen = Vec::new();
+    stage.until("all is echoed", |stage| {
+        seen.extend(echoes(&mut stage[ada]));
+        seen.len() >= 600
+    });
+    assert_eq!(seen, (1..=600).collect::<Vec<_>>());
+}

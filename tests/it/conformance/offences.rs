@@ -1,0 +1,82 @@
+//! What no client may do: its session ends with PROTOCOL, and nobody else's.
+
+use bytes::Bytes;
+use waystation::arena::v1::Say;
+use waystation::wire::v1::{Ack, Denied, Hello, Joined, Parted, Reason};
+use waystation::wire::{self, FRAME_MAX_BEFORE_WELCOME, FRAME_MAX_CLIENT, Lane, STRAY_MESSAGES_MAX};
+
+use super::stage::{Stage, Who};
+use super::transports::Transport;
+
+/// The session ended with PROTOCOL and cannot be resumed; another one does not notice.
+pub(super) fn assert_over(stage: &mut Stage, eve: Who, bystander: Who, over: Transport) {
+    assert_eq!(stage.until_closed(eve), Reason::Protocol);
+    assert_eq!(stage[eve].expect::<Parted>().reason(), Reason::Protocol);
+    stage.connect(eve, over);
+    stage[eve].resume();
+    assert_eq!(stage.until_saw::<Denied>(eve).reason(), Reason::Token);
+    stage.echo(bystander, 1);
+}
+
+fn assert_breach(stage: &mut Stage, over: Transport, offence: impl Into<Bytes>) {
+    let eve = stage.member(over, "plaza");
+    let bob = stage.member(over, "plaza");
+
+    stage[eve].say_bytes(Lane::Reliable, offence);
+
+    assert_over(stage, eve, bob, over);
+}
+
+pub(super) fn row_16a_a_frame_that_does_not_parse(stage: &mut Stage, over: Transport) {
+    assert_breach(stage, over, vec![0x00, 0x40, 0xFF]);
+}
+
+pub(super) fn row_16a_link_control_that_does_not_parse(stage: &mut Stage, over: Transport) {
+    assert_breach(stage, over, vec![0x00, 0x06, 0xFF]);
+}
+
+pub(super) fn row_16a_a_second_hello(stage: &mut Stage, over: Transport) {
+    assert_breach(stage, over, wire::encode(&Hello { protocol: wire::PROTOCOL, ..Hello::default() }));
+}
+
+pub(super) fn row_16a_an_ack_above_what_was_sent(stage: &mut Stage, over: Transport) {
+    assert_breach(stage, over, wire::encode(&Ack { received: 1_000 }));
+}
+
+pub(super) fn row_16a_a_frame_without_an_id(stage: &mut Stage, over: Transport) {
+    assert_breach(stage, over, vec![1]);
+}
+
+pub(super) fn row_16a_a_frame_above_16_kib(stage: &mut Stage, over: Transport) {
+    let mut frame = wire::encode(&Say { number: 1 }).to_vec();
+    frame.resize(FRAME_MAX_CLIENT + 1, 0);
+    assert_breach(stage, over, frame);
+}
+
+pub(super) fn row_16a_the_tenth_stray_message(stage: &mut Stage, over: Transport) {
+    let eve = stage.member(over, "plaza");
+    let bob = stage.member(over, "plaza");
+
+    for _ in 1..STRAY_MESSAGES_MAX {
+        stage[eve].say_bytes(Lane::Reliable, vec![0x7F, 0x00]);
+    }
+    // They were counted on the way.
+    stage[eve].say_bytes(Lane::Reliable, wire::encode(&Say { number: 1 }));
+    stage.until_saw::<waystation::arena::v1::Echo>(eve);
+    assert_eq!(stage[eve].closed(), None);
+    // In the wrong direction.
+    stage[eve].say_bytes(Lane::Reliable, wire::encode(&Joined::default()));
+
+    assert_over(stage, eve, bob, over);
+}
+
+pub(super) fn wire_limits_a_hello_above_4_kib(stage: &mut Stage, over: Transport) {
+    let eve = stage.stranger(over);
+    let bob = stage.member(over, "plaza");
+    let client = "x".repeat(FRAME_MAX_BEFORE_WELCOME);
+
+    stage[eve].say(&Hello { protocol: wire::PROTOCOL, client, ..Hello::default() });
+
+    assert_eq!(stage.until_closed(eve), Reason::Protocol);
+    stage.echo(bob, 1);
+}
