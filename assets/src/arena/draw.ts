@@ -1,0 +1,159 @@
+// The canvas: the plane, its pellets and its avatars.
+
+import type { Avatar, Point, World } from "./world";
+
+/** Draws the plane as large as the canvas allows. */
+export class View {
+  readonly #context: CanvasRenderingContext2D;
+  /** Pixels of the page a unit. */
+  #scale = 1;
+  #size: Point = { x: 100, y: 100 };
+
+  constructor(private readonly canvas: HTMLCanvasElement) {
+    const context = canvas.getContext("2d");
+    if (context === null) {
+      throw new Error("this browser has no canvas");
+    }
+    this.#context = context;
+  }
+
+  /** Where in the plane a point of the canvas is. */
+  readonly place = ({ x, y }: Point): Point => ({ x: x / this.#scale, y: this.#size.y - y / this.#scale });
+
+  /** `me` is where the client's own avatar is now. */
+  draw(world: World, me: Point | undefined, nowMs: number, isAway: boolean): void {
+    this.#fit(world.size);
+    const context = this.#context;
+    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    this.#grid();
+    for (const pellet of world.pellets.values()) {
+      this.#dot(pellet, PELLET_RADIUS, PELLET);
+    }
+    const avatars = world.avatars(nowMs);
+    const others = avatars.filter(({ id }) => id !== world.me);
+    for (const avatar of others.sort((a, b) => Number(b.isAgent) - Number(a.isAgent))) {
+      this.#avatar(avatar, avatar.isAgent ? AGENT : hue(avatar.id));
+    }
+    const own = avatars.find(({ id }) => id === world.me);
+    if (own !== undefined && me !== undefined) {
+      this.#me({ ...own, ...me, isLinkdead: isAway }, nowMs);
+    }
+  }
+
+  /** Fits the canvas to the page, in the pixels of the screen. */
+  #fit(size: Point): void {
+    const { canvas } = this;
+    const ratio = globalThis.devicePixelRatio || 1;
+    const width = Math.round(canvas.clientWidth * ratio);
+    const height = Math.round((canvas.clientWidth * ratio * size.y) / size.x);
+    if (canvas.width !== width || canvas.height !== height) {
+      canvas.width = width;
+      canvas.height = height;
+    }
+    this.#size = size;
+    this.#scale = canvas.clientWidth / size.x;
+    this.#context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  }
+
+  #grid(): void {
+    const context = this.#context;
+    context.strokeStyle = GRID;
+    context.lineWidth = 1;
+    context.beginPath();
+    for (let line = GRID_EVERY; line < this.#size.x; line += GRID_EVERY) {
+      context.moveTo(line * this.#scale, 0);
+      context.lineTo(line * this.#scale, this.#size.y * this.#scale);
+    }
+    for (let line = GRID_EVERY; line < this.#size.y; line += GRID_EVERY) {
+      context.moveTo(0, line * this.#scale);
+      context.lineTo(this.#size.x * this.#scale, line * this.#scale);
+    }
+    context.stroke();
+  }
+
+  #at({ x, y }: Point): [number, number] {
+    return [x * this.#scale, (this.#size.y - y) * this.#scale];
+  }
+
+  #dot(place: Point, radius: number, colour: string): void {
+    const context = this.#context;
+    context.fillStyle = colour;
+    context.beginPath();
+    context.arc(...this.#at(place), Math.max(radius * this.#scale, 2), 0, 2 * Math.PI);
+    context.fill();
+  }
+
+  #ring(place: Point, radius: number, colour: string, dash: number[]): void {
+    const context = this.#context;
+    context.strokeStyle = colour;
+    context.lineWidth = 2;
+    context.setLineDash(dash);
+    context.beginPath();
+    context.arc(...this.#at(place), Math.max(radius * this.#scale, 4), 0, 2 * Math.PI);
+    context.stroke();
+    context.setLineDash([]);
+  }
+
+  #avatar(avatar: Avatar, colour: string): void {
+    const radius = avatar.isAgent ? AGENT_RADIUS : PLAYER_RADIUS;
+    if (avatar.isLinkdead) {
+      this.#dot(avatar, radius, LINKDEAD);
+      this.#ring(avatar, radius + 0.7, LINKDEAD_RING, [3, 3]);
+    } else {
+      this.#dot(avatar, radius, colour);
+    }
+    const name = avatar.isLinkdead ? `${avatar.name} · no link` : avatar.name;
+    this.#label(avatar, name, avatar.score, radius, avatar.isAgent || avatar.isLinkdead ? DIM : BRIGHT);
+  }
+
+  #me(avatar: Avatar, nowMs: number): void {
+    const pulse = 0.25 * Math.sin(nowMs / 300);
+    this.#dot(avatar, PLAYER_RADIUS, avatar.isLinkdead ? LINKDEAD : ME);
+    const dash = avatar.isLinkdead ? [3, 3] : [];
+    this.#ring(avatar, PLAYER_RADIUS + 0.8 + pulse, avatar.isLinkdead ? LINKDEAD_RING : ME_RING, dash);
+    this.#label(avatar, avatar.name, avatar.score, PLAYER_RADIUS, BRIGHT);
+  }
+
+  #label(place: Point, name: string, score: number, radius: number, colour: string): void {
+    const context = this.#context;
+    const [x, y] = this.#at(place);
+    const below = y < LABEL_ROOM;
+    const away = Math.max(radius * this.#scale, 4) + 6;
+    context.font = `${this.#scale < SMALL_SCALE ? 10 : 12}px system-ui, sans-serif`;
+    context.textAlign = x < LABEL_SIDE ? "left" : x > this.canvas.clientWidth - LABEL_SIDE ? "right" : "center";
+    context.textBaseline = below ? "top" : "bottom";
+    const text = name === "" ? `${score}` : `${name}  ${score}`;
+    context.lineWidth = 3;
+    context.strokeStyle = BACKGROUND;
+    context.strokeText(text, x, below ? y + away : y - away);
+    context.fillStyle = colour;
+    context.fillText(text, x, below ? y + away : y - away);
+  }
+}
+
+/** Players differ by hue; the golden angle keeps neighbours apart. */
+function hue(id: number): string {
+  return `hsl(${Math.round(id * 137.5) % 360} 75% 62%)`;
+}
+
+const PLAYER_RADIUS = 1.5;
+const AGENT_RADIUS = 1;
+const PELLET_RADIUS = 0.45;
+/** Units between the lines of the grid. */
+const GRID_EVERY = 10;
+/** Pixels that a label needs above its avatar, and to its sides. */
+const LABEL_ROOM = 30;
+const LABEL_SIDE = 50;
+/** Pixels a unit below which labels are smaller: a phone's. */
+const SMALL_SCALE = 5;
+
+const BACKGROUND = "#0c1118";
+const GRID = "#182230";
+const PELLET = "#f2c14e";
+const AGENT = "#54718f";
+const LINKDEAD = "#5b6068";
+const LINKDEAD_RING = "#868c96";
+const ME = "#4fd1a5";
+const ME_RING = "#a9f0d8";
+const BRIGHT = "#e6edf3";
+const DIM = "#7d8a99";

@@ -1,0 +1,247 @@
+// The arena's player: what the server says becomes the world, what the player wants becomes inputs.
+
+import {
+  EchoSchema,
+  InputSchema,
+  PelletsSchema,
+  SaySchema,
+  ScoresSchema,
+  SnapshotSchema,
+  YouSchema,
+} from "../gen/arena/v1/arena_pb";
+import {
+  JoinedSchema,
+  NoticeSchema,
+  PartedSchema,
+  RefusedSchema,
+} from "../gen/waystation/v1/session_pb";
+import {
+  Client,
+  type ClientEvent,
+  DiscoveredTransports,
+  type Frame,
+  type Preference,
+  SessionStorageStore,
+  type TransportName,
+  decode,
+  reasonName,
+  sessionText,
+} from "../waystation";
+import type { Journal } from "./journal";
+import { Prediction } from "./prediction";
+import { Says } from "./says";
+import { type Point, World } from "./world";
+
+/** What a transport is called on the page. */
+export const TRANSPORTS: Record<TransportName, string> = { webtransport: "WebTransport", websocket: "WebSocket" };
+
+/** One player: a session after another, should one end. */
+export class Game {
+  readonly world = new World();
+  readonly prediction = new Prediction();
+  readonly says = new Says();
+  readonly transports: DiscoveredTransports;
+  client: Client;
+  /** Why the client has stopped; nothing while it has not. */
+  ended: string | undefined;
+  isInArena = false;
+
+  /** When the link was lost, and the last Say before the resume; for the journal. */
+  #lostAtMs: number | undefined;
+  #owed: bigint | undefined;
+  #rejoin: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly journal: Journal,
+    preference: Preference,
+    public name: string,
+  ) {
+    this.transports = new DiscoveredTransports("/v1/connect", preference);
+    this.client = this.#begin();
+  }
+
+  /** Plays in a new session, under another name perhaps. */
+  playAnew(name: string): void {
+    this.name = name;
+    this.client.onEvent = () => {};
+    this.client.bye();
+    sessionStorage.removeItem(TOKEN_KEY);
+    this.client = this.#begin();
+  }
+
+  #begin(): Client {
+    const store = new SessionStorageStore(TOKEN_KEY);
+    const config = { game: "", name: this.name };
+    const client = new Client({ transports: this.transports, store, config });
+    this.ended = undefined;
+    this.isInArena = false;
+    this.world.clear();
+    this.prediction.clear();
+    // A page that was loaded anew goes on with its session, but has lost the thread.
+    this.says.reset();
+    this.says.resync();
+    client.onEvent = (event) => this.#take(event);
+    client.start();
+    return client;
+  }
+
+  #take(event: ClientEvent): void {
+    switch (event.type) {
+      case "message":
+        this.#takeMessage(event.frame);
+        break;
+      case "connected":
+        this.#lostAtMs = undefined;
+        this.world.clear();
+        this.prediction.clear();
+        this.says.reset();
+        this.journal.write("good", `new session ${sessionText(event.session)} over ${this.#transport()}`);
+        this.client.join("arena");
+        break;
+      case "resumed":
+        this.#resumed(event.session, event.resync);
+        break;
+      case "link-lost":
+        this.#lostAtMs = performance.now();
+        this.prediction.stand(this.#lostAtMs);
+        this.journal.write("bad", `link lost: ${event.detail}`);
+        break;
+      case "try-failed":
+        this.journal.write("bad", `${event.detail}; again in ${Math.round(event.pauseMs)} ms`);
+        break;
+      case "session-lost":
+        this.isInArena = false;
+        this.journal.write("bad", `the session is over (${reasonName(event.reason)}); ${event.unacked} messages unanswered`);
+        break;
+      case "closed":
+        this.isInArena = false;
+        this.ended = `${reasonName(event.reason)} ${event.detail}`.trim();
+        this.journal.write("bad", `stopped: ${this.ended}`);
+        break;
+    }
+  }
+
+  #resumed(session: bigint, resync: boolean): void {
+    const now = performance.now();
+    const how = this.#lostAtMs === undefined ? "resumed after a reload" : `resumed in ${Math.round(now - this.#lostAtMs)} ms`;
+    this.#lostAtMs = undefined;
+    this.journal.write("good", `${how} over ${this.#transport()}: same session ${sessionText(session)}`);
+    if (resync) {
+      this.says.resync();
+      this.world.clear();
+      this.prediction.clear();
+    }
+    this.#owed = this.says.sent;
+    this.isInArena = this.client.zone !== "";
+    if (!this.isInArena) {
+      this.client.join("arena");
+    }
+  }
+
+  #transport(): string {
+    return this.client.transport === undefined ? "no link" : TRANSPORTS[this.client.transport];
+  }
+
+  #takeMessage(frame: Frame): void {
+    try {
+      this.#takeState(frame) || this.#takeNews(frame);
+    } catch (error) {
+      this.journal.write("bad", `message ${frame.id} does not parse: ${String(error)}`);
+    }
+  }
+
+  /** The game's own messages, most frequent first. */
+  #takeState(frame: Frame): boolean {
+    const now = performance.now();
+    const snapshot = decode(SnapshotSchema, frame);
+    if (snapshot !== undefined) {
+      const known = this.world.newest(this.world.me)?.atMs;
+      this.world.takeSnapshot(snapshot, now);
+      const newest = this.world.newest(this.world.me);
+      if (newest !== undefined && newest.atMs !== known) {
+        this.prediction.correct(newest, now, this.world.size);
+      }
+      return true;
+    }
+    const scores = decode(ScoresSchema, frame);
+    const pellets = decode(PelletsSchema, frame);
+    const echo = decode(EchoSchema, frame);
+    const you = decode(YouSchema, frame);
+    if (scores !== undefined) {
+      this.world.takeScores(scores);
+    } else if (pellets !== undefined) {
+      this.world.takePellets(pellets);
+    } else if (echo !== undefined) {
+      this.says.echoed(echo.number, echo.taken);
+      this.#tellOwed();
+    } else if (you !== undefined) {
+      this.world.takeYou(you);
+    }
+    return (scores ?? pellets ?? echo ?? you) !== undefined;
+  }
+
+  /** Once all that was said before a resume is answered, the journal says how it went. */
+  #tellOwed(): void {
+    if (this.#owed !== undefined && this.says.isAnswered(this.#owed)) {
+      this.#owed = undefined;
+      const { answeredCount, lost, doubled } = this.says;
+      const mood = lost + doubled === 0 ? "good" : "bad";
+      this.journal.write(mood, `${answeredCount} calls answered so far: ${lost} lost, ${doubled} doubled`);
+    }
+  }
+
+  #takeNews(frame: Frame): void {
+    const joined = decode(JoinedSchema, frame);
+    const refused = decode(RefusedSchema, frame);
+    const parted = decode(PartedSchema, frame);
+    const notice = decode(NoticeSchema, frame);
+    if (joined !== undefined) {
+      this.isInArena = true;
+    } else if (refused !== undefined) {
+      this.journal.write("bad", `the arena refuses: ${reasonName(refused.reason)} ${refused.detail}`);
+      clearTimeout(this.#rejoin);
+      this.#rejoin = setTimeout(() => this.client.join("arena"), Math.max(refused.retryAfterMs, REJOIN_MS));
+    } else if (parted !== undefined) {
+      this.isInArena = false;
+      this.journal.write("bad", `out of the arena: ${reasonName(parted.reason)}`);
+    } else if (notice !== undefined) {
+      this.journal.write("plain", `the server says: ${notice.text}`);
+    }
+  }
+
+  /** Sends a wish to move, if there is somebody to move. */
+  steer(wish: Point): void {
+    if (this.isInArena && this.client.state === "connected") {
+      const tick = this.prediction.wish(wish, performance.now());
+      this.client.send(InputSchema, { tick, x: wish.x, y: wish.y });
+    }
+  }
+
+  /** Sends a numbered call; also while the link is away, for then it waits in the outbox. */
+  say(): void {
+    if (this.isInArena && this.client.send(SaySchema, { number: this.says.next }) === undefined) {
+      this.says.said();
+    }
+  }
+
+  /** Throws the link away, as a tunnel would. */
+  cut(holdMs: number): void {
+    this.client.cut(holdMs);
+  }
+
+  /** Uses another transport from now on: the session moves to it. */
+  prefer(preference: Preference): void {
+    this.transports.prefer(preference);
+    this.client.cut(0);
+  }
+
+  /** Where the player's own avatar is now. */
+  me(nowMs: number): Point | undefined {
+    return this.prediction.shown(nowMs, this.world.size);
+  }
+}
+
+/** Under this key the tab keeps its token. */
+const TOKEN_KEY = "waystation.token";
+/** A refused Join is not repeated sooner. */
+const REJOIN_MS = 1_000;

@@ -1,0 +1,10 @@
+// A client of Waystation servers for browsers. It knows no game: messages are whatever has a
+// `(waystation.v1.id)` in its .proto file.
+
+export { Client, type ClientOptions } from "./client";
+export type { Config } from "./config";
+export type { ClientEvent, ClientState, SendError } from "./event";
+export { DiscoveredTransports, type Preference, type Transports } from "./discovery";
+export { SessionStorageStore, type TokenStore } from "./store";
+export type { Link, LinkEvents, Transport, TransportName } from "./transport";
+export { type Frame, Reason, decode, encode, idOf, reasonName, sessionText } from "./wire";

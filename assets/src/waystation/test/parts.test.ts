@@ -1,0 +1,104 @@
+// The parts that need no server: frames on a stream, and the choice of a transport.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Deframer, enframe } from "../deframer";
+import { DiscoveredTransports, candidates } from "../discovery";
+import { Outbox } from "../outbox";
+
+const OFFER = {
+  protocol: 1,
+  name: "arena",
+  webtransport: { url: "https://127.0.0.1:7778/wt", cert_sha256: "00ff" },
+  websocket: { url: "ws://127.0.0.1:7780/ws" },
+};
+
+test("frames come out of a stream as they went in, however it is cut", () => {
+  const frames = [0, 1, 127, 128, 300, 65_536].map((length) => new Uint8Array(length).fill(length & 0xff));
+  const stream = frames.flatMap((frame) => Array.from(enframe(frame)));
+  assert.deepEqual(Array.from(enframe(new Uint8Array(300)).subarray(0, 2)), [0xac, 0x02]);
+
+  for (const size of [1, 2, 3, 1_000, stream.length]) {
+    const deframer = new Deframer();
+    const found: Uint8Array[] = [];
+    for (let start = 0; start < stream.length; start += size) {
+      deframer.push(new Uint8Array(stream.slice(start, start + size)));
+      for (let frame = deframer.next(); frame !== undefined; frame = deframer.next()) {
+        found.push(frame.slice());
+      }
+    }
+    assert.deepEqual(found, frames);
+  }
+});
+
+test("a frame that is announced too long is refused before it arrives", () => {
+  const long = new Deframer();
+  long.push(new Uint8Array([0x81, 0x80, 0x04]));
+  const endless = new Deframer();
+  endless.push(new Uint8Array([0xff, 0xff, 0xff, 0x01]));
+
+  assert.throws(() => long.next(), /65537 bytes/);
+  assert.throws(() => endless.next(), /more than 3 bytes/);
+});
+
+test("WebTransport is tried first where server and browser have it", () => {
+  const names = (has: boolean) => candidates(OFFER, has).map(({ name }) => name);
+  assert.deepEqual(names(true), ["webtransport", "websocket"]);
+  assert.deepEqual(names(false), ["websocket"]);
+  const { webtransport: _, ...without } = OFFER;
+  assert.deepEqual(candidates(without, true).map(({ name }) => name), ["websocket"]);
+});
+
+test("a transport that does not open gives way to the next, one that does stays, and discovery is asked again", async (t) => {
+  let asked = 0;
+  t.mock.method(globalThis, "fetch", () => {
+    asked += 1;
+    return Promise.resolve(new Response(JSON.stringify(OFFER)));
+  });
+  Object.assign(globalThis, { WebTransport: class {} });
+  t.after(() => Reflect.deleteProperty(globalThis, "WebTransport"));
+  const transports = new DiscoveredTransports("http://server/v1/connect");
+
+  assert.equal((await transports.next()).name, "webtransport");
+  transports.tried(false);
+  assert.equal((await transports.next()).name, "websocket");
+  transports.tried(true);
+  assert.equal((await transports.next()).name, "websocket");
+  assert.equal(asked, 2);
+
+  transports.prefer("webtransport");
+  assert.equal((await transports.next()).name, "webtransport");
+});
+
+test("what is not offered and a discovery that refuses are errors that say so", async (t) => {
+  const answers = [
+    new Response("no bearer", { status: 401 }),
+    new Response(JSON.stringify({ ...OFFER, protocol: 2 })),
+    new Response(JSON.stringify({ protocol: 1, name: "arena" })),
+  ];
+  t.mock.method(globalThis, "fetch", () => Promise.resolve(answers.shift()));
+  const transports = new DiscoveredTransports("http://server/v1/connect");
+
+  await assert.rejects(transports.next(), /401: no bearer/);
+  await assert.rejects(transports.next(), /protocol 2/);
+  await assert.rejects(transports.next(), /no transport in common/);
+});
+
+test("of two counts of the outbox the higher one holds", () => {
+  const outbox = new Outbox();
+  for (const byte of [1, 2, 3, 4, 5]) {
+    outbox.push(new Uint8Array([byte]));
+  }
+  for (let given = 0; given < 4; given += 1) {
+    outbox.advance();
+  }
+
+  assert.equal(outbox.acknowledge(5n), false);
+  assert.equal(outbox.acknowledge(3n), true);
+  outbox.rebase(1n);
+  assert.deepEqual([outbox.trimmed, outbox.length, outbox.next()?.[0]], [3n, 2, 4]);
+
+  // The fifth was never sent, so it is the ninety-first.
+  outbox.rebase(90n);
+  assert.deepEqual([outbox.trimmed, outbox.length, outbox.total, outbox.next()?.[0]], [90n, 1, 91n, 5]);
+});

@@ -1,0 +1,305 @@
+// The client's side of the protocol, against a server that does what the test says.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { EchoSchema, InputSchema, SaySchema } from "../../gen/arena/v1/arena_pb";
+import {
+  AckSchema,
+  BeaconSchema,
+  ByeSchema,
+  ClosedSchema,
+  DeniedSchema,
+  HelloSchema,
+  PingSchema,
+} from "../../gen/waystation/v1/link_pb";
+import { Reason, idOf, laneOf, rangeOf } from "../wire";
+import { Scene } from "./scripted";
+
+test("message ids come from the .proto files, and bit 15 says the lane", () => {
+  assert.equal(idOf(HelloSchema), 0x0001);
+  assert.equal(idOf(PingSchema), 0x8002);
+  assert.equal(laneOf(idOf(InputSchema)), "unreliable");
+  const ranges = [0x3f, 0x40, 0xff, 0x100, 0x7fff, 0x8000, 0x80ff, 0x8100, 0xffff].map(rangeOf);
+  assert.deepEqual(ranges, [
+    "link", "session", "session", "game", "game", "link", "link", "game-unreliable", "game-unreliable",
+  ]);
+});
+
+test("a new session is greeted, its token is kept before the Ack that follows Welcome", async () => {
+  const scene = new Scene({ name: "ada", game: "arena/1" });
+
+  const link = await scene.dialled(1);
+  const hello = link.accept();
+
+  assert.equal(hello?.protocol, 1);
+  assert.equal(hello?.game, "arena/1");
+  assert.deepEqual(hello?.credentials?.kind.case, "anonymous");
+  assert.deepEqual(scene.types(), ["connected"]);
+  assert.equal(scene.client.session, 7n);
+  assert.deepEqual(scene.history, ["sent 1", "token 1", "sent 6"]);
+});
+
+test("before Welcome all but its answers is ignored", async () => {
+  const scene = new Scene();
+  const link = await scene.dialled(1);
+  link.events.onOpen();
+
+  link.say(BeaconSchema, { id: 1n });
+  link.say(EchoSchema, { number: 1n });
+
+  assert.deepEqual(scene.events, []);
+  assert.equal(link.sent.length, 1);
+});
+
+test("counted frames are acknowledged after 64 of them, or a second after the first", async () => {
+  const scene = new Scene();
+  const link = await scene.connected();
+
+  for (let number = 1n; number <= 63n; number += 1n) {
+    link.say(EchoSchema, { number });
+  }
+  assert.equal(link.got(AckSchema).length, 1);
+  link.say(EchoSchema, { number: 64n });
+  assert.equal(link.acked(), 64n);
+
+  link.say(EchoSchema, { number: 65n });
+  await scene.pass(950);
+  assert.equal(link.acked(), 64n);
+  await scene.pass(100);
+  assert.equal(link.acked(), 65n);
+  assert.equal(scene.types().filter((type) => type === "message").length, 65);
+});
+
+test("a beacon is echoed at once, its ack trims the outbox and its latency is told", async () => {
+  const scene = new Scene();
+  const link = await scene.connected();
+  scene.client.send(SaySchema, { number: 1n });
+
+  link.say(BeaconSchema, { id: 9n, received: 1n, latencyMs: 12 });
+
+  assert.deepEqual(link.got(PingSchema).map(({ id }) => id), [9n]);
+  assert.equal(scene.client.latencyMs, 12);
+  assert.deepEqual(scene.client.counts, { sent: 1n, acked: 1n, received: 0n });
+});
+
+test("a quiet client is heard from at least every half of the link timeout", async () => {
+  const scene = new Scene();
+  const link = await scene.connected();
+
+  await scene.pass(2_500);
+
+  assert.ok(link.got(AckSchema).length >= 2);
+});
+
+test("after 5 s of silence the link is lost, and the session is resumed", async () => {
+  const scene = new Scene();
+  const link = await scene.connected();
+  link.say(EchoSchema, { number: 1n });
+
+  await scene.pass(4_900);
+  assert.deepEqual(scene.client.state, "connected");
+  await scene.pass(200);
+  assert.equal(link.isClosed, true);
+
+  const second = await scene.dialled(2);
+  const hello = second.accept({ resumed: true, base: 1n, token: new Uint8Array([2]) });
+  assert.deepEqual(hello?.resume?.token, new Uint8Array([1]));
+  assert.equal(hello?.resume?.received, 1n);
+  assert.equal(hello?.resume?.resync, false);
+  assert.equal(hello?.credentials, undefined);
+  assert.deepEqual(scene.types(), ["connected", "message", "link-lost", "resumed"]);
+});
+
+test("what the server did not count is sent again, in order, and what it counted is not", async () => {
+  const scene = new Scene();
+  const first = await scene.connected();
+  for (const number of [1n, 2n, 3n]) {
+    scene.client.send(SaySchema, { number });
+  }
+  assert.equal(first.got(SaySchema).length, 3);
+
+  scene.client.cut();
+  scene.client.send(SaySchema, { number: 4n });
+  const second = await scene.dialled(2);
+  second.accept({ resumed: true, received: 2n, base: 0n });
+
+  assert.deepEqual(second.got(SaySchema).map(({ number }) => number), [3n, 4n]);
+  assert.deepEqual(second.sent.map(({ id }) => id), [1, 6, 0x101, 0x101], "Ack first");
+});
+
+test("a frame of an older link is neither counted nor told", async () => {
+  const scene = new Scene();
+  const first = await scene.connected();
+
+  scene.client.cut();
+  first.say(EchoSchema, { number: 1n });
+  first.events.onClose("late");
+  const second = await scene.dialled(2);
+  const hello = second.accept({ resumed: true });
+
+  assert.equal(hello?.resume?.received, 0n);
+  assert.deepEqual(scene.types(), ["connected", "link-lost", "resumed"]);
+});
+
+test("the server's base and resync are taken over", async () => {
+  const scene = new Scene();
+  const first = await scene.connected();
+  first.say(EchoSchema, { number: 1n });
+
+  scene.client.cut();
+  const second = await scene.dialled(2);
+  second.accept({ resumed: true, base: 40n, resync: true });
+  second.say(EchoSchema, { number: 2n });
+  await scene.pass(1_100);
+
+  assert.equal(second.acked(), 41n);
+  assert.deepEqual(scene.events.filter(({ type }) => type === "resumed"), [
+    { type: "resumed", session: 7n, resync: true },
+  ]);
+});
+
+test("a page that kept only its token resumes with resync and goes on from the server's count", async () => {
+  const scene = new Scene({}, new Uint8Array([5]));
+  const link = await scene.dialled(1);
+  const hello = link.accept({ resumed: true, received: 12n, base: 30n, resync: true, token: new Uint8Array([6]) });
+  scene.client.send(SaySchema, { number: 1n });
+  link.say(BeaconSchema, { id: 1n, received: 13n });
+
+  assert.deepEqual(hello?.resume?.token, new Uint8Array([5]));
+  assert.equal(hello?.resume?.resync, true);
+  assert.deepEqual(scene.token, new Uint8Array([6]));
+  assert.deepEqual(scene.client.counts, { sent: 13n, acked: 13n, received: 30n });
+});
+
+test("a token that is refused begins a new session on the same link, and what was left is reported", async () => {
+  const scene = new Scene();
+  await scene.connected();
+  scene.client.cut();
+  scene.client.send(SaySchema, { number: 1n });
+  const link = await scene.dialled(2);
+  link.events.onOpen();
+
+  link.say(DeniedSchema, { reason: Reason.TOKEN });
+
+  const hellos = link.got(HelloSchema);
+  assert.equal(hellos.length, 2);
+  assert.equal(hellos[1]?.resume, undefined);
+  assert.deepEqual(scene.events.at(-1), { type: "session-lost", unacked: 1, reason: Reason.TOKEN });
+  assert.equal(scene.token, undefined);
+});
+
+test("a final reason stops the client, others let it resume when it may", async () => {
+  for (const reason of [Reason.KICKED, Reason.CONFLICT, Reason.REPLACED, Reason.VERSION, Reason.PROTOCOL]) {
+    const scene = new Scene();
+    const link = await scene.connected();
+    link.say(ClosedSchema, { reason });
+    await scene.pass(10_000);
+    assert.equal(scene.client.state, "stopped", Reason[reason]);
+    assert.equal(scene.links.length, 1);
+    assert.equal(scene.token, undefined);
+  }
+  for (const reason of [Reason.SLOW, Reason.TIMEOUT, Reason.DROPPED, Reason.SHUTDOWN]) {
+    const scene = new Scene();
+    const link = await scene.connected();
+    link.say(ClosedSchema, { reason, retryAfterMs: 3_000 });
+    await scene.pass(2_900);
+    assert.equal(scene.links.length, 1, Reason[reason]);
+    await scene.pass(300);
+    assert.equal(scene.links.length, 2);
+  }
+});
+
+test("a server that is draining is asked again when it says so", async () => {
+  const scene = new Scene();
+  const link = await scene.dialled(1);
+  link.events.onOpen();
+  link.say(DeniedSchema, { reason: Reason.DRAINING, retryAfterMs: 4_000 });
+
+  await scene.pass(3_900);
+  assert.equal(scene.links.length, 1);
+  await scene.pass(300);
+  assert.equal(scene.links.length, 2);
+});
+
+test("a counted frame on the unreliable lane and an ack beyond what was sent are the server's bugs", async () => {
+  const lane = new Scene();
+  (await lane.connected()).say(EchoSchema, { number: 1n }, "unreliable");
+  const beyond = new Scene();
+  (await beyond.connected()).say(AckSchema, { received: 1n });
+
+  for (const scene of [lane, beyond]) {
+    assert.equal(scene.client.state, "stopped");
+    assert.equal(scene.events.at(-1)?.type, "closed");
+  }
+});
+
+test("the outbox refuses what is over its bounds, and takes again what was acknowledged", async () => {
+  const scene = new Scene();
+  const link = await scene.connected();
+  link.hasRoom = false;
+
+  for (let number = 1n; number <= 512n; number += 1n) {
+    assert.equal(scene.client.send(SaySchema, { number }), undefined);
+  }
+  assert.equal(scene.client.send(SaySchema, { number: 513n }), "full");
+  link.hasRoom = true;
+  await scene.pass(50);
+  link.say(AckSchema, { received: 1n });
+
+  assert.equal(scene.client.send(SaySchema, { number: 513n }), undefined);
+  assert.equal(link.got(SaySchema).length, 513);
+});
+
+test("an unreliable message without a link is refused, and link control is the client's own", async () => {
+  const scene = new Scene();
+  assert.equal(scene.client.send(InputSchema, { tick: 1n }), "no-session");
+  await scene.connected();
+  assert.equal(scene.client.send(InputSchema, { tick: 1n }), undefined);
+  assert.equal(scene.client.send(AckSchema, { received: 1n }), "link-control");
+
+  scene.client.cut(1_000);
+
+  assert.equal(scene.client.send(InputSchema, { tick: 2n }), "dropped");
+});
+
+test("a link that does not open is given up after 2 s, pauses grow, and after the last try it stops", async () => {
+  const scene = new Scene({ tries: 3 });
+  await scene.dialled(1);
+  await scene.pass(1_900);
+  assert.equal(scene.links[0]?.isClosed, false);
+  await scene.pass(200);
+  assert.equal(scene.links[0]?.isClosed, true);
+
+  (await scene.dialled(2)).events.onClose("refused");
+  (await scene.dialled(3)).events.onClose("refused");
+
+  assert.deepEqual(scene.types(), ["try-failed", "try-failed", "closed"]);
+  const pauses = scene.events.flatMap((event) => (event.type === "try-failed" ? [event.pauseMs] : []));
+  assert.deepEqual(pauses, [150, 300]);
+  assert.deepEqual(scene.tries, [false, false, false]);
+});
+
+test("a Bye leaves after all that was sent, and its answer ends the client", async () => {
+  const scene = new Scene();
+  const link = await scene.connected();
+  scene.client.send(SaySchema, { number: 1n });
+
+  scene.client.bye();
+  assert.equal(scene.client.send(SaySchema, { number: 2n }), "leaving");
+  assert.deepEqual(link.sent.slice(-2).map(({ id }) => id), [idOf(SaySchema), idOf(ByeSchema)]);
+  link.say(ClosedSchema, { reason: Reason.BYE });
+
+  assert.equal(scene.client.state, "stopped");
+  assert.deepEqual(scene.types(), ["connected", "closed"]);
+});
+
+test("a page whose session was taken over by another tab stops and lets go of the token", async () => {
+  const scene = new Scene();
+  const link = await scene.connected();
+
+  link.say(ClosedSchema, { reason: Reason.REPLACED });
+
+  assert.equal(scene.token, undefined);
+  assert.equal(link.isClosed, true);
+  assert.equal(scene.events.at(-1)?.type, "closed");
+});

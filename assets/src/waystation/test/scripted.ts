@@ -1,0 +1,138 @@
+// A server that does what a test says, at the other end of links without a network.
+
+import { type DescMessage, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
+import {
+  AckSchema,
+  type Hello,
+  HelloSchema,
+  type Welcome,
+  WelcomeSchema,
+} from "../../gen/waystation/v1/link_pb";
+import { Client } from "../client";
+import type { Config } from "../config";
+import type { Transports } from "../discovery";
+import type { ClientEvent } from "../event";
+import type { TokenStore } from "../store";
+import type { Link, LinkEvents, Transport } from "../transport";
+import { type Frame, type Lane, decode, encode, idOf, laneOf, parse } from "../wire";
+
+/** The server's end of one link. */
+export class ServerLink {
+  readonly sent: Frame[] = [];
+  isClosed = false;
+  /** Whether the link takes frames. */
+  hasRoom = true;
+
+  constructor(readonly events: LinkEvents) {}
+
+  /** Frames of that kind that the client sent on this link. */
+  got<T extends DescMessage>(schema: T): MessageShape<T>[] {
+    const frames = this.sent.filter(({ id }) => id === idOf(schema));
+    return frames.map((frame) => decode(schema, frame) as MessageShape<T>);
+  }
+
+  say<T extends DescMessage>(schema: T, message: MessageInitShape<T>, lane?: Lane): void {
+    this.events.onFrame(lane ?? laneOf(idOf(schema)), encode(schema, message));
+  }
+
+  /** Opens and answers the Hello. */
+  accept(welcome: Partial<Omit<Welcome, "$typeName" | "$unknown">> = {}): Hello | undefined {
+    this.events.onOpen();
+    const hello = this.got(HelloSchema).at(-1);
+    this.say(WelcomeSchema, { session: 7n, token: new Uint8Array([1]), ...welcome });
+    return hello;
+  }
+
+  /** The client's count, as it said last. */
+  acked(): bigint | undefined {
+    return this.got(AckSchema).at(-1)?.received;
+  }
+}
+
+/** A client, and every link that it dialled. */
+export class Scene implements Transports, Transport, TokenStore {
+  readonly name = "websocket";
+  readonly links: ServerLink[] = [];
+  readonly events: ClientEvent[] = [];
+  readonly tries: boolean[] = [];
+  /** What happened to the token, and what was sent meanwhile, in order. */
+  readonly history: string[] = [];
+  token: Uint8Array | undefined;
+  readonly client: Client;
+
+  constructor(config: Partial<Config> = {}, token?: Uint8Array) {
+    this.token = token;
+    this.client = new Client({ transports: this, store: this, config: { random: () => 0.5, ...config } });
+    this.client.onEvent = (event) => this.events.push(event);
+  }
+
+  next(): Promise<Transport> {
+    return Promise.resolve(this);
+  }
+
+  tried(opened: boolean): void {
+    this.tries.push(opened);
+  }
+
+  open(events: LinkEvents): Link {
+    const link = new ServerLink(events);
+    this.links.push(link);
+    return {
+      send: (bytes) => {
+        const frame = parse(bytes);
+        if (link.isClosed || !link.hasRoom || frame === undefined) {
+          return false;
+        }
+        link.sent.push(frame);
+        this.history.push(`sent ${frame.id}`);
+        return true;
+      },
+      close: () => (link.isClosed = true),
+    };
+  }
+
+  load(): Uint8Array | undefined {
+    return this.token;
+  }
+
+  save(token: Uint8Array): void {
+    this.token = token;
+    this.history.push(`token ${token.join()}`);
+  }
+
+  clear(): void {
+    this.token = undefined;
+    this.history.push("token gone");
+  }
+
+  /** Lets time pass, in looks of 50 ms. */
+  async pass(ms: number): Promise<void> {
+    for (let left = ms; left > 0; left -= 50) {
+      this.client.update(Math.min(left, 50));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  /** Passes time until the client has dialled that many links. */
+  async dialled(count: number): Promise<ServerLink> {
+    for (let looks = 0; this.links.length < count && looks < 1_000; looks += 1) {
+      await this.pass(50);
+    }
+    const link = this.links[count - 1];
+    if (link === undefined) {
+      throw new Error(`only ${this.links.length} links were dialled`);
+    }
+    return link;
+  }
+
+  /** A client with a session. */
+  async connected(): Promise<ServerLink> {
+    const link = await this.dialled(1);
+    link.accept();
+    return link;
+  }
+
+  types(): string[] {
+    return this.events.map(({ type }) => type);
+  }
+}
