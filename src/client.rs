@@ -36,12 +36,14 @@
 //! }
 //! ```
 
+mod any;
 mod backoff;
 mod config;
 mod event;
 mod link;
 mod outbox;
 mod protocol;
+mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod trust;
@@ -52,6 +54,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use any::{AnyDial, AnyLink, Fetch, FetchError, Transport, UrlError};
 pub use config::{ClientConfig, Credentials};
 pub use event::{ClientEvent, EVENTS_MAX, EVENTS_MAX_BYTES, SendError};
 pub use link::{Dial, DialError, Link, LinkStatus};
@@ -61,9 +64,9 @@ pub use trust::{Trust, TrustError};
 pub use udp::{ConnectToken, UdpDial, UdpLink};
 
 pub use crate::ident::SessionId;
-use crate::wire::Lane;
+pub use crate::wire::discovery::Discovery;
 use crate::wire::v1::{Join, Part, Welcome};
-pub use crate::wire::{Frame, WireMessage, v1};
+pub use crate::wire::{Frame, Lane, WireMessage, v1};
 
 /// A session with a server, over the links that `D` dials.
 ///

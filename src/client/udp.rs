@@ -92,7 +92,7 @@ impl Dial for UdpDial {
 }
 
 impl UdpLink {
-    fn open(connect_token: ConnectToken) -> Result<Self, DialError> {
+    pub(super) fn open(connect_token: ConnectToken) -> Result<Self, DialError> {
         // netcode takes these for granted and panics without them.
         let peer = connect_token.server_addresses[0].ok_or(DialError::UnusableToken("it names no server"))?;
         if connect_token.expire_timestamp < connect_token.create_timestamp {

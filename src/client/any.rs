@@ -1,0 +1,321 @@
+//! Links over any transport, chosen by URL: one type for a game that does not care which.
+//!
+//! | URL | reaches a server |
+//! | --- | --- |
+//! | `http://host:7780`, `https://host` | by whatever its discovery (`GET /v1/connect`) offers, in the order UDP, QUIC, WebTransport, WebSocket |
+//! | the same with `#udp`, `#quic`, `#wt` or `#ws` | by that transport alone |
+//!
+//! Under TLS a certificate is trusted if a public authority signed it for the host, or if its SHA-256
+//! is the one that the URL names: `https://127.0.0.1:7780?cert_sha256=…`. What discovery offers
+//! names its own. UDP is reached by discovery alone, because each link takes a fresh connect token.
+//!
+//! Fall-back: the routes are tried in the order given, and of one discovery's in the order above. A
+//! try over which no frame came moves on to the next; after the last comes the first. What worked
+//! is tried first again when its link is lost. It is not a race: one try at a time, each bounded by
+//! [`dial_timeout`](super::ClientConfig::dial_timeout), which covers discovery as well.
+//!
+//! Nothing blocks, but for the look-up of a host name: the system does it, once a try and once
+//! more for a name that discovery offers. An address in digits is never looked up.
+//!
+//! Data flow: URLs → routes → whose turn it is → discovery, if asked → a link of that transport →
+//! whether a frame came → whose turn is next.
+
+mod carrier;
+mod fetch;
+mod trust;
+mod turns;
+mod url;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::link::{Dial, DialError, Link, LinkStatus};
+use crate::wire::Lane;
+use crate::wire::discovery::Discovery;
+use carrier::{Carrier, Target};
+pub use fetch::{Fetch, FetchError};
+use turns::{Outcome, Route, Turns};
+use url::Place;
+pub use url::{Transport, UrlError};
+
+/// Dials over any transport, and falls back from one to the next.
+///
+/// ```no_run
+/// use waystation::client::{AnyDial, Client, ClientConfig};
+///
+/// let dial = AnyDial::new(["http://127.0.0.1:7780"])?;
+/// let client = Client::new(dial, ClientConfig::default());
+///
+/// // The nearer server, and another for when it is not there.
+/// let dial = AnyDial::new(["https://eu.play.example", "https://us.play.example"])?;
+/// # drop((client, dial));
+/// # Ok::<(), waystation::client::UrlError>(())
+/// ```
+pub struct AnyDial {
+    places: Vec<Place>,
+    turns: Turns,
+    bearer: Option<String>,
+    /// The try at hand, and what its link noted of it.
+    last: Option<Try>,
+    /// What discovery offered on the route that worked: to resume, it need not be asked again.
+    known: Option<(Route, Target)>,
+}
+
+/// A link over whichever transport its dial chose.
+pub struct AnyLink {
+    state: State,
+    note: Shared,
+    worked: bool,
+}
+
+enum State {
+    /// Discovery is asked.
+    Asking(Box<Asking>),
+    /// A transport opens or carries the link.
+    Carried(Transport, Box<Carrier>),
+    /// Nothing can come of it any more, and why.
+    Failed(String),
+}
+
+struct Asking {
+    place: Place,
+    fetch: Fetch,
+    /// Best first.
+    candidates: Vec<Route>,
+}
+
+struct Try {
+    place: usize,
+    /// It went by what was known from before.
+    by_heart: bool,
+    note: Shared,
+}
+
+/// What a link notes for its dial, which sees it no more.
+#[derive(Default)]
+struct Note {
+    /// The route that was taken.
+    route: Option<Route>,
+    /// What would dial it once more.
+    target: Option<Target>,
+    /// A frame came.
+    worked: bool,
+}
+
+type Shared = Arc<Mutex<Note>>;
+
+impl AnyDial {
+    /// Dials the servers of these URLs, the preferred one first.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError`]: one of them is no server's, or there is none.
+    pub fn new<I>(urls: I) -> Result<Self, UrlError>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let places: Vec<Place> =
+            urls.into_iter().map(|url| url.as_ref().parse()).collect::<Result<_, _>>()?;
+        if places.is_empty() {
+            return Err(UrlError::None);
+        }
+        Ok(Self { turns: Turns::new(&places), places, bearer: None, last: None, known: None })
+    }
+
+    /// Shows this bearer to discovery, where the server asks for one. It goes to each `http:` URL as
+    /// it is, so outside a network of one's own use `https:`.
+    #[must_use]
+    pub fn bearer(mut self, bearer: impl Into<String>) -> Self {
+        self.bearer = Some(bearer.into());
+        self
+    }
+
+    /// Never dials a transport twice in a row if there is another: the first link goes over `first`,
+    /// if it is offered, and each further one over what follows the last in the order given. For
+    /// tests and bots; a player stays with what works.
+    #[must_use]
+    pub fn rotate_from(mut self, first: Transport) -> Self {
+        self.turns.rotate_from(first);
+        self
+    }
+
+    /// Takes in what became of the last try.
+    fn settle(&mut self) {
+        let Some(last) = self.last.take() else { return };
+        let note = std::mem::take(&mut *locked(&last.note));
+        let outcome = match note.route {
+            Some(route) if note.worked => Outcome::Worked(route),
+            _ if last.by_heart => Outcome::Stale,
+            Some(route) => Outcome::Failed(route),
+            None => Outcome::NoAnswer(last.place),
+        };
+        self.known = match outcome {
+            Outcome::Worked(route) if !self.turns.rotates() => {
+                note.target.filter(Target::is_reusable).map(|target| (route, target))
+            }
+            _ => None,
+        };
+        self.turns.settle(outcome);
+    }
+}
+
+impl Dial for AnyDial {
+    type Link = AnyLink;
+
+    fn dial(&mut self) -> Result<AnyLink, DialError> {
+        self.settle();
+        let first = self.turns.next().ok_or_else(|| DialError::Other(UrlError::None.to_string()))?;
+        let place = &self.places[first.place];
+        let turn = self.turns.failures();
+        let known = self.known.take().filter(|(route, _)| *route == first);
+        let note = Shared::default();
+        self.last = Some(Try { place: first.place, by_heart: known.is_some(), note: Arc::clone(&note) });
+        let mut link = AnyLink { state: State::Failed(String::new()), note, worked: false };
+        match known {
+            Some((_, target)) => link.carry(first, target)?,
+            None => {
+                let fetch = Fetch::start(place, self.bearer.as_deref(), turn)
+                    .map_err(|error| DialError::Other(error.to_string()))?;
+                let candidates = self.turns.candidates();
+                let asking = Asking { place: place.clone(), fetch, candidates };
+                link.state = State::Asking(Box::new(asking));
+            }
+        }
+        Ok(link)
+    }
+}
+
+impl fmt::Debug for AnyDial {
+    /// Without the bearer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyDial")
+            .field("places", &self.places)
+            .field("next", &self.turns.next())
+            .finish_non_exhaustive()
+    }
+}
+
+impl AnyLink {
+    /// The transport of this link; none while discovery is asked.
+    #[must_use]
+    pub fn transport(&self) -> Option<Transport> {
+        match &self.state {
+            State::Carried(transport, _) => Some(*transport),
+            State::Asking(_) | State::Failed(_) => None,
+        }
+    }
+
+    /// Opens a link over a route.
+    fn carry(&mut self, route: Route, target: Target) -> Result<(), DialError> {
+        locked(&self.note).route = Some(route);
+        let carrier = Carrier::open(&target)?;
+        locked(&self.note).target = Some(target);
+        self.state = State::Carried(route.transport, Box::new(carrier));
+        Ok(())
+    }
+
+    /// Asks on, and goes over to the transport that is chosen.
+    fn ask(&mut self) {
+        let State::Asking(asking) = &mut self.state else { return };
+        let chosen = match asking.fetch.poll() {
+            Ok(None) => return,
+            Ok(Some(offer)) => asking.choose(&offer),
+            Err(error) => Err(error.to_string()),
+        };
+        let opened =
+            chosen.and_then(|(route, target)| self.carry(route, target).map_err(|error| error.to_string()));
+        if let Err(why) = opened {
+            self.state = State::Failed(why);
+        }
+    }
+}
+
+impl Asking {
+    /// The best of the routes that are offered.
+    fn choose(&self, offer: &Discovery) -> Result<(Route, Target), String> {
+        let offered =
+            self.candidates.iter().find_map(|route| Some((*route, Target::offered(offer, route.transport)?)));
+        offered.ok_or_else(|| {
+            let wanted: Vec<&str> = self.candidates.iter().map(|route| route.transport.name()).collect();
+            format!("{} offers none of {}; enable one at the server", self.place, wanted.join(", "))
+        })
+    }
+}
+
+impl Link for AnyLink {
+    fn update(&mut self, dt: Duration) {
+        self.ask();
+        if let State::Carried(_, carrier) = &mut self.state {
+            carrier.as_link().update(dt);
+        }
+    }
+
+    fn status(&self) -> LinkStatus {
+        match &self.state {
+            State::Asking(_) => LinkStatus::Opening,
+            State::Carried(_, carrier) => carrier.status(),
+            State::Failed(_) => LinkStatus::Closed,
+        }
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        let State::Carried(_, carrier) = &mut self.state else { return None };
+        let frame = carrier.as_link().receive()?;
+        if !self.worked {
+            self.worked = true;
+            locked(&self.note).worked = true;
+        }
+        Some(frame)
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        let State::Carried(_, carrier) = &mut self.state else { return false };
+        carrier.as_link().send(frame)
+    }
+
+    fn flush(&mut self) {
+        if let State::Carried(_, carrier) = &mut self.state {
+            carrier.as_link().flush();
+        }
+    }
+
+    fn close(&mut self) {
+        match &mut self.state {
+            State::Asking(_) => self.state = State::Failed("it was closed before it opened".to_owned()),
+            State::Carried(_, carrier) => carrier.as_link().close(),
+            State::Failed(_) => {}
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        match &self.state {
+            State::Asking(asking) => {
+                Some(format!("{} does not say in time what it offers; is it reachable?", asking.place))
+            }
+            State::Carried(transport, carrier) => carrier.failure().or_else(|| {
+                Some(format!("no link could be opened over {transport}; another transport may get through"))
+            }),
+            State::Failed(why) => Some(why.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for AnyLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyLink")
+            .field("transport", &self.transport())
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+fn locked(note: &Shared) -> std::sync::MutexGuard<'_, Note> {
+    note.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! Dialling by URL, against a discovery of a few lines and a UDP server.
+
+use super::*;
+use crate::client::udp::host::Host;
+use crate::wire::discovery::{Discovery, UdpOffer};
+use crate::wire::udp::token_to_text;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+const STEP: Duration = Duration::from_millis(20);
+const BEAT: Bytes = Bytes::from_static(&[0x80, 0x01]);
+
+/// Answers each question with the next of its answers; the last one stays.
+struct Desk {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Desk {
+    fn open(answers: Vec<String>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (asked, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (counter, stopped) = (Arc::clone(&asked), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::Acquire) {
+                    return;
+                }
+                let mut stream = stream.expect("a connection");
+                let count = counter.fetch_add(1, Ordering::AcqRel);
+                let mut question = Vec::new();
+                let mut byte = [0];
+                while !question.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read > 0) {
+                    question.push(byte[0]);
+                }
+                let answer = &answers[count.min(answers.len() - 1)];
+                let _ = stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{answer}").as_bytes());
+            }
+        });
+        Self { address, asked, stop, thread: Some(thread) }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Offers of UDP, with a fresh token each.
+fn offers(host: &Host, count: usize) -> Vec<String> {
+    let mut tokens = host.tokens(1);
+    (0..count)
+        .map(|_| {
+            let token = token_to_text(&tokens().expect("a token"));
+            let udp = UdpOffer { address: ([127, 0, 0, 1], 1).into(), token, expires_s: 300 };
+            Discovery { udp: Some(udp), ..nothing() }.to_json()
+        })
+        .collect()
+}
+
+fn nothing() -> Discovery {
+    Discovery {
+        protocol: 1,
+        name: "test".to_owned(),
+        udp: None,
+        quic: None,
+        webtransport: None,
+        websocket: None,
+    }
+}
+
+/// A URL where nobody listens.
+fn nobody() -> String {
+    let address = TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr();
+    format!("http://{}", address.expect("bound"))
+}
+
+/// Lets both ends act until the link is no longer opening.
+fn settle(link: &mut AnyLink, host: &mut Host) -> LinkStatus {
+    for _ in 0..10_000 {
+        link.update(STEP);
+        link.flush();
+        host.pump(STEP);
+        if link.status() != LinkStatus::Opening {
+            return link.status();
+        }
+    }
+    panic!("it opens for ever");
+}
+
+/// A frame from the newest link of the host.
+fn hear(link: &mut AnyLink, host: &mut Host) {
+    for _ in 0..10_000 {
+        if let Some(id) = host.opened.last().copied() {
+            host.send(id, BEAT);
+        }
+        host.pump(STEP);
+        link.update(STEP);
+        if link.receive().is_some() {
+            return;
+        }
+    }
+    panic!("nothing is heard");
+}
+
+#[test]
+fn discovery_gives_each_link_a_fresh_token_and_nothing_blocks_meanwhile() {
+    let mut host = Host::bind();
+    let desk = Desk::open(offers(&host, 3));
+    let mut dial = AnyDial::new([desk.url()]).expect("a URL");
+
+    for count in 1..=3 {
+        let mut link = dial.dial().expect("a socket");
+        assert_eq!((link.status(), link.transport()), (LinkStatus::Opening, None));
+        assert!(!link.send(BEAT));
+        assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
+        assert_eq!(link.transport(), Some(Transport::Udp));
+        hear(&mut link, &mut host);
+        link.close();
+        assert_eq!(desk.asked(), count);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_followed_by_the_next_one_which_is_then_tried_first() {
+    let mut host = Host::bind();
+    let desk = Desk::open(offers(&host, 2));
+    let mut dial = AnyDial::new([nobody(), desk.url()]).expect("URLs");
+
+    let mut first = dial.dial().expect("a socket");
+    assert_eq!(settle(&mut first, &mut host), LinkStatus::Closed);
+    let why = first.failure().expect("a reason");
+    assert!(why.contains("is the server running"), "{why}");
+    let mut second = dial.dial().expect("a socket");
+    assert_eq!(settle(&mut second, &mut host), LinkStatus::Open);
+    hear(&mut second, &mut host);
+    drop(second);
+    let mut third = dial.dial().expect("a socket");
+
+    assert_eq!(settle(&mut third, &mut host), LinkStatus::Open);
+    assert_eq!(desk.asked(), 2);
+}
+
+#[test]
+fn a_link_over_which_nothing_came_moves_on_though_it_was_open() {
+    let mut host = Host::bind();
+    let desk = Desk::open(offers(&host, 1));
+    let other = Desk::open(offers(&host, 2).split_off(1));
+    let mut dial = AnyDial::new([format!("{}#udp", desk.url()), other.url()]).expect("URLs");
+
+    let mut mute = dial.dial().expect("a socket");
+    assert_eq!(settle(&mut mute, &mut host), LinkStatus::Open);
+    drop(mute);
+    let mut link = dial.dial().expect("a socket");
+    settle(&mut link, &mut host);
+
+    assert_eq!((desk.asked(), other.asked()), (1, 1));
+}
+
+#[test]
+fn what_is_not_offered_is_said() {
+    let mut host = Host::bind();
+    let desk = Desk::open(vec![nothing().to_json()]);
+    let mut any = AnyDial::new([desk.url()]).expect("a URL");
+    let mut only = AnyDial::new([format!("{}#ws", desk.url())]).expect("a URL");
+
+    let mut link = any.dial().expect("a socket");
+    assert_eq!(settle(&mut link, &mut host), LinkStatus::Closed);
+    let why = link.failure().expect("a reason");
+    assert!(why.contains("offers none of udp, quic, wt, ws"), "{why}");
+    let mut link = only.dial().expect("a socket");
+    settle(&mut link, &mut host);
+    let why = link.failure().expect("a reason");
+    assert!(why.contains("offers none of ws;"), "{why}");
+}
+
+#[test]
+fn a_wrong_url_is_an_error_before_anything_is_dialled_and_secrets_are_not_printed() {
+    let none: [&str; 0] = [];
+    assert!(matches!(AnyDial::new(none), Err(UrlError::None)));
+    assert!(matches!(AnyDial::new(["http://a:1", "udp://a:1"]), Err(UrlError::Udp(_))));
+
+    let dial = AnyDial::new(["http://a:1"]).expect("a URL").bearer("hunter2");
+
+    assert!(!format!("{dial:?}").contains("hunter2"));
+}

@@ -1,0 +1,19 @@
+//! Whom discovery over HTTPS takes for the server.
+
+use std::io;
+
+use rustls::pki_types::ServerName;
+
+use super::url::Place;
+use crate::client::stream::TlsPeer;
+
+/// What a place's certificate has to be.
+pub(super) fn of_http(place: &Place) -> io::Result<TlsPeer> {
+    let config = place.trust.client_config(&[HTTP]).map_err(io::Error::other)?;
+    let host = place.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    Ok(TlsPeer { config, name })
+}
+
+/// The protocol under TLS.
+const HTTP: &[u8] = b"http/1.1";

@@ -1,0 +1,215 @@
+//! What a server's URL says.
+
+use std::fmt;
+use std::str::FromStr;
+
+use url::Url;
+
+use crate::client::trust::Trust;
+
+/// What carries the frames of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// renet over netcode.
+    Udp,
+    /// Raw QUIC.
+    Quic,
+    /// WebTransport, over QUIC.
+    WebTransport,
+    /// WebSocket, over TCP.
+    WebSocket,
+}
+
+/// A URL that no server can have. The message holds the URL and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// No URL at all.
+    #[error("{url:?} is no URL: {cause}; write one like http://127.0.0.1:7780")]
+    Malformed {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        cause: url::ParseError,
+    },
+    /// Another scheme.
+    #[error("{0}: no server has this scheme; write http: or https: with its HTTP port")]
+    Scheme(String),
+    /// UDP cannot be dialled directly.
+    #[error(
+        "{0}: over UDP each link takes a fresh connect token, which discovery gives; write http: or https: \
+         with the HTTP port, and #udp at the end"
+    )]
+    Udp(String),
+    /// The host is missing.
+    #[error("{0}: it names no host; write one like http://127.0.0.1:7780")]
+    Host(String),
+    /// The port is missing.
+    #[error(
+        "{0}: it names no port, and this scheme has none of its own; a server's is 7778 unless set otherwise"
+    )]
+    Port(String),
+    /// The fragment is none of those that choose a transport.
+    #[error("{0}: after # there is one of udp, quic, wt and ws, and only where discovery is asked")]
+    Fragment(String),
+    /// The hash is none.
+    #[error("{0}: cert_sha256 is the SHA-256 of the server's certificate, 64 hex digits, and only with TLS")]
+    Hash(String),
+    /// No URL was given.
+    #[error("there is no URL to dial; give at least one, like http://127.0.0.1:7780")]
+    None,
+}
+
+/// A server, and how it is asked or dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) kind: Kind,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Whose certificate is taken, under TLS.
+    pub(crate) trust: Trust,
+    /// As it was given, for messages.
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The server's discovery says what there is.
+    Discovery {
+        /// By https.
+        tls: bool,
+        /// Path of the question.
+        path: String,
+        /// The only transport to take.
+        only: Option<Transport>,
+    },
+}
+
+impl Transport {
+    /// All of them, in the order in which a client prefers them.
+    pub const ALL: [Self; 4] = [Self::Udp, Self::Quic, Self::WebTransport, Self::WebSocket];
+
+    /// Its short name: `udp`, `quic`, `wt` or `ws`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Quic => "quic",
+            Self::WebTransport => "wt",
+            Self::WebSocket => "ws",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Place {
+    /// The transports by which it may be reached, the preferred one first.
+    pub(crate) fn transports(&self) -> Vec<Transport> {
+        match &self.kind {
+            Kind::Discovery { only: None, .. } => Transport::ALL.to_vec(),
+            Kind::Discovery { only: Some(transport), .. } => vec![*transport],
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Place {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let url = Url::parse(text).map_err(|cause| UrlError::Malformed { url: text.to_owned(), cause })?;
+        let text = text.to_owned();
+        let tls = url.scheme() == "https";
+        let kind = match url.scheme() {
+            "http" | "https" => Kind::Discovery { tls, path: question(url.path()), only: only(&url, &text)? },
+            "udp" => return Err(UrlError::Udp(text)),
+            _ => return Err(UrlError::Scheme(text)),
+        };
+        let host = url.host_str().filter(|host| !host.is_empty());
+        let Some(host) = host else { return Err(UrlError::Host(text)) };
+        let Some(port) = url.port_or_known_default() else { return Err(UrlError::Port(text)) };
+        let trust = trust(&url, &text)?;
+        if trust != Trust::WebPki && !tls {
+            return Err(UrlError::Hash(text));
+        }
+        Ok(Self { kind, host: host.to_owned(), port, trust, text })
+    }
+}
+
+/// The path of discovery, below the URL's own.
+fn question(path: &str) -> String {
+    let base = path.trim_end_matches('/');
+    if base.ends_with(DISCOVERY_PATH) { base.to_owned() } else { format!("{base}{DISCOVERY_PATH}") }
+}
+
+/// The transport that the fragment chooses, if there is one.
+fn only(url: &Url, text: &str) -> Result<Option<Transport>, UrlError> {
+    let Some(fragment) = url.fragment() else { return Ok(None) };
+    let chosen = Transport::ALL.into_iter().find(|transport| transport.name() == fragment);
+    chosen.map(Some).ok_or_else(|| UrlError::Fragment(text.to_owned()))
+}
+
+fn trust(url: &Url, text: &str) -> Result<Trust, UrlError> {
+    let hash = url.query_pairs().find(|(name, _)| name == HASH).map(|(_, hash)| hash);
+    Trust::from_offer(hash.as_deref()).map_err(|_| UrlError::Hash(text.to_owned()))
+}
+
+/// Where discovery is asked.
+const DISCOVERY_PATH: &str = "/v1/connect";
+/// What pins a certificate in a query.
+const HASH: &str = "cert_sha256";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str) -> Place {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn an_http_url_asks_discovery_and_its_fragment_chooses_a_transport() {
+        let any = place("http://127.0.0.1:7780");
+        let only = place("https://play.example/eu/#ws");
+
+        let Kind::Discovery { tls: false, path, only: None } = &any.kind else { panic!("{any:?}") };
+        assert_eq!((any.host.as_str(), any.port, path.as_str()), ("127.0.0.1", 7780, "/v1/connect"));
+        assert_eq!(any.transports(), Transport::ALL);
+        let Kind::Discovery { tls: true, path, .. } = &only.kind else { panic!("{only:?}") };
+        assert_eq!((only.host.as_str(), only.port, path.as_str()), ("play.example", 443, "/eu/v1/connect"));
+        assert_eq!(only.transports(), [Transport::WebSocket]);
+        for transport in Transport::ALL {
+            assert_eq!(place(&format!("http://h:1#{transport}")).transports(), [transport]);
+        }
+        let whole = place("http://h:1/v1/connect");
+        assert!(matches!(whole.kind, Kind::Discovery { path, .. } if path == "/v1/connect"));
+    }
+
+    #[test]
+    fn what_no_server_can_have_is_an_error_that_says_what_to_write() {
+        for (url, remedy) in [
+            ("", "http://127.0.0.1:7780"),
+            ("127.0.0.1:7780", "http"),
+            ("localhost:7780", "http:"),
+            ("udp://127.0.0.1:7777", "#udp"),
+            ("tcp://127.0.0.1:7777", "http:"),
+            ("http://127.0.0.1:7780#tcp", "udp, quic, wt and ws"),
+            ("https://127.0.0.1:7780?cert_sha256=ab", "64 hex digits"),
+            ("http://127.0.0.1:99999", "http://127.0.0.1:7780"),
+        ] {
+            let error = url.parse::<Place>().expect_err(url).to_string();
+            assert!(error.contains(remedy) && error.contains(url), "{url}: {error}");
+        }
+        let plain = format!("http://127.0.0.1:7780/?cert_sha256={}", "ab".repeat(32));
+        assert!(matches!(plain.parse::<Place>(), Err(UrlError::Hash(_))), "nothing to compare it with");
+    }
+}
