@@ -14,6 +14,7 @@ mod backlog;
 mod counters;
 pub mod loopback;
 pub mod port;
+mod pump;
 pub mod renet;
 mod restarts;
 pub mod tls;

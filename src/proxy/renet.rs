@@ -16,27 +16,20 @@
 
 mod core;
 mod links;
-mod pump;
 mod stats;
 mod tokens;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use mio::net::UdpSocket;
-use mio::{Interest, Poll, Waker};
 use renetcode::NETCODE_KEY_BYTES;
 
 use self::core::Core;
-use self::pump::{Pump, SOCKET, WAKER};
 pub use self::stats::{RenetCounts, RenetStats};
 use super::AdapterPort;
-use super::udp::{self, Outgoing};
+use super::pump::{Bound, Running, Unbound};
 use crate::wire::udp::TokenMint;
 
 /// How to listen.
@@ -136,26 +129,16 @@ pub enum RenetError {
 #[derive(Debug)]
 pub struct RenetProxy {
     config: RenetConfig,
-    address: SocketAddr,
-    socket: UdpSocket,
-    poll: Poll,
-    waker: Arc<Waker>,
+    bound: Bound,
     stats: RenetStats,
-    #[cfg(feature = "testing")]
-    planted: Arc<AtomicBool>,
 }
 
 /// A running adapter. If it is dropped, the adapter sends what was commanded before, closes its
 /// links and ends; the drop waits for it, a second or two at most.
 #[derive(Debug)]
 pub struct RenetHandle {
-    address: SocketAddr,
+    running: Running,
     stats: RenetStats,
-    stop: Arc<AtomicBool>,
-    waker: Arc<Waker>,
-    thread: Option<JoinHandle<()>>,
-    #[cfg(feature = "testing")]
-    planted: Arc<AtomicBool>,
 }
 
 impl RenetProxy {
@@ -171,34 +154,25 @@ impl RenetProxy {
         if !(1..=RENET_LINKS_MAX).contains(&config.max_links) {
             return Err(RenetError::Links(config.max_links));
         }
-        let unbound = |cause| RenetError::Bind { address: config.listen, cause };
-        let mut socket = udp::bind(config.listen, config.socket_buffer_bytes).map_err(unbound)?;
-        let address = socket.local_addr().map_err(unbound)?;
+        let bound =
+            Bound::bind(config.listen, config.socket_buffer_bytes).map_err(|unbound| match unbound {
+                Unbound::Address(cause) => RenetError::Bind { address: config.listen, cause },
+                Unbound::Wait(cause) => RenetError::Thread(cause),
+            })?;
+        let address = bound.address;
         if config.public_addresses.is_empty() && !address.ip().is_unspecified() {
             config.public_addresses.push(address);
         }
         if !(1..=PUBLIC_ADDRESSES_MAX).contains(&config.public_addresses.len()) {
             return Err(RenetError::PublicAddresses(address));
         }
-        let poll = Poll::new().map_err(RenetError::Thread)?;
-        let waker = Waker::new(poll.registry(), WAKER).map_err(RenetError::Thread)?;
-        poll.registry().register(&mut socket, SOCKET, Interest::READABLE).map_err(RenetError::Thread)?;
-        Ok(Self {
-            config,
-            address,
-            socket,
-            poll,
-            waker: Arc::new(waker),
-            stats: RenetStats::default(),
-            #[cfg(feature = "testing")]
-            planted: Arc::default(),
-        })
+        Ok(Self { config, bound, stats: RenetStats::default() })
     }
 
     /// Where it listens; the port is the one that the system chose, if it was to choose.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.bound.address
     }
 
     /// Mints connect tokens for this server.
@@ -220,44 +194,10 @@ impl RenetProxy {
     ///
     /// [`RenetError::Thread`].
     pub fn start(self, port: AdapterPort) -> Result<RenetHandle, RenetError> {
-        let (address, stats, waker) = (self.address, self.stats(), Arc::clone(&self.waker));
-        let stop = Arc::new(AtomicBool::new(false));
-        #[cfg(feature = "testing")]
-        let planted = Arc::clone(&self.planted);
-        let pump = self.into_pump(port, Arc::clone(&stop));
-        let thread = thread::Builder::new()
-            .name("udp".to_owned())
-            .spawn(move || pump.run())
-            .map_err(RenetError::Thread)?;
-        Ok(RenetHandle {
-            address,
-            stats,
-            stop,
-            waker,
-            thread: Some(thread),
-            #[cfg(feature = "testing")]
-            planted,
-        })
-    }
-
-    fn into_pump(self, mut port: AdapterPort, stop: Arc<AtomicBool>) -> Pump {
-        let waker = self.waker;
-        port.commands.set_waker(move || {
-            // A thread that cannot be woken looks by itself four times a second.
-            let _ = waker.wake();
-        });
-        Pump {
-            core: Core::new(&self.config, unix_now(), port.clock.now()),
-            config: self.config,
-            #[cfg(feature = "testing")]
-            planted: self.planted,
-            out: Outgoing::new(self.socket),
-            poll: self.poll,
-            port,
-            stats: self.stats,
-            stop,
-            commands: Vec::new(),
-        }
+        let stats = self.stats();
+        let core = Core::new(self.config, self.stats, port.clock.now());
+        let running = self.bound.start(core, port).map_err(RenetError::Thread)?;
+        Ok(RenetHandle { running, stats })
     }
 }
 
@@ -265,7 +205,7 @@ impl RenetHandle {
     /// Where it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.running.address
     }
 
     /// What it counts.
@@ -277,36 +217,19 @@ impl RenetHandle {
     /// Makes the thread panic in its next turn, to see what becomes of its clients. For tests only.
     #[cfg(feature = "testing")]
     pub fn plant_panic(&self) {
-        self.planted.store(true, Ordering::Release);
-        // A thread that cannot be woken looks by itself four times a second.
-        let _ = self.waker.wake();
+        self.running.plant_panic();
     }
 
     /// Whether the thread has ended: after the server was dropped, or because it gave up after
     /// faults that it logged.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.running.is_finished()
     }
 
     /// Waits until the thread has ended by itself, which it does when the server is dropped.
-    pub fn join(mut self) {
-        self.wait();
-    }
-
-    fn wait(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            // The thread catches its panics; there is nothing to be told.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for RenetHandle {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        let _ = self.waker.wake();
-        self.wait();
+    pub fn join(self) {
+        self.running.join();
     }
 }
 

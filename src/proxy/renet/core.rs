@@ -11,18 +11,24 @@ use std::time::Duration;
 
 use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult};
 
-use super::RenetConfig;
 use super::links::Links;
+use super::stats::RenetStats;
 use super::tokens::UsedTokens;
+use super::{RenetConfig, unix_now};
 use crate::ident::LinkId;
+use crate::proxy::port::PortSender;
+use crate::proxy::pump::Transport;
 use crate::proxy::udp::Outgoing;
-use crate::proxy::{LinkEnd, ProxyCommand};
-use crate::wire::udp::{NETCODE_PROTOCOL_ID, guard, read_identity};
+use crate::proxy::{LinkEnd, ProxyCommand, ProxyEvent};
+use crate::wire::udp::guard::{self, DATAGRAM_MAX};
+use crate::wire::udp::{NETCODE_PROTOCOL_ID, read_identity};
 
 /// The state of the adapter, but for its socket and ports.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) links: Links,
+    config: RenetConfig,
+    stats: RenetStats,
     netcode: NetcodeServer,
     used: UsedTokens,
     /// The clock at the last batch.
@@ -34,47 +40,27 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// `unix_now` is when `now` is, in Unix time: connect tokens expire by it.
-    pub(super) fn new(config: &RenetConfig, unix_now: Duration, now: Duration) -> Self {
+    pub(super) fn new(config: RenetConfig, stats: RenetStats, now: Duration) -> Self {
         Self {
             links: Links::new(),
-            netcode: netcode_server(config, unix_now),
+            netcode: netcode_server(&config),
+            config,
+            stats,
             used: UsedTokens::default(),
             batch_at: now,
             upkeep_at: now,
             scratch: Vec::new(),
         }
     }
+}
 
-    /// Begins anew after a panic: all links are lost. Of what was, only the tokens that are used up
-    /// are kept, and what the tick has yet to be told.
-    pub(super) fn restart(&mut self, config: &RenetConfig, unix_now: Duration, now: Duration) {
-        self.links.abandon(now);
-        self.netcode = netcode_server(config, unix_now);
-        (self.batch_at, self.upkeep_at) = (now, now);
-        self.scratch = Vec::new();
-    }
+impl Transport for Core {
+    const NAME: &'static str = "udp";
+    const DATAGRAM_MAX: usize = DATAGRAM_MAX;
+    // What renet has to say to datagrams, it says once a tick.
+    const GATHER: Duration = Duration::ZERO;
 
-    /// Tells all clients that their links are gone, so that they need not wait to find out.
-    pub(super) fn hang_up(&mut self, out: &mut Outgoing) {
-        for client in self.netcode.clients_id() {
-            while let ServerResult::ClientDisconnected { addr, payload, .. } = self.netcode.disconnect(client)
-            {
-                if let Some(payload) = payload {
-                    out.send(payload, addr);
-                }
-            }
-        }
-    }
-
-    /// Takes a datagram.
-    pub(super) fn receive(
-        &mut self,
-        datagram: &mut [u8],
-        from: SocketAddr,
-        at: Duration,
-        out: &mut Outgoing,
-    ) {
+    fn receive(&mut self, datagram: &mut [u8], from: SocketAddr, at: Duration, out: &mut Outgoing) {
         self.links.tally.datagram_in_count += 1;
         let linked = self.links.at(from).is_some();
         let welcome = linked || (self.links.has_room() && self.used.admits(datagram));
@@ -119,8 +105,13 @@ impl Core {
         }
     }
 
-    /// Carries out what the tick commanded.
-    pub(super) fn command(&mut self, command: ProxyCommand, at: Duration, out: &mut Outgoing) {
+    fn settle(&mut self, _now: Duration, _out: &mut Outgoing) {}
+
+    fn due(&self) -> Option<Duration> {
+        None
+    }
+
+    fn command(&mut self, command: ProxyCommand, at: Duration, out: &mut Outgoing) {
         let (link, lives) = match command {
             ProxyCommand::Send { link, frame } => (link, self.links.send(link, frame)),
             ProxyCommand::Close { link, frame } => (link, self.links.close(link, frame, at)),
@@ -143,9 +134,8 @@ impl Core {
         }
     }
 
-    /// Does what is due once a tick: moves the time of netcode and renet on, ends what is over,
-    /// and sends.
-    pub(super) fn batch(&mut self, now: Duration, out: &mut Outgoing) {
+    /// Moves the time of netcode and renet on, ends what is over, and sends.
+    fn batch(&mut self, now: Duration, out: &mut Outgoing) {
         let delta = now.saturating_sub(self.batch_at).min(BATCH_STEP_MAX);
         self.batch_at = now;
         self.netcode.update(delta);
@@ -162,14 +152,54 @@ impl Core {
         self.flush(now, out);
     }
 
-    /// Ends all links, after sending what is queued.
-    pub(super) fn disconnect_all(&mut self, end: LinkEnd, at: Duration, out: &mut Outgoing) {
+    fn deliver(&mut self, port: &PortSender<ProxyEvent>, now: Duration, out: &mut Outgoing) {
+        self.links.deliver(port, now);
+        let tally = &mut self.links.tally;
+        tally.datagram_out_count += std::mem::take(&mut out.sent_count);
+        tally.socket_error_count += std::mem::take(&mut out.error_count);
+        self.stats.add(tally);
+    }
+
+    fn is_delivered(&self) -> bool {
+        self.links.is_delivered()
+    }
+
+    fn any_closing(&self) -> bool {
+        self.links.any_closing()
+    }
+
+    fn disconnect_all(&mut self, end: LinkEnd, at: Duration, out: &mut Outgoing) {
         let links: Vec<LinkId> = self.links.iter().map(|(link, _)| link).collect();
         for link in links {
             self.flush_and_disconnect(link, end, at, out);
         }
     }
 
+    fn hang_up(&mut self, _now: Duration, out: &mut Outgoing) {
+        for client in self.netcode.clients_id() {
+            while let ServerResult::ClientDisconnected { addr, payload, .. } = self.netcode.disconnect(client)
+            {
+                if let Some(payload) = payload {
+                    out.send(payload, addr);
+                }
+            }
+        }
+    }
+
+    /// Of what was, only the tokens that are used up are kept, and what the tick has yet to be told.
+    fn restart(&mut self, now: Duration) {
+        self.links.abandon(now);
+        self.netcode = netcode_server(&self.config);
+        (self.batch_at, self.upkeep_at) = (now, now);
+        self.scratch = Vec::new();
+    }
+
+    fn note_restart(&mut self) {
+        self.links.tally.restart_count += 1;
+    }
+}
+
+impl Core {
     /// Times links out and keeps the others alive.
     fn upkeep(&mut self, now: Duration, out: &mut Outgoing) {
         let mut all = std::mem::take(&mut self.scratch);
@@ -237,9 +267,10 @@ impl Core {
     }
 }
 
-fn netcode_server(config: &RenetConfig, unix_now: Duration) -> NetcodeServer {
+fn netcode_server(config: &RenetConfig) -> NetcodeServer {
     NetcodeServer::new(ServerConfig {
-        current_time: unix_now,
+        // Connect tokens expire by it.
+        current_time: unix_now(),
         max_clients: config.max_links,
         protocol_id: NETCODE_PROTOCOL_ID,
         public_addresses: config.public_addresses.clone(),
@@ -253,3 +284,57 @@ const BATCH_STEP_MAX: Duration = Duration::from_secs(1);
 /// How often netcode looks at each link. It searches for each by its id, which for a thousand
 /// links is a million comparisons; a link that renet sends on needs no keep-alive anyhow.
 const UPKEEP_EVERY: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use bevy_app::App;
+
+    use super::*;
+    use crate::proxy::renet::RenetProxy;
+    use crate::proxy::restarts::RESTARTS_MAX;
+    use crate::proxy::{self, Arrivals, ProxyEventKind, ProxyPlugin};
+    use crate::tick::{Clock, Failure, StopRequested, TickPlugin};
+    use crate::wire::udp::DEV_KEY;
+
+    #[test]
+    fn a_thread_that_fails_ends_its_links_and_gives_up_when_that_does_not_help() {
+        let mut app = App::new();
+        let clock = Clock::manual();
+        app.add_plugins((TickPlugin { clock, ..TickPlugin::default() }, ProxyPlugin));
+        let bound = RenetProxy::bind(RenetConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ..RenetConfig::new(DEV_KEY)
+        })
+        .expect("a free port");
+        let (address, stats) = (bound.local_addr(), bound.stats());
+        let port = proxy::attach(&mut app, "udp");
+        let core = Core::new(bound.config, stats.clone(), port.clock.now());
+        let pump = bound.bound.pump(core, port);
+        let mut opened = 0;
+
+        pump.run_caught(|pump| {
+            opened += 1;
+            pump.transport.links.open(7, address, None, Duration::ZERO);
+            if opened == 2 { Err(io::Error::other("a socket that is gone")) } else { panic!("a bug") }
+        });
+        app.update();
+
+        assert_eq!(opened, 1 + RESTARTS_MAX);
+        assert_eq!(stats.counts().restart_count, RESTARTS_MAX as u64);
+        let arrivals = &app.world().resource::<Arrivals>().0;
+        let kinds = arrivals.iter().map(|(_, event)| (event.link.0, &event.kind));
+        for (index, (link, kind)) in kinds.enumerate() {
+            assert_eq!(link, 1 + index as u64 / 2, "no number is used again");
+            match index % 2 {
+                0 => assert!(matches!(kind, ProxyEventKind::Opened(_))),
+                _ => assert!(matches!(kind, ProxyEventKind::Closed(LinkEnd::Failed))),
+            }
+        }
+        assert_eq!(arrivals.len(), 2 * (1 + RESTARTS_MAX));
+        assert!(app.world().resource::<StopRequested>().0);
+        let failure = app.world().resource::<Failure>().0.clone().expect("why it stops");
+        assert!(failure.contains("udp") && failure.contains("a bug"), "{failure}");
+    }
+}
