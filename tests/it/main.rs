@@ -12,6 +12,7 @@ mod cuts;
 mod delivery;
 mod faults;
 mod gate;
+mod golden;
 mod load;
 mod mended;
 mod mended_more;
