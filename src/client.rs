@@ -43,6 +43,7 @@ mod event;
 mod link;
 mod outbox;
 mod protocol;
+mod quic;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -60,6 +61,7 @@ pub use event::{ClientEvent, EVENTS_MAX, EVENTS_MAX_BYTES, SendError};
 pub use link::{Dial, DialError, Link, LinkStatus};
 pub use protocol::ClientState;
 use protocol::{Core, Release};
+pub use quic::{QuicDial, QuicLink, QuicRoute, QuicTarget};
 pub use trust::{Trust, TrustError};
 pub use udp::{ConnectToken, UdpDial, UdpLink};
 
@@ -226,6 +228,13 @@ impl<D: Dial> Client<D> {
     #[must_use]
     pub fn link(&self) -> Option<&D::Link> {
         self.link.as_ref()
+    }
+
+    /// The link at hand, to tell a transport what [`Link`] has no word for, such as
+    /// [`QuicLink::rebind`]. Frames are the client's to send and to receive: one that is taken from
+    /// the link here is never counted, and the session breaks.
+    pub fn link_mut(&mut self) -> Option<&mut D::Link> {
+        self.link.as_mut()
     }
 
     /// Where the client is in its life.

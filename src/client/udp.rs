@@ -7,7 +7,7 @@
 
 #[cfg(test)]
 pub(crate) mod host;
-mod socket;
+pub(super) mod socket;
 
 use std::fmt;
 use std::io;

@@ -54,6 +54,8 @@ pub struct Lanes {
     counts: LaneCounts,
     /// There may be datagrams to read.
     datagrams: bool,
+    /// What ended the connection.
+    error: Option<ConnectionError>,
 }
 
 /// What a link is on QUIC.
@@ -138,6 +140,7 @@ impl Lanes {
             happened: VecDeque::new(),
             counts: LaneCounts::default(),
             datagrams: false,
+            error: None,
         }
     }
 
@@ -285,6 +288,12 @@ impl Lanes {
         } else {
             self.phase = answered.map_or(Phase::Over, Phase::Closing);
         }
+    }
+
+    /// What ended the connection, in QUIC's words; none while it lives, or if only the link ended.
+    #[must_use]
+    pub fn error(&self) -> Option<&ConnectionError> {
+        self.error.as_ref()
     }
 
     /// What was counted since the last time.
@@ -438,6 +447,7 @@ impl Lanes {
     }
 
     fn lost(&mut self, reason: &ConnectionError) {
+        self.error = Some(reason.clone());
         self.end(match reason {
             ConnectionError::ApplicationClosed(close) => {
                 let code = close.error_code.into_inner();

@@ -22,7 +22,8 @@ pub(super) fn open(peer: SocketAddr) -> io::Result<UdpSocket> {
     }
 }
 
-fn bind(peer: SocketAddr) -> io::Result<UdpSocket> {
+/// A socket that sends to `peer` without ever blocking, on any port.
+pub(in crate::client) fn bind(peer: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = match peer {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

@@ -1,0 +1,365 @@
+//! Links over QUIC, raw or inside a WebTransport session.
+//!
+//! One socket a link, without blocking and without a thread: quinn's core does no I/O, and its clock
+//! moves by the `dt` of each update. What frames look like on a connection is
+//! [`wire::quic`](crate::wire::quic), which the server shares.
+//!
+//! Data flow: datagram → connection → lanes → frames, and back.
+
+#[cfg(test)]
+mod host;
+mod reasons;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use quinn_proto::crypto::rustls::QuicClientConfig;
+use quinn_proto::{
+    ClientConfig, Connection, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, Transmit,
+};
+
+use super::link::{Dial, DialError, Link, LinkStatus};
+use super::trust::Trust;
+use super::udp::socket;
+use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, Happened, Lanes, QuicLimits};
+use crate::wire::v1::Reason;
+use crate::wire::{FRAME_MAX_SERVER, Lane};
+
+/// A server that is reached over QUIC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuicTarget {
+    /// Where it listens; IPv4 or IPv6. UDP port 7778 unless it says otherwise.
+    pub address: SocketAddr,
+    /// What it is called: a host name, or its address. Its certificate must name it, unless
+    /// [`trust`](Self::trust) asks for one certificate.
+    pub server_name: String,
+    /// What is asked of its certificate.
+    pub trust: Trust,
+    /// How links run on QUIC.
+    pub route: QuicRoute,
+}
+
+/// How a link runs on QUIC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QuicRoute {
+    /// By itself: the cheaper one.
+    Quic,
+    /// Inside a WebTransport session, as a browser's does: for a proxy on the way that knows HTTP/3.
+    WebTransport {
+        /// Where on the server: [`WEBTRANSPORT_PATH`](crate::wire::quic::WEBTRANSPORT_PATH) unless it
+        /// says otherwise.
+        path: String,
+    },
+}
+
+/// Dials one server over QUIC.
+///
+/// ```
+/// use waystation::client::{Client, ClientConfig, QuicDial, QuicRoute, QuicTarget, Trust};
+///
+/// let dial = QuicDial::new(QuicTarget {
+///     address: ([127, 0, 0, 1], 7778).into(),
+///     server_name: "localhost".to_owned(),
+///     trust: Trust::from_offer(Some(&"5a".repeat(32)))?, // as discovery says it
+///     route: QuicRoute::Quic,
+/// });
+/// let client = Client::new(dial, ClientConfig::default());
+/// # drop(client);
+/// # Ok::<(), waystation::client::TrustError>(())
+/// ```
+pub struct QuicDial {
+    target: QuicTarget,
+    /// Kept from link to link: what one handshake has learned makes the next one cheaper.
+    config: Option<ClientConfig>,
+}
+
+impl QuicDial {
+    /// Dials this server.
+    #[must_use]
+    pub fn new(target: QuicTarget) -> Self {
+        Self { target, config: None }
+    }
+
+    fn config(&mut self) -> Result<ClientConfig, DialError> {
+        if let Some(config) = &self.config {
+            return Ok(config.clone());
+        }
+        let alpn = match self.target.route {
+            QuicRoute::Quic => ALPN_QUIC,
+            QuicRoute::WebTransport { .. } => ALPN_WEBTRANSPORT,
+        };
+        let tls = self.target.trust.client_config(&[alpn]).map_err(other)?;
+        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(other)?));
+        let limits = QuicLimits { stream_window_bytes: STREAM_WINDOW_BYTES, ..QuicLimits::default() };
+        config.transport_config(Arc::new(limits.transport()));
+        self.config = Some(config.clone());
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for QuicDial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicDial").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl Dial for QuicDial {
+    type Link = QuicLink;
+
+    fn dial(&mut self) -> Result<QuicLink, DialError> {
+        let config = self.config()?;
+        QuicLink::open(&self.target, config)
+    }
+}
+
+/// A link over QUIC.
+pub struct QuicLink {
+    socket: UdpSocket,
+    peer: SocketAddr,
+    endpoint: Endpoint,
+    handle: ConnectionHandle,
+    connection: Connection,
+    lanes: Lanes,
+    /// Begins when the link is dialled, and moves with the updates.
+    now: Instant,
+    status: LinkStatus,
+    failure: Option<String>,
+    /// The datagram that is being sent.
+    datagram: Vec<u8>,
+    /// The socket had no room for it: it is sent first next time.
+    is_held: bool,
+}
+
+impl QuicLink {
+    #[allow(clippy::disallowed_methods, reason = "quinn counts from some instant; no other is read")]
+    fn open(target: &QuicTarget, config: ClientConfig) -> Result<Self, DialError> {
+        let peer = target.address;
+        let now = Instant::now();
+        // An IPv6 address stands in brackets in URLs, and without them in certificates.
+        let name = target.server_name.trim_start_matches('[').trim_end_matches(']');
+        let lanes = match &target.route {
+            QuicRoute::Quic => Lanes::quic_client(FRAME_MAX_SERVER),
+            QuicRoute::WebTransport { path } => {
+                Lanes::webtransport_client(FRAME_MAX_SERVER, session_url(name, peer.port(), path)?)
+            }
+        };
+        let socket =
+            socket::bind(peer).map_err(|error| DialError::Socket { peer, cause: error.to_string() })?;
+        // Without means to forbid that routers cut datagrams up, the size of the path is not probed.
+        let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, false, None);
+        let (handle, connection) = endpoint.connect(now, config, peer, name).map_err(other)?;
+        Ok(Self {
+            socket,
+            peer,
+            endpoint,
+            handle,
+            connection,
+            lanes,
+            now,
+            status: LinkStatus::Opening,
+            failure: None,
+            datagram: Vec::new(),
+            is_held: false,
+        })
+    }
+
+    /// Moves the link to another socket, and says which address that has: for a game that learns
+    /// that the machine's network has changed, and does not want to wait until the old way is found
+    /// dead. The link goes on, and so does all that is under way on it.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no socket; the old one stays.
+    pub fn rebind(&mut self) -> io::Result<SocketAddr> {
+        let socket = socket::bind(self.peer)?;
+        let address = socket.local_addr()?;
+        self.socket = socket;
+        self.connection.local_address_changed();
+        Ok(address)
+    }
+
+    fn take_datagrams(&mut self) {
+        let mut buffer = [0; DATAGRAM_MAX_BYTES];
+        for _ in 0..DATAGRAMS_AN_UPDATE {
+            match self.socket.recv(&mut buffer) {
+                Ok(length) => self.take_datagram(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => self.note(&error),
+            }
+        }
+    }
+
+    fn take_datagram(&mut self, datagram: &[u8]) {
+        let datagram = BytesMut::from(datagram);
+        let mut answer = Vec::new();
+        match self.endpoint.handle(self.now, self.peer, None, None, datagram, &mut answer) {
+            Some(DatagramEvent::ConnectionEvent(_, event)) => self.connection.handle_event(event),
+            Some(DatagramEvent::Response(Transmit { size, .. })) => {
+                // What the socket does not take is lost like any datagram.
+                let _ = self.socket.send(&answer[..size]);
+            }
+            Some(DatagramEvent::NewConnection(_)) | None => {}
+        }
+    }
+
+    /// What the network says of a datagram that was sent. A forger may say so too, so an open link
+    /// waits for its timeout; a try costs little.
+    fn note(&mut self, error: &io::Error) {
+        if self.status == LinkStatus::Opening {
+            self.failure = Some(format!("{} cannot be reached over UDP: {error}", self.peer));
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                self.failure = Some(format!("nobody listens at {}: is the server up?", self.peer));
+                self.status = LinkStatus::Closed;
+            }
+        }
+    }
+
+    /// What connection and endpoint have to tell each other.
+    fn exchange(&mut self) {
+        while let Some(event) = self.connection.poll_endpoint_events() {
+            if let Some(event) = self.endpoint.handle_event(self.handle, event) {
+                self.connection.handle_event(event);
+            }
+        }
+    }
+
+    fn take_happened(&mut self) {
+        while let Some(happened) = self.lanes.poll() {
+            match happened {
+                Happened::Opened(_) => self.status = LinkStatus::Open,
+                Happened::Ended(ended) => {
+                    self.end(reasons::of_end(ended, self.lanes.error(), self.peer, self.status));
+                }
+                Happened::Breach(what) => {
+                    tracing::debug!(what, "the server broke the rules of the wire; the link is closed");
+                    self.lanes.close(Reason::Protocol as u32, &mut self.connection, self.now);
+                    self.end(format!("the server broke the rules of the wire: {what}"));
+                }
+                // Of a server.
+                Happened::Asked(_) | Happened::Finished => {}
+            }
+        }
+    }
+
+    fn end(&mut self, why: String) {
+        self.status = LinkStatus::Closed;
+        self.failure.get_or_insert(why);
+    }
+
+    /// Sends what the connection has to send, and each datagram so many times.
+    fn transmit(&mut self, copies: usize) {
+        for _ in 0..DATAGRAMS_AN_UPDATE {
+            if !self.is_held {
+                self.datagram.clear();
+                if self.connection.poll_transmit(self.now, 1, &mut self.datagram).is_none() {
+                    return;
+                }
+            }
+            self.is_held = false;
+            for _ in 0..copies {
+                match self.socket.send(&self.datagram) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.is_held = true;
+                        return;
+                    }
+                    Err(error) => self.note(&error),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for QuicLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicLink")
+            .field("peer", &self.peer)
+            .field("status", &self.status)
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link for QuicLink {
+    fn update(&mut self, dt: Duration) {
+        if self.status == LinkStatus::Closed {
+            return;
+        }
+        // After a stall quinn would call a peer silent that it had no time to hear.
+        self.now += dt.min(STEP_MAX);
+        self.take_datagrams();
+        if self.connection.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.connection.handle_timeout(self.now);
+        }
+        self.exchange();
+        self.lanes.update(&mut self.connection);
+        self.take_happened();
+    }
+
+    fn status(&self) -> LinkStatus {
+        self.status
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        for lane in [Lane::Reliable, Lane::Unreliable] {
+            if let Some(frame) = self.lanes.receive(lane, &mut self.connection) {
+                return Some((lane, frame));
+            }
+        }
+        self.take_happened();
+        None
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        self.status == LinkStatus::Open && self.lanes.send(&frame, &mut self.connection)
+    }
+
+    fn flush(&mut self) {
+        self.lanes.flush(&mut self.connection);
+        self.transmit(1);
+        self.exchange();
+    }
+
+    fn close(&mut self) {
+        self.lanes.close(Reason::Unspecified as u32, &mut self.connection, self.now);
+        self.transmit(CLOSE_COPIES);
+        self.status = LinkStatus::Closed;
+    }
+
+    fn failure(&self) -> Option<String> {
+        let silent = || reasons::no_answer(self.peer);
+        self.failure.clone().or_else(|| (self.status == LinkStatus::Opening).then(silent))
+    }
+}
+
+/// What names the session to the server.
+fn session_url(name: &str, port: u16, path: &str) -> Result<url::Url, DialError> {
+    let host = match name.parse() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => name.to_owned(),
+    };
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    format!("https://{host}:{port}{slash}{path}").parse().map_err(other)
+}
+
+fn other(error: impl fmt::Display) -> DialError {
+    DialError::Other(error.to_string())
+}
+
+/// Datagrams that an update takes, and that one sends: some megabytes, so that a flood cannot hold
+/// the caller.
+const DATAGRAMS_AN_UPDATE: usize = 4_096;
+/// Longer than any datagram that quinn lets its peer send.
+const DATAGRAM_MAX_BYTES: usize = 2_048;
+/// How far quinn's clock moves in an update: less than any of its timeouts.
+const STEP_MAX: Duration = Duration::from_millis(250);
+/// What says that the link is closed is not acknowledged; three copies survive most bad moments.
+const CLOSE_COPIES: usize = 3;
+/// What the server may send on the stream before it is read: a replay passes in one round trip.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;

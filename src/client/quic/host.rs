@@ -1,0 +1,179 @@
+//! The server's end of QUIC links, for tests: one thread, one socket, its own time.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::{Connection, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, ServerConfig};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
+
+use crate::wire::quic::{Ended, Happened, Lanes, QuicKind, QuicLimits, WEBTRANSPORT_PATH};
+use crate::wire::v1::Reason;
+use crate::wire::{FRAME_MAX_CLIENT, Lane};
+
+pub(super) struct Host {
+    socket: UdpSocket,
+    endpoint: Endpoint,
+    certificate: CertificateDer<'static>,
+    pub(super) links: Vec<HostLink>,
+    now: Instant,
+}
+
+/// A link as the server has it.
+pub(super) struct HostLink {
+    handle: ConnectionHandle,
+    pub(super) connection: Connection,
+    pub(super) lanes: Lanes,
+    pub(super) opened: Option<QuicKind>,
+    pub(super) ended: Option<Ended>,
+    pub(super) received: Vec<(Lane, Bytes)>,
+    /// What it is closed with.
+    code: u32,
+}
+
+impl Host {
+    /// Speaks these protocols.
+    pub(super) fn bind(ip: &str, alpn: &[&[u8]]) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["elsewhere".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate").der().clone();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let secret = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], secret)
+            .expect("a pair");
+        tls.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let crypto = QuicServerConfig::try_from(tls).expect("a cipher");
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport_config(Arc::new(QuicLimits::default().transport()));
+        Self {
+            socket,
+            endpoint: Endpoint::new(Arc::new(EndpointConfig::default()), Some(Arc::new(config)), false, None),
+            certificate,
+            links: Vec::new(),
+            now: start(),
+        }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("bound")
+    }
+
+    pub(super) fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.certificate).into()
+    }
+
+    /// Lets time pass, takes what arrived and sends what is due.
+    pub(super) fn pump(&mut self, dt: Duration) {
+        self.now += dt;
+        let mut buffer = [0; 2_048];
+        // Waits a little for the first datagram, which paces the test, and takes what is there.
+        self.socket.set_nonblocking(false).expect("a socket");
+        while let Ok((length, from)) = self.socket.recv_from(&mut buffer) {
+            self.socket.set_nonblocking(true).expect("a socket");
+            self.take(&buffer[..length], from);
+        }
+        for link in &mut self.links {
+            link.turn(self.now, &mut self.endpoint, &self.socket);
+        }
+    }
+
+    fn take(&mut self, datagram: &[u8], from: SocketAddr) {
+        let mut answer = Vec::new();
+        let datagram = BytesMut::from(datagram);
+        match self.endpoint.handle(self.now, from, None, None, datagram, &mut answer) {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                let link = self.links.iter_mut().find(|link| link.handle == handle);
+                link.expect("no link is let go of").connection.handle_event(event);
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                match self.endpoint.accept(incoming, self.now, &mut answer, None) {
+                    Ok((handle, connection)) => self.links.push(HostLink::new(handle, connection)),
+                    Err(refused) => {
+                        let size = refused.response.expect("an answer").size;
+                        self.socket.send_to(&answer[..size], from).expect("a route");
+                    }
+                }
+            }
+            Some(DatagramEvent::Response(transmit)) => {
+                self.socket.send_to(&answer[..transmit.size], from).expect("a route");
+            }
+            None => {}
+        }
+    }
+}
+
+impl HostLink {
+    fn new(handle: ConnectionHandle, connection: Connection) -> Self {
+        Self {
+            handle,
+            connection,
+            lanes: Lanes::server(FRAME_MAX_CLIENT),
+            opened: None,
+            ended: None,
+            received: Vec::new(),
+            code: 0,
+        }
+    }
+
+    pub(super) fn send(&mut self, frame: &Bytes) {
+        assert!(self.lanes.send(frame, &mut self.connection), "room");
+    }
+
+    /// Closes the link behind all that was sent.
+    pub(super) fn finish(&mut self, reason: Reason) {
+        self.code = reason as u32;
+        self.lanes.finish(self.code, &mut self.connection);
+    }
+
+    fn turn(&mut self, now: Instant, endpoint: &mut Endpoint, socket: &UdpSocket) {
+        if self.connection.poll_timeout().is_some_and(|at| at <= now) {
+            self.connection.handle_timeout(now);
+        }
+        self.lanes.update(&mut self.connection);
+        for lane in [Lane::Reliable, Lane::Unreliable] {
+            while let Some(frame) = self.lanes.receive(lane, &mut self.connection) {
+                self.received.push((lane, frame));
+            }
+        }
+        while let Some(happened) = self.lanes.poll() {
+            match happened {
+                Happened::Asked(request) => {
+                    let status = if request.path == WEBTRANSPORT_PATH { 200 } else { 404 };
+                    self.lanes.answer(status, &mut self.connection);
+                }
+                Happened::Opened(kind) => self.opened = Some(kind),
+                Happened::Ended(ended) => self.ended = Some(ended),
+                Happened::Finished => self.lanes.close(self.code, &mut self.connection, now),
+                Happened::Breach(what) => panic!("{what}"),
+            }
+        }
+        self.lanes.flush(&mut self.connection);
+        while let Some(event) = self.connection.poll_endpoint_events() {
+            // A link that is over is kept for the test to look at.
+            if let Some(event) = endpoint.handle_event(self.handle, event) {
+                self.connection.handle_event(event);
+            }
+        }
+        let mut datagram = Vec::new();
+        while let Some(transmit) = self.connection.poll_transmit(now, 1, &mut datagram) {
+            // A client that is gone is no concern of its server's.
+            let _ = socket.send_to(&datagram, transmit.destination);
+            datagram.clear();
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "quinn counts from some instant; no other is read")]
+fn start() -> Instant {
+    Instant::now()
+}
