@@ -172,7 +172,7 @@ fn room_of(path: &Path) -> Option<String> {
     let below = path.strip_prefix(root().join("src")).ok()?;
     let first = below.components().next()?.as_os_str().to_str()?;
     let room = first.strip_suffix(".rs").unwrap_or(first);
-    (!matches!(room, "lib" | "main")).then(|| room.to_owned())
+    (!matches!(room, "lib" | "main" | "cli")).then(|| room.to_owned())
 }
 
 /// The rooms that a file names as `crate::room`, with the line of each, in order. A file of tests,

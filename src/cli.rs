@@ -1,0 +1,92 @@
+//! The command line: what each command is told, and how its end is reported.
+
+mod key;
+mod log;
+mod play;
+mod serve;
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use key::ServerArgs;
+use play::BotArgs;
+use serve::ServeArgs;
+
+/// An authoritative game server whose sessions outlive their connections.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the arena; also what happens without a command
+    Serve(ServeArgs),
+    /// Plays the arena with real clients, and checks that nothing is lost; exits 1 if it is
+    Bot(BotArgs),
+    /// Prints a connect token, good for one link within five minutes
+    Token(ServerArgs),
+}
+
+/// Does what the arguments say; an error goes to standard error.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => serve::serve(&args),
+        Command::Bot(args) => play::play(&args),
+        Command::Token(args) => key::print_token(&args),
+    };
+    result.unwrap_or_else(|error| {
+        // If standard error is gone as well, the status still says it.
+        let _ = writeln!(io::stderr(), "error: {}", text_of(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error and its causes, each said once.
+fn text_of(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut text, cause| {
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+        text
+    })
+}
+
+/// Prints to standard output; whether anybody reads it is not our business.
+pub(crate) fn say(text: &impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent_and_bare_it_serves() {
+        Cli::command().debug_assert();
+
+        let bare = Cli::try_parse_from(["waystation"]).expect("no arguments are needed");
+        assert!(bare.command.is_none());
+        assert!(Cli::try_parse_from(["waystation", "--log", "transitions,peers"]).is_ok());
+        let bot = Cli::try_parse_from(["waystation", "bot", "--clients", "200", "--cut-every", "5"]);
+        assert!(matches!(bot.expect("a bot").command, Some(Command::Bot(_))));
+        assert!(Cli::try_parse_from(["waystation", "bot", "--clients", "0"]).is_err());
+    }
+
+    #[test]
+    fn an_error_says_each_cause_once() {
+        let error = anyhow::anyhow!("in use").context("cannot listen: in use").context("no server");
+
+        assert_eq!(text_of(&error), "no server: cannot listen: in use");
+    }
+}

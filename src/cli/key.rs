@@ -1,0 +1,86 @@
+//! The server's secret, and the connect tokens that it mints.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use waystation::client::ConnectToken;
+use waystation::tick::Entropy;
+use waystation::wire::udp::{self, DEV_KEY, TokenError, TokenMint};
+
+use super::say;
+
+/// Which server, for those who connect to it.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The server's secret, as for `serve`; without it: the dev profile's
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Where the server is reached; may be given more than once
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7777")]
+    public_addr: Vec<SocketAddr>,
+}
+
+/// Prints a connect token.
+pub(crate) fn print_token(args: &ServerArgs) -> anyhow::Result<ExitCode> {
+    let token = token(&args.mint()?)?;
+    say(&udp::token_to_text(&token));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl ServerArgs {
+    pub(crate) fn mint(&self) -> anyhow::Result<TokenMint> {
+        let key = key(self.key_file.as_deref())?;
+        Ok(TokenMint::new(key, self.public_addr.clone()))
+    }
+}
+
+/// A token of this mint.
+#[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time")]
+pub(crate) fn token(mint: &TokenMint) -> Result<ConnectToken, TokenError> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    mint.mint(now, Entropy::system().id(), None)
+}
+
+/// The key in a file, or the dev profile's.
+pub(crate) fn key(file: Option<&Path>) -> anyhow::Result<[u8; 32]> {
+    let Some(file) = file else { return Ok(DEV_KEY) };
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read the key file {}", file.display()))?;
+    parse_key(text.trim()).with_context(|| format!("in the key file {}", file.display()))
+}
+
+fn parse_key(hex: &str) -> anyhow::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    ensure!(
+        hex.len() == 2 * key.len() && hex.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        "a key is 64 hex digits: make one with `od -An -tx1 -N32 /dev/urandom | tr -d ' \\n'`"
+    );
+    for (at, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16)?;
+    }
+    if key == [0; 32] || key == DEV_KEY {
+        bail!("this key is no secret: make one with `od -An -tx1 -N32 /dev/urandom | tr -d ' \\n'`");
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_64_hex_digits_and_a_secret() {
+        assert_eq!(parse_key(&"Ab".repeat(32)).expect("a key"), [0xAB; 32]);
+        for bad in ["", "ab", &"+b".repeat(32), &"00".repeat(32), &"é".repeat(32), &"ab".repeat(33)] {
+            let error = parse_key(bad).expect_err(bad).to_string();
+            assert!(error.contains("/dev/urandom"), "{error}");
+        }
+        let dev: String = DEV_KEY.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(parse_key(&dev).is_err());
+    }
+}
