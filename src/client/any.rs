@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | `http://host:7780`, `https://host` | by whatever its discovery (`GET /v1/connect`) offers, in the order UDP, QUIC, WebTransport, WebSocket |
 //! | the same with `#udp`, `#quic`, `#wt` or `#ws` | by that transport alone |
+//! | `quic://host:7778` | by raw QUIC, without discovery |
+//! | `webtransport://host:7778` | by WebTransport; the path is `/wt` unless given |
 //!
 //! Under TLS a certificate is trusted if a public authority signed it for the host, or if its SHA-256
-//! is the one that the URL names: `https://127.0.0.1:7780?cert_sha256=…`. What discovery offers
+//! is the one that the URL names: `quic://127.0.0.1:7778?cert_sha256=…`. What discovery offers
 //! names its own. UDP is reached by discovery alone, because each link takes a fresh connect token.
 //!
 //! Fall-back: the routes are tried in the order given, and of one discovery's in the order above. A
@@ -85,6 +87,7 @@ struct Asking {
     fetch: Fetch,
     /// Best first.
     candidates: Vec<Route>,
+    turn: usize,
 }
 
 struct Try {
@@ -171,17 +174,18 @@ impl Dial for AnyDial {
         let first = self.turns.next().ok_or_else(|| DialError::Other(UrlError::None.to_string()))?;
         let place = &self.places[first.place];
         let turn = self.turns.failures();
-        let known = self.known.take().filter(|(route, _)| *route == first);
+        let direct = Target::direct(place);
+        let known = self.known.take().filter(|(route, _)| direct.is_none() && *route == first);
         let note = Shared::default();
         self.last = Some(Try { place: first.place, by_heart: known.is_some(), note: Arc::clone(&note) });
         let mut link = AnyLink { state: State::Failed(String::new()), note, worked: false };
-        match known {
-            Some((_, target)) => link.carry(first, target)?,
+        match direct.or(known.map(|(_, target)| target)) {
+            Some(target) => link.carry(first, Ok(target), turn)?,
             None => {
                 let fetch = Fetch::start(place, self.bearer.as_deref(), turn)
                     .map_err(|error| DialError::Other(error.to_string()))?;
                 let candidates = self.turns.candidates();
-                let asking = Asking { place: place.clone(), fetch, candidates };
+                let asking = Asking { place: place.clone(), fetch, candidates, turn };
                 link.state = State::Asking(Box::new(asking));
             }
         }
@@ -209,10 +213,16 @@ impl AnyLink {
         }
     }
 
-    /// Opens a link over a route.
-    fn carry(&mut self, route: Route, target: Target) -> Result<(), DialError> {
+    /// Opens a link over a route; it is the route's failure if there is no target for it.
+    fn carry(
+        &mut self,
+        route: Route,
+        target: Result<Target, DialError>,
+        turn: usize,
+    ) -> Result<(), DialError> {
         locked(&self.note).route = Some(route);
-        let carrier = Carrier::open(&target)?;
+        let target = target?;
+        let carrier = Carrier::open(&target, turn)?;
         locked(&self.note).target = Some(target);
         self.state = State::Carried(route.transport, Box::new(carrier));
         Ok(())
@@ -226,8 +236,9 @@ impl AnyLink {
             Ok(Some(offer)) => asking.choose(&offer),
             Err(error) => Err(error.to_string()),
         };
-        let opened =
-            chosen.and_then(|(route, target)| self.carry(route, target).map_err(|error| error.to_string()));
+        let turn = asking.turn;
+        let opened = chosen
+            .and_then(|(route, target)| self.carry(route, target, turn).map_err(|error| error.to_string()));
         if let Err(why) = opened {
             self.state = State::Failed(why);
         }
@@ -236,7 +247,7 @@ impl AnyLink {
 
 impl Asking {
     /// The best of the routes that are offered.
-    fn choose(&self, offer: &Discovery) -> Result<(Route, Target), String> {
+    fn choose(&self, offer: &Discovery) -> Result<(Route, Result<Target, DialError>), String> {
         let offered =
             self.candidates.iter().find_map(|route| Some((*route, Target::offered(offer, route.transport)?)));
         offered.ok_or_else(|| {
@@ -250,21 +261,21 @@ impl Link for AnyLink {
     fn update(&mut self, dt: Duration) {
         self.ask();
         if let State::Carried(_, carrier) = &mut self.state {
-            carrier.as_link().update(dt);
+            carrier.link_mut().update(dt);
         }
     }
 
     fn status(&self) -> LinkStatus {
         match &self.state {
             State::Asking(_) => LinkStatus::Opening,
-            State::Carried(_, carrier) => carrier.status(),
+            State::Carried(_, carrier) => carrier.link().status(),
             State::Failed(_) => LinkStatus::Closed,
         }
     }
 
     fn receive(&mut self) -> Option<(Lane, Bytes)> {
         let State::Carried(_, carrier) = &mut self.state else { return None };
-        let frame = carrier.as_link().receive()?;
+        let frame = carrier.link_mut().receive()?;
         if !self.worked {
             self.worked = true;
             locked(&self.note).worked = true;
@@ -274,19 +285,19 @@ impl Link for AnyLink {
 
     fn send(&mut self, frame: Bytes) -> bool {
         let State::Carried(_, carrier) = &mut self.state else { return false };
-        carrier.as_link().send(frame)
+        carrier.link_mut().send(frame)
     }
 
     fn flush(&mut self) {
         if let State::Carried(_, carrier) = &mut self.state {
-            carrier.as_link().flush();
+            carrier.link_mut().flush();
         }
     }
 
     fn close(&mut self) {
         match &mut self.state {
             State::Asking(_) => self.state = State::Failed("it was closed before it opened".to_owned()),
-            State::Carried(_, carrier) => carrier.as_link().close(),
+            State::Carried(_, carrier) => carrier.link_mut().close(),
             State::Failed(_) => {}
         }
     }
@@ -296,7 +307,7 @@ impl Link for AnyLink {
             State::Asking(asking) => {
                 Some(format!("{} does not say in time what it offers; is it reachable?", asking.place))
             }
-            State::Carried(transport, carrier) => carrier.failure().or_else(|| {
+            State::Carried(transport, carrier) => carrier.link().failure().or_else(|| {
                 Some(format!("no link could be opened over {transport}; another transport may get through"))
             }),
             State::Failed(why) => Some(why.clone()),

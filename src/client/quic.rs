@@ -7,7 +7,7 @@
 //! Data flow: datagram → connection → lanes → frames, and back.
 
 #[cfg(test)]
-mod host;
+pub(super) mod host;
 mod reasons;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,12 @@
 //! One of the transports' links, and what dials it.
 
-use super::url::Transport;
-use crate::client::link::{DialError, Link, LinkStatus};
+use url::Url;
+
+use super::url::{Kind, Place, Transport};
+use crate::client::link::{Dial as _, DialError, Link};
+use crate::client::quic::{QuicDial, QuicLink, QuicRoute, QuicTarget};
+use crate::client::stream::resolve;
+use crate::client::trust::Trust;
 use crate::client::udp::UdpLink;
 use crate::wire::discovery::Discovery;
 use crate::wire::udp::token_from_text;
@@ -9,26 +14,48 @@ use crate::wire::udp::token_from_text;
 /// All that a transport needs to open a link.
 #[derive(Clone)]
 pub(super) enum Target {
-    /// A connect token, good for one link.
-    Udp {
-        /// In base64.
-        token: String,
-    },
+    /// A connect token in base64, good for one link.
+    Udp { token: String },
+    /// QUIC, raw or as WebTransport.
+    Quic { host: String, port: u16, trust: Trust, route: QuicRoute },
 }
 
 /// A link of one of the transports.
 #[derive(Debug)]
 pub(super) enum Carrier {
     Udp(UdpLink),
+    Quic(QuicLink),
 }
 
 impl Target {
-    /// What a discovery offers; none if it does not.
-    pub(super) fn offered(offer: &Discovery, transport: Transport) -> Option<Self> {
-        match transport {
-            Transport::Udp => Some(Self::Udp { token: offer.udp.as_ref()?.token.clone() }),
-            _ => None,
+    /// What a URL says by itself; none if its discovery is to be asked.
+    pub(super) fn direct(place: &Place) -> Option<Self> {
+        let (host, port, trust) = (place.host.clone(), place.port, place.trust);
+        match &place.kind {
+            Kind::Discovery { .. } => None,
+            Kind::Quic => Some(Self::Quic { host, port, trust, route: QuicRoute::Quic }),
+            Kind::WebTransport { path } => {
+                let route = QuicRoute::WebTransport { path: path.clone() };
+                Some(Self::Quic { host, port, trust, route })
+            }
         }
+    }
+
+    /// What the discovery of a place offers; none if it does not offer this transport.
+    pub(super) fn offered(offer: &Discovery, transport: Transport) -> Option<Result<Self, DialError>> {
+        let target = match transport {
+            Transport::Udp => Ok(Self::Udp { token: offer.udp.as_ref()?.token.clone() }),
+            Transport::Quic => {
+                let offer = offer.quic.as_ref()?;
+                quic(&format!("quic://{}", offer.address), offer.cert_sha256.as_deref(), false)
+            }
+            Transport::WebTransport => {
+                let offer = offer.webtransport.as_ref()?;
+                quic(&offer.url, offer.cert_sha256.as_deref(), true)
+            }
+            Transport::WebSocket => return None,
+        };
+        Some(target)
     }
 
     /// Whether it opens more than one link.
@@ -37,34 +64,53 @@ impl Target {
     }
 }
 
+/// What an offer of QUIC or WebTransport says.
+fn quic(url: &str, cert_sha256: Option<&str>, is_webtransport: bool) -> Result<Target, DialError> {
+    let unusable = |what: String| {
+        DialError::Other(format!("discovery offers {url}: {what}; mend the server's configuration"))
+    };
+    let parsed = Url::parse(url).map_err(|error| unusable(error.to_string()))?;
+    let host = parsed.host_str().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| unusable("it names no host".to_owned()))?.to_owned();
+    let port = parsed.port_or_known_default().ok_or_else(|| unusable("it names no port".to_owned()))?;
+    let trust = Trust::from_offer(cert_sha256).map_err(|error| unusable(error.to_string()))?;
+    let route = if is_webtransport {
+        QuicRoute::WebTransport { path: parsed.path().to_owned() }
+    } else {
+        QuicRoute::Quic
+    };
+    Ok(Target::Quic { host, port, trust, route })
+}
+
 impl Carrier {
-    /// Begins to open a link.
-    pub(super) fn open(target: &Target) -> Result<Self, DialError> {
+    /// Begins to open a link. After failures `turn` says which of a host's addresses is first.
+    pub(super) fn open(target: &Target, turn: usize) -> Result<Self, DialError> {
         match target {
             Target::Udp { token } => {
                 let token = token_from_text(token).map_err(|error| DialError::Token(error.to_string()))?;
                 Ok(Self::Udp(UdpLink::open(token)?))
             }
+            Target::Quic { host, port, trust, route } => {
+                let unknown = |cause| DialError::Other(format!("{host} cannot be looked up: {cause}"));
+                let address = resolve(host, *port, turn).map_err(unknown)?[0];
+                let target =
+                    QuicTarget { address, server_name: host.clone(), trust: *trust, route: route.clone() };
+                Ok(Self::Quic(QuicDial::new(target).dial()?))
+            }
         }
     }
 
-    pub(super) fn as_link(&mut self) -> &mut dyn Link {
+    pub(super) fn link_mut(&mut self) -> &mut dyn Link {
         match self {
             Self::Udp(link) => link,
+            Self::Quic(link) => link,
         }
     }
 
-    fn as_link_ref(&self) -> &dyn Link {
+    pub(super) fn link(&self) -> &dyn Link {
         match self {
             Self::Udp(link) => link,
+            Self::Quic(link) => link,
         }
-    }
-
-    pub(super) fn status(&self) -> LinkStatus {
-        self.as_link_ref().status()
-    }
-
-    pub(super) fn failure(&self) -> Option<String> {
-        self.as_link_ref().failure()
     }
 }

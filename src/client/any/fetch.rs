@@ -102,7 +102,9 @@ impl Fetch {
 
     /// Asks a place that has a discovery. After failures `turn` says which of its addresses is first.
     pub(crate) fn start(place: &Place, bearer: Option<&str>, turn: usize) -> Result<Self, FetchError> {
-        let Kind::Discovery { tls, path, .. } = &place.kind;
+        let Kind::Discovery { tls, path, .. } = &place.kind else {
+            return Err(UrlError::Scheme(place.text.clone()).into());
+        };
         let request = request(place, path, bearer)?;
         let reach = |cause| FetchError::Reach { place: place.text.clone(), cause };
         let addresses = resolve(&place.host, place.port, turn).map_err(reach)?;

@@ -1,8 +1,10 @@
 //! Dialling by URL, against a discovery of a few lines and a UDP server.
 
 use super::*;
+use crate::client::quic::host::Host as QuicHost;
 use crate::client::udp::host::Host;
-use crate::wire::discovery::{Discovery, UdpOffer};
+use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebTransportOffer};
+use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT};
 use crate::wire::udp::token_to_text;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -76,6 +78,20 @@ fn offers(host: &Host, count: usize) -> Vec<String> {
         .collect()
 }
 
+fn quic_host() -> QuicHost {
+    QuicHost::bind("127.0.0.1", &[ALPN_QUIC, ALPN_WEBTRANSPORT])
+}
+
+fn hex(host: &QuicHost) -> String {
+    host.sha256().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What offers a server over QUIC.
+fn quic_offer(host: &QuicHost) -> String {
+    let quic = QuicOffer { address: host.address().to_string(), cert_sha256: Some(hex(host)) };
+    Discovery { quic: Some(quic), ..nothing() }.to_json()
+}
+
 fn nothing() -> Discovery {
     Discovery {
         protocol: 1,
@@ -93,12 +109,44 @@ fn nobody() -> String {
     format!("http://{}", address.expect("bound"))
 }
 
+/// A server's end.
+trait Serve {
+    fn pump(&mut self);
+
+    /// Sends a frame over the newest link, if there is one.
+    fn beat(&mut self);
+}
+
+impl Serve for Host {
+    fn pump(&mut self) {
+        Host::pump(self, STEP);
+    }
+
+    fn beat(&mut self) {
+        if let Some(id) = self.opened.last().copied() {
+            self.send(id, BEAT);
+        }
+    }
+}
+
+impl Serve for QuicHost {
+    fn pump(&mut self) {
+        QuicHost::pump(self, STEP);
+    }
+
+    fn beat(&mut self) {
+        if let Some(link) = self.links.last_mut().filter(|link| link.opened.is_some()) {
+            link.send(&BEAT);
+        }
+    }
+}
+
 /// Lets both ends act until the link is no longer opening.
-fn settle(link: &mut AnyLink, host: &mut Host) -> LinkStatus {
+fn settle(link: &mut AnyLink, host: &mut impl Serve) -> LinkStatus {
     for _ in 0..10_000 {
         link.update(STEP);
         link.flush();
-        host.pump(STEP);
+        host.pump();
         if link.status() != LinkStatus::Opening {
             return link.status();
         }
@@ -107,13 +155,12 @@ fn settle(link: &mut AnyLink, host: &mut Host) -> LinkStatus {
 }
 
 /// A frame from the newest link of the host.
-fn hear(link: &mut AnyLink, host: &mut Host) {
+fn hear(link: &mut AnyLink, host: &mut impl Serve) {
     for _ in 0..10_000 {
-        if let Some(id) = host.opened.last().copied() {
-            host.send(id, BEAT);
-        }
-        host.pump(STEP);
+        host.beat();
+        host.pump();
         link.update(STEP);
+        link.flush();
         if link.receive().is_some() {
             return;
         }
@@ -173,6 +220,82 @@ fn a_link_over_which_nothing_came_moves_on_though_it_was_open() {
     settle(&mut link, &mut host);
 
     assert_eq!((desk.asked(), other.asked()), (1, 1));
+}
+
+#[test]
+fn what_was_offered_and_worked_is_dialled_again_without_asking() {
+    let mut host = quic_host();
+    let desk = Desk::open(vec![quic_offer(&host)]);
+    let mut dial = AnyDial::new([desk.url()]).expect("a URL");
+
+    for _ in 0..3 {
+        let mut link = dial.dial().expect("a socket");
+        assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
+        assert_eq!(link.transport(), Some(Transport::Quic));
+        hear(&mut link, &mut host);
+    }
+
+    assert_eq!(desk.asked(), 1);
+}
+
+#[test]
+fn what_is_known_of_a_server_that_came_back_as_another_is_asked_anew_for_the_same_transport() {
+    let mut old = quic_host();
+    let mut new = quic_host();
+    let desk = Desk::open(vec![quic_offer(&old), quic_offer(&new)]);
+    let mut dial = AnyDial::new([desk.url()]).expect("a URL");
+    let mut link = dial.dial().expect("a socket");
+    settle(&mut link, &mut old);
+    hear(&mut link, &mut old);
+    drop((link, old));
+
+    let mut by_heart = dial.dial().expect("a socket");
+    assert_eq!(settle(&mut by_heart, &mut new), LinkStatus::Closed);
+    let mut asked = dial.dial().expect("a socket");
+
+    assert_eq!(settle(&mut asked, &mut new), LinkStatus::Open);
+    assert_eq!((asked.transport(), desk.asked()), (Some(Transport::Quic), 2));
+}
+
+#[test]
+fn what_is_offered_in_vain_is_passed_over_for_the_next_transport() {
+    let mut host = quic_host();
+    let offer = Discovery {
+        quic: Some(QuicOffer { address: "nowhere".to_owned(), cert_sha256: None }),
+        webtransport: Some(WebTransportOffer {
+            url: format!("https://{}/wt", host.address()),
+            cert_sha256: Some(hex(&host)),
+        }),
+        ..nothing()
+    };
+    let desk = Desk::open(vec![offer.to_json()]);
+    let mut dial = AnyDial::new([desk.url()]).expect("a URL");
+
+    let mut link = dial.dial().expect("a socket");
+    assert_eq!(settle(&mut link, &mut host), LinkStatus::Closed);
+    let why = link.failure().expect("a reason");
+    assert!(why.contains("nowhere") && why.contains("names no port"), "{why}");
+    let mut link = dial.dial().expect("a socket");
+
+    assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
+    assert_eq!(link.transport(), Some(Transport::WebTransport));
+}
+
+#[test]
+fn a_url_of_a_transport_is_dialled_directly_with_the_certificate_that_it_names() {
+    let mut host = quic_host();
+    let (address, hex) = (host.address(), hex(&host));
+    for (url, transport) in [
+        (format!("quic://{address}?cert_sha256={hex}"), Transport::Quic),
+        (format!("webtransport://{address}?cert_sha256={hex}"), Transport::WebTransport),
+    ] {
+        let mut link = AnyDial::new([url]).expect("a URL").dial().expect("a socket");
+
+        assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
+        assert_eq!(link.transport(), Some(transport));
+        hear(&mut link, &mut host);
+        link.close();
+    }
 }
 
 #[test]

@@ -32,7 +32,10 @@ pub enum UrlError {
         cause: url::ParseError,
     },
     /// Another scheme.
-    #[error("{0}: no server has this scheme; write http: or https: with its HTTP port")]
+    #[error(
+        "{0}: no transport has this scheme; write http: or https: to ask a server's discovery, or quic: \
+         or webtransport:"
+    )]
     Scheme(String),
     /// UDP cannot be dialled directly.
     #[error(
@@ -82,6 +85,13 @@ pub(crate) enum Kind {
         /// The only transport to take.
         only: Option<Transport>,
     },
+    /// Raw QUIC.
+    Quic,
+    /// WebTransport.
+    WebTransport {
+        /// Path of the session.
+        path: String,
+    },
 }
 
 impl Transport {
@@ -112,6 +122,8 @@ impl Place {
         match &self.kind {
             Kind::Discovery { only: None, .. } => Transport::ALL.to_vec(),
             Kind::Discovery { only: Some(transport), .. } => vec![*transport],
+            Kind::Quic => vec![Transport::Quic],
+            Kind::WebTransport { .. } => vec![Transport::WebTransport],
         }
     }
 }
@@ -131,14 +143,20 @@ impl FromStr for Place {
         let tls = url.scheme() == "https";
         let kind = match url.scheme() {
             "http" | "https" => Kind::Discovery { tls, path: question(url.path()), only: only(&url, &text)? },
+            "quic" => Kind::Quic,
+            "webtransport" => Kind::WebTransport { path: path_or(url.path(), "/wt") },
             "udp" => return Err(UrlError::Udp(text)),
             _ => return Err(UrlError::Scheme(text)),
         };
+        if url.fragment().is_some() && !matches!(kind, Kind::Discovery { .. }) {
+            return Err(UrlError::Fragment(text));
+        }
         let host = url.host_str().filter(|host| !host.is_empty());
         let Some(host) = host else { return Err(UrlError::Host(text)) };
         let Some(port) = url.port_or_known_default() else { return Err(UrlError::Port(text)) };
         let trust = trust(&url, &text)?;
-        if trust != Trust::WebPki && !tls {
+        let encrypted = tls || matches!(kind, Kind::Quic | Kind::WebTransport { .. });
+        if trust != Trust::WebPki && !encrypted {
             return Err(UrlError::Hash(text));
         }
         Ok(Self { kind, host: host.to_owned(), port, trust, text })
@@ -149,6 +167,10 @@ impl FromStr for Place {
 fn question(path: &str) -> String {
     let base = path.trim_end_matches('/');
     if base.ends_with(DISCOVERY_PATH) { base.to_owned() } else { format!("{base}{DISCOVERY_PATH}") }
+}
+
+fn path_or(path: &str, default: &str) -> String {
+    if matches!(path, "" | "/") { default.to_owned() } else { path.to_owned() }
 }
 
 /// The transport that the fragment chooses, if there is one.
@@ -195,15 +217,29 @@ mod tests {
     }
 
     #[test]
+    fn other_schemes_dial_directly() {
+        let hash = "ab".repeat(32);
+        let quic = place(&format!("quic://[::1]:7778?cert_sha256={hash}"));
+        let wt = place("webtransport://play.example:7778");
+
+        assert_eq!((quic.kind, quic.host.as_str(), quic.port), (Kind::Quic, "[::1]", 7778));
+        assert_eq!(quic.trust, Trust::Sha256([0xAB; 32]));
+        assert_eq!(wt.kind, Kind::WebTransport { path: "/wt".to_owned() });
+    }
+
+    #[test]
     fn what_no_server_can_have_is_an_error_that_says_what_to_write() {
         for (url, remedy) in [
             ("", "http://127.0.0.1:7780"),
             ("127.0.0.1:7780", "http"),
             ("localhost:7780", "http:"),
             ("udp://127.0.0.1:7777", "#udp"),
-            ("tcp://127.0.0.1:7777", "http:"),
+            ("tcp://127.0.0.1:7777", "quic:"),
+            ("quic://", "http://127.0.0.1:7780"),
+            ("quic://127.0.0.1", "7778"),
             ("http://127.0.0.1:7780#tcp", "udp, quic, wt and ws"),
-            ("https://127.0.0.1:7780?cert_sha256=ab", "64 hex digits"),
+            ("quic://127.0.0.1:7778#quic", "discovery"),
+            ("quic://127.0.0.1:7778?cert_sha256=ab", "64 hex digits"),
             ("http://127.0.0.1:99999", "http://127.0.0.1:7780"),
         ] {
             let error = url.parse::<Place>().expect_err(url).to_string();

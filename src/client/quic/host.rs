@@ -15,29 +15,29 @@ use crate::wire::quic::{Ended, Happened, Lanes, QuicKind, QuicLimits, WEBTRANSPO
 use crate::wire::v1::Reason;
 use crate::wire::{FRAME_MAX_CLIENT, Lane};
 
-pub(super) struct Host {
+pub(in crate::client) struct Host {
     socket: UdpSocket,
     endpoint: Endpoint,
     certificate: CertificateDer<'static>,
-    pub(super) links: Vec<HostLink>,
+    pub(in crate::client) links: Vec<HostLink>,
     now: Instant,
 }
 
 /// A link as the server has it.
-pub(super) struct HostLink {
+pub(in crate::client) struct HostLink {
     handle: ConnectionHandle,
-    pub(super) connection: Connection,
-    pub(super) lanes: Lanes,
-    pub(super) opened: Option<QuicKind>,
-    pub(super) ended: Option<Ended>,
-    pub(super) received: Vec<(Lane, Bytes)>,
+    pub(in crate::client) connection: Connection,
+    pub(in crate::client) lanes: Lanes,
+    pub(in crate::client) opened: Option<QuicKind>,
+    pub(in crate::client) ended: Option<Ended>,
+    pub(in crate::client) received: Vec<(Lane, Bytes)>,
     /// What it is closed with.
     code: u32,
 }
 
 impl Host {
     /// Speaks these protocols.
-    pub(super) fn bind(ip: &str, alpn: &[&[u8]]) -> Self {
+    pub(in crate::client) fn bind(ip: &str, alpn: &[&[u8]]) -> Self {
         let socket = UdpSocket::bind((ip, 0)).expect("a socket");
         socket.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
         let key = KeyPair::generate().expect("a key");
@@ -64,16 +64,16 @@ impl Host {
         }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::client) fn address(&self) -> SocketAddr {
         self.socket.local_addr().expect("bound")
     }
 
-    pub(super) fn sha256(&self) -> [u8; 32] {
+    pub(in crate::client) fn sha256(&self) -> [u8; 32] {
         Sha256::digest(&self.certificate).into()
     }
 
     /// Lets time pass, takes what arrived and sends what is due.
-    pub(super) fn pump(&mut self, dt: Duration) {
+    pub(in crate::client) fn pump(&mut self, dt: Duration) {
         self.now += dt;
         let mut buffer = [0; 2_048];
         // Waits a little for the first datagram, which paces the test, and takes what is there.
@@ -125,12 +125,12 @@ impl HostLink {
         }
     }
 
-    pub(super) fn send(&mut self, frame: &Bytes) {
+    pub(in crate::client) fn send(&mut self, frame: &Bytes) {
         assert!(self.lanes.send(frame, &mut self.connection), "room");
     }
 
     /// Closes the link behind all that was sent.
-    pub(super) fn finish(&mut self, reason: Reason) {
+    pub(in crate::client) fn finish(&mut self, reason: Reason) {
         self.code = reason as u32;
         self.lanes.finish(self.code, &mut self.connection);
     }
