@@ -102,7 +102,9 @@ export class View {
     } else {
       this.#dot(avatar, radius, colour);
     }
-    const name = avatar.isLinkdead ? `${avatar.name} · no link` : avatar.name;
+    // On a phone the names of twenty agents would hide the plane.
+    const known = avatar.isAgent && this.#scale < SMALL_SCALE ? "" : avatar.name;
+    const name = avatar.isLinkdead ? `${known} · no link` : known;
     this.#label(avatar, name, avatar.score, radius, avatar.isAgent || avatar.isLinkdead ? DIM : BRIGHT);
   }
 
@@ -119,7 +121,7 @@ export class View {
     const [x, y] = this.#at(place);
     const below = y < LABEL_ROOM;
     const away = Math.max(radius * this.#scale, 4) + 6;
-    context.font = `${this.#scale < SMALL_SCALE ? 10 : 12}px system-ui, sans-serif`;
+    context.font = `${colour === BRIGHT && this.#scale >= SMALL_SCALE ? 13 : 10}px system-ui, sans-serif`;
     context.textAlign = x < LABEL_SIDE ? "left" : x > this.canvas.clientWidth - LABEL_SIDE ? "right" : "center";
     context.textBaseline = below ? "top" : "bottom";
     const text = name === "" ? `${score}` : `${name}  ${score}`;

@@ -186,7 +186,7 @@ export class Game {
       this.#owed = undefined;
       const { answeredCount, lost, doubled } = this.says;
       const mood = lost + doubled === 0 ? "good" : "bad";
-      this.journal.write(mood, `${answeredCount} calls answered so far: ${lost} lost, ${doubled} doubled`);
+      this.journal.write(mood, `calls so far: ${answeredCount} answered, ${lost} lost, ${doubled} doubled`);
     }
   }
 

@@ -26,12 +26,15 @@ export type Preference = "auto" | TransportName;
 /**
  * Transports by discovery: WebTransport where server and browser have it, then WebSocket; one that
  * worked is tried first again after a loss. What the server answered is kept until a try fails: an
- * address or a certificate may have changed.
+ * address or a certificate may have changed, and only a transport that fails by a fresh answer
+ * gives way to the next.
  */
 export class DiscoveredTransports implements Transports {
   #offer: Discovery | undefined;
   /** Which of the transports is next. */
   #index = 0;
+  /** What the try at hand rests on: nothing yet, an answer that worked before, or one for this try. */
+  #rests: "nothing" | "old" | "fresh" = "nothing";
 
   /** `bearer` is sent along where the server asks for one. */
   constructor(
@@ -41,6 +44,8 @@ export class DiscoveredTransports implements Transports {
   ) {}
 
   async next(): Promise<Transport> {
+    this.#rests = "nothing";
+    const rests = this.#offer === undefined ? "fresh" : "old";
     this.#offer ??= await fetchOffer(this.url, this.bearer);
     const usable = candidates(this.#offer, WebTransportTransport.isAvailable()).filter(
       ({ name }) => this.preference === "auto" || name === this.preference,
@@ -50,13 +55,14 @@ export class DiscoveredTransports implements Transports {
       this.#offer = undefined;
       throw new Error(`server and browser have no ${this.preference === "auto" ? "transport" : this.preference} in common`);
     }
+    this.#rests = rests;
     return transport;
   }
 
   tried(opened: boolean): void {
     if (!opened) {
       this.#offer = undefined;
-      this.#index += 1;
+      this.#index += this.#rests === "fresh" ? 1 : 0;
     }
   }
 

@@ -70,6 +70,25 @@ test("a transport that does not open gives way to the next, one that does stays,
   assert.equal((await transports.next()).name, "webtransport");
 });
 
+test("a transport that fails by an old answer is tried again by a new one, and a discovery that fails blames none", async (t) => {
+  const answers = [() => new Response(JSON.stringify(OFFER)), () => new Response("", { status: 503 })];
+  t.mock.method(globalThis, "fetch", () => Promise.resolve((answers.shift() ?? (() => new Response(JSON.stringify(OFFER))))()));
+  Object.assign(globalThis, { WebTransport: class {} });
+  t.after(() => Reflect.deleteProperty(globalThis, "WebTransport"));
+  const transports = new DiscoveredTransports("http://server/v1/connect");
+  await transports.next();
+  transports.tried(true);
+
+  await transports.next();
+  transports.tried(false);
+  await assert.rejects(transports.next(), /503/);
+  transports.tried(false);
+
+  assert.equal((await transports.next()).name, "webtransport");
+  transports.tried(false);
+  assert.equal((await transports.next()).name, "websocket");
+});
+
 test("what is not offered and a discovery that refuses are errors that say so", async (t) => {
   const answers = [
     new Response("no bearer", { status: 401 }),

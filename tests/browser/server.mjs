@@ -1,0 +1,62 @@
+// A server of one's own for a test: the built binary, on ports that nobody has.
+
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+/** The binary: `WAYSTATION_BIN`, or what `cargo build` made. */
+function binary() {
+  const target = process.env.CARGO_TARGET_DIR ?? `${ROOT}/target`;
+  const path = process.env.WAYSTATION_BIN ?? `${target}/debug/waystation`;
+  if (!existsSync(path)) {
+    throw new Error(`${path} does not exist: run \`cargo build\` first, or set WAYSTATION_BIN`);
+  }
+  return path;
+}
+
+/** Starts a server; resolves once it says where its page is. */
+export async function startServer() {
+  const any = "127.0.0.1:0";
+  const args = ["serve", "--listen", any, "--quic-listen", any, "--http-listen", any];
+  const child = spawn(binary(), args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
+  const lines = [];
+  const exited = new Promise((resolve) => child.once("exit", resolve));
+  const url = new Promise((resolve, reject) => {
+    const late = setTimeout(() => reject(new Error(`no page after ${START_MS} ms:\n${lines.join("\n")}`)), START_MS);
+    const take = (line) => {
+      lines.push(line);
+      lines.splice(0, lines.length - LINES_MAX);
+      const found = /http:\/\/127\.0\.0\.1:[1-9]\d*/.exec(line);
+      if (found) {
+        clearTimeout(late);
+        resolve(found[0]);
+      }
+    };
+    createInterface({ input: child.stdout }).on("line", take);
+    createInterface({ input: child.stderr }).on("line", take);
+    exited.then((code) => reject(new Error(`the server ended with ${code}:\n${lines.join("\n")}`)));
+  });
+  const stop = async () => {
+    child.kill("SIGTERM");
+    const cut = setTimeout(() => child.kill("SIGKILL"), STOP_MS);
+    const code = await exited;
+    clearTimeout(cut);
+    return code;
+  };
+  try {
+    return { url: await url, lines, stop };
+  } catch (error) {
+    child.kill("SIGKILL");
+    throw error;
+  }
+}
+
+/** A machine that is busy with all else starts it later. */
+const START_MS = 30_000;
+/** All sessions are told that the server stops. */
+const STOP_MS = 10_000;
+/** What a failure shows of the server's log. */
+const LINES_MAX = 200;
