@@ -77,7 +77,7 @@ enum State {
     /// Discovery is asked.
     Asking(Box<Asking>),
     /// A transport opens or carries the link.
-    Carried(Transport, Box<Carrier>),
+    Carried(Transport, Carrier),
     /// Nothing can come of it any more, and why.
     Failed(String),
 }
@@ -224,7 +224,7 @@ impl AnyLink {
         let target = target?;
         let carrier = Carrier::open(&target, turn)?;
         locked(&self.note).target = Some(target);
-        self.state = State::Carried(route.transport, Box::new(carrier));
+        self.state = State::Carried(route.transport, carrier);
         Ok(())
     }
 

@@ -23,8 +23,8 @@ pub(super) enum Target {
 /// A link of one of the transports.
 #[derive(Debug)]
 pub(super) enum Carrier {
-    Udp(UdpLink),
-    Quic(QuicLink),
+    Udp(Box<UdpLink>),
+    Quic(Box<QuicLink>),
 }
 
 impl Target {
@@ -88,29 +88,29 @@ impl Carrier {
         match target {
             Target::Udp { token } => {
                 let token = token_from_text(token).map_err(|error| DialError::Token(error.to_string()))?;
-                Ok(Self::Udp(UdpLink::open(token)?))
+                Ok(Self::Udp(Box::new(UdpLink::open(token)?)))
             }
             Target::Quic { host, port, trust, route } => {
                 let unknown = |cause| DialError::Other(format!("{host} cannot be looked up: {cause}"));
                 let address = resolve(host, *port, turn).map_err(unknown)?[0];
                 let target =
                     QuicTarget { address, server_name: host.clone(), trust: *trust, route: route.clone() };
-                Ok(Self::Quic(QuicDial::new(target).dial()?))
+                Ok(Self::Quic(Box::new(QuicDial::new(target).dial()?)))
             }
         }
     }
 
     pub(super) fn link_mut(&mut self) -> &mut dyn Link {
         match self {
-            Self::Udp(link) => link,
-            Self::Quic(link) => link,
+            Self::Udp(link) => &mut **link,
+            Self::Quic(link) => &mut **link,
         }
     }
 
     pub(super) fn link(&self) -> &dyn Link {
         match self {
-            Self::Udp(link) => link,
-            Self::Quic(link) => link,
+            Self::Udp(link) => &**link,
+            Self::Quic(link) => &**link,
         }
     }
 }
