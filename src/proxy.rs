@@ -13,8 +13,10 @@ mod backlog;
 #[macro_use]
 mod counters;
 pub mod loopback;
+mod origins;
 pub mod port;
 mod pump;
+pub mod quic;
 pub mod renet;
 mod restarts;
 pub mod tls;
@@ -34,6 +36,8 @@ use crate::ident::{LinkId, LinkKey, ProxyId};
 use crate::tick::{Clock, Failure, LastWords, StopRequested, TickSystems, TickTime};
 use crate::wire::v1::{Closed, Reason};
 use crate::wire::{self, CLOSE_TIMEOUT, Lane};
+
+pub use origins::Origins;
 
 use port::{Budget, PortReceiver, PortSender, Weigh, port};
 

@@ -39,7 +39,7 @@ pub(super) trait Transport: Send + 'static {
     fn settle(&mut self, now: Duration, out: &mut Outgoing);
 
     /// When [`settle`](Self::settle) is to be called, if nothing is received.
-    fn due(&self) -> Option<Duration>;
+    fn due(&mut self) -> Option<Duration>;
 
     /// Carries out what the tick commanded.
     fn command(&mut self, command: ProxyCommand, now: Duration, out: &mut Outgoing);
@@ -276,7 +276,7 @@ impl<T: Transport> Pump<T> {
     }
 
     /// How long nothing need be done, so long after a batch.
-    fn patience(&self, since_batch: Duration) -> Duration {
+    fn patience(&mut self, since_batch: Duration) -> Duration {
         let batch = BATCH_AT_LEAST_EVERY.saturating_sub(since_batch);
         let due = self.transport.due().map(|due| due.saturating_sub(self.port.clock.now()));
         batch.min(due.unwrap_or(batch))

@@ -20,6 +20,8 @@ mod model;
 mod own_game;
 mod panics;
 mod ports;
+mod quic;
+mod quic_stage;
 mod rates;
 mod rows;
 mod rows_end;

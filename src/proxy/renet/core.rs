@@ -107,7 +107,7 @@ impl Transport for Core {
 
     fn settle(&mut self, _now: Duration, _out: &mut Outgoing) {}
 
-    fn due(&self) -> Option<Duration> {
+    fn due(&mut self) -> Option<Duration> {
         None
     }
 

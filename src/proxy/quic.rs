@@ -1,0 +1,311 @@
+//! Links over QUIC and WebTransport, on one UDP port.
+//!
+//! The adapter is a thread of its own, called `quic`, around [`quinn_proto::Endpoint`], which does
+//! no I/O itself. What the handshake negotiates says what a connection is: `waystation/1` is a link
+//! as it stands, `h3` is one when it has opened a WebTransport session on the path `/wt`; from then
+//! on both are alike ([`Lanes`](crate::wire::quic::Lanes)). A connection survives a change of its
+//! client's address, and its link with it. Nothing is read before the handshake is over: 0-RTT,
+//! which can be replayed, is off.
+//!
+//! Strangers can make it hold little: there are so many handshakes at a time, of all and from one
+//! address, and as soon as there are some, clients are asked to come again with a token that shows
+//! that their address is theirs.
+//!
+//! A panic of the thread, which would be a bug, is logged, and the thread begins anew on the same
+//! socket: its links are lost, the tick goes on, and clients resume. After five such in a minute it
+//! gives up, and the server stops with an error.
+//!
+//! Data flow: socket → endpoint → connection → lanes → event port; command port → lanes →
+//! connection → socket, once a tick.
+
+mod admission;
+mod core;
+mod links;
+mod stats;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::{IdleTimeout, ServerConfig};
+
+use self::core::Core;
+pub use self::stats::{QuicCounts, QuicStats};
+use super::pump::{Bound, Running, Unbound};
+use super::tls::{Tls, TlsError};
+use super::{AdapterPort, Origins};
+use crate::wire::HELLO_TIMEOUT;
+use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, QuicLimits};
+
+/// How to listen, and for whom.
+#[derive(Debug, Clone)]
+pub struct QuicConfig {
+    /// Where to listen. Default: `127.0.0.1:7778`, which only this machine reaches. Port 0 lets
+    /// the system choose one.
+    pub listen: SocketAddr,
+    /// Connections at a time, those under way and those being closed included, 1 to
+    /// [`QUIC_LINKS_MAX`]; a client beyond is refused. Default: 1,024. At worst each holds 1 MiB on
+    /// its way to a client that does not read, and 384 KiB from one that is not read: 1.4 GiB for
+    /// 1,024. One that keeps up holds about 40 KiB.
+    pub max_links: usize,
+    /// Handshakes at a time. Default 1,024, some 40 MiB; clients beyond get no answer, and try again.
+    pub max_handshakes: usize,
+    /// Of those, how many may come from one IPv4 address, or IPv6 network of 64 bits, once it is
+    /// known to be the client's. Default 64: the players behind one address translation who connect
+    /// at the same moment.
+    pub max_handshakes_per_address: usize,
+    /// Whether that limit leaves loopback alone. Default no: behind a relay on the same machine,
+    /// everybody comes from there.
+    pub exempt_loopback: bool,
+    /// While so many handshakes are under way, a further client must show that its address is its
+    /// own, which takes it one round trip more. Default 64; 0 asks it of all.
+    pub retry_above: usize,
+    /// How long a connection may take to become a link: for QUIC's handshake, and for the session
+    /// of WebTransport. Default 5 s.
+    pub handshake_timeout: Duration,
+    /// What one connection may take. Its idle timeout must be no shorter than the sessions' link
+    /// timeout, or the adapter ends links before their sessions would.
+    pub limits: QuicLimits,
+    /// Which pages may open WebTransport sessions. Default: all.
+    pub origins: Origins,
+    /// Bytes of each of the socket's two buffers in the kernel. Default: 4 MiB, some 3,000
+    /// full datagrams. Safe from 64 KiB up; the kernel takes the lesser of this and its own limit.
+    pub socket_buffer_bytes: usize,
+}
+
+impl Default for QuicConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
+            max_links: 1_024,
+            max_handshakes: 1_024,
+            max_handshakes_per_address: 64,
+            exempt_loopback: false,
+            retry_above: 64,
+            handshake_timeout: HELLO_TIMEOUT,
+            limits: QuicLimits::default(),
+            origins: Origins::default(),
+            socket_buffer_bytes: SOCKET_BUFFER_BYTES,
+        }
+    }
+}
+
+/// The adapter cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum QuicError {
+    /// The socket cannot be bound; as a rule another server has the port.
+    #[error("cannot listen on UDP {address}: {cause}; choose a free address of this machine")]
+    Bind {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// Too few links, or too many.
+    #[error("{0} connections at a time cannot be served: choose 1 to {QUIC_LINKS_MAX}")]
+    Links(usize),
+    /// A limit of connections with which no link can work.
+    #[error("{what} is too small or too large for a link to work: see the documentation of QuicLimits")]
+    Limit {
+        /// Which one.
+        what: &'static str,
+    },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// TLS has been configured without what QUIC needs.
+    #[error("TLS cannot serve QUIC: {0}; it needs TLS 1.3 and AES-128-GCM")]
+    Cipher(String),
+    /// The system gives no thread or no means to wait on a socket.
+    #[error("the QUIC thread cannot start: {0}; raise the limits of threads and open files")]
+    Thread(#[source] io::Error),
+}
+
+/// A bound socket that nobody reads yet.
+///
+/// ```
+/// use bevy_app::App;
+/// use waystation::proxy;
+/// use waystation::proxy::quic::{QuicConfig, QuicProxy};
+/// use waystation::proxy::tls::Tls;
+/// use waystation::server::ServerPlugins;
+///
+/// let mut app = App::new();
+/// app.add_plugins(ServerPlugins::default());
+/// let tls = Tls::self_signed(&["localhost".to_owned()])?;
+/// let listen = ([127, 0, 0, 1], 0).into();
+/// let quic = QuicProxy::bind(QuicConfig { listen, ..QuicConfig::default() }, &tls)?;
+/// let quic = quic.start(proxy::attach(&mut app, "quic"))?;
+/// app.update();
+/// # drop(quic);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct QuicProxy {
+    config: QuicConfig,
+    server: Arc<ServerConfig>,
+    bound: Bound,
+    stats: QuicStats,
+}
+
+/// A running adapter. If it is dropped, the adapter sends what was commanded before, closes its
+/// links and ends; the drop waits for it, a second or two at most.
+#[derive(Debug)]
+pub struct QuicHandle {
+    running: Running,
+    stats: QuicStats,
+}
+
+impl QuicProxy {
+    /// Binds the socket, so that what is wrong with it is known before the server starts.
+    ///
+    /// # Errors
+    ///
+    /// All of [`QuicError`].
+    pub fn bind(config: QuicConfig, tls: &Tls) -> Result<Self, QuicError> {
+        if !(1..=QUIC_LINKS_MAX).contains(&config.max_links) {
+            return Err(QuicError::Links(config.max_links));
+        }
+        check(&config.limits)?;
+        let crypto = tls.server_config(&[ALPN_QUIC, ALPN_WEBTRANSPORT])?;
+        let crypto =
+            QuicServerConfig::try_from(crypto).map_err(|error| QuicError::Cipher(error.to_string()))?;
+        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .transport_config(Arc::new(config.limits.transport()))
+            .max_incoming(config.max_handshakes)
+            .migration(true);
+        let bound =
+            Bound::bind(config.listen, config.socket_buffer_bytes).map_err(|unbound| match unbound {
+                Unbound::Address(cause) => QuicError::Bind { address: config.listen, cause },
+                Unbound::Wait(cause) => QuicError::Thread(cause),
+            })?;
+        Ok(Self { config, server: Arc::new(server), bound, stats: QuicStats::default() })
+    }
+
+    /// Where it listens; the port is the one that the system chose, if it was to choose.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.bound.address
+    }
+
+    /// What it will count.
+    #[must_use]
+    pub fn stats(&self) -> QuicStats {
+        self.stats.clone()
+    }
+
+    /// Starts the thread, on a port as [`attach`](super::attach) returns it. All its time is the
+    /// port's clock's: if that stands still, no link times out.
+    ///
+    /// # Errors
+    ///
+    /// [`QuicError::Thread`].
+    #[allow(clippy::disallowed_methods, reason = "quinn counts in instants; the clock says how far they are")]
+    pub fn start(self, port: AdapterPort) -> Result<QuicHandle, QuicError> {
+        let stats = self.stats();
+        let epoch = (Instant::now(), port.clock.now());
+        let core = Core::new(self.config, self.server, self.stats, epoch);
+        let running = self.bound.start(core, port).map_err(QuicError::Thread)?;
+        Ok(QuicHandle { running, stats })
+    }
+}
+
+impl QuicHandle {
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.running.address
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn stats(&self) -> QuicStats {
+        self.stats.clone()
+    }
+
+    /// Makes the thread panic in its next turn, to see what becomes of its clients. For tests only.
+    #[cfg(feature = "testing")]
+    pub fn plant_panic(&self) {
+        self.running.plant_panic();
+    }
+
+    /// Whether the thread has ended: after the server was dropped, or because it gave up after
+    /// faults that it logged.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.running.is_finished()
+    }
+
+    /// Waits until the thread has ended by itself, which it does when the server is dropped.
+    pub fn join(self) {
+        self.running.join();
+    }
+}
+
+/// Limits with which no link can work are an error before there is one.
+fn check(limits: &QuicLimits) -> Result<(), QuicError> {
+    let wrong = [
+        ("bidi_streams", limits.bidi_streams < 2),
+        ("uni_streams", limits.uni_streams < 3),
+        ("stream_window_bytes", limits.stream_window_bytes < WINDOW_BYTES_MIN),
+        ("connection_window_bytes", limits.connection_window_bytes < limits.stream_window_bytes),
+        ("send_window_bytes", limits.send_window_bytes < WINDOW_BYTES_MIN),
+        (
+            "idle_timeout",
+            IdleTimeout::try_from(limits.idle_timeout).is_err() || limits.idle_timeout.is_zero(),
+        ),
+        ("keep_alive", limits.keep_alive.is_zero() || limits.keep_alive >= limits.idle_timeout),
+    ];
+    match wrong.into_iter().find(|(_, wrong)| *wrong) {
+        Some((what, _)) => Err(QuicError::Limit { what }),
+        None => Ok(()),
+    }
+}
+
+/// Connections that one adapter serves at most: what its sweeps are made for.
+pub const QUIC_LINKS_MAX: usize = 65_536;
+/// The port of the QUIC transport.
+const PORT_DEFAULT: u16 = 7_778;
+/// Room for a tick of a thousand clients that all send three datagrams.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Least window: a handshake's streams fit it, and a packet.
+const WINDOW_BYTES_MIN: u32 = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> QuicConfig {
+        QuicConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..QuicConfig::default() }
+    }
+
+    fn tls() -> Tls {
+        Tls::self_signed(&["localhost".to_owned()]).expect("a certificate")
+    }
+
+    #[test]
+    fn an_address_in_use_is_an_error_that_names_it() {
+        let first = QuicProxy::bind(config(), &tls()).expect("a free port");
+
+        let second = QuicProxy::bind(QuicConfig { listen: first.local_addr(), ..config() }, &tls());
+
+        let error = second.expect_err("the port is taken").to_string();
+        assert!(error.contains(&first.local_addr().to_string()), "{error}");
+        assert!(error.contains("in use"), "{error}");
+    }
+
+    #[test]
+    fn limits_with_which_nothing_works_are_refused_by_name() {
+        let crowded = QuicConfig { max_links: QUIC_LINKS_MAX + 1, ..config() };
+        let limits = QuicLimits { uni_streams: 2, ..QuicLimits::default() };
+        let narrow = QuicConfig { limits, ..config() };
+
+        assert!(matches!(QuicProxy::bind(crowded, &tls()), Err(QuicError::Links(65_537))));
+        let error = QuicProxy::bind(narrow, &tls()).expect_err("HTTP/3 has three").to_string();
+        assert!(error.contains("uni_streams"), "{error}");
+    }
+}

@@ -1,0 +1,458 @@
+//! The endpoint and the links together: what a datagram, a command and a batch do.
+//!
+//! It runs on the adapter's thread, but does not know it: time comes in as an argument, and
+//! datagrams leave by an [`Outgoing`]. A connection whose handshake is under way, or that has much
+//! to send, is served whenever something comes for it; the others once a tick, so that what they
+//! acknowledge rides on what they send.
+//!
+//! Data flow: datagram → endpoint → connection → lanes → [`Links`]; command → lanes; batch: timers,
+//! then what each connection has to send → [`Outgoing`].
+
+mod commands;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, Incoming, ServerConfig};
+
+use super::QuicConfig;
+use super::admission::{Admission, Verdict};
+use super::links::{Links, Peer};
+use super::stats::QuicStats;
+use crate::proxy::port::PortSender;
+use crate::proxy::pump::Transport;
+use crate::proxy::udp::Outgoing;
+use crate::proxy::{LinkEnd, ProxyCommand, ProxyEvent};
+use crate::wire::quic::{Ended, Happened, Request, WEBTRANSPORT_PATH};
+use crate::wire::v1::Reason;
+
+/// The state of the adapter, but for its socket and ports.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) links: Links,
+    config: QuicConfig,
+    endpoint_config: Arc<EndpointConfig>,
+    server_config: Arc<ServerConfig>,
+    endpoint: Endpoint,
+    admission: Admission,
+    stats: QuicStats,
+    /// An instant, and what the clock said then: quinn counts in instants.
+    epoch: (Instant, Duration),
+    /// Connections that something came for since they were last looked at.
+    touched: BTreeSet<usize>,
+    /// Connections that do not wait for a batch.
+    urgent: BTreeSet<usize>,
+    /// When all connections were looked at last.
+    swept_at: Duration,
+    /// A datagram on its way out.
+    buffer: Vec<u8>,
+}
+
+impl Core {
+    pub(super) fn new(
+        config: QuicConfig,
+        server_config: Arc<ServerConfig>,
+        stats: QuicStats,
+        epoch: (Instant, Duration),
+    ) -> Self {
+        let mut endpoint_config = EndpointConfig::default();
+        endpoint_config.supported_versions(vec![QUIC_VERSION]);
+        let endpoint_config = Arc::new(endpoint_config);
+        Self {
+            links: Links::new(),
+            endpoint: endpoint(&endpoint_config, &server_config),
+            config,
+            endpoint_config,
+            server_config,
+            admission: Admission::default(),
+            stats,
+            epoch,
+            touched: BTreeSet::new(),
+            urgent: BTreeSet::new(),
+            swept_at: epoch.1,
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+        }
+    }
+
+    fn instant(&self, at: Duration) -> Instant {
+        self.epoch.0 + at.saturating_sub(self.epoch.1)
+    }
+
+    /// A client begins a handshake.
+    fn meet(&mut self, incoming: Incoming, at: Duration, out: &mut Outgoing) {
+        let now = self.instant(at);
+        let verdict = if self.links.has_room() {
+            let count = self.links.connection_count();
+            let ip = incoming.remote_address().ip();
+            self.admission.judge(ip, incoming.remote_address_validated(), count, &self.config)
+        } else {
+            Verdict::Ignore
+        };
+        self.buffer.clear();
+        let answer = match verdict {
+            Verdict::Accept(half_open) => match self.endpoint.accept(incoming, now, &mut self.buffer, None) {
+                Ok((handle, connection)) => {
+                    let deadline = at + self.config.handshake_timeout;
+                    self.links.insert(handle, connection, half_open, deadline);
+                    self.urgent.insert(handle.0);
+                    self.touched.insert(handle.0);
+                    None
+                }
+                Err(error) => {
+                    self.admission.leave(half_open);
+                    self.links.tally.handshake_failed_count += 1;
+                    error.response
+                }
+            },
+            Verdict::Retry => {
+                self.links.tally.retry_count += 1;
+                // Only one that has come again already is not asked to, and that one is validated.
+                self.endpoint.retry(incoming, &mut self.buffer).ok()
+            }
+            Verdict::Refuse => {
+                self.links.tally.turned_away_count += 1;
+                Some(self.endpoint.refuse(incoming, &mut self.buffer))
+            }
+            Verdict::Ignore => {
+                self.links.tally.turned_away_count += 1;
+                self.endpoint.ignore(incoming);
+                None
+            }
+        };
+        if let Some(answer) = answer {
+            out.send(&self.buffer[..answer.size], answer.destination);
+        }
+    }
+
+    /// Looks what happened to a connection, and reads from it.
+    fn look(&mut self, handle: ConnectionHandle, at: Duration) {
+        let now = self.instant(at);
+        loop {
+            let Some(peer) = self.links.get(handle) else { return };
+            peer.lanes.update(&mut peer.connection);
+            let mut happened = peer.lanes.poll();
+            if happened.is_none() {
+                self.links.read(handle, at);
+                happened = self.links.get(handle).and_then(|peer| peer.lanes.poll());
+            }
+            match happened {
+                Some(Happened::Asked(request)) => self.answer(handle, &request),
+                Some(Happened::Opened(kind)) => {
+                    self.leave(handle);
+                    self.links.open(handle, kind, at);
+                }
+                Some(Happened::Breach(what)) => self.breach(handle, what, at),
+                Some(Happened::Finished) => {
+                    let code = self.links.get(handle).map_or(0, |peer| peer.code);
+                    self.hang_up_on(handle, code, LinkEnd::ByServer, now, at);
+                }
+                Some(Happened::Ended(ended)) => {
+                    self.links.read(handle, at);
+                    let end = match ended {
+                        Ended::ByPeer(_) => LinkEnd::ByPeer,
+                        Ended::Silent => LinkEnd::Silent,
+                        Ended::Failed => LinkEnd::Failed,
+                    };
+                    self.hang_up_on(handle, 0, end, now, at);
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Answers the request for a WebTransport session.
+    fn answer(&mut self, handle: ConnectionHandle, request: &Request) {
+        let status = if request.path != WEBTRANSPORT_PATH {
+            NOT_FOUND
+        } else if !self.config.origins.allow(request.origin.as_deref()) {
+            FORBIDDEN
+        } else {
+            OK
+        };
+        if status != OK {
+            self.links.tally.session_refused_count += 1;
+            tracing::debug!(status, path = request.path, origin = request.origin, "session refused");
+        }
+        if let Some(peer) = self.links.get(handle) {
+            peer.lanes.answer(status, &mut peer.connection);
+        }
+    }
+
+    /// The gate ends the session of a link. What is no link yet has nothing that the gate could end.
+    fn breach(&mut self, handle: ConnectionHandle, what: &'static str, at: Duration) {
+        self.links.breach(handle, what, at);
+        if self.links.get(handle).is_some_and(|peer| peer.id.is_none()) {
+            tracing::debug!(what, "handshake broken");
+            let now = self.instant(at);
+            self.hang_up_on(handle, Reason::Protocol as u32, LinkEnd::Failed, now, at);
+        }
+    }
+
+    /// A handshake is over.
+    fn leave(&mut self, handle: ConnectionHandle) {
+        if let Some(half_open) = self.links.get(handle).and_then(|peer| peer.half_open.take()) {
+            self.admission.leave(half_open);
+        }
+    }
+
+    /// Closes a connection, and ends its link.
+    fn hang_up_on(&mut self, handle: ConnectionHandle, code: u32, end: LinkEnd, now: Instant, at: Duration) {
+        let Some(peer) = self.links.get(handle) else { return };
+        let failed = peer.half_open.is_some();
+        peer.lanes.close(code, &mut peer.connection, now);
+        peer.pending = true;
+        self.links.tally.handshake_failed_count += u64::from(failed);
+        self.leave(handle);
+        self.links.end(handle, end, at);
+        self.touched.insert(handle.0);
+    }
+
+    /// Serves a connection whose time may have come: its timers, and the deadline of its handshake.
+    fn serve_timers(&mut self, handle: ConnectionHandle, at: Duration) {
+        let now = self.instant(at);
+        let Some(peer) = self.links.get(handle) else { return };
+        let is_due = peer.connection.poll_timeout().is_some_and(|due| due <= now);
+        if is_due {
+            peer.connection.handle_timeout(now);
+            peer.pending = true;
+        }
+        let is_late = peer.half_open.is_some() && peer.deadline <= at;
+        if is_late {
+            self.hang_up_on(handle, Reason::Timeout as u32, LinkEnd::Silent, now, at);
+        }
+        if is_due || is_late {
+            self.look(handle, at);
+        }
+    }
+
+    /// Sends what a connection has to send, and forgets it if that was the last.
+    fn transmit(&mut self, handle: ConnectionHandle, at: Duration, out: &mut Outgoing) {
+        let now = self.instant(at);
+        let Some(peer) = self.links.get(handle) else { return };
+        peer.pending = false;
+        let before = peer.lanes.waiting_bytes();
+        peer.lanes.flush(&mut peer.connection);
+        if before > BUSY_BYTES {
+            peer.busy_until = at + BUSY_FOR;
+        }
+        let counts = peer.lanes.take_counts();
+        loop {
+            self.buffer.clear();
+            let Some(transmit) = peer.connection.poll_transmit(now, 1, &mut self.buffer) else { break };
+            out.send(&self.buffer[..transmit.size], transmit.destination);
+        }
+        let mut is_drained = false;
+        while let Some(event) = peer.connection.poll_endpoint_events() {
+            is_drained |= event.is_drained();
+            if let Some(event) = self.endpoint.handle_event(handle, event) {
+                peer.connection.handle_event(event);
+                peer.pending = true;
+            }
+        }
+        if peer.half_open.is_some() || peer.busy_until > at {
+            self.urgent.insert(handle.0);
+        } else {
+            self.urgent.remove(&handle.0);
+        }
+        let tally = &mut self.links.tally;
+        tally.oversize_count += counts.oversize_count;
+        tally.unreliable_dropped_count += counts.unreliable_dropped_count;
+        if is_drained {
+            self.forget(handle);
+        }
+    }
+
+    /// Nothing more can come of a connection.
+    fn forget(&mut self, handle: ConnectionHandle) {
+        self.leave(handle);
+        self.links.remove(handle);
+        self.urgent.remove(&handle.0);
+        self.touched.remove(&handle.0);
+    }
+
+    /// Looks at what something came for, and sends for those that do not wait for a batch.
+    fn serve_touched(&mut self, at: Duration, out: &mut Outgoing) {
+        while let Some(index) = self.touched.pop_first() {
+            let handle = ConnectionHandle(index);
+            self.look(handle, at);
+            let is_urgent = self.urgent.contains(&index)
+                || self.links.get(handle).is_some_and(|peer| peer.connection.is_closed());
+            if is_urgent {
+                self.transmit(handle, at, out);
+            }
+        }
+    }
+
+    /// Looks at all connections, and sends.
+    fn sweep(&mut self, at: Duration, out: &mut Outgoing) {
+        self.swept_at = at;
+        self.serve_touched(at, out);
+        for handle in self.links.handles() {
+            self.serve_timers(handle, at);
+            if self.links.get(handle).is_some_and(|peer| peer.pending) {
+                self.transmit(handle, at, out);
+            }
+        }
+        self.touched.clear();
+    }
+}
+
+impl Transport for Core {
+    const NAME: &'static str = "quic";
+    const DATAGRAM_MAX: usize = DATAGRAM_MAX;
+    const GATHER: Duration = Duration::from_millis(1);
+
+    fn receive(&mut self, datagram: &mut [u8], from: SocketAddr, at: Duration, out: &mut Outgoing) {
+        self.links.tally.datagram_in_count += 1;
+        let now = self.instant(at);
+        self.buffer.clear();
+        let data = BytesMut::from(&*datagram);
+        match self.endpoint.handle(now, from, None, None, data, &mut self.buffer) {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                if let Some(peer) = self.links.get(handle) {
+                    peer.connection.handle_event(event);
+                    peer.pending = true;
+                    self.touched.insert(handle.0);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => self.meet(incoming, at, out),
+            Some(DatagramEvent::Response(answer)) => {
+                out.send(&self.buffer[..answer.size], answer.destination);
+            }
+            None => {}
+        }
+    }
+
+    fn settle(&mut self, now: Duration, out: &mut Outgoing) {
+        self.serve_touched(now, out);
+        if now.saturating_sub(self.swept_at) >= SWEEP_EVERY {
+            self.sweep(now, out);
+            return;
+        }
+        for index in std::mem::take(&mut self.urgent) {
+            let handle = ConnectionHandle(index);
+            self.urgent.insert(index);
+            self.serve_timers(handle, now);
+            if self.links.get(handle).is_none_or(|peer| peer.pending) {
+                self.transmit(handle, now, out);
+            }
+        }
+    }
+
+    fn due(&mut self) -> Option<Duration> {
+        let mut due = self.swept_at + SWEEP_EVERY;
+        for index in &self.urgent {
+            if let Some(peer) = self.links.get(ConnectionHandle(*index)) {
+                due = peer.next_due(self.epoch).map_or(due, |next| next.min(due));
+            }
+        }
+        Some(due)
+    }
+
+    fn command(&mut self, command: ProxyCommand, now: Duration, out: &mut Outgoing) {
+        match command {
+            ProxyCommand::Send { link, frame } => self.send(link, &frame, now),
+            ProxyCommand::Close { link, frame } => self.close(link, frame, now),
+            ProxyCommand::Cut { link } => self.cut(link, 0, LinkEnd::ByServer, now, out),
+            ProxyCommand::Pause { link } => self.pause(link, true, now),
+            ProxyCommand::Unpause { link } => self.pause(link, false, now),
+        }
+    }
+
+    fn batch(&mut self, now: Duration, out: &mut Outgoing) {
+        for handle in self.links.handles() {
+            if self.links.begin_batch(handle) {
+                self.touched.insert(handle.0);
+            }
+        }
+        self.sweep(now, out);
+    }
+
+    fn deliver(&mut self, port: &PortSender<ProxyEvent>, now: Duration, out: &mut Outgoing) {
+        if self.links.deliver(port) {
+            for (id, handle) in self.links.unread() {
+                if !self.links.has_room() {
+                    break;
+                }
+                self.look(handle, now);
+                self.links.cursor = id;
+            }
+            self.links.deliver(port);
+        }
+        let tally = &mut self.links.tally;
+        tally.datagram_out_count += std::mem::take(&mut out.sent_count);
+        tally.socket_error_count += std::mem::take(&mut out.error_count);
+        self.stats.add(tally);
+    }
+
+    fn is_delivered(&self) -> bool {
+        self.links.is_delivered()
+    }
+
+    fn any_closing(&self) -> bool {
+        self.links.any_closing()
+    }
+
+    fn disconnect_all(&mut self, end: LinkEnd, now: Duration, out: &mut Outgoing) {
+        let at = self.instant(now);
+        for handle in self.links.handles() {
+            self.transmit(handle, now, out);
+            self.hang_up_on(handle, Reason::Shutdown as u32, end, at, now);
+            self.transmit(handle, now, out);
+        }
+    }
+
+    fn hang_up(&mut self, now: Duration, out: &mut Outgoing) {
+        self.disconnect_all(LinkEnd::Failed, now, out);
+    }
+
+    /// Of what was, only the keys are kept, by which clients of lost connections are told so, and
+    /// what the tick has yet to be told.
+    fn restart(&mut self, now: Duration) {
+        self.links.abandon(now);
+        self.endpoint = endpoint(&self.endpoint_config, &self.server_config);
+        self.admission = Admission::default();
+        (self.touched, self.urgent) = (BTreeSet::new(), BTreeSet::new());
+        self.swept_at = now;
+    }
+
+    fn note_restart(&mut self) {
+        self.links.tally.restart_count += 1;
+    }
+}
+
+impl Peer {
+    /// When something is due for it, as the clock says it.
+    fn next_due(&mut self, epoch: (Instant, Duration)) -> Option<Duration> {
+        let deadline = self.half_open.map(|_| self.deadline);
+        let timer =
+            self.connection.poll_timeout().map(|due| epoch.1 + due.saturating_duration_since(epoch.0));
+        deadline.into_iter().chain(timer).min()
+    }
+}
+
+fn endpoint(config: &Arc<EndpointConfig>, server: &Arc<ServerConfig>) -> Endpoint {
+    // Nothing keeps the network from taking datagrams apart, so no larger ones are tried.
+    Endpoint::new(Arc::clone(config), Some(Arc::clone(server)), false, None)
+}
+
+/// QUIC, as it is standardised; not its drafts.
+const QUIC_VERSION: u32 = 1;
+/// Longest datagram that is taken: what quinn tells its peers.
+const DATAGRAM_MAX: usize = 1_472;
+/// Room for one on its way out.
+const BUFFER_BYTES: usize = 1_500;
+/// All connections are looked at so often, if the tick does not do it sooner: timers of those that
+/// are not urgent come late by so much.
+const SWEEP_EVERY: Duration = Duration::from_millis(50);
+/// A link that has more than this waiting, a replay or a large snapshot, is served whenever its
+/// client acknowledges some of it, and for so long afterwards.
+const BUSY_BYTES: usize = 8 * 1024;
+const BUSY_FOR: Duration = Duration::from_millis(500);
+/// Statuses of HTTP.
+const OK: u16 = 200;
+const FORBIDDEN: u16 = 403;
+const NOT_FOUND: u16 = 404;

@@ -1,0 +1,254 @@
+//! The connections of the QUIC adapter, and what the tick is told of them.
+//!
+//! It reads frames from connections and keeps the events that the port has no room for. It knows
+//! neither sockets nor handshakes, and ends no connection by itself: the [`core`](super::core)
+//! does, which has the endpoint.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::Duration;
+
+use quinn_proto::{Connection, ConnectionHandle};
+
+use super::admission::HalfOpen;
+use super::stats::QuicCounts;
+use crate::ident::LinkId;
+use crate::proxy::backlog::Backlog;
+use crate::proxy::port::PortSender;
+use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
+use crate::wire::quic::{Lanes, QuicKind};
+use crate::wire::{FRAME_MAX_CLIENT, Lane};
+
+/// All connections of an adapter.
+#[derive(Debug)]
+pub(super) struct Links {
+    /// What is counted in this turn of the loop.
+    pub(super) tally: QuicCounts,
+    /// By the number of their handle, which the endpoint keeps small.
+    table: Vec<Option<Box<Peer>>>,
+    by_id: BTreeMap<LinkId, ConnectionHandle>,
+    last: u64,
+    connection_count: usize,
+    events: Backlog,
+    /// Where reading goes on when there is room again, so that no link is always the last.
+    pub(super) cursor: LinkId,
+}
+
+/// One connection, from its first packet until nothing more can come of it.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) connection: Connection,
+    pub(super) lanes: Lanes,
+    /// Its link, while it has one.
+    pub(super) id: Option<LinkId>,
+    /// It is no link yet, and is counted as such.
+    pub(super) half_open: Option<HalfOpen>,
+    /// When it must have become one.
+    pub(super) deadline: Duration,
+    /// The last frame was sent, and nothing more is read.
+    pub(super) closing: bool,
+    /// Its client broke the rules, and nothing more is read.
+    pub(super) breached: bool,
+    /// The reliable lane is not read.
+    pub(super) paused: bool,
+    /// What it is told when it is closed: the number of a reason.
+    pub(super) code: u32,
+    /// It may have something to send.
+    pub(super) pending: bool,
+    /// So much was written of late that it sends whenever it can, not only once a tick.
+    pub(super) busy_until: Duration,
+    /// Something was left unread: for want of room, or because it was too much for one batch.
+    unread: bool,
+    /// Frames taken since the last batch.
+    frame_count: usize,
+}
+
+impl Links {
+    pub(super) fn new() -> Self {
+        Self {
+            tally: QuicCounts::default(),
+            table: Vec::new(),
+            by_id: BTreeMap::new(),
+            last: 0,
+            connection_count: 0,
+            events: Backlog::default(),
+            cursor: LinkId(0),
+        }
+    }
+
+    /// Adds a connection whose handshake has begun.
+    pub(super) fn insert(
+        &mut self,
+        handle: ConnectionHandle,
+        connection: Connection,
+        half_open: HalfOpen,
+        deadline: Duration,
+    ) {
+        if self.table.len() <= handle.0 {
+            self.table.resize_with(handle.0 + 1, || None);
+        }
+        self.table[handle.0] = Some(Box::new(Peer {
+            connection,
+            lanes: Lanes::server(FRAME_MAX_CLIENT),
+            id: None,
+            half_open: Some(half_open),
+            deadline,
+            closing: false,
+            breached: false,
+            paused: false,
+            code: 0,
+            pending: true,
+            busy_until: Duration::ZERO,
+            unread: false,
+            frame_count: 0,
+        }));
+        self.connection_count += 1;
+        self.tally.handshake_count += 1;
+    }
+
+    pub(super) fn get(&mut self, handle: ConnectionHandle) -> Option<&mut Peer> {
+        self.table.get_mut(handle.0)?.as_deref_mut()
+    }
+
+    /// The connection of a link.
+    pub(super) fn of(&self, link: LinkId) -> Option<ConnectionHandle> {
+        self.by_id.get(&link).copied()
+    }
+
+    /// All connections there may be.
+    pub(super) fn handles(&self) -> impl Iterator<Item = ConnectionHandle> + use<> {
+        (0..self.table.len()).map(ConnectionHandle)
+    }
+
+    /// Connections, those that are over but not forgotten yet included.
+    pub(super) fn connection_count(&self) -> usize {
+        self.connection_count
+    }
+
+    /// Forgets a connection of which nothing more can come.
+    pub(super) fn remove(&mut self, handle: ConnectionHandle) -> Option<Box<Peer>> {
+        let peer = self.table.get_mut(handle.0)?.take();
+        self.connection_count -= usize::from(peer.is_some());
+        peer
+    }
+
+    /// Whether links are held until they are flushed.
+    pub(super) fn any_closing(&self) -> bool {
+        self.table.iter().flatten().any(|peer| peer.closing && peer.id.is_some())
+    }
+
+    /// Whether the tick keeps up. While it does not, no handshake is begun.
+    pub(super) fn has_room(&self) -> bool {
+        self.events.has_room()
+    }
+
+    /// A connection has become a link.
+    pub(super) fn open(&mut self, handle: ConnectionHandle, kind: QuicKind, at: Duration) {
+        let id = LinkId(self.last + 1);
+        let Some(peer) = self.get(handle) else { return };
+        peer.id = Some(id);
+        let info = LinkInfo { address: Some(peer.connection.remote_address()), identity: None };
+        self.last = id.0;
+        self.by_id.insert(id, handle);
+        match kind {
+            QuicKind::Quic => self.tally.quic_opened_count += 1,
+            QuicKind::WebTransport => self.tally.webtransport_opened_count += 1,
+        }
+        self.events.push(id, at, ProxyEventKind::Opened(info));
+    }
+
+    /// The link of a connection is over, after what it delivered before; of a paused one, or one
+    /// that found no room, what was not read yet is lost, as it is with a link that breaks.
+    pub(super) fn end(&mut self, handle: ConnectionHandle, end: LinkEnd, at: Duration) {
+        let Some(peer) = self.get(handle) else { return };
+        let Some(id) = peer.id.take() else { return };
+        let end = match end {
+            LinkEnd::ByPeer if peer.closing => LinkEnd::ByServer,
+            end => end,
+        };
+        tracing::debug!(link = %id, address = %peer.connection.remote_address(), ?end, "quic link ended");
+        self.by_id.remove(&id);
+        self.tally.closed_count += 1;
+        self.events.push(id, at, ProxyEventKind::Closed(end));
+    }
+
+    /// The client did what no client does: the gate is told, and closes the link.
+    pub(super) fn breach(&mut self, handle: ConnectionHandle, what: &'static str, at: Duration) {
+        self.tally.breach_count += 1;
+        let Some(peer) = self.get(handle) else { return };
+        if let Some(id) = peer.id
+            && !peer.closing
+            && !std::mem::replace(&mut peer.breached, true)
+        {
+            self.events.push(id, at, ProxyEventKind::Breach(what));
+        }
+    }
+
+    /// Ends all links without a look at their connections, whose state nobody can trust after a
+    /// panic. Numbers of links are not used again.
+    pub(super) fn abandon(&mut self, at: Duration) {
+        self.table.clear();
+        self.connection_count = 0;
+        let links = std::mem::take(&mut self.by_id);
+        self.tally.closed_count += links.len() as u64;
+        for id in links.into_keys() {
+            self.events.push(id, at, ProxyEventKind::Closed(LinkEnd::Failed));
+        }
+    }
+
+    /// Takes the frames that a connection has. Who owns it looks what happened afterwards.
+    pub(super) fn read(&mut self, handle: ConnectionHandle, at: Duration) {
+        let Some(peer) = self.table.get_mut(handle.0).and_then(Option::as_deref_mut) else { return };
+        let Some(id) = peer.id.filter(|_| !peer.breached && !peer.closing) else { return };
+        peer.unread = false;
+        for lane in [Lane::Reliable, Lane::Unreliable] {
+            while !(lane == Lane::Reliable && peer.paused) {
+                if !self.events.has_room() {
+                    self.events.choke();
+                    peer.unread = true;
+                    return;
+                }
+                if peer.frame_count >= FRAMES_PER_BATCH_MAX {
+                    peer.unread = true;
+                    return;
+                }
+                let Some(bytes) = peer.lanes.receive(lane, &mut peer.connection) else { break };
+                peer.frame_count += 1;
+                peer.pending = true;
+                self.events.frame(id, at, lane, bytes);
+            }
+        }
+    }
+
+    /// Begins a batch: what a connection may do in one, it may do again. Whether it has something
+    /// that was left unread.
+    pub(super) fn begin_batch(&mut self, handle: ConnectionHandle) -> bool {
+        let Some(peer) = self.get(handle) else { return false };
+        let had_enough = peer.unread && peer.frame_count >= FRAMES_PER_BATCH_MAX;
+        peer.frame_count = 0;
+        had_enough
+    }
+
+    /// Hands events to the port. Whether there is room again for what was left unread.
+    pub(super) fn deliver(&mut self, port: &PortSender<ProxyEvent>) -> bool {
+        self.events.deliver(port)
+    }
+
+    /// Links of which something was left unread, those first that were not served last.
+    pub(super) fn unread(&mut self) -> Vec<(LinkId, ConnectionHandle)> {
+        let after = self.by_id.range((Bound::Excluded(self.cursor), Bound::Unbounded));
+        let order: Vec<_> =
+            after.chain(self.by_id.range(..=self.cursor)).map(|(id, at)| (*id, *at)).collect();
+        order.into_iter().filter(|(_, at)| self.get(*at).is_some_and(|peer| peer.unread)).collect()
+    }
+
+    /// Whether all events are with the tick.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+/// Frames that a link may send from one batch to the next; what is reliable waits beyond that, and
+/// of the rest the oldest is lost. A client that sends all it may at 60 Hz sends 1,650 from one
+/// batch to the next at the slowest tick rate.
+const FRAMES_PER_BATCH_MAX: usize = 4_096;

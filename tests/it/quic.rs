@@ -1,0 +1,306 @@
+//! Links over QUIC and WebTransport: frames, limits, ends.
+
+use quinn_proto::Dir;
+use waystation::proxy::quic::QuicConfig;
+use waystation::proxy::{LinkEnd, Origins, ProxyCommand};
+use waystation::tick::Clock;
+use waystation::wire::quic::{Ended, Happened, Lanes, QuicKind, QuicLimits};
+use waystation::wire::v1::{Closed, Reason};
+use waystation::wire::{self, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane};
+
+use super::quic_stage::{Stage, frame, now, sized};
+
+const KINDS: [QuicKind; 2] = [QuicKind::Quic, QuicKind::WebTransport];
+
+fn closed(reason: Reason) -> bytes::Bytes {
+    wire::encode(&Closed { reason: reason.into(), ..Closed::default() })
+}
+
+#[test]
+fn two_clients_exchange_frames_on_both_lanes_of_both_kinds() {
+    let mut stage = Stage::new();
+    let clients = KINDS.map(|kind| stage.connect(kind));
+
+    for client in clients {
+        for bytes in [frame(0x01, 1), frame(0x80, 2)] {
+            stage.clients[client].send(&bytes);
+            stage.send(client, bytes);
+        }
+    }
+
+    for client in clients {
+        for wanted in [(Lane::Reliable, frame(0x01, 1)), (Lane::Unreliable, frame(0x80, 2))] {
+            stage.until("the frame is with both", |stage| {
+                stage.frames_of(client).contains(&wanted) && stage.clients[client].received.contains(&wanted)
+            });
+        }
+    }
+    let counts = stage.counts();
+    assert_eq!((counts.quic_opened_count, counts.webtransport_opened_count), (1, 1));
+    assert_eq!((counts.oversize_count, counts.unreliable_dropped_count, counts.breach_count), (0, 0, 0));
+}
+
+#[test]
+fn a_frame_too_large_for_a_datagram_rides_the_stream_and_is_counted() {
+    let mut stage = Stage::new();
+    for kind in KINDS {
+        let client = stage.connect(kind);
+        let before = stage.counts().oversize_count;
+        let long = sized(0x80, 2_000);
+
+        stage.send(client, long.clone());
+
+        stage.until("it arrives", |stage| {
+            stage.clients[client].received.contains(&(Lane::Reliable, long.clone()))
+        });
+        assert_eq!(stage.counts().oversize_count, before + 1);
+    }
+}
+
+#[test]
+fn the_longest_frames_pass_and_a_longer_one_is_a_breach() {
+    let mut stage = Stage::new();
+    for kind in KINDS {
+        let client = stage.connect(kind);
+        stage.clients[client].send(&sized(0x01, FRAME_MAX_CLIENT));
+        stage.send(client, sized(0x01, FRAME_MAX_SERVER));
+        stage.until("both arrive", |stage| {
+            stage.frames_of(client).contains(&(Lane::Reliable, sized(0x01, FRAME_MAX_CLIENT)))
+                && stage.clients[client].received.contains(&(Lane::Reliable, sized(0x01, FRAME_MAX_SERVER)))
+        });
+
+        stage.clients[client].send(&sized(0x01, FRAME_MAX_CLIENT + 1));
+        stage.clients[client].send(&frame(0x01, 9));
+
+        stage.until("the gate is told", |stage| stage.breach_of(client).is_some());
+        assert!(!stage.frames_of(client).contains(&(Lane::Reliable, frame(0x01, 9))), "nothing more is read");
+    }
+}
+
+#[test]
+fn another_stream_is_a_breach_of_either_direction() {
+    let mut stage = Stage::new();
+    for (kind, dir) in
+        [(QuicKind::Quic, Dir::Bi), (QuicKind::Quic, Dir::Uni), (QuicKind::WebTransport, Dir::Uni)]
+    {
+        let client = stage.connect(kind);
+
+        // A stream of a WebTransport session says so first.
+        stage.clients[client].open_stream(dir, &[0x40, 0x54, 0]);
+
+        stage.until("the gate is told", |stage| stage.breach_of(client).is_some());
+        assert_eq!(stage.end_of(client), None, "the gate ends the session, and then the link");
+    }
+    stage.assert_serves_others();
+}
+
+#[test]
+fn a_link_that_is_closed_has_its_last_frame_and_knows_why() {
+    let mut stage = Stage::new();
+    for kind in KINDS {
+        let client = stage.connect(kind);
+        stage.send(client, sized(0x01, 3_000));
+
+        stage.command(client, |link| ProxyCommand::Close { link, frame: closed(Reason::Kicked) });
+
+        stage.until("both know", |stage| {
+            let reason = Ended::ByPeer(Some(Reason::Kicked as u32));
+            stage.end_of(client).is_some()
+                && stage.clients[client].happened.contains(&Happened::Ended(reason))
+        });
+        assert_eq!(stage.end_of(client), Some(LinkEnd::ByServer));
+        let frames: Vec<_> = stage.clients[client].received.iter().map(|(_, frame)| frame.clone()).collect();
+        assert_eq!(frames, [sized(0x01, 3_000), closed(Reason::Kicked)]);
+    }
+}
+
+#[test]
+fn a_client_that_never_opened_its_stream_is_closed_all_the_same() {
+    let mut stage = Stage::new();
+    for kind in KINDS {
+        let client = stage.client(kind);
+        stage.until("the server has a link", |stage| stage.link_of(client).is_some());
+
+        stage.command(client, |link| ProxyCommand::Close { link, frame: closed(Reason::Timeout) });
+
+        stage.until("the client knows", |stage| {
+            let reason = Ended::ByPeer(Some(Reason::Timeout as u32));
+            stage.clients[client].happened.contains(&Happened::Ended(reason))
+        });
+        stage.until("the server knows", |stage| stage.end_of(client) == Some(LinkEnd::ByServer));
+    }
+}
+
+#[test]
+fn a_cut_link_is_gone_at_once_and_one_that_its_client_closes_is_too() {
+    let mut stage = Stage::new();
+    for kind in KINDS {
+        let (cut, leaving) = (stage.connect(kind), stage.connect(kind));
+
+        stage.command(cut, |link| ProxyCommand::Cut { link });
+        let Stage { clients, .. } = &mut stage;
+        let client = &mut clients[leaving];
+        client.lanes.close(0, &mut client.connection, now());
+
+        stage.until("both links are gone", |stage| {
+            stage.end_of(cut).is_some() && stage.end_of(leaving).is_some()
+        });
+        assert_eq!(stage.end_of(cut), Some(LinkEnd::ByServer));
+        assert_eq!(stage.end_of(leaving), Some(LinkEnd::ByPeer));
+    }
+}
+
+#[test]
+fn a_paused_link_leaves_what_is_reliable_with_the_transport() {
+    let mut stage = Stage::new();
+    for kind in KINDS {
+        let client = stage.connect(kind);
+        stage.command(client, |link| ProxyCommand::Pause { link });
+        stage.tick();
+        stage.until("the pause is there", |stage| {
+            stage.clients[client].send(&frame(0x80, 1));
+            stage.frames_of(client).contains(&(Lane::Unreliable, frame(0x80, 1)))
+        });
+
+        for tag in 1..100 {
+            stage.clients[client].send(&frame(0x01, tag));
+        }
+        stage.clients[client].send(&frame(0x80, 2));
+        stage.until("what is unreliable passes", |stage| {
+            stage.frames_of(client).contains(&(Lane::Unreliable, frame(0x80, 2)))
+        });
+        assert!(!stage.frames_of(client).contains(&(Lane::Reliable, frame(0x01, 1))));
+
+        stage.command(client, |link| ProxyCommand::Unpause { link });
+        stage.until("all arrive", |stage| {
+            stage.frames_of(client).contains(&(Lane::Reliable, frame(0x01, 99)))
+        });
+        let reliable: Vec<_> =
+            stage.frames_of(client).into_iter().filter(|(lane, _)| *lane == Lane::Reliable).collect();
+        let wanted: Vec<_> = (0..100).map(|tag| (Lane::Reliable, frame(0x01, tag))).collect();
+        assert_eq!(reliable, wanted);
+    }
+}
+
+#[test]
+fn a_link_goes_on_when_its_client_comes_from_another_address() {
+    let mut stage = Stage::new();
+    for kind in KINDS {
+        let client = stage.connect(kind);
+        stage.assert_echo(client);
+
+        for _ in 0..3 {
+            let before = stage.clients[client].opened_from;
+            assert_ne!(stage.clients[client].move_elsewhere(), before);
+            stage.assert_echo(client);
+        }
+
+        assert_eq!(stage.end_of(client), None);
+    }
+    assert_eq!(stage.counts().closed_count, 0);
+}
+
+#[test]
+fn another_protocol_is_refused_in_the_handshake() {
+    let mut stage = Stage::new();
+    let client =
+        stage.client_with(Lanes::quic_client(FRAME_MAX_SERVER), b"waystation/2", &QuicLimits::default());
+
+    stage.until("the client knows", |stage| !stage.clients[client].happened.is_empty());
+
+    assert!(matches!(stage.clients[client].happened[..], [Happened::Ended(_)]));
+    stage.until("it is counted", |stage| stage.counts().handshake_failed_count == 1);
+    assert!(stage.events.is_empty(), "no link was there");
+    stage.assert_serves_others();
+}
+
+#[test]
+fn nothing_is_read_before_the_handshake_is_over() {
+    let mut stage = Stage::new();
+    // The second handshake resumes what the first one agreed on, and could send at once.
+    for _ in 0..2 {
+        let client = stage.connect(QuicKind::Quic);
+        assert!(!stage.clients[client].connection.has_0rtt());
+        assert!(!stage.clients[client].connection.accepted_0rtt());
+    }
+}
+
+#[test]
+fn a_client_that_is_slow_with_its_session_is_not_waited_for() {
+    let handshake_timeout = std::time::Duration::from_millis(300);
+    let mut stage = Stage::with(QuicConfig { handshake_timeout, ..QuicConfig::default() }, Clock::wall());
+    let client = stage.client(QuicKind::WebTransport);
+    // It shakes hands, and then asks for nothing.
+    stage.clients[client].raw = true;
+
+    stage.until("it is turned away", |stage| stage.counts().handshake_failed_count == 1);
+
+    assert!(stage.events.is_empty(), "no link was there");
+    stage.until("it is told", |stage| stage.clients[client].connection.is_closed());
+}
+
+#[test]
+fn only_the_path_of_sessions_and_the_pages_on_the_list_open_one() {
+    let origins = Origins::Only(vec!["https://play.example".to_owned()]);
+    let mut stage = Stage::with(QuicConfig { origins, ..QuicConfig::default() }, Clock::wall());
+    for (path, origin, wanted) in [
+        ("/wt", None, 200),
+        ("/wt", Some("https://play.example"), 200),
+        ("/wt", Some("https://elsewhere.example"), 403),
+        ("/elsewhere", Some("https://play.example"), 404),
+        ("/wt/", None, 404),
+    ] {
+        let client = stage.client(QuicKind::WebTransport);
+        stage.clients[client].raw = true;
+        stage.until("hands are shaken", |stage| !stage.clients[client].connection.is_handshaking());
+        let url: url::Url = format!("https://localhost{path}").parse().expect("a URL");
+        let mut request = web_transport_proto::ConnectRequest::new(url);
+        if let Some(origin) = origin {
+            let value = origin.parse().expect("a value");
+            request = request.with_header(web_transport_proto::http::header::ORIGIN, value);
+        }
+        let mut bytes = Vec::new();
+        request.encode(&mut bytes).expect("a request");
+
+        let stream = stage.clients[client].open_stream(Dir::Bi, &bytes);
+
+        let mut answer = bytes::BytesMut::new();
+        stage.until("there is an answer", |stage| {
+            let mut receiver = stage.clients[client].connection.recv_stream(stream);
+            let Ok(mut chunks) = receiver.read(true) else { return true };
+            while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
+                answer.extend_from_slice(&chunk.bytes);
+            }
+            let _ = chunks.finalize();
+            !answer.is_empty()
+        });
+        let status = match web_transport_proto::ConnectResponse::decode(&mut answer) {
+            Ok(response) => response.status.as_u16(),
+            Err(web_transport_proto::ConnectError::WrongStatus(Some(status))) => status.as_u16(),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(status, wanted, "{path} {origin:?}");
+    }
+    stage.until("the refused are gone", |stage| stage.counts().handshake_failed_count == 3);
+    assert_eq!(stage.counts().session_refused_count, 3);
+    assert_eq!(stage.counts().webtransport_opened_count, 2);
+}
+
+#[test]
+fn the_end_of_the_server_tells_clients_that_it_stops() {
+    let mut stage = Stage::new();
+    for kind in KINDS {
+        stage.connect(kind);
+    }
+    let Stage { handle, mut clients, .. } = stage;
+
+    drop(handle);
+
+    let reason = Ended::ByPeer(Some(Reason::Shutdown as u32));
+    for client in &mut clients {
+        for _ in 0..1_000 {
+            client.step();
+        }
+        assert!(client.happened.contains(&Happened::Ended(reason)), "{:?}", client.happened);
+    }
+}
