@@ -45,7 +45,7 @@ after(async () => {
 });
 
 /** A page of a player; each has a browser context of its own, so a storage of its own. */
-async function open(name, transport) {
+async function open(name, transport, prepare = async () => {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 } });
   const page = await context.newPage();
   const errors = [];
@@ -55,6 +55,7 @@ async function open(name, transport) {
       errors.push(message.text());
     }
   });
+  await prepare(page);
   await page.goto(`${server.url}/play?transport=${transport}&name=${name}`);
   const player = { page, name, errors, close: () => context.close() };
   await until(player, (state) => state.state === "connected" && state.isInArena && state.me.id > 0);
@@ -191,6 +192,21 @@ test("a session moves from one transport to the other and back", async () => {
     assert.equal(moved.session, before.session);
     await answered(ada);
   }
+  await ada.close();
+});
+
+test("where WebTransport does not open, WebSocket takes its place", async () => {
+  const ada = await open("ada", "auto", async (page) => {
+    await page.route("**/v1/connect", async (route) => {
+      const answer = await route.fetch();
+      const offer = await answer.json();
+      // Nobody listens there.
+      offer.webtransport.url = "https://127.0.0.1:9/wt";
+      await route.fulfill({ response: answer, json: offer });
+    });
+  });
+
+  assert.equal((await answered(ada)).transport, NAMES.ws);
   await ada.close();
 });
 

@@ -37,7 +37,10 @@ export class Client {
   #link: Link | undefined;
   /** Which try is under way: what an older one says is not heard. */
   #try = 0;
-  #opened = false;
+  /** Whether that try has neither opened a link nor failed yet. */
+  #isTrying = false;
+  /** The token that this client put into the store, or found there. */
+  #kept: Uint8Array | undefined;
   #transport: TransportName | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
   #then = 0;
@@ -48,7 +51,8 @@ export class Client {
   constructor({ transports, store, config }: ClientOptions) {
     this.#transports = transports;
     this.#store = store;
-    this.#core = new Core(config, store?.load());
+    this.#kept = store?.load();
+    this.#core = new Core(config, this.#kept);
   }
 
   /** Lets the client run by the clock, until it has stopped. */
@@ -85,7 +89,7 @@ export class Client {
         this.#settle();
       }
     };
-    this.#opened = false;
+    this.#isTrying = true;
     this.#open(isCurrent, whenCurrent).catch((error: unknown) => {
       whenCurrent(() => this.#core.linkClosed(error instanceof Error ? error.message : String(error)));
     });
@@ -99,7 +103,7 @@ export class Client {
     this.#link = transport.open({
       onOpen: () =>
         whenCurrent(() => {
-          this.#opened = true;
+          this.#isTrying = false;
           this.#transport = transport.name;
           this.#transports.tried(true);
           this.#core.opened();
@@ -131,20 +135,26 @@ export class Client {
 
   #letGo(): void {
     this.#try += 1;
-    if (!this.#opened) {
+    if (this.#isTrying) {
+      this.#isTrying = false;
       this.#transports.tried(false);
     }
-    this.#opened = false;
     this.#transport = undefined;
     this.#link?.close();
     this.#link = undefined;
   }
 
+  /** The store holds the newest token; one that another client has put there since is not ours to clear. */
   #keepToken(event: ClientEvent): void {
+    const store = this.#store;
     if ((event.type === "connected" || event.type === "resumed") && this.#core.token !== undefined) {
-      this.#store?.save(this.#core.token);
+      this.#kept = this.#core.token;
+      store?.save(this.#kept);
     } else if (event.type === "session-lost" || event.type === "closed") {
-      this.#store?.clear();
+      if (store?.load()?.join() === this.#kept?.join()) {
+        store?.clear();
+      }
+      this.#kept = undefined;
     }
   }
 

@@ -303,3 +303,24 @@ test("a page whose session was taken over by another tab stops and lets go of th
   assert.equal(link.isClosed, true);
   assert.equal(scene.events.at(-1)?.type, "closed");
 });
+
+test("the token of a client that came later is left alone", async () => {
+  const scene = new Scene();
+  const link = await scene.connected();
+
+  scene.save(new Uint8Array([9]));
+  link.say(ClosedSchema, { reason: Reason.KICKED });
+
+  assert.deepEqual(scene.token, new Uint8Array([9]));
+});
+
+test("a cut while no link is being opened blames no transport", async () => {
+  const scene = new Scene();
+  await scene.connected();
+  scene.client.cut(1_000);
+
+  scene.client.cut();
+  await scene.dialled(2);
+
+  assert.deepEqual(scene.tries, [true]);
+});
