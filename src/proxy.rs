@@ -230,6 +230,18 @@ impl Proxies {
         self.ports.get(usize::from(id.0)).map_or("unknown", |port| port.name)
     }
 
+    /// The links that each proxy has open now, by its name, in the order of their ids.
+    #[must_use]
+    pub fn link_counts(&self) -> Vec<(&'static str, usize)> {
+        let mut counts: Vec<_> = self.ports.iter().map(|port| (port.name, 0)).collect();
+        for link in &self.open {
+            if let Some((_, count)) = counts.get_mut(usize::from(link.proxy.0)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     /// Puts a command into the batch of the link's proxy.
     pub fn command(&mut self, proxy: ProxyId, command: ProxyCommand) {
         if let Some(port) = self.ports.get_mut(usize::from(proxy.0)) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bevy_app::{App, Last, Plugin};
 use bevy_ecs::prelude::*;
 
-use crate::proxy::Traffic;
+use crate::proxy::{Proxies, Traffic};
 use crate::session::{Active, Agent, Closing, Connected, Disconnected, Session, SessionCounts};
 use crate::tick::{Load, LoadLevel, Shed, TickStats, TickSummary, TickSystems, TickTime};
 use crate::zone::Zone;
@@ -41,6 +41,38 @@ pub struct Status {
     pub load: LoadLevel,
     /// Ticks of zones that were left out in the second.
     pub skipped_zone_tick_count: u64,
+    /// Links, by the proxy that has them.
+    pub links: LinkCounts,
+}
+
+/// How many links each of the first [`PROXIES_SHOWN`](Self::PROXIES_SHOWN) proxies has, by its name.
+/// Its `Display` is `udp:3,quic:0`, or `none` where there is no proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkCounts([Option<(&'static str, usize)>; Self::PROXIES_SHOWN]);
+
+impl LinkCounts {
+    /// More than there are transports, few enough for a line.
+    pub const PROXIES_SHOWN: usize = 8;
+
+    /// The counts of all that is shown, in the order of the proxies' ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.0.iter().copied().flatten()
+    }
+
+    fn of(proxies: &Proxies) -> Self {
+        let mut counts = Self::default();
+        for (shown, count) in counts.0.iter_mut().zip(proxies.link_counts()) {
+            *shown = Some(count);
+        }
+        counts
+    }
+}
+
+impl fmt::Display for LinkCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts: Vec<String> = self.iter().map(|(name, count)| format!("{name}:{count}")).collect();
+        if counts.is_empty() { f.write_str("none") } else { f.write_str(&counts.join(",")) }
+    }
 }
 
 impl fmt::Display for Status {
@@ -48,7 +80,7 @@ impl fmt::Display for Status {
         write!(
             f,
             "tick_p50_ms={:.2} tick_p99_ms={:.2} connected={} active={} disconnected={} agents={} zones={} \
-             in={} out={} load={} skipped_zone_ticks={}",
+             in={} out={} load={} skipped_zone_ticks={} links={}",
             milliseconds(self.ticks.p50),
             milliseconds(self.ticks.p99),
             self.connected_count,
@@ -60,6 +92,7 @@ impl fmt::Display for Status {
             self.out_count,
             self.load,
             self.skipped_zone_tick_count,
+            self.links,
         )
     }
 }
@@ -174,7 +207,7 @@ type State = (Has<Agent>, Has<Connected>, Has<Active>, Has<Disconnected>);
 fn measure(
     mut second: ResMut<Second>,
     time: Res<TickTime>,
-    traffic: Res<Traffic>,
+    (traffic, proxies): (Res<Traffic>, Res<Proxies>),
     (load, shed): (Res<Load>, Res<Shed>),
     mut ticks: ResMut<TickStats>,
     sessions: Query<State, (With<Session>, Without<Closing>)>,
@@ -194,6 +227,7 @@ fn measure(
         out_count: traffic.out_count - before.out_count,
         load: load.level(),
         skipped_zone_tick_count: shed.zone_tick_count - shed_before.zone_tick_count,
+        links: LinkCounts::of(&proxies),
         ..Status::default()
     };
     for (is_agent, is_connected, is_active, is_disconnected) in &sessions {

@@ -35,6 +35,7 @@ fn a_status_each_second_counts_sessions_by_state_and_agents_apart() {
     assert_eq!((last.connected_count, last.active_count, last.disconnected_count), (1, 1, 1));
     assert_eq!((last.agent_count, last.zone_count), (20, 2));
     assert!(last.in_count >= 2, "{last}");
+    assert!(last.to_string().ends_with(" links=alpha:1,beta:1"), "{last}");
     assert!((20..60).contains(&last.out_count), "a snapshot a tick: {last}");
 }
 
@@ -58,7 +59,7 @@ fn lines_are_names_and_values_in_a_fixed_order() {
     assert_eq!(
         status,
         "tick_p50_ms=0.00 tick_p99_ms=0.00 connected=0 active=0 disconnected=0 agents=0 zones=0 in=0 out=0 \
-         load=normal skipped_zone_ticks=0"
+         load=normal skipped_zone_ticks=0 links=none"
     );
     for name in [
         "ticks=",
