@@ -15,7 +15,7 @@ struct Server {
 impl Server {
     fn start(options: &[&str]) -> Self {
         let mut process = waystation()
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--quic-listen", "127.0.0.1:0"])
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
