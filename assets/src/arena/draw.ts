@@ -31,8 +31,18 @@ export class View {
     }
     const avatars = world.avatars(nowMs);
     const others = avatars.filter(({ id }) => id !== world.me);
-    for (const avatar of others.sort((a, b) => Number(b.isAgent) - Number(a.isAgent))) {
-      this.#avatar(avatar, avatar.isAgent ? AGENT : hue(avatar.id));
+    const agents = others.filter(({ isAgent }) => isAgent).sort((a, b) => b.score - a.score);
+    // Agents go where the pellets are, so many go together: the best of them is named.
+    const named: Point[] = [];
+    for (const agent of agents) {
+      const isCrowded = named.some((other) => Math.hypot(other.x - agent.x, other.y - agent.y) < CROWD);
+      this.#avatar(agent, AGENT, !isCrowded);
+      if (!isCrowded) {
+        named.push(agent);
+      }
+    }
+    for (const player of others.filter(({ isAgent }) => !isAgent)) {
+      this.#avatar(player, hue(player.id), true);
     }
     const own = avatars.find(({ id }) => id === world.me);
     if (own !== undefined && me !== undefined) {
@@ -94,13 +104,16 @@ export class View {
     context.setLineDash([]);
   }
 
-  #avatar(avatar: Avatar, colour: string): void {
+  #avatar(avatar: Avatar, colour: string, isNamed: boolean): void {
     const radius = avatar.isAgent ? AGENT_RADIUS : PLAYER_RADIUS;
     if (avatar.isLinkdead) {
       this.#dot(avatar, radius, LINKDEAD);
       this.#ring(avatar, radius + 0.7, LINKDEAD_RING, [3, 3]);
     } else {
       this.#dot(avatar, radius, colour);
+    }
+    if (!isNamed) {
+      return;
     }
     // On a phone the names of twenty agents would hide the plane.
     const known = avatar.isAgent && this.#scale < SMALL_SCALE ? "" : avatar.name;
@@ -143,6 +156,8 @@ const AGENT_RADIUS = 1;
 const PELLET_RADIUS = 0.45;
 /** Units between the lines of the grid. */
 const GRID_EVERY = 10;
+/** Agents nearer to each other than this have one label, in units. */
+const CROWD = 6;
 /** Pixels that a label needs above its avatar, and to its sides. */
 const LABEL_ROOM = 30;
 const LABEL_SIDE = 50;
