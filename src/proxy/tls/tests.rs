@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
 
@@ -142,6 +142,24 @@ fn a_self_signed_certificate_is_renewed_long_before_it_ends() {
 }
 
 #[test]
+fn a_certificate_that_has_expired_is_used_and_warned_of() {
+    let folder = Folder::new("expired");
+    let (expired, valid) = (Pair::until(2025), Pair::new());
+    folder.write(&expired.certificate, &expired.key);
+    let tls = Tls::from_files(&folder.certificate(), &folder.key()).expect("a certificate");
+    let is_warned = || tls.shared.current().warned.load(Ordering::Relaxed);
+    assert!(is_warned());
+
+    folder.write(&valid.certificate, &valid.key);
+    tls.reload().expect("both files are whole");
+
+    assert!(!is_warned());
+    let ends = tls.shared.current().validity.expect("an end").not_after;
+    assert!(matches!(tls.shared.look(ends), Ok(false)));
+    assert!(is_warned(), "it has expired while it was in use");
+}
+
+#[test]
 fn a_name_that_is_none_and_a_debug_print_give_nothing_away() {
     let error = Tls::self_signed(&["ä ö".to_owned()]).expect_err("no name");
     let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
@@ -160,8 +178,14 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
+        Self::until(4_000)
+    }
+
+    /// Valid until this year begins.
+    fn until(year: i32) -> Self {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        params.not_after = date_time_ymd(year, 1, 1);
         let certificate = params.self_signed(&key).expect("a certificate");
         Self { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
     }

@@ -1,0 +1,362 @@
+//! The client library over QUIC and WebTransport to a server with its gate, sessions and zones.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bevy_app::App;
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use waystation::arena::ArenaPlugin;
+use waystation::arena::v1::{Echo, Say};
+use waystation::client::{
+    Client, ClientConfig, ClientEvent, Cut, Dial, DialError, Link, LinkStatus, QuicDial, QuicRoute,
+    QuicTarget, Trust, UdpDial,
+};
+use waystation::config::ServerConfig;
+use waystation::ident::SessionId;
+use waystation::proxy;
+use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
+use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
+use waystation::proxy::tls::Tls;
+use waystation::server::ServerPlugins;
+use waystation::session::{SessionCounts, SessionState, SessionTable};
+use waystation::tick::TickRate;
+use waystation::wire::Lane;
+use waystation::wire::quic::WEBTRANSPORT_PATH;
+use waystation::wire::udp::{DEV_KEY, TokenMint};
+
+/// A server with the arena, on UDP and on QUIC, with ports of its own.
+struct Server {
+    app: App,
+    _udp: RenetHandle,
+    quic: QuicHandle,
+    mint: TokenMint,
+    tls: Tls,
+}
+
+impl Server {
+    fn new() -> Self {
+        Self::with(Tls::self_signed(&["localhost".to_owned()]).expect("a certificate"))
+    }
+
+    fn with(tls: Tls) -> Self {
+        let listen = ([127, 0, 0, 1], 0).into();
+        let mut config =
+            ServerConfig { rate: TickRate::new(200).expect("in range"), ..ServerConfig::default() };
+        config.gate.exempt_loopback = true;
+        // However slow the machine is, nobody expires here.
+        config.session.timeout = Duration::from_secs(600);
+        let mut app = App::new();
+        app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
+        let udp = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) }).expect("a free port");
+        let mint = udp.mint();
+        let quic =
+            QuicProxy::bind(QuicConfig { listen, ..QuicConfig::default() }, &tls).expect("a free port");
+        Self {
+            _udp: udp.start(proxy::attach(&mut app, "udp")).expect("a thread"),
+            quic: quic.start(proxy::attach(&mut app, "quic")).expect("a thread"),
+            app,
+            mint,
+            tls,
+        }
+    }
+
+    /// The way to it, for whoever trusts its certificate.
+    fn target(&self, route: QuicRoute) -> QuicTarget {
+        self.target_with(self.tls.sha256().expect("a certificate of its own"), route)
+    }
+
+    fn target_with(&self, sha256: [u8; 32], route: QuicRoute) -> QuicTarget {
+        QuicTarget {
+            address: self.quic.local_addr(),
+            server_name: "localhost".to_owned(),
+            trust: Trust::Sha256(sha256),
+            route,
+        }
+    }
+
+    fn state(&self, session: SessionId) -> Option<SessionState> {
+        let entity = self.app.world().resource::<SessionTable>().find(session).ok()?;
+        SessionState::at(self.app.world(), entity)
+    }
+
+    fn counts(&self) -> SessionCounts {
+        *self.app.world().resource::<SessionCounts>()
+    }
+}
+
+/// A client and what it was told.
+struct Ada<D: Dial> {
+    client: Client<D>,
+    number: u64,
+    echoes: Vec<u64>,
+    resyncs: Vec<bool>,
+    lost_count: u64,
+    closed: Option<String>,
+}
+
+impl<D: Dial> Ada<D> {
+    fn new(dial: D) -> Self {
+        Self::with(dial, ClientConfig::default())
+    }
+
+    /// One that soon gives up.
+    fn trying_twice(dial: D) -> Self {
+        Self::with(dial, ClientConfig { tries: 2, ..ClientConfig::default() })
+    }
+
+    fn with(dial: D, config: ClientConfig) -> Self {
+        let client = Client::new(dial, config);
+        Self { client, number: 0, echoes: Vec::new(), resyncs: Vec::new(), lost_count: 0, closed: None }
+    }
+
+    /// A client that is in the arena.
+    fn joined(dial: D, server: &mut Server) -> (Self, SessionId) {
+        let mut ada = Self::new(dial);
+        ada.until(server, "the client has a session", |ada, _| ada.client.session_id().is_some());
+        let session = ada.client.session_id().expect("a session");
+        ada.client.join("arena", Vec::new()).expect("it has a session");
+        ada.until(server, "it has joined", |_, server| server.state(session) == Some(SessionState::Active));
+        (ada, session)
+    }
+
+    /// Lets both sides work until something has come to pass.
+    #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
+    fn until(&mut self, server: &mut Server, what: &str, mut done: impl FnMut(&mut Self, &Server) -> bool) {
+        let begun = Instant::now();
+        let step = Duration::from_millis(5);
+        while !done(self, server) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+            thread::sleep(step);
+            self.client.update(step);
+            server.app.update();
+            while let Some(event) = self.client.poll() {
+                match event {
+                    ClientEvent::Message(frame) => {
+                        self.echoes.extend(frame.decode::<Echo>().map(|echo| echo.number));
+                    }
+                    ClientEvent::Resumed { resync, .. } => self.resyncs.push(resync),
+                    ClientEvent::LinkLost => self.lost_count += 1,
+                    ClientEvent::Closed { detail, .. } => self.closed = Some(detail),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn say_five(&mut self) {
+        for _ in 0..5 {
+            self.number += 1;
+            self.client.send(&Say { number: self.number }).expect("room");
+        }
+    }
+
+    /// Cuts the link in the middle of a conversation, and waits until all of it has come through.
+    fn survive(&mut self, server: &mut Server, cut: Cut) {
+        self.say_five();
+        self.client.cut(cut);
+        self.say_five();
+        let resumes = self.resyncs.len() + 1;
+        self.until(server, "it has resumed", |ada, _| ada.resyncs.len() == resumes);
+        self.hear_all(server);
+    }
+
+    fn hear_all(&mut self, server: &mut Server) {
+        self.until(server, "all is echoed", |ada, _| ada.echoes.len() as u64 >= ada.number);
+        assert_eq!(self.echoes, (1..=self.number).collect::<Vec<_>>());
+    }
+}
+
+fn webtransport() -> QuicRoute {
+    QuicRoute::WebTransport { path: WEBTRANSPORT_PATH.to_owned() }
+}
+
+#[test]
+fn a_session_that_goes_silent_resumes_over_quic_and_over_webtransport() {
+    for route in [QuicRoute::Quic, webtransport()] {
+        let mut server = Server::new();
+        let dial = QuicDial::new(server.target(route));
+        let (mut ada, session) = Ada::joined(dial, &mut server);
+
+        ada.survive(&mut server, Cut::Silent { hold: Duration::ZERO });
+        ada.survive(&mut server, Cut::Close { hold: Duration::from_millis(50) });
+        ada.client.bye();
+        ada.until(&mut server, "the session has ended", |_, server| server.state(session).is_none());
+
+        assert_eq!(ada.resyncs, [false, false]);
+        let counts = server.counts();
+        assert_eq!((counts.registered_count, counts.resumed_count, counts.unregistered_count), (1, 2, 1));
+    }
+}
+
+#[test]
+fn a_client_that_moves_to_another_socket_in_mid_game_is_not_noticed() {
+    for route in [QuicRoute::Quic, webtransport()] {
+        let mut server = Server::new();
+        let dial = QuicDial::new(server.target(route));
+        let (mut ada, session) = Ada::joined(dial, &mut server);
+
+        for _ in 0..3 {
+            ada.say_five();
+            ada.client.link_mut().expect("a link").rebind().expect("a socket");
+            ada.say_five();
+            ada.hear_all(&mut server);
+        }
+
+        assert_eq!(ada.client.session_id(), Some(session));
+        assert_eq!((ada.lost_count, ada.client.resume_count()), (0, 0));
+        assert_eq!(server.state(session), Some(SessionState::Active));
+        let counts = server.counts();
+        assert_eq!((counts.registered_count, counts.disconnected_count, counts.resumed_count), (1, 0, 0));
+    }
+}
+
+#[test]
+fn a_session_moves_from_transport_to_transport() {
+    let mut server = Server::new();
+    let ways = Ways {
+        udp: UdpDial::minting(server.mint.clone()),
+        quic: QuicDial::new(server.target(QuicRoute::Quic)),
+        webtransport: QuicDial::new(server.target(webtransport())),
+        next: Rc::new(Cell::new(Way::Udp)),
+    };
+    let next = Rc::clone(&ways.next);
+    let (mut ada, session) = Ada::joined(ways, &mut server);
+
+    for (way, cut) in [
+        (Way::Quic, Cut::Silent { hold: Duration::ZERO }),
+        (Way::WebTransport, Cut::Close { hold: Duration::ZERO }),
+        (Way::Udp, Cut::Silent { hold: Duration::from_millis(50) }),
+        (Way::WebTransport, Cut::Silent { hold: Duration::ZERO }),
+        (Way::Quic, Cut::Close { hold: Duration::ZERO }),
+    ] {
+        next.set(way);
+        ada.survive(&mut server, cut);
+        assert_eq!(server.state(session), Some(SessionState::Active), "{way:?}");
+    }
+
+    assert_eq!(ada.client.session_id(), Some(session));
+    assert_eq!(ada.resyncs, [false; 5]);
+    let counts = server.quic.stats().counts();
+    assert_eq!((counts.quic_opened_count, counts.webtransport_opened_count), (2, 2));
+}
+
+#[test]
+fn a_client_that_expects_another_certificate_says_so_and_gives_up() {
+    let mut server = Server::new();
+    let mut ada = Ada::trying_twice(QuicDial::new(server.target_with([7; 32], QuicRoute::Quic)));
+
+    ada.until(&mut server, "it gives up", |ada, _| ada.closed.is_some());
+
+    let told = ada.closed.expect("a reason");
+    assert!(told.contains(&"07".repeat(32)) && told.contains("ask its discovery again"), "{told}");
+    assert_eq!(server.counts().registered_count, 0);
+}
+
+#[test]
+fn a_certificate_that_is_replaced_is_shown_to_the_next_client_and_breaks_no_link() {
+    let files = Files::new();
+    let old = files.write();
+    let mut server = Server::with(Tls::from_files(&files.certificate, &files.key).expect("a certificate"));
+    let (mut ada, _) = Ada::joined(QuicDial::new(server.target_with(old, QuicRoute::Quic)), &mut server);
+
+    let new = files.write();
+    assert!(server.tls.reload().expect("both files are whole"));
+
+    ada.say_five();
+    ada.hear_all(&mut server);
+    assert_eq!(ada.lost_count, 0);
+    let (mut bob, _) = Ada::joined(QuicDial::new(server.target_with(new, webtransport())), &mut server);
+    bob.say_five();
+    bob.hear_all(&mut server);
+    let mut late = Ada::trying_twice(QuicDial::new(server.target_with(old, QuicRoute::Quic)));
+    late.until(&mut server, "it gives up", |late, _| late.closed.is_some());
+}
+
+/// A certificate and its key in files, gone with the test.
+struct Files {
+    folder: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("waystation-quic-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        Self { certificate: folder.join("cert.pem"), key: folder.join("key.pem"), folder }
+    }
+
+    /// Another pair, whose hash is returned.
+    fn write(&self) -> [u8; 32] {
+        let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a pair");
+        fs::write(&self.certificate, pair.cert.pem()).expect("room");
+        fs::write(&self.key, pair.signing_key.serialize_pem()).expect("room");
+        Sha256::digest(pair.cert.der()).into()
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// One client's dial that takes the way that the test says.
+struct Ways {
+    udp: UdpDial,
+    quic: QuicDial,
+    webtransport: QuicDial,
+    next: Rc<Cell<Way>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Udp,
+    Quic,
+    WebTransport,
+}
+
+impl Dial for Ways {
+    type Link = AnyWay;
+
+    fn dial(&mut self) -> Result<AnyWay, DialError> {
+        Ok(AnyWay(match self.next.get() {
+            Way::Udp => Box::new(self.udp.dial()?),
+            Way::Quic => Box::new(self.quic.dial()?),
+            Way::WebTransport => Box::new(self.webtransport.dial()?),
+        }))
+    }
+}
+
+struct AnyWay(Box<dyn Link>);
+
+impl Link for AnyWay {
+    fn update(&mut self, dt: Duration) {
+        self.0.update(dt);
+    }
+
+    fn status(&self) -> LinkStatus {
+        self.0.status()
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        self.0.receive()
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        self.0.send(frame)
+    }
+
+    fn flush(&mut self) {
+        self.0.flush();
+    }
+
+    fn close(&mut self) {
+        self.0.close();
+    }
+}
