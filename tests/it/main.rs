@@ -21,6 +21,7 @@ mod own_game;
 mod panics;
 mod ports;
 mod quic;
+mod quic_attacks;
 mod quic_clients;
 mod quic_stage;
 mod rates;

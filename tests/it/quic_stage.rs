@@ -54,6 +54,13 @@ impl Stage {
 
     /// A client that has not said anything yet.
     pub(crate) fn client(&mut self, kind: QuicKind) -> usize {
+        let client = self.unlisted(kind);
+        self.clients.push(client);
+        self.clients.len() - 1
+    }
+
+    /// A client that the stage does not drive.
+    pub(crate) fn unlisted(&self, kind: QuicKind) -> Client {
         let (lanes, alpn) = match kind {
             QuicKind::Quic => (Lanes::quic_client(FRAME_MAX_SERVER), ALPN_QUIC),
             QuicKind::WebTransport => {
@@ -62,7 +69,8 @@ impl Stage {
                 (Lanes::webtransport_client(FRAME_MAX_SERVER, url), ALPN_WEBTRANSPORT)
             }
         };
-        self.client_with(lanes, alpn, &QuicLimits::default())
+        let sha256 = self.tls.sha256().expect("self-signed");
+        Client::new(self.handle.local_addr(), sha256, lanes, alpn, &QuicLimits::default())
     }
 
     pub(crate) fn client_with(&mut self, lanes: Lanes, alpn: &[u8], limits: &QuicLimits) -> usize {
@@ -273,6 +281,20 @@ impl Client {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    /// Takes one datagram, and sends what the connection says to it: of a frozen client.
+    pub(crate) fn answer_retry(&mut self) {
+        self.take_datagrams();
+        self.flush();
+    }
+
+    /// The packet that begins its handshake.
+    pub(crate) fn first_packet(mut self) -> Vec<u8> {
+        let mut datagram = Vec::new();
+        let sent = self.connection.poll_transmit(now(), 1, &mut datagram);
+        assert!(sent.is_some(), "a client begins");
+        datagram
     }
 
     /// Sends what the connection has to send.

@@ -398,9 +398,10 @@ impl Transport for Core {
 
     fn disconnect_all(&mut self, end: LinkEnd, now: Duration, out: &mut Outgoing) {
         let at = self.instant(now);
+        let reason = if end == LinkEnd::ByServer { Reason::Shutdown } else { Reason::Dropped };
         for handle in self.links.handles() {
             self.transmit(handle, now, out);
-            self.hang_up_on(handle, Reason::Shutdown as u32, end, at, now);
+            self.hang_up_on(handle, reason as u32, end, at, now);
             self.transmit(handle, now, out);
         }
     }

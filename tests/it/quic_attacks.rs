@@ -1,0 +1,257 @@
+//! What a stranger or a hostile client can do to the QUIC adapter, and what becomes of it: others
+//! are served, and what is held is bounded.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use quinn_proto::Dir;
+use waystation::proxy::LinkEnd;
+use waystation::proxy::quic::QuicConfig;
+use waystation::tick::Clock;
+use waystation::wire::quic::{Ended, Happened, Lanes, OUT_MAX_BYTES, QuicKind, QuicLimits};
+use waystation::wire::v1::Reason;
+use waystation::wire::{FRAME_MAX_SERVER, Lane};
+
+use super::quic_stage::{Stage, frame, loopback, sized};
+
+const KINDS: [QuicKind; 2] = [QuicKind::Quic, QuicKind::WebTransport];
+
+fn stage(config: QuicConfig) -> Stage {
+    Stage::with(config, Clock::wall())
+}
+
+#[test]
+fn ten_thousand_handshakes_from_one_address_cost_no_memory_and_no_link() {
+    let mut stage = stage(QuicConfig { retry_above: 8, ..QuicConfig::default() });
+    // Some that are begun in earnest and then left: as many as are taken on trust.
+    for _ in 0..8 {
+        let client = stage.client(QuicKind::Quic);
+        stage.clients[client].flush();
+        stage.clients[client].frozen = true;
+    }
+    stage.until("they are under way", |stage| stage.counts().handshake_count == 8);
+    // What comes again without a token is as new.
+    let initials: Vec<Vec<u8>> = (0..100).map(|_| stage.unlisted(QuicKind::Quic).first_packet()).collect();
+    let socket = UdpSocket::bind(loopback()).expect("a socket");
+    let server = stage.handle.local_addr();
+
+    for round in 1..=100 {
+        for initial in &initials {
+            socket.send_to(initial, server).expect("sent");
+        }
+        // The kernel's buffer would lose what is not read in time, and the server look better.
+        stage.until("they are answered", |stage| stage.counts().retry_count >= round * 100);
+    }
+
+    let counts = stage.counts();
+    assert_eq!(counts.handshake_count, 8, "none of them was begun");
+    assert_eq!(counts.retry_count, 10_000);
+    assert!(counts.datagram_out_count < 11_000, "no more is sent than was received: {counts:?}");
+    assert!(stage.events.is_empty(), "and the tick knows nothing of it");
+    // Who shows that its address is its own is served meanwhile.
+    stage.assert_serves_others();
+    assert_eq!(stage.counts().retry_count, 10_001);
+}
+
+#[test]
+fn handshakes_left_half_open_are_bounded_by_address_and_forgotten_in_time() {
+    let mut stage = stage(QuicConfig {
+        retry_above: 0,
+        max_handshakes_per_address: 3,
+        handshake_timeout: Duration::from_millis(500),
+        ..QuicConfig::default()
+    });
+
+    for count in 1..=6 {
+        let client = stage.client(QuicKind::Quic);
+        stage.clients[client].flush();
+        stage.clients[client].frozen = true;
+        stage.until("it is asked to come again", |stage| stage.counts().retry_count >= count);
+        stage.clients[client].answer_retry();
+        stage.until("it has come again", |stage| {
+            let counts = stage.counts();
+            counts.handshake_count + counts.turned_away_count >= count
+        });
+    }
+
+    let counts = stage.counts();
+    assert_eq!((counts.handshake_count, counts.turned_away_count), (3, 3));
+    stage.until("they are forgotten", |stage| {
+        let counts = stage.counts();
+        counts.handshake_failed_count == counts.handshake_count
+    });
+    stage.assert_serves_others();
+}
+
+#[test]
+fn a_full_server_says_so() {
+    let mut stage = stage(QuicConfig { max_links: 2, ..QuicConfig::default() });
+    let (first, second) = (stage.connect(QuicKind::Quic), stage.connect(QuicKind::WebTransport));
+
+    let third = stage.client(QuicKind::Quic);
+
+    stage.until("it is turned away", |stage| {
+        stage.clients[third].happened.contains(&Happened::Ended(Ended::ByPeer(None)))
+    });
+    assert_eq!(stage.counts().turned_away_count, 1);
+    for client in [first, second] {
+        stage.assert_echo(client);
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_is_ended_and_little_was_held_for_it() {
+    let mut stage = Stage::new();
+    for kind in KINDS {
+        let client = stage.connect(kind);
+        let before = stage.counts().slow_count;
+        stage.clients[client].deaf = true;
+        let mut sent = 0;
+
+        stage.until("it is ended", |stage| {
+            if stage.end_of(client).is_none() {
+                for _ in 0..16 {
+                    stage.send(client, sized(0x01, 8_192));
+                    sent += 8_192;
+                }
+            }
+            stage.end_of(client).is_some()
+        });
+
+        assert_eq!(stage.end_of(client), Some(LinkEnd::Failed));
+        assert_eq!(stage.counts().slow_count, before + 1);
+        let bound = OUT_MAX_BYTES + QuicLimits::default().send_window_bytes as usize;
+        assert!(sent > OUT_MAX_BYTES && sent < 3 * bound, "{sent} bytes were sent to it");
+        stage.until("it knows", |stage| {
+            let reason = Ended::ByPeer(Some(Reason::Slow as u32));
+            stage.clients[client].happened.contains(&Happened::Ended(reason))
+        });
+    }
+    stage.assert_serves_others();
+}
+
+#[test]
+fn a_frame_that_comes_byte_by_byte_is_a_frame_and_holds_up_nobody() {
+    let mut stage = Stage::new();
+    let client = stage.client(QuicKind::Quic);
+    stage.until("hands are shaken", |stage| stage.clients[client].is_open());
+    // Its lanes have the first stream, and never use it.
+    let stream = quinn_proto::StreamId::new(quinn_proto::Side::Client, Dir::Bi, 0);
+    let other = stage.connect(QuicKind::Quic);
+
+    for byte in [3, 0x01, 0x50, 9] {
+        stage.clients[client].write(stream, &[byte]);
+        stage.assert_echo(other);
+    }
+
+    stage.until("it is whole", |stage| stage.frames_of(client) == [(Lane::Reliable, frame(0x01, 9))]);
+}
+
+#[test]
+fn a_length_that_no_frame_has_is_a_breach_before_anything_follows_it() {
+    let mut stage = Stage::new();
+    for announced in [&[0xFF, 0xFF, 0xFF][..], &[0x81, 0x80, 0x01], &[0x80, 0x80, 0x80, 0x80, 0x01]] {
+        let client = stage.client(QuicKind::Quic);
+        stage.until("hands are shaken", |stage| stage.clients[client].is_open());
+        let stream = quinn_proto::StreamId::new(quinn_proto::Side::Client, Dir::Bi, 0);
+
+        stage.clients[client].write(stream, announced);
+
+        stage.until("the gate is told", |stage| stage.breach_of(client).is_some());
+        assert!(stage.frames_of(client).is_empty());
+    }
+}
+
+#[test]
+fn a_flood_from_one_link_leaves_room_for_the_others() {
+    let mut stage = Stage::new();
+    let (flooding, other) = (stage.connect(QuicKind::Quic), stage.connect(QuicKind::Quic));
+
+    for _ in 0..20 {
+        for _ in 0..2_000 {
+            stage.clients[flooding].send(&frame(0x80, 1));
+        }
+        stage.assert_echo(other);
+    }
+
+    assert_eq!(stage.end_of(flooding), None, "what is too much is lost, as datagrams are");
+}
+
+#[test]
+fn what_is_no_quic_is_dropped() {
+    let mut stage = Stage::new();
+    let client = stage.connect(QuicKind::Quic);
+    let mut seed = 0x9E37_79B9_u32;
+
+    for length in (0..1_600).step_by(7) {
+        let datagram: Vec<u8> = (0..length)
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 24) as u8
+            })
+            .collect();
+        stage.clients[client].throw(&datagram);
+    }
+
+    stage.assert_echo(client);
+    assert_eq!(stage.counts().restart_count, 0);
+}
+
+#[test]
+fn a_request_that_is_none_ends_the_connection_before_it_is_a_link() {
+    let mut stage = Stage::new();
+    // A frame of data, a request longer than any, headers that are none, and a stream of a session
+    // that was never asked for.
+    let long = [&[0x01, 0x80, 0x00, 0x80, 0x00][..], &[0x21; 1_000]].concat();
+    for (count, bytes) in [&[0x00, 0x01, 0x00][..], &long, &[0x01, 0x02, 0xFF, 0xFF], &[0x40, 0x41, 0x04]]
+        .into_iter()
+        .enumerate()
+    {
+        let client = stage.client(QuicKind::WebTransport);
+        stage.clients[client].raw = true;
+        stage.until("hands are shaken", |stage| !stage.clients[client].connection.is_handshaking());
+
+        stage.clients[client].open_stream(Dir::Bi, bytes);
+
+        stage.until("it is turned away", |stage| stage.clients[client].connection.is_closed());
+        assert_eq!(stage.counts().handshake_failed_count, count as u64 + 1);
+    }
+    assert!(stage.events.is_empty(), "no link was there");
+    stage.assert_serves_others();
+}
+
+#[test]
+fn a_client_that_allows_no_datagrams_gets_all_on_the_stream() {
+    let mut stage = Stage::new();
+    let limits = QuicLimits { datagram_bytes: 0, ..QuicLimits::default() };
+    let client = stage.client_with(Lanes::quic_client(FRAME_MAX_SERVER), b"waystation/1", &limits);
+    stage.until("the client is connected", |stage| stage.clients[client].is_open());
+    stage.clients[client].send(&frame(0x01, 0));
+    stage.until("the server has its stream", |stage| {
+        stage.link_of(client).is_some() && !stage.frames_of(client).is_empty()
+    });
+
+    stage.send(client, frame(0x80, 1));
+
+    stage.until("it arrives", |stage| {
+        stage.clients[client].received.contains(&(Lane::Reliable, frame(0x80, 1)))
+    });
+}
+
+#[test]
+fn a_thread_that_fails_loses_its_links_and_serves_newcomers() {
+    let mut stage = Stage::new();
+    let clients = KINDS.map(|kind| stage.connect(kind));
+
+    stage.handle.plant_panic();
+
+    stage.until("the links are lost", |stage| {
+        clients.iter().all(|client| stage.end_of(*client) == Some(LinkEnd::Failed))
+    });
+    stage.until("their clients know", |stage| {
+        let is_end = |happened: &Happened| matches!(happened, Happened::Ended(_));
+        clients.iter().all(|client| stage.clients[*client].happened.iter().any(is_end))
+    });
+    stage.until("it is counted", |stage| stage.counts().restart_count == 1);
+    stage.assert_serves_others();
+}
