@@ -134,6 +134,8 @@ pub struct QuicLink {
     datagram: Vec<u8>,
     /// The socket had no room for it: it is sent first next time.
     is_held: bool,
+    /// Since something was heard, or the link was moved.
+    quiet: Duration,
 }
 
 impl QuicLink {
@@ -166,12 +168,13 @@ impl QuicLink {
             failure: None,
             datagram: Vec::new(),
             is_held: false,
+            quiet: Duration::ZERO,
         })
     }
 
     /// Moves the link to another socket, and says which address that has: for a game that learns
-    /// that the machine's network has changed, and does not want to wait until the old way is found
-    /// dead. The link goes on, and so does all that is under way on it.
+    /// that the machine's network has changed. The link goes on, and so does all that is under way
+    /// on it. A link on which nothing was heard for 3 s is moved without being told.
     ///
     /// # Errors
     ///
@@ -181,7 +184,20 @@ impl QuicLink {
         let address = socket.local_addr()?;
         self.socket = socket;
         self.connection.local_address_changed();
+        self.quiet = Duration::ZERO;
         Ok(address)
+    }
+
+    /// A link that has gone quiet may have lost its way and not its server: the machine has another
+    /// address, or a router has forgotten this one. A new socket finds out, while there is time.
+    fn move_if_quiet(&mut self) {
+        if self.status == LinkStatus::Open && self.quiet >= MOVE_AFTER {
+            self.quiet = Duration::ZERO;
+            match self.rebind() {
+                Ok(address) => tracing::debug!(%address, "the link has gone quiet, and is moved"),
+                Err(error) => tracing::debug!(%error, "the link has gone quiet, and cannot be moved"),
+            }
+        }
     }
 
     fn take_datagrams(&mut self) {
@@ -199,7 +215,10 @@ impl QuicLink {
         let datagram = BytesMut::from(datagram);
         let mut answer = Vec::new();
         match self.endpoint.handle(self.now, self.peer, None, None, datagram, &mut answer) {
-            Some(DatagramEvent::ConnectionEvent(_, event)) => self.connection.handle_event(event),
+            Some(DatagramEvent::ConnectionEvent(_, event)) => {
+                self.quiet = Duration::ZERO;
+                self.connection.handle_event(event);
+            }
             Some(DatagramEvent::Response(Transmit { size, .. })) => {
                 // What the socket does not take is lost like any datagram.
                 let _ = self.socket.send(&answer[..size]);
@@ -292,8 +311,11 @@ impl Link for QuicLink {
             return;
         }
         // After a stall quinn would call a peer silent that it had no time to hear.
-        self.now += dt.min(STEP_MAX);
+        let dt = dt.min(STEP_MAX);
+        self.now += dt;
+        self.quiet += dt;
         self.take_datagrams();
+        self.move_if_quiet();
         if self.connection.poll_timeout().is_some_and(|at| at <= self.now) {
             self.connection.handle_timeout(self.now);
         }
@@ -359,6 +381,9 @@ const DATAGRAMS_AN_UPDATE: usize = 4_096;
 const DATAGRAM_MAX_BYTES: usize = 2_048;
 /// How far quinn's clock moves in an update: less than any of its timeouts.
 const STEP_MAX: Duration = Duration::from_millis(250);
+/// When a quiet link is moved: later than the answer to a keep-alive would have come, and early
+/// enough that the other way is found before the link is given up.
+const MOVE_AFTER: Duration = Duration::from_secs(3);
 /// What says that the link is closed is not acknowledged; three copies survive most bad moments.
 const CLOSE_COPIES: usize = 3;
 /// What the server may send on the stream before it is read: a replay passes in one round trip.

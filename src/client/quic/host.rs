@@ -20,6 +20,8 @@ pub(in crate::client) struct Host {
     endpoint: Endpoint,
     certificate: CertificateDer<'static>,
     pub(in crate::client) links: Vec<HostLink>,
+    /// What comes from this port or goes there is lost on the way.
+    pub(in crate::client) lost_port: Option<u16>,
     now: Instant,
 }
 
@@ -60,6 +62,7 @@ impl Host {
             endpoint: Endpoint::new(Arc::new(EndpointConfig::default()), Some(Arc::new(config)), false, None),
             certificate,
             links: Vec::new(),
+            lost_port: None,
             now: start(),
         }
     }
@@ -83,11 +86,14 @@ impl Host {
             self.take(&buffer[..length], from);
         }
         for link in &mut self.links {
-            link.turn(self.now, &mut self.endpoint, &self.socket);
+            link.turn(self.now, &mut self.endpoint, &self.socket, self.lost_port);
         }
     }
 
     fn take(&mut self, datagram: &[u8], from: SocketAddr) {
+        if self.lost_port == Some(from.port()) {
+            return;
+        }
         let mut answer = Vec::new();
         let datagram = BytesMut::from(datagram);
         match self.endpoint.handle(self.now, from, None, None, datagram, &mut answer) {
@@ -135,7 +141,7 @@ impl HostLink {
         self.lanes.finish(self.code, &mut self.connection);
     }
 
-    fn turn(&mut self, now: Instant, endpoint: &mut Endpoint, socket: &UdpSocket) {
+    fn turn(&mut self, now: Instant, endpoint: &mut Endpoint, socket: &UdpSocket, lost_port: Option<u16>) {
         if self.connection.poll_timeout().is_some_and(|at| at <= now) {
             self.connection.handle_timeout(now);
         }
@@ -166,8 +172,10 @@ impl HostLink {
         }
         let mut datagram = Vec::new();
         while let Some(transmit) = self.connection.poll_transmit(now, 1, &mut datagram) {
-            // A client that is gone is no concern of its server's.
-            let _ = socket.send_to(&datagram, transmit.destination);
+            if lost_port != Some(transmit.destination.port()) {
+                // A client that is gone is no concern of its server's.
+                let _ = socket.send_to(&datagram, transmit.destination);
+            }
             datagram.clear();
         }
     }

@@ -3,9 +3,9 @@ use std::net::UdpSocket;
 use super::host::Host;
 use super::*;
 use crate::client::{Client, ClientConfig, ClientEvent};
-use crate::wire::encode;
 use crate::wire::quic::{Ended, QuicKind, WEBTRANSPORT_PATH};
 use crate::wire::v1::Join;
+use crate::wire::{LINK_TIMEOUT, encode};
 
 const STEP: Duration = Duration::from_millis(20);
 
@@ -114,6 +114,43 @@ fn a_link_that_moves_to_another_socket_goes_on() {
         host.links[0].send(&join(3));
         until(&mut link, &mut host, |link, _| link.receive() == Some((Lane::Reliable, join(3))));
         assert_eq!((host.links.len(), link.status()), (1, LinkStatus::Open));
+    }
+}
+
+#[test]
+fn a_link_whose_way_is_lost_finds_another_before_it_is_given_up() {
+    for (mut link, mut host) in both() {
+        assert!(link.send(join(1)));
+        until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
+        let old = host.links[0].connection.remote_address().port();
+
+        host.lost_port = Some(old);
+        assert!(link.send(join(2)));
+
+        let mut waited = Duration::ZERO;
+        until(&mut link, &mut host, |_, host| {
+            waited += STEP;
+            host.links[0].received.len() == 2
+        });
+        assert!(waited < LINK_TIMEOUT, "{waited:?}");
+        assert_ne!(host.links[0].connection.remote_address().port(), old);
+        assert_eq!((host.links.len(), link.status()), (1, LinkStatus::Open));
+    }
+}
+
+#[test]
+fn a_link_on_which_nothing_happens_stays_where_it_is() {
+    for (mut link, mut host) in both() {
+        let here = host.links[0].connection.remote_address();
+
+        for _ in 0..100 {
+            link.update(5 * STEP);
+            link.flush();
+            host.pump(5 * STEP);
+        }
+
+        assert_eq!(host.links[0].connection.remote_address(), here);
+        assert_eq!(link.status(), LinkStatus::Open);
     }
 }
 
