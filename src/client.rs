@@ -4,9 +4,13 @@
 //! Hello, counts, acknowledges, echoes, keeps what the server has not counted, and resumes by
 //! itself with growing pauses. Its only clock is the `dt` that it is given.
 //!
+//! A server is found by its URL: [`AnyDial`] asks its discovery and opens a link over what it offers
+//! and what gets through. A session moves from one transport to another without losing anything.
+//! [`UdpDial`] and [`QuicDial`] each dial one of them, for tools and tests; a transport of one's own
+//! implements [`Dial`].
+//!
 //! It is no ECS and no async runtime, it starts no thread, and it knows no game: messages are
-//! whatever implements [`WireMessage`]. Nothing but [`UdpDial`] touches a socket; other transports
-//! implement [`Dial`].
+//! whatever implements [`WireMessage`]. Nothing but the dials touches a socket.
 //!
 //! Data flow: link → counting and acks → [`Client::poll`]; [`Client::send`] → outbox → link. Reliable
 //! messages stay in the outbox until the server has counted them, over as many links as it takes.
@@ -15,10 +19,10 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use waystation::client::{Client, ClientConfig, ClientEvent, UdpDial};
-//! use waystation::wire::{udp, v1::Joined};
+//! use waystation::client::v1::Joined;
+//! use waystation::client::{AnyDial, AnyLink, Client, ClientConfig, ClientEvent};
 //!
-//! let dial = UdpDial::new(|| udp::token_from_text("ask discovery for a fresh one, each time"));
+//! let dial = AnyDial::new(["http://127.0.0.1:7780"])?;
 //! let mut client = Client::new(dial, ClientConfig::default());
 //! loop {
 //!     client.update(Duration::from_millis(16));
@@ -28,12 +32,14 @@
 //!             ClientEvent::Message(frame) => if let Ok(joined) = frame.decode::<Joined>() {
 //!                 println!("in {}", joined.zone);
 //!             },
-//!             ClientEvent::Closed { detail, .. } => return println!("over: {detail}"),
+//!             ClientEvent::Closed { detail, .. } => panic!("over: {detail}"),
 //!             _ => {}
 //!         }
 //!     }
+//!     let over = client.link().and_then(AnyLink::transport); // for a corner of the screen
 //!     std::thread::sleep(Duration::from_millis(16));
 //! }
+//! # Ok::<(), waystation::client::UrlError>(())
 //! ```
 
 mod any;

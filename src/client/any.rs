@@ -14,7 +14,9 @@
 //! Fall-back: the routes are tried in the order given, and of one discovery's in the order above. A
 //! try over which no frame came moves on to the next; after the last comes the first. What worked
 //! is tried first again when its link is lost. It is not a race: one try at a time, each bounded by
-//! [`dial_timeout`](super::ClientConfig::dial_timeout), which covers discovery as well.
+//! [`dial_timeout`](super::ClientConfig::dial_timeout), which covers discovery as well. UDP, QUIC and
+//! WebTransport share their fate where a network drops all datagrams, and a session does not wait for
+//! ever: for players in such networks give `http://host:7780#udp` and then `http://host:7780#ws`.
 //!
 //! Nothing blocks, but for the look-up of a host name: the system does it, once a try and once
 //! more for a name that discovery offers. An address in digits is never looked up.
