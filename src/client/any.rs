@@ -31,6 +31,7 @@ mod turns;
 mod url;
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -212,6 +213,20 @@ impl AnyLink {
         match &self.state {
             State::Carried(transport, _) => Some(*transport),
             State::Asking(_) | State::Failed(_) => None,
+        }
+    }
+
+    /// Moves a link over QUIC or WebTransport to another socket: for a game that learns that the
+    /// machine's network has changed. The link goes on, and so does all that is under way on it. False
+    /// for other transports, which cannot: there [`Client::cut`](super::Client::cut) resumes at once.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no socket; the old one stays.
+    pub fn rebind(&mut self) -> io::Result<bool> {
+        match &mut self.state {
+            State::Carried(_, carrier) => carrier.rebind(),
+            State::Asking(_) | State::Failed(_) => Ok(false),
         }
     }
 

@@ -1,5 +1,7 @@
 //! One of the transports' links, and what dials it.
 
+use std::io;
+
 use url::Url;
 
 use super::url::{Kind, Place, Transport};
@@ -97,6 +99,14 @@ impl Carrier {
                     QuicTarget { address, server_name: host.clone(), trust: *trust, route: route.clone() };
                 Ok(Self::Quic(Box::new(QuicDial::new(target).dial()?)))
             }
+        }
+    }
+
+    /// Moves the link to another socket, where the transport can; whether it did.
+    pub(super) fn rebind(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Quic(link) => link.rebind().map(|_| true),
+            _ => Ok(false),
         }
     }
 

@@ -181,6 +181,7 @@ fn discovery_gives_each_link_a_fresh_token_and_nothing_blocks_meanwhile() {
         assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
         assert_eq!(link.transport(), Some(Transport::Udp));
         hear(&mut link, &mut host);
+        assert!(!link.rebind().expect("no socket is asked for"), "netcode knows a client by its address");
         link.close();
         assert_eq!(desk.asked(), count);
     }
@@ -293,6 +294,8 @@ fn a_url_of_a_transport_is_dialled_directly_with_the_certificate_that_it_names()
 
         assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
         assert_eq!(link.transport(), Some(transport));
+        hear(&mut link, &mut host);
+        assert!(link.rebind().expect("a socket"), "it moves to another socket");
         hear(&mut link, &mut host);
         link.close();
     }
