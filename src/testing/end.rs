@@ -87,6 +87,14 @@ impl End {
         }
     }
 
+    /// Why it ended, where its transport knows.
+    pub(super) fn failure(&self) -> Option<String> {
+        match self {
+            Self::Harness(_) => None,
+            Self::Real(link) => link.link.failure(),
+        }
+    }
+
     /// Whether unreliable frames may come before Welcome and after Closed.
     pub(super) fn may_reorder(&self) -> bool {
         match self {

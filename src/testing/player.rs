@@ -324,6 +324,12 @@ impl Player {
         self.link.as_ref().is_none_or(End::is_over)
     }
 
+    /// Why its link ended, in its transport's words; `None` if that does not know, or it has not ended.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.link.as_ref().and_then(End::failure)
+    }
+
     /// The zone it believes to be in.
     #[must_use]
     pub fn zone(&self) -> Option<&str> {

@@ -18,10 +18,10 @@ mod zones;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use stage::Stage;
-use transports::Transport;
+use transports::Way;
 
 /// What is shown, and how.
-type Case = (&'static str, fn(&mut Stage, Transport));
+type Case = (&'static str, fn(&mut Stage, Way));
 
 /// Cases by their functions' names.
 macro_rules! cases {
@@ -78,6 +78,7 @@ const CASES: &[Case] = cases![
     bounds::pr_15_what_is_over_the_rate_waits_and_is_not_lost,
     bounds::wire_limits_a_replay_is_not_measured,
     ends::row_15_bye_ends_a_session,
+    ends::wire_reasons_a_close_code_is_the_number_of_the_reason,
     ends::row_16_a_kick_ends_a_session,
     ends::row_17_a_drain_lets_play_on_and_ends_with_shutdown,
     offences::row_16a_a_frame_that_does_not_parse,
@@ -91,7 +92,7 @@ const CASES: &[Case] = cases![
 ];
 
 /// Shows all cases over one transport, and tells of all that fail.
-fn conforms(over: Transport) {
+fn conforms(over: Way) {
     let mut failed = Vec::new();
     for (name, case) in CASES {
         let shown = catch_unwind(AssertUnwindSafe(|| case(&mut Stage::new(), over)));
@@ -105,12 +106,22 @@ fn conforms(over: Transport) {
 
 #[test]
 fn loopback_conforms() {
-    conforms(Transport::Loopback);
+    conforms(Way::Loopback);
 }
 
 #[test]
 fn udp_conforms() {
-    conforms(Transport::Udp);
+    conforms(Way::Udp);
+}
+
+#[test]
+fn quic_conforms() {
+    conforms(Way::Quic);
+}
+
+#[test]
+fn webtransport_conforms() {
+    conforms(Way::WebTransport);
 }
 
 #[test]

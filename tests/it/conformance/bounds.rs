@@ -6,10 +6,10 @@ use waystation::wire::OUTBOX_MAX_FRAMES;
 use waystation::wire::v1::{Joined, Reason};
 
 use super::stage::Stage;
-use super::transports::Transport;
+use super::transports::Way;
 use crate::support::{echoes, said, say};
 
-pub(super) fn wire_counting_an_outbox_that_overflows_ends_in_a_resync(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_counting_an_outbox_that_overflows_ends_in_a_resync(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     stage.lose_link(ada);
 
@@ -27,7 +27,7 @@ pub(super) fn wire_counting_an_outbox_that_overflows_ends_in_a_resync(stage: &mu
 
 pub(super) fn wire_reasons_a_client_that_acknowledges_nothing_is_slow_and_may_resume(
     stage: &mut Stage,
-    over: Transport,
+    over: Way,
 ) {
     let ada = stage.member(over, "plaza");
     let session = stage[ada].session();
@@ -45,7 +45,7 @@ pub(super) fn wire_reasons_a_client_that_acknowledges_nothing_is_slow_and_may_re
     assert_eq!(stage.echo(ada, 2), [2]);
 }
 
-pub(super) fn pr_15_what_is_over_the_rate_waits_and_is_not_lost(stage: &mut Stage, over: Transport) {
+pub(super) fn pr_15_what_is_over_the_rate_waits_and_is_not_lost(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
 
@@ -70,7 +70,7 @@ pub(super) fn pr_15_what_is_over_the_rate_waits_and_is_not_lost(stage: &mut Stag
     assert_eq!(stage[ada].closed(), None);
 }
 
-pub(super) fn wire_limits_a_replay_is_not_measured(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_limits_a_replay_is_not_measured(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     say(&mut stage[ada], 1..=200);
     stage.until("they are taken", |stage| said(&stage.game, &stage[ada]).len() == 200);

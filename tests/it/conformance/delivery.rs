@@ -7,7 +7,7 @@ use waystation::wire::v1::{Ack, Beacon, Ping};
 use waystation::wire::{self, ACK_EVERY_FRAMES, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane, WireMessage as _};
 
 use super::stage::{Stage, Who};
-use super::transports::Transport;
+use super::transports::Way;
 use crate::support::{Heard, echoes, said, say};
 
 /// Frames of a player that the server keeps until they are acknowledged.
@@ -15,7 +15,7 @@ fn kept(stage: &Stage, who: Who) -> usize {
     stage.game.component::<Outbox>(stage[who].session()).map_or(0, Outbox::frame_count)
 }
 
-pub(super) fn cc_11_answers_come_in_the_order_of_the_calls(stage: &mut Stage, over: Transport) {
+pub(super) fn cc_11_answers_come_in_the_order_of_the_calls(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
 
     say(&mut stage[ada], 1..=199);
@@ -26,7 +26,7 @@ pub(super) fn cc_11_answers_come_in_the_order_of_the_calls(stage: &mut Stage, ov
 
 pub(super) fn cc_08_and_cc_09_and_cc_10_a_cut_loses_nothing_and_doubles_nothing(
     stage: &mut Stage,
-    over: Transport,
+    over: Way,
 ) {
     let ada = stage.member(over, "plaza");
     let mut seen = Vec::new();
@@ -52,7 +52,7 @@ pub(super) fn cc_08_and_cc_09_and_cc_10_a_cut_loses_nothing_and_doubles_nothing(
     assert_eq!(said(&stage.game, &stage[ada]), (1..=121).collect::<Vec<_>>());
 }
 
-pub(super) fn cc_09_what_was_sent_while_away_comes_in_order(stage: &mut Stage, over: Transport) {
+pub(super) fn cc_09_what_was_sent_while_away_comes_in_order(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     stage.lose_link(ada);
 
@@ -69,10 +69,7 @@ pub(super) fn cc_09_what_was_sent_while_away_comes_in_order(stage: &mut Stage, o
     stage[ada].expect_no::<Snapshot>();
 }
 
-pub(super) fn wire_counting_what_was_counted_is_acknowledged_every_64_frames(
-    stage: &mut Stage,
-    over: Transport,
-) {
+pub(super) fn wire_counting_what_was_counted_is_acknowledged_every_64_frames(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
 
     say(&mut stage[ada], 1..=ACK_EVERY_FRAMES);
@@ -82,10 +79,7 @@ pub(super) fn wire_counting_what_was_counted_is_acknowledged_every_64_frames(
     assert!(stage[ada].unacked_count() <= 1);
 }
 
-pub(super) fn wire_counting_and_ow_19_beacons_come_each_second_and_acknowledge(
-    stage: &mut Stage,
-    over: Transport,
-) {
+pub(super) fn wire_counting_and_ow_19_beacons_come_each_second_and_acknowledge(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     stage.echo(ada, 1);
 
@@ -103,7 +97,7 @@ pub(super) fn wire_counting_and_ow_19_beacons_come_each_second_and_acknowledge(
     assert!(beacons.iter().any(|beacon| beacon.received == 2));
 }
 
-pub(super) fn ow_19_an_unknown_beacon_changes_nothing(stage: &mut Stage, over: Transport) {
+pub(super) fn ow_19_an_unknown_beacon_changes_nothing(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let session = stage[ada].session();
 
@@ -114,7 +108,7 @@ pub(super) fn ow_19_an_unknown_beacon_changes_nothing(stage: &mut Stage, over: T
     assert_eq!(stage[ada].closed(), None);
 }
 
-pub(super) fn wire_counting_a_lower_ack_is_ignored(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_counting_a_lower_ack_is_ignored(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     stage.echo(ada, 1);
 
@@ -127,7 +121,7 @@ pub(super) fn wire_counting_a_lower_ack_is_ignored(stage: &mut Stage, over: Tran
     stage.until("all is acknowledged", |stage| kept(stage, ada) == 0);
 }
 
-pub(super) fn wire_counting_acks_ride_the_unreliable_lane_too(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_counting_acks_ride_the_unreliable_lane_too(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     stage[ada].hang = Hang::Acks;
     stage.echo(ada, 1);
@@ -143,7 +137,7 @@ pub(super) fn wire_counting_acks_ride_the_unreliable_lane_too(stage: &mut Stage,
     assert_eq!(stage[ada].closed(), None);
 }
 
-pub(super) fn wire_frame_unreliable_calls_arrive(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_frame_unreliable_calls_arrive(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
 
@@ -162,7 +156,7 @@ pub(super) fn wire_frame_unreliable_calls_arrive(stage: &mut Stage, over: Transp
     assert_eq!(stage[bob].expect::<Snapshot>().tick, 5);
 }
 
-pub(super) fn wire_frame_a_call_of_16_kib_and_an_answer_of_64_kib_fit(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_frame_a_call_of_16_kib_and_an_answer_of_64_kib_fit(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     // Field 15, which nobody knows, of bytes.
     let mut call = wire::encode(&waystation::arena::v1::Say { number: 1 }).to_vec();
@@ -193,7 +187,7 @@ pub(super) fn wire_frame_a_call_of_16_kib_and_an_answer_of_64_kib_fit(stage: &mu
     assert_eq!(stage[ada].expect::<Snapshot>(), wide);
 }
 
-pub(super) fn wire_limits_a_nan_is_dropped_and_the_session_goes_on(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_limits_a_nan_is_dropped_and_the_session_goes_on(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
 
     stage.until("an input has arrived", |stage| {

@@ -7,18 +7,18 @@ use waystation::wire::v1::{Bye, Denied, Join, Notice, Parted, Reason, Refused, W
 use waystation::zone::MembershipCommands as _;
 
 use super::stage::{Stage, Who};
-use super::transports::Transport;
+use super::transports::Way;
 use crate::support;
 
 /// The session is over: its token is good for nothing.
-fn assert_is_over(stage: &mut Stage, who: Who, over: Transport) {
+fn assert_is_over(stage: &mut Stage, who: Who, over: Way) {
     let token = stage[who].token();
     let eve = stage.stranger(over);
     stage[eve].resume_with(token, true);
     assert_eq!(stage.until_saw::<Denied>(eve).reason(), Reason::Token);
 }
 
-pub(super) fn row_15_bye_ends_a_session(stage: &mut Stage, over: Transport) {
+pub(super) fn row_15_bye_ends_a_session(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
 
     stage[ada].say(&Bye {});
@@ -27,7 +27,7 @@ pub(super) fn row_15_bye_ends_a_session(stage: &mut Stage, over: Transport) {
     assert_is_over(stage, ada, over);
 }
 
-pub(super) fn row_16_a_kick_ends_a_session(stage: &mut Stage, over: Transport) {
+pub(super) fn row_16_a_kick_ends_a_session(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let entity = support::entity(&stage.game, &stage[ada]);
 
@@ -39,7 +39,19 @@ pub(super) fn row_16_a_kick_ends_a_session(stage: &mut Stage, over: Transport) {
     assert_is_over(stage, ada, over);
 }
 
-pub(super) fn row_17_a_drain_lets_play_on_and_ends_with_shutdown(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_reasons_a_close_code_is_the_number_of_the_reason(stage: &mut Stage, over: Way) {
+    let ada = stage.member(over, "plaza");
+
+    stage[ada].say(&Bye {});
+    stage.until_closed(ada);
+
+    if over.has_close_codes() {
+        let failure = stage[ada].failure().expect("the transport says why");
+        assert!(failure.contains("BYE"), "{failure}");
+    }
+}
+
+pub(super) fn row_17_a_drain_lets_play_on_and_ends_with_shutdown(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let bob = stage.player(over);
     stage.echo(ada, 1);

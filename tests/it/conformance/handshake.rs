@@ -10,7 +10,7 @@ use waystation::wire::v1::{
 use waystation::wire::{self, Lane, PROBE_EVERY};
 
 use super::stage::Stage;
-use super::transports::Transport;
+use super::transports::Way;
 
 fn probe(topic: &str) -> Probe {
     Probe { topic: topic.to_owned(), ..Probe::default() }
@@ -26,7 +26,7 @@ fn with_unknown_field(frame: &[u8]) -> Vec<u8> {
     [frame, &[0xFA, 0x7F, 3, 1, 2, 3]].concat()
 }
 
-pub(super) fn row_01_a_hello_is_answered_by_welcome(stage: &mut Stage, over: Transport) {
+pub(super) fn row_01_a_hello_is_answered_by_welcome(stage: &mut Stage, over: Way) {
     let ada = stage.stranger(over);
 
     stage[ada].hello();
@@ -41,7 +41,7 @@ pub(super) fn row_01_a_hello_is_answered_by_welcome(stage: &mut Stage, over: Tra
     assert_ne!(stage[bob].token(), stage[ada].token());
 }
 
-pub(super) fn row_02_a_link_without_hello_is_closed_after_five_seconds(stage: &mut Stage, over: Transport) {
+pub(super) fn row_02_a_link_without_hello_is_closed_after_five_seconds(stage: &mut Stage, over: Way) {
     let ada = stage.stranger(over);
 
     stage.pass(4_000);
@@ -55,7 +55,7 @@ pub(super) fn row_02_a_link_without_hello_is_closed_after_five_seconds(stage: &m
     assert_eq!(stage.game.resource::<SessionCounts>().registered_count, 0);
 }
 
-pub(super) fn row_02_a_link_that_only_probes_is_closed_too(stage: &mut Stage, over: Transport) {
+pub(super) fn row_02_a_link_that_only_probes_is_closed_too(stage: &mut Stage, over: Way) {
     let ada = stage.stranger(over);
 
     // One at the beginning, and one each 250 ms: the last is asked after 4,750 ms.
@@ -69,7 +69,7 @@ pub(super) fn row_02_a_link_that_only_probes_is_closed_too(stage: &mut Stage, ov
     assert_eq!(stage.until_closed(ada), Reason::Timeout);
 }
 
-pub(super) fn pr_01_a_counted_frame_before_welcome_is_a_protocol_error(stage: &mut Stage, over: Transport) {
+pub(super) fn pr_01_a_counted_frame_before_welcome_is_a_protocol_error(stage: &mut Stage, over: Way) {
     for offence in [wire::encode(&Join::default()), wire::encode(&wire::v1::Ack { received: 0 })] {
         let eve = stage.stranger(over);
 
@@ -80,7 +80,7 @@ pub(super) fn pr_01_a_counted_frame_before_welcome_is_a_protocol_error(stage: &m
     assert_eq!(stage.game.resource::<SessionCounts>().registered_count, 0);
 }
 
-pub(super) fn pr_01_two_hellos_at_once_are_a_protocol_error(stage: &mut Stage, over: Transport) {
+pub(super) fn pr_01_two_hellos_at_once_are_a_protocol_error(stage: &mut Stage, over: Way) {
     let eve = stage.stranger(over);
 
     // Whether they arrive in one tick or in two, before Welcome or after.
@@ -92,7 +92,7 @@ pub(super) fn pr_01_two_hellos_at_once_are_a_protocol_error(stage: &mut Stage, o
 
 pub(super) fn wire_reasons_another_version_is_denied_and_a_better_hello_is_heard(
     stage: &mut Stage,
-    over: Transport,
+    over: Way,
 ) {
     let mut config = ServerConfig::default();
     config.gate.game = "chess/2".to_owned();
@@ -111,7 +111,7 @@ pub(super) fn wire_reasons_another_version_is_denied_and_a_better_hello_is_heard
     assert!(!stage.until_saw::<Welcome>(ada).resumed);
 }
 
-pub(super) fn wire_reasons_accounts_are_denied(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_reasons_accounts_are_denied(stage: &mut Stage, over: Way) {
     let ada = stage.stranger(over);
 
     for kind in [Kind::Password(Password::default()), Kind::Bearer(Bearer::default())] {
@@ -123,7 +123,7 @@ pub(super) fn wire_reasons_accounts_are_denied(stage: &mut Stage, over: Transpor
     stage.until_saw::<Welcome>(ada);
 }
 
-pub(super) fn wire_reasons_a_full_server_says_when_to_come_again(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_reasons_a_full_server_says_when_to_come_again(stage: &mut Stage, over: Way) {
     let session = SessionConfig { max_sessions: 1, ..SessionConfig::default() };
     *stage = Stage::with(ServerConfig { session, ..ServerConfig::default() });
     stage.player(over);
@@ -137,7 +137,7 @@ pub(super) fn wire_reasons_a_full_server_says_when_to_come_again(stage: &mut Sta
     assert!(!stage[bob].is_cut_off());
 }
 
-pub(super) fn oz_08_a_probe_needs_no_session(stage: &mut Stage, over: Transport) {
+pub(super) fn oz_08_a_probe_needs_no_session(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let eve = stage.stranger(over);
 
@@ -160,7 +160,7 @@ pub(super) fn oz_08_a_probe_needs_no_session(stage: &mut Stage, over: Transport)
     stage.until_saw::<Welcome>(eve);
 }
 
-pub(super) fn wire_frame_unknown_fields_are_ignored(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_frame_unknown_fields_are_ignored(stage: &mut Stage, over: Way) {
     let ada = stage.stranger(over);
     let hello = wire::encode(&Hello { protocol: wire::PROTOCOL, ..Hello::default() });
     let join = wire::encode(&Join { request: 6, zone: "plaza".to_owned(), ..Join::default() });

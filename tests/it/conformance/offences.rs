@@ -6,10 +6,10 @@ use waystation::wire::v1::{Ack, Denied, Hello, Joined, Parted, Reason};
 use waystation::wire::{self, FRAME_MAX_BEFORE_WELCOME, FRAME_MAX_CLIENT, Lane, STRAY_MESSAGES_MAX};
 
 use super::stage::{Stage, Who};
-use super::transports::Transport;
+use super::transports::Way;
 
 /// The session ended with PROTOCOL and cannot be resumed; another one does not notice.
-pub(super) fn assert_over(stage: &mut Stage, eve: Who, bystander: Who, over: Transport) {
+pub(super) fn assert_over(stage: &mut Stage, eve: Who, bystander: Who, over: Way) {
     assert_eq!(stage.until_closed(eve), Reason::Protocol);
     assert_eq!(stage[eve].expect::<Parted>().reason(), Reason::Protocol);
     stage.connect(eve, over);
@@ -18,7 +18,7 @@ pub(super) fn assert_over(stage: &mut Stage, eve: Who, bystander: Who, over: Tra
     stage.echo(bystander, 1);
 }
 
-fn assert_breach(stage: &mut Stage, over: Transport, offence: impl Into<Bytes>) {
+fn assert_breach(stage: &mut Stage, over: Way, offence: impl Into<Bytes>) {
     let eve = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
 
@@ -27,33 +27,33 @@ fn assert_breach(stage: &mut Stage, over: Transport, offence: impl Into<Bytes>) 
     assert_over(stage, eve, bob, over);
 }
 
-pub(super) fn row_16a_a_frame_that_does_not_parse(stage: &mut Stage, over: Transport) {
+pub(super) fn row_16a_a_frame_that_does_not_parse(stage: &mut Stage, over: Way) {
     assert_breach(stage, over, vec![0x00, 0x40, 0xFF]);
 }
 
-pub(super) fn row_16a_link_control_that_does_not_parse(stage: &mut Stage, over: Transport) {
+pub(super) fn row_16a_link_control_that_does_not_parse(stage: &mut Stage, over: Way) {
     assert_breach(stage, over, vec![0x00, 0x06, 0xFF]);
 }
 
-pub(super) fn row_16a_a_second_hello(stage: &mut Stage, over: Transport) {
+pub(super) fn row_16a_a_second_hello(stage: &mut Stage, over: Way) {
     assert_breach(stage, over, wire::encode(&Hello { protocol: wire::PROTOCOL, ..Hello::default() }));
 }
 
-pub(super) fn row_16a_an_ack_above_what_was_sent(stage: &mut Stage, over: Transport) {
+pub(super) fn row_16a_an_ack_above_what_was_sent(stage: &mut Stage, over: Way) {
     assert_breach(stage, over, wire::encode(&Ack { received: 1_000 }));
 }
 
-pub(super) fn row_16a_a_frame_without_an_id(stage: &mut Stage, over: Transport) {
+pub(super) fn row_16a_a_frame_without_an_id(stage: &mut Stage, over: Way) {
     assert_breach(stage, over, vec![1]);
 }
 
-pub(super) fn row_16a_a_frame_above_16_kib(stage: &mut Stage, over: Transport) {
+pub(super) fn row_16a_a_frame_above_16_kib(stage: &mut Stage, over: Way) {
     let mut frame = wire::encode(&Say { number: 1 }).to_vec();
     frame.resize(FRAME_MAX_CLIENT + 1, 0);
     assert_breach(stage, over, frame);
 }
 
-pub(super) fn row_16a_the_tenth_stray_message(stage: &mut Stage, over: Transport) {
+pub(super) fn row_16a_the_tenth_stray_message(stage: &mut Stage, over: Way) {
     let eve = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
 
@@ -70,7 +70,7 @@ pub(super) fn row_16a_the_tenth_stray_message(stage: &mut Stage, over: Transport
     assert_over(stage, eve, bob, over);
 }
 
-pub(super) fn wire_limits_a_hello_above_4_kib(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_limits_a_hello_above_4_kib(stage: &mut Stage, over: Way) {
     let eve = stage.stranger(over);
     let bob = stage.member(over, "plaza");
     let client = "x".repeat(FRAME_MAX_BEFORE_WELCOME);

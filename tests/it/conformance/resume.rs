@@ -7,11 +7,11 @@ use waystation::wire::v1::{Denied, Hello, Joined, Members, Parted, Reason, Resum
 use waystation::wire::{self};
 
 use super::stage::{Stage, Who};
-use super::transports::Transport;
+use super::transports::Way;
 use crate::support::{echoes, said, say};
 
 /// A stranger shows a token, and is denied.
-fn assert_no_resume(stage: &mut Stage, token: bytes::Bytes, over: Transport) {
+fn assert_no_resume(stage: &mut Stage, token: bytes::Bytes, over: Way) {
     let eve = stage.stranger(over);
     stage[eve].resume_with(token, false);
     assert_eq!(stage.until_saw::<Denied>(eve).reason(), Reason::Token);
@@ -22,7 +22,7 @@ fn expires(stage: &mut Stage, who: Who) {
     stage.until("the session is over", |stage| stage.game.state(session).is_none());
 }
 
-pub(super) fn row_07_and_row_10_a_resume_keeps_session_and_zone(stage: &mut Stage, over: Transport) {
+pub(super) fn row_07_and_row_10_a_resume_keeps_session_and_zone(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
     let (session, token) = (stage[ada].session(), stage[ada].token());
@@ -45,7 +45,7 @@ pub(super) fn row_07_and_row_10_a_resume_keeps_session_and_zone(stage: &mut Stag
     assert!(of(|members| &members.parted).is_empty() && of(|members| &members.joined).is_empty());
 }
 
-pub(super) fn row_07_silence_is_a_loss_and_may_be_resumed(stage: &mut Stage, over: Transport) {
+pub(super) fn row_07_silence_is_a_loss_and_may_be_resumed(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let session = stage[ada].session();
     stage.switch_off(ada);
@@ -59,7 +59,7 @@ pub(super) fn row_07_silence_is_a_loss_and_may_be_resumed(stage: &mut Stage, ove
     assert_eq!((welcome.session, welcome.zone.as_str()), (session.0, "plaza"));
 }
 
-pub(super) fn row_08_a_hard_zone_is_left_when_the_link_is_lost(stage: &mut Stage, over: Transport) {
+pub(super) fn row_08_a_hard_zone_is_left_when_the_link_is_lost(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "pit");
     let bob = stage.member(over, "pit");
     stage[bob].take::<Members>();
@@ -74,7 +74,7 @@ pub(super) fn row_08_a_hard_zone_is_left_when_the_link_is_lost(stage: &mut Stage
     assert_eq!(parted, [stage[ada].session().0]);
 }
 
-pub(super) fn row_09_and_row_10_a_session_in_no_zone_is_resumed_too(stage: &mut Stage, over: Transport) {
+pub(super) fn row_09_and_row_10_a_session_in_no_zone_is_resumed_too(stage: &mut Stage, over: Way) {
     let ada = stage.player(over);
     stage.confirm(ada);
     stage.lose_link(ada);
@@ -85,7 +85,7 @@ pub(super) fn row_09_and_row_10_a_session_in_no_zone_is_resumed_too(stage: &mut 
     assert_eq!(stage.join(ada, "plaza").zone, "plaza");
 }
 
-pub(super) fn row_11_and_oz_02_a_takeover_closes_the_old_link(stage: &mut Stage, over: Transport) {
+pub(super) fn row_11_and_oz_02_a_takeover_closes_the_old_link(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "pit");
     let bob = stage.member(over, "pit");
     stage[bob].take::<Members>();
@@ -105,7 +105,7 @@ pub(super) fn row_11_and_oz_02_a_takeover_closes_the_old_link(stage: &mut Stage,
 
 pub(super) fn row_13_and_ow_14_a_bad_token_is_denied_and_a_hello_is_heard_on_the_same_link(
     stage: &mut Stage,
-    over: Transport,
+    over: Way,
 ) {
     let mut answers = Vec::new();
     for token in [vec![7; 32], Vec::new(), vec![7; 1_000]] {
@@ -120,7 +120,7 @@ pub(super) fn row_13_and_ow_14_a_bad_token_is_denied_and_a_hello_is_heard_on_the
     assert!(answers.iter().all(|answer| *answer == answers[0] && answer.reason() == Reason::Token));
 }
 
-pub(super) fn ow_13_the_first_ack_retires_the_token_that_was_presented(stage: &mut Stage, over: Transport) {
+pub(super) fn ow_13_the_first_ack_retires_the_token_that_was_presented(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let first = stage[ada].token();
     stage.lose_link(ada);
@@ -136,7 +136,7 @@ pub(super) fn ow_13_the_first_ack_retires_the_token_that_was_presented(stage: &m
     assert_eq!(stage.until_saw::<Welcome>(bob).session, stage[ada].session().0);
 }
 
-pub(super) fn ow_13_the_older_token_is_good_until_then(stage: &mut Stage, over: Transport) {
+pub(super) fn ow_13_the_older_token_is_good_until_then(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let (session, first) = (stage[ada].session(), stage[ada].token());
     stage.lose_link(ada);
@@ -152,7 +152,7 @@ pub(super) fn ow_13_the_older_token_is_good_until_then(stage: &mut Stage, over: 
     assert_eq!(stage.until_closed(ada), Reason::Replaced);
 }
 
-pub(super) fn row_14_a_session_that_nobody_resumes_expires(stage: &mut Stage, over: Transport) {
+pub(super) fn row_14_a_session_that_nobody_resumes_expires(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
     stage[bob].take::<Members>();
@@ -169,7 +169,7 @@ pub(super) fn row_14_a_session_that_nobody_resumes_expires(stage: &mut Stage, ov
     assert_no_resume(stage, token, over);
 }
 
-pub(super) fn ow_08_the_time_to_resume_is_full_each_time(stage: &mut Stage, over: Transport) {
+pub(super) fn ow_08_the_time_to_resume_is_full_each_time(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let session = stage[ada].session();
 
@@ -181,7 +181,7 @@ pub(super) fn ow_08_the_time_to_resume_is_full_each_time(stage: &mut Stage, over
     }
 }
 
-pub(super) fn wire_counting_a_page_that_kept_its_token_adopts_the_counts(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_counting_a_page_that_kept_its_token_adopts_the_counts(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "hall");
     let session = stage[ada].session();
     say(&mut stage[ada], 1..=9);
@@ -206,7 +206,7 @@ pub(super) fn wire_counting_a_page_that_kept_its_token_adopts_the_counts(stage: 
     assert_eq!(said(&stage.game, &stage[ada]), (1..=11).collect::<Vec<_>>());
 }
 
-pub(super) fn wire_counting_counts_that_cannot_be_end_in_a_resync(stage: &mut Stage, over: Transport) {
+pub(super) fn wire_counting_counts_that_cannot_be_end_in_a_resync(stage: &mut Stage, over: Way) {
     for (received, trimmed) in [(1_000_000, 0), (0, 1_000_000)] {
         let ada = stage.member(over, "plaza");
         stage.echo(ada, 1);
@@ -225,10 +225,7 @@ pub(super) fn wire_counting_counts_that_cannot_be_end_in_a_resync(stage: &mut St
     }
 }
 
-pub(super) fn row_01_a_session_whose_welcome_was_not_acknowledged_is_not_kept(
-    stage: &mut Stage,
-    over: Transport,
-) {
+pub(super) fn row_01_a_session_whose_welcome_was_not_acknowledged_is_not_kept(stage: &mut Stage, over: Way) {
     let ada = stage.stranger(over);
     stage[ada].hang = Hang::Mute;
     stage[ada].hello();

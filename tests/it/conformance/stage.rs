@@ -23,7 +23,7 @@ use waystation::wire::WireMessage;
 use waystation::wire::v1::{Ack, Join, Joined, Probe, ProbeReply, Reason, Welcome};
 use waystation::zone::Zone;
 
-use super::transports::{Adapters, Transport};
+use super::transports::{Adapters, Way};
 use crate::support::{echoes, game_with_club_and};
 
 /// The server and its players.
@@ -55,7 +55,7 @@ impl Stage {
     }
 
     /// A player with a link, who has said nothing.
-    pub(crate) fn stranger(&mut self, over: Transport) -> Who {
+    pub(crate) fn stranger(&mut self, over: Way) -> Who {
         self.players.push(Player::new());
         let who = Who(self.players.len() - 1);
         self.connect(who, over);
@@ -63,7 +63,7 @@ impl Stage {
     }
 
     /// A player with a session.
-    pub(crate) fn player(&mut self, over: Transport) -> Who {
+    pub(crate) fn player(&mut self, over: Way) -> Who {
         let who = self.stranger(over);
         self[who].hello();
         self.until_saw::<Welcome>(who);
@@ -71,7 +71,7 @@ impl Stage {
     }
 
     /// A player in a zone.
-    pub(crate) fn member(&mut self, over: Transport, zone: &str) -> Who {
+    pub(crate) fn member(&mut self, over: Way, zone: &str) -> Who {
         let who = self.player(over);
         self.join(who, zone);
         who
@@ -83,7 +83,7 @@ impl Stage {
     }
 
     /// A new link for a player; the old one is dropped unread.
-    pub(crate) fn connect(&mut self, who: Who, over: Transport) {
+    pub(crate) fn connect(&mut self, who: Who, over: Way) {
         self.asleep.remove(&who);
         let Self { game, adapters, players, .. } = self;
         adapters.connect(game, &mut players[who.0], over);
@@ -91,7 +91,7 @@ impl Stage {
     }
 
     /// A new link, over which the player resumes its session.
-    pub(crate) fn resume(&mut self, who: Who, over: Transport) -> Welcome {
+    pub(crate) fn resume(&mut self, who: Who, over: Way) -> Welcome {
         self.connect(who, over);
         self[who].resume();
         self.until_saw::<Welcome>(who)

@@ -1,44 +1,72 @@
 //! How a player comes over each transport.
 
-use waystation::client::{Dial, UdpDial};
+use waystation::client::{Dial as _, QuicDial, QuicRoute, QuicTarget, Trust, UdpDial};
 use waystation::proxy;
+use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
 use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
+use waystation::proxy::tls::Tls;
 use waystation::testing::{Harness, Player, Via};
+use waystation::wire::quic::WEBTRANSPORT_PATH;
 use waystation::wire::udp::DEV_KEY;
 
 /// A way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
+pub(crate) enum Way {
     Loopback,
     Udp,
+    Quic,
+    WebTransport,
 }
 
 /// All of them.
-pub(crate) const ALL: &[Transport] = &[Transport::Loopback, Transport::Udp];
+pub(crate) const ALL: &[Way] = &[Way::Loopback, Way::Udp, Way::Quic, Way::WebTransport];
+
+impl Way {
+    /// Whether a link that the server closes says why by a code of its transport's.
+    pub(crate) fn has_close_codes(self) -> bool {
+        matches!(self, Self::Quic | Self::WebTransport)
+    }
+}
 
 /// The adapters of a server, each started when somebody comes over it.
 #[derive(Default)]
 pub(crate) struct Adapters {
     udp: Option<(UdpDial, RenetHandle)>,
+    quic: Option<Quic>,
     loopback_count: usize,
+}
+
+/// One adapter serves both.
+struct Quic {
+    raw: QuicDial,
+    webtransport: QuicDial,
+    _handle: QuicHandle,
 }
 
 impl Adapters {
     pub(crate) fn have_sockets(&self) -> bool {
-        self.udp.is_some()
+        self.udp.is_some() || self.quic.is_some()
     }
 
     /// Gives a player a link that need not be open yet.
-    pub(crate) fn connect(&mut self, game: &mut Harness, player: &mut Player, over: Transport) {
+    pub(crate) fn connect(&mut self, game: &mut Harness, player: &mut Player, over: Way) {
         match over {
-            Transport::Loopback => {
+            Way::Loopback => {
                 self.loopback_count += 1;
                 let via = if self.loopback_count.is_multiple_of(2) { Via::Alpha } else { Via::Beta };
                 player.connect(game, via);
             }
-            Transport::Udp => {
+            Way::Udp => {
                 let (dial, _) = self.udp.get_or_insert_with(|| start_udp(game));
                 player.connect_over(game, Box::new(dial.dial().expect("a link")));
+            }
+            Way::Quic => {
+                let quic = self.quic.get_or_insert_with(|| start_quic(game));
+                player.connect_over(game, Box::new(quic.raw.dial().expect("a link")));
+            }
+            Way::WebTransport => {
+                let quic = self.quic.get_or_insert_with(|| start_quic(game));
+                player.connect_over(game, Box::new(quic.webtransport.dial().expect("a link")));
             }
         }
     }
@@ -49,4 +77,23 @@ fn start_udp(game: &mut Harness) -> (UdpDial, RenetHandle) {
     let bound = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) }).expect("a free port");
     let dial = UdpDial::minting(bound.mint());
     (dial, bound.start(proxy::attach(&mut game.app, "udp")).expect("a thread"))
+}
+
+fn start_quic(game: &mut Harness) -> Quic {
+    let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
+    let listen = ([127, 0, 0, 1], 0).into();
+    let config = QuicConfig { listen, exempt_loopback: true, ..QuicConfig::default() };
+    let bound = QuicProxy::bind(config, &tls).expect("a free port");
+    let dial = |route| {
+        QuicDial::new(QuicTarget {
+            address: bound.local_addr(),
+            server_name: "localhost".to_owned(),
+            trust: Trust::Sha256(tls.sha256().expect("it is self-signed")),
+            route,
+        })
+    };
+    let raw = dial(QuicRoute::Quic);
+    let webtransport = dial(QuicRoute::WebTransport { path: WEBTRANSPORT_PATH.to_owned() });
+    let port = proxy::attach(&mut game.app, "quic");
+    Quic { raw, webtransport, _handle: bound.start(port).expect("a thread") }
 }

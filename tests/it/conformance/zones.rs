@@ -5,17 +5,14 @@ use waystation::wire::v1::{Join, Joined, Members, Part, Parted, Reason, Refused}
 use waystation::zone::MembershipCommands as _;
 
 use super::stage::{Stage, Who};
-use super::transports::Transport;
+use super::transports::Way;
 use crate::support::{self, Told, echoes};
 
 fn ask(stage: &mut Stage, who: Who, request: u32, zone: &str) {
     stage[who].send(&Join { request, zone: zone.to_owned(), ..Join::default() });
 }
 
-pub(super) fn row_03_and_row_05_join_and_part_are_answered_with_their_request(
-    stage: &mut Stage,
-    over: Transport,
-) {
+pub(super) fn row_03_and_row_05_join_and_part_are_answered_with_their_request(stage: &mut Stage, over: Way) {
     let ada = stage.player(over);
     let bob = stage.member(over, "plaza");
 
@@ -36,7 +33,7 @@ pub(super) fn row_03_and_row_05_join_and_part_are_answered_with_their_request(
     assert!(told.iter().any(|members| members.joined == [stage[ada].session().0]));
 }
 
-pub(super) fn row_04_a_join_that_cannot_be_is_refused(stage: &mut Stage, over: Transport) {
+pub(super) fn row_04_a_join_that_cannot_be_is_refused(stage: &mut Stage, over: Way) {
     stage.member(over, "closet");
     let bob = stage.member(over, "plaza");
 
@@ -51,7 +48,7 @@ pub(super) fn row_04_a_join_that_cannot_be_is_refused(stage: &mut Stage, over: T
     stage.echo(bob, 1);
 }
 
-pub(super) fn row_04_a_part_of_no_zone_is_refused(stage: &mut Stage, over: Transport) {
+pub(super) fn row_04_a_part_of_no_zone_is_refused(stage: &mut Stage, over: Way) {
     let ada = stage.player(over);
 
     stage[ada].send(&Part { request: 4, ..Part::default() });
@@ -60,7 +57,7 @@ pub(super) fn row_04_a_part_of_no_zone_is_refused(stage: &mut Stage, over: Trans
     assert_eq!((refused.request, refused.reason()), (4, Reason::NotInZone));
 }
 
-pub(super) fn row_06_a_join_of_another_zone_moves(stage: &mut Stage, over: Transport) {
+pub(super) fn row_06_a_join_of_another_zone_moves(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
 
@@ -80,7 +77,7 @@ pub(super) fn row_06_a_join_of_another_zone_moves(stage: &mut Stage, over: Trans
     stage.echo(ada, 1);
 }
 
-pub(super) fn row_06a_a_join_of_its_own_zone_is_answered_again(stage: &mut Stage, over: Transport) {
+pub(super) fn row_06a_a_join_of_its_own_zone_is_answered_again(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
     stage[bob].take::<Members>();
@@ -94,7 +91,7 @@ pub(super) fn row_06a_a_join_of_its_own_zone_is_answered_again(stage: &mut Stage
     stage[ada].expect_no::<Parted>();
 }
 
-pub(super) fn row_06b_an_ask_that_nobody_answers_is_cancelled(stage: &mut Stage, over: Transport) {
+pub(super) fn row_06b_an_ask_that_nobody_answers_is_cancelled(stage: &mut Stage, over: Way) {
     let ada = stage.player(over);
 
     ask(stage, ada, 5, "club");
@@ -105,7 +102,7 @@ pub(super) fn row_06b_an_ask_that_nobody_answers_is_cancelled(stage: &mut Stage,
     assert_eq!((refused.request, refused.reason()), (5, Reason::Cancelled));
 }
 
-pub(super) fn row_06b_an_ask_is_answered_by_the_game(stage: &mut Stage, over: Transport) {
+pub(super) fn row_06b_an_ask_is_answered_by_the_game(stage: &mut Stage, over: Way) {
     let ada = stage.player(over);
     let bob = stage.player(over);
 
@@ -126,7 +123,7 @@ pub(super) fn row_06b_an_ask_is_answered_by_the_game(stage: &mut Stage, over: Tr
     assert_eq!((refused.request, refused.reason(), &*refused.detail), (6, Reason::Refused, "no"));
 }
 
-pub(super) fn row_18_a_zone_that_closes_parts_its_members(stage: &mut Stage, over: Transport) {
+pub(super) fn row_18_a_zone_that_closes_parts_its_members(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "attic");
     let attic = support::zone(&stage.game, "attic");
 
@@ -140,7 +137,7 @@ pub(super) fn row_18_a_zone_that_closes_parts_its_members(stage: &mut Stage, ove
     assert_eq!(stage.join(ada, "plaza").zone, "plaza");
 }
 
-pub(super) fn ow_17_a_broadcast_reaches_the_members_of_its_zone_alone(stage: &mut Stage, over: Transport) {
+pub(super) fn ow_17_a_broadcast_reaches_the_members_of_its_zone_alone(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
     let eve = stage.member(over, "attic");
