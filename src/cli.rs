@@ -1,5 +1,6 @@
 //! The command line: what each command is told, and how its end is reported.
 
+mod examine;
 mod key;
 mod listen;
 mod log;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use examine::ConformanceCommand;
 use key::ServerArgs;
 use play::BotArgs;
 use serve::ServeArgs;
@@ -34,6 +36,9 @@ enum Command {
     Bot(BotArgs),
     /// Prints a connect token, good for one link within five minutes
     Token(ServerArgs),
+    /// Examines somebody's client, for those who write one in another language
+    #[command(subcommand)]
+    Conformance(ConformanceCommand),
 }
 
 /// Does what the arguments say; an error goes to standard error.
@@ -43,6 +48,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(args) => serve::serve(&args),
         Command::Bot(args) => play::play(&args),
         Command::Token(args) => key::print_token(&args),
+        Command::Conformance(command) => examine::run(&command),
     };
     result.unwrap_or_else(|error| {
         // If standard error is gone as well, the status still says it.

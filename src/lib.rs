@@ -88,6 +88,8 @@ pub mod build;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "cli")]
+pub mod conformance;
 #[cfg(feature = "server")]
 pub mod gate;
 #[cfg(any(feature = "server", feature = "client"))]

@@ -274,6 +274,49 @@ impl Proxies {
         self.closing.len()
     }
 
+    /// Takes what the adapters have to tell, by proxy id and from each port within the budget of a
+    /// tick. The plugin's systems call this and [`send_batches`](Self::send_batches); whoever drives
+    /// adapters without an app does it himself.
+    pub fn take_events(&mut self, mut take: impl FnMut(ProxyId, ProxyEvent)) {
+        let Self { ports, open, closing } = self;
+        for (index, port) in ports.iter_mut().enumerate() {
+            let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
+            port.events.drain(RECEIVE_BUDGET, |event| {
+                let link = LinkKey { proxy: id, link: event.link };
+                match &event.kind {
+                    ProxyEventKind::Opened(_) => {
+                        open.insert(link);
+                    }
+                    ProxyEventKind::Closed(_) => {
+                        open.remove(&link);
+                        closing.remove(&link);
+                    }
+                    ProxyEventKind::Frame { .. } | ProxyEventKind::Breach(_) => {}
+                }
+                take(id, event);
+            });
+        }
+    }
+
+    /// Hands each adapter its batch, as one, and tells of each frame in it. Links that took too long
+    /// to close by `now` are cut.
+    pub fn send_batches(&mut self, now: Duration, mut sent: impl FnMut(&Bytes)) {
+        self.cut_overdue(now);
+        for port in &mut self.ports {
+            if port.batch.is_empty() {
+                // An adapter also uses the wake-up to do what is due each tick.
+                port.commands.wake();
+                continue;
+            }
+            port.commands.send(&mut port.batch, |command| {
+                port.batch_bytes -= command.weight();
+                if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
+                    sent(frame);
+                }
+            });
+        }
+    }
+
     /// Cuts the links that took too long to close.
     fn cut_overdue(&mut self, now: Duration) {
         let overdue: Vec<LinkKey> =
@@ -316,32 +359,17 @@ pub fn attach(app: &mut App, name: &'static str) -> AdapterPort {
     world.get_resource_or_init::<Proxies>().attach(name, clock)
 }
 
-/// Drains the event ports, each within the budget of a tick.
+/// Drains the event ports.
 fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut traffic: ResMut<Traffic>) {
     let arrivals = &mut arrivals.0;
     arrivals.clear();
-    let Proxies { ports, open, closing } = &mut *proxies;
-    for (index, port) in ports.iter_mut().enumerate() {
-        let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
-        port.events.drain(RECEIVE_BUDGET, |event| {
-            let link = LinkKey { proxy: id, link: event.link };
-            match &event.kind {
-                ProxyEventKind::Opened(_) => {
-                    open.insert(link);
-                }
-                ProxyEventKind::Frame { bytes, .. } => {
-                    traffic.in_count += 1;
-                    traffic.in_bytes += bytes.len() as u64;
-                }
-                ProxyEventKind::Breach(_) => {}
-                ProxyEventKind::Closed(_) => {
-                    open.remove(&link);
-                    closing.remove(&link);
-                }
-            }
-            arrivals.push((id, event));
-        });
-    }
+    proxies.take_events(|proxy, event| {
+        if let ProxyEventKind::Frame { bytes, .. } = &event.kind {
+            traffic.in_count += 1;
+            traffic.in_bytes += bytes.len() as u64;
+        }
+        arrivals.push((proxy, event));
+    });
 }
 
 /// A server without one of its proxies serves some of its players and looks healthy: it stops.
@@ -372,21 +400,10 @@ fn say_goodbye(world: &mut World) {
 
 /// Hands each proxy its batch, as one.
 pub(crate) fn depart(mut proxies: ResMut<Proxies>, mut traffic: ResMut<Traffic>, time: Res<TickTime>) {
-    proxies.cut_overdue(time.now());
-    for port in &mut proxies.ports {
-        if port.batch.is_empty() {
-            // An adapter also uses the wake-up to do what is due each tick.
-            port.commands.wake();
-            continue;
-        }
-        port.commands.send(&mut port.batch, |command| {
-            port.batch_bytes -= command.weight();
-            if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
-                traffic.out_count += 1;
-                traffic.out_bytes += frame.len() as u64;
-            }
-        });
-    }
+    proxies.send_batches(time.now(), |frame| {
+        traffic.out_count += 1;
+        traffic.out_bytes += frame.len() as u64;
+    });
 }
 
 impl Weigh for ProxyEvent {

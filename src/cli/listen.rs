@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
 use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
 use waystation::proxy::tls::Tls;
-use waystation::proxy::{self, Origins};
+use waystation::proxy::{self, AdapterPort, Origins};
 
 use super::key::key;
 
@@ -104,8 +104,16 @@ impl Bound {
 
     /// Serves them in threads of their own.
     pub(crate) fn start(self, app: &mut App) -> anyhow::Result<Running> {
-        let udp = self.udp.map(|udp| udp.start(proxy::attach(app, "udp"))).transpose()?;
-        let quic = self.quic.map(|quic| quic.start(proxy::attach(app, "quic"))).transpose()?;
+        self.start_with(|name| proxy::attach(app, name))
+    }
+
+    /// The same, on ports that come from elsewhere.
+    pub(crate) fn start_with(
+        self,
+        mut attach: impl FnMut(&'static str) -> AdapterPort,
+    ) -> anyhow::Result<Running> {
+        let udp = self.udp.map(|udp| udp.start(attach("udp"))).transpose()?;
+        let quic = self.quic.map(|quic| quic.start(attach("quic"))).transpose()?;
         Ok(Running { udp, quic })
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The first Ctrl-C, SIGTERM or SIGHUP closes all sessions, the second ends the process at once.
-fn stop_on_signals() -> anyhow::Result<StopHandle> {
+pub(super) fn stop_on_signals() -> anyhow::Result<StopHandle> {
     let stop = StopHandle::default();
     let handle = stop.clone();
     ctrlc::set_handler(move || {

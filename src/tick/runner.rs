@@ -35,7 +35,9 @@ impl StopHandle {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
-    fn is_requested(&self) -> bool {
+    /// Whether somebody has asked.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }

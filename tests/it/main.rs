@@ -10,6 +10,7 @@ mod clients;
 mod conformance;
 mod cuts;
 mod delivery;
+mod examiner;
 mod faults;
 mod gate;
 mod golden;

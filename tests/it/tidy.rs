@@ -40,7 +40,12 @@ const ORDER: &[&str] = &[
 ];
 
 /// Rooms beside the order, and all that each may import.
-const BESIDE: &[(&str, &[&str])] = &[("client", &["ident", "wire"]), ("bot", &["client"]), ("build", &[])];
+const BESIDE: &[(&str, &[&str])] = &[
+    ("client", &["ident", "wire"]),
+    ("bot", &["client"]),
+    ("build", &[]),
+    ("conformance", &["ident", "wire", "tick", "proxy", "arena"]),
+];
 
 /// The room that may import all, and that only tests import.
 const TESTING: &str = "testing";

@@ -1,0 +1,70 @@
+//! The examination of somebody's client.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use waystation::conformance::{Exam, ROWS};
+use waystation::tick::Clock;
+
+use super::listen::{Bound, ListenArgs};
+use super::log::log_to_stderr;
+use super::say;
+use super::serve::stop_on_signals;
+
+/// What to do about clients.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConformanceCommand {
+    /// Plays a scripted server against the first client that comes, and says which rows of the protocol
+    /// it keeps; exits 1 unless it keeps all
+    Serve(Box<ExamArgs>),
+    /// Prints the rows
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExamArgs {
+    #[command(flatten)]
+    listen: ListenArgs,
+    /// How long to wait for the client, and each time for it to come back, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(10..=3_600))]
+    timeout: u32,
+}
+
+/// Does it.
+pub(crate) fn run(command: &ConformanceCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ConformanceCommand::Serve(args) => examine(args),
+        ConformanceCommand::List => {
+            ROWS.iter().for_each(|row| say(&format!("{:<16} {}", row.name, row.says)));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
+    let clock = Clock::wall();
+    log_to_stderr(&[], clock.clone())?;
+    let bound = Bound::new(&args.listen)?;
+    let stop = stop_on_signals()?;
+    let mut exam = Exam::new(clock, Duration::from_secs(args.timeout.into()));
+    let greeting = bound.greeting();
+    let running = bound.start_with(|name| exam.attach(name))?;
+    say(&greeting);
+    say(&INSTRUCTION);
+
+    let report = exam.run(|| {
+        thread::sleep(TURN);
+        !stop.is_requested()
+    });
+    running.join();
+    say(&report);
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the client is to do.
+const INSTRUCTION: &str = "waiting for one client: it connects, says Hello, joins `arena` in each new session, and goes \
+                           on until it is told KICKED, which takes half a minute";
+/// How often the examiner looks: well below what it measures.
+const TURN: Duration = Duration::from_millis(2);
