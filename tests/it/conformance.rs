@@ -5,6 +5,7 @@
 //! is proved over the harness alone, in `rows`, `zones` and the others.
 
 mod bounds;
+mod crooked;
 mod delivery;
 mod ends;
 mod handshake;
@@ -57,6 +58,7 @@ const CASES: &[Case] = cases![
     delivery::ow_19_an_unknown_beacon_changes_nothing,
     delivery::wire_counting_a_lower_ack_is_ignored,
     delivery::wire_counting_acks_ride_the_unreliable_lane_too,
+    delivery::ow_18_a_call_of_a_non_member_does_nothing_and_is_counted,
     delivery::wire_frame_unreliable_calls_arrive,
     delivery::wire_frame_a_call_of_16_kib_and_an_answer_of_64_kib_fit,
     delivery::wire_limits_a_nan_is_dropped_and_the_session_goes_on,
@@ -65,6 +67,7 @@ const CASES: &[Case] = cases![
     resume::row_08_a_hard_zone_is_left_when_the_link_is_lost,
     resume::row_09_and_row_10_a_session_in_no_zone_is_resumed_too,
     resume::row_11_and_oz_02_a_takeover_closes_the_old_link,
+    resume::row_12_what_an_old_link_still_says_is_ignored,
     resume::row_13_and_ow_14_a_bad_token_is_denied_and_a_hello_is_heard_on_the_same_link,
     resume::ow_13_the_first_ack_retires_the_token_that_was_presented,
     resume::ow_13_the_older_token_is_good_until_then,
@@ -74,6 +77,7 @@ const CASES: &[Case] = cases![
     resume::wire_counting_counts_that_cannot_be_end_in_a_resync,
     resume::row_01_a_session_whose_welcome_was_not_acknowledged_is_not_kept,
     bounds::wire_counting_an_outbox_that_overflows_ends_in_a_resync,
+    bounds::wire_reasons_an_outbox_that_overflows_on_a_link_is_slow,
     bounds::wire_reasons_a_client_that_acknowledges_nothing_is_slow_and_may_resume,
     bounds::pr_15_what_is_over_the_rate_waits_and_is_not_lost,
     bounds::wire_limits_a_replay_is_not_measured,
@@ -87,6 +91,7 @@ const CASES: &[Case] = cases![
     offences::row_16a_an_ack_above_what_was_sent,
     offences::row_16a_a_frame_without_an_id,
     offences::row_16a_a_frame_above_16_kib,
+    offences::row_16a_what_no_frame_shows,
     offences::row_16a_the_tenth_stray_message,
     offences::wire_limits_a_hello_above_4_kib,
 ];
@@ -138,9 +143,9 @@ fn every_case_names_a_row_or_a_section() {
 /// The rows whose keeping a client can see.
 const VISIBLE: &[&str] = &[
     "row_01", "row_02", "row_03", "row_04", "row_05", "row_06", "row_06a", "row_06b", "row_07", "row_08",
-    "row_09", "row_10", "row_11", "row_13", "row_14", "row_15", "row_16", "row_16a", "row_17", "row_18",
-    "ow_08", "ow_13", "ow_14", "ow_17", "ow_19", "cc_08", "cc_09", "cc_10", "cc_11", "oz_02", "oz_08",
-    "pr_01", "pr_15",
+    "row_09", "row_10", "row_11", "row_12", "row_13", "row_14", "row_15", "row_16", "row_16a", "row_17",
+    "row_18", "ow_08", "ow_13", "ow_14", "ow_17", "ow_18", "ow_19", "cc_08", "cc_09", "cc_10", "cc_11",
+    "oz_02", "oz_08", "pr_01", "pr_15",
 ];
 
 #[test]

@@ -318,7 +318,7 @@ fn now() -> Instant {
 }
 
 #[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time")]
-fn unix_now() -> Duration {
+pub(crate) fn unix_now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970")
 }
 

@@ -5,6 +5,7 @@ use waystation::testing::Hang;
 use waystation::wire::OUTBOX_MAX_FRAMES;
 use waystation::wire::v1::{Joined, Reason};
 
+use super::delivery::kept;
 use super::stage::Stage;
 use super::transports::Way;
 use crate::support::{echoes, said, say};
@@ -23,6 +24,29 @@ pub(super) fn wire_counting_an_outbox_that_overflows_ends_in_a_resync(stage: &mu
     assert!(welcome.resync);
     assert_eq!((joined.request, joined.zone.as_str()), (0, "plaza"));
     assert_eq!(stage.echo(ada, 1_000), [1_000], "what was under way is void");
+}
+
+pub(super) fn wire_reasons_an_outbox_that_overflows_on_a_link_is_slow(stage: &mut Stage, over: Way) {
+    let ada = stage.member(over, "plaza");
+    let bob = stage.member(over, "plaza");
+    stage[ada].hang = Hang::Acks;
+
+    for number in 0..=OUTBOX_MAX_FRAMES as u64 {
+        stage.broadcast("plaza", &Echo { number, taken: 0 });
+        // A client that acknowledges keeps up.
+        if number % 100 == 0 {
+            stage.until("all is acknowledged", |stage| kept(stage, bob) == 0);
+        }
+    }
+    assert_eq!(stage.until_closed(ada), Reason::Slow);
+    stage[ada].hang = Hang::Never;
+    let welcome = stage.resume(ada, over);
+
+    assert_eq!((welcome.resumed, welcome.resync, welcome.zone.as_str()), (true, true, "plaza"));
+    stage[ada].take::<Echo>();
+    assert_eq!(stage.echo(ada, 1_000), [1_000]);
+    stage.echo(bob, 1_000);
+    assert_eq!(stage[bob].closed(), None);
 }
 
 pub(super) fn wire_reasons_a_client_that_acknowledges_nothing_is_slow_and_may_resume(

@@ -11,7 +11,7 @@ use super::transports::Way;
 use crate::support::{Heard, echoes, said, say};
 
 /// Frames of a player that the server keeps until they are acknowledged.
-fn kept(stage: &Stage, who: Who) -> usize {
+pub(super) fn kept(stage: &Stage, who: Who) -> usize {
     stage.game.component::<Outbox>(stage[who].session()).map_or(0, Outbox::frame_count)
 }
 
@@ -134,6 +134,20 @@ pub(super) fn wire_counting_acks_ride_the_unreliable_lane_too(stage: &mut Stage,
         kept(stage, ada) == 0
     });
 
+    assert_eq!(stage[ada].closed(), None);
+}
+
+pub(super) fn ow_18_a_call_of_a_non_member_does_nothing_and_is_counted(stage: &mut Stage, over: Way) {
+    let ada = stage.player(over);
+
+    say(&mut stage[ada], 1..=3);
+    stage.join(ada, "plaza");
+
+    // They came before the Join, so they were taken before it.
+    assert_eq!(stage.echo(ada, 4), [4]);
+    assert_eq!(said(&stage.game, &stage[ada]), [4]);
+    stage.pass(1_250);
+    stage.until("all were counted", |stage| stage[ada].unacked_count() == 0);
     assert_eq!(stage[ada].closed(), None);
 }
 

@@ -53,6 +53,19 @@ pub(super) fn row_16a_a_frame_above_16_kib(stage: &mut Stage, over: Way) {
     assert_breach(stage, over, frame);
 }
 
+pub(super) fn row_16a_what_no_frame_shows(stage: &mut Stage, over: Way) {
+    for offence in over.offences() {
+        *stage = Stage::new();
+        let eve = stage.crooked_member(over, "plaza");
+        let bob = stage.member(over, "plaza");
+
+        let lane = if over == Way::Loopback { Lane::Unreliable } else { Lane::Reliable };
+        stage[eve].say_bytes(lane, offence.word());
+
+        assert_over(stage, eve, bob, over);
+    }
+}
+
 pub(super) fn row_16a_the_tenth_stray_message(stage: &mut Stage, over: Way) {
     let eve = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");

@@ -3,7 +3,7 @@
 use waystation::arena::v1::Echo;
 use waystation::session::{SessionCounts, SessionState};
 use waystation::testing::Hang;
-use waystation::wire::v1::{Denied, Hello, Joined, Members, Parted, Reason, Resume, Welcome};
+use waystation::wire::v1::{Bye, Denied, Hello, Joined, Members, Parted, Reason, Resume, Welcome};
 use waystation::wire::{self};
 
 use super::stage::{Stage, Who};
@@ -101,6 +101,21 @@ pub(super) fn row_11_and_oz_02_a_takeover_closes_the_old_link(stage: &mut Stage,
     let told: Vec<Members> = stage[bob].take();
     assert!(told.iter().all(|members| members.parted.is_empty()));
     assert_eq!(stage.game.resource::<SessionCounts>().registered_count, 2);
+}
+
+pub(super) fn row_12_what_an_old_link_still_says_is_ignored(stage: &mut Stage, over: Way) {
+    let ada = stage.member(over, "plaza");
+    let former = stage.leave_behind(ada);
+    // It does not hear that it was replaced, and goes on.
+    stage.switch_off(former);
+    stage.resume(ada, over);
+
+    stage[former].say(&Bye {});
+    stage.switch_on(former);
+    stage.until("the old link ends", |stage| stage[former].is_cut_off());
+
+    assert_eq!(stage.echo(ada, 1), [1]);
+    assert_eq!(stage[ada].closed(), None);
 }
 
 pub(super) fn row_13_and_ow_14_a_bad_token_is_denied_and_a_hello_is_heard_on_the_same_link(

@@ -62,6 +62,19 @@ impl Stage {
         who
     }
 
+    /// A player in a zone, whose link can be told to break the transport's rules.
+    pub(crate) fn crooked_member(&mut self, over: Way, zone: &str) -> Who {
+        self.players.push(Player::new());
+        let who = Who(self.players.len() - 1);
+        let Self { game, adapters, players, .. } = self;
+        adapters.connect_crooked(game, &mut players[who.0], over);
+        self.until("the link is open", |stage| stage[who].is_linked());
+        self[who].hello();
+        self.until_saw::<Welcome>(who);
+        self.join(who, zone);
+        who
+    }
+
     /// A player with a session.
     pub(crate) fn player(&mut self, over: Way) -> Who {
         let who = self.stranger(over);
@@ -123,6 +136,11 @@ impl Stage {
     /// The player's machine is off from now on, until it connects anew.
     pub(crate) fn switch_off(&mut self, who: Who) {
         self.asleep.insert(who);
+    }
+
+    /// It is on again, with the link that it had.
+    pub(crate) fn switch_on(&mut self, who: Who) {
+        self.asleep.remove(&who);
     }
 
     /// A tick, in which next to no time passes.

@@ -7,7 +7,10 @@ use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
 use waystation::proxy::tls::Tls;
 use waystation::testing::{Harness, Player, Via};
 use waystation::wire::quic::WEBTRANSPORT_PATH;
-use waystation::wire::udp::DEV_KEY;
+use waystation::wire::udp::{DEV_KEY, TokenMint};
+
+use super::crooked::{CrookedUdp, Offence};
+use crate::udp_stage;
 
 /// A way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,14 @@ pub(crate) enum Way {
 pub(crate) const ALL: &[Way] = &[Way::Loopback, Way::Udp, Way::Quic, Way::WebTransport];
 
 impl Way {
+    /// What can be done on its links that no frame shows.
+    pub(crate) fn offences(self) -> &'static [Offence] {
+        match self {
+            Self::Loopback | Self::Udp => &[Offence::Misplaced],
+            Self::Quic | Self::WebTransport => &[],
+        }
+    }
+
     /// Whether a link that the server closes says why by a code of its transport's.
     pub(crate) fn has_close_codes(self) -> bool {
         matches!(self, Self::Quic | Self::WebTransport)
@@ -31,9 +42,15 @@ impl Way {
 /// The adapters of a server, each started when somebody comes over it.
 #[derive(Default)]
 pub(crate) struct Adapters {
-    udp: Option<(UdpDial, RenetHandle)>,
+    udp: Option<Udp>,
     quic: Option<Quic>,
     loopback_count: usize,
+}
+
+struct Udp {
+    dial: UdpDial,
+    mint: TokenMint,
+    _handle: RenetHandle,
 }
 
 /// One adapter serves both.
@@ -57,8 +74,8 @@ impl Adapters {
                 player.connect(game, via);
             }
             Way::Udp => {
-                let (dial, _) = self.udp.get_or_insert_with(|| start_udp(game));
-                player.connect_over(game, Box::new(dial.dial().expect("a link")));
+                let udp = self.udp.get_or_insert_with(|| start_udp(game));
+                player.connect_over(game, Box::new(udp.dial.dial().expect("a link")));
             }
             Way::Quic => {
                 let quic = self.quic.get_or_insert_with(|| start_quic(game));
@@ -70,13 +87,26 @@ impl Adapters {
             }
         }
     }
+
+    /// The same, of a link that does what no client's does when it is told to.
+    pub(crate) fn connect_crooked(&mut self, game: &mut Harness, player: &mut Player, over: Way) {
+        match over {
+            Way::Udp => {
+                let udp = self.udp.get_or_insert_with(|| start_udp(game));
+                let token = udp.mint.mint(udp_stage::unix_now(), CROOKED_ID, None).expect("a token");
+                player.connect_over(game, Box::new(CrookedUdp(udp_stage::Client::new(token))));
+            }
+            over => self.connect(game, player, over),
+        }
+    }
 }
 
-fn start_udp(game: &mut Harness) -> (UdpDial, RenetHandle) {
+fn start_udp(game: &mut Harness) -> Udp {
     let listen = ([127, 0, 0, 1], 0).into();
     let bound = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) }).expect("a free port");
-    let dial = UdpDial::minting(bound.mint());
-    (dial, bound.start(proxy::attach(&mut game.app, "udp")).expect("a thread"))
+    let mint = bound.mint();
+    let dial = UdpDial::minting(mint.clone());
+    Udp { dial, mint, _handle: bound.start(proxy::attach(&mut game.app, "udp")).expect("a thread") }
 }
 
 fn start_quic(game: &mut Harness) -> Quic {
@@ -97,3 +127,6 @@ fn start_quic(game: &mut Harness) -> Quic {
     let port = proxy::attach(&mut game.app, "quic");
     Quic { raw, webtransport, _handle: bound.start(port).expect("a thread") }
 }
+
+/// netcode's id of a link that is the only one of its kind on its server.
+const CROOKED_ID: u64 = 7;
