@@ -1,10 +1,12 @@
 //! Links over QUIC and WebTransport: frames, limits, ends.
 
+use std::sync::Arc;
+
 use quinn_proto::Dir;
 use waystation::proxy::quic::QuicConfig;
 use waystation::proxy::{LinkEnd, Origins, ProxyCommand};
 use waystation::tick::Clock;
-use waystation::wire::quic::{Ended, Happened, Lanes, QuicKind, QuicLimits};
+use waystation::wire::quic::{ALPN_QUIC, Ended, Happened, Lanes, QuicKind, QuicLimits};
 use waystation::wire::v1::{Closed, Reason};
 use waystation::wire::{self, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane};
 
@@ -217,12 +219,27 @@ fn another_protocol_is_refused_in_the_handshake() {
 #[test]
 fn nothing_is_read_before_the_handshake_is_over() {
     let mut stage = Stage::new();
-    // The second handshake resumes what the first one agreed on, and could send at once.
-    for _ in 0..2 {
-        let client = stage.connect(QuicKind::Quic);
-        assert!(!stage.clients[client].connection.has_0rtt());
-        assert!(!stage.clients[client].connection.accepted_0rtt());
-    }
+    let mut eager = (*stage.client_tls(ALPN_QUIC)).clone();
+    eager.enable_early_data = true;
+    let eager = Arc::new(eager);
+    let client = |stage: &mut Stage| {
+        let lanes = Lanes::quic_client(FRAME_MAX_SERVER);
+        stage.client_over(Arc::clone(&eager), lanes, &QuicLimits::default())
+    };
+    let first = client(&mut stage);
+    stage.until("the client is connected", |stage| stage.clients[first].is_open());
+    // Its ticket is on the way with the first answers.
+    stage.clients[first].send(&frame(0x01, 0));
+    stage.until("a frame has passed", |stage| {
+        stage.link_of(first).is_some() && !stage.frames_of(first).is_empty()
+    });
+    stage.assert_echo(first);
+
+    let again = client(&mut stage);
+
+    assert!(!stage.clients[again].connection.has_0rtt(), "the server's ticket allows no early data");
+    stage.until("it is connected all the same", |stage| stage.clients[again].is_open());
+    assert!(!stage.clients[again].connection.accepted_0rtt());
 }
 
 #[test]

@@ -23,6 +23,9 @@ use waystation::tick::{Clock, TickPlugin};
 use waystation::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, Happened, Lanes, QuicKind, QuicLimits};
 use waystation::wire::{FRAME_MAX_SERVER, Lane};
 
+/// How a client shakes hands; what one handshake has learned is kept in it for the next.
+pub(crate) type TlsConfig = Arc<rustls::ClientConfig>;
+
 /// A server with the adapter, and clients of it.
 pub(crate) struct Stage {
     pub(crate) app: App,
@@ -69,14 +72,23 @@ impl Stage {
                 (Lanes::webtransport_client(FRAME_MAX_SERVER, url), ALPN_WEBTRANSPORT)
             }
         };
-        let sha256 = self.tls.sha256().expect("self-signed");
-        Client::new(self.handle.local_addr(), sha256, lanes, alpn, &QuicLimits::default())
+        Client::new(self.handle.local_addr(), self.client_tls(alpn), lanes, &QuicLimits::default())
     }
 
     pub(crate) fn client_with(&mut self, lanes: Lanes, alpn: &[u8], limits: &QuicLimits) -> usize {
-        let sha256 = self.tls.sha256().expect("self-signed");
-        self.clients.push(Client::new(self.handle.local_addr(), sha256, lanes, alpn, limits));
+        let tls = self.client_tls(alpn);
+        self.client_over(tls, lanes, limits)
+    }
+
+    pub(crate) fn client_over(&mut self, tls: TlsConfig, lanes: Lanes, limits: &QuicLimits) -> usize {
+        self.clients.push(Client::new(self.handle.local_addr(), tls, lanes, limits));
         self.clients.len() - 1
+    }
+
+    /// What a client wants of the server's certificate.
+    pub(crate) fn client_tls(&self, alpn: &[u8]) -> TlsConfig {
+        let sha256 = self.tls.sha256().expect("self-signed");
+        Trust::Sha256(sha256).client_config(&[alpn]).expect("a configuration")
     }
 
     /// A client whose link is open, and whose stream the server has.
@@ -205,10 +217,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn new(server: SocketAddr, sha256: [u8; 32], lanes: Lanes, alpn: &[u8], limits: &QuicLimits) -> Self {
+    fn new(server: SocketAddr, tls: TlsConfig, lanes: Lanes, limits: &QuicLimits) -> Self {
         let socket = bind();
         let opened_from = socket.local_addr().expect("bound");
-        let tls = Trust::Sha256(sha256).client_config(&[alpn]).expect("a configuration");
         let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("a cipher")));
         config.transport_config(Arc::new(limits.transport()));
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, false, None);

@@ -252,7 +252,7 @@ impl Core {
                 peer.pending = true;
             }
         }
-        if peer.half_open.is_some() || peer.busy_until > at {
+        if peer.is_urgent(at) {
             self.urgent.insert(handle.0);
         } else {
             self.urgent.remove(&handle.0);
@@ -334,9 +334,12 @@ impl Transport for Core {
         }
         for index in std::mem::take(&mut self.urgent) {
             let handle = ConnectionHandle(index);
-            self.urgent.insert(index);
             self.serve_timers(handle, now);
-            if self.links.get(handle).is_none_or(|peer| peer.pending) {
+            let Some(peer) = self.links.get(handle) else { continue };
+            if peer.is_urgent(now) {
+                self.urgent.insert(index);
+            }
+            if peer.pending {
                 self.transmit(handle, now, out);
             }
         }
@@ -426,6 +429,11 @@ impl Transport for Core {
 }
 
 impl Peer {
+    /// Whether it is served whenever something comes for it, not only once a tick.
+    fn is_urgent(&self, at: Duration) -> bool {
+        self.half_open.is_some() || self.busy_until > at
+    }
+
     /// When something is due for it, as the clock says it.
     fn next_due(&mut self, epoch: (Instant, Duration)) -> Option<Duration> {
         let deadline = self.half_open.map(|_| self.deadline);

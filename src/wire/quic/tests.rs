@@ -1,5 +1,7 @@
 //! Two ends of a link on connections that no socket is between.
 
+mod webtransport;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
