@@ -5,6 +5,14 @@
 //! knows, and looks at what the client makes of it. The client needs to connect, say Hello, join
 //! `arena`, and go on until it is told KICKED.
 //!
+//! ```sh
+//! waystation conformance serve          # and in another terminal, the client
+//! waystation conformance list           # what it looks at
+//! ```
+//!
+//! The report has a line for each row: `ok`, `FAILED` with what the client did, or `not reached`, when
+//! the client was gone by then. What the frames look like, byte by byte, is in `tests/golden`.
+//!
 //! Data flow: adapters → [`Proxies`](crate::proxy::Proxies), which are driven by hand → `Exam`, which
 //! runs the steps one after another, each of them plain code that waits for what must come → a
 //! [`Report`] with a line for each row.

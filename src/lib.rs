@@ -67,6 +67,7 @@
 //! | its messages | [`wire`], `build` |
 //! | its operator | [`proxy`], [`gate`], [`telemetry`] |
 //! | whoever wants to see one | [`arena`], `bot` |
+//! | whoever writes a client in another language | `conformance` |
 //!
 //! # Features
 //!

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::exam::{Exam, Halt, TICK_HZ, ZONE};
 use super::ledger::Taken;
+use super::steps::EARLY;
 use crate::arena::v1::{Echo, Input, Pellets, Say, Score, Scores, Snapshot, You};
 use crate::wire::v1::{Ack, Bye, Hello, Join, Joined, Part, Parted, Ping, Probe, Reason, Refused};
 use crate::wire::{ACK_EVERY_FRAMES, FRAME_MAX_CLIENT, Frame, FrameError, Lane, WireMessage as _};
@@ -38,12 +39,19 @@ impl Exam {
         }
         if frame.id.is_counted() {
             self.count(&frame, &bytes);
+            if let Some(link) = self.link.filter(|_| self.ledger.is_full()) {
+                self.fail("messages", "it sends calls without end");
+                self.close(link, Reason::Protocol, 0);
+                return Ok(Err(Halt::Lost("it was sent away for it".to_owned())));
+            }
         }
         match frame.id {
             Ack::ID => self.acknowledged(frame.decode::<Ack>()?.received),
             Ping::ID => {
                 let ping: Ping = frame.decode()?;
-                self.pings.insert(ping.id);
+                if ping.id <= self.beacon_count || ping.id == EARLY {
+                    self.pings.insert(ping.id);
+                }
                 self.acknowledged(ping.received);
             }
             Hello::ID => self.fail("one-hello", "a Hello came after Welcome"),

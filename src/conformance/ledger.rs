@@ -38,6 +38,8 @@ impl Ledger {
     /// The client says how many it took; false if that cannot be.
     pub(super) fn acknowledge(&mut self, received: u64) -> bool {
         self.acked = self.acked.max(received.min(self.sent));
+        let kept = usize::try_from(self.sent - self.acked).unwrap_or(usize::MAX);
+        self.down.drain(..self.down.len().saturating_sub(kept));
         received <= self.sent
     }
 
@@ -58,6 +60,11 @@ impl Ledger {
     pub(super) fn has_counted(&self, frame: &Bytes) -> bool {
         let counted = usize::try_from(self.received).unwrap_or(usize::MAX).min(self.up.len());
         self.up[..counted].contains(frame)
+    }
+
+    /// Whether more arrived than is kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.up.len() >= UP_MAX
     }
 
     /// A counted frame arrived. Whether it was that before, if there was one of that number.
@@ -85,3 +92,7 @@ pub(super) enum Taken {
     /// Something else of its number arrived before.
     Other,
 }
+
+/// Counted frames of one session that are kept: many times what a client of the arena sends in an
+/// examination, and 64 MiB at worst.
+const UP_MAX: usize = 4_096;

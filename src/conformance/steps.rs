@@ -310,7 +310,7 @@ pub(super) fn cut_bound(exam: &mut Exam) {
 /// What clients are asked to wait: more than they would of their own accord.
 const RETRY_AFTER: Duration = Duration::from_millis(1_500);
 /// The id of a Beacon that must not be echoed.
-const EARLY: u64 = 0xEA51;
+pub(super) const EARLY: u64 = 0xEA51;
 /// How long it goes ahead of the Welcome.
 const EARLY_BY: Duration = Duration::from_millis(250);
 /// How long a client may take for what it does at once: some frames of a slow game, and the network.
