@@ -64,15 +64,7 @@ impl Stage {
 
     /// A client that the stage does not drive.
     pub(crate) fn unlisted(&self, kind: QuicKind) -> Client {
-        let (lanes, alpn) = match kind {
-            QuicKind::Quic => (Lanes::quic_client(FRAME_MAX_SERVER), ALPN_QUIC),
-            QuicKind::WebTransport => {
-                let url = format!("https://localhost:{}/wt", self.handle.local_addr().port());
-                let url = url.parse().expect("a URL");
-                (Lanes::webtransport_client(FRAME_MAX_SERVER, url), ALPN_WEBTRANSPORT)
-            }
-        };
-        Client::new(self.handle.local_addr(), self.client_tls(alpn), lanes, &QuicLimits::default())
+        Client::of(self.handle.local_addr(), &self.tls, kind)
     }
 
     pub(crate) fn client_with(&mut self, lanes: Lanes, alpn: &[u8], limits: &QuicLimits) -> usize {
@@ -87,8 +79,7 @@ impl Stage {
 
     /// What a client wants of the server's certificate.
     pub(crate) fn client_tls(&self, alpn: &[u8]) -> TlsConfig {
-        let sha256 = self.tls.sha256().expect("self-signed");
-        Trust::Sha256(sha256).client_config(&[alpn]).expect("a configuration")
+        client_tls(&self.tls, alpn)
     }
 
     /// A client whose link is open, and whose stream the server has.
@@ -217,6 +208,19 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// One that does what clients do, until it is told otherwise.
+    pub(crate) fn of(server: SocketAddr, tls: &Tls, kind: QuicKind) -> Self {
+        let (lanes, alpn) = match kind {
+            QuicKind::Quic => (Lanes::quic_client(FRAME_MAX_SERVER), ALPN_QUIC),
+            QuicKind::WebTransport => {
+                let url = format!("https://localhost:{}/wt", server.port());
+                let url = url.parse().expect("a URL");
+                (Lanes::webtransport_client(FRAME_MAX_SERVER, url), ALPN_WEBTRANSPORT)
+            }
+        };
+        Self::new(server, client_tls(tls, alpn), lanes, &QuicLimits::default())
+    }
+
     fn new(server: SocketAddr, tls: TlsConfig, lanes: Lanes, limits: &QuicLimits) -> Self {
         let socket = bind();
         let opened_from = socket.local_addr().expect("bound");
@@ -350,6 +354,11 @@ impl Client {
         self.socket = bind();
         self.socket.local_addr().expect("bound")
     }
+}
+
+fn client_tls(tls: &Tls, alpn: &[u8]) -> TlsConfig {
+    let sha256 = tls.sha256().expect("self-signed");
+    Trust::Sha256(sha256).client_config(&[alpn]).expect("a configuration")
 }
 
 pub(crate) fn frame(high: u8, tag: u8) -> Bytes {

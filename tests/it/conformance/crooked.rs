@@ -3,18 +3,22 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use quinn_proto::Dir;
 use waystation::arena::v1::Say;
 use waystation::client::{Link, LinkStatus};
+use waystation::wire::quic::{Happened, QuicKind};
 use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
 use waystation::wire::{self, Lane, lane_of};
 
-use crate::udp_stage;
+use crate::{quic_stage, udp_stage};
 
 /// What a link does that no frame shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offence {
     /// A frame whose id is reliable goes on the unreliable lane.
     Misplaced,
+    /// Another stream is opened beside the link's.
+    Stream,
 }
 
 impl Offence {
@@ -24,7 +28,7 @@ impl Offence {
     }
 
     fn of(frame: &Bytes) -> Option<Self> {
-        [Self::Misplaced].into_iter().find(|offence| offence.word() == frame)
+        [Self::Misplaced, Self::Stream].into_iter().find(|offence| offence.word() == frame)
     }
 }
 
@@ -57,7 +61,7 @@ impl Link for CrookedUdp {
 
     fn send(&mut self, frame: Bytes) -> bool {
         match (Offence::of(&frame), lane_of(&frame)) {
-            (Some(Offence::Misplaced), _) => self.0.send(CHANNEL_UNRELIABLE, misplaced()),
+            (Some(_), _) => self.0.send(CHANNEL_UNRELIABLE, misplaced()),
             (None, Lane::Reliable) => self.0.send(CHANNEL_RELIABLE, frame),
             (None, Lane::Unreliable) => self.0.send(CHANNEL_UNRELIABLE, frame),
         }
@@ -68,5 +72,50 @@ impl Link for CrookedUdp {
 
     fn close(&mut self) {
         self.0.leave();
+    }
+}
+
+/// A link over QUIC, raw or inside a WebTransport session.
+pub(crate) struct CrookedQuic(pub(crate) quic_stage::Client);
+
+impl Link for CrookedQuic {
+    fn update(&mut self, _dt: Duration) {
+        self.0.step();
+    }
+
+    fn status(&self) -> LinkStatus {
+        let has_ended = |happened: &Happened| matches!(happened, Happened::Ended(_));
+        match self.0.is_open() {
+            _ if self.0.happened.iter().any(has_ended) => LinkStatus::Closed,
+            true => LinkStatus::Open,
+            false => LinkStatus::Opening,
+        }
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        (!self.0.received.is_empty()).then(|| self.0.received.remove(0))
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        match Offence::of(&frame) {
+            None => self.0.send(&frame),
+            Some(Offence::Misplaced) => {
+                // A datagram of a WebTransport session says first of which one: of the first stream's.
+                let session =
+                    if self.0.lanes.kind() == Some(QuicKind::WebTransport) { &[0][..] } else { &[] };
+                let datagram = Bytes::from([session, &misplaced()].concat());
+                self.0.connection.datagrams().send(datagram, true).expect("room");
+            }
+            // A stream of a WebTransport session says so first.
+            Some(Offence::Stream) => drop(self.0.open_stream(Dir::Uni, &[0x40, 0x54, 0])),
+        }
+        true
+    }
+
+    fn flush(&mut self) {}
+
+    fn close(&mut self) {
+        self.0.lanes.close(0, &mut self.0.connection, quic_stage::now());
+        self.0.flush();
     }
 }

@@ -6,11 +6,11 @@ use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
 use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
 use waystation::proxy::tls::Tls;
 use waystation::testing::{Harness, Player, Via};
-use waystation::wire::quic::WEBTRANSPORT_PATH;
+use waystation::wire::quic::{QuicKind, WEBTRANSPORT_PATH};
 use waystation::wire::udp::{DEV_KEY, TokenMint};
 
-use super::crooked::{CrookedUdp, Offence};
-use crate::udp_stage;
+use super::crooked::{CrookedQuic, CrookedUdp, Offence};
+use crate::{quic_stage, udp_stage};
 
 /// A way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Way {
     pub(crate) fn offences(self) -> &'static [Offence] {
         match self {
             Self::Loopback | Self::Udp => &[Offence::Misplaced],
-            Self::Quic | Self::WebTransport => &[],
+            Self::Quic | Self::WebTransport => &[Offence::Misplaced, Offence::Stream],
         }
     }
 
@@ -57,7 +57,8 @@ struct Udp {
 struct Quic {
     raw: QuicDial,
     webtransport: QuicDial,
-    _handle: QuicHandle,
+    tls: Tls,
+    handle: QuicHandle,
 }
 
 impl Adapters {
@@ -96,7 +97,13 @@ impl Adapters {
                 let token = udp.mint.mint(udp_stage::unix_now(), CROOKED_ID, None).expect("a token");
                 player.connect_over(game, Box::new(CrookedUdp(udp_stage::Client::new(token))));
             }
-            over => self.connect(game, player, over),
+            Way::Quic | Way::WebTransport => {
+                let quic = self.quic.get_or_insert_with(|| start_quic(game));
+                let kind = if over == Way::Quic { QuicKind::Quic } else { QuicKind::WebTransport };
+                let client = quic_stage::Client::of(quic.handle.local_addr(), &quic.tls, kind);
+                player.connect_over(game, Box::new(CrookedQuic(client)));
+            }
+            Way::Loopback => self.connect(game, player, over),
         }
     }
 }
@@ -125,7 +132,7 @@ fn start_quic(game: &mut Harness) -> Quic {
     let raw = dial(QuicRoute::Quic);
     let webtransport = dial(QuicRoute::WebTransport { path: WEBTRANSPORT_PATH.to_owned() });
     let port = proxy::attach(&mut game.app, "quic");
-    Quic { raw, webtransport, _handle: bound.start(port).expect("a thread") }
+    Quic { raw, webtransport, tls, handle: bound.start(port).expect("a thread") }
 }
 
 /// netcode's id of a link that is the only one of its kind on its server.
