@@ -65,7 +65,7 @@
 //! | its players | `client` |
 //! | its tests | `testing` |
 //! | its messages | [`wire`], `build` |
-//! | its operator | [`proxy`], [`gate`], [`telemetry`] |
+//! | its operator | [`proxy`], [`gate`], [`telemetry`], [`admin`] |
 //! | whoever wants to see one | [`arena`], `bot` |
 //! | whoever writes a client in another language | `conformance` |
 //!
@@ -79,6 +79,8 @@
 //! | `build` | | for build scripts: compiles a game's `.proto` files, without `protoc` |
 //! | `testing` | | for tests: a server on virtual time, scripted players, invariants checked |
 
+#[cfg(feature = "server")]
+pub mod admin;
 #[cfg(feature = "server")]
 pub mod arena;
 #[cfg(feature = "cli")]

@@ -18,9 +18,10 @@ pub mod port;
 mod pump;
 pub mod quic;
 pub mod renet;
-mod restarts;
+pub(crate) mod restarts;
 pub mod tls;
 mod udp;
+pub mod websocket;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

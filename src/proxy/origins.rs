@@ -33,4 +33,31 @@ impl Origins {
             }
         }
     }
+
+    /// Whether a page of this origin may open a link at this host, as its request names it. To a page
+    /// of the very same host, however the list is.
+    pub(crate) fn allow_at(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        let own = origin.and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+        let is_own = own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host));
+        is_own || self.allow(origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_the_host_that_they_ask_and_of_the_list_may_and_no_others() {
+        let origins = Origins::Only(vec!["https://play.example".to_owned()]);
+        let host = Some("game.example:7780");
+
+        assert!(origins.allow_at(None, host));
+        assert!(origins.allow_at(Some("http://Game.example:7780"), host));
+        assert!(origins.allow_at(Some("https://play.example"), host));
+        assert!(!origins.allow_at(Some("http://game.example"), host), "another port is another origin");
+        assert!(!origins.allow_at(Some("https://game.example:7780.evil.example"), host));
+        assert!(!origins.allow_at(Some("null"), host));
+        assert!(!origins.allow_at(Some("null"), None));
+    }
 }

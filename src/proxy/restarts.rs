@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 /// When the thread began anew, of late.
 #[derive(Debug, Default)]
-pub(super) struct Restarts(Vec<Instant>);
+pub(crate) struct Restarts(Vec<Instant>);
 
 impl Restarts {
     /// Whether there may be another one now; if so, it is noted.
     #[allow(clippy::disallowed_methods, reason = "an adapter's own measure; no tick sees it")]
-    pub(super) fn admit(&mut self) -> bool {
+    pub(crate) fn admit(&mut self) -> bool {
         let now = Instant::now();
         self.0.retain(|at| now.saturating_duration_since(*at) < RESTARTS_WINDOW);
         let admitted = self.0.len() < RESTARTS_MAX;
@@ -20,7 +20,7 @@ impl Restarts {
     }
 
     /// What to tell the server when there may not.
-    pub(super) fn refusal(failure: &str) -> String {
+    pub(crate) fn refusal(failure: &str) -> String {
         format!("its thread failed {RESTARTS_MAX} times in a minute, and again: {failure}")
     }
 }

@@ -1,0 +1,322 @@
+//! What is served over HTTP: discovery, health, the page in a browser, and WebSocket.
+//!
+//! | path | answers |
+//! | --- | --- |
+//! | `/v1/connect` | where and how clients reach this server ([`Discovery`](crate::wire::discovery::Discovery)), a connect token included |
+//! | `/healthz` | 200 while the tick is alive, else 503 |
+//! | `/play` | the arena in a browser |
+//! | `/ws` | links over [WebSocket](crate::proxy::websocket) |
+//!
+//! The server is a thread of its own, called `http`, and knows no session. It listens plainly or
+//! under TLS; a relay that ends TLS before it works too. Connections are bounded in number, in all
+//! and by address, and in time; what one may send before it is answered is some kilobytes.
+//!
+//! A panic of the thread, which would be a bug, is logged, and the thread begins anew on the same
+//! port: its links are lost, the tick goes on, and clients resume. After five such in a minute it
+//! gives up, and the server stops with an error.
+//!
+//! Data flow: the tick → [`Health`], [`Offers`] → answers; WebSocket as in its own room.
+
+mod connect;
+mod health;
+mod play;
+mod serve;
+mod throttle;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::routing::get;
+use socket2::{Domain, Protocol, Socket, Type};
+
+pub use self::connect::{ConnectAuth, Offers, QuicSource, UdpSource};
+use self::connect::{Desk, WEBSOCKET_PATH};
+pub use self::health::Health;
+use self::serve::{Site, Wishes};
+use self::throttle::{Places, Rates};
+use crate::proxy::tls::{Tls, TlsError};
+use crate::proxy::websocket::WebSocketProxy;
+use crate::proxy::{AdapterPort, Origins};
+
+/// How to listen, and for whom.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Where to listen. Default: `127.0.0.1:7780`, which only this machine reaches. Port 0 lets
+    /// the system choose one.
+    pub listen: SocketAddr,
+    /// The certificate to listen under TLS with. Default: none, which is plain HTTP: for this
+    /// machine, or behind a relay that ends TLS.
+    pub tls: Option<Tls>,
+    /// The server's name, as discovery shows it. Default `waystation`.
+    pub name: String,
+    /// Which pages may ask discovery, besides those of the server itself. Default: no others.
+    pub origins: Origins,
+    /// Who may ask discovery. Default: nobody.
+    pub connect_auth: ConnectAuth,
+    /// How often discovery is answered to one IPv4 address, or IPv6 network of 64 bits, in a second.
+    /// Default 32: the links that it may open in one.
+    pub max_connects_per_address: u32,
+    /// Connections at a time that are not WebSocket, those under way included. Default 1,024, at
+    /// worst 40 MiB; under TLS twice that. Further ones are closed at once.
+    pub max_connections: usize,
+    /// Of those, how many may come from one address or network. Default 64.
+    pub max_connections_per_address: usize,
+    /// Whether the limits by address leave loopback alone. Default no: behind a relay on the same
+    /// machine, everybody comes from there.
+    pub exempt_loopback: bool,
+    /// How long a client may take for the head of a request, for the one before it too, and for the
+    /// handshake of TLS. Default 10 s.
+    pub header_timeout: Duration,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
+            tls: None,
+            name: "waystation".to_owned(),
+            origins: Origins::Only(Vec::new()),
+            connect_auth: ConnectAuth::nobody(),
+            max_connects_per_address: 32,
+            max_connections: 1_024,
+            max_connections_per_address: 64,
+            exempt_loopback: false,
+            header_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The port cannot be had; as a rule another server has it.
+    #[error("cannot listen on TCP {address}: {cause}; choose a free address of this machine")]
+    Bind {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system gives no thread.
+    #[error("the HTTP thread cannot start: {0}; raise the limit of threads")]
+    Thread(#[source] io::Error),
+}
+
+/// A port that nobody serves yet.
+///
+/// ```
+/// use bevy_app::App;
+/// use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer, Offers};
+/// use waystation::proxy;
+/// use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
+/// use waystation::server::ServerPlugins;
+///
+/// let mut app = App::new();
+/// app.add_plugins(ServerPlugins::default());
+/// let listen = ([127, 0, 0, 1], 0).into();
+/// let connect_auth = ConnectAuth::everybody();
+/// let http = HttpServer::bind(HttpConfig { listen, connect_auth, ..HttpConfig::default() })?;
+/// let websocket = WebSocketProxy::new(WebSocketConfig::default())?;
+/// let port = proxy::attach(&mut app, "websocket");
+/// let health = Health::watch(&mut app);
+/// let http = http.start(Offers::default(), health, Some((websocket, port)))?;
+/// println!("http://{}/play", http.local_addr());
+/// app.update();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct HttpServer {
+    config: HttpConfig,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// A running server. If it is dropped, the server tells the clients of WebSocket that it goes, closes
+/// all connections and ends; the drop waits for it, a second or two at most.
+pub struct HttpHandle {
+    address: SocketAddr,
+    wishes: Arc<Wishes>,
+    /// It ends with the tick, whose links it has.
+    has_links: bool,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl HttpServer {
+    /// Takes the port, so that what is wrong with it is known before the server starts.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Bind`].
+    pub fn bind(config: HttpConfig) -> Result<Self, HttpError> {
+        let unbound = |cause| HttpError::Bind { address: config.listen, cause };
+        let listener = listen(config.listen).map_err(unbound)?;
+        let address = listener.local_addr().map_err(unbound)?;
+        Ok(Self { config, listener, address })
+    }
+
+    /// Where it listens; the port is the one that the system chose, if it was to choose.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts the thread. With WebSocket, on a port as [`attach`](crate::proxy::attach) returns it,
+    /// it serves links too, and ends when the server that they belong to is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Tls`] and [`HttpError::Thread`].
+    pub fn start(
+        self,
+        offers: Offers,
+        health: Health,
+        websocket: Option<(WebSocketProxy, AdapterPort)>,
+    ) -> Result<HttpHandle, HttpError> {
+        let Self { config, listener, address } = self;
+        let tls = config.tls.as_ref().map(|tls| tls.server_config(&[b"http/1.1"])).transpose()?;
+        let has_links = websocket.is_some();
+        let desk = Desk {
+            name: config.name,
+            offers,
+            auth: config.connect_auth,
+            origins: config.origins,
+            rates: Mutex::new(Rates::new(config.max_connects_per_address)),
+            exempt_loopback: config.exempt_loopback,
+            clock: health.clock().clone(),
+            address,
+            is_tls: tls.is_some(),
+            has_websocket: has_links,
+        };
+        let site = Site {
+            router: router(desk, health, websocket.as_ref().map(|(proxy, _)| proxy)),
+            tls: tls.map(serve::acceptor),
+            places: Places::new(config.max_connections, config.max_connections_per_address),
+            exempt_loopback: config.exempt_loopback,
+            header_timeout: config.header_timeout,
+        };
+        let wishes = Arc::new(Wishes::default());
+        let heard = Arc::clone(&wishes);
+        let thread = thread::Builder::new()
+            .name("http".to_owned())
+            .spawn(move || {
+                let websocket = websocket.map(|(proxy, port)| proxy.into_adapter(port));
+                serve::run(&listener, site, websocket, &heard);
+            })
+            .map_err(HttpError::Thread)?;
+        Ok(HttpHandle { address, wishes, has_links, thread: Some(thread) })
+    }
+}
+
+impl HttpHandle {
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Makes the thread panic in its next turn, to see what becomes of its clients. For tests only.
+    #[cfg(feature = "testing")]
+    pub fn plant_panic(&self) {
+        self.wishes.planted.notify_one();
+    }
+
+    /// Whether the thread has ended: after the server was dropped, or because it gave up after
+    /// faults that it logged.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until the thread has ended. With WebSocket it does so by itself, when the server is
+    /// dropped; without, it is told to.
+    pub fn join(mut self) {
+        if !self.has_links {
+            self.wishes.stop.notify_one();
+        }
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // The thread catches its panics; there is nothing to be told.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for HttpHandle {
+    fn drop(&mut self) {
+        self.wishes.stop.notify_one();
+        self.wait();
+    }
+}
+
+impl fmt::Debug for HttpHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpHandle").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+fn router(desk: Desk, health: Health, websocket: Option<&WebSocketProxy>) -> Router {
+    let desk = Arc::new(desk);
+    let connect = move |request: Request| std::future::ready(desk.answer(&request));
+    let router = Router::new()
+        .route("/v1/connect", get(connect.clone()).options(connect))
+        .route("/healthz", get(move || std::future::ready(health.answer())))
+        .merge(play::routes())
+        .fallback((StatusCode::NOT_FOUND, "here are /play, /v1/connect, /healthz and /ws\n"));
+    match websocket {
+        Some(websocket) => router.route(WEBSOCKET_PATH, websocket.route()),
+        None => router,
+    }
+}
+
+/// Listens, without blocking whoever asks for a connection.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A server that starts again at once finds its port as its last connections left it.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    // Connections inherit it. What the kernel takes for a client that does not read, the client
+    // would read too late anyhow.
+    let _ = socket.set_send_buffer_size(KERNEL_SEND_BYTES);
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// The port of HTTP and WebSocket.
+const PORT_DEFAULT: u16 = 7_780;
+/// Connections that wait to be taken: all clients of a server that has just restarted.
+const BACKLOG: i32 = 1_024;
+/// What the kernel holds of what is sent to one client: a replay fits.
+const KERNEL_SEND_BYTES: usize = crate::wire::OUTBOX_MAX_BYTES;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_use_is_an_error_that_names_it() {
+        let config = || HttpConfig { listen: ([127, 0, 0, 1], 0).into(), ..HttpConfig::default() };
+        let first = HttpServer::bind(config()).expect("a free port");
+
+        let second = HttpServer::bind(HttpConfig { listen: first.local_addr(), ..config() });
+
+        let error = second.expect_err("the port is taken").to_string();
+        assert!(error.contains(&first.local_addr().to_string()), "{error}");
+        assert!(error.contains("in use"), "{error}");
+    }
+}

@@ -1,0 +1,281 @@
+//! Discovery: where and how clients reach this server.
+//!
+//! `GET /v1/connect` is asked before a link is opened, over UDP before each, since a connect token is
+//! good for one. So it is where a server finds out who its clients are, if it wants to know.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::extract::{ConnectInfo, Request};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use sha2::{Digest as _, Sha256};
+
+use super::throttle::Rates;
+use crate::proxy::Origins;
+use crate::proxy::tls::Tls;
+use crate::tick::Clock;
+use crate::wire::PROTOCOL;
+use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
+use crate::wire::quic::WEBTRANSPORT_PATH;
+use crate::wire::udp::{TOKEN_EXPIRE, TokenError, TokenMint, token_to_text};
+
+/// What discovery offers; WebSocket is offered where the HTTP server has it. Default: nothing else.
+#[derive(Debug, Clone, Default)]
+pub struct Offers {
+    /// UDP, with a connect token for each who asks.
+    pub udp: Option<UdpSource>,
+    /// QUIC and WebTransport, which share a port.
+    pub quic: Option<QuicSource>,
+    /// The URL of WebSocket, where it is not the one by which discovery was asked: behind a relay,
+    /// for one. Default: none.
+    pub websocket_url: Option<String>,
+}
+
+/// What is offered of UDP.
+#[derive(Debug, Clone)]
+pub struct UdpSource {
+    /// Where clients reach it: one of the addresses that the mint's tokens list.
+    pub address: SocketAddr,
+    /// Mints the tokens.
+    pub mint: TokenMint,
+}
+
+/// What is offered of QUIC and WebTransport.
+#[derive(Debug, Clone)]
+pub struct QuicSource {
+    /// Where clients reach it, `host:port`; the host is one that the certificate names.
+    pub address: String,
+    /// Its certificate, whose hash is offered if it is self-signed.
+    pub tls: Tls,
+}
+
+/// Who may ask discovery.
+#[derive(Clone, Default)]
+pub struct ConnectAuth(Who);
+
+#[derive(Clone, Default)]
+enum Who {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Everybody.
+    Everybody,
+    /// Whoever's bearer the hook takes.
+    Bearers(Arc<Hook>),
+}
+
+type Hook = dyn Fn(&str) -> Result<Option<String>, String> + Send + Sync;
+
+impl ConnectAuth {
+    /// Nobody may: every question is answered 401, with words on what to configure. The default.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self(Who::Nobody)
+    }
+
+    /// Everybody may, as in the `dev` profile.
+    #[must_use]
+    pub fn everybody() -> Self {
+        Self(Who::Everybody)
+    }
+
+    /// Whoever has this bearer may: the password of a test, or of a website that hands the answers
+    /// on to players that it knows. It should be 16 random characters at least.
+    #[must_use]
+    pub fn bearer(secret: &str) -> Self {
+        // Of hashes, a comparison's time says nothing of use.
+        let wanted = Sha256::digest(secret);
+        Self::hook(
+            move |bearer| {
+                if Sha256::digest(bearer) == wanted { Ok(None) } else { Err("another bearer".to_owned()) }
+            },
+        )
+    }
+
+    /// Whoever's bearer the hook takes may. It says who that is, if it knows: the identity goes into
+    /// the connect token, and with it to the gate. An error is for the log. It is called on the
+    /// thread that serves HTTP, so it must not block: for a question to another service, the
+    /// clients ask that service and bring what it signed.
+    ///
+    /// ```
+    /// use waystation::admin::ConnectAuth;
+    ///
+    /// let known = |bearer: &str| match bearer {
+    ///     "ada's ticket" => Ok(Some("ada".to_owned())),
+    ///     _ => Err("no such ticket".to_owned()),
+    /// };
+    /// let auth = ConnectAuth::hook(known);
+    /// # drop(auth);
+    /// ```
+    #[must_use]
+    pub fn hook(hook: impl Fn(&str) -> Result<Option<String>, String> + Send + Sync + 'static) -> Self {
+        Self(Who::Bearers(Arc::new(hook)))
+    }
+}
+
+impl fmt::Debug for ConnectAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Who::Nobody => "Nobody",
+            Who::Everybody => "Everybody",
+            Who::Bearers(_) => "Bearers",
+        })
+    }
+}
+
+/// What answers.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) name: String,
+    pub(super) offers: Offers,
+    pub(super) auth: ConnectAuth,
+    pub(super) origins: Origins,
+    pub(super) rates: Mutex<Rates>,
+    pub(super) exempt_loopback: bool,
+    pub(super) clock: Clock,
+    /// Where it listens, and whether under TLS; and whether there is WebSocket.
+    pub(super) address: SocketAddr,
+    pub(super) is_tls: bool,
+    pub(super) has_websocket: bool,
+}
+
+impl Desk {
+    pub(super) fn answer(&self, request: &Request) -> Response {
+        let headers = request.headers();
+        let origin = headers.get(header::ORIGIN);
+        let is_welcome = self.origins.allow_at(origin.map(text), headers.get(header::HOST).map(text));
+        let mut response = if !is_welcome {
+            (StatusCode::FORBIDDEN, "pages of this origin may not ask here\n").into_response()
+        } else if request.method() == Method::OPTIONS {
+            (StatusCode::NO_CONTENT, PREFLIGHT).into_response()
+        } else {
+            self.answer_to(address_of(request), headers)
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(origin) = origin.filter(|_| is_welcome) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        }
+        response
+    }
+
+    fn answer_to(&self, address: Option<IpAddr>, headers: &HeaderMap) -> Response {
+        if !self.admits(address) {
+            let later = [(header::RETRY_AFTER, "1")];
+            return (StatusCode::TOO_MANY_REQUESTS, later, "too often: come again in a second\n")
+                .into_response();
+        }
+        let identity = match self.identity(headers) {
+            Ok(identity) => identity,
+            Err(body) => {
+                let how = [(header::WWW_AUTHENTICATE, "Bearer")];
+                return (StatusCode::UNAUTHORIZED, how, body).into_response();
+            }
+        };
+        match self.discover(headers, identity.as_deref()) {
+            Ok(offer) => ([(header::CONTENT_TYPE, "application/json")], offer.to_json()).into_response(),
+            Err(error) => {
+                tracing::warn!(%error, "discovery has no connect token to give");
+                (StatusCode::INTERNAL_SERVER_ERROR, "no connect token: see the server's log\n")
+                    .into_response()
+            }
+        }
+    }
+
+    fn admits(&self, address: Option<IpAddr>) -> bool {
+        let Some(ip) = address.filter(|ip| !(self.exempt_loopback && ip.to_canonical().is_loopback())) else {
+            return true;
+        };
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).admit(ip, self.clock.now())
+    }
+
+    /// Who asks, as far as that is known; or what to tell who may not.
+    fn identity(&self, headers: &HeaderMap) -> Result<Option<String>, &'static str> {
+        let hook = match &self.auth.0 {
+            Who::Everybody => return Ok(None),
+            Who::Nobody => return Err(NOBODY),
+            Who::Bearers(hook) => hook,
+        };
+        let value = headers.get(header::AUTHORIZATION).map(text);
+        let (scheme, bearer) = value.and_then(|value| value.split_once(' ')).ok_or(WANTED)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(WANTED);
+        }
+        hook(bearer.trim()).map_err(|why| {
+            tracing::debug!(why, "a bearer was refused");
+            WANTED
+        })
+    }
+
+    fn discover(&self, headers: &HeaderMap, identity: Option<&str>) -> Result<Discovery, TokenError> {
+        let udp = self.offers.udp.as_ref().map(|udp| udp.offer(identity)).transpose()?;
+        let quic = self.offers.quic.as_ref();
+        let cert_sha256 = quic.and_then(|quic| quic.tls.sha256()).map(hex);
+        let url = || self.offers.websocket_url.clone().unwrap_or_else(|| self.websocket_url(headers));
+        Ok(Discovery {
+            protocol: PROTOCOL,
+            name: self.name.clone(),
+            udp,
+            quic: quic
+                .map(|quic| QuicOffer { address: quic.address.clone(), cert_sha256: cert_sha256.clone() }),
+            webtransport: quic.map(|quic| WebTransportOffer {
+                url: format!("https://{}{WEBTRANSPORT_PATH}", quic.address),
+                cert_sha256,
+            }),
+            websocket: self.has_websocket.then(|| WebSocketOffer { url: url() }),
+        })
+    }
+
+    /// At the host by which the client got here: that one works for it.
+    fn websocket_url(&self, headers: &HeaderMap) -> String {
+        let scheme = if self.is_tls { "wss" } else { "ws" };
+        let asked = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        match asked.filter(|host| !host.as_str().contains('@')) {
+            Some(host) => format!("{scheme}://{host}{WEBSOCKET_PATH}"),
+            None => format!("{scheme}://{}{WEBSOCKET_PATH}", self.address),
+        }
+    }
+}
+
+impl UdpSource {
+    #[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time; no tick sees it")]
+    fn offer(&self, identity: Option<&str>) -> Result<UdpOffer, TokenError> {
+        let unix_now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let link_id = SysRng.try_next_u64().map_err(|error| TokenError::Mint(error.to_string()))?;
+        let token = self.mint.mint(unix_now, link_id, identity)?;
+        let expires_s = u32::try_from(TOKEN_EXPIRE.as_secs()).unwrap_or(u32::MAX);
+        Ok(UdpOffer { address: self.address, token: token_to_text(&token), expires_s })
+    }
+}
+
+fn address_of(request: &Request) -> Option<IpAddr> {
+    Some(request.extensions().get::<ConnectInfo<SocketAddr>>()?.0.ip())
+}
+
+/// A header's value; of one that is no text, something that is nobody's.
+fn text(value: &HeaderValue) -> &str {
+    value.to_str().unwrap_or("?")
+}
+
+fn hex(bytes: [u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The path of WebSocket.
+pub(super) const WEBSOCKET_PATH: &str = "/ws";
+/// What a page of another origin may do, once it is a listed one.
+const PREFLIGHT: [(HeaderName, &str); 3] = [
+    (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),
+    (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization"),
+    (header::ACCESS_CONTROL_MAX_AGE, "600"),
+];
+const WANTED: &str = "give a bearer that this server takes: Authorization: Bearer ...\n";
+const NOBODY: &str = "this server has not been told whom to let in: its operator gives it a bearer \
+                      (waystation serve --bearer-file) or a hook (admin::ConnectAuth)\n";

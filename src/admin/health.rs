@@ -1,0 +1,123 @@
+//! Whether the tick is alive: what `GET /healthz` answers, for load balancers and for whoever is
+//! on call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bevy_app::{App, Last};
+use bevy_ecs::prelude::*;
+
+use crate::gate::Drain;
+use crate::tick::{Clock, TickRate, TickSystems, TickTime};
+
+/// The tick's pulse, as the thread of the HTTP server reads it. Clones are the same.
+///
+/// It is taken from the server's clock: where that stands still, no tick is ever late.
+#[derive(Resource, Debug, Clone)]
+pub struct Health {
+    pulse: Arc<Pulse>,
+    clock: Clock,
+    late_after: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Pulse {
+    tick: AtomicU64,
+    /// When it was, on the clock, in nanoseconds.
+    at_nanos: AtomicU64,
+    is_draining: AtomicBool,
+}
+
+impl Health {
+    /// Of something that ticks at this rate, by its own account: it calls [`beat`](Self::beat).
+    #[must_use]
+    pub fn new(clock: Clock, rate: TickRate) -> Self {
+        let late_after = LATE_AFTER.max(rate.period() * LATE_AFTER_TICKS);
+        let health = Self { pulse: Arc::default(), clock, late_after };
+        health.beat(0, false);
+        health
+    }
+
+    /// Of an app, which beats at the end of each tick.
+    pub fn watch(app: &mut App) -> Self {
+        let world = app.world();
+        let clock = world.get_resource::<TickTime>().map(|time| time.clock().clone()).unwrap_or_default();
+        let health = Self::new(clock, world.get_resource::<TickRate>().copied().unwrap_or_default());
+        app.insert_resource(health.clone()).add_systems(Last, beat.in_set(TickSystems::Measure));
+        health
+    }
+
+    /// A tick is over.
+    pub fn beat(&self, tick: u64, is_draining: bool) {
+        let now = u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX);
+        self.pulse.tick.store(tick, Ordering::Relaxed);
+        self.pulse.at_nanos.store(now, Ordering::Relaxed);
+        self.pulse.is_draining.store(is_draining, Ordering::Relaxed);
+    }
+
+    /// Whether the last tick is not long ago: a second, or five ticks if that is longer.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.age() <= self.late_after
+    }
+
+    /// The server's clock.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn age(&self) -> Duration {
+        let at = Duration::from_nanos(self.pulse.at_nanos.load(Ordering::Relaxed));
+        self.clock.now().saturating_sub(at)
+    }
+
+    /// 200 while the tick is alive, also when the server drains, which a supervisor must not take
+    /// for a reason to kill it; 503 when it is not.
+    pub(super) fn answer(&self) -> Response {
+        let (status, word) = if self.is_alive() {
+            (StatusCode::OK, "ok")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "stalled")
+        };
+        let body = format!(
+            "{{\"status\":\"{word}\",\"tick\":{},\"tick_age_ms\":{},\"draining\":{}}}\n",
+            self.pulse.tick.load(Ordering::Relaxed),
+            self.age().as_millis(),
+            self.pulse.is_draining.load(Ordering::Relaxed),
+        );
+        let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+        (status, headers, body).into_response()
+    }
+}
+
+fn beat(health: Res<Health>, time: Res<TickTime>, drain: Option<Res<Drain>>) {
+    health.beat(time.tick().0, drain.is_some_and(|drain| drain.is_draining()));
+}
+
+/// A tick that is older is late: it is what a player calls frozen.
+const LATE_AFTER: Duration = Duration::from_secs(1);
+/// At the slowest rates, a second is no more than a few ticks.
+const LATE_AFTER_TICKS: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_is_late_after_a_second_or_five_ticks() {
+        let clock = Clock::manual();
+        let fast = Health::new(clock.clone(), TickRate::default());
+        let slow = Health::new(clock.clone(), TickRate::new(4).expect("the slowest"));
+
+        clock.advance(Duration::from_millis(1_100));
+
+        assert!(!fast.is_alive() && slow.is_alive());
+        fast.beat(7, false);
+        assert!(fast.is_alive());
+        clock.advance(Duration::from_millis(200));
+        assert!(!slow.is_alive());
+    }
+}

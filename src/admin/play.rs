@@ -1,0 +1,78 @@
+//! The page that shows the arena in a browser, and what it needs: files that are part of the
+//! program.
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use sha2::{Digest as _, Sha256};
+
+/// A file of the page.
+struct Asset {
+    /// Where it is found.
+    path: &'static str,
+    content_type: &'static str,
+    bytes: &'static [u8],
+}
+
+/// All of them. They are built from `assets/src`, as `assets/README.md` says.
+const ASSETS: [Asset; 3] = [
+    Asset {
+        path: "/play",
+        content_type: "text/html; charset=utf-8",
+        bytes: include_bytes!("../../assets/play/index.html"),
+    },
+    Asset {
+        path: "/play/play.js",
+        content_type: "text/javascript; charset=utf-8",
+        bytes: include_bytes!("../../assets/play/play.js"),
+    },
+    Asset {
+        path: "/play/play.css",
+        content_type: "text/css; charset=utf-8",
+        bytes: include_bytes!("../../assets/play/play.css"),
+    },
+];
+
+/// Serves the page.
+pub(super) fn routes() -> Router {
+    ASSETS.iter().fold(Router::new(), |router, asset| {
+        let tag = tag(asset.bytes);
+        router.route(
+            asset.path,
+            get(move |headers: HeaderMap| std::future::ready(asset.answer(&tag, &headers))),
+        )
+    })
+}
+
+impl Asset {
+    /// The file, or that the browser has it already: it asks each time, so that after an update of
+    /// the server no page is half new.
+    fn answer(&self, tag: &str, asked: &HeaderMap) -> Response {
+        let common = [
+            (header::ETAG, tag),
+            (header::CACHE_CONTROL, "no-cache"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+        ];
+        if asked.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+            return (StatusCode::NOT_MODIFIED, common).into_response();
+        }
+        let own = [(header::CONTENT_TYPE, self.content_type), (header::CONTENT_SECURITY_POLICY, POLICY)];
+        (common, own, self.bytes).into_response()
+    }
+}
+
+/// A name for this content.
+fn tag(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    let hex: String = hash.iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}
+
+/// What the page may do: its own scripts and styles, and links to any server, since the transports
+/// have ports of their own.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      connect-src *; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Enough of a hash to tell versions apart.
+const TAG_BYTES: usize = 8;

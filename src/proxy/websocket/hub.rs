@@ -1,0 +1,317 @@
+//! The links of the WebSocket adapter, and what the tick is told of them.
+//!
+//! It holds what waits for each client, and does what the tick commands. It does not read: each
+//! link has a [task](super::link) for that, which asks here whether it may, and which goes on with
+//! writing where a socket did not take all at once.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use fastwebsockets::OpCode;
+use tokio::io::AsyncWrite;
+use tokio::sync::Notify;
+
+use super::output::Output;
+use super::stats::WebSocketCounts;
+use crate::ident::LinkId;
+use crate::proxy::backlog::Backlog;
+use crate::proxy::port::PortSender;
+use crate::proxy::{LinkEnd, LinkInfo, ProxyCommand, ProxyEvent, ProxyEventKind};
+use crate::tick::Clock;
+use crate::wire::v1::Closed;
+use crate::wire::{FRAME_MAX_SERVER, Frame, Lane, lane_of};
+
+/// The hub, as the tasks of one thread share it.
+pub(super) type SharedHub = Rc<RefCell<Hub>>;
+
+/// The writing half of whatever HTTP ran over.
+pub(super) type Socket = Box<dyn AsyncWrite + Unpin>;
+
+/// All links of an adapter.
+pub(super) struct Hub {
+    /// What is counted in this turn.
+    pub(super) tally: WebSocketCounts,
+    table: BTreeMap<LinkId, Link>,
+    last: u64,
+    events: Backlog,
+    /// Links that something was queued for in this batch.
+    dirty: Vec<LinkId>,
+    /// Says that there are events.
+    news: Rc<Notify>,
+    clock: Clock,
+    send_buffer_bytes: usize,
+}
+
+/// One link.
+struct Link {
+    address: Option<SocketAddr>,
+    output: Output<Socket>,
+    wakers: Wakers,
+    /// The last frame was sent, and what is read is dropped.
+    closing: bool,
+    paused: bool,
+}
+
+/// Wakes the two halves of a link's task.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wakers {
+    pub(super) read: Rc<Notify>,
+    pub(super) write: Rc<Notify>,
+}
+
+/// What a link's reader may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Hand over what it has read.
+    Go,
+    /// Keep it.
+    Wait,
+    /// There is no such link any more.
+    Over,
+}
+
+impl Hub {
+    pub(super) fn new(clock: Clock, send_buffer_bytes: usize, news: Rc<Notify>) -> Self {
+        Self {
+            tally: WebSocketCounts::default(),
+            table: BTreeMap::new(),
+            last: 0,
+            events: Backlog::default(),
+            dirty: Vec::new(),
+            news,
+            clock,
+            send_buffer_bytes,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Whether all events are with the tick.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Opens a link.
+    pub(super) fn open(&mut self, address: Option<SocketAddr>, socket: Socket) -> (LinkId, Wakers) {
+        self.last += 1;
+        let (id, wakers) = (LinkId(self.last), Wakers::default());
+        let link = Link {
+            address,
+            output: Output::new(socket),
+            wakers: wakers.clone(),
+            closing: false,
+            paused: false,
+        };
+        self.table.insert(id, link);
+        self.tally.opened_count += 1;
+        self.tell(id, ProxyEventKind::Opened(LinkInfo { address, identity: None }));
+        (id, wakers)
+    }
+
+    /// Ends a link, if it is there: what its client has not taken is lost.
+    pub(super) fn end(&mut self, id: LinkId, end: LinkEnd) {
+        let Some(link) = self.table.remove(&id) else { return };
+        let end = if link.closing && end == LinkEnd::ByPeer { LinkEnd::ByServer } else { end };
+        self.tally.closed_count += 1;
+        tracing::debug!(link = %id, address = ?link.address, ?end, "WebSocket link ended");
+        link.wakers.read.notify_one();
+        link.wakers.write.notify_one();
+        self.tell(id, ProxyEventKind::Closed(end));
+    }
+
+    /// Ends all links, as far as they are there.
+    pub(super) fn end_all(&mut self, end: LinkEnd) {
+        while let Some(id) = self.table.keys().next().copied() {
+            self.end(id, end);
+        }
+        self.dirty.clear();
+    }
+
+    /// Whether a link's reader may hand over what it has read.
+    pub(super) fn reading(&mut self, id: LinkId) -> Reading {
+        match self.table.get(&id) {
+            None => Reading::Over,
+            Some(link) if link.closing => Reading::Go,
+            Some(link) if link.paused => Reading::Wait,
+            Some(_) if !self.events.has_room() => {
+                self.events.choke();
+                Reading::Wait
+            }
+            Some(_) => Reading::Go,
+        }
+    }
+
+    /// A client sent a frame.
+    pub(super) fn frame(&mut self, id: LinkId, bytes: Bytes) {
+        if self.table.get(&id).is_some_and(|link| !link.closing) {
+            // There is one lane, and it is in order.
+            self.tell(id, ProxyEventKind::Frame { lane: Lane::Reliable, bytes });
+        }
+    }
+
+    /// A client did what ends its session.
+    pub(super) fn breach(&mut self, id: LinkId, what: &'static str) {
+        if self.table.get(&id).is_some_and(|link| !link.closing) {
+            self.tally.breach_count += 1;
+            self.tell(id, ProxyEventKind::Breach(what));
+        }
+    }
+
+    /// Answers a ping, if there is room: who asks again is answered then.
+    pub(super) fn pong(&mut self, id: LinkId, payload: &[u8]) {
+        let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else { return };
+        if link.output.waiting() > PONG_WAITING_MAX {
+            self.tally.pong_dropped_count += 1;
+            return;
+        }
+        link.output.push(OpCode::Pong, payload);
+        link.write();
+    }
+
+    /// Says to a client that WebSocket is over, and why, as far as its socket takes that now.
+    pub(super) fn say_close(&mut self, id: LinkId, code: u16) {
+        if let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) {
+            link.output.push_close(code);
+            link.write();
+        }
+    }
+
+    /// Does what the tick commands.
+    pub(super) fn command(&mut self, command: ProxyCommand) {
+        match command {
+            ProxyCommand::Send { link, frame } => self.send(link, &frame),
+            ProxyCommand::Close { link, frame } => self.close(link, &frame),
+            ProxyCommand::Cut { link } => {
+                if let Some(link) = self.table.get_mut(&link) {
+                    link.write();
+                }
+                self.end(link, LinkEnd::ByServer);
+            }
+            ProxyCommand::Pause { link } => self.pause(link, true),
+            ProxyCommand::Unpause { link } => self.pause(link, false),
+        }
+    }
+
+    fn send(&mut self, id: LinkId, frame: &[u8]) {
+        let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else { return };
+        let fits = |link: &Link, max| link.output.waiting() + frame.len() <= max;
+        if lane_of(frame) == Lane::Unreliable && !fits(link, UNRELIABLE_WAITING_MAX) {
+            self.tally.unreliable_dropped_count += 1;
+            return;
+        }
+        if !fits(link, self.send_buffer_bytes) {
+            // The batch may hold several ticks, which the client has had no chance to take.
+            link.write();
+        }
+        if frame.len() > FRAME_MAX_SERVER || !fits(link, self.send_buffer_bytes) {
+            self.tally.slow_count += 1;
+            self.end(id, LinkEnd::Failed);
+            return;
+        }
+        if link.output.waiting() == 0 {
+            self.dirty.push(id);
+        }
+        link.output.push(OpCode::Binary, frame);
+    }
+
+    /// Queues the last frame and WebSocket's own close, which carries the same reason. The link is
+    /// held until the client has answered or gone.
+    fn close(&mut self, id: LinkId, frame: &Bytes) {
+        self.send(id, frame);
+        if let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) {
+            link.closing = true;
+            link.output.push_close(close_code(frame));
+            self.dirty.push(id);
+            link.wakers.read.notify_one();
+        }
+    }
+
+    fn pause(&mut self, id: LinkId, paused: bool) {
+        if let Some(link) = self.table.get_mut(&id) {
+            link.paused = paused;
+            link.wakers.read.notify_one();
+        }
+    }
+
+    /// Closes all links, since the server ends.
+    pub(super) fn go_away(&mut self) {
+        for (id, link) in &mut self.table {
+            if !link.closing {
+                link.closing = true;
+                link.output.push_close(GOING_AWAY);
+                link.wakers.read.notify_one();
+            }
+            self.dirty.push(*id);
+        }
+        self.flush();
+    }
+
+    /// Writes what was queued in this batch, one write a link where its socket takes all.
+    pub(super) fn flush(&mut self) {
+        for id in self.dirty.drain(..) {
+            if let Some(link) = self.table.get_mut(&id) {
+                link.write();
+            }
+        }
+    }
+
+    /// Goes on with writing, for a link's task; none if there is no such link any more.
+    pub(super) fn poll_write(
+        &mut self,
+        id: LinkId,
+        context: &mut Context<'_>,
+    ) -> Option<Poll<std::io::Result<()>>> {
+        Some(self.table.get_mut(&id)?.output.poll_write(context))
+    }
+
+    /// Hands events to the tick. If it was behind and is not any more, all links read on.
+    pub(super) fn deliver(&mut self, port: &PortSender<ProxyEvent>) {
+        if self.events.deliver(port) {
+            for link in self.table.values() {
+                link.wakers.read.notify_one();
+            }
+        }
+    }
+
+    fn tell(&mut self, id: LinkId, kind: ProxyEventKind) {
+        self.events.push(id, self.clock.now(), kind);
+        self.news.notify_one();
+    }
+}
+
+impl Link {
+    /// Writes at once what the socket takes, without waking anybody. With what is left, or with an
+    /// error, the link's task deals.
+    fn write(&mut self) {
+        if !matches!(self.output.poll_write(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(()))) {
+            self.wakers.write.notify_one();
+        }
+    }
+}
+
+/// The close code of a link that ends with this frame.
+fn close_code(frame: &Bytes) -> u16 {
+    let closed = Frame::parse(frame.clone()).and_then(|frame| frame.decode::<Closed>());
+    let reason = closed.ok().and_then(|closed| u16::try_from(closed.reason).ok()).unwrap_or_default();
+    CODES_FROM.saturating_add(reason)
+}
+
+/// What the wire adds to a reason to make a code of it.
+const CODES_FROM: u16 = 4_000;
+/// WebSocket's code of a server that ends.
+const GOING_AWAY: u16 = 1_001;
+/// WebSocket's code of a peer that broke its rules.
+pub(super) const MALFORMED: u16 = 1_002;
+/// WebSocket's code of an end without a reason.
+pub(super) const NORMAL: u16 = 1_000;
+/// Unreliable frames are dropped while more than this waits: what renet sends in a tick. Older
+/// snapshots would only keep newer ones waiting.
+const UNRELIABLE_WAITING_MAX: usize = 128 * 1024;
+/// Pings are not answered while more than this waits.
+const PONG_WAITING_MAX: usize = 16 * 1024;

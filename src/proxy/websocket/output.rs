@@ -1,0 +1,149 @@
+//! What waits to be written to one client.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use fastwebsockets::{Frame, OpCode, Payload};
+use tokio::io::AsyncWrite;
+
+/// Messages in the form of the wire that the socket has not taken, and the socket's writing half.
+/// All that a tick sends to a client is one buffer, and so, as a rule, one write.
+#[derive(Debug)]
+pub(super) struct Output<W> {
+    socket: W,
+    bytes: Vec<u8>,
+    /// How much of `bytes` the socket has taken.
+    taken: usize,
+    /// Of TLS: what was taken may still be on its way to the socket.
+    unflushed: bool,
+    /// Nothing follows: when all is written, the client is to know.
+    last: bool,
+    is_shut: bool,
+}
+
+impl<W: AsyncWrite + Unpin> Output<W> {
+    pub(super) fn new(socket: W) -> Self {
+        Self { socket, bytes: Vec::new(), taken: 0, unflushed: false, last: false, is_shut: false }
+    }
+
+    /// Bytes that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
+    /// Adds a message.
+    pub(super) fn push(&mut self, opcode: OpCode, payload: &[u8]) {
+        let mut head = [0; HEAD_MAX];
+        let length = Frame::new(true, opcode, None, Payload::Borrowed(payload)).fmt_head(&mut head);
+        self.bytes.extend_from_slice(&head[..length]);
+        self.bytes.extend_from_slice(payload);
+    }
+
+    /// Adds the message that closes WebSocket. Nothing may follow.
+    pub(super) fn push_close(&mut self, code: u16) {
+        self.push(OpCode::Close, &code.to_be_bytes());
+        self.last = true;
+    }
+
+    /// Writes what the socket takes; ready when nothing waits.
+    pub(super) fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.taken < self.bytes.len() {
+            let written = Pin::new(&mut self.socket).poll_write(context, &self.bytes[self.taken..]);
+            if written.is_pending() {
+                self.compact();
+            }
+            match ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.taken += count,
+            }
+            self.unflushed = true;
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(IDLE_BYTES);
+        self.taken = 0;
+        if self.unflushed {
+            ready!(Pin::new(&mut self.socket).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        if self.last && !self.is_shut {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(context))?;
+            self.is_shut = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Forgets what was taken, when that is as much as what is left.
+    fn compact(&mut self) {
+        if self.taken >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+    }
+}
+
+/// Longest head of a message, as `fmt_head` wants it.
+const HEAD_MAX: usize = 16;
+/// What a client that keeps up leaves allocated: a few ticks' worth of most games.
+const IDLE_BYTES: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Takes so many bytes at a time, then none until it is asked again.
+    #[derive(Debug, Default)]
+    struct Narrow {
+        written: Vec<u8>,
+        room: usize,
+        is_shut: bool,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(self.room);
+            self.room -= count;
+            self.written.extend_from_slice(&bytes[..count]);
+            if count == 0 { Poll::Pending } else { Poll::Ready(Ok(count)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.is_shut = true;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_a_narrow_socket_leaves_is_written_later_and_in_order() {
+        let mut output = Output::new(Narrow::default());
+        let mut wanted = Vec::new();
+        for tag in 0..100_u8 {
+            output.push(OpCode::Binary, &[tag; 300]);
+            wanted.extend([0x82, 126, 1, 44]);
+            wanted.extend([tag; 300]);
+        }
+        output.push_close(4_001);
+        wanted.extend([0x88, 2, 0x0F, 0xA1]);
+        let mut context = Context::from_waker(Waker::noop());
+
+        let mut turns = 0;
+        while output.poll_write(&mut context).is_pending() {
+            turns += 1;
+            output.socket.room = 777;
+        }
+
+        assert_eq!(output.socket.written, wanted);
+        assert!(turns > 30 && output.socket.is_shut);
+        assert_eq!(output.waiting(), 0);
+    }
+}

@@ -1,0 +1,257 @@
+//! Discovery, health and the page, over real sockets.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use waystation::admin::{ConnectAuth, HttpConfig, Offers, QuicSource, UdpSource};
+use waystation::client::{Dial as _, Link as _, LinkStatus, UdpDial};
+use waystation::proxy::Origins;
+use waystation::proxy::renet::{RenetConfig, RenetProxy};
+use waystation::proxy::tls::Tls;
+use waystation::proxy::{self, Arrivals, ProxyEventKind};
+use waystation::tick::Clock;
+use waystation::wire::discovery::Discovery;
+use waystation::wire::udp::{DEV_KEY, token_from_text};
+
+use crate::websocket_stage::{Setup, Stage, ask, get, now};
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").expect("a head and a body").1
+}
+
+fn with_http(change: impl FnOnce(&mut HttpConfig)) -> Stage {
+    let mut setup = Setup::default();
+    change(&mut setup.http);
+    Stage::with(setup)
+}
+
+#[test]
+fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
+    let listen = ([127, 0, 0, 1], 0).into();
+    let udp = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) }).expect("a free port");
+    let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
+    let hash: String = tls.sha256().expect("self-signed").iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut setup = Setup::default();
+    setup.http.name = "hall".to_owned();
+    setup.http.connect_auth = ConnectAuth::hook(|bearer| {
+        if bearer == "ada's ticket" { Ok(Some("ada".to_owned())) } else { Err("no such ticket".to_owned()) }
+    });
+    setup.offers = Offers {
+        udp: Some(UdpSource { address: udp.local_addr(), mint: udp.mint() }),
+        quic: Some(QuicSource { address: "play.example:7778".to_owned(), tls }),
+        websocket_url: None,
+    };
+    let mut stage = Stage::with(setup);
+    let _udp = udp.start(proxy::attach(&mut stage.app, "udp")).expect("a thread");
+    let server = stage.http.local_addr();
+
+    let answer = get(server, "/v1/connect", "authorization: Bearer ada's ticket\r\n");
+    let offer = Discovery::parse(body(&answer).as_bytes()).expect("our own");
+
+    assert!(answer.contains("cache-control: no-store"), "{answer}");
+    assert_eq!(offer.name, "hall");
+    assert_eq!(offer.websocket.expect("it is there").url, format!("ws://{server}/ws"));
+    let quic = offer.quic.expect("offered");
+    assert_eq!((quic.address.as_str(), quic.cert_sha256.as_deref()), ("play.example:7778", Some(&*hash)));
+    let webtransport = offer.webtransport.expect("offered");
+    assert_eq!(webtransport.url, "https://play.example:7778/wt");
+    assert_eq!(webtransport.cert_sha256.as_deref(), Some(&*hash));
+
+    let token = offer.udp.expect("offered").token;
+    let mut link = UdpDial::new(move || token_from_text(&token)).dial().expect("a token for this server");
+    let mut identity = None;
+    stage.until("the link is open on both sides", |stage| {
+        link.update(Duration::from_millis(2));
+        link.flush();
+        for (_, event) in &stage.app.world().resource::<Arrivals>().0 {
+            if let ProxyEventKind::Opened(info) = &event.kind {
+                identity.clone_from(&info.identity);
+            }
+        }
+        link.status() == LinkStatus::Open && identity.is_some()
+    });
+    assert_eq!(identity.as_deref(), Some("ada"));
+}
+
+#[test]
+fn discovery_without_a_bearer_that_counts_is_401_and_says_what_is_missing() {
+    let closed = with_http(|http| http.connect_auth = ConnectAuth::nobody());
+    let stage = with_http(|http| http.connect_auth = ConnectAuth::bearer("0123456789abcdef"));
+    let (closed, server) = (closed.http.local_addr(), stage.http.local_addr());
+
+    let nobody = get(closed, "/v1/connect", "authorization: Bearer 0123456789abcdef\r\n");
+    let without = get(server, "/v1/connect", "");
+    let wrong = get(server, "/v1/connect", "authorization: Bearer 0123456789abcdeg\r\n");
+    let other = get(server, "/v1/connect", "authorization: Basic 0123456789abcdef\r\n");
+    let right = get(server, "/v1/connect", "authorization: bearer 0123456789abcdef\r\n");
+
+    for refused in [&nobody, &without, &wrong, &other] {
+        assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+        assert!(refused.contains("www-authenticate: Bearer"), "{refused}");
+        assert!(!refused.contains("\"protocol\""), "{refused}");
+    }
+    assert!(body(&nobody).contains("--bearer-file"), "{nobody}");
+    assert!(body(&without).contains("Authorization: Bearer"), "{without}");
+    assert!(right.starts_with("HTTP/1.1 200"), "{right}");
+}
+
+#[test]
+fn discovery_is_answered_so_often_in_a_second_and_then_later() {
+    let clock = Clock::manual();
+    let mut setup = Setup { clock: clock.clone(), ..Setup::default() };
+    setup.http.max_connects_per_address = 3;
+    let stage = Stage::with(setup);
+    let server = stage.http.local_addr();
+
+    for _ in 0..3 {
+        assert!(get(server, "/v1/connect", "").starts_with("HTTP/1.1 200"));
+    }
+    let refused = get(server, "/v1/connect", "");
+    assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("retry-after: 1"), "{refused}");
+
+    clock.advance(Duration::from_secs(1));
+    assert!(get(server, "/v1/connect", "").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn pages_of_listed_origins_may_ask_discovery_and_others_may_not() {
+    let listed = vec!["https://play.example".to_owned()];
+    let stage = with_http(|http| http.origins = Origins::Only(listed));
+    let server = stage.http.local_addr();
+
+    let allowed = get(server, "/v1/connect", "origin: https://play.example\r\n");
+    let refused = get(server, "/v1/connect", "origin: https://elsewhere.example\r\n");
+    let asked_before = ask(
+        server,
+        &format!(
+            "OPTIONS /v1/connect HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\
+             origin: https://play.example\r\naccess-control-request-headers: authorization\r\n\r\n"
+        ),
+    );
+
+    assert!(allowed.starts_with("HTTP/1.1 200"), "{allowed}");
+    assert!(allowed.contains("access-control-allow-origin: https://play.example"), "{allowed}");
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    assert!(!refused.contains("access-control-allow-origin"), "{refused}");
+    assert!(asked_before.starts_with("HTTP/1.1 204"), "{asked_before}");
+    assert!(asked_before.contains("access-control-allow-headers: authorization"), "{asked_before}");
+}
+
+#[test]
+fn health_is_503_while_ticks_do_not_come_and_200_when_they_do_again() {
+    let clock = Clock::manual();
+    let mut stage = Stage::with(Setup { clock: clock.clone(), ..Setup::default() });
+    let server = stage.http.local_addr();
+    stage.app.update();
+
+    let alive = get(server, "/healthz", "");
+    clock.advance(Duration::from_secs(5));
+    let stalled = get(server, "/healthz", "");
+    stage.app.update();
+    let again = get(server, "/healthz", "");
+
+    assert!(alive.starts_with("HTTP/1.1 200"), "{alive}");
+    assert_eq!(body(&alive), "{\"status\":\"ok\",\"tick\":1,\"tick_age_ms\":0,\"draining\":false}\n");
+    assert!(stalled.starts_with("HTTP/1.1 503"), "{stalled}");
+    assert_eq!(
+        body(&stalled),
+        "{\"status\":\"stalled\",\"tick\":1,\"tick_age_ms\":5000,\"draining\":false}\n"
+    );
+    assert!(again.starts_with("HTTP/1.1 200") && again.contains("\"tick\":2"), "{again}");
+}
+
+#[test]
+fn the_page_is_served_with_its_scripts_and_styles_and_not_twice() {
+    let stage = Stage::new();
+    let server = stage.http.local_addr();
+
+    let page = get(server, "/play", "");
+    let paths = ["/play/play.js", "/play/play.css"];
+    let files = paths.map(|path| get(server, path, ""));
+    let tag = page.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag").to_owned();
+    let known = get(server, "/play", &format!("if-none-match: {tag}\r\n"));
+    let elsewhere = get(server, "/", "");
+
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-type: text/html"), "{page}");
+    assert!(page.contains("content-security-policy: default-src 'none'"), "{page}");
+    for (path, (file, kind)) in paths.iter().zip(files.iter().zip(["text/javascript", "text/css"])) {
+        assert!(body(&page).contains(path), "the page wants it");
+        assert!(
+            file.starts_with("HTTP/1.1 200") && file.contains(&format!("content-type: {kind}")),
+            "{path}"
+        );
+        assert!(file.contains("x-content-type-options: nosniff"), "{path}");
+    }
+    assert!(known.starts_with("HTTP/1.1 304") && body(&known).is_empty(), "{known}");
+    assert!(elsewhere.starts_with("HTTP/1.1 404") && elsewhere.contains("/play"), "{elsewhere}");
+}
+
+#[test]
+fn who_sends_a_byte_now_and_then_is_hung_up_on() {
+    let stage = with_http(|http| http.header_timeout = Duration::from_millis(300));
+    let server = stage.http.local_addr();
+    let mut slow = TcpStream::connect(server).expect("a connection");
+    slow.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
+    let begun = now();
+
+    // A request that would take a minute: it is not waited for, however often a byte comes.
+    let mut bytes = b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: ".iter().chain(std::iter::repeat(&b'y'));
+    let ended = loop {
+        let sent = slow.write(&[*bytes.next().expect("it repeats")]);
+        let heard = slow.read(&mut [0; 1_024]);
+        let is_over = sent.is_err()
+            || heard.as_ref().is_ok_and(|count| *count == 0)
+            || heard.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+        if is_over {
+            break true;
+        }
+        if now() >= begun + Duration::from_secs(30) {
+            break false;
+        }
+    };
+
+    assert!(ended, "it is still served");
+    assert!(get(server, "/healthz", "").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_head_that_is_too_long_is_refused() {
+    let stage = Stage::new();
+    let server = stage.http.local_addr();
+
+    let answer = get(server, "/healthz", &format!("x: {}\r\n", "y".repeat(20_000)));
+
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[test]
+fn one_address_has_so_many_connections_and_those_that_end_make_room() {
+    let mut stage = with_http(|http| http.max_connections_per_address = 3);
+    let server = stage.http.local_addr();
+    let mut idle: Vec<TcpStream> =
+        (0..3).map(|_| TcpStream::connect(server).expect("a connection")).collect();
+    // They are taken in order: the last one shows that all are.
+    let last = idle.last_mut().expect("three");
+    last.write_all(format!("GET /healthz HTTP/1.1\r\nhost: {server}\r\n\r\n").as_bytes()).expect("room");
+    assert!(last.read(&mut [0; 1_024]).is_ok_and(|count| count > 0));
+
+    let mut refused = TcpStream::connect(server).expect("the kernel takes it");
+    refused.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    let heard = refused.read(&mut [0; 16]);
+    assert!(
+        matches!(heard, Ok(0)) || heard.is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
+    );
+
+    drop(idle);
+    let answers = |server| {
+        let mut stream = TcpStream::connect(server).expect("the kernel takes it");
+        let request = format!("GET /healthz HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n");
+        let mut answer = String::new();
+        // It may be hung up on at any moment.
+        let _ = stream.write_all(request.as_bytes());
+        let _ = stream.read_to_string(&mut answer);
+        answer.starts_with("HTTP/1.1 200")
+    };
+    stage.until("there is room again", |_| answers(server));
+}

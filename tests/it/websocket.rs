@@ -1,0 +1,311 @@
+//! The WebSocket adapter over real sockets.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bevy_app::App;
+use bytes::Bytes;
+use tungstenite::Message;
+use tungstenite::protocol::frame::{CloseFrame, coding::CloseCode};
+use waystation::proxy::websocket::WebSocketConfig;
+use waystation::proxy::{LinkEnd, Origins, ProxyCommand};
+use waystation::wire::v1::{Closed, Reason};
+use waystation::wire::{self, FRAME_MAX_CLIENT, FRAME_MAX_SERVER};
+
+use crate::websocket_stage::{Setup, Stage, frame, shake};
+
+fn closed(reason: Reason) -> Bytes {
+    wire::encode(&Closed { reason: reason.into(), ..Closed::default() })
+}
+
+#[test]
+fn two_clients_get_their_frames_both_ways_and_in_order() {
+    let mut stage = Stage::new();
+    let ada = stage.connect();
+    let bob = stage.connect();
+
+    for (who, tag) in [(ada, 1), (bob, 2)] {
+        stage.clients[who].say(frame(0x01, tag));
+        stage.clients[who].say(frame(0x81, tag));
+        stage.clients[who].say(Bytes::from(vec![tag; FRAME_MAX_CLIENT]));
+    }
+    stage.until("all frames are with the server", |stage| {
+        [ada, bob].iter().all(|who| stage.frames_of(*who).len() == 3)
+    });
+    for (who, tag) in [(ada, 1), (bob, 2)] {
+        stage.send(who, frame(0x01, tag));
+        stage.send(who, frame(0x81, tag));
+        stage.send(who, Bytes::from(vec![tag; FRAME_MAX_SERVER]));
+    }
+    stage.until("all frames are with the clients", |stage| {
+        [ada, bob].iter().all(|who| stage.clients[*who].received.len() == 3)
+    });
+
+    for (who, tag) in [(ada, 1), (bob, 2)] {
+        let up = Bytes::from(vec![tag; FRAME_MAX_CLIENT]);
+        assert_eq!(stage.frames_of(who), [frame(0x01, tag), frame(0x81, tag), up]);
+        let down = Bytes::from(vec![tag; FRAME_MAX_SERVER]);
+        assert_eq!(stage.clients[who].received, [frame(0x01, tag), frame(0x81, tag), down]);
+    }
+}
+
+#[test]
+fn a_closed_link_gets_its_last_frames_and_a_code_that_says_why() {
+    let mut stage = Stage::new();
+    let ada = stage.connect();
+
+    stage.send(ada, frame(0x01, 1));
+    stage.command(ada, |link| ProxyCommand::Close { link, frame: closed(Reason::Kicked) });
+    stage.send(ada, frame(0x01, 2));
+    stage.until("the link is over on both sides", |stage| {
+        stage.end_of(ada).is_some() && stage.clients[ada].is_over
+    });
+
+    assert_eq!(stage.end_of(ada), Some(LinkEnd::ByServer));
+    assert_eq!(stage.clients[ada].received, [frame(0x01, 1), closed(Reason::Kicked)]);
+    assert_eq!(stage.clients[ada].closed, Some(4_000 + Reason::Kicked as u16));
+}
+
+#[test]
+fn a_cut_link_ends_at_once_after_what_was_sent_and_without_a_code() {
+    let mut stage = Stage::new();
+    let ada = stage.connect();
+
+    stage.send(ada, frame(0x01, 1));
+    stage.command(ada, |link| ProxyCommand::Cut { link });
+    stage.until("the link is over on both sides", |stage| {
+        stage.end_of(ada).is_some() && stage.clients[ada].is_over
+    });
+
+    assert_eq!(stage.end_of(ada), Some(LinkEnd::ByServer));
+    assert_eq!(stage.clients[ada].received, [frame(0x01, 1)]);
+    assert_eq!(stage.clients[ada].closed, None);
+}
+
+#[test]
+fn a_client_that_leaves_is_heard_to_the_end_with_or_without_a_word() {
+    let mut stage = Stage::new();
+    let (ada, bob) = (stage.connect(), stage.connect());
+
+    stage.clients[ada].say(frame(0x01, 1));
+    stage.clients[ada].send(Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })));
+    stage.clients[bob].say(frame(0x01, 2));
+    stage.clients[bob].socket.get_ref().shutdown(std::net::Shutdown::Write).expect("a socket");
+    stage.until("both links have ended", |stage| {
+        stage.end_of(ada).is_some() && stage.end_of(bob).is_some() && stage.clients[ada].is_over
+    });
+
+    for (who, tag) in [(ada, 1), (bob, 2)] {
+        assert_eq!(stage.end_of(who), Some(LinkEnd::ByPeer));
+        assert_eq!(stage.frames_of(who), [frame(0x01, tag)]);
+    }
+    assert!(stage.clients[ada].closed.is_some(), "its close was answered");
+}
+
+#[test]
+fn a_ping_is_answered_with_what_it_said() {
+    let mut stage = Stage::new();
+    let ada = stage.connect();
+
+    stage.clients[ada].send(Message::Ping(Bytes::from_static(b"there?")));
+    stage.until("the answer is there", |stage| !stage.clients[ada].pongs.is_empty());
+
+    assert_eq!(stage.clients[ada].pongs, ["there?"]);
+    stage.assert_echo(ada);
+}
+
+#[test]
+fn a_text_or_a_frame_that_is_too_long_is_told_to_the_tick_and_nothing_behind_it_is_read() {
+    let mut stage = Stage::new();
+    let (ada, bob) = (stage.connect(), stage.connect());
+
+    stage.clients[ada].say(frame(0x01, 1));
+    stage.clients[ada].send(Message::Text("hello".into()));
+    stage.clients[bob].say(frame(0x01, 1));
+    stage.clients[bob].say(Bytes::from(vec![1; FRAME_MAX_CLIENT + 1]));
+    for who in [ada, bob] {
+        stage.clients[who].say(frame(0x01, 2));
+    }
+    stage.until("both are told", |stage| [ada, bob].iter().all(|who| stage.breaches_of(*who) == 1));
+    for who in [ada, bob] {
+        assert_eq!(stage.end_of(who), None, "the tick has the last word");
+        stage.command(who, |link| ProxyCommand::Close { link, frame: closed(Reason::Protocol) });
+    }
+    stage.until("both links are over", |stage| {
+        [ada, bob].iter().all(|who| stage.end_of(*who).is_some() && stage.clients[*who].is_over)
+    });
+
+    for who in [ada, bob] {
+        assert_eq!(stage.frames_of(who), [frame(0x01, 1)]);
+        assert_eq!(stage.clients[who].received, [closed(Reason::Protocol)]);
+        assert_eq!(stage.clients[who].closed, Some(4_000 + Reason::Protocol as u16));
+    }
+    assert_eq!(stage.counts().breach_count, 2);
+}
+
+#[test]
+fn a_claim_of_a_huge_message_is_a_breach_before_a_byte_of_it_came() {
+    let mut stage = Stage::new();
+    let ada = stage.connect();
+
+    stage.clients[ada].throw(&[0x82, 0xFF, 0x00, 0x00, 0x00, 0x10, 0, 0, 0, 0, 1, 2, 3, 4]);
+    stage.until("it is told", |stage| stage.breaches_of(ada) == 1);
+
+    stage.assert_serves_others();
+}
+
+#[test]
+fn what_websocket_forbids_ends_the_link_alone() {
+    let mut stage = Stage::new();
+    let ada = stage.connect();
+
+    stage.clients[ada].throw(&[0x83, 0x80, 1, 2, 3, 4]);
+    stage.until("the link is over on both sides", |stage| {
+        stage.end_of(ada).is_some() && stage.clients[ada].is_over
+    });
+
+    assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed));
+    assert_eq!((stage.breaches_of(ada), stage.clients[ada].closed), (0, Some(1_002)));
+    stage.assert_serves_others();
+}
+
+#[test]
+fn a_paused_link_leaves_what_its_client_sends_in_the_socket() {
+    let mut stage = Stage::new();
+    let ada = stage.connect();
+    stage.command(ada, |link| ProxyCommand::Pause { link });
+    stage.send(ada, frame(0x01, 0));
+    stage.until("the command was carried out", |stage| !stage.clients[ada].received.is_empty());
+
+    for tag in 0..50 {
+        stage.clients[ada].say(frame(0x01, tag));
+    }
+    // Another's echo shows that the thread has had its turns since.
+    stage.assert_serves_others();
+    assert_eq!(stage.frames_of(ada), Vec::<Bytes>::new());
+
+    stage.command(ada, |link| ProxyCommand::Unpause { link });
+    stage.until("all is read", |stage| stage.frames_of(ada).len() == 50);
+    let sent: Vec<_> = (0..50).map(|tag| frame(0x01, tag)).collect();
+    assert_eq!(stage.frames_of(ada), sent);
+}
+
+#[test]
+fn a_client_that_never_reads_is_ended_as_slow_and_costs_no_more_than_its_buffer() {
+    let mut stage = Stage::new();
+    let (ada, bob) = (stage.connect(), stage.connect());
+    stage.clients[ada].deaf = true;
+
+    // Snapshots alone never end a link: they are dropped.
+    for _ in 0..200 {
+        let snapshot = Bytes::from([&[0x81, 0x50], &[7; 60_000][..]].concat());
+        stage.send(ada, snapshot);
+        stage.tick();
+    }
+    stage.until("some were dropped", |stage| stage.counts().unreliable_dropped_count > 0);
+    assert_eq!(stage.end_of(ada), None);
+    let mut sent = 0;
+    stage.until("the link has ended", |stage| {
+        stage.send(ada, Bytes::from(vec![1; 60_000]));
+        sent += 60_000;
+        stage.end_of(ada).is_some()
+    });
+
+    assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed));
+    assert_eq!(stage.counts().slow_count, 1);
+    // The kernel's two buffers and ours: a client that is not there takes no more.
+    assert!(sent < 16 * 1024 * 1024, "{sent}");
+    stage.assert_echo(bob);
+}
+
+#[test]
+fn pages_of_other_origins_are_refused_and_those_of_the_host_and_the_list_are_not() {
+    let origins = Origins::Only(vec!["https://play.example".to_owned()]);
+    let mut stage = Stage::with(Setup {
+        websocket: WebSocketConfig { origins, ..WebSocketConfig::default() },
+        ..Setup::default()
+    });
+    let server = stage.http.local_addr();
+
+    let other = shake(server, "origin: https://elsewhere.example\r\n");
+    let null = shake(server, "origin: null\r\n");
+    let own = shake(server, &format!("origin: http://{server}\r\n"));
+    let listed = shake(server, "origin: https://play.example\r\n");
+    let none = shake(server, "");
+
+    for refused in [other, null] {
+        assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    }
+    for taken in [own, listed, none] {
+        assert!(taken.starts_with("HTTP/1.1 101"), "{taken}");
+        assert!(!taken.contains("permessage-deflate"), "{taken}");
+    }
+    stage.until("three links were opened", |stage| stage.counts().opened_count == 3);
+}
+
+#[test]
+fn there_are_so_many_links_and_one_that_ends_makes_room() {
+    let mut stage = Stage::with(Setup {
+        websocket: WebSocketConfig { max_links: 2, ..WebSocketConfig::default() },
+        ..Setup::default()
+    });
+    let server = stage.http.local_addr();
+    let (ada, _bob) = (stage.connect(), stage.connect());
+
+    let refused = shake(server, "");
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(refused.contains("retry-after"), "{refused}");
+
+    stage.command(ada, |link| ProxyCommand::Cut { link });
+    stage.until("one has ended", |stage| stage.end_of(ada).is_some());
+    stage.until("there is room", |_| shake(server, "").starts_with("HTTP/1.1 101"));
+}
+
+#[test]
+fn what_is_no_handshake_is_told_so() {
+    let stage = Stage::new();
+    let server = stage.http.local_addr();
+
+    let plain = crate::websocket_stage::get(server, "/ws", "");
+    let old = crate::websocket_stage::get(
+        server,
+        "/ws",
+        "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 8\r\nsec-websocket-key: x\r\n",
+    );
+
+    assert!(plain.starts_with("HTTP/1.1 426"), "{plain}");
+    assert!(old.starts_with("HTTP/1.1 400"), "{old}");
+}
+
+#[test]
+fn a_dropped_server_says_its_last_words_and_ends_its_thread() {
+    let mut stage = Stage::new();
+    let (ada, bob) = (stage.connect(), stage.connect());
+    stage.command(ada, |link| ProxyCommand::Close { link, frame: closed(Reason::Shutdown) });
+    stage.app.update();
+
+    stage.app = App::new();
+    stage.until("the clients know, and the thread is gone", |stage| {
+        stage.clients.iter().all(|client| client.is_over) && stage.http.is_finished()
+    });
+
+    assert_eq!(stage.clients[ada].received, [closed(Reason::Shutdown)]);
+    assert_eq!(stage.clients[bob].closed, Some(1_001));
+    let nobody = TcpStream::connect_timeout(&stage.http.local_addr(), Duration::from_secs(30));
+    assert!(nobody.is_err());
+}
+
+#[test]
+fn a_thread_that_panics_loses_its_links_and_serves_on() {
+    let mut stage = Stage::new();
+    let ada = stage.connect();
+
+    stage.http.plant_panic();
+    stage.until("the link is over on both sides", |stage| {
+        stage.end_of(ada).is_some() && stage.clients[ada].is_over
+    });
+
+    assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed));
+    stage.assert_serves_others();
+    assert_eq!(stage.counts().restart_count, 1);
+}
