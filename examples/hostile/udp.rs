@@ -1,11 +1,8 @@
-//! A peer that keeps no rule, to see that a server keeps serving others.
-//!
-//! Run `cargo run --release` in one terminal, `cargo run --release -- bot --clients 20` in a
-//! second, and this in a third: `cargo run --release --example hostile -- 20`, for twenty seconds.
-//! It speaks to the dev profile on this machine only.
+//! Over UDP: garbage, and links with valid tokens that send bad frames.
 
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use waystation::client::{Dial as _, Link as _, LinkStatus, UdpDial};
 use waystation::wire::udp::{DEV_KEY, TokenMint};
@@ -14,29 +11,25 @@ use waystation::wire::v1::{
 };
 use waystation::wire::{self, PROTOCOL};
 
+use crate::End;
+
 const SERVER: ([u8; 4], u16) = ([127, 0, 0, 1], 7777);
 const STEP: Duration = Duration::from_millis(10);
 
-#[allow(clippy::disallowed_methods, reason = "an attacker's own clock")]
-fn main() -> std::io::Result<()> {
-    let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(20);
-    let end = Instant::now() + Duration::from_secs(seconds);
+/// All kinds of both, one after another.
+pub(crate) fn garbage(end: End) -> io::Result<String> {
     let mut sent = [0_u64; 2];
     let mut link_number = 0;
-    while Instant::now() < end {
+    while end.pause(STEP) {
         sent[0] += throw_datagrams(link_number)?;
         sent[1] += abuse_link(link_number);
         link_number += 1;
     }
-    #[allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
-    {
-        println!("{} datagrams of garbage and {} frames on {link_number} links sent", sent[0], sent[1]);
-    }
-    Ok(())
+    Ok(format!("{} datagrams of garbage and {} frames on {link_number} links", sent[0], sent[1]))
 }
 
 /// Datagrams that are nobody's: of any length and first byte, and a megabyte of zeros.
-fn throw_datagrams(seed: u64) -> std::io::Result<u64> {
+fn throw_datagrams(seed: u64) -> io::Result<u64> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(SocketAddr::from(SERVER))?;
     let mut noise = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
