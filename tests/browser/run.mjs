@@ -58,8 +58,8 @@ async function open(name, transport, prepare = async () => {}) {
   await prepare(page);
   await page.goto(`${server.url}/play?transport=${transport}&name=${name}`);
   const player = { page, name, errors, close: () => context.close() };
-  await until(player, (state) => state.state === "connected" && state.isInArena && state.me.id > 0);
-  return player;
+  const { me } = await until(player, ({ state, isInArena, me }) => state === "connected" && isInArena && me.id > 0);
+  return Object.assign(player, { id: me.id });
 }
 
 /** What the page knows: its debugging handle. */
@@ -82,17 +82,28 @@ async function until(player, isWanted) {
   }
 }
 
-const avatarOf = (name, state) => state.avatars.find((avatar) => avatar.name === name);
+/** Whom another page shows; by number, for those of pages that are closed stay a while. */
+const avatarOf = ({ id }, state) => state.avatars.find((avatar) => avatar.id === id);
 const way = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
 const shot = (player, name) => player.page.screenshot({ path: `${SHOTS}/${name}.png`, fullPage: true });
 
 /** Walks away from the nearest edge until the other sees it. */
 async function walk(walker, watcher) {
-  const from = avatarOf(walker.name, await until(watcher, (state) => avatarOf(walker.name, state) !== undefined));
+  const from = avatarOf(walker, await until(watcher, (state) => avatarOf(walker, state) !== undefined));
   const key = from.x < 50 ? "KeyD" : "KeyA";
   await walker.page.keyboard.down(key);
-  await until(watcher, (state) => way(avatarOf(walker.name, state), from) > 8);
+  await until(watcher, (state) => way(avatarOf(walker, state), from) > 8);
   await walker.page.keyboard.up(key);
+}
+
+/** Waits until the player's avatar no longer moves. */
+async function standing(player) {
+  let last = { x: 0, y: 0 };
+  return until(player, ({ me }) => {
+    const moved = way(me, last);
+    last = me;
+    return moved === 0;
+  });
 }
 
 /** Waits until all calls so far are answered, and checks that each was, once. */
@@ -126,8 +137,9 @@ for (const [transport, name] of Object.entries(NAMES)) {
       await walk(bob, ada);
 
       // Where the page predicts its own avatar is where the other sees it.
-      const still = await until(bob, (state) => state.latencyMs !== null);
-      await until(ada, (state) => way(avatarOf("bob", state), still.me) < 1);
+      const { me } = await standing(bob);
+      const seen = await until(ada, (state) => way(avatarOf(bob, state), me) < 1);
+      assert.equal(avatarOf(bob, seen).name, "bob");
       await shot(ada, `${transport}-1-two-players`);
     });
 
@@ -138,7 +150,7 @@ for (const [transport, name] of Object.entries(NAMES)) {
       const resumed = await until(ada, (state) => state.resumeCount === 1 && state.state === "connected");
 
       assert.equal(resumed.session, before.session);
-      assert.equal(resumed.me.id, before.me.id);
+      assert.equal(resumed.me.id, ada.id);
       assert.equal(resumed.transport, name);
       const after = await answered(ada);
       assert.equal(after.session, before.session);
@@ -150,11 +162,11 @@ for (const [transport, name] of Object.entries(NAMES)) {
       const before = await answered(ada);
 
       await ada.page.click("#cut-long");
-      await until(bob, (state) => avatarOf("ada", state)?.isLinkdead === true);
+      await until(bob, (state) => avatarOf(ada, state)?.isLinkdead === true);
       await shot(bob, `${transport}-3-linkdead`);
       await shot(ada, `${transport}-4-away`);
       const away = await state(ada);
-      await until(bob, (state) => avatarOf("ada", state)?.isLinkdead === false);
+      await until(bob, (state) => avatarOf(ada, state)?.isLinkdead === false);
 
       const after = await until(ada, (state) => state.state === "connected" && state.says.answered > away.says.sent);
       assert.equal(after.session, before.session);
@@ -169,7 +181,7 @@ for (const [transport, name] of Object.entries(NAMES)) {
 
       const after = await until(ada, (state) => state.isInArena && state.me.id > 0);
       assert.equal(after.session, before.session);
-      assert.equal(after.me.id, before.me.id);
+      assert.equal(after.me.id, ada.id);
       await answered(ada);
       await walk(ada, bob);
       await shot(ada, `${transport}-5-reloaded`);

@@ -146,9 +146,9 @@ export class View {
   }
 }
 
-/** Players differ by hue; the golden angle keeps neighbours apart. */
+/** Others differ by hue, from blue over red to orange: green is the player, yellow are the pellets. */
 function hue(id: number): string {
-  return `hsl(${Math.round(id * 137.5) % 360} 75% 62%)`;
+  return `hsl(${195 + (Math.round(id * 77.7) % 195)} 75% 66%)`;
 }
 
 const PLAYER_RADIUS = 1.5;
