@@ -4,31 +4,35 @@
 //! A run is a test of a server from outside: it knows nothing but the client library and the
 //! arena's messages, and measures neither the server's memory nor its ticks.
 //!
-//! Data flow: all bots live in one thread and one loop. Each joins the zone `arena`, sends an
-//! unreliable `Input` 20 times a second and a reliable, numbered `Say` five times a second, and
-//! checks each `Echo`; its plan says when it is cut. After the time there is a grace for all to
-//! settle, then each says Bye, and what was seen becomes a [`BotReport`].
+//! Data flow: discovery says which transports there are. All bots live in one thread and one loop.
+//! Each joins the zone `arena`, sends an unreliable `Input` 20 times a second and a reliable,
+//! numbered `Say` five times a second, and checks each `Echo`; its plan says when it is cut, and its
+//! link over which transport it came back. After the time there is a grace for all to settle, then
+//! each says Bye, and what was seen becomes a [`BotReport`].
 
 mod check;
 mod plan;
 mod player;
 mod report;
+mod rows;
 #[cfg(test)]
 mod tests;
+mod transports;
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 
 pub use check::LaneTally;
 pub use plan::CutKind;
 pub use report::{BotReport, CutTally};
+pub use rows::TransportTally;
+pub use transports::Transports;
 
-use crate::client::{Client, ClientConfig, ConnectToken, Dial, UdpDial};
+use crate::client::{AnyLink, Client, ClientConfig, Dial, FetchError, Transport};
 use plan::CutPlan;
-use player::Player;
+use player::{Player, TransportOf};
+use rows::RoundTrips;
 
 /// The arena's messages, as any client would generate them for itself.
 #[allow(dead_code, missing_docs, unreachable_pub, reason = "generated: a client uses a part of them")]
@@ -39,6 +43,12 @@ mod proto {
 /// What a run of bots is told.
 #[derive(Debug, Clone)]
 pub struct BotOptions {
+    /// The server's discovery, an `http:` or `https:` URL without a fragment.
+    pub server: String,
+    /// What discovery is shown, where it wants to know who asks.
+    pub bearer: Option<String>,
+    /// What they connect over.
+    pub transports: Transports,
     /// How many clients. Each takes a socket and up to some 2 MiB; 1 to 1,000, which is what one
     /// UDP server holds.
     pub clients: usize,
@@ -50,23 +60,55 @@ pub struct BotOptions {
     pub seed: u64,
 }
 
+/// Bots that cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BotError {
+    /// The server's discovery cannot be asked.
+    #[error("{0}")]
+    Discovery(#[from] FetchError),
+    /// It does not answer.
+    #[error("{0} does not answer in time: is it reachable, or overloaded?")]
+    Silent(String),
+    /// It has not enabled what is asked for.
+    #[error("{server} offers no {wanted}; it offers: {offered}")]
+    NotOffered {
+        /// Who was asked.
+        server: String,
+        /// What the bots were to use.
+        wanted: String,
+        /// What there is instead.
+        offered: String,
+    },
+}
+
 impl Default for BotOptions {
-    /// 20 clients for 20 s, without cuts.
+    /// 20 clients for 20 s, over UDP and without cuts, on a server of this machine.
     fn default() -> Self {
-        Self { clients: 20, duration: Duration::from_secs(20), cut_every: None, seed: 1 }
+        Self {
+            server: "http://127.0.0.1:7780".to_owned(),
+            bearer: None,
+            transports: Transports::One(Transport::Udp),
+            clients: 20,
+            duration: Duration::from_secs(20),
+            cut_every: None,
+            seed: 1,
+        }
     }
 }
 
-/// Runs bots over UDP, at the pace of the machine's clock, and returns what they saw. `mint` is
-/// asked once a bot for the source of its connect tokens, which gives one for every link.
+/// Runs bots at the pace of the machine's clock, and returns what they saw.
 ///
 /// A progress bar goes to stderr if that is a terminal.
-pub fn run<S, E>(options: &BotOptions, mut mint: impl FnMut() -> S) -> BotReport
-where
-    S: FnMut() -> Result<ConnectToken, E> + Send + 'static,
-    E: fmt::Display,
-{
-    let mut crowd = Crowd::new(options, |_| UdpDial::new(mint()));
+///
+/// # Errors
+///
+/// [`BotError`]: discovery gives nothing that they can use.
+pub fn run(options: &BotOptions) -> Result<BotReport, BotError> {
+    let used = transports::used(options)?;
+    let dials: Vec<_> = (0..options.clients)
+        .map(|index| transports::dial(options, &used, index))
+        .collect::<Result<_, _>>()?;
+    let mut crowd = Crowd::new(options, &used, dials, AnyLink::transport);
     let bar = ProgressBar::new(options.duration.as_secs());
     let mut last = now();
     while !crowd.is_done() {
@@ -78,7 +120,7 @@ where
         bar.set_position(crowd.now.as_secs().min(options.duration.as_secs()));
     }
     bar.finish_and_clear();
-    crowd.into_report()
+    Ok(crowd.into_report())
 }
 
 #[allow(clippy::disallowed_methods, reason = "bots are clients: the loop is paced by the machine's clock")]
@@ -95,8 +137,7 @@ struct Crowd<D: Dial> {
     stage: Stage,
     duration: Duration,
     report: BotReport,
-    /// Round trips in microseconds; none if the histogram could not be made.
-    rtt: Option<Histogram<u64>>,
+    trips: RoundTrips,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,16 +151,24 @@ enum Stage {
 }
 
 impl<D: Dial> Crowd<D> {
-    fn new(options: &BotOptions, mut dial: impl FnMut(usize) -> D) -> Self {
+    /// Bots that use these transports, one for each dial.
+    fn new(
+        options: &BotOptions,
+        used: &[Transport],
+        dials: impl IntoIterator<Item = D>,
+        transport_of: TransportOf<D>,
+    ) -> Self {
         let until = plan::cuts_until(options.duration);
-        let players = (0..options.clients)
-            .map(|index| {
+        let players: Vec<_> = dials
+            .into_iter()
+            .enumerate()
+            .map(|(index, dial)| {
                 let config = ClientConfig {
                     seed: Some(options.seed.wrapping_add(index as u64)),
                     ..ClientConfig::default()
                 };
                 let plan = options.cut_every.map(|every| CutPlan::new(every, until, index, options.seed));
-                Player::new(Client::new(dial(index), config), plan)
+                Player::new(Client::new(dial, config), transport_of, plan)
             })
             .collect();
         Self {
@@ -133,9 +182,11 @@ impl<D: Dial> Crowd<D> {
                 every_kind_due: options
                     .cut_every
                     .is_some_and(|every| plan::every_kind_is_due(every, options.duration, options.clients)),
+                transports: used.iter().copied().map(TransportTally::new).collect(),
+                mixed: options.transports == Transports::Mix && used.len() > 1,
                 ..BotReport::default()
             },
-            rtt: Histogram::new_with_bounds(1, RTT_MAX_MICROS, 3).ok(),
+            trips: RoundTrips::default(),
         }
     }
 
@@ -159,18 +210,12 @@ impl<D: Dial> Crowd<D> {
             self.started += 1;
         }
         let playing = self.stage == Stage::Playing;
-        let rtt = &mut self.rtt;
-        let mut timed = |took: Duration| {
-            if let Some(rtt) = rtt {
-                rtt.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-            }
-        };
         for player in &mut self.players[..self.started] {
             // What a bot sends leaves with the update that follows.
             if playing {
                 player.play(now, &mut self.report);
             }
-            player.update(dt, now, &mut self.report, &mut timed);
+            player.update(dt, now, &mut self.report, &mut self.trips);
         }
         self.advance_stage();
     }
@@ -193,17 +238,11 @@ impl<D: Dial> Crowd<D> {
     }
 
     fn into_report(mut self) -> BotReport {
-        if let Some(rtt) = &self.rtt {
-            self.report.echoes_timed = rtt.len();
-            self.report.rtt_p50 = Duration::from_micros(rtt.value_at_quantile(0.5));
-            self.report.rtt_p99 = Duration::from_micros(rtt.value_at_quantile(0.99));
-        }
+        self.report.timed(&self.trips);
         self.report
     }
 }
 
-/// A minute: longer than any echo that is waited for.
-const RTT_MAX_MICROS: u64 = 60_000_000;
 /// 50 Hz, like a game on a weak machine.
 const LOOP_EVERY: Duration = Duration::from_millis(20);
 /// Bots start a hundred a second, so that the first second is not the test.

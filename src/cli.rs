@@ -1,5 +1,6 @@
 //! The command line: what each command is told, and how its end is reported.
 
+mod bound;
 mod examine;
 mod key;
 mod listen;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use examine::ConformanceCommand;
-use key::ServerArgs;
+use key::TokenArgs;
 use play::BotArgs;
 use serve::ServeArgs;
 
@@ -31,11 +32,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the arena; also what happens without a command
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Plays the arena with real clients, and checks that nothing is lost; exits 1 if it is
     Bot(BotArgs),
-    /// Prints a connect token, good for one link within five minutes
-    Token(ServerArgs),
+    /// Prints a connect token, good for one link over UDP within five minutes
+    Token(TokenArgs),
     /// Examines somebody's client, for those who write one in another language
     #[command(subcommand)]
     Conformance(ConformanceCommand),
@@ -44,7 +45,7 @@ enum Command {
 /// Does what the arguments say; an error goes to standard error.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+    let result = match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
         Command::Serve(args) => serve::serve(&args),
         Command::Bot(args) => play::play(&args),
         Command::Token(args) => key::print_token(&args),
@@ -85,9 +86,12 @@ mod tests {
         let bare = Cli::try_parse_from(["waystation"]).expect("no arguments are needed");
         assert!(bare.command.is_none());
         assert!(Cli::try_parse_from(["waystation", "--log", "transitions,peers"]).is_ok());
-        let bot = Cli::try_parse_from(["waystation", "bot", "--clients", "200", "--cut-every", "5"]);
-        assert!(matches!(bot.expect("a bot").command, Some(Command::Bot(_))));
+        for transport in ["udp", "quic", "wt", "ws", "mix"] {
+            let bot = ["waystation", "bot", "--clients", "200", "--cut-every", "5", "--transport", transport];
+            assert!(matches!(Cli::try_parse_from(bot).expect("a bot").command, Some(Command::Bot(_))));
+        }
         assert!(Cli::try_parse_from(["waystation", "bot", "--clients", "0"]).is_err());
+        assert!(Cli::try_parse_from(["waystation", "bot", "--transport", "tcp"]).is_err());
     }
 
     #[test]

@@ -6,13 +6,20 @@ use super::BotReport;
 use super::check::EchoCheck;
 use super::plan::{CutKind, CutPlan};
 use super::proto::{Echo, Input, Say};
+use super::rows::RoundTrips;
 use crate::client::v1::{Joined, Parted, Refused};
-use crate::client::{Client, ClientEvent, ClientState, Dial, Frame, SessionId};
+use crate::client::{Client, ClientEvent, ClientState, Dial, Frame, SessionId, Transport};
+
+/// What a link says of its transport.
+pub(super) type TransportOf<D> = fn(&<D as Dial>::Link) -> Option<Transport>;
 
 /// A bot, and what it is in the middle of.
 #[derive(Debug)]
 pub(super) struct Player<D: Dial> {
     client: Client<D>,
+    transport_of: TransportOf<D>,
+    /// The transport that the session's last link said it has.
+    over: Option<Transport>,
     plan: Option<CutPlan>,
     check: EchoCheck,
     /// The bot has joined, in this session and in any.
@@ -23,16 +30,27 @@ pub(super) struct Player<D: Dial> {
     inputs: u64,
     input_at: Duration,
     say_at: Duration,
-    /// A cut that is not resumed yet, and the session it hit.
-    cut: Option<(Option<CutKind>, Option<SessionId>)>,
+    /// A cut that is not resumed yet.
+    cut: Option<Cutting>,
     /// A loss of the link that the bot did itself is still to be polled.
     cutting: bool,
 }
 
+/// A link that is gone.
+#[derive(Debug)]
+struct Cutting {
+    /// How; none if nobody asked for it.
+    kind: Option<CutKind>,
+    over: Option<Transport>,
+    session: Option<SessionId>,
+}
+
 impl<D: Dial> Player<D> {
-    pub(super) fn new(client: Client<D>, plan: Option<CutPlan>) -> Self {
+    pub(super) fn new(client: Client<D>, transport_of: TransportOf<D>, plan: Option<CutPlan>) -> Self {
         Self {
             client,
+            transport_of,
+            over: None,
             plan,
             check: EchoCheck::default(),
             in_zone: false,
@@ -46,18 +64,18 @@ impl<D: Dial> Player<D> {
         }
     }
 
-    /// Lets time pass and takes in what happened; round trips go to `timed`.
+    /// Lets time pass and takes in what happened.
     pub(super) fn update(
         &mut self,
         dt: Duration,
         now: Duration,
         report: &mut BotReport,
-        timed: &mut impl FnMut(Duration),
+        trips: &mut RoundTrips,
     ) {
         self.client.update(dt);
         while let Some(event) = self.client.poll() {
             match event {
-                ClientEvent::Message(frame) => self.take(&frame, now, report, timed),
+                ClientEvent::Message(frame) => self.take(&frame, now, report, trips),
                 event => self.happened(event, now, report),
             }
         }
@@ -68,24 +86,22 @@ impl<D: Dial> Player<D> {
 
     fn happened(&mut self, event: ClientEvent, now: Duration, report: &mut BotReport) {
         match event {
-            ClientEvent::Connected { .. } => self.join_at = Some(now),
+            ClientEvent::Connected { .. } => {
+                self.bound(report);
+                self.join_at = Some(now);
+            }
             ClientEvent::LinkLost => {
                 self.check.link_lost();
                 if !std::mem::take(&mut self.cutting) {
-                    report.unasked.cuts += 1;
-                    self.cut = Some((None, self.client.session_id()));
+                    self.lost(None, report);
                 }
             }
             ClientEvent::Resumed { session, resync } => {
                 report.resync_count += u64::from(resync);
-                if let Some((kind, cut)) = self.cut.take() {
-                    let tally = match kind {
-                        Some(kind) => report.cut_mut(kind),
-                        None => &mut report.unasked,
-                    };
-                    tally.resumed += 1;
-                    tally.same_id += u64::from(cut == Some(session));
+                if let Some(cut) = self.cut.take() {
+                    report.resumed(cut.kind, cut.over, cut.session == Some(session));
                 }
+                self.bound(report);
                 if let Some(plan) = &mut self.plan {
                     plan.resumed(now);
                 }
@@ -100,22 +116,33 @@ impl<D: Dial> Player<D> {
             }
             ClientEvent::Closed { reason, detail } => {
                 tracing::debug!(?reason, detail, "a bot has stopped");
+                report.turned_away.get_or_insert_with(|| match reason {
+                    Some(reason) => format!("{reason}: {detail}"),
+                    None => detail,
+                });
                 self.join_at = None;
             }
             ClientEvent::Message(_) => {}
         }
     }
 
-    fn take(
-        &mut self,
-        frame: &Frame,
-        now: Duration,
-        report: &mut BotReport,
-        timed: &mut impl FnMut(Duration),
-    ) {
+    /// The session has a link, which says what carries it.
+    fn bound(&mut self, report: &mut BotReport) {
+        let before = self.over;
+        self.over = self.client.link().and_then(self.transport_of);
+        report.bound(before, self.over);
+    }
+
+    /// The link is gone.
+    fn lost(&mut self, kind: Option<CutKind>, report: &mut BotReport) {
+        report.cut(kind, self.over);
+        self.cut = Some(Cutting { kind, over: self.over, session: self.client.session_id() });
+    }
+
+    fn take(&mut self, frame: &Frame, now: Duration, report: &mut BotReport, trips: &mut RoundTrips) {
         if let Ok(echo) = frame.decode::<Echo>() {
             if let Some(took) = self.check.echoed(echo.number, echo.taken, now) {
-                timed(took);
+                trips.record(took, self.over);
             }
         } else if frame.decode::<Joined>().is_ok() {
             self.in_zone = true;
@@ -156,8 +183,7 @@ impl<D: Dial> Player<D> {
             && self.cut.is_none()
             && let Some((kind, cut)) = self.plan.as_mut().and_then(|plan| plan.due(now))
         {
-            report.cut_mut(kind).cuts += 1;
-            self.cut = Some((Some(kind), self.client.session_id()));
+            self.lost(Some(kind), report);
             self.cutting = true;
             self.client.cut(cut);
         }

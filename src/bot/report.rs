@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::check::LaneTally;
 use super::plan::CutKind;
+use super::rows::{RoundTrips, TransportTally};
+use crate::client::Transport;
 
 /// What became of the cuts of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +56,16 @@ pub struct BotReport {
     pub rtt_p99: Duration,
     /// Each kind of cut should have happened.
     pub every_kind_due: bool,
+    /// A row for each transport that was to be used.
+    pub transports: Vec<TransportTally>,
+    /// Each reconnect was to go over another transport than the last.
+    pub mixed: bool,
+    /// Reconnects whose link said that it has another transport than the last.
+    pub moved_count: u64,
+    /// Reconnects whose link said that it has the same one, or nothing.
+    pub stayed_count: u64,
+    /// Why the first bot that was turned away was.
+    pub turned_away: Option<String>,
 }
 
 impl CutTally {
@@ -71,12 +83,60 @@ impl BotReport {
         self.failures().is_empty()
     }
 
-    pub(super) fn cut_mut(&mut self, kind: CutKind) -> &mut CutTally {
-        match kind {
-            CutKind::Takeover => &mut self.takeover,
-            CutKind::Close => &mut self.close,
-            CutKind::Silent => &mut self.silent,
+    /// A session has a link over a transport, and had one before over another.
+    pub(super) fn bound(&mut self, before: Option<Transport>, over: Option<Transport>) {
+        if let Some(row) = self.row_mut(over) {
+            row.links += 1;
         }
+        if before.is_some() {
+            let moved = over.is_some() && over != before;
+            self.moved_count += u64::from(moved);
+            self.stayed_count += u64::from(!moved);
+        }
+    }
+
+    /// A link over a transport is gone; how, if somebody asked for it.
+    pub(super) fn cut(&mut self, kind: Option<CutKind>, over: Option<Transport>) {
+        self.cut_mut(kind).cuts += 1;
+        if let Some(row) = self.row_mut(over) {
+            row.cuts += 1;
+        }
+    }
+
+    /// What was cut so has resumed.
+    pub(super) fn resumed(&mut self, kind: Option<CutKind>, over: Option<Transport>, is_same: bool) {
+        let tally = self.cut_mut(kind);
+        tally.resumed += 1;
+        tally.same_id += u64::from(is_same);
+        if let Some(row) = self.row_mut(over) {
+            row.resumed += 1;
+            row.same_id += u64::from(is_same);
+        }
+    }
+
+    /// All round trips are in.
+    pub(super) fn timed(&mut self, trips: &RoundTrips) {
+        let all = trips.all();
+        (self.echoes_timed, self.rtt_p50, self.rtt_p99) =
+            (all.count(), all.quantile(0.5), all.quantile(0.99));
+        for row in &mut self.transports {
+            let times = trips.over(row.transport);
+            (row.echoes_timed, row.rtt_p50, row.rtt_p99) =
+                (times.count(), times.quantile(0.5), times.quantile(0.99));
+        }
+    }
+
+    fn cut_mut(&mut self, kind: Option<CutKind>) -> &mut CutTally {
+        match kind {
+            Some(CutKind::Takeover) => &mut self.takeover,
+            Some(CutKind::Close) => &mut self.close,
+            Some(CutKind::Silent) => &mut self.silent,
+            None => &mut self.unasked,
+        }
+    }
+
+    fn row_mut(&mut self, transport: Option<Transport>) -> Option<&mut TransportTally> {
+        self.transports.iter_mut().find(|row| Some(row.transport) == transport)
     }
 
     fn kinds(&self) -> [(&'static str, CutTally); 3] {
@@ -107,14 +167,63 @@ impl BotReport {
                 self.sessions_lost, self.unacked_count
             ),
         );
-        fail(self.stopped > 0, format!("{} bots were turned away", self.stopped));
+        let why = self.turned_away.as_deref().unwrap_or("no reason was given");
+        fail(self.stopped > 0, format!("{} bots were turned away, the first of them: {why}", self.stopped));
         fail(self.unsettled > 0, format!("{} bots were not done in time", self.unsettled));
         for (name, lane) in [("client to server", self.up), ("server to client", self.down)] {
             fail(!lane.is_clean(), format!("reliable messages {name} were lost, doubled or out of order"));
         }
         fail(self.up.sent == 0, "nothing reliable was sent".to_owned());
+        for row in &self.transports {
+            let due = self.clients >= self.transports.len() as u64;
+            fail(due && row.links == 0, format!("no link over {}", row.transport));
+        }
+        fail(
+            self.mixed && self.stayed_count > 0,
+            format!("{} reconnects did not change the transport", self.stayed_count),
+        );
         failures
     }
+}
+
+impl BotReport {
+    fn fmt_transports(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        writeln!(
+            f,
+            "{:<18}{:>8}{:>8}{:>10}{:>10}{:>10}{:>10}",
+            "over", "links", "cuts", "resumed", "same id", "p50 ms", "p99 ms"
+        )?;
+        for row in &self.transports {
+            writeln!(
+                f,
+                "{:<18}{:>8}{:>8}{:>10}{:>10}{:>10.1}{:>10.1}",
+                row.transport,
+                row.links,
+                row.cuts,
+                row.resumed,
+                row.same_id,
+                milliseconds(row.rtt_p50),
+                milliseconds(row.rtt_p99)
+            )?;
+        }
+        writeln!(
+            f,
+            "reconnects over another transport than the last {}, over the same {}",
+            self.moved_count, self.stayed_count
+        )?;
+        writeln!(
+            f,
+            "echo RTT p50 {:.1} ms, p99 {:.1} ms ({} timed; those that a cut interrupted are left out)",
+            milliseconds(self.rtt_p50),
+            milliseconds(self.rtt_p99),
+            self.echoes_timed
+        )
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
 }
 
 impl fmt::Display for BotReport {
@@ -143,14 +252,7 @@ impl fmt::Display for BotReport {
                 lane.sent, lane.received, lane.lost, lane.doubled, lane.disordered
             )?;
         }
-        writeln!(f)?;
-        writeln!(
-            f,
-            "echo RTT p50 {:.1} ms, p99 {:.1} ms ({} timed; those that a cut interrupted are left out)",
-            self.rtt_p50.as_secs_f64() * 1_000.0,
-            self.rtt_p99.as_secs_f64() * 1_000.0,
-            self.echoes_timed
-        )?;
+        self.fmt_transports(f)?;
         let failures = self.failures();
         if failures.is_empty() {
             return write!(f, "passed");
@@ -177,6 +279,10 @@ mod tests {
             silent: tally,
             up: LaneTally { sent: 9, received: 9, ..LaneTally::default() },
             every_kind_due: true,
+            transports: [Transport::Udp, Transport::WebSocket]
+                .map(|transport| TransportTally { links: 4, cuts: 3, ..TransportTally::new(transport) })
+                .to_vec(),
+            mixed: true,
             ..BotReport::default()
         }
     }
@@ -192,7 +298,7 @@ mod tests {
 
     #[test]
     fn every_single_fault_fails_the_run() {
-        let spoils: [fn(&mut BotReport); 13] = [
+        let spoils: [fn(&mut BotReport); 15] = [
             |report| report.joined = 2,
             |report| report.takeover.resumed = 1,
             |report| report.close.same_id = 1,
@@ -206,6 +312,8 @@ mod tests {
             |report| report.up.disordered = 1,
             |report| report.down.lost = 1,
             |report| report.up.sent = 0,
+            |report| report.transports[1].links = 0,
+            |report| report.stayed_count = 1,
         ];
 
         for (index, spoil) in spoils.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use crate::client::tests::net::{Net, Shared, TestDial};
 use crate::client::tests::server::Server;
 use crate::client::udp::host::Host;
 use crate::client::v1::{Join, Joined};
-use crate::client::{Frame, Link, WireMessage};
+use crate::client::{DialError, Frame, Lane, Link, LinkStatus, UdpDial, WireMessage};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -54,7 +54,8 @@ fn server(net: &Shared, mut arena: Arena) -> Server {
 fn play(options: &BotOptions, arena: Arena, mut meddle: impl FnMut(&mut Server, Duration)) -> BotReport {
     let net: Shared = Rc::new(RefCell::new(Net::default()));
     let mut server = server(&net, arena);
-    let mut crowd = Crowd::new(options, |_| TestDial(Rc::clone(&net)));
+    let dials: Vec<_> = (0..options.clients).map(|_| TestDial(Rc::clone(&net))).collect();
+    let mut crowd = Crowd::new(options, &[], dials, |_| None);
     while !crowd.is_done() {
         crowd.step(STEP);
         meddle(&mut server, crowd.now);
@@ -71,6 +72,7 @@ fn options() -> BotOptions {
         duration: Duration::from_secs(60),
         cut_every: Some(Duration::from_secs(5)),
         seed: 3,
+        ..BotOptions::default()
     }
 }
 
@@ -163,6 +165,87 @@ fn a_server_that_forgets_everybody_is_reported_and_played_on() {
     assert_eq!(report.down.doubled + report.up.doubled, 0);
 }
 
+/// Dials that say what carries their links: what comes next in their turn.
+struct LabelDial(TestDial, Vec<Transport>);
+
+struct LabelLink(<TestDial as Dial>::Link, Transport);
+
+impl Dial for LabelDial {
+    type Link = LabelLink;
+
+    fn dial(&mut self) -> Result<LabelLink, DialError> {
+        self.1.rotate_left(1);
+        Ok(LabelLink(self.0.dial()?, self.1[0]))
+    }
+}
+
+impl Link for LabelLink {
+    fn update(&mut self, dt: Duration) {
+        self.0.update(dt);
+    }
+
+    fn status(&self) -> LinkStatus {
+        self.0.status()
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        self.0.receive()
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        self.0.send(frame)
+    }
+
+    fn flush(&mut self) {
+        self.0.flush();
+    }
+
+    fn close(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A run of a mix whose dials take turns as told.
+fn play_mix(turns: &[Transport]) -> BotReport {
+    let net: Shared = Rc::new(RefCell::new(Net::default()));
+    let mut server = server(&net, honest());
+    let options = BotOptions { transports: Transports::Mix, ..options() };
+    let dials: Vec<_> =
+        (0..options.clients).map(|_| LabelDial(TestDial(Rc::clone(&net)), turns.to_vec())).collect();
+    let used = [Transport::Udp, Transport::WebSocket];
+    let mut crowd = Crowd::new(&options, &used, dials, |link: &LabelLink| Some(link.1));
+    while !crowd.is_done() {
+        crowd.step(STEP);
+        server.tick(STEP);
+    }
+    crowd.into_report()
+}
+
+#[test]
+fn in_a_mix_each_link_says_that_it_came_over_another_transport() {
+    let report = play_mix(&[Transport::Udp, Transport::WebSocket]);
+
+    assert!(report.passed(), "{report}");
+    let cuts = report.takeover.cuts + report.close.cuts + report.silent.cuts;
+    assert_eq!((report.moved_count, report.stayed_count), (cuts, 0), "{report}");
+    let rows = &report.transports;
+    assert_eq!(rows.iter().map(|row| row.cuts).sum::<u64>(), cuts);
+    assert_eq!(rows.iter().map(|row| row.same_id).sum::<u64>(), cuts);
+    assert_eq!(rows.iter().map(|row| row.links).sum::<u64>(), cuts + 6);
+    assert_eq!(rows.iter().map(|row| row.echoes_timed).sum::<u64>(), report.echoes_timed);
+    assert!(rows.iter().all(|row| row.rtt_p50 >= STEP), "{report}");
+}
+
+#[test]
+fn a_mix_in_which_a_link_comes_back_over_the_same_transport_fails() {
+    let report = play_mix(&[Transport::Udp, Transport::WebSocket, Transport::WebSocket]);
+    let silent = play_mix(&[Transport::Udp]);
+
+    assert!(report.stayed_count > 0 && report.moved_count > 0, "{report}");
+    assert!(report.to_string().contains("reconnects did not change the transport"), "{report}");
+    assert!(silent.to_string().contains("no link over ws"), "{silent}");
+}
+
 #[test]
 fn over_real_sockets_it_is_the_same() {
     // Each step waits for the sockets, so there are fewer.
@@ -175,7 +258,9 @@ fn over_real_sockets_it_is_the_same() {
         cut_every: Some(Duration::from_secs(3)),
         ..options()
     };
-    let mut crowd = Crowd::new(&options, |index| UdpDial::new(host.tokens(1_000 * (1 + index as u64))));
+    let dials: Vec<_> =
+        (1..=options.clients as u64).map(|index| UdpDial::new(host.tokens(1_000 * index))).collect();
+    let mut crowd = Crowd::new(&options, &[], dials, |_| None);
     let mut links = BTreeMap::new();
 
     while !crowd.is_done() {

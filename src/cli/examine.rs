@@ -5,10 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use waystation::admin::Health;
 use waystation::conformance::{Exam, ROWS};
-use waystation::tick::Clock;
+use waystation::tick::{Clock, TickRate};
 
-use super::listen::{Bound, ListenArgs};
+use super::bound::Bound;
+use super::listen::ListenArgs;
 use super::log::log_to_stderr;
 use super::say;
 use super::serve::stop_on_signals;
@@ -48,14 +50,17 @@ fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr(&[], clock.clone())?;
     let bound = Bound::new(&args.listen)?;
     let stop = stop_on_signals()?;
-    let mut exam = Exam::new(clock, Duration::from_secs(args.timeout.into()));
-    let greeting = bound.greeting();
-    let running = bound.start_with(|name| exam.attach(name))?;
+    let mut exam = Exam::new(clock.clone(), Duration::from_secs(args.timeout.into()));
+    let greeting = format!("{}\n{INSTRUCTION}", bound.listening());
+    let health = Health::new(clock, TickRate::default());
+    let running = bound.start_with(health.clone(), |name| exam.attach(name))?;
     say(&greeting);
-    say(&INSTRUCTION);
 
+    let mut turn = 0;
     let report = exam.run(|| {
         thread::sleep(TURN);
+        turn += 1;
+        health.beat(turn, false);
         !stop.is_requested()
     });
     running.join();

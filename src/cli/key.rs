@@ -10,13 +10,13 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use waystation::client::ConnectToken;
 use waystation::tick::Entropy;
-use waystation::wire::udp::{self, DEV_KEY, TokenError, TokenMint};
+use waystation::wire::udp::{self, DEV_KEY, TokenMint};
 
 use super::say;
 
-/// Which server, for those who connect to it.
+/// Which server a token is for.
 #[derive(Debug, Args)]
-pub(crate) struct ServerArgs {
+pub(crate) struct TokenArgs {
     /// The server's secret, as for `serve`; without it: the dev profile's
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -26,32 +26,39 @@ pub(crate) struct ServerArgs {
 }
 
 /// Prints a connect token.
-pub(crate) fn print_token(args: &ServerArgs) -> anyhow::Result<ExitCode> {
-    let token = token(&args.mint()?)?;
+pub(crate) fn print_token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
+    let token = args.mint()?;
     say(&udp::token_to_text(&token));
     Ok(ExitCode::SUCCESS)
 }
 
-impl ServerArgs {
-    pub(crate) fn mint(&self) -> anyhow::Result<TokenMint> {
+impl TokenArgs {
+    #[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time")]
+    fn mint(&self) -> anyhow::Result<ConnectToken> {
         let key = key(self.key_file.as_deref())?;
-        Ok(TokenMint::new(key, self.public_addr.clone()))
+        let mint = TokenMint::new(key, self.public_addr.clone());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(mint.mint(now, Entropy::system().id(), None)?)
     }
-}
-
-/// A token of this mint.
-#[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time")]
-pub(crate) fn token(mint: &TokenMint) -> Result<ConnectToken, TokenError> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    mint.mint(now, Entropy::system().id(), None)
 }
 
 /// The key in a file, or the dev profile's.
 pub(crate) fn key(file: Option<&Path>) -> anyhow::Result<[u8; 32]> {
     let Some(file) = file else { return Ok(DEV_KEY) };
-    let text =
-        fs::read_to_string(file).with_context(|| format!("cannot read the key file {}", file.display()))?;
-    parse_key(text.trim()).with_context(|| format!("in the key file {}", file.display()))
+    let text = read_secret(file)?;
+    parse_key(&text).with_context(|| format!("in the key file {}", file.display()))
+}
+
+/// The line in a file that holds a secret.
+pub(crate) fn read_secret(file: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let line = text.trim();
+    ensure!(
+        !line.is_empty() && line.lines().count() == 1,
+        "{} should hold one line, and nothing else",
+        file.display()
+    );
+    Ok(line.to_owned())
 }
 
 fn parse_key(hex: &str) -> anyhow::Result<[u8; 32]> {

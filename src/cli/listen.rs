@@ -1,20 +1,21 @@
-//! Where the server listens, with which certificate, and what it offers to whom.
+//! Where the server listens and with what: the options, and what is wrong with them.
 //!
 //! Two profiles: `dev`, without a key, for this machine alone, where everything works by itself; and
 //! the real one, where nothing that keeps others out is guessed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
-use bevy_app::App;
 use clap::{Args, ValueEnum};
-use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
-use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
+use waystation::admin::{ConnectAuth, HttpConfig, HttpServer};
+use waystation::proxy::Origins;
+use waystation::proxy::quic::{QuicConfig, QuicProxy};
+use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::proxy::tls::Tls;
-use waystation::proxy::{self, AdapterPort, Origins};
+use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
 
-use super::key::key;
+use super::key::{key, read_secret};
 
 #[derive(Debug, Args)]
 pub(crate) struct ListenArgs {
@@ -28,20 +29,34 @@ pub(crate) struct ListenArgs {
     /// Where to listen for QUIC and WebTransport
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7778")]
     quic_listen: SocketAddr,
+    /// Where to listen for HTTP: WebSocket, discovery, health, and the arena's page
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7780")]
+    http_listen: SocketAddr,
     /// Where clients reach UDP, if not there; may be given more than once
     #[arg(long, value_name = "ADDRESS")]
     public_addr: Vec<SocketAddr>,
-    /// The certificate of QUIC, a PEM file that is read again when it changes. The dev
-    /// profile makes one for QUIC by itself
+    /// The name by which clients reach this server, which its certificate has to have
+    #[arg(long, value_name = "HOST")]
+    pub(super) public_host: Option<String>,
+    /// The certificate of QUIC and HTTPS, a PEM file that is read again when it changes. Without it
+    /// the dev profile makes one for QUIC, and speaks plain HTTP
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The certificate's key, a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// An origin whose pages may open WebTransport, like https://play.example; may be given more than
-    /// once
+    /// Speaks HTTP without TLS though it is not the dev profile: behind a relay that adds it, on port
+    /// 443 of the public host
+    #[arg(long)]
+    pub(super) http_plain: bool,
+    /// An origin whose pages may connect, like https://play.example, besides the server's own; may be
+    /// given more than once
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
+    /// What discovery wants to be shown: a file with one line. Outside the dev profile it answers
+    /// nobody without it
+    #[arg(long, value_name = "FILE")]
+    pub(super) bearer_file: Option<PathBuf>,
     /// A transport to leave out; may be given more than once
     #[arg(long, value_name = "TRANSPORT")]
     without: Vec<Left>,
@@ -54,80 +69,8 @@ enum Left {
     Udp,
     /// QUIC and WebTransport
     Quic,
-}
-
-/// Listeners that nobody serves yet.
-pub(crate) struct Bound {
-    is_dev: bool,
-    udp: Option<RenetProxy>,
-    quic: Option<QuicProxy>,
-}
-
-/// Listeners that are served.
-pub(crate) struct Running {
-    udp: Option<RenetHandle>,
-    quic: Option<QuicHandle>,
-}
-
-impl Bound {
-    /// Takes all ports, so that what is wrong with one is known before the server starts.
-    pub(crate) fn new(args: &ListenArgs) -> anyhow::Result<Self> {
-        args.check()?;
-        Ok(Self { is_dev: args.is_dev(), udp: args.udp()?, quic: args.quic()? })
-    }
-
-    /// What is said at the start; the first line is there for programs that wait for it.
-    pub(crate) fn greeting(&self) -> String {
-        let mut first = String::from("listening");
-        for (name, address) in [
-            ("udp", self.udp.as_ref().map(RenetProxy::local_addr)),
-            ("quic", self.quic.as_ref().map(QuicProxy::local_addr)),
-        ] {
-            if let Some(address) = address {
-                first.push_str(&format!(" {name} {address},"));
-            }
-        }
-        if !self.is_dev {
-            return format!(
-                "{}\nconnect with: waystation bot, or a token of: waystation token, both with this server's \
-                 --key-file and --public-addr",
-                first.trim_end_matches(',')
-            );
-        }
-        let udp = self.udp.as_ref().map(RenetProxy::local_addr).filter(|address| address.port() != 7_777);
-        let target = udp.map(|address| format!(" --public-addr {address}")).unwrap_or_default();
-        format!(
-            "{first} profile dev: this machine only, and its key is no secret\n\
-             connect with: waystation bot{target}, or a token of: waystation token{target}"
-        )
-    }
-
-    /// Serves them in threads of their own.
-    pub(crate) fn start(self, app: &mut App) -> anyhow::Result<Running> {
-        self.start_with(|name| proxy::attach(app, name))
-    }
-
-    /// The same, on ports that come from elsewhere.
-    pub(crate) fn start_with(
-        self,
-        mut attach: impl FnMut(&'static str) -> AdapterPort,
-    ) -> anyhow::Result<Running> {
-        let udp = self.udp.map(|udp| udp.start(attach("udp"))).transpose()?;
-        let quic = self.quic.map(|quic| quic.start(attach("quic"))).transpose()?;
-        Ok(Running { udp, quic })
-    }
-}
-
-impl Running {
-    /// Waits until all of them have ended, which they do when the server is dropped.
-    pub(crate) fn join(self) {
-        if let Some(udp) = self.udp {
-            udp.join();
-        }
-        if let Some(quic) = self.quic {
-            quic.join();
-        }
-    }
+    /// WebSocket
+    Ws,
 }
 
 impl ListenArgs {
@@ -141,61 +84,147 @@ impl ListenArgs {
     }
 
     /// What would let others into the dev profile, or leave everybody out of the real one.
-    fn check(&self) -> anyhow::Result<()> {
-        let listening = [(Left::Udp, self.listen), (Left::Quic, self.quic_listen)];
-        let outside = listening
-            .into_iter()
-            .filter_map(|(left, address)| self.has(left).then_some(address))
-            .find(|address| !address.ip().is_loopback());
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let udp = [(Left::Udp, self.listen), (Left::Quic, self.quic_listen)];
+        let listening = udp.into_iter().filter_map(|(left, address)| self.has(left).then_some(address));
+        let outside = listening.chain([self.http_listen]).find(|address| !address.ip().is_loopback());
         if let Some(address) = outside.filter(|_| self.is_dev()) {
             bail!(
                 "the dev profile's key is known to everybody, so it listens on loopback only, not on {address}: \
                  give --key-file"
             );
         }
+        if self.is_dev() {
+            return Ok(());
+        }
+        let needs_certificate = self.has(Left::Quic) || !self.http_plain;
         ensure!(
-            self.is_dev() || self.tls_cert.is_some() || !self.has(Left::Quic),
-            "outside the dev profile QUIC needs a certificate: give --tls-cert and --tls-key, PEM files as certbot \
-             writes them, which are read again when they change; or leave QUIC out by --without quic"
+            self.tls_cert.is_some() || !needs_certificate,
+            "outside the dev profile QUIC and HTTPS need a certificate: give --tls-cert and --tls-key, PEM files \
+             as certbot writes them, which are read again when they change. Without one: --without quic, and \
+             --http-plain behind a relay that speaks TLS"
+        );
+        let names_itself = self.has(Left::Quic) || (self.has(Left::Ws) && self.http_plain);
+        ensure!(
+            self.public_host.is_some() || !names_itself,
+            "outside the dev profile discovery tells clients a name that a certificate has: give --public-host"
         );
         Ok(())
     }
 
-    /// The certificate of QUIC.
-    fn tls(&self) -> anyhow::Result<Option<Tls>> {
+    /// The certificate of all listeners that need one.
+    pub(super) fn tls(&self) -> anyhow::Result<Option<Tls>> {
         match (&self.tls_cert, &self.tls_key) {
-            _ if !self.has(Left::Quic) => Ok(None),
             (Some(certificate), Some(key)) => Ok(Some(Tls::from_files(certificate, key)?)),
-            _ if self.is_dev() => Ok(Some(Tls::self_signed(&DEV_NAMES.map(str::to_owned))?)),
+            _ if self.is_dev() && self.has(Left::Quic) => {
+                let names = DEV_NAMES.iter().map(|name| (*name).to_owned()).chain(self.public_host.clone());
+                Ok(Some(Tls::self_signed(&names.collect::<Vec<_>>())?))
+            }
             _ => Ok(None),
         }
     }
 
-    fn udp(&self) -> anyhow::Result<Option<RenetProxy>> {
+    /// UDP, and the address by which clients reach it.
+    pub(super) fn udp(&self) -> anyhow::Result<Option<(RenetProxy, SocketAddr)>> {
         if !self.has(Left::Udp) {
             return Ok(None);
         }
+        let mut public_addresses = self.public_addr.clone();
+        // Connect tokens list addresses, not names.
+        if let Some(address) = self.public_ip().filter(|_| public_addresses.is_empty()) {
+            public_addresses.push((address, self.listen.port()).into());
+        }
+        let public = public_addresses.first().copied();
         let config = RenetConfig {
             listen: self.listen,
-            public_addresses: self.public_addr.clone(),
+            public_addresses,
             ..RenetConfig::new(key(self.key_file.as_deref())?)
         };
-        Ok(Some(RenetProxy::bind(config)?))
+        let proxy = RenetProxy::bind(config)?;
+        let address = public.unwrap_or(proxy.local_addr());
+        Ok(Some((proxy, address)))
     }
 
-    fn quic(&self) -> anyhow::Result<Option<QuicProxy>> {
-        let Some(tls) = self.tls()? else { return Ok(None) };
+    fn public_ip(&self) -> Option<IpAddr> {
+        self.public_host.as_deref()?.trim_matches(['[', ']']).parse().ok()
+    }
+
+    /// QUIC; `http` is where the server's own pages are.
+    pub(super) fn quic(&self, tls: Option<&Tls>, http: SocketAddr) -> anyhow::Result<Option<QuicProxy>> {
+        let Some(tls) = tls.filter(|_| self.has(Left::Quic)) else { return Ok(None) };
         let config = QuicConfig {
             listen: self.quic_listen,
             exempt_loopback: self.is_dev(),
-            origins: Origins::Only(self.origin.clone()),
+            origins: Origins::Only(self.page_origins(http)),
             ..QuicConfig::default()
         };
-        Ok(Some(QuicProxy::bind(config, &tls)?))
+        Ok(Some(QuicProxy::bind(config, tls)?))
+    }
+
+    /// The origins of the server's own pages, and those that were given: a browser names them where
+    /// the server cannot compare them with the host that it was asked by.
+    fn page_origins(&self, http: SocketAddr) -> Vec<String> {
+        let port = http.port();
+        let mut origins = self.origin.clone();
+        if let Some(host) = &self.public_host {
+            let host = bracketed(host);
+            origins.extend([format!("https://{host}"), format!("https://{host}:{port}")]);
+        }
+        if self.is_dev() {
+            let scheme = self.http_scheme();
+            origins.extend(DEV_NAMES.iter().map(|host| format!("{scheme}://{}:{port}", bracketed(host))));
+        }
+        origins
+    }
+
+    /// What HTTP speaks. A page of this machine needs no TLS to be trusted, and nobody trusts the
+    /// certificate that the dev profile makes.
+    pub(super) fn http_scheme(&self) -> &'static str {
+        if self.http_plain || self.tls_cert.is_none() { "http" } else { "https" }
+    }
+
+    pub(super) fn http(&self, tls: Option<&Tls>) -> anyhow::Result<HttpServer> {
+        let connect_auth = match &self.bearer_file {
+            Some(file) => ConnectAuth::bearer(&read_secret(file)?),
+            None if self.is_dev() => ConnectAuth::everybody(),
+            None => ConnectAuth::nobody(),
+        };
+        Ok(HttpServer::bind(HttpConfig {
+            listen: self.http_listen,
+            tls: tls.cloned().filter(|_| self.http_scheme() == "https"),
+            name: NAME.to_owned(),
+            origins: Origins::Only(self.origin.clone()),
+            connect_auth,
+            exempt_loopback: self.is_dev(),
+            ..HttpConfig::default()
+        })?)
+    }
+
+    pub(super) fn websocket(&self) -> anyhow::Result<Option<WebSocketProxy>> {
+        if !self.has(Left::Ws) {
+            return Ok(None);
+        }
+        let origins = Origins::Only(self.origin.clone());
+        Ok(Some(WebSocketProxy::new(WebSocketConfig { origins, ..WebSocketConfig::default() })?))
+    }
+
+    /// Where clients reach a listener.
+    pub(super) fn public(&self, bound: SocketAddr) -> String {
+        match &self.public_host {
+            Some(host) => format!("{}:{}", bracketed(host), bound.port()),
+            None => bound.to_string(),
+        }
     }
 }
 
-/// Who the dev profile's certificate is for.
+/// A host as it stands in URLs: an IPv6 address in brackets.
+pub(super) fn bracketed(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// What the server is called in discovery.
+const NAME: &str = "waystation arena";
+/// Who the dev profile's certificate is for, and by which names its pages are found.
 const DEV_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 #[cfg(test)]
@@ -222,7 +251,7 @@ mod tests {
     #[test]
     fn the_dev_profile_does_not_leave_this_machine() {
         assert!(args(&[]).check().is_ok());
-        for option in ["--listen", "--quic-listen"] {
+        for option in ["--listen", "--quic-listen", "--http-listen"] {
             let error = refused(&[option, "0.0.0.0:0"]);
             assert!(error.contains("0.0.0.0:0") && error.contains("--key-file"), "{error}");
         }
@@ -230,21 +259,42 @@ mod tests {
     }
 
     #[test]
-    fn outside_the_dev_profile_there_is_no_quic_without_a_certificate() {
-        let error = refused(&["--key-file", "key.hex"]);
-        assert!(error.contains("--tls-cert") && error.contains("--without quic"), "{error}");
-
-        assert!(args(&["--key-file", "key.hex", "--without", "quic"]).check().is_ok());
-        let missing = ["--key-file", "key.hex", "--tls-cert", "no such file", "--tls-key", "no such file"];
-        let error = args(&missing).quic().expect_err("there are no such files").to_string();
-        assert!(error.contains("no such file") && error.contains("PEM"), "{error}");
+    fn outside_the_dev_profile_nothing_starts_without_a_certificate_and_a_name() {
+        let error = refused(&["--key-file", "k"]);
+        assert!(error.contains("--tls-cert") && error.contains("--http-plain"), "{error}");
+        let error = refused(&["--key-file", "k", "--without", "quic"]);
+        assert!(error.contains("--tls-cert"), "{error}");
+        for nameless in [&["--tls-cert", "c", "--tls-key", "p"][..], &["--http-plain", "--without", "quic"]] {
+            let words = [&["--key-file", "k"], nameless].concat();
+            assert!(refused(&words).contains("--public-host"));
+            assert!(args(&[&words[..], &["--public-host", "h"]].concat()).check().is_ok());
+        }
         assert!(Listening::try_parse_from(["waystation", "--tls-cert", "alone.pem"]).is_err());
+        let missing = ["--key-file", "k", "--tls-cert", "no such file", "--tls-key", "no such file"];
+        let error = args(&missing).tls().expect_err("there are no such files").to_string();
+        assert!(error.contains("no such file") && error.contains("PEM"), "{error}");
+    }
+
+    #[test]
+    fn the_dev_profile_knows_its_own_pages_and_the_public_host_its_own() {
+        let http = ([127, 0, 0, 1], 7_780).into();
+
+        let dev = args(&["--origin", "https://play.example"]).page_origins(http);
+        let public = args(&["--key-file", "k", "--public-host", "2001:db8::1"]).page_origins(http);
+
+        for origin in ["https://play.example", "http://localhost:7780", "http://[::1]:7780"] {
+            assert!(dev.iter().any(|known| known == origin), "{dev:?}");
+        }
+        assert_eq!(public, ["https://[2001:db8::1]", "https://[2001:db8::1]:7780"]);
     }
 
     #[test]
     fn the_default_ports_are_those_that_clients_expect() {
         let args = args(&[]);
 
-        assert_eq!((args.listen.port(), args.quic_listen.port()), (7_777, 7_778));
+        assert_eq!(
+            [args.listen, args.quic_listen, args.http_listen].map(|address| address.port()),
+            [7_777, 7_778, 7_780]
+        );
     }
 }

@@ -1,18 +1,27 @@
 //! The bots.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use waystation::bot::{self, BotOptions};
+use waystation::bot::{self, BotOptions, Transports};
 
-use super::key::{ServerArgs, token};
+use super::key::read_secret;
 use super::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct BotArgs {
-    #[command(flatten)]
-    server: ServerArgs,
+    /// The server's HTTP port, whose discovery says what there is
+    #[arg(long, value_name = "URL", default_value_t = BotOptions::default().server)]
+    server: String,
+    /// What discovery is shown, where it wants to know who asks: a file with one line
+    #[arg(long, value_name = "FILE")]
+    bearer_file: Option<PathBuf>,
+    /// What to connect over: udp, quic, wt, ws, or mix: all that there are, and each time another
+    /// than the last
+    #[arg(long, value_name = "TRANSPORT", default_value_t = BotOptions::default().transports)]
+    transport: Transports,
     /// How many clients, 1 to 1,000
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     clients: u16,
@@ -29,17 +38,15 @@ pub(crate) struct BotArgs {
 
 /// Runs bots and prints what they saw; fails if anything went amiss.
 pub(crate) fn play(args: &BotArgs) -> anyhow::Result<ExitCode> {
-    let options = BotOptions {
+    let report = bot::run(&BotOptions {
+        server: args.server.clone(),
+        bearer: args.bearer_file.as_deref().map(read_secret).transpose()?,
+        transports: args.transport,
         clients: usize::from(args.clients),
         duration: Duration::from_secs(args.seconds.into()),
         cut_every: args.cut_every.map(|seconds| Duration::from_secs(seconds.into())),
         seed: args.seed,
-    };
-    let mint = args.server.mint()?;
-    let report = bot::run(&options, || {
-        let mint = mint.clone();
-        move || token(&mint)
-    });
+    })?;
     say(&report);
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

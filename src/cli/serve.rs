@@ -14,7 +14,8 @@ use waystation::server::ServerPlugins;
 use waystation::telemetry::{Status, Summary, TelemetryPlugin};
 use waystation::tick::{self, Clock, StopHandle, TickRate};
 
-use super::listen::{Bound, ListenArgs};
+use super::bound::Bound;
+use super::listen::ListenArgs;
 use super::log::{LogTopic, log_to_stderr};
 use super::say;
 
@@ -55,7 +56,7 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             // A terminal that does not keep up misses lines; the tick does not wait for it.
             let _ = status.try_send(line.to_string());
         }));
-    let greeting = bound.greeting();
+    let greeting = format!("{}\n{}", bound.listening(), bound.advice());
     let running = bound.start(&mut app)?;
     say(&greeting);
 

@@ -5,17 +5,19 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use waystation::wire::udp::token_from_text;
 
-/// A server that ends with the test, on a port that was free.
+/// A server that ends with the test, on ports that were free.
 struct Server {
     process: Child,
     out: BufReader<ChildStdout>,
-    address: String,
+    /// Its first line.
+    listening: String,
 }
 
 impl Server {
     fn start(options: &[&str]) -> Self {
         let mut process = waystation()
-            .args(["serve", "--listen", "127.0.0.1:0", "--quic-listen", "127.0.0.1:0"])
+            .arg("serve")
+            .args(["--listen", FREE, "--quic-listen", FREE, "--http-listen", FREE])
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -25,12 +27,22 @@ impl Server {
         let mut out = BufReader::new(process.stdout.take().expect("a pipe"));
         let mut line = String::new();
         out.read_line(&mut line).expect("a line");
-        let address = line
-            .strip_prefix("listening udp ")
-            .and_then(|rest| rest.split([',', '\n']).next())
-            .unwrap_or_else(|| panic!("not where it listens: {line}"))
-            .to_owned();
-        Self { process, out, address }
+        Self { process, out, listening: line }
+    }
+
+    /// Where it listens for this.
+    fn address(&self, what: &str) -> &str {
+        let rest = self.listening.strip_prefix("listening ").unwrap_or_default();
+        rest.split([',', '\n'])
+            .find_map(|part| part.trim().strip_prefix(what)?.strip_prefix(' '))
+            .unwrap_or_else(|| panic!("not where it listens for {what}: {}", self.listening))
+    }
+
+    /// Bots on this server.
+    fn bots(&self, options: &[&str]) -> Output {
+        let server = format!("http://{}", self.address("http"));
+        let bots = waystation().args(["bot", "--server", &server]).args(options).output();
+        bots.expect("the binary starts")
     }
 
     /// The next line that begins so.
@@ -77,10 +89,7 @@ fn text(output: &Output) -> String {
 fn bots_play_on_a_server_that_reports_each_second_and_sums_up_at_the_end() {
     let mut server = Server::start(&["--log", "transitions"]);
 
-    let played = waystation()
-        .args(["bot", "--clients", "5", "--seconds", "2", "--public-addr", &server.address])
-        .output()
-        .expect("the binary starts");
+    let played = server.bots(&["--clients", "5", "--seconds", "2"]);
     let status = server.line("tick_p50_ms=");
     let (success, out, log) = server.stop();
 
@@ -96,15 +105,76 @@ fn bots_play_on_a_server_that_reports_each_second_and_sums_up_at_the_end() {
 }
 
 #[test]
+fn bots_in_a_mix_come_back_each_time_over_another_transport() {
+    let server = Server::start(&["--agents", "0", "--without", "ws"]);
+
+    let played = server.bots(&["--transport", "mix", "--clients", "8", "--seconds", "6", "--cut-every", "2"]);
+
+    let table = text(&played);
+    assert!(played.status.success(), "{table}");
+    assert!(table.contains("over the same 0"), "{table}");
+    for transport in ["udp", "quic", "wt"] {
+        let row = table.lines().find(|line| line.starts_with(transport)).expect("a row");
+        let links = row.split_whitespace().nth(1).and_then(|links| links.parse().ok());
+        assert!(links.is_some_and(|links: u64| links >= 2), "{table}");
+    }
+    let (success, out, _) = server.stop();
+    assert!(success);
+    let summary = out.lines().last().expect("a summary");
+    assert!(summary.contains(" registered=8 ") && summary.contains(" protocol_errors=0 "), "{summary}");
+}
+
+#[test]
+fn a_transport_that_is_left_out_is_not_offered_and_bots_for_it_say_so() {
+    let server = Server::start(&["--without", "quic"]);
+
+    let played = server.bots(&["--transport", "quic"]);
+
+    assert_eq!(played.status.code(), Some(1));
+    let error = text(&played);
+    assert!(error.contains("offers no quic") && error.contains("udp, ws"), "{error}");
+    assert!(!server.listening.contains("quic"), "{}", server.listening);
+}
+
+#[test]
 fn a_port_in_use_ends_a_server_with_an_error_that_says_so() {
     let first = Server::start(&[]);
 
-    let second = waystation().args(["--listen", &first.address]).output().expect("the binary starts");
+    for (what, option) in [("udp", "--listen"), ("quic", "--quic-listen"), ("http", "--http-listen")] {
+        let taken = first.address(what);
+        let others =
+            ["--listen", "--quic-listen", "--http-listen"].into_iter().filter(|other| *other != option);
+        let mut second = waystation();
+        second.args([option, taken]).args(others.flat_map(|other| [other, FREE]));
+        let second = second.output().expect("the binary starts");
 
-    assert_eq!(second.status.code(), Some(1));
-    let error = text(&second);
-    assert!(error.contains(&first.address) && error.contains("in use"), "{error}");
+        assert_eq!(second.status.code(), Some(1), "{what}");
+        let error = text(&second);
+        assert!(error.contains(taken) && error.contains("in use"), "{error}");
+    }
     assert!(first.stop().0);
+}
+
+#[test]
+fn outside_the_dev_profile_a_server_without_a_certificate_does_not_start_and_says_what_to_do() {
+    let key = std::env::temp_dir().join(format!("waystation-key-{}", std::process::id()));
+    std::fs::write(&key, "5a".repeat(32)).expect("a file");
+    let key_file = key.to_str().expect("a path");
+    let start = |options: &[&str]| {
+        let ports = ["--listen", FREE, "--quic-listen", FREE, "--http-listen", FREE];
+        let output = waystation().args(["--key-file", key_file]).args(ports).args(options).output();
+        let output = output.expect("the binary starts");
+        assert_eq!(output.status.code(), Some(1));
+        text(&output)
+    };
+
+    let none = start(&[]);
+    let unreadable =
+        start(&["--public-host", "h", "--tls-cert", "/no/such.pem", "--tls-key", "/no/such.key"]);
+
+    assert!(none.contains("--tls-cert") && none.contains("--without quic"), "{none}");
+    assert!(unreadable.contains("/no/such.pem") && unreadable.contains("PEM"), "{unreadable}");
+    let _ = std::fs::remove_file(&key);
 }
 
 #[test]
@@ -122,3 +192,6 @@ fn a_token_is_one_line_and_never_the_same() {
     let token = token_from_text(&first).expect("a token");
     assert_eq!(token.server_addresses[0].expect("an address").port(), 7_777);
 }
+
+/// A port that the system chooses.
+const FREE: &str = "127.0.0.1:0";

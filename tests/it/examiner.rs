@@ -276,7 +276,16 @@ impl Drop for Examiner {
 #[test]
 fn the_command_says_what_a_client_did_not_do_and_exits_with_one() {
     let mut examiner = Command::new(env!("CARGO_BIN_EXE_waystation"))
-        .args(["conformance", "serve", "--listen", "127.0.0.1:0", "--without", "quic"])
+        .args([
+            "conformance",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            "127.0.0.1:0",
+            "--without",
+            "quic",
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -1,0 +1,136 @@
+//! What bots connect over, and what of it the server offers.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{BotError, BotOptions, LOOP_EVERY, now};
+use crate::client::{AnyDial, Discovery, Fetch, FetchError, Transport};
+
+/// What bots connect over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transports {
+    /// All links over this one.
+    One(Transport),
+    /// All that the server offers. Bots begin spread over them, and each comes back over another
+    /// than it was cut from.
+    Mix,
+}
+
+impl FromStr for Transports {
+    type Err = String;
+
+    /// `udp`, `quic`, `wt`, `ws` or `mix`.
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name == "mix" {
+            return Ok(Self::Mix);
+        }
+        let one = Transport::ALL.into_iter().find(|transport| transport.name() == name);
+        one.map(Self::One).ok_or_else(|| format!("{name} is none of udp, quic, wt, ws and mix"))
+    }
+}
+
+impl fmt::Display for Transports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(transport) => transport.fmt(f),
+            Self::Mix => f.pad("mix"),
+        }
+    }
+}
+
+/// The transports that bots are to use, as the server's discovery offers them.
+pub(super) fn used(options: &BotOptions) -> Result<Vec<Transport>, BotError> {
+    let offered = offered(&discover(options)?);
+    options.transports.among(&offered).ok_or_else(|| BotError::NotOffered {
+        server: options.server.clone(),
+        wanted: options.transports.to_string(),
+        offered: names(&offered),
+    })
+}
+
+/// Asks what the server offers.
+fn discover(options: &BotOptions) -> Result<Discovery, BotError> {
+    let mut fetch = Fetch::new(&options.server, options.bearer.as_deref())?;
+    let begun = now();
+    while now().saturating_duration_since(begun) < DISCOVERY_MAX {
+        if let Some(offer) = fetch.poll()? {
+            return Ok(offer);
+        }
+        std::thread::sleep(LOOP_EVERY);
+    }
+    Err(BotError::Silent(options.server.clone()))
+}
+
+/// The transports of an offer.
+fn offered(offer: &Discovery) -> Vec<Transport> {
+    let is_there = |transport: &Transport| match transport {
+        Transport::Udp => offer.udp.is_some(),
+        Transport::Quic => offer.quic.is_some(),
+        Transport::WebTransport => offer.webtransport.is_some(),
+        Transport::WebSocket => offer.websocket.is_some(),
+    };
+    Transport::ALL.into_iter().filter(is_there).collect()
+}
+
+fn names(transports: &[Transport]) -> String {
+    let names: Vec<&str> = transports.iter().map(|transport| transport.name()).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+impl Transports {
+    /// Those that bots use of what is offered; none if what they want is not.
+    fn among(self, offered: &[Transport]) -> Option<Vec<Transport>> {
+        let wanted = |transport: &Transport| self == Self::Mix || self == Self::One(*transport);
+        let used: Vec<Transport> = offered.iter().copied().filter(wanted).collect();
+        (!used.is_empty()).then_some(used)
+    }
+}
+
+/// What a bot dials with.
+pub(super) fn dial(options: &BotOptions, used: &[Transport], index: usize) -> Result<AnyDial, FetchError> {
+    let mut dial = match (options.transports, used) {
+        (Transports::Mix, [_, _, ..]) => {
+            AnyDial::new([&options.server])?.rotate_from(used[index % used.len()])
+        }
+        (_, [only, ..]) => AnyDial::new([format!("{}#{only}", options.server)])?,
+        (_, []) => AnyDial::new([&options.server])?,
+    };
+    if let Some(bearer) = &options.bearer {
+        dial = dial.bearer(bearer);
+    }
+    Ok(dial)
+}
+
+/// What discovery may take: a server that plays has answered long before.
+const DISCOVERY_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Transport::{Quic, Udp, WebSocket};
+
+    #[test]
+    fn a_choice_has_a_name_and_takes_of_what_is_offered() {
+        let mix: Transports = "mix".parse().expect("a name");
+        let ws: Transports = "ws".parse().expect("a name");
+
+        assert_eq!((mix.to_string(), ws.to_string()), ("mix".to_owned(), "ws".to_owned()));
+        assert_eq!(mix.among(&[Udp, Quic]), Some(vec![Udp, Quic]));
+        assert_eq!(ws.among(&[Udp, WebSocket]), Some(vec![WebSocket]));
+        assert_eq!(ws.among(&[Udp, Quic]), None);
+        assert_eq!(mix.among(&[]), None);
+        assert!("tcp".parse::<Transports>().expect_err("none").contains("udp, quic, wt, ws and mix"));
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_ends_the_run_before_it_begins() {
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr();
+        let server = format!("http://{}", free.expect("bound"));
+
+        let error = crate::bot::run(&BotOptions { server: server.clone(), ..BotOptions::default() });
+
+        let error = error.expect_err("nobody listens").to_string();
+        assert!(error.contains(&server) && error.contains("is the server running"), "{error}");
+    }
+}
