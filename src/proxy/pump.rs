@@ -28,6 +28,8 @@ pub(super) trait Transport: Send + 'static {
     const NAME: &'static str;
     /// Longest datagram in bytes.
     const DATAGRAM_MAX: usize;
+    /// Datagrams taken before commands are looked at again: some milliseconds' work.
+    const DATAGRAMS_PER_TURN: usize;
     /// How long datagrams are gathered before they are looked at, if the tick does not come first.
     const GATHER: Duration;
 
@@ -299,7 +301,7 @@ impl<T: Transport> Pump<T> {
         // A byte more than a datagram may have, so that one that is too long is seen as such.
         let mut buffer = [0; DATAGRAM_MAX + 1];
         let buffer = &mut buffer[..=T::DATAGRAM_MAX];
-        for _ in 0..DATAGRAMS_PER_TURN {
+        for _ in 0..T::DATAGRAMS_PER_TURN {
             match self.out.socket.recv_from(buffer) {
                 Ok((length, from)) => {
                     self.transport.receive(&mut buffer[..length], from, at, &mut self.out);
@@ -368,8 +370,6 @@ const EVENTS: usize = 4;
 const DATAGRAM_MAX: usize = 2_048;
 /// A stalled tick must not keep links from being kept alive: netcode sends at this pace itself.
 const BATCH_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
-/// Datagrams taken before commands are looked at again: some milliseconds' work.
-const DATAGRAMS_PER_TURN: usize = 1_024;
 /// How long the end waits for clients to acknowledge their last frames: a second in all, so that
 /// a client that is gone holds up nobody.
 const LINGER_TURNS: u32 = 50;

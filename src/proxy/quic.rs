@@ -48,9 +48,9 @@ pub struct QuicConfig {
     /// Connections at a time, those under way and those being closed included, 1 to
     /// [`QUIC_LINKS_MAX`]; a client beyond is refused. Default: 1,024. At worst each holds 1 MiB on
     /// its way to a client that does not read, and 384 KiB from one that is not read: 1.4 GiB for
-    /// 1,024. One that keeps up holds about 40 KiB.
+    /// 1,024. One that keeps up holds some 25 KiB.
     pub max_links: usize,
-    /// Handshakes at a time. Default 1,024, some 40 MiB; clients beyond get no answer, and try again.
+    /// Handshakes at a time. Default 1,024, some 28 MiB; clients beyond get no answer, and try again.
     pub max_handshakes: usize,
     /// Of those, how many may come from one IPv4 address, or IPv6 network of 64 bits, once it is
     /// known to be the client's. Default 64: the players behind one address translation who connect

@@ -34,7 +34,7 @@ counters! {
     breach_count,
     /// Unreliable frames to clients that fitted no datagram of their path, and rode the stream.
     oversize_count,
-    /// Unreliable frames, to clients or from them, that were dropped for want of room.
+    /// Unreliable frames to clients that were dropped for want of room.
     unreliable_dropped_count,
     /// Times the thread failed and began anew, with all its links lost.
     restart_count,

@@ -57,6 +57,7 @@ impl Core {
 impl Transport for Core {
     const NAME: &'static str = "udp";
     const DATAGRAM_MAX: usize = DATAGRAM_MAX;
+    const DATAGRAMS_PER_TURN: usize = 1_024;
     // What renet has to say to datagrams, it says once a tick.
     const GATHER: Duration = Duration::ZERO;
 
