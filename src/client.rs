@@ -6,7 +6,7 @@
 //!
 //! A server is found by its URL: [`AnyDial`] asks its discovery and opens a link over what it offers
 //! and what gets through. A session moves from one transport to another without losing anything.
-//! [`UdpDial`] and [`QuicDial`] each dial one of them, for tools and tests; a transport of one's own
+//! [`UdpDial`], [`QuicDial`] and [`WebSocketDial`] each dial one of them, for tools and tests; a transport of one's own
 //! implements [`Dial`].
 //!
 //! It is no ECS and no async runtime, it starts no thread, and it knows no game: messages are
@@ -55,6 +55,7 @@ mod stream;
 pub(crate) mod tests;
 mod trust;
 pub(crate) mod udp;
+mod websocket;
 
 use std::fmt;
 use std::time::Duration;
@@ -70,6 +71,7 @@ use protocol::{Core, Release};
 pub use quic::{QuicDial, QuicLink, QuicRoute, QuicTarget};
 pub use trust::{Trust, TrustError};
 pub use udp::{ConnectToken, UdpDial, UdpLink};
+pub use websocket::{WebSocketDial, WebSocketLink};
 
 pub use crate::ident::SessionId;
 pub use crate::wire::discovery::Discovery;

@@ -1,0 +1,269 @@
+//! Links over WebSocket, plain (`ws`) or under TLS (`wss`): the transport that gets through where
+//! only the web does.
+//!
+//! One socket a link, without blocking and without a thread: tungstenite goes on where it was when
+//! the socket had no more. All frames ride one stream, in order.
+//!
+//! Data flow: socket → tungstenite → frames, and back; it reads no further than it is asked to.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustls::pki_types::ServerName;
+use tungstenite::client::client_with_config;
+use tungstenite::handshake::MidHandshake;
+use tungstenite::handshake::client::ClientHandshake;
+use tungstenite::protocol::WebSocketConfig;
+use tungstenite::protocol::frame::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::{Error, HandshakeError, Message, WebSocket};
+use url::Url;
+
+use super::link::{Dial, DialError, Link, LinkStatus};
+use super::stream::{Stream, TlsPeer, resolve};
+use super::trust::Trust;
+use crate::wire::{FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane};
+
+/// Dials one server over WebSocket.
+///
+/// ```
+/// use waystation::client::{Client, ClientConfig, Trust, WebSocketDial};
+///
+/// let dial = WebSocketDial::new("ws://127.0.0.1:7780/ws", Trust::WebPki)?; // as discovery says it
+/// let client = Client::new(dial, ClientConfig::default());
+/// # drop(client);
+/// # Ok::<(), waystation::client::DialError>(())
+/// ```
+#[derive(Clone)]
+pub struct WebSocketDial {
+    url: Url,
+    host: String,
+    port: u16,
+    trust: Trust,
+    /// Kept from link to link: what one handshake has learned makes the next one cheaper.
+    tls: Option<TlsPeer>,
+    /// Which of the host's addresses is the first to be tried.
+    pub(super) turn: usize,
+}
+
+/// A link over WebSocket.
+pub struct WebSocketLink {
+    state: State,
+    failure: Option<String>,
+}
+
+enum State {
+    /// The connection, or what leads to WebSocket on it, is under way.
+    Opening(Box<MidHandshake<ClientHandshake<Stream>>>),
+    Open(Box<WebSocket<Stream>>),
+    /// It is over, but the server may be waiting for the end of the connection, or for the last bytes.
+    Closed(Option<Box<WebSocket<Stream>>>),
+}
+
+impl WebSocketDial {
+    /// Dials the server at this URL, `ws:` or `wss:`. Of the certificate of the latter, `trust` is
+    /// asked; the former has none.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError::Other`] if it is no such URL.
+    pub fn new(url: &str, trust: Trust) -> Result<Self, DialError> {
+        let wrong = |what: &str| {
+            let shown: String = url.chars().take(SHOWN_MAX_CHARS).collect();
+            DialError::Other(format!("`{shown}` {what}: give a URL like ws://127.0.0.1:7780/ws"))
+        };
+        let parsed = Url::parse(url).map_err(|error| wrong(&format!("is no URL ({error})")))?;
+        if !matches!(parsed.scheme(), "ws" | "wss") {
+            return Err(wrong("is not one of WebSocket"));
+        }
+        let host = parsed.host_str().filter(|host| !host.is_empty());
+        let host = host.ok_or_else(|| wrong("names no host"))?.to_owned();
+        let port = parsed.port_or_known_default().ok_or_else(|| wrong("names no port"))?;
+        Ok(Self { url: parsed, host, port, trust, tls: None, turn: 0 })
+    }
+
+    fn tls(&mut self) -> Result<Option<TlsPeer>, DialError> {
+        if self.url.scheme() == "ws" || self.tls.is_some() {
+            return Ok(self.tls.clone());
+        }
+        let bare = self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&self.host);
+        let name = ServerName::try_from(bare.to_owned()).map_err(other)?;
+        let config = self.trust.client_config(&[b"http/1.1"]).map_err(other)?;
+        self.tls = Some(TlsPeer { config: Arc::clone(&config), name });
+        Ok(self.tls.clone())
+    }
+}
+
+impl fmt::Debug for WebSocketDial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, trust, .. } = self;
+        f.debug_struct("WebSocketDial")
+            .field("url", &url.as_str())
+            .field("trust", trust)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dial for WebSocketDial {
+    type Link = WebSocketLink;
+
+    /// A host name is looked up by the system, which may block.
+    fn dial(&mut self) -> Result<WebSocketLink, DialError> {
+        let tls = self.tls()?;
+        let unknown = |cause| DialError::Other(format!("{} cannot be looked up: {cause}", self.host));
+        let addresses = resolve(&self.host, self.port, self.turn).map_err(unknown)?;
+        self.turn = self.turn.wrapping_add(1);
+        let stream = Stream::connect(&addresses, tls).map_err(other)?;
+        let begun = client_with_config(self.url.as_str(), stream, Some(limits()));
+        let mut link = WebSocketLink { state: State::Closed(None), failure: None };
+        link.go_on(begun.map(|(socket, _)| socket));
+        match link.failure {
+            Some(failure) => Err(DialError::Other(failure)),
+            None => Ok(link),
+        }
+    }
+}
+
+impl WebSocketLink {
+    /// What came of another step of the handshake.
+    fn go_on(&mut self, step: Result<WebSocket<Stream>, HandshakeError<ClientHandshake<Stream>>>) {
+        match step {
+            Ok(socket) => self.state = State::Open(Box::new(socket)),
+            Err(HandshakeError::Interrupted(handshake)) => {
+                self.state = State::Opening(Box::new(handshake));
+            }
+            Err(HandshakeError::Failure(error)) => self.fail(&error),
+        }
+    }
+
+    fn fail(&mut self, error: &Error) {
+        tracing::debug!(%error, "a link over WebSocket is over");
+        self.failure = Some(describe(error));
+        self.state = State::Closed(None);
+    }
+}
+
+impl Link for WebSocketLink {
+    fn update(&mut self, _dt: Duration) {
+        match std::mem::replace(&mut self.state, State::Closed(None)) {
+            State::Opening(handshake) => self.go_on(handshake.handshake().map(|(socket, _)| socket)),
+            other => self.state = other,
+        }
+    }
+
+    fn status(&self) -> LinkStatus {
+        match &self.state {
+            State::Opening(_) => LinkStatus::Opening,
+            State::Open(_) => LinkStatus::Open,
+            State::Closed(_) => LinkStatus::Closed,
+        }
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        loop {
+            let State::Open(socket) = &mut self.state else { return None };
+            match socket.read() {
+                Ok(Message::Binary(frame)) => return Some((Lane::Reliable, frame)),
+                Ok(Message::Text(_)) => {
+                    self.failure = Some("the server sent a text: it speaks another protocol".to_owned());
+                    self.close();
+                }
+                Ok(Message::Close(_)) => {
+                    // Its answer may still have to leave, with the next flush.
+                    if let State::Open(socket) = std::mem::replace(&mut self.state, State::Closed(None)) {
+                        self.state = State::Closed(Some(socket));
+                    }
+                }
+                // tungstenite answers pings with what is written next.
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) => self.fail(&error),
+            }
+        }
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        let State::Open(socket) = &mut self.state else { return false };
+        match socket.write(Message::Binary(frame)) {
+            Ok(()) => true,
+            // It is queued; the socket had no room.
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => true,
+            Err(Error::WriteBufferFull(_)) => false,
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let (State::Open(socket) | State::Closed(Some(socket))) = &mut self.state else { return };
+        match socket.flush() {
+            Ok(()) => {}
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) if matches!(self.state, State::Closed(_)) => self.state = State::Closed(None),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn close(&mut self) {
+        if let State::Open(mut socket) = std::mem::replace(&mut self.state, State::Closed(None)) {
+            let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            // What the socket does not take now is lost with it.
+            let _ = socket.close(Some(normal));
+            let _ = socket.flush();
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.failure.clone()
+    }
+}
+
+impl fmt::Debug for WebSocketLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketLink").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// What one message and what waits may hold.
+fn limits() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(FRAME_MAX_SERVER))
+        .max_frame_size(Some(FRAME_MAX_SERVER))
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(WRITE_EARLY_BYTES)
+        .max_write_buffer_size(WRITE_MAX_BYTES)
+}
+
+fn describe(error: &Error) -> String {
+    match error {
+        Error::Http(answer) => match answer.status().as_u16() {
+            403 => "the server refuses WebSocket (403): it does not know this origin".to_owned(),
+            503 => "the server has no room for a link (503): come again".to_owned(),
+            status => format!("the server does not speak WebSocket here ({status}): look at the URL's path"),
+        },
+        Error::Io(error) => format!("the connection failed: {error}; look at the network, and at the server"),
+        Error::ConnectionClosed | Error::AlreadyClosed => "the server has closed the connection".to_owned(),
+        error => format!("WebSocket failed: {error}; a relay on the way may not know it"),
+    }
+}
+
+fn other(error: impl fmt::Display) -> DialError {
+    DialError::Other(error.to_string())
+}
+
+/// Bytes that are read at a time.
+const READ_BYTES: usize = 8 * 1024;
+/// What waits is written before it is flushed when there is more: several frames of the longest.
+const WRITE_EARLY_BYTES: usize = 4 * FRAME_MAX_CLIENT;
+/// What waits at most, before a send is refused: an outbox, and one write and one frame more.
+const WRITE_MAX_BYTES: usize = crate::wire::OUTBOX_MAX_BYTES + 2 * WRITE_EARLY_BYTES;
+/// How much of a wrong URL a message shows.
+const SHOWN_MAX_CHARS: usize = 100;

@@ -1,0 +1,167 @@
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use tungstenite::accept;
+
+use super::*;
+
+/// The server's end of a link: tungstenite's own, which blocks.
+type Host = WebSocket<TcpStream>;
+
+/// Listens, and hands the first connection to `serve` on a thread of its own.
+fn host(serve: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let address = listener.local_addr().expect("bound");
+    (address, thread::spawn(move || serve(listener.accept().expect("a connection").0)))
+}
+
+fn dial(address: SocketAddr) -> WebSocketLink {
+    let url = format!("ws://{address}/ws");
+    WebSocketDial::new(&url, Trust::WebPki).expect("a URL").dial().expect("a socket")
+}
+
+/// Updates until it is so; a link that never gets there fails the test.
+fn until(link: &mut WebSocketLink, what: &str, mut so: impl FnMut(&mut WebSocketLink) -> bool) {
+    for _ in 0..20_000 {
+        link.update(Duration::from_millis(1));
+        if so(link) {
+            return;
+        }
+        link.flush();
+        thread::sleep(Duration::from_millis(1));
+    }
+    panic!("never: {what}");
+}
+
+fn open(link: &mut WebSocketLink) {
+    until(link, "it is open", |link| link.status() == LinkStatus::Open);
+}
+
+fn frame(tag: u8) -> Bytes {
+    Bytes::from(vec![1, 0x50, tag])
+}
+
+fn read_frame(host: &mut Host) -> Bytes {
+    match host.read().expect("a message") {
+        Message::Binary(frame) => frame,
+        message => panic!("{message}"),
+    }
+}
+
+#[test]
+fn frames_go_both_ways_and_pings_are_answered() {
+    let (address, host) = host(|socket| {
+        let mut host = accept(socket).expect("WebSocket");
+        host.send(Message::Ping(Bytes::from_static(b"there?"))).expect("room");
+        host.send(Message::Binary(frame(1))).expect("room");
+        assert_eq!(host.read().expect("an answer"), Message::Pong(Bytes::from_static(b"there?")));
+        assert_eq!(read_frame(&mut host), frame(2));
+    });
+    let mut link = dial(address);
+    open(&mut link);
+    let mut received = None;
+    until(&mut link, "a frame", |link| {
+        received = link.receive();
+        received.is_some()
+    });
+    assert!(link.send(frame(2)));
+    link.flush();
+
+    assert_eq!(received, Some((Lane::Reliable, frame(1))));
+    host.join().expect("the server got what it waited for");
+}
+
+#[test]
+fn a_server_that_does_not_read_fills_the_link_and_then_is_sent_no_more() {
+    let (address, host) = host(|socket| {
+        let mut host = accept(socket).expect("WebSocket");
+        for tag in 0..8_u8 {
+            assert_eq!(read_frame(&mut host).len(), FRAME_MAX_CLIENT, "frame {tag}");
+        }
+        // It hangs up with the rest unread.
+    });
+    let mut link = dial(address);
+    open(&mut link);
+    let large = Bytes::from(vec![7; FRAME_MAX_CLIENT]);
+
+    let mut sent = 0;
+    // What the kernels take is some megabytes; and then what the link holds.
+    while link.send(large.clone()) && sent < 10_000 {
+        link.flush();
+        sent += 1;
+        if link.status() != LinkStatus::Open {
+            break;
+        }
+    }
+
+    assert!(sent < 10_000, "it held {sent} frames");
+    host.join().expect("it read what it wanted");
+    until(&mut link, "the link is lost", |link| {
+        let _ = link.receive();
+        link.status() == LinkStatus::Closed
+    });
+    assert!(link.failure().is_some());
+}
+
+#[test]
+fn both_ends_can_close_and_what_came_before_is_received() {
+    let (address, server) = host(|socket| {
+        let mut host = accept(socket).expect("WebSocket");
+        host.send(Message::Binary(frame(1))).expect("room");
+        host.close(Some(CloseFrame { code: CloseCode::from(4_001), reason: "".into() })).expect("room");
+        // The client's answer, and that it lets go of the connection.
+        while host.read().is_ok() {}
+    });
+    let mut link = dial(address);
+    open(&mut link);
+    let mut received = Vec::new();
+    until(&mut link, "it is closed", |link| {
+        received.extend(link.receive());
+        link.status() == LinkStatus::Closed
+    });
+    link.flush();
+    drop(link);
+    assert_eq!(received, [(Lane::Reliable, frame(1))]);
+    server.join().expect("the server saw the end");
+
+    let (address, server) = host(|socket| {
+        let mut host = accept(socket).expect("WebSocket");
+        match host.read().expect("a message") {
+            Message::Close(Some(close)) => assert_eq!(close.code, CloseCode::Normal),
+            message => panic!("{message}"),
+        }
+    });
+    let mut link = dial(address);
+    open(&mut link);
+    link.close();
+    assert_eq!(link.status(), LinkStatus::Closed);
+    server.join().expect("the server was told");
+}
+
+#[test]
+fn what_is_no_websocket_says_so() {
+    let (address, host) = host(|mut socket| {
+        let _ = io::Read::read(&mut socket, &mut [0; 1_024]);
+        let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        io::Write::write_all(&mut socket, answer).expect("room");
+    });
+    let mut link = dial(address);
+    until(&mut link, "it is over", |link| link.status() == LinkStatus::Closed);
+    host.join().expect("it answered");
+    assert!(link.failure().is_some_and(|why| why.contains("404") && why.contains("path")));
+
+    let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).expect("a port");
+    let refused = WebSocketDial::new(&format!("ws://{free}/ws"), Trust::WebPki).expect("a URL").dial();
+    // The system says so at once, or later.
+    let why = refused.map(|mut link| {
+        until(&mut link, "it is over", |link| link.status() == LinkStatus::Closed);
+        link.failure().expect("a reason")
+    });
+    let why = why.unwrap_or_else(|error| error.to_string());
+    assert!(why.contains("refused"), "{why}");
+
+    for url in ["http://127.0.0.1:7780/ws", "play.example"] {
+        let error = WebSocketDial::new(url, Trust::WebPki).expect_err(url).to_string();
+        assert!(error.contains(url) && error.contains("ws://127.0.0.1:7780/ws"), "{error}");
+    }
+}
