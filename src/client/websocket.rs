@@ -122,11 +122,9 @@ impl Dial for WebSocketDial {
         let stream = Stream::connect(&addresses, tls).map_err(other)?;
         let begun = client_with_config(self.url.as_str(), stream, Some(limits()));
         let mut link = WebSocketLink { state: State::Closed(None), failure: None };
+        // What fails in it is told by the link, however soon that is.
         link.go_on(begun.map(|(socket, _)| socket));
-        match link.failure {
-            Some(failure) => Err(DialError::Other(failure)),
-            None => Ok(link),
-        }
+        Ok(link)
     }
 }
 
