@@ -1,0 +1,199 @@
+"""Plays Waystation's arena over WebSocket or QUIC, and checks that nothing is lost and nothing comes twice.
+Links break; `Player` outlives them: it keeps the token, the counts, and what the server has not acknowledged."""
+import argparse, asyncio, json, math, ssl, sys, urllib.request
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import grpc, websockets
+from aioquic.asyncio import QuicConnectionProtocol, connect
+from aioquic.quic import configuration, events
+from cryptography.hazmat.primitives.hashes import SHA256
+from google.protobuf.internal import decoder, encoder
+from google.protobuf.message import Message
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "proto"))  # Where grpc finds what it compiles.
+core, zone, arena, why, options = (grpc.protos(f"{file}.proto") for file in (
+    "waystation/v1/link", "waystation/v1/session", "arena/v1/arena", "waystation/v1/reason", "waystation/v1/options"))
+TYPES = {kind.GetOptions().Extensions[options.id]: getattr(file, name) for file in (core, zone, arena)
+         for name, kind in file.DESCRIPTOR.message_types_by_name.items()}  # By id; under 0, what is never a frame.
+IDS = {message: ident for ident, message in TYPES.items()}
+COUNTED = range(0x0040, 0x8000)  # Ids; those from 0x8000 on are unreliable.
+RESUME = {"SLOW", "TIMEOUT", "DROPPED", "SHUTDOWN", "DRAINING", "THROTTLED", "FULL"}  # All others end the session.
+FRAME_MAX, DATAGRAM_MAX = 64 * 1024, 1100  # What a server sends at most; what fits QUIC's smallest packet.
+OUTBOX_FRAMES, OUTBOX_BYTES, ACK_FRAMES, ACK_TICKS = 512, 256 * 1024, 64, 10  # Acks: of 64 frames, or in a second.
+SILENCE_S, PATIENCE_S, TICK_S = 5.0, 30.0, 0.05  # A link without a word is lost; for the last echoes; between inputs.
+
+def encode(body: Message) -> bytes:
+    return IDS[type(body)].to_bytes(2, "big") + body.SerializeToString()
+
+class Ended(Exception):
+    """(reason, detail, ms to wait): the link has ended and, unless the reason is in RESUME, so has the session."""
+
+@asynccontextmanager
+async def websocket_link(offers: dict):
+    """A frame is one binary message."""
+    async with websockets.connect(offers["websocket"]["url"], max_size=FRAME_MAX, close_timeout=1) as socket:
+        yield socket.send, lambda: socket.recv(decode=False)
+
+@asynccontextmanager
+async def quic_link(offers: dict):
+    (host, port), pin = offers["quic"]["address"].rsplit(":", 1), offers["quic"].get("cert_sha256")
+    config = configuration.QuicConfiguration(
+        alpn_protocols=["waystation/1"], max_datagram_frame_size=FRAME_MAX, idle_timeout=SILENCE_S,
+        verify_mode=ssl.CERT_NONE if pin else ssl.CERT_REQUIRED)
+    async with connect(host.strip("[]"), int(port), configuration=config, create_protocol=QuicFrames) as quic:
+        if pin and quic._quic.tls._peer_certificate.fingerprint(SHA256()) != bytes.fromhex(pin):
+            raise Ended("UNAUTHENTICATED", "the server shows another certificate than it announces", 0)
+        yield quic.send, quic.arrived.get
+
+class QuicFrames(QuicConnectionProtocol):
+    """A reliable frame rides the first stream, behind its length as a varint; the others are datagrams."""
+
+    def connection_made(self, transport) -> None:
+        super().connection_made(transport)
+        self.arrived, self.unread = asyncio.Queue(), b""
+
+    def quic_event_received(self, event) -> None:
+        match event:
+            case events.DatagramFrameReceived(data=data) if data[:1] >= b"\x80": self.arrived.put_nowait(data)
+            case events.StreamDataReceived(stream_id=0, data=data):
+                self.unread += data
+                with suppress(IndexError):  # Half a length is here.
+                    while len(self.unread) >= sum(span := decoder._DecodeVarint(self.unread, 0)):  # (value, size)
+                        self.arrived.put_nowait(self.unread[span[1]:sum(span)])
+                        self.unread = self.unread[sum(span):]
+                if len(self.unread) > 2 * FRAME_MAX:
+                    self.arrived.put_nowait(Ended("PROTOCOL", "a frame is too long", 0))
+            case events.StreamDataReceived() | events.DatagramFrameReceived():
+                self.arrived.put_nowait(Ended("PROTOCOL", "a frame came where it does not belong", 0))
+            case events.ConnectionTerminated(): self.arrived.put_nowait(Ended("DROPPED", event.reason_phrase, 0))
+
+    async def send(self, frame: bytes) -> None:
+        if frame[0] < 0x80 or len(frame) > DATAGRAM_MAX:
+            self._quic.send_stream_data(0, encoder._VarintBytes(len(frame)) + frame)
+        else:
+            self._quic.send_datagram_frame(frame)
+        self.transmit()
+
+class Player:
+    def __init__(self) -> None:
+        self.id, self.token, self.link = 0, b"", None  # The link is what sends a frame; there is one from Welcome on.
+        self.trimmed, self.outbox = 0, []  # How many counted frames the server took, and those sent since.
+        self.received = 0  # How many counted frames were taken here.
+        self.resumed = self.said = self.echoed = self.tick = 0
+        self.crowd, self.faults = set(), []  # The avatars in the arena, this one included; what went wrong.
+
+    async def run(self, options: argparse.Namespace, until: float) -> str:
+        """Opens link after link until the session is over, and says why it is. Cuts none after `until`."""
+        pause, now = 0.1, asyncio.get_running_loop().time
+        while True:
+            cut_after = options.cut_every if now() + options.cut_every < until else None
+            try:
+                answer = await asyncio.to_thread(urllib.request.urlopen, f"{options.server}/v1/connect", None, 5)
+                async with LINKS[options.transport](json.load(answer)) as (send, receive), asyncio.timeout(cut_after):
+                    await self.drive(send, receive)
+            except (Ended, OSError, TimeoutError, websockets.WebSocketException) as end:
+                reason, detail, wait_ms = end.args if isinstance(end, Ended) else ("DROPPED", repr(end), 0)
+            print(f"the link ended: {reason} {detail}")
+            if reason not in RESUME:
+                return reason
+            pause, self.link = 0.1 if self.link else min(2 * pause, 5), None
+            await asyncio.sleep(max(wait_ms / 1000, pause))
+
+    async def drive(self, send, receive) -> None:
+        """Speaks on one link until it ends."""
+        resume = core.Resume(token=self.token, received=self.received, trimmed=self.trimmed) if self.token else None
+        name = None if resume else core.Credentials(anonymous=core.Anonymous(name="python"))
+        await send(encode(core.Hello(protocol=1, client="examples/python", resume=resume, credentials=name)))
+        while True:
+            async with asyncio.timeout(SILENCE_S):
+                frame = await receive()
+            if isinstance(frame, Ended):
+                raise frame
+            ident = int.from_bytes(frame[:2], "big")
+            match TYPES[ident].FromString(frame[2:]) if ident in TYPES else None:
+                case core.Denied(reason=why.REASON_TOKEN):
+                    self.token = b""
+                    return await self.drive(send, receive)
+                case core.Denied() | core.Closed() as body:
+                    raise Ended(why.Reason.Name(body.reason).removeprefix("REASON_"), body.detail, body.retry_after_ms)
+                case core.Welcome() as body: await self.welcome(body, send)
+                case body if self.link:
+                    self.received += ident in COUNTED  # And taken at once: a cut comes where something is awaited.
+                    await self.take(body)
+                    if ident in COUNTED and self.received % ACK_FRAMES == 0:
+                        await self.send(core.Ack(received=self.received))
+
+    async def welcome(self, body: Message, send) -> None:
+        if self.id and (self.id != body.session or body.resync):
+            self.faults.append(f"session {self.id:016x} was not resumed as it was")
+        self.id, self.token = body.session, body.token
+        if body.resumed:
+            self.resumed, self.received = self.resumed + 1, body.base
+            self.trim(body.received)
+        else:
+            self.trimmed = self.received = self.said = self.echoed = self.tick = 0
+            self.crowd, self.outbox = set(), [encode(zone.Join(request=1, zone="arena"))]
+        await send(encode(core.Ack(received=self.received)))
+        for frame in self.outbox:  # What is added meanwhile is sent, too.
+            await send(frame)
+        self.link = send
+
+    def trim(self, received: int) -> None:
+        if received > self.trimmed + len(self.outbox):
+            raise Ended("PROTOCOL", "the server acknowledges what was never sent", 0)
+        del self.outbox[:max(0, received - self.trimmed)]
+        self.trimmed = max(self.trimmed, received)
+
+    async def send(self, body: Message) -> bool:
+        """False: there is no room for a counted message until the server acknowledges some."""
+        frame = encode(body)
+        if IDS[type(body)] in COUNTED:
+            if len(self.outbox) == OUTBOX_FRAMES or sum(map(len, self.outbox)) + len(frame) > OUTBOX_BYTES:
+                return False
+            self.outbox.append(frame)
+        if self.link:
+            with suppress(websockets.WebSocketException):  # `run` learns of it, too.
+                await self.link(frame)
+        return True
+
+    async def take(self, body: Message | None) -> None:
+        match body:
+            case core.Ack(): self.trim(body.received)
+            case core.Beacon():
+                self.trim(body.received)
+                await self.send(core.Ping(id=body.id, received=self.received))
+            case zone.Refused() | zone.Parted(): self.faults.append(f"not in the arena: {body}")
+            case arena.Echo():
+                self.echoed += 1
+                self.faults += [] if body.number == body.taken == self.echoed else [f"echo {self.echoed} is {body}"]
+            case arena.Snapshot() if body.tick >= self.tick:  # One chunk of a tick's, and perhaps late.
+                self.crowd = set(body.id) | (self.crowd if body.tick == self.tick else set())
+                self.tick = body.tick
+
+async def main(options: argparse.Namespace) -> bool:
+    player, count, now = Player(), 0, asyncio.get_running_loop().time
+    links = asyncio.create_task(player.run(options, until := now() + options.seconds))
+    while not links.done() and now() < until + PATIENCE_S and (
+            now() < until or player.echoed < player.said or not player.link):
+        await player.send(arena.Input(tick=(count := count + 1), x=math.cos(count / 20), y=math.sin(count / 20)))
+        if now() < until and player.crowd and await player.send(arena.Say(number=player.said + 1)):
+            player.said += 1
+        if count % ACK_TICKS == 0: await player.send(core.Ack(received=player.received))
+        await asyncio.sleep(TICK_S)
+    await player.send(core.Bye())
+    await asyncio.wait([links], timeout=PATIENCE_S)
+    reason = links.result() if links.done() else "silence"
+    print(f"session {player.id:016x}: {player.said} said, {player.echoed} echoed, resumed {player.resumed} times, "
+          f"{len(player.crowd) - 1} others, ended by {reason}", *player.faults, sep="\n  ")
+    return reason == "BYE" and player.said == player.echoed > 0 and not player.faults and (
+        player.resumed > 0 or options.cut_every > options.seconds)
+
+LINKS = {"ws": websocket_link, "quic": quic_link}
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--server", default="http://127.0.0.1:7780", help="where /v1/connect answers")
+    parser.add_argument("--transport", choices=LINKS, default="ws")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--cut-every", type=float, default=math.inf, help="seconds after which a link is cut")
+    sys.exit(not asyncio.run(main(parser.parse_args())))
