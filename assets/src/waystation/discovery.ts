@@ -89,7 +89,9 @@ export function candidates(offer: Discovery, hasWebTransport: boolean): Transpor
 async function fetchOffer(url: string, bearer: string | undefined): Promise<Discovery> {
   const headers = bearer === undefined ? {} : { authorization: `Bearer ${bearer}` };
   const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS);
-  const answer = await fetch(url, { headers, signal, cache: "no-store" });
+  const answer = await fetch(url, { headers, signal, cache: "no-store" }).catch((error: unknown) => {
+    throw new Error(`discovery does not answer: ${error instanceof Error ? error.message : String(error)}`);
+  });
   if (!answer.ok) {
     throw new Error(`discovery answers ${answer.status}: ${(await answer.text()).slice(0, 200)}`);
   }

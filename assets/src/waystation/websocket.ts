@@ -21,7 +21,7 @@ class WebSocketLink implements Link {
   ) {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => events.onOpen();
-    socket.onclose = (event) => events.onClose(`WebSocket closed with ${event.code} ${event.reason}`);
+    socket.onclose = (event) => events.onClose(`WebSocket closed with ${event.code} ${event.reason}`.trim());
     socket.onmessage = (event) => {
       if (!(event.data instanceof ArrayBuffer)) {
         this.close();

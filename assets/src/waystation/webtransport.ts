@@ -45,7 +45,7 @@ class WebTransportLink implements Link {
   ) {
     void this.#run().catch((error: unknown) => this.#end(String(error)));
     transport.closed.then(
-      (info) => this.#end(`WebTransport closed with ${info.closeCode ?? 0} ${info.reason ?? ""}`),
+      (info) => this.#end(`WebTransport closed with ${info.closeCode ?? 0} ${info.reason ?? ""}`.trim()),
       (error: unknown) => this.#end(String(error)),
     );
   }

@@ -95,12 +95,17 @@ test("what is not offered and a discovery that refuses are errors that say so", 
     new Response(JSON.stringify({ ...OFFER, protocol: 2 })),
     new Response(JSON.stringify({ protocol: 1, name: "arena" })),
   ];
-  t.mock.method(globalThis, "fetch", () => Promise.resolve(answers.shift()));
+  const unreachable = () => Promise.reject(new TypeError("Failed to fetch"));
+  t.mock.method(globalThis, "fetch", () => {
+    const answer = answers.shift();
+    return answer === undefined ? unreachable() : Promise.resolve(answer);
+  });
   const transports = new DiscoveredTransports("http://server/v1/connect");
 
   await assert.rejects(transports.next(), /401: no bearer/);
   await assert.rejects(transports.next(), /protocol 2/);
   await assert.rejects(transports.next(), /no transport in common/);
+  await assert.rejects(transports.next(), /discovery does not answer: Failed to fetch/);
 });
 
 test("of two counts of the outbox the higher one holds", () => {
