@@ -85,6 +85,9 @@ pub use crate::wire::{Frame, Lane, WireMessage, v1};
 pub struct Client<D: Dial> {
     dial: D,
     link: Option<D::Link>,
+    /// A link that was cut silently, which nobody serves any more. A socket that is let go of may
+    /// tell the peer, as one of TCP does, so it is kept until the session has its next link.
+    silent: Option<D::Link>,
     core: Core,
 }
 
@@ -92,7 +95,7 @@ pub struct Client<D: Dial> {
 /// session lives, and the client resumes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// The link is dropped and the server is not told.
+    /// The link falls silent and the server is not told, as if the cable were cut.
     Silent {
         /// When the next link is dialled; zero: with the next update.
         hold: Duration,
@@ -108,7 +111,7 @@ impl<D: Dial> Client<D> {
     /// A client that asks for a new session. The first update dials.
     #[must_use]
     pub fn new(dial: D, config: ClientConfig) -> Self {
-        Self { dial, link: None, core: Core::new(config, None) }
+        Self { dial, link: None, silent: None, core: Core::new(config, None) }
     }
 
     /// A client that has nothing left of its session but the [`token`](Self::token), such as a
@@ -116,7 +119,7 @@ impl<D: Dial> Client<D> {
     /// snapshot anew; if the session is over, it reports it lost and asks for a new one.
     #[must_use]
     pub fn resume_with_token(dial: D, config: ClientConfig, token: impl Into<Bytes>) -> Self {
-        Self { dial, link: None, core: Core::new(config, Some(token.into())) }
+        Self { dial, link: None, silent: None, core: Core::new(config, Some(token.into())) }
     }
 
     /// Lets `dt` pass: receives, resumes, and sends what is due. Call it some 20 to 100 times a
@@ -147,6 +150,9 @@ impl<D: Dial> Client<D> {
             link.flush();
         }
         self.release();
+        if self.core.is_bound() || self.core.state() == ClientState::Stopped {
+            self.silent = None;
+        }
     }
 
     /// Lets go of a link that is over, unread: whatever it still holds comes again on the next one
@@ -158,7 +164,7 @@ impl<D: Dial> Client<D> {
                     link.close();
                 }
             }
-            Some(Release::Drop) => self.link = None,
+            Some(Release::Drop) => self.silent = self.link.take().or_else(|| self.silent.take()),
             None => {}
         }
     }

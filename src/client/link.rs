@@ -70,8 +70,8 @@ pub trait Dial {
 
 /// One end of a link.
 ///
-/// Dropping it loses the link silently, as if the cable were cut; [`close`](Self::close) first
-/// where the peer is to know.
+/// Dropping it loses the link without a word, and silently where the system does not tell the peer
+/// by itself, as it does over TCP; [`close`](Self::close) first where the peer is to know.
 pub trait Link {
     /// Lets `dt` pass and takes in what the network brought.
     fn update(&mut self, dt: Duration);
