@@ -6,6 +6,7 @@
 //! | the same with `#udp`, `#quic`, `#wt` or `#ws` | by that transport alone |
 //! | `quic://host:7778` | by raw QUIC, without discovery |
 //! | `webtransport://host:7778` | by WebTransport; the path is `/wt` unless given |
+//! | `ws://host:7780`, `wss://host` | by WebSocket; the path is `/ws` unless given |
 //!
 //! Under TLS a certificate is trusted if a public authority signed it for the host, or if its SHA-256
 //! is the one that the URL names: `quic://127.0.0.1:7778?cert_sha256=…`. What discovery offers
@@ -54,8 +55,8 @@ pub use url::{Transport, UrlError};
 /// let dial = AnyDial::new(["http://127.0.0.1:7780"])?;
 /// let client = Client::new(dial, ClientConfig::default());
 ///
-/// // The nearer server, and another for when it is not there.
-/// let dial = AnyDial::new(["https://eu.play.example", "https://us.play.example"])?;
+/// // What the server offers, and where that does not get through, WebSocket by way of a relay.
+/// let dial = AnyDial::new(["https://play.example", "wss://relay.example/ws"])?;
 /// # drop((client, dial));
 /// # Ok::<(), waystation::client::UrlError>(())
 /// ```
@@ -265,8 +266,10 @@ impl AnyLink {
 impl Asking {
     /// The best of the routes that are offered.
     fn choose(&self, offer: &Discovery) -> Result<(Route, Result<Target, DialError>), String> {
-        let offered =
-            self.candidates.iter().find_map(|route| Some((*route, Target::offered(offer, route.transport)?)));
+        let offered = self
+            .candidates
+            .iter()
+            .find_map(|route| Some((*route, Target::offered(&self.place, offer, route.transport)?)));
         offered.ok_or_else(|| {
             let wanted: Vec<&str> = self.candidates.iter().map(|route| route.transport.name()).collect();
             format!("{} offers none of {}; enable one at the server", self.place, wanted.join(", "))

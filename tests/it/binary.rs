@@ -106,14 +106,14 @@ fn bots_play_on_a_server_that_reports_each_second_and_sums_up_at_the_end() {
 
 #[test]
 fn bots_in_a_mix_come_back_each_time_over_another_transport() {
-    let server = Server::start(&["--agents", "0", "--without", "ws"]);
+    let server = Server::start(&["--agents", "0"]);
 
     let played = server.bots(&["--transport", "mix", "--clients", "8", "--seconds", "6", "--cut-every", "2"]);
 
     let table = text(&played);
     assert!(played.status.success(), "{table}");
     assert!(table.contains("over the same 0"), "{table}");
-    for transport in ["udp", "quic", "wt"] {
+    for transport in ["udp", "quic", "wt", "ws"] {
         let row = table.lines().find(|line| line.starts_with(transport)).expect("a row");
         let links = row.split_whitespace().nth(1).and_then(|links| links.parse().ok());
         assert!(links.is_some_and(|links: u64| links >= 2), "{table}");

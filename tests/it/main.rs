@@ -1,6 +1,7 @@
 //! The integration tests: one binary, for the sake of link time.
 
 mod agents;
+mod any;
 mod arena;
 mod asks;
 mod binary;

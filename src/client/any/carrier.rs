@@ -10,6 +10,7 @@ use crate::client::quic::{QuicDial, QuicLink, QuicRoute, QuicTarget};
 use crate::client::stream::resolve;
 use crate::client::trust::Trust;
 use crate::client::udp::UdpLink;
+use crate::client::websocket::{WebSocketDial, WebSocketLink};
 use crate::wire::discovery::Discovery;
 use crate::wire::udp::token_from_text;
 
@@ -20,6 +21,8 @@ pub(super) enum Target {
     Udp { token: String },
     /// QUIC, raw or as WebTransport.
     Quic { host: String, port: u16, trust: Trust, route: QuicRoute },
+    /// WebSocket.
+    WebSocket { url: String, trust: Trust },
 }
 
 /// A link of one of the transports.
@@ -27,6 +30,7 @@ pub(super) enum Target {
 pub(super) enum Carrier {
     Udp(Box<UdpLink>),
     Quic(Box<QuicLink>),
+    WebSocket(Box<WebSocketLink>),
 }
 
 impl Target {
@@ -40,11 +44,19 @@ impl Target {
                 let route = QuicRoute::WebTransport { path: path.clone() };
                 Some(Self::Quic { host, port, trust, route })
             }
+            Kind::WebSocket { tls, path } => {
+                let scheme = if *tls { "wss" } else { "ws" };
+                Some(Self::WebSocket { url: format!("{scheme}://{host}:{port}{path}"), trust })
+            }
         }
     }
 
     /// What the discovery of a place offers; none if it does not offer this transport.
-    pub(super) fn offered(offer: &Discovery, transport: Transport) -> Option<Result<Self, DialError>> {
+    pub(super) fn offered(
+        place: &Place,
+        offer: &Discovery,
+        transport: Transport,
+    ) -> Option<Result<Self, DialError>> {
         let target = match transport {
             Transport::Udp => Ok(Self::Udp { token: offer.udp.as_ref()?.token.clone() }),
             Transport::Quic => {
@@ -55,7 +67,11 @@ impl Target {
                 let offer = offer.webtransport.as_ref()?;
                 quic(&offer.url, offer.cert_sha256.as_deref(), true)
             }
-            Transport::WebSocket => return None,
+            Transport::WebSocket => {
+                let url = offer.websocket.as_ref()?.url.clone();
+                let trust = trust_of_offered(place, &url);
+                Ok(Self::WebSocket { url, trust })
+            }
         };
         Some(target)
     }
@@ -84,6 +100,15 @@ fn quic(url: &str, cert_sha256: Option<&str>, is_webtransport: bool) -> Result<T
     Ok(Target::Quic { host, port, trust, route })
 }
 
+/// Whom a WebSocket takes for the server that discovery offers: where that is the server which was
+/// asked over HTTPS, whatever it was asked with; else whom the authorities vouch for.
+fn trust_of_offered(place: &Place, url: &str) -> Trust {
+    let is_same = Url::parse(url).is_ok_and(|url| {
+        url.host_str() == Some(place.host.as_str()) && url.port_or_known_default() == Some(place.port)
+    });
+    if is_same { place.trust } else { Trust::WebPki }
+}
+
 impl Carrier {
     /// Begins to open a link. After failures `turn` says which of a host's addresses is first.
     pub(super) fn open(target: &Target, turn: usize) -> Result<Self, DialError> {
@@ -98,6 +123,11 @@ impl Carrier {
                 let target =
                     QuicTarget { address, server_name: host.clone(), trust: *trust, route: route.clone() };
                 Ok(Self::Quic(Box::new(QuicDial::new(target).dial()?)))
+            }
+            Target::WebSocket { url, trust } => {
+                let mut dial = WebSocketDial::new(url, *trust)?;
+                dial.turn = turn;
+                Ok(Self::WebSocket(Box::new(dial.dial()?)))
             }
         }
     }
@@ -114,6 +144,7 @@ impl Carrier {
         match self {
             Self::Udp(link) => &mut **link,
             Self::Quic(link) => &mut **link,
+            Self::WebSocket(link) => &mut **link,
         }
     }
 
@@ -121,6 +152,7 @@ impl Carrier {
         match self {
             Self::Udp(link) => &**link,
             Self::Quic(link) => &**link,
+            Self::WebSocket(link) => &**link,
         }
     }
 }

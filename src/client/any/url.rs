@@ -33,8 +33,8 @@ pub enum UrlError {
     },
     /// Another scheme.
     #[error(
-        "{0}: no transport has this scheme; write http: or https: to ask a server's discovery, or quic: \
-         or webtransport:"
+        "{0}: no transport has this scheme; write http: or https: to ask a server's discovery, or quic:, \
+         webtransport:, ws: or wss:"
     )]
     Scheme(String),
     /// UDP cannot be dialled directly.
@@ -92,6 +92,13 @@ pub(crate) enum Kind {
         /// Path of the session.
         path: String,
     },
+    /// WebSocket.
+    WebSocket {
+        /// By wss.
+        tls: bool,
+        /// Path and query of the upgrade.
+        path: String,
+    },
 }
 
 impl Transport {
@@ -124,6 +131,7 @@ impl Place {
             Kind::Discovery { only: Some(transport), .. } => vec![*transport],
             Kind::Quic => vec![Transport::Quic],
             Kind::WebTransport { .. } => vec![Transport::WebTransport],
+            Kind::WebSocket { .. } => vec![Transport::WebSocket],
         }
     }
 }
@@ -140,11 +148,12 @@ impl FromStr for Place {
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let url = Url::parse(text).map_err(|cause| UrlError::Malformed { url: text.to_owned(), cause })?;
         let text = text.to_owned();
-        let tls = url.scheme() == "https";
+        let tls = matches!(url.scheme(), "https" | "wss");
         let kind = match url.scheme() {
             "http" | "https" => Kind::Discovery { tls, path: question(url.path()), only: only(&url, &text)? },
             "quic" => Kind::Quic,
             "webtransport" => Kind::WebTransport { path: path_or(url.path(), "/wt") },
+            "ws" | "wss" => Kind::WebSocket { tls, path: upgrade(&url) },
             "udp" => return Err(UrlError::Udp(text)),
             _ => return Err(UrlError::Scheme(text)),
         };
@@ -171,6 +180,22 @@ fn question(path: &str) -> String {
 
 fn path_or(path: &str, default: &str) -> String {
     if matches!(path, "" | "/") { default.to_owned() } else { path.to_owned() }
+}
+
+/// The path of an upgrade, with what the server is to read of the query.
+fn upgrade(url: &Url) -> String {
+    let mut path = path_or(url.path(), "/ws");
+    let kept: Vec<&str> = url
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(HASH))
+        .collect();
+    if !kept.is_empty() {
+        path.push('?');
+        path.push_str(&kept.join("&"));
+    }
+    path
 }
 
 /// The transport that the fragment chooses, if there is one.
@@ -221,10 +246,18 @@ mod tests {
         let hash = "ab".repeat(32);
         let quic = place(&format!("quic://[::1]:7778?cert_sha256={hash}"));
         let wt = place("webtransport://play.example:7778");
+        let ws = place("ws://127.0.0.1:7780/ws");
+        let wss = place(&format!("wss://play.example/?room=1&cert_sha256={hash}"));
 
         assert_eq!((quic.kind, quic.host.as_str(), quic.port), (Kind::Quic, "[::1]", 7778));
         assert_eq!(quic.trust, Trust::Sha256([0xAB; 32]));
         assert_eq!(wt.kind, Kind::WebTransport { path: "/wt".to_owned() });
+        assert_eq!(
+            (ws.kind, ws.trust),
+            (Kind::WebSocket { tls: false, path: "/ws".to_owned() }, Trust::WebPki)
+        );
+        assert_eq!(wss.kind, Kind::WebSocket { tls: true, path: "/ws?room=1".to_owned() });
+        assert_eq!((wss.port, wss.trust), (443, Trust::Sha256([0xAB; 32])));
     }
 
     #[test]
@@ -240,12 +273,13 @@ mod tests {
             ("http://127.0.0.1:7780#tcp", "udp, quic, wt and ws"),
             ("quic://127.0.0.1:7778#quic", "discovery"),
             ("quic://127.0.0.1:7778?cert_sha256=ab", "64 hex digits"),
+            ("ws://127.0.0.1:7780/ws?cert_sha256=", "64 hex digits"),
             ("http://127.0.0.1:99999", "http://127.0.0.1:7780"),
         ] {
             let error = url.parse::<Place>().expect_err(url).to_string();
             assert!(error.contains(remedy) && error.contains(url), "{url}: {error}");
         }
-        let plain = format!("http://127.0.0.1:7780/?cert_sha256={}", "ab".repeat(32));
+        let plain = format!("ws://127.0.0.1:7780/ws?cert_sha256={}", "ab".repeat(32));
         assert!(matches!(plain.parse::<Place>(), Err(UrlError::Hash(_))), "nothing to compare it with");
     }
 }

@@ -1,0 +1,278 @@
+//! One client, whatever gets through: a server on all its transports, found by its URL.
+
+use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bevy_app::App;
+use waystation::admin::{
+    ConnectAuth, Health, HttpConfig, HttpHandle, HttpServer, Offers, QuicSource, UdpSource,
+};
+use waystation::arena::ArenaPlugin;
+use waystation::arena::v1::{Echo, Say};
+use waystation::client::v1::{Joined, Parted};
+use waystation::client::{AnyDial, AnyLink, Client, ClientConfig, ClientEvent, Cut, Transport};
+use waystation::config::ServerConfig;
+use waystation::ident::SessionId;
+use waystation::proxy;
+use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
+use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
+use waystation::proxy::tls::Tls;
+use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
+use waystation::server::ServerPlugins;
+use waystation::session::{SessionCounts, SessionState, SessionTable};
+use waystation::tick::TickRate;
+use waystation::wire::udp::{DEV_KEY, TokenMint};
+
+/// A server with the arena, on every transport, with ports of its own.
+struct Server {
+    app: App,
+    http: HttpHandle,
+    tls: Tls,
+    scheme: &'static str,
+    _udp: RenetHandle,
+    _quic: QuicHandle,
+}
+
+/// What is unlike a server of the dev profile.
+#[derive(Default)]
+struct Twist {
+    /// UDP is offered where nobody listens.
+    udp_closed: bool,
+    /// Nor QUIC and WebTransport.
+    quic_left_out: bool,
+    /// Discovery wants this bearer, and HTTP is under TLS.
+    bearer: Option<&'static str>,
+}
+
+impl Server {
+    fn new() -> Self {
+        Self::with(Twist::default())
+    }
+
+    fn with(twist: Twist) -> Self {
+        let listen = ([127, 0, 0, 1], 0).into();
+        let mut config =
+            ServerConfig { rate: TickRate::new(200).expect("in range"), ..ServerConfig::default() };
+        config.gate.exempt_loopback = true;
+        // However slow the machine is, nobody expires here.
+        config.session.timeout = Duration::from_secs(600);
+        let mut app = App::new();
+        app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
+        let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
+        let udp = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) }).expect("a free port");
+        let quic =
+            QuicProxy::bind(QuicConfig { listen, ..QuicConfig::default() }, &tls).expect("a free port");
+        let http = HttpServer::bind(HttpConfig {
+            listen,
+            tls: twist.bearer.map(|_| tls.clone()),
+            connect_auth: twist.bearer.map_or_else(ConnectAuth::everybody, ConnectAuth::bearer),
+            exempt_loopback: true,
+            ..HttpConfig::default()
+        });
+        let (mut address, mut mint) = (udp.local_addr(), udp.mint());
+        if twist.udp_closed {
+            address = UdpSocket::bind(listen).and_then(|socket| socket.local_addr()).expect("a free port");
+            mint = TokenMint::new(DEV_KEY, vec![address]);
+        }
+        let offers = Offers {
+            udp: Some(UdpSource { address, mint }),
+            quic: (!twist.quic_left_out)
+                .then(|| QuicSource { address: quic.local_addr().to_string(), tls: tls.clone() }),
+            ..Offers::default()
+        };
+        let udp = udp.start(proxy::attach(&mut app, "udp")).expect("a thread");
+        let quic = quic.start(proxy::attach(&mut app, "quic")).expect("a thread");
+        let websocket = WebSocketProxy::new(WebSocketConfig::default()).expect("limits");
+        let websocket = (websocket, proxy::attach(&mut app, "websocket"));
+        let health = Health::watch(&mut app);
+        let http = http.expect("a free port").start(offers, health, Some(websocket)).expect("a thread");
+        let scheme = if twist.bearer.is_some() { "https" } else { "http" };
+        Self { app, http, tls, scheme, _udp: udp, _quic: quic }
+    }
+
+    fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.http.local_addr())
+    }
+
+    /// The same, for whoever trusts nothing but this server's certificate.
+    fn pinned_url(&self) -> String {
+        let sha256 = self.tls.sha256().expect("a certificate of its own");
+        let hex: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}?cert_sha256={hex}", self.url())
+    }
+
+    fn state(&self, session: SessionId) -> Option<SessionState> {
+        let entity = self.app.world().resource::<SessionTable>().find(session).ok()?;
+        SessionState::at(self.app.world(), entity)
+    }
+
+    fn counts(&self) -> SessionCounts {
+        *self.app.world().resource::<SessionCounts>()
+    }
+}
+
+/// A client and what it was told.
+struct Ada {
+    client: Client<AnyDial>,
+    number: u64,
+    echoes: Vec<u64>,
+    /// Joins and parts.
+    moves: Vec<&'static str>,
+    /// What each of its links said that it is.
+    over: Vec<Option<Transport>>,
+    closed: Option<String>,
+}
+
+impl Ada {
+    fn new(dial: AnyDial) -> Self {
+        Self::with(dial, ClientConfig::default())
+    }
+
+    fn with(dial: AnyDial, config: ClientConfig) -> Self {
+        let client = Client::new(dial, config);
+        Self { client, number: 0, echoes: Vec::new(), moves: Vec::new(), over: Vec::new(), closed: None }
+    }
+
+    /// A client that is in the arena.
+    fn joined(dial: AnyDial, server: &mut Server) -> (Self, SessionId) {
+        let mut ada = Self::new(dial);
+        ada.until(server, "the client has a session", |ada, _| ada.client.session_id().is_some());
+        let session = ada.client.session_id().expect("a session");
+        ada.client.join("arena", "").expect("it has a session");
+        ada.until(server, "it has joined", |ada, _| ada.moves == ["joined"]);
+        (ada, session)
+    }
+
+    /// Lets both sides work until something has come to pass.
+    #[track_caller]
+    #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
+    fn until(&mut self, server: &mut Server, what: &str, mut done: impl FnMut(&Self, &Server) -> bool) {
+        let begun = Instant::now();
+        let step = Duration::from_millis(5);
+        while !done(self, server) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+            thread::sleep(step);
+            self.client.update(step);
+            server.app.update();
+            while let Some(event) = self.client.poll() {
+                match event {
+                    ClientEvent::Connected { .. } | ClientEvent::Resumed { .. } => {
+                        self.over.push(self.client.link().and_then(AnyLink::transport));
+                    }
+                    ClientEvent::Message(frame) if frame.decode::<Joined>().is_ok() => {
+                        self.moves.push("joined")
+                    }
+                    ClientEvent::Message(frame) if frame.decode::<Parted>().is_ok() => {
+                        self.moves.push("parted")
+                    }
+                    ClientEvent::Message(frame) => {
+                        self.echoes.extend(frame.decode::<Echo>().map(|echo| echo.number));
+                    }
+                    ClientEvent::Closed { detail, .. } => self.closed = Some(detail),
+                    ClientEvent::LinkLost | ClientEvent::SessionLost { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn say_five(&mut self) {
+        for _ in 0..5 {
+            self.number += 1;
+            self.client.send(&Say { number: self.number }).expect("room");
+        }
+    }
+
+    /// Cuts the link in the middle of a conversation, and waits until all of it has come through.
+    fn survive(&mut self, server: &mut Server, cut: Cut) {
+        self.say_five();
+        self.client.cut(cut);
+        self.say_five();
+        let links = self.over.len() + 1;
+        self.until(server, "it has resumed", |ada, _| ada.over.len() == links);
+        self.until(server, "all is echoed", |ada, _| ada.echoes.len() as u64 >= ada.number);
+        assert_eq!(self.echoes, (1..=self.number).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_session_goes_over_every_transport_in_turn_and_keeps_its_id_and_its_zone() {
+    let mut server = Server::new();
+    let dial = AnyDial::new([server.url()]).expect("a URL").rotate_from(Transport::Udp);
+    let (mut ada, session) = Ada::joined(dial, &mut server);
+
+    for cut in [
+        Cut::Silent { hold: Duration::ZERO },
+        Cut::Close { hold: Duration::ZERO },
+        Cut::Silent { hold: Duration::from_millis(50) },
+        Cut::Close { hold: Duration::from_millis(50) },
+        Cut::Silent { hold: Duration::ZERO },
+    ] {
+        ada.survive(&mut server, cut);
+        assert_eq!(server.state(session), Some(SessionState::Active), "{:?}", ada.over);
+    }
+
+    let in_turn: Vec<_> = Transport::ALL.into_iter().cycle().take(6).map(Some).collect();
+    assert_eq!(ada.over, in_turn);
+    assert_eq!(ada.client.session_id(), Some(session));
+    assert_eq!(ada.moves, ["joined"], "it never parted");
+    let counts = server.counts();
+    assert_eq!((counts.registered_count, counts.resumed_count, counts.resync_count), (1, 5, 0));
+}
+
+#[test]
+fn where_udp_is_closed_a_client_falls_back_to_websocket_and_stays_with_it() {
+    let mut server = Server::with(Twist { udp_closed: true, quic_left_out: true, ..Twist::default() });
+
+    let (mut ada, session) = Ada::joined(AnyDial::new([server.url()]).expect("a URL"), &mut server);
+    ada.survive(&mut server, Cut::Silent { hold: Duration::ZERO });
+
+    assert_eq!(ada.over, [Some(Transport::WebSocket); 2]);
+    assert_eq!(server.state(session), Some(SessionState::Active));
+}
+
+#[test]
+fn a_player_takes_the_first_transport_that_gets_through_and_resumes_over_it() {
+    let mut server = Server::new();
+
+    let (mut ada, _) = Ada::joined(AnyDial::new([server.url()]).expect("a URL"), &mut server);
+    ada.survive(&mut server, Cut::Close { hold: Duration::ZERO });
+
+    assert_eq!(ada.over, [Some(Transport::Udp); 2]);
+}
+
+#[test]
+fn a_url_may_name_one_transport_or_reach_one_without_discovery() {
+    let mut server = Server::new();
+    let websocket = format!("ws://{}/ws", server.http.local_addr());
+    let urls = Transport::ALL.map(|transport| (format!("{}#{transport}", server.url()), transport));
+
+    for (url, transport) in urls.into_iter().chain([(websocket, Transport::WebSocket)]) {
+        let (ada, _) = Ada::joined(AnyDial::new([&url]).expect("a URL"), &mut server);
+
+        assert_eq!(ada.over, [Some(transport)], "{url}");
+    }
+}
+
+#[test]
+fn discovery_that_wants_a_bearer_is_asked_with_one_over_https_and_says_so_to_those_without() {
+    let mut server = Server::with(Twist { bearer: Some("a-bearer-of-20-bytes"), ..Twist::default() });
+    let url = server.pinned_url();
+    let impatient = || ClientConfig { tries: 2, ..ClientConfig::default() };
+
+    for transport in Transport::ALL {
+        let dial =
+            AnyDial::new([format!("{url}#{transport}")]).expect("a URL").bearer("a-bearer-of-20-bytes");
+        let (ada, _) = Ada::joined(dial, &mut server);
+        assert_eq!(ada.over, [Some(transport)]);
+    }
+
+    let without = AnyDial::new([&url]).expect("a URL");
+    let stranger = AnyDial::new([server.url()]).expect("a URL").bearer("a-bearer-of-20-bytes");
+    for (dial, says) in [(without, "wants a bearer"), (stranger, "certificate")] {
+        let mut bob = Ada::with(dial, impatient());
+        bob.until(&mut server, "it gives up", |bob, _| bob.closed.is_some());
+        let told = bob.closed.expect("a reason");
+        assert!(told.contains(says), "{told}");
+    }
+}
