@@ -34,7 +34,7 @@ use tokio::time::{interval, sleep, timeout};
 use self::hub::{Hub, SharedHub};
 use self::route::{Door, Newcomer};
 pub use self::stats::{WebSocketCounts, WebSocketStats};
-use super::{AdapterPort, LinkEnd, Origins};
+use super::{AdapterPort, LinkEnd, Origins, ProxyCommand};
 
 /// Who may open links, and what one may hold.
 #[derive(Debug, Clone)]
@@ -106,6 +106,8 @@ pub struct WebSocketProxy {
 pub struct WebSocketAdapter {
     hub: SharedHub,
     port: AdapterPort,
+    /// Taken from the port in this batch.
+    commands: Vec<ProxyCommand>,
     newcomers: mpsc::Receiver<Newcomer>,
     /// The tick has flushed.
     ticked: Arc<Notify>,
@@ -161,6 +163,7 @@ impl WebSocketProxy {
         WebSocketAdapter {
             hub: Rc::new(RefCell::new(hub)),
             port,
+            commands: Vec::new(),
             newcomers: self.newcomers,
             ticked,
             news,
@@ -210,6 +213,7 @@ impl WebSocketAdapter {
 
     /// The thread has failed, and its runtime is gone: all links are lost.
     pub(crate) fn abandon(&mut self) {
+        self.commands.clear();
         self.hub.borrow_mut().end_all(LinkEnd::Failed);
         self.hub.borrow_mut().tally.restart_count += 1;
         self.deliver();
@@ -239,9 +243,8 @@ impl WebSocketAdapter {
     fn batch(&mut self) {
         let mut hub = self.hub.borrow_mut();
         // The tick does not wait for the port for longer than it takes to move what is in it.
-        let mut commands = Vec::new();
-        self.port.commands.drain_all(|command| commands.push(command));
-        for command in commands {
+        self.port.commands.drain_all(|command| self.commands.push(command));
+        for command in self.commands.drain(..) {
             hub.command(command);
         }
         hub.flush();

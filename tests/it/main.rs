@@ -39,6 +39,7 @@ mod udp;
 mod udp_attacks;
 mod udp_stage;
 mod websocket;
+mod websocket_clients;
 mod websocket_stage;
 mod wired;
 mod zones;

@@ -219,6 +219,34 @@ fn a_client_that_never_reads_is_ended_as_slow_and_costs_no_more_than_its_buffer(
 }
 
 #[test]
+fn a_client_that_reads_late_gets_all_of_it_and_the_reason_of_the_end() {
+    let mut stage = Stage::new();
+    let ada = stage.connect_narrow();
+    stage.clients[ada].deaf = true;
+
+    // More than the kernel takes at once, and less than the link may hold.
+    for tag in 0..12_u8 {
+        stage.send(ada, Bytes::from(vec![tag & 0x7F; 60_000]));
+        stage.clients[ada].send(Message::Ping(Bytes::from_static(b"there?")));
+        stage.tick();
+    }
+    stage.command(ada, |link| ProxyCommand::Close { link, frame: closed(Reason::Kicked) });
+    stage.assert_serves_others();
+    assert_eq!(stage.end_of(ada), None, "it is held until all is taken");
+    stage.clients[ada].deaf = false;
+    stage.until("the link is over on both sides", |stage| {
+        stage.end_of(ada).is_some() && stage.clients[ada].is_over
+    });
+
+    assert_eq!(stage.end_of(ada), Some(LinkEnd::ByServer));
+    let received = &stage.clients[ada].received;
+    let sizes: Vec<usize> = received.iter().map(Bytes::len).collect();
+    assert_eq!(sizes[..12], [60_000; 12]);
+    assert_eq!(received.last(), Some(&closed(Reason::Kicked)));
+    assert_eq!(stage.clients[ada].closed, Some(4_000 + Reason::Kicked as u16));
+}
+
+#[test]
 fn pages_of_other_origins_are_refused_and_those_of_the_host_and_the_list_are_not() {
     let origins = Origins::Only(vec!["https://play.example".to_owned()]);
     let mut stage = Stage::with(Setup {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bevy_app::App;
 use bytes::Bytes;
+use socket2::{Domain, Socket, Type};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpHandle, HttpServer, Offers};
@@ -73,6 +74,18 @@ impl Stage {
     pub(crate) fn connect(&mut self) -> usize {
         let id = self.clients.len();
         self.clients.push(Client::new(self.http.local_addr()));
+        self.until("the link is open", |stage| stage.link_of(id).is_some());
+        id
+    }
+
+    /// One whose kernel takes little of what it does not read.
+    pub(crate) fn connect_narrow(&mut self) -> usize {
+        let id = self.clients.len();
+        let server = self.http.local_addr();
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("a socket");
+        socket.connect(&server.into()).expect("a connection");
+        self.clients.push(Client::over(socket.into(), server));
         self.until("the link is open", |stage| stage.link_of(id).is_some());
         id
     }
@@ -183,7 +196,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(server: SocketAddr) -> Self {
-        let stream = TcpStream::connect(server).expect("a connection");
+        Self::over(TcpStream::connect(server).expect("a connection"), server)
+    }
+
+    fn over(stream: TcpStream, server: SocketAddr) -> Self {
         let address = stream.local_addr().expect("bound");
         let (socket, _) = tungstenite::client(format!("ws://{server}/ws"), stream).expect("WebSocket");
         socket.get_ref().set_nonblocking(true).expect("a socket");

@@ -101,16 +101,19 @@ async fn discard<R: AsyncRead + Unpin>(mut input: Input<R>) -> LinkEnd {
 /// Writes what the socket did not take at once, whenever it has room.
 async fn write(hub: &SharedHub, id: LinkId, wake: &Notify) -> LinkEnd {
     loop {
-        wake.notified().await;
         let written = poll_fn(|context| match hub.borrow_mut().poll_write(id, context) {
             Some(Poll::Pending) => Poll::Pending,
             Some(Poll::Ready(written)) => Poll::Ready(Some(written)),
             None => Poll::Ready(None),
         });
-        match written.await {
-            Some(Ok(())) => {}
-            Some(Err(_)) => return LinkEnd::ByPeer,
-            None => return LinkEnd::ByServer,
+        tokio::select! {
+            written = written => match written {
+                Some(Ok(())) => wake.notified().await,
+                Some(Err(_)) => return LinkEnd::ByPeer,
+                None => return LinkEnd::ByServer,
+            },
+            // The hub has tried meanwhile, and the socket tells only who tried last of its room.
+            () = wake.notified() => {}
         }
     }
 }
