@@ -36,8 +36,10 @@ pub struct Exam {
     /// Beacons that came back.
     pub(super) pings: BTreeSet<u64>,
     pub(super) beacon_count: u64,
-    /// Says nothing: no beacons, no answers.
-    pub(super) is_mute: bool,
+
+    /// Says nothing: what is counted is held until it does again, the rest is dropped.
+    is_mute: bool,
+    held: Vec<Bytes>,
     /// Does as if it had received nothing.
     pub(super) withholds: bool,
     beacon_due: Duration,
@@ -84,6 +86,7 @@ impl Exam {
             pings: BTreeSet::new(),
             beacon_count: 0,
             is_mute: false,
+            held: Vec::new(),
             withholds: false,
             beacon_due: now,
             heard_at: now,
@@ -235,6 +238,9 @@ impl Exam {
     }
 
     pub(super) fn reply(&mut self, link: LinkKey, probe: &Probe) {
+        if self.is_mute {
+            return;
+        }
         let reply = ProbeReply { topic: probe.topic.clone(), body: Bytes::new() };
         self.proxies.send(link, wire::encode(&reply));
     }
@@ -251,6 +257,7 @@ impl Exam {
         self.doors.remove(&link);
         self.ledger.token = self.entropy.bytes::<TOKEN_BYTES>().to_vec().into();
         if resumed.is_none() {
+            self.held.clear();
             self.ledger = Ledger::new(self.entropy.id(), self.ledger.token.clone());
         }
         let base = match resumed {
@@ -276,8 +283,9 @@ impl Exam {
         for frame in replay {
             self.proxies.send(link, frame);
         }
-        (self.link, self.first, self.is_mute) = (Some(link), None, false);
+        (self.link, self.first) = (Some(link), None);
         (self.heard_at, self.said_at, self.beacon_due) = (self.now, self.now, self.now + BEACON_EVERY);
+        self.speak();
     }
 
     /// Sends a message on the bound link, and keeps what is counted.
@@ -287,11 +295,31 @@ impl Exam {
 
     pub(super) fn send_frame(&mut self, frame: Bytes) {
         let Some(link) = self.link else { return };
-        if wire::id_of(&frame).is_some_and(MessageId::is_counted) {
+        let is_counted = wire::id_of(&frame).is_some_and(MessageId::is_counted);
+        if self.is_mute {
+            if is_counted && self.held.len() < HELD_MAX {
+                self.held.push(frame);
+            }
+            return;
+        }
+        if is_counted {
             self.ledger.send(frame.clone());
         }
         self.said_at = self.now;
         self.proxies.send(link, frame);
+    }
+
+    /// Says nothing from now on.
+    pub(super) fn fall_mute(&mut self) {
+        self.is_mute = true;
+    }
+
+    /// Says again what there is to say.
+    pub(super) fn speak(&mut self) {
+        self.is_mute = false;
+        for frame in std::mem::take(&mut self.held) {
+            self.send_frame(frame);
+        }
     }
 
     /// A Beacon, and where the avatar is.
@@ -346,3 +374,5 @@ const DETAIL: &str = "this is an examination";
 const DOORS_MAX: usize = 16;
 /// Frames that wait on a link without a Hello; a client sends one.
 const DOOR_FRAMES_MAX: usize = 64;
+/// Answers that are held while nothing is said: a client of the arena makes five calls a second.
+const HELD_MAX: usize = 1_024;

@@ -138,8 +138,6 @@ fn acknowledge(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
         exam.fail("ack-second", format!("no Ack within {} ms", (ACK_EVERY + GRACE).as_millis()));
     }
     exam.row = "ack-64";
-    // Beacons are echoed with an ack, and would hide that none comes by itself.
-    exam.is_mute = true;
     for _ in 0..ROUNDS {
         settle(exam, turn)?;
         (0..ACK_EVERY_FRAMES).for_each(|_| exam.send(&Scores::default()));
@@ -148,7 +146,6 @@ fn acknowledge(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
             break;
         }
     }
-    exam.is_mute = false;
     exam.report.pass("ack-64");
     Ok(())
 }
@@ -178,7 +175,7 @@ fn cut_in_mid_flow(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
 
 fn fall_silent(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     settle(exam, turn)?;
-    exam.is_mute = true;
+    exam.fall_mute();
     let silent_since = exam.said_at;
     exam.row = "silence";
     exam.attend(turn, LINK_TIMEOUT - EARLIEST - exam.now.saturating_sub(silent_since), |_| false)?;
@@ -297,8 +294,13 @@ pub(super) fn settle(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     settled_within(exam, turn, ACK_EVERY + GRACE).map(drop)
 }
 
+/// Whether all that was sent is acknowledged in time, no more and no less. Nothing is said meanwhile:
+/// the echo of a Beacon would hide that no Ack comes, and an answer that one is missing.
 pub(super) fn settled_within(exam: &mut Exam, turn: Turn, limit: Duration) -> Result<bool, Halt> {
-    exam.attend(turn, limit, |exam| exam.ledger.acked == exam.ledger.sent)
+    exam.fall_mute();
+    let settled = exam.attend(turn, limit, |exam| exam.ledger.acked == exam.ledger.sent);
+    exam.speak();
+    settled
 }
 
 pub(super) fn cut_bound(exam: &mut Exam) {

@@ -5,7 +5,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use waystation::client::{Client, ClientConfig, ClientEvent, Dial, DialError, Link, LinkStatus, UdpDial};
+use waystation::arena::v1::Say;
+use waystation::client::{
+    Client, ClientConfig, ClientEvent, ClientState, Dial, DialError, Link, LinkStatus, UdpDial,
+};
 use waystation::conformance::{Exam, ROWS, Report, Verdict};
 use waystation::proxy::LinkInfo;
 use waystation::proxy::loopback::{Loopback, LoopbackLink};
@@ -25,6 +28,8 @@ struct Fault {
     config: fn(&mut ClientConfig),
     /// It joins `arena` in every session, as it should.
     joins_again: bool,
+    /// It makes calls, which are answered.
+    plays: bool,
     /// It stops when it is told to.
     stops: bool,
 }
@@ -34,6 +39,7 @@ const NONE: Fault = Fault {
     down: |frame| vec![frame],
     config: |_| {},
     joins_again: true,
+    plays: true,
     stops: true,
 };
 
@@ -90,11 +96,19 @@ fn examine(fault: Fault) -> Report {
         (fault.config)(&mut config);
         Client::new(Dialer(hub.clone(), fault), config)
     };
-    let (mut client, mut has_joined) = (new_client(), false);
+    let (mut client, mut has_joined, mut number) = (new_client(), false, 0);
     exam.run(|| {
         let dt = Duration::from_millis(5);
         clock.advance(dt);
         client.update(dt);
+        // A client that plays: five calls a second.
+        if fault.plays
+            && client.state() == ClientState::Connected
+            && clock.now().as_millis().is_multiple_of(200)
+        {
+            number += 1;
+            client.send(&Say { number }).expect("room");
+        }
         while let Some(event) = client.poll() {
             match event {
                 ClientEvent::Connected { .. } if fault.joins_again || !has_joined => {
@@ -213,17 +227,19 @@ const FAULTS: &[(&str, Fault)] = &[
         Fault { up: |frame| if is::<Ping>(&frame) { vec![frame, stray()] } else { vec![frame] }, ..NONE },
     ),
     ("silence", Fault { config: |config| config.link_timeout = Duration::from_secs(60), ..NONE }),
-    ("idle", Fault { config: |config| config.link_timeout = Duration::from_secs(60), ..NONE }),
+    ("idle", Fault { config: |config| config.link_timeout = Duration::from_secs(60), plays: false, ..NONE }),
     ("new-session", Fault { joins_again: false, ..NONE }),
     ("stop", Fault { stops: false, ..NONE }),
 ];
 
 #[test]
 fn the_client_library_keeps_every_row() {
-    let report = examine(NONE);
+    for plays in [true, false] {
+        let report = examine(Fault { plays, ..NONE });
 
-    assert!(report.passed(), "{report}");
-    assert!(report.to_string().ends_with("0 failed, 0 not reached"));
+        assert!(report.passed(), "{report}");
+        assert!(report.to_string().ends_with("0 failed, 0 not reached"));
+    }
 }
 
 #[test]
