@@ -100,7 +100,11 @@ const CASES: &[Case] = cases![
 fn conforms(over: Way) {
     let mut failed = Vec::new();
     for (name, case) in CASES {
-        let shown = catch_unwind(AssertUnwindSafe(|| case(&mut Stage::new(), over)));
+        let shown = catch_unwind(AssertUnwindSafe(|| {
+            let mut stage = Stage::new();
+            case(&mut stage, over);
+            stage.end();
+        }));
         if shown.is_err() {
             failed.push(*name);
         }
@@ -127,6 +131,11 @@ fn quic_conforms() {
 #[test]
 fn webtransport_conforms() {
     conforms(Way::WebTransport);
+}
+
+#[test]
+fn websocket_conforms() {
+    conforms(Way::WebSocket);
 }
 
 #[test]

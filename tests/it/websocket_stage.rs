@@ -232,7 +232,8 @@ impl Client {
         self.socket.get_mut().write_all(bytes).expect("room");
     }
 
-    fn step(&mut self) {
+    /// All that a client does in a frame of its game.
+    pub(crate) fn step(&mut self) {
         // An error is found below.
         let _ = self.socket.flush();
         while !self.deaf && !self.is_over {

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn_proto::Dir;
+use tungstenite::Message;
 use waystation::arena::v1::Say;
 use waystation::client::{Link, LinkStatus};
 use waystation::wire::quic::{Happened, QuicKind};
 use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
 use waystation::wire::{self, Lane, lane_of};
 
-use crate::{quic_stage, udp_stage};
+use crate::{quic_stage, udp_stage, websocket_stage};
 
 /// What a link does that no frame shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) enum Offence {
     Misplaced,
     /// Another stream is opened beside the link's.
     Stream,
+    /// A text, where there are messages.
+    Text,
 }
 
 impl Offence {
@@ -28,7 +31,7 @@ impl Offence {
     }
 
     fn of(frame: &Bytes) -> Option<Self> {
-        [Self::Misplaced, Self::Stream].into_iter().find(|offence| offence.word() == frame)
+        [Self::Misplaced, Self::Stream, Self::Text].into_iter().find(|offence| offence.word() == frame)
     }
 }
 
@@ -99,7 +102,7 @@ impl Link for CrookedQuic {
     fn send(&mut self, frame: Bytes) -> bool {
         match Offence::of(&frame) {
             None => self.0.send(&frame),
-            Some(Offence::Misplaced) => {
+            Some(Offence::Misplaced | Offence::Text) => {
                 // A datagram of a WebTransport session says first of which one: of the first stream's.
                 let session =
                     if self.0.lanes.kind() == Some(QuicKind::WebTransport) { &[0][..] } else { &[] };
@@ -117,5 +120,46 @@ impl Link for CrookedQuic {
     fn close(&mut self) {
         self.0.lanes.close(0, &mut self.0.connection, quic_stage::now());
         self.0.flush();
+    }
+}
+
+/// A link over WebSocket.
+pub(crate) struct CrookedWebSocket(pub(crate) websocket_stage::Client);
+
+impl Link for CrookedWebSocket {
+    fn update(&mut self, _dt: Duration) {
+        self.0.step();
+    }
+
+    fn status(&self) -> LinkStatus {
+        if self.0.is_over { LinkStatus::Closed } else { LinkStatus::Open }
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        let frame = (!self.0.received.is_empty()).then(|| self.0.received.remove(0))?;
+        Some((lane_of(&frame), frame))
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        if self.0.closed.is_some() || self.0.is_over {
+            return false;
+        }
+        match Offence::of(&frame) {
+            None => self.0.say(frame),
+            Some(_) => self.0.send(Message::text("a text")),
+        }
+        true
+    }
+
+    fn flush(&mut self) {}
+
+    fn close(&mut self) {
+        // It may be over on the other side already.
+        let _ = self.0.socket.close(None);
+        let _ = self.0.socket.flush();
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.0.closed.map(|code| format!("closed with {code}"))
     }
 }

@@ -19,8 +19,8 @@ use waystation::rpc::Sender;
 use waystation::session::{SessionState, Uplink};
 use waystation::testing::{Hang, Harness, Player};
 use waystation::tick::TickTime;
-use waystation::wire::WireMessage;
 use waystation::wire::v1::{Ack, Join, Joined, Probe, ProbeReply, Reason, Welcome};
+use waystation::wire::{self, WireMessage};
 use waystation::zone::Zone;
 
 use super::transports::{Adapters, Way};
@@ -141,6 +141,15 @@ impl Stage {
     /// It is on again, with the link that it had.
     pub(crate) fn switch_on(&mut self, who: Who) {
         self.asleep.remove(&who);
+    }
+
+    /// Lets go of all links, so that no adapter waits for what is under way on them.
+    pub(crate) fn end(mut self) {
+        self.players.iter_mut().for_each(Player::close);
+        for _ in 0..LAST_TICKS {
+            self.game.tick_after(wire::CLOSE_TIMEOUT);
+            thread::sleep(PAUSE);
+        }
     }
 
     /// A tick, in which next to no time passes.
@@ -277,6 +286,8 @@ fn now() -> Instant {
 const TURN: Duration = Duration::from_micros(500);
 /// What passes for the players' sockets in a turn.
 const SOCKET_STEP: Duration = Duration::from_millis(5);
+/// Ticks in which adapters learn that links have ended, and that their time is up.
+const LAST_TICKS: usize = 4;
 /// How long a turn leaves the machine to the adapters' threads.
 const PAUSE: Duration = Duration::from_millis(1);
 /// The most that the server's timers take in one tick.

@@ -1,16 +1,18 @@
 //! How a player comes over each transport.
 
-use waystation::client::{Dial as _, QuicDial, QuicRoute, QuicTarget, Trust, UdpDial};
+use waystation::admin::{Health, HttpConfig, HttpHandle, HttpServer, Offers};
+use waystation::client::{Dial as _, QuicDial, QuicRoute, QuicTarget, Trust, UdpDial, WebSocketDial};
 use waystation::proxy;
 use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
 use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
 use waystation::proxy::tls::Tls;
+use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
 use waystation::testing::{Harness, Player, Via};
 use waystation::wire::quic::{QuicKind, WEBTRANSPORT_PATH};
 use waystation::wire::udp::{DEV_KEY, TokenMint};
 
-use super::crooked::{CrookedQuic, CrookedUdp, Offence};
-use crate::{quic_stage, udp_stage};
+use super::crooked::{CrookedQuic, CrookedUdp, CrookedWebSocket, Offence};
+use crate::{quic_stage, udp_stage, websocket_stage};
 
 /// A way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,23 +21,20 @@ pub(crate) enum Way {
     Udp,
     Quic,
     WebTransport,
+    WebSocket,
 }
 
 /// All of them.
-pub(crate) const ALL: &[Way] = &[Way::Loopback, Way::Udp, Way::Quic, Way::WebTransport];
+pub(crate) const ALL: &[Way] = &[Way::Loopback, Way::Udp, Way::Quic, Way::WebTransport, Way::WebSocket];
 
 impl Way {
     /// What can be done on its links that no frame shows.
     pub(crate) fn offences(self) -> &'static [Offence] {
         match self {
             Self::Loopback | Self::Udp => &[Offence::Misplaced],
+            Self::WebSocket => &[Offence::Text],
             Self::Quic | Self::WebTransport => &[Offence::Misplaced, Offence::Stream],
         }
-    }
-
-    /// Whether a link that the server closes says why by a code of its transport's.
-    pub(crate) fn has_close_codes(self) -> bool {
-        matches!(self, Self::Quic | Self::WebTransport)
     }
 }
 
@@ -44,6 +43,7 @@ impl Way {
 pub(crate) struct Adapters {
     udp: Option<Udp>,
     quic: Option<Quic>,
+    http: Option<HttpHandle>,
     loopback_count: usize,
 }
 
@@ -63,7 +63,7 @@ struct Quic {
 
 impl Adapters {
     pub(crate) fn have_sockets(&self) -> bool {
-        self.udp.is_some() || self.quic.is_some()
+        self.udp.is_some() || self.quic.is_some() || self.http.is_some()
     }
 
     /// Gives a player a link that need not be open yet.
@@ -86,6 +86,12 @@ impl Adapters {
                 let quic = self.quic.get_or_insert_with(|| start_quic(game));
                 player.connect_over(game, Box::new(quic.webtransport.dial().expect("a link")));
             }
+            Way::WebSocket => {
+                let http = self.http.get_or_insert_with(|| start_http(game));
+                let url = format!("ws://{}/ws", http.local_addr());
+                let mut dial = WebSocketDial::new(&url, Trust::WebPki).expect("a URL");
+                player.connect_over(game, Box::new(dial.dial().expect("a link")));
+            }
         }
     }
 
@@ -102,6 +108,11 @@ impl Adapters {
                 let kind = if over == Way::Quic { QuicKind::Quic } else { QuicKind::WebTransport };
                 let client = quic_stage::Client::of(quic.handle.local_addr(), &quic.tls, kind);
                 player.connect_over(game, Box::new(CrookedQuic(client)));
+            }
+            Way::WebSocket => {
+                let http = self.http.get_or_insert_with(|| start_http(game));
+                let client = websocket_stage::Client::new(http.local_addr());
+                player.connect_over(game, Box::new(CrookedWebSocket(client)));
             }
             Way::Loopback => self.connect(game, player, over),
         }
@@ -133,6 +144,16 @@ fn start_quic(game: &mut Harness) -> Quic {
     let webtransport = dial(QuicRoute::WebTransport { path: WEBTRANSPORT_PATH.to_owned() });
     let port = proxy::attach(&mut game.app, "quic");
     Quic { raw, webtransport, tls, handle: bound.start(port).expect("a thread") }
+}
+
+fn start_http(game: &mut Harness) -> HttpHandle {
+    let listen = ([127, 0, 0, 1], 0).into();
+    let config = HttpConfig { listen, exempt_loopback: true, ..HttpConfig::default() };
+    let websocket = WebSocketProxy::new(WebSocketConfig::default()).expect("limits that work");
+    let port = proxy::attach(&mut game.app, "websocket");
+    let health = Health::watch(&mut game.app);
+    let http = HttpServer::bind(config).expect("a free port");
+    http.start(Offers::default(), health, Some((websocket, port))).expect("a thread")
 }
 
 /// netcode's id of a link that is the only one of its kind on its server.
