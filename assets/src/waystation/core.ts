@@ -18,11 +18,11 @@ import {
   type Denied,
   DeniedSchema,
   HelloSchema,
-  PingSchema,
   type Welcome,
   WelcomeSchema,
 } from "../gen/waystation/v1/link_pb";
 import { Backoff } from "./backoff";
+import { Bound, type Send, type Session } from "./bound";
 import { type Config, DEFAULTS } from "./config";
 import type { ClientEvent, ClientState, SendError } from "./event";
 import { Outbox } from "./outbox";
@@ -42,33 +42,6 @@ import {
   rangeOf,
   reasonName,
 } from "./wire";
-
-/** Hands a frame to the link; false if the link has no room now. */
-export type Send = (frame: Uint8Array) => boolean;
-
-/** What is kept of a session over all its links. */
-interface Session {
-  /** Unknown to a client that kept only its token, until its Welcome. */
-  id: bigint | undefined;
-  token: Uint8Array;
-  /** Counted frames taken from the server. */
-  received: bigint;
-  outbox: Outbox;
-  tokenOnly: boolean;
-}
-
-/** What belongs to one link and goes with it. */
-interface Bound {
-  silenceMs: number;
-  idleMs: number;
-  /** Frames counted since the last Ack, and for how long the oldest has waited. */
-  uncounted: number;
-  waitedMs: number;
-  /** The Ack that follows Welcome is not sent yet. */
-  greeting: boolean;
-  /** Beacons that are not echoed yet. */
-  beacons: bigint[];
-}
 
 type Phase =
   /** No link; the next try starts in `leftMs`. */
@@ -117,9 +90,7 @@ export class Core {
     } else if (phase.is === "dialling" || phase.is === "greeting") {
       phase.elapsedMs += dtMs;
     } else if (phase.is === "bound") {
-      phase.link.silenceMs += dtMs;
-      phase.link.idleMs += dtMs;
-      phase.link.waitedMs += phase.link.uncounted > 0 ? dtMs : 0;
+      phase.link.advance(dtMs);
     }
     if (this.#leaving !== undefined) {
       this.#leaving.elapsedMs += dtMs;
@@ -237,7 +208,7 @@ export class Core {
     if (laneOf(id) === "reliable") {
       return session.outbox.push(frame) ? undefined : "full";
     }
-    const isBound = this.#phase.is === "bound" && !this.#phase.link.greeting;
+    const isBound = this.#phase.is === "bound" && !this.#phase.link.isGreeting;
     return isBound && link(frame) ? undefined : "dropped";
   }
 
@@ -368,8 +339,7 @@ export class Core {
     }
     this.welcome = welcome;
     this.#backoff.reset();
-    const link = { silenceMs: 0, idleMs: 0, uncounted: 0, waitedMs: 0, greeting: true, beacons: [] };
-    this.#phase = { is: "bound", link };
+    this.#phase = { is: "bound", link: new Bound() };
   }
 
   #denied(denied: Denied): void {
@@ -421,7 +391,7 @@ export class Core {
       }
       if (this.#session !== undefined) {
         this.#session.received += 1n;
-        link.uncounted += 1;
+        link.counted();
       }
     }
     this.#events.push({ type: "message", frame });
@@ -438,8 +408,7 @@ export class Core {
     const beacon = decode(BeaconSchema, frame);
     if (beacon !== undefined) {
       this.latencyMs = beacon.latencyMs > 0 ? beacon.latencyMs : this.latencyMs;
-      link.beacons.push(beacon.id);
-      link.beacons.splice(0, link.beacons.length - BEACONS_MAX);
+      link.beacon(beacon.id);
     }
     const received = (ack ?? beacon)?.received;
     if (received !== undefined && this.#session?.outbox.acknowledge(received) === false) {
@@ -447,45 +416,12 @@ export class Core {
     }
   }
 
-  /** The Ack that is due, echoes, the outbox in order, and at the very end the Bye. */
+  /** What the link is owed, and at the very end the Bye. */
   #transmitBound(link: Bound, send: Send): void {
-    const session = this.#session;
-    if (session === undefined) {
-      return;
-    }
-    const { received, outbox } = session;
-    if (this.#owesAck(link)) {
-      if (!send(encode(AckSchema, { received }))) {
-        return;
-      }
-      Object.assign(link, { greeting: false, uncounted: 0, waitedMs: 0, idleMs: 0 });
-    }
-    for (let id = link.beacons[0]; id !== undefined; id = link.beacons[0]) {
-      if (!send(encode(PingSchema, { id, received }))) {
-        break;
-      }
-      link.beacons.shift();
-      link.idleMs = 0;
-    }
-    for (let frame = outbox.next(); frame !== undefined; frame = outbox.next()) {
-      if (!send(frame)) {
-        return;
-      }
-      outbox.advance();
-      link.idleMs = 0;
-    }
-    if (this.#leaving !== undefined && !this.#leaving.said) {
+    const isDone = this.#session !== undefined && link.transmit(this.#session, this.#config.linkTimeoutMs, send);
+    if (isDone && this.#leaving !== undefined && !this.#leaving.said) {
       this.#leaving.said = send(encode(ByeSchema, {}));
     }
-  }
-
-  #owesAck(link: Bound): boolean {
-    return (
-      link.greeting ||
-      link.uncounted >= ACK_EVERY_FRAMES ||
-      link.waitedMs >= ACK_EVERY_MS ||
-      link.idleMs >= this.#config.linkTimeoutMs / IDLE_FRACTION
-    );
   }
 
   /** A try failed: the next one follows, unless it was the last. */
@@ -552,13 +488,5 @@ const FINAL: ReadonlySet<Reason> = new Set([
 ]);
 /** Name and version of this library, for the server's log. */
 const CLIENT = "waystation-web/0.1.0";
-/** An Ack is sent at the latest after this many counted frames. */
-const ACK_EVERY_FRAMES = 64;
-/** An Ack is sent at the latest this long after a counted frame. */
-const ACK_EVERY_MS = 1_000;
-/** An idle client is heard from four times a link timeout; twice is what the server counts on. */
-const IDLE_FRACTION = 4;
-/** Beacons that wait for their echo while the link takes nothing; older ones tell no latency. */
-const BEACONS_MAX = 8;
 /** How long a Bye waits for its answer. */
 const CLOSE_TIMEOUT_MS = 5_000;
