@@ -130,8 +130,9 @@ impl ListenArgs {
             return Ok(None);
         }
         let mut public_addresses = self.public_addr.clone();
-        // Connect tokens list addresses, not names.
-        if let Some(address) = self.public_ip().filter(|_| public_addresses.is_empty()) {
+        // Connect tokens list addresses, not names; and a port that is yet to be chosen is not known.
+        let is_known = public_addresses.is_empty() && self.listen.port() != 0;
+        if let Some(address) = self.public_ip().filter(|_| is_known) {
             public_addresses.push((address, self.listen.port()).into());
         }
         let public = public_addresses.first().copied();

@@ -1,8 +1,11 @@
 //! The binary, from outside: what it prints, how it ends, and that bots can play on it.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use sha2::{Digest as _, Sha256};
 use waystation::wire::udp::token_from_text;
 
 /// A server that ends with the test, on ports that were free.
@@ -157,12 +160,11 @@ fn a_port_in_use_ends_a_server_with_an_error_that_says_so() {
 
 #[test]
 fn outside_the_dev_profile_a_server_without_a_certificate_does_not_start_and_says_what_to_do() {
-    let key = std::env::temp_dir().join(format!("waystation-key-{}", std::process::id()));
-    std::fs::write(&key, "5a".repeat(32)).expect("a file");
-    let key_file = key.to_str().expect("a path");
+    let files = Files::new("refused");
+    let key = files.write("key", &"5a".repeat(32));
     let start = |options: &[&str]| {
         let ports = ["--listen", FREE, "--quic-listen", FREE, "--http-listen", FREE];
-        let output = waystation().args(["--key-file", key_file]).args(ports).args(options).output();
+        let output = waystation().args(["--key-file", &key]).args(ports).args(options).output();
         let output = output.expect("the binary starts");
         assert_eq!(output.status.code(), Some(1));
         text(&output)
@@ -174,7 +176,66 @@ fn outside_the_dev_profile_a_server_without_a_certificate_does_not_start_and_say
 
     assert!(none.contains("--tls-cert") && none.contains("--without quic"), "{none}");
     assert!(unreadable.contains("/no/such.pem") && unreadable.contains("PEM"), "{unreadable}");
-    let _ = std::fs::remove_file(&key);
+}
+
+#[test]
+fn outside_the_dev_profile_bots_play_by_a_certificate_and_a_bearer() {
+    let files = Files::new("public");
+    let pair = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a pair");
+    let sha256: String = Sha256::digest(pair.cert.der()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = files.write("key", &"5a".repeat(32));
+    let bearer = files.write("bearer", "a-bearer-of-20-bytes\n");
+    let certificate = files.write("cert.pem", &pair.cert.pem());
+    let certificate_key = files.write("key.pem", &pair.signing_key.serialize_pem());
+    let server = Server::start(
+        &[
+            ["--key-file", &key],
+            ["--bearer-file", &bearer],
+            ["--tls-cert", &certificate],
+            ["--tls-key", &certificate_key],
+            ["--public-host", "127.0.0.1"],
+        ]
+        .concat(),
+    );
+    let url = format!("https://{}?cert_sha256={sha256}", server.address("https"));
+    let play = |options: &[&str]| {
+        let bots = ["bot", "--server", &url, "--clients", "3", "--seconds", "2"];
+        waystation().args(bots).args(options).output().expect("the binary starts")
+    };
+
+    for transport in ["udp", "ws"] {
+        let played = play(&["--transport", transport, "--bearer-file", &bearer]);
+        assert!(played.status.success(), "{transport}: {}", text(&played));
+    }
+    let stranger = play(&[]);
+
+    assert_eq!(stranger.status.code(), Some(1));
+    assert!(text(&stranger).contains("wants a bearer"), "{}", text(&stranger));
+    assert!(server.stop().0);
+}
+
+/// Files of a test, which go with it.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(test: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("waystation-{test}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+
+    /// Writes a file and returns its path.
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).expect("room");
+        path.to_str().expect("a path").to_owned()
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 #[test]
