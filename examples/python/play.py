@@ -20,7 +20,8 @@ IDS = {message: ident for ident, message in TYPES.items()}
 COUNTED = range(0x0040, 0x8000)  # Ids; those from 0x8000 on are unreliable.
 RESUME = {"SLOW", "TIMEOUT", "DROPPED", "SHUTDOWN", "DRAINING", "THROTTLED", "FULL"}  # All others end the session.
 FRAME_MAX, DATAGRAM_MAX = 64 * 1024, 1100  # What a server sends at most; what fits QUIC's smallest packet.
-OUTBOX_FRAMES, OUTBOX_BYTES, ACK_FRAMES, ACK_TICKS = 512, 256 * 1024, 64, 10  # Acks: of 64 frames, or in a second.
+OUTBOX_FRAMES, OUTBOX_BYTES = 512, 256 * 1024
+ACK_FRAMES, ACK_TICKS = 32, 8  # Well before the 64 frames or the second after which an Ack is due.
 SILENCE_S, PATIENCE_S, TICK_S = 5.0, 30.0, 0.05  # A link without a word is lost; for the last echoes; between inputs.
 
 def encode(body: Message) -> bytes:
@@ -30,8 +31,7 @@ class Ended(Exception):
     """(reason, detail, ms to wait): the link has ended and, unless the reason is in RESUME, so has the session."""
 
 @asynccontextmanager
-async def websocket_link(offers: dict):
-    """A frame is one binary message."""
+async def websocket_link(offers: dict):  # A frame is one binary message.
     async with websockets.connect(offers["websocket"]["url"], max_size=FRAME_MAX, close_timeout=1) as socket:
         yield socket.send, lambda: socket.recv(decode=False)
 
@@ -79,7 +79,7 @@ class Player:
     def __init__(self) -> None:
         self.id, self.token, self.link = 0, b"", None  # The link is what sends a frame; there is one from Welcome on.
         self.trimmed, self.outbox = 0, []  # How many counted frames the server took, and those sent since.
-        self.received = 0  # How many counted frames were taken here.
+        self.received = self.told = 0  # How many were taken here, and how many of them the server knows of.
         self.resumed = self.said = self.echoed = self.tick = 0
         self.crowd, self.faults = set(), []  # The avatars in the arena, this one included; what went wrong.
 
@@ -95,8 +95,7 @@ class Player:
             except (Ended, OSError, TimeoutError, websockets.WebSocketException) as end:
                 reason, detail, wait_ms = end.args if isinstance(end, Ended) else ("DROPPED", repr(end), 0)
             print(f"the link ended: {reason} {detail}")
-            if reason not in RESUME:
-                return reason
+            if reason not in RESUME: return reason
             pause, self.link = 0.1 if self.link else min(2 * pause, 5), None
             await asyncio.sleep(max(wait_ms / 1000, pause))
 
@@ -108,8 +107,7 @@ class Player:
         while True:
             async with asyncio.timeout(SILENCE_S):
                 frame = await receive()
-            if isinstance(frame, Ended):
-                raise frame
+            if isinstance(frame, Ended): raise frame
             ident = int.from_bytes(frame[:2], "big")
             match TYPES[ident].FromString(frame[2:]) if ident in TYPES else None:
                 case core.Denied(reason=why.REASON_TOKEN):
@@ -121,8 +119,7 @@ class Player:
                 case body if self.link:
                     self.received += ident in COUNTED  # And taken at once: a cut comes where something is awaited.
                     await self.take(body)
-                    if ident in COUNTED and self.received % ACK_FRAMES == 0:
-                        await self.send(core.Ack(received=self.received))
+                    if self.received - self.told >= ACK_FRAMES: await self.send(self.ack())
 
     async def welcome(self, body: Message, send) -> None:
         if self.id and (self.id != body.session or body.resync):
@@ -134,16 +131,19 @@ class Player:
         else:
             self.trimmed = self.received = self.said = self.echoed = self.tick = 0
             self.crowd, self.outbox = set(), [encode(zone.Join(request=1, zone="arena"))]
-        await send(encode(core.Ack(received=self.received)))
+        await send(encode(self.ack()))
         for frame in self.outbox:  # What is added meanwhile is sent, too.
             await send(frame)
         self.link = send
 
     def trim(self, received: int) -> None:
-        if received > self.trimmed + len(self.outbox):
-            raise Ended("PROTOCOL", "the server acknowledges what was never sent", 0)
+        if received > self.trimmed + len(self.outbox): raise Ended("PROTOCOL", "it acknowledges what was never sent", 0)
         del self.outbox[:max(0, received - self.trimmed)]
         self.trimmed = max(self.trimmed, received)
+
+    def ack(self) -> Message:
+        self.told = self.received
+        return core.Ack(received=self.received)
 
     async def send(self, body: Message) -> bool:
         """False: there is no room for a counted message until the server acknowledges some."""
@@ -179,7 +179,7 @@ async def main(options: argparse.Namespace) -> bool:
         await player.send(arena.Input(tick=(count := count + 1), x=math.cos(count / 20), y=math.sin(count / 20)))
         if now() < until and player.crowd and await player.send(arena.Say(number=player.said + 1)):
             player.said += 1
-        if count % ACK_TICKS == 0: await player.send(core.Ack(received=player.received))
+        if count % ACK_TICKS == 0: await player.send(player.ack())
         await asyncio.sleep(TICK_S)
     await player.send(core.Bye())
     await asyncio.wait([links], timeout=PATIENCE_S)
