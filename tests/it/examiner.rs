@@ -143,7 +143,7 @@ const FAULTS: &[(&str, Fault)] = &[
         "ack-64",
         Fault {
             up: |frame| match wire::id_of(&frame) {
-                Some(Ack::ID) => vec![change::<Ack>(frame, |ack| ack.received &= !63)],
+                Some(Ack::ID) => vec![change::<Ack>(frame, |ack| ack.received &= !255)],
                 Some(Ping::ID) => vec![change::<Ping>(frame, |ping| ping.received = 0)],
                 _ => vec![frame],
             },
