@@ -50,7 +50,7 @@ pub struct QuicConfig {
     /// its way to a client that does not read, and 384 KiB from one that is not read: 1.4 GiB for
     /// 1,024. One that keeps up holds some 25 KiB.
     pub max_links: usize,
-    /// Handshakes at a time. Default 1,024, some 28 MiB; clients beyond get no answer, and try again.
+    /// Handshakes at a time. Default 512, some 14 MiB; clients beyond get no answer, and try again.
     pub max_handshakes: usize,
     /// Of those, how many may come from one IPv4 address, or IPv6 network of 64 bits, once it is
     /// known to be the client's. Default 64: the players behind one address translation who connect
@@ -80,7 +80,7 @@ impl Default for QuicConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
             max_links: 1_024,
-            max_handshakes: 1_024,
+            max_handshakes: 512,
             max_handshakes_per_address: 64,
             exempt_loopback: false,
             retry_above: 64,
