@@ -29,7 +29,7 @@ pub use report::{BotReport, CutTally};
 pub use rows::TransportTally;
 pub use transports::Transports;
 
-use crate::client::{AnyLink, Client, ClientConfig, Dial, FetchError, Transport};
+use crate::client::{AnyLink, Client, ClientConfig, Credentials, Dial, FetchError, Transport};
 use plan::CutPlan;
 use player::{Player, TransportOf};
 use rows::RoundTrips;
@@ -164,6 +164,7 @@ impl<D: Dial> Crowd<D> {
             .enumerate()
             .map(|(index, dial)| {
                 let config = ClientConfig {
+                    credentials: Credentials::Anonymous { name: format!("bot {}", index + 1) },
                     seed: Some(options.seed.wrapping_add(index as u64)),
                     ..ClientConfig::default()
                 };
