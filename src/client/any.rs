@@ -10,7 +10,7 @@
 //!
 //! Under TLS a certificate is trusted if a public authority signed it for the host, or if its SHA-256
 //! is the one that the URL names: `quic://127.0.0.1:7778?cert_sha256=…`. What discovery offers
-//! names its own. UDP is reached by discovery alone, because each link takes a fresh connect token.
+//! names its own, or is held to the URL's if it is on the same host. UDP is reached by discovery alone, because each link takes a fresh connect token.
 //!
 //! Fall-back: the routes are tried in the order given, and of one discovery's in the order above. A
 //! try over which no frame came moves on to the next; after the last comes the first. What worked

@@ -61,11 +61,11 @@ impl Target {
             Transport::Udp => Ok(Self::Udp { token: offer.udp.as_ref()?.token.clone() }),
             Transport::Quic => {
                 let offer = offer.quic.as_ref()?;
-                quic(&format!("quic://{}", offer.address), offer.cert_sha256.as_deref(), false)
+                quic(place, &format!("quic://{}", offer.address), offer.cert_sha256.as_deref(), false)
             }
             Transport::WebTransport => {
                 let offer = offer.webtransport.as_ref()?;
-                quic(&offer.url, offer.cert_sha256.as_deref(), true)
+                quic(place, &offer.url, offer.cert_sha256.as_deref(), true)
             }
             Transport::WebSocket => {
                 let url = offer.websocket.as_ref()?.url.clone();
@@ -83,7 +83,12 @@ impl Target {
 }
 
 /// What an offer of QUIC or WebTransport says.
-fn quic(url: &str, cert_sha256: Option<&str>, is_webtransport: bool) -> Result<Target, DialError> {
+fn quic(
+    place: &Place,
+    url: &str,
+    cert_sha256: Option<&str>,
+    is_webtransport: bool,
+) -> Result<Target, DialError> {
     let unusable = |what: String| {
         DialError::Other(format!("discovery offers {url}: {what}; mend the server's configuration"))
     };
@@ -91,7 +96,10 @@ fn quic(url: &str, cert_sha256: Option<&str>, is_webtransport: bool) -> Result<T
     let host = parsed.host_str().filter(|host| !host.is_empty());
     let host = host.ok_or_else(|| unusable("it names no host".to_owned()))?.to_owned();
     let port = parsed.port_or_known_default().ok_or_else(|| unusable("it names no port".to_owned()))?;
-    let trust = Trust::from_offer(cert_sha256).map_err(|error| unusable(error.to_string()))?;
+    let trust = match cert_sha256 {
+        None => trust_of_offered(place, url),
+        hash => Trust::from_offer(hash).map_err(|error| unusable(error.to_string()))?,
+    };
     let route = if is_webtransport {
         QuicRoute::WebTransport { path: parsed.path().to_owned() }
     } else {
@@ -100,12 +108,11 @@ fn quic(url: &str, cert_sha256: Option<&str>, is_webtransport: bool) -> Result<T
     Ok(Target::Quic { host, port, trust, route })
 }
 
-/// Whom a WebSocket takes for the server that discovery offers: where that is the server which was
-/// asked over HTTPS, whatever it was asked with; else whom the authorities vouch for.
+/// Whom a client takes for the server at a URL that discovery offers without a hash: on the host that was
+/// asked, whatever it was asked with, since one certificate serves all its ports; else whom the
+/// authorities vouch for.
 fn trust_of_offered(place: &Place, url: &str) -> Trust {
-    let is_same = Url::parse(url).is_ok_and(|url| {
-        url.host_str() == Some(place.host.as_str()) && url.port_or_known_default() == Some(place.port)
-    });
+    let is_same = Url::parse(url).is_ok_and(|url| url.host_str() == Some(place.host.as_str()));
     if is_same { place.trust } else { Trust::WebPki }
 }
 
@@ -154,5 +161,26 @@ impl Carrier {
             Self::Quic(link) => &**link,
             Self::WebSocket(link) => &**link,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_on_the_host_that_was_asked_is_held_to_the_same_pin() {
+        let pin = Trust::Sha256([0xAB; 32]);
+        let asked = format!("https://play.example:7780?cert_sha256={}", "ab".repeat(32));
+        let place: Place = asked.parse().expect("a place");
+        let trust = |url: &str, hash| match quic(&place, url, hash, false) {
+            Ok(Target::Quic { trust, .. }) => trust,
+            _ => panic!("QUIC was offered"),
+        };
+
+        assert_eq!(trust("quic://play.example:7778", None), pin);
+        assert_eq!(trust("quic://elsewhere.example:7778", None), Trust::WebPki);
+        assert_eq!(trust("quic://play.example:7778", Some(&"cd".repeat(32))), Trust::Sha256([0xCD; 32]));
+        assert_eq!(trust_of_offered(&place, "wss://play.example:7780/ws"), pin);
     }
 }
