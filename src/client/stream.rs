@@ -31,6 +31,8 @@ pub(super) struct Stream {
     others: VecDeque<SocketAddr>,
     is_connected: bool,
     tls: Option<Box<ClientConnection>>,
+    /// Bytes that may still be read before the next [`refill`](Stream::refill).
+    allowance: usize,
 }
 
 impl Stream {
@@ -46,7 +48,13 @@ impl Stream {
             }
             None => None,
         };
-        Ok(Self { socket, others, is_connected: false, tls })
+        Ok(Self { socket, others, is_connected: false, tls, allowance: READ_MAX_BYTES })
+    }
+
+    /// Lets another [`READ_MAX_BYTES`] be read: a peer that sends faster than they are taken would hold
+    /// its reader for ever.
+    pub(super) fn refill(&mut self) {
+        self.allowance = READ_MAX_BYTES;
     }
 
     /// Goes on with connecting and the TLS handshake; whether both are done. An error ends the try.
@@ -94,10 +102,17 @@ impl Stream {
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.opened()?;
-        match &mut self.tls {
+        if self.allowance == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let most = buffer.len().min(self.allowance);
+        let buffer = &mut buffer[..most];
+        let count = match &mut self.tls {
             Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket).read(buffer),
             None => self.socket.read(buffer),
-        }
+        }?;
+        self.allowance -= count;
+        Ok(count)
     }
 }
 
@@ -178,6 +193,9 @@ fn has_failed(error: &io::Error) -> bool {
     )
 }
 
+/// Bytes that are read from one refill to the next: a replay of a whole outbox passes in one, and so
+/// does all that discovery may answer.
+const READ_MAX_BYTES: usize = crate::wire::OUTBOX_MAX_BYTES;
 /// Addresses of one name that are tried: more than any sensible name has.
 const ADDRESSES_MAX: usize = 8;
 

@@ -4,7 +4,8 @@
 //! One socket a link, without blocking and without a thread: tungstenite goes on where it was when
 //! the socket had no more. All frames ride one stream, in order.
 //!
-//! Data flow: socket → tungstenite → frames, and back; it reads no further than it is asked to.
+//! Data flow: socket → tungstenite → frames, and back; it reads no further than it is asked to, and in
+//! one update no more than an outbox holds.
 
 #[cfg(test)]
 mod tests;
@@ -151,7 +152,11 @@ impl Link for WebSocketLink {
     fn update(&mut self, _dt: Duration) {
         match std::mem::replace(&mut self.state, State::Closed(None)) {
             State::Opening(handshake) => self.go_on(handshake.handshake().map(|(socket, _)| socket)),
-            other => self.state = other,
+            State::Open(mut socket) => {
+                socket.get_mut().refill();
+                self.state = State::Open(socket);
+            }
+            other @ State::Closed(_) => self.state = other,
         }
     }
 

@@ -104,6 +104,31 @@ fn a_server_that_does_not_read_fills_the_link_and_then_is_sent_no_more() {
 }
 
 #[test]
+fn a_server_that_sends_without_end_does_not_hold_an_update() {
+    let (address, host) = host(|socket| {
+        let mut host = accept(socket).expect("WebSocket");
+        for _ in 0..64 {
+            host.send(Message::Binary(Bytes::from(vec![1; 32 * 1024]))).expect("room");
+        }
+        while host.read().is_ok() {}
+    });
+    let mut link = dial(address);
+    open(&mut link);
+
+    let (mut all, mut most) = (0, 0);
+    until(&mut link, "it is all there", |link| {
+        let frames = std::iter::from_fn(|| link.receive()).count();
+        all += frames;
+        most = most.max(frames);
+        all == 64
+    });
+
+    assert!(most <= 8, "{most} frames of 32 KiB in one update");
+    link.close();
+    host.join().expect("it sent all");
+}
+
+#[test]
 fn both_ends_can_close_and_what_came_before_is_received() {
     let (address, server) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
