@@ -145,6 +145,9 @@ impl<D: Dial> Client<D> {
             {
                 self.core.receive(lane, bytes);
             }
+            if let Some(what) = link.breach() {
+                self.core.breached(what);
+            }
             self.core.check(link.status(), || link.failure());
             self.core.transmit(&mut |frame| link.send(frame));
             link.flush();

@@ -333,6 +333,11 @@ impl Link for AnyLink {
             State::Failed(why) => Some(why.clone()),
         }
     }
+
+    fn breach(&self) -> Option<String> {
+        let State::Carried(_, carrier) = &self.state else { return None };
+        carrier.link().breach()
+    }
 }
 
 impl fmt::Debug for AnyLink {

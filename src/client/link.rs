@@ -100,6 +100,13 @@ pub trait Link {
     fn failure(&self) -> Option<String> {
         None
     }
+
+    /// How the server broke the rules of the wire, where the transport finds that out by itself, as it
+    /// does of a frame too long to be received. It ends the session, not just the link: the server
+    /// would do it again on the next one. None unless a transport says so.
+    fn breach(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Where a link is in its life.

@@ -284,6 +284,14 @@ impl Core {
         self.stop(None, why.to_owned());
     }
 
+    /// The transport has found that the server broke the protocol. Before the Welcome it may be
+    /// another program that answers, and the try has failed like any other.
+    pub(super) fn breached(&mut self, what: String) {
+        if matches!(self.phase, Phase::Bound(_)) {
+            self.broken(what);
+        }
+    }
+
     /// The server broke the protocol. To resume would repeat it, so the session is over.
     fn broken(&mut self, detail: String) {
         tracing::error!(detail, "the server broke the protocol: report this as a bug");

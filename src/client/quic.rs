@@ -130,6 +130,7 @@ pub struct QuicLink {
     now: Instant,
     status: LinkStatus,
     failure: Option<String>,
+    breach: Option<&'static str>,
     /// The datagram that is being sent.
     datagram: Vec<u8>,
     /// The socket had no room for it: it is sent first next time.
@@ -166,6 +167,7 @@ impl QuicLink {
             now,
             status: LinkStatus::Opening,
             failure: None,
+            breach: None,
             datagram: Vec::new(),
             is_held: false,
             quiet: Duration::ZERO,
@@ -258,6 +260,7 @@ impl QuicLink {
                 Happened::Breach(what) => {
                     tracing::debug!(what, "the server broke the rules of the wire; the link is closed");
                     self.lanes.close(Reason::Protocol as u32, &mut self.connection, self.now);
+                    self.breach.get_or_insert(what);
                     self.end(format!("the server broke the rules of the wire: {what}"));
                 }
                 // Of a server.
@@ -357,6 +360,10 @@ impl Link for QuicLink {
     fn failure(&self) -> Option<String> {
         let silent = || reasons::no_answer(self.peer);
         self.failure.clone().or_else(|| (self.status == LinkStatus::Opening).then(silent))
+    }
+
+    fn breach(&self) -> Option<String> {
+        self.breach.map(str::to_owned)
     }
 }
 

@@ -57,6 +57,7 @@ pub struct WebSocketDial {
 pub struct WebSocketLink {
     state: State,
     failure: Option<String>,
+    breach: Option<&'static str>,
 }
 
 enum State {
@@ -122,7 +123,7 @@ impl Dial for WebSocketDial {
         self.turn = self.turn.wrapping_add(1);
         let stream = Stream::connect(&addresses, tls).map_err(other)?;
         let begun = client_with_config(self.url.as_str(), stream, Some(limits()));
-        let mut link = WebSocketLink { state: State::Closed(None), failure: None };
+        let mut link = WebSocketLink { state: State::Closed(None), failure: None, breach: None };
         // What fails in it is told by the link, however soon that is.
         link.go_on(begun.map(|(socket, _)| socket));
         Ok(link)
@@ -175,6 +176,7 @@ impl Link for WebSocketLink {
                 Ok(Message::Binary(frame)) => return Some((Lane::Reliable, frame)),
                 Ok(Message::Text(_)) => {
                     self.failure = Some("the server sent a text: it speaks another protocol".to_owned());
+                    self.breach = Some("a text message");
                     self.close();
                 }
                 Ok(Message::Close(_)) => {
@@ -186,7 +188,12 @@ impl Link for WebSocketLink {
                 // tungstenite answers pings with what is written next.
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(error) => self.fail(&error),
+                Err(error) => {
+                    if matches!(error, Error::Capacity(_)) {
+                        self.breach = Some("a frame longer than is allowed");
+                    }
+                    self.fail(&error);
+                }
             }
         }
     }
@@ -226,6 +233,10 @@ impl Link for WebSocketLink {
 
     fn failure(&self) -> Option<String> {
         self.failure.clone()
+    }
+
+    fn breach(&self) -> Option<String> {
+        self.breach.map(str::to_owned)
     }
 }
 

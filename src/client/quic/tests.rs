@@ -202,6 +202,23 @@ fn what_came_before_the_server_closed_the_link_can_be_received_and_the_reason_is
 }
 
 #[test]
+fn a_frame_too_long_is_a_breach_that_is_told() {
+    for (mut link, mut host) in both() {
+        assert!(link.send(join(1)));
+        until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
+        assert_eq!(link.breach(), None);
+        host.links[0].send(&join(FRAME_MAX_SERVER));
+
+        until(&mut link, &mut host, |link, _| {
+            assert_eq!(link.receive(), None);
+            link.status() == LinkStatus::Closed
+        });
+
+        assert!(link.breach().is_some_and(|what| what.contains("longer than is allowed")));
+    }
+}
+
+#[test]
 fn a_certificate_that_is_not_trusted_ends_the_try_with_what_to_do() {
     let mut host = Host::bind("127.0.0.1", &BOTH);
     let pinned = QuicTarget { trust: Trust::Sha256([7; 32]), ..target(&host, QuicRoute::Quic) };

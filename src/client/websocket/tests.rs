@@ -4,6 +4,9 @@ use std::thread;
 use tungstenite::accept;
 
 use super::*;
+use crate::client::{Client, ClientConfig, ClientEvent, ClientState};
+use crate::wire::v1::{Ack, Hello, Reason, Welcome};
+use crate::wire::{WireMessage as _, encode, id_of};
 
 /// The server's end of a link: tungstenite's own, which blocks.
 type Host = WebSocket<TcpStream>;
@@ -126,6 +129,39 @@ fn a_server_that_sends_without_end_does_not_hold_an_update() {
     assert!(most <= 8, "{most} frames of 32 KiB in one update");
     link.close();
     host.join().expect("it sent all");
+}
+
+#[test]
+fn a_server_that_breaks_the_rules_of_the_wire_ends_the_session_and_is_not_asked_again() {
+    let long = Message::Binary(Bytes::from(vec![1; FRAME_MAX_SERVER + 1]));
+    for wrong in [Message::text("hello"), long] {
+        let (address, host) = host(|socket| {
+            let mut host = accept(socket).expect("WebSocket");
+            assert_eq!(id_of(&read_frame(&mut host)), Some(Hello::ID));
+            let welcome = Welcome { session: 1, token: frame(1), ..Welcome::default() };
+            host.send(Message::Binary(encode(&welcome))).expect("room");
+            assert_eq!(id_of(&read_frame(&mut host)), Some(Ack::ID));
+            let _ = host.send(wrong);
+            while host.read().is_ok() {}
+        });
+        let url = format!("ws://{address}/ws");
+        let dial = WebSocketDial::new(&url, Trust::WebPki).expect("a URL");
+        let mut client = Client::new(dial, ClientConfig { tries: 1, ..ClientConfig::default() });
+
+        let mut events = Vec::new();
+        for _ in 0..20_000 {
+            client.update(Duration::from_millis(1));
+            events.extend(std::iter::from_fn(|| client.poll()));
+            if client.state() == ClientState::Stopped {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+
+        let Some(ClientEvent::Closed { reason, .. }) = events.last() else { panic!("{events:?}") };
+        assert_eq!(*reason, Some(Reason::Protocol), "{events:?}");
+        host.join().expect("it did what is wrong");
+    }
 }
 
 #[test]
