@@ -110,6 +110,7 @@ export class Client {
         }),
       onFrame: (lane, bytes) => whenCurrent(() => this.#core.receive(lane, bytes)),
       onClose: (detail) => whenCurrent(() => this.#core.linkClosed(detail)),
+      onBreach: (detail) => whenCurrent(() => this.#core.breached(detail)),
     });
   }
 

@@ -149,6 +149,12 @@ export class Core {
     }
   }
 
+  /** The link found that the server broke the protocol. Before Welcome it is a try that failed. */
+  breached(detail: string): void {
+    const isBound = this.#phase.is === "bound";
+    return isBound ? this.#broken(detail) : this.linkClosed(detail);
+  }
+
   /** Finds what time has brought to an end. */
   check(): void {
     const phase = this.#phase;

@@ -17,6 +17,9 @@ export function enframe(frame: Uint8Array): Uint8Array {
   return bytes;
 }
 
+/** The server announces a frame that is too long. Nothing behind it can be read. */
+export class FrameTooLong extends Error {}
+
 /** Cuts what a stream delivers into frames. It holds one frame and one read of the stream at most. */
 export class Deframer {
   #bytes = new Uint8Array(0);
@@ -33,7 +36,7 @@ export class Deframer {
     this.#bytes = joined;
   }
 
-  /** The next whole frame, if it has arrived. Throws if the server announces one that is too long. */
+  /** The next whole frame, if it has arrived. Throws `FrameTooLong` if the server announces one. */
   next(): Uint8Array | undefined {
     let length = 0;
     for (let index = 0; index < LENGTH_MAX_BYTES; index += 1) {
@@ -46,12 +49,12 @@ export class Deframer {
         return this.#take(index + 1, length);
       }
     }
-    throw new Error(`a frame's length takes more than ${LENGTH_MAX_BYTES} bytes`);
+    throw new FrameTooLong(`a frame's length takes more than ${LENGTH_MAX_BYTES} bytes`);
   }
 
   #take(start: number, length: number): Uint8Array | undefined {
     if (length > FRAME_MAX_SERVER) {
-      throw new Error(`a frame of ${length} bytes: a server may send ${FRAME_MAX_SERVER}`);
+      throw new FrameTooLong(`a frame of ${length} bytes: a server may send ${FRAME_MAX_SERVER}`);
     }
     if (this.#bytes.length < start + length) {
       return undefined;

@@ -13,6 +13,11 @@ export interface LinkEvents {
   onFrame(lane: Lane, bytes: Uint8Array): void;
   /** The link ended, or never opened. */
   onClose(detail: string): void;
+  /**
+   * The server broke the rules of the wire, and the link is closed. It ends the session, not just
+   * the link: the server would do it again on the next one.
+   */
+  onBreach(detail: string): void;
 }
 
 /** One end of a link. */

@@ -25,7 +25,7 @@ class WebSocketLink implements Link {
     socket.onmessage = (event) => {
       if (!(event.data instanceof ArrayBuffer)) {
         this.close();
-        events.onClose("the server sent text, which is no frame");
+        events.onBreach("the server sent text, which is no frame");
         return;
       }
       const bytes = new Uint8Array(event.data);

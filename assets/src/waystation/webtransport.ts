@@ -1,7 +1,7 @@
 // Links over WebTransport: the reliable lane on one bidirectional stream, each frame behind its
 // length as a protobuf varint; the unreliable lane in datagrams.
 
-import { Deframer, enframe } from "./deframer";
+import { Deframer, FrameTooLong, enframe } from "./deframer";
 import { type Link, type LinkEvents, SEND_BUFFER_MAX, type Transport } from "./transport";
 import { laneOf } from "./wire";
 
@@ -43,7 +43,13 @@ class WebTransportLink implements Link {
     private readonly transport: WebTransport,
     private readonly events: LinkEvents,
   ) {
-    void this.#run().catch((error: unknown) => this.#end(String(error)));
+    void this.#run().catch((error: unknown) => {
+      if (error instanceof FrameTooLong && !this.#done) {
+        this.close();
+        this.events.onBreach(error.message);
+      }
+      this.#end(String(error));
+    });
     transport.closed.then(
       (info) => this.#end(`WebTransport closed with ${info.closeCode ?? 0} ${info.reason ?? ""}`.trim()),
       (error: unknown) => this.#end(String(error)),

@@ -5,6 +5,8 @@ import { test } from "node:test";
 import { Deframer, enframe } from "../deframer";
 import { DiscoveredTransports, candidates } from "../discovery";
 import { Outbox } from "../outbox";
+import { WebSocketTransport } from "../websocket";
+import { WebTransportTransport } from "../webtransport";
 
 const OFFER = {
   protocol: 1,
@@ -39,6 +41,46 @@ test("a frame that is announced too long is refused before it arrives", () => {
 
   assert.throws(() => long.next(), /65537 bytes/);
   assert.throws(() => endless.next(), /more than 3 bytes/);
+});
+
+test("text over WebSocket and a frame too long over WebTransport are breaches", async (t) => {
+  const told: string[] = [];
+  const events = { onOpen: () => {}, onFrame: () => {}, onClose: () => told.push("closed"), onBreach: (what: string) => told.push(what) };
+  const sockets: FakeSocket[] = [];
+  class FakeSocket {
+    onmessage?: (event: { data: unknown }) => void;
+    constructor() {
+      sockets.push(this);
+    }
+    close() {}
+  }
+  class FakeTransport {
+    ready = Promise.resolve();
+    closed = new Promise(() => {});
+    datagrams = { readable: new ReadableStream(), writable: new WritableStream(), maxDatagramSize: 1_200 };
+    createBidirectionalStream() {
+      const readable = new ReadableStream({ start: (stream) => stream.enqueue(new Uint8Array([0xff, 0xff, 0xff, 1])) });
+      return Promise.resolve({ readable, writable: new WritableStream() });
+    }
+    close() {}
+  }
+  const socket = globalThis.WebSocket;
+  Object.assign(globalThis, { WebSocket: FakeSocket, WebTransport: FakeTransport });
+  t.after(() => {
+    Object.assign(globalThis, { WebSocket: socket });
+    Reflect.deleteProperty(globalThis, "WebTransport");
+  });
+
+  new WebSocketTransport("ws://server/ws").open(events);
+  sockets[0]?.onmessage?.({ data: "text" });
+  new WebTransportTransport("https://server/wt", undefined).open(events);
+  for (let looks = 0; told.length < 2 && looks < 100; looks += 1) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  assert.equal(told.length, 2);
+  assert.match(told[0] ?? "", /text/);
+  assert.match(told[1] ?? "", /more than 3 bytes/);
 });
 
 test("WebTransport is tried first where server and browser have it", () => {

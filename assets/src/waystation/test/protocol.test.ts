@@ -39,6 +39,18 @@ test("a new session is greeted, its token is kept before the Ack that follows We
   assert.deepEqual(scene.history, ["sent 1", "token 1", "sent 6"]);
 });
 
+test("a server that breaks the rules of the wire ends the session, and is not dialled again", async () => {
+  const scene = new Scene();
+  const link = await scene.connected();
+
+  link.events.onBreach("a text");
+  await scene.pass(10_000);
+
+  assert.deepEqual(scene.types(), ["connected", "session-lost", "closed"]);
+  assert.deepEqual(scene.events.at(-1), { type: "closed", reason: Reason.PROTOCOL, detail: "a text" });
+  assert.equal(scene.links.length, 1);
+});
+
 test("before Welcome all but its answers is ignored", async () => {
   const scene = new Scene();
   const link = await scene.dialled(1);
