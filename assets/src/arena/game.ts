@@ -26,6 +26,7 @@ import {
   decode,
   reasonName,
   sessionText,
+  tab,
 } from "../waystation";
 import type { Journal } from "./journal";
 import { Prediction } from "./prediction";
@@ -65,7 +66,7 @@ export class Game {
     this.name = name;
     this.client.onEvent = () => {};
     this.client.bye();
-    sessionStorage.removeItem(TOKEN_KEY);
+    tab.remove(TOKEN_KEY);
     this.client = this.#begin();
   }
 

@@ -1,15 +1,17 @@
 // A name for a player who has not chosen one, kept for the life of the tab.
 
+import { tab } from "../waystation";
+
 /** The player's name: from the page's address, from before, or drawn. */
 export function chooseName(asked: string | null): string {
-  const name = cut(asked ?? sessionStorage.getItem(KEY) ?? `${draw(FIRST)} ${draw(SECOND)}`);
+  const name = cut(asked ?? tab.get(KEY) ?? `${draw(FIRST)} ${draw(SECOND)}`);
   keepName(name);
   return name;
 }
 
 /** Keeps a name. */
 export function keepName(name: string): void {
-  sessionStorage.setItem(KEY, name);
+  tab.set(KEY, name);
 }
 
 /** As many characters as the arena shows. */

@@ -5,6 +5,6 @@ export { Client, type ClientOptions } from "./client";
 export type { Config } from "./config";
 export type { ClientEvent, ClientState, SendError } from "./event";
 export { DiscoveredTransports, type Preference, type Transports } from "./discovery";
-export { SessionStorageStore, type TokenStore } from "./store";
+export { SessionStorageStore, type TokenStore, tab } from "./store";
 export type { Link, LinkEvents, Transport, TransportName } from "./transport";
 export { type Frame, Reason, decode, encode, idOf, reasonName, sessionText } from "./wire";

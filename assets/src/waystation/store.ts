@@ -7,12 +7,31 @@ export interface TokenStore {
   clear(): void;
 }
 
+/**
+ * What a tab keeps over a reload. Where storage is full or forbidden, as it is where a browser blocks
+ * all cookies, nothing is kept: a reload begins anew, and all else works.
+ */
+export const tab = {
+  get: (key: string): string | null => attempt(() => sessionStorage.getItem(key)) ?? null,
+  set: (key: string, text: string): void => attempt(() => sessionStorage.setItem(key, text)),
+  remove: (key: string): void => attempt(() => sessionStorage.removeItem(key)),
+};
+
+/** Even to look at a storage that is forbidden throws. */
+function attempt<T>(act: () => T): T | undefined {
+  try {
+    return act();
+  } catch {
+    return undefined;
+  }
+}
+
 /** Keeps the token for the life of a tab: two tabs are two players. */
 export class SessionStorageStore implements TokenStore {
   constructor(private readonly key: string) {}
 
   load(): Uint8Array | undefined {
-    const text = sessionStorage.getItem(this.key);
+    const text = tab.get(this.key);
     if (text === null || !/^([0-9a-f]{2})+$/.test(text)) {
       return undefined;
     }
@@ -21,14 +40,10 @@ export class SessionStorageStore implements TokenStore {
 
   save(token: Uint8Array): void {
     const text = Array.from(token, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    try {
-      sessionStorage.setItem(this.key, text);
-    } catch {
-      // Storage is full or forbidden: then a reload begins anew, and all else works.
-    }
+    tab.set(this.key, text);
   }
 
   clear(): void {
-    sessionStorage.removeItem(this.key);
+    tab.remove(this.key);
   }
 }

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { ScoresSchema, SnapshotSchema } from "../../gen/arena/v1/arena_pb";
+import { SessionStorageStore } from "../../waystation";
+import { chooseName } from "../names";
 import { Prediction, SPEED } from "../prediction";
 import { Says } from "../says";
 import { TickClock, World } from "../world";
@@ -22,6 +24,22 @@ function snapshot(tick: number, ids: number[], x: number, flags = 0, chunk = 0, 
 
 const near = (actual: number | undefined, expected: number, within: number) =>
   assert.ok(Math.abs((actual ?? NaN) - expected) <= within, `${actual} is not within ${within} of ${expected}`);
+
+test("where a browser forbids storage the page plays all the same, and a reload begins anew", (t) => {
+  const before = Object.getOwnPropertyDescriptor(globalThis, "sessionStorage");
+  const forbidden = () => {
+    throw new Error("SecurityError");
+  };
+  Object.defineProperty(globalThis, "sessionStorage", { configurable: true, get: forbidden });
+  t.after(() => Object.defineProperty(globalThis, "sessionStorage", before ?? { configurable: true, value: undefined }));
+  const store = new SessionStorageStore("game");
+
+  store.save(new Uint8Array([1]));
+  assert.equal(store.load(), undefined);
+  store.clear();
+  assert.equal(chooseName("ada"), "ada");
+  assert.notEqual(chooseName(null), "");
+});
 
 test("an avatar is shown on the line between two snapshots, a tenth of a second ago", () => {
   const world = new World();
