@@ -7,7 +7,8 @@
 //! Compression is not negotiated.
 //!
 //! What waits for a client that does not read is bounded: first unreliable frames are dropped, then
-//! the link ends. What a client that is not read sends stays in its socket.
+//! the link ends. Of each client so much is read from one tick to the next; the rest, and what one
+//! that is not read sends, stays in its socket.
 //!
 //! Data flow: HTTP → [route](WebSocketProxy::route) → a task → event port; command port → all
 //! that a tick sends to a client, as one write → socket.
@@ -247,6 +248,7 @@ impl WebSocketAdapter {
         for command in self.commands.drain(..) {
             hub.command(command);
         }
+        hub.begin_batch();
         hub.flush();
     }
 

@@ -191,6 +191,26 @@ fn a_paused_link_leaves_what_its_client_sends_in_the_socket() {
 }
 
 #[test]
+fn a_client_that_sends_more_than_a_tick_takes_is_heard_to_the_end_and_in_order() {
+    let mut stage = Stage::new();
+    let client = stage.connect();
+    let long = |tag| Bytes::from([&[0x01, 0x50, tag][..], &[tag; 10_000]].concat());
+
+    for tag in 0..100 {
+        stage.clients[client].say(long(tag));
+    }
+    for _ in 0..3_000 {
+        stage.clients[client].say(frame(0x01, 7));
+    }
+
+    stage.until("all is with the server", |stage| stage.frames_of(client).len() == 3_100);
+    let frames = stage.frames_of(client);
+    assert!((0..100).all(|tag| frames[usize::from(tag)] == long(tag)));
+    assert!(frames[100..].iter().all(|short| *short == frame(0x01, 7)));
+    stage.assert_serves_others();
+}
+
+#[test]
 fn a_client_that_never_reads_is_ended_as_slow_and_costs_no_more_than_its_buffer() {
     let mut stage = Stage::new();
     let (ada, bob) = (stage.connect(), stage.connect());

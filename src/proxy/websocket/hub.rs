@@ -40,6 +40,9 @@ pub(super) struct Hub {
     events: Backlog,
     /// Links that something was queued for in this batch.
     dirty: Vec<LinkId>,
+    /// Links that have sent all they may in this batch.
+    sated: Vec<LinkId>,
+    batch: u64,
     /// Says that there are events.
     news: Rc<Notify>,
     clock: Clock,
@@ -54,6 +57,15 @@ struct Link {
     /// The last frame was sent, and what is read is dropped.
     closing: bool,
     paused: bool,
+    taken: Taken,
+}
+
+/// What was read of a client in one batch.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    batch: u64,
+    messages: usize,
+    bytes: usize,
 }
 
 /// Wakes the two halves of a link's task.
@@ -82,6 +94,8 @@ impl Hub {
             last: 0,
             events: Backlog::default(),
             dirty: Vec::new(),
+            sated: Vec::new(),
+            batch: 0,
             news,
             clock,
             send_buffer_bytes,
@@ -107,6 +121,7 @@ impl Hub {
             wakers: wakers.clone(),
             closing: false,
             paused: false,
+            taken: Taken::default(),
         };
         self.table.insert(id, link);
         self.tally.opened_count += 1;
@@ -133,17 +148,36 @@ impl Hub {
         self.dirty.clear();
     }
 
-    /// Whether a link's reader may hand over what it has read.
-    pub(super) fn reading(&mut self, id: LinkId) -> Reading {
-        match self.table.get(&id) {
-            None => Reading::Over,
-            Some(link) if link.closing => Reading::Go,
-            Some(link) if link.paused => Reading::Wait,
-            Some(_) if !self.events.has_room() => {
-                self.events.choke();
-                Reading::Wait
-            }
-            Some(_) => Reading::Go,
+    /// Whether a link's reader may hand over the message that it has read, of so many bytes.
+    pub(super) fn reading(&mut self, id: LinkId, bytes: usize) -> Reading {
+        let Some(link) = self.table.get_mut(&id) else { return Reading::Over };
+        if link.closing {
+            return Reading::Go;
+        }
+        if link.paused {
+            return Reading::Wait;
+        }
+        if link.taken.batch != self.batch {
+            link.taken = Taken { batch: self.batch, ..Taken::default() };
+        }
+        if link.taken.messages >= MESSAGES_PER_BATCH_MAX || link.taken.bytes >= BYTES_PER_BATCH_MAX {
+            self.sated.push(id);
+            return Reading::Wait;
+        }
+        if !self.events.has_room() {
+            self.events.choke();
+            return Reading::Wait;
+        }
+        link.taken.messages += 1;
+        link.taken.bytes += bytes;
+        Reading::Go
+    }
+
+    /// Begins a batch: what a client may send in one, it may send again.
+    pub(super) fn begin_batch(&mut self) {
+        self.batch += 1;
+        for link in self.sated.drain(..).filter_map(|id| self.table.get(&id)) {
+            link.wakers.read.notify_one();
         }
     }
 
@@ -310,8 +344,39 @@ const GOING_AWAY: u16 = 1_001;
 pub(super) const MALFORMED: u16 = 1_002;
 /// WebSocket's code of an end without a reason.
 pub(super) const NORMAL: u16 = 1_000;
+/// Messages that are read of a client from one tick to the next, pings included; the rest stays in its
+/// socket. Twice the frames of a replay, and nine seconds' worth of what a session may send.
+const MESSAGES_PER_BATCH_MAX: usize = 2 * crate::wire::OUTBOX_MAX_FRAMES;
+/// Bytes of those, and a frame more: what QUIC takes of a client that is not read. Whoever is to be
+/// paused has handed over no more than this before the tick can say so, and leaves room for others.
+const BYTES_PER_BATCH_MAX: usize = 64 * 1024;
 /// Unreliable frames are dropped while more than this waits: what renet sends in a tick. Older
 /// snapshots would only keep newer ones waiting.
 const UNRELIABLE_WAITING_MAX: usize = 128 * 1024;
 /// Pings are not answered while more than this waits.
 const PONG_WAITING_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_floods_is_read_as_far_as_a_batch_allows_and_leaves_room_for_others() {
+        let news = Rc::new(Notify::new());
+        let mut hub = Hub::new(Clock::manual(), crate::wire::OUTBOX_MAX_BYTES, news);
+        let (flooding, _) = hub.open(None, Box::new(tokio::io::sink()));
+        let (chattering, _) = hub.open(None, Box::new(tokio::io::sink()));
+        let (honest, _) = hub.open(None, Box::new(tokio::io::sink()));
+        let read_all = |hub: &mut Hub, id, length: usize| {
+            (0..100_000).take_while(|_| hub.reading(id, length) == Reading::Go).count()
+        };
+
+        let flooded = read_all(&mut hub, flooding, 16 * 1024);
+        let chattered = read_all(&mut hub, chattering, 0);
+
+        assert_eq!((flooded, chattered), (4, 1_024));
+        assert_eq!(hub.reading(honest, 100), Reading::Go);
+        hub.begin_batch();
+        assert_eq!(read_all(&mut hub, flooding, 16 * 1024), 4, "it reads on with the next tick");
+    }
+}

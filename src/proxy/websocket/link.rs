@@ -57,8 +57,9 @@ where
     let mut reader = Reader::new(input.clone());
     loop {
         let message = reader.next().await;
+        let bytes = if let Ok(Message::Binary(frame)) = &message { frame.len() } else { 0 };
         loop {
-            let reading = hub.borrow_mut().reading(id);
+            let reading = hub.borrow_mut().reading(id, bytes);
             match reading {
                 Reading::Go => break,
                 Reading::Wait => wake.notified().await,
