@@ -74,6 +74,7 @@ pub struct AnyDial {
 pub struct AnyLink {
     state: State,
     note: Shared,
+    opened: bool,
     worked: bool,
 }
 
@@ -182,7 +183,7 @@ impl Dial for AnyDial {
         let known = self.known.take().filter(|(route, _)| direct.is_none() && *route == first);
         let note = Shared::default();
         self.last = Some(Try { place: first.place, by_heart: known.is_some(), note: Arc::clone(&note) });
-        let mut link = AnyLink { state: State::Failed(String::new()), note, worked: false };
+        let mut link = AnyLink { state: State::Failed(String::new()), note, opened: false, worked: false };
         match direct.or(known.map(|(_, target)| target)) {
             Some(target) => link.carry(first, Ok(target), turn)?,
             None => {
@@ -282,6 +283,7 @@ impl Link for AnyLink {
         self.ask();
         if let State::Carried(_, carrier) = &mut self.state {
             carrier.link_mut().update(dt);
+            self.opened |= carrier.link().status() == LinkStatus::Open;
         }
     }
 
@@ -328,7 +330,9 @@ impl Link for AnyLink {
                 Some(format!("{} does not say in time what it offers; is it reachable?", asking.place))
             }
             State::Carried(transport, carrier) => carrier.link().failure().or_else(|| {
-                Some(format!("no link could be opened over {transport}; another transport may get through"))
+                let closed =
+                    || format!("no link could be opened over {transport}; another transport may get through");
+                (!self.opened).then(closed)
             }),
             State::Failed(why) => Some(why.clone()),
         }

@@ -204,10 +204,18 @@ impl Core {
                 let why = failure().unwrap_or_else(|| "no link could be opened".to_owned());
                 self.fail(Duration::ZERO, &why);
             }
-            Phase::Greeting { elapsed, .. } if closed || *elapsed >= self.config.link_timeout => {
+            Phase::Greeting { .. } if closed => {
+                let why = failure().unwrap_or_else(|| "the link closed before its Welcome".to_owned());
+                self.fail(Duration::ZERO, &why);
+            }
+            Phase::Greeting { elapsed, .. } if *elapsed >= self.config.link_timeout => {
                 self.fail(Duration::ZERO, "the Hello was not answered");
             }
-            Phase::Bound(bound) if closed || (!paused && bound.silence() >= self.config.link_timeout) => {
+            Phase::Bound(_) if closed => {
+                tracing::debug!(why = failure(), "the link is lost");
+                self.lose_link(Duration::ZERO);
+            }
+            Phase::Bound(bound) if !paused && bound.silence() >= self.config.link_timeout => {
                 self.lose_link(Duration::ZERO);
             }
             _ => {}

@@ -29,6 +29,7 @@ use url::Url;
 use super::link::{Dial, DialError, Link, LinkStatus};
 use super::stream::{Stream, TlsPeer, resolve};
 use super::trust::Trust;
+use crate::wire::v1::Reason;
 use crate::wire::{FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane};
 
 /// Dials one server over WebSocket.
@@ -179,7 +180,8 @@ impl Link for WebSocketLink {
                     self.breach = Some("a text message");
                     self.close();
                 }
-                Ok(Message::Close(_)) => {
+                Ok(Message::Close(close)) => {
+                    self.failure.get_or_insert(closed_by_server(close.map(|close| close.code)));
                     // Its answer may still have to leave, with the next flush.
                     if let State::Open(socket) = std::mem::replace(&mut self.state, State::Closed(None)) {
                         self.state = State::Closed(Some(socket));
@@ -256,6 +258,18 @@ fn limits() -> WebSocketConfig {
         .max_write_buffer_size(WRITE_MAX_BYTES)
 }
 
+/// The server's reason rides in the code.
+fn closed_by_server(code: Option<CloseCode>) -> String {
+    let Some(code) = code.map(u16::from) else {
+        return "the server closed the link and does not say why".to_owned();
+    };
+    let reason = code.checked_sub(CODE_BASE).and_then(|reason| Reason::try_from(i32::from(reason)).ok());
+    match reason {
+        Some(reason) => format!("the server closed the link: {reason}"),
+        None => format!("the server closed the link with the code {code}"),
+    }
+}
+
 fn describe(error: &Error) -> String {
     match error {
         Error::Http(answer) => match answer.status().as_u16() {
@@ -273,6 +287,8 @@ fn other(error: impl fmt::Display) -> DialError {
     DialError::Other(error.to_string())
 }
 
+/// What the code of a close has on top of the reason's number.
+const CODE_BASE: u16 = 4_000;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 8 * 1024;
 /// What waits is written before it is flushed when there is more: several frames of the longest.

@@ -5,7 +5,7 @@ use tungstenite::accept;
 
 use super::*;
 use crate::client::{Client, ClientConfig, ClientEvent, ClientState};
-use crate::wire::v1::{Ack, Hello, Reason, Welcome};
+use crate::wire::v1::{Ack, Hello, Welcome};
 use crate::wire::{WireMessage as _, encode, id_of};
 
 /// The server's end of a link: tungstenite's own, which blocks.
@@ -162,6 +162,33 @@ fn a_server_that_breaks_the_rules_of_the_wire_ends_the_session_and_is_not_asked_
         assert_eq!(*reason, Some(Reason::Protocol), "{events:?}");
         host.join().expect("it did what is wrong");
     }
+}
+
+#[test]
+fn a_game_is_told_why_the_server_closed_the_link_before_its_welcome() {
+    let (address, host) = host(|socket| {
+        let mut host = accept(socket).expect("WebSocket");
+        assert_eq!(id_of(&read_frame(&mut host)), Some(Hello::ID));
+        let code = CloseCode::from(4_000 + Reason::Throttled as u16);
+        host.close(Some(CloseFrame { code, reason: "".into() })).expect("room");
+        while host.read().is_ok() {}
+    });
+    let dial = WebSocketDial::new(&format!("ws://{address}/ws"), Trust::WebPki).expect("a URL");
+    let mut client = Client::new(dial, ClientConfig { tries: 1, ..ClientConfig::default() });
+
+    let mut told = None;
+    for _ in 0..20_000 {
+        client.update(Duration::from_millis(1));
+        told = client.poll();
+        if told.is_some() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+
+    let Some(ClientEvent::Closed { reason: None, detail }) = told else { panic!("{told:?}") };
+    assert!(detail.contains("THROTTLED"), "{detail}");
+    host.join().expect("the server saw the end");
 }
 
 #[test]
