@@ -1,6 +1,10 @@
 //! Links over QUIC and WebTransport: frames, limits, ends.
 
+use std::net::UdpSocket;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use quinn_proto::Dir;
 use waystation::proxy::quic::QuicConfig;
@@ -10,7 +14,7 @@ use waystation::wire::quic::{ALPN_QUIC, Ended, Happened, Lanes, QuicKind, QuicLi
 use waystation::wire::v1::{Closed, Reason};
 use waystation::wire::{self, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane};
 
-use super::quic_stage::{Stage, frame, now, sized};
+use super::quic_stage::{Stage, frame, loopback, now, sized};
 
 const KINDS: [QuicKind; 2] = [QuicKind::Quic, QuicKind::WebTransport];
 
@@ -324,4 +328,43 @@ fn the_end_of_the_server_tells_clients_that_it_stops() {
         }
         assert!(client.happened.contains(&Happened::Ended(reason)), "{:?}", client.happened);
     }
+}
+
+#[test]
+fn the_end_of_the_server_waits_for_last_frames_however_many_datagrams_others_send() {
+    let mut stage = Stage::new();
+    let client = stage.connect(QuicKind::Quic);
+    let server = stage.handle.local_addr();
+    // More than leaves before the client has acknowledged some.
+    stage.send(client, sized(0x01, 60_000));
+    stage.command(client, |link| ProxyCommand::Close { link, frame: closed(Reason::Shutdown) });
+    stage.clients[client].frozen = true;
+    stage.tick();
+    let Stage { app: _app, handle, mut clients, .. } = stage;
+    let sent = AtomicUsize::new(0);
+
+    let ended = thread::scope(|scope| {
+        let ending = scope.spawn(move || drop(handle));
+        scope.spawn(|| {
+            let socket = UdpSocket::bind(loopback()).expect("a socket");
+            while sent.fetch_add(1, Ordering::Relaxed) < 2_000 {
+                // The server may be gone by now.
+                let _ = socket.send_to(&[0; 40], server);
+                thread::sleep(Duration::from_micros(200));
+            }
+        });
+        while sent.load(Ordering::Relaxed) < 300 {
+            thread::yield_now();
+        }
+        clients[client].frozen = false;
+        while !ending.is_finished() {
+            clients[client].step();
+        }
+        ending.join()
+    });
+    clients[client].step();
+
+    assert!(ended.is_ok());
+    let lengths: Vec<usize> = clients[client].received.iter().map(|(_, frame)| frame.len()).collect();
+    assert_eq!(lengths, [60_000, closed(Reason::Shutdown).len()]);
 }
