@@ -183,7 +183,9 @@ fn fall_silent(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     exam.fall_mute();
     let silent_since = exam.said_at;
     exam.row = "silence";
-    exam.attend(turn, LINK_TIMEOUT - EARLIEST - exam.now.saturating_sub(silent_since), |_| false)?;
+    // Nothing is left of it where this machine has slept meanwhile.
+    let left = (LINK_TIMEOUT - EARLIEST).saturating_sub(exam.now.saturating_sub(silent_since));
+    exam.attend(turn, left, |_| false)?;
     let unheard = exam.now.saturating_sub(exam.heard_at);
     if unheard > IDLE_MAX {
         exam.fail("idle", format!("nothing was heard for {} ms", unheard.as_millis()));

@@ -233,6 +233,43 @@ const FAULTS: &[(&str, Fault)] = &[
 ];
 
 #[test]
+fn an_examiner_whose_machine_slept_goes_on() {
+    let clock = Clock::manual();
+    let mut exam = Exam::new(clock.clone(), Duration::from_secs(30));
+    let mut client =
+        Client::new(Dialer(Loopback::new(exam.attach("loopback")), NONE), ClientConfig::default());
+    let (mut resumed_at, mut slept, mut number) = (None, 0, 0);
+
+    let report = exam.run(|| {
+        let dt = Duration::from_millis(5);
+        clock.advance(dt);
+        client.update(dt);
+        let is_bound = client.state() == ClientState::Connected;
+        if is_bound && clock.now().as_millis().is_multiple_of(200) {
+            number += 1;
+            client.send(&Say { number }).expect("room");
+        }
+        while let Some(event) = client.poll() {
+            if let ClientEvent::Connected { .. } = event {
+                client.join("arena", "").expect("room for one");
+            }
+        }
+        // After the cuts in mid-flow, before it falls silent.
+        if client.resume_count() == 4 {
+            let since = *resumed_at.get_or_insert(clock.now());
+            if slept < 2 && clock.now() >= since + Duration::from_millis(1_300) {
+                slept += 1;
+                clock.advance(Duration::from_secs(6));
+            }
+        }
+        true
+    });
+
+    assert_eq!(slept, 2);
+    assert_ne!(*report.verdict("stop"), Verdict::NotReached, "{report}");
+}
+
+#[test]
 fn the_client_library_keeps_every_row() {
     for plays in [true, false] {
         let report = examine(Fault { plays, ..NONE });
