@@ -36,6 +36,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     pub(super) fn push(&mut self, opcode: OpCode, payload: &[u8]) {
         let mut head = [0; HEAD_MAX];
         let length = Frame::new(true, opcode, None, Payload::Borrowed(payload)).fmt_head(&mut head);
+        self.make_room(length + payload.len());
         self.bytes.extend_from_slice(&head[..length]);
         self.bytes.extend_from_slice(payload);
     }
@@ -71,6 +72,17 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             self.is_shut = true;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Before memory grows, what was taken is forgotten; and it grows by a quarter at most, so that
+    /// what is held is bounded by what waits.
+    fn make_room(&mut self, bytes: usize) {
+        if self.bytes.len() + bytes <= self.bytes.capacity() {
+            return;
+        }
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        self.bytes.reserve_exact(bytes.max(self.bytes.len() / 4));
     }
 
     /// Forgets what was taken, when that is as much as what is left.
@@ -121,6 +133,24 @@ mod tests {
             self.is_shut = true;
             Poll::Ready(Ok(()))
         }
+    }
+
+    #[test]
+    fn a_client_that_takes_little_by_little_makes_nobody_hold_more_than_what_waits() {
+        const MAX: usize = 512 * 1024;
+        let mut output = Output::new(Narrow::default());
+        let mut context = Context::from_waker(Waker::noop());
+
+        for _ in 0..5_000 {
+            while output.waiting() + 1_000 <= MAX {
+                output.push(OpCode::Binary, &[7; 1_000]);
+            }
+            output.socket.room = 500;
+            let _ = output.poll_write(&mut context);
+            output.socket.written.clear();
+        }
+
+        assert!(output.bytes.capacity() <= MAX * 5 / 4, "{} bytes", output.bytes.capacity());
     }
 
     #[test]
