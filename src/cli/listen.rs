@@ -184,6 +184,8 @@ impl ListenArgs {
         if self.http_plain || self.tls_cert.is_none() { "http" } else { "https" }
     }
 
+    /// The server of HTTP. Its own pages are listed too: a relay may ask by another host than they were
+    /// opened at.
     pub(super) fn http(&self, tls: Option<&Tls>) -> anyhow::Result<HttpServer> {
         let connect_auth = match &self.bearer_file {
             Some(file) => ConnectAuth::bearer(&read_secret(file)?),
@@ -194,7 +196,7 @@ impl ListenArgs {
             listen: self.http_listen,
             tls: tls.cloned().filter(|_| self.http_scheme() == "https"),
             name: NAME.to_owned(),
-            origins: Origins::Only(self.origin.clone()),
+            origins: Origins::Only(self.page_origins(self.http_listen)),
             connect_auth,
             exempt_loopback: self.is_dev(),
             ..HttpConfig::default()
@@ -205,7 +207,7 @@ impl ListenArgs {
         if !self.has(Left::Ws) {
             return Ok(None);
         }
-        let origins = Origins::Only(self.origin.clone());
+        let origins = Origins::Only(self.page_origins(self.http_listen));
         Ok(Some(WebSocketProxy::new(WebSocketConfig { origins, ..WebSocketConfig::default() })?))
     }
 
