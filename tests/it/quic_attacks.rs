@@ -178,6 +178,29 @@ fn a_flood_from_one_link_leaves_room_for_the_others() {
 }
 
 #[test]
+fn a_link_that_sends_more_than_a_batch_takes_is_heard_to_the_end_and_in_order() {
+    let mut stage = Stage::new();
+    let (flooding, other) = (stage.connect(QuicKind::Quic), stage.connect(QuicKind::Quic));
+    let frames: Vec<bytes::Bytes> =
+        (0..64).map(|number| [&[0x01, number][..], &[number; 16_000]].concat().into()).collect();
+    let before = stage.frames_of(flooding).len();
+
+    // Half as much again as a batch takes, and no more than a client's buffer holds.
+    for (number, part) in frames.chunks(24).enumerate() {
+        for frame in part {
+            stage.clients[flooding].send(frame);
+        }
+        stage.assert_echo(other);
+        let so_far = frames.len().min(24 * (number + 1));
+        stage.until("all of it has arrived", |stage| stage.frames_of(flooding).len() == before + so_far);
+    }
+
+    let heard: Vec<bytes::Bytes> =
+        stage.frames_of(flooding).into_iter().skip(before).map(|(_, frame)| frame).collect();
+    assert!(heard == frames, "in order, and each once");
+}
+
+#[test]
 fn what_is_no_quic_is_dropped() {
     let mut stage = Stage::new();
     let client = stage.connect(QuicKind::Quic);

@@ -59,8 +59,16 @@ pub(super) struct Peer {
     pub(super) busy_until: Duration,
     /// Something was left unread: for want of room, or because it was too much for one batch.
     unread: bool,
-    /// Frames taken since the last batch.
+    /// Frames taken since the last batch, and their bytes.
     frame_count: usize,
+    frame_bytes: usize,
+}
+
+impl Peer {
+    /// Whether a link may send no more until the next batch.
+    fn has_said_enough(&self) -> bool {
+        self.frame_count >= FRAMES_PER_BATCH_MAX || self.frame_bytes >= BYTES_PER_BATCH_MAX
+    }
 }
 
 impl Links {
@@ -101,6 +109,7 @@ impl Links {
             busy_until: Duration::ZERO,
             unread: false,
             frame_count: 0,
+            frame_bytes: 0,
         }));
         self.connection_count += 1;
         self.tally.handshake_count += 1;
@@ -208,12 +217,13 @@ impl Links {
                     peer.unread = true;
                     return;
                 }
-                if peer.frame_count >= FRAMES_PER_BATCH_MAX {
+                if peer.has_said_enough() {
                     peer.unread = true;
                     return;
                 }
                 let Some(bytes) = peer.lanes.receive(lane, &mut peer.connection) else { break };
                 peer.frame_count += 1;
+                peer.frame_bytes += bytes.len();
                 peer.pending = true;
                 self.events.frame(id, at, lane, bytes);
             }
@@ -224,8 +234,8 @@ impl Links {
     /// that was left unread.
     pub(super) fn begin_batch(&mut self, handle: ConnectionHandle) -> bool {
         let Some(peer) = self.get(handle) else { return false };
-        let had_enough = peer.unread && peer.frame_count >= FRAMES_PER_BATCH_MAX;
-        peer.frame_count = 0;
+        let had_enough = peer.unread && peer.has_said_enough();
+        (peer.frame_count, peer.frame_bytes) = (0, 0);
         had_enough
     }
 
@@ -252,3 +262,6 @@ impl Links {
 /// of the rest the oldest is lost. A client that sends all it may at 60 Hz sends 1,650 from one
 /// batch to the next at the slowest tick rate.
 const FRAMES_PER_BATCH_MAX: usize = 4_096;
+/// Their bytes: an outbox, so that a replay passes at once. As flow control gives new room with each
+/// round trip, a client nearby could otherwise make the tick hold megabytes more each time.
+const BYTES_PER_BATCH_MAX: usize = crate::wire::OUTBOX_MAX_BYTES;
