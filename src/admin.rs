@@ -20,6 +20,8 @@
 mod connect;
 mod health;
 mod play;
+mod proxy_header;
+mod relays;
 mod serve;
 mod throttle;
 
@@ -39,6 +41,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub use self::connect::{ConnectAuth, Offers, QuicSource, UdpSource};
 use self::connect::{Desk, WEBSOCKET_PATH};
 pub use self::health::Health;
+pub use self::relays::{Cidr, CidrError, ToldBy, TrustedRelays};
 use self::serve::{Site, Wishes};
 use self::throttle::{Places, Rates};
 use crate::proxy::tls::{Tls, TlsError};
@@ -60,6 +63,9 @@ pub struct HttpConfig {
     pub origins: Origins,
     /// Who may ask discovery. Default: nobody.
     pub connect_auth: ConnectAuth,
+    /// Relays in front of the server, whose word about their clients' addresses is taken. Default: no
+    /// relay is trusted, and everybody behind one shares its address, and the limits of that.
+    pub trusted_relays: TrustedRelays,
     /// How often discovery is answered to one IPv4 address, or IPv6 network of 64 bits, in a second.
     /// Default 32: the links that it may open in one.
     pub max_connects_per_address: u32,
@@ -84,6 +90,7 @@ impl Default for HttpConfig {
             name: "waystation".to_owned(),
             origins: Origins::Only(Vec::new()),
             connect_auth: ConnectAuth::nobody(),
+            trusted_relays: TrustedRelays::default(),
             max_connects_per_address: 32,
             max_connections: 1_024,
             max_connections_per_address: 64,
@@ -203,6 +210,7 @@ impl HttpServer {
             tls: tls.map(serve::acceptor),
             places: Places::new(config.max_connections, config.max_connections_per_address),
             exempt_loopback: config.exempt_loopback,
+            trusted_relays: config.trusted_relays,
             header_timeout: config.header_timeout,
         };
         let wishes = Arc::new(Wishes::default());

@@ -23,6 +23,8 @@ use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::proxy_header;
+use super::relays::TrustedRelays;
 use super::throttle::{Place, Places};
 use crate::proxy::restarts::Restarts;
 use crate::proxy::websocket::WebSocketAdapter;
@@ -35,6 +37,7 @@ pub(super) struct Site {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) places: Places,
     pub(super) exempt_loopback: bool,
+    pub(super) trusted_relays: TrustedRelays,
     pub(super) header_timeout: Duration,
 }
 
@@ -125,7 +128,8 @@ async fn accept_all(listener: &tokio::net::TcpListener, site: &Rc<Site>) {
         match listener.accept().await {
             Ok((socket, address)) => {
                 let ip = address.ip().to_canonical();
-                let limited = !(site.exempt_loopback && ip.is_loopback());
+                // All clients of a relay come from its address.
+                let limited = !(site.exempt_loopback && ip.is_loopback()) && !site.trusted_relays.trusts(ip);
                 if let Some(place) = site.places.take(ip, limited) {
                     tokio::task::spawn_local(connection(Rc::clone(site), socket, address, place));
                 } else {
@@ -142,9 +146,10 @@ async fn accept_all(listener: &tokio::net::TcpListener, site: &Rc<Site>) {
 }
 
 /// Serves one connection, until it is over, becomes WebSocket, or has had its time.
-async fn connection(site: Rc<Site>, socket: TcpStream, address: SocketAddr, place: Place) {
+async fn connection(site: Rc<Site>, mut socket: TcpStream, peer: SocketAddr, place: Place) {
     // Frames are small, and leave once a tick: what the system held back would only come late.
     let _ = socket.set_nodelay(true);
+    let Some(address) = introduced(&site, &mut socket, peer).await else { return };
     match &site.tls {
         None => speak(&site, socket, address).await,
         Some(tls) => match timeout(site.header_timeout, tls.accept(socket)).await {
@@ -156,13 +161,34 @@ async fn connection(site: Rc<Site>, socket: TcpStream, address: SocketAddr, plac
     drop(place);
 }
 
+/// The address of the client at the other end: of the connection's peer or, where the peer is a
+/// relay that says so in a PROXY header, of its client. Returns `None` if there is no such header.
+async fn introduced(site: &Site, socket: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+    if !site.trusted_relays.expects_header_from(peer.ip()) {
+        return Some(peer);
+    }
+    match timeout(site.header_timeout, proxy_header::read(socket)).await {
+        Ok(Ok(client)) => Some(client.unwrap_or(peer)),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "a relay's connection is closed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "a relay's PROXY header took too long");
+            None
+        }
+    }
+}
+
 async fn speak<S>(site: &Site, socket: S, address: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = TowerToHyperService::new(site.router.clone());
+    let relays = site.trusted_relays.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(address));
+        let client = relays.client_of(address, request.headers());
+        request.extensions_mut().insert(ConnectInfo(client));
         router.call(request)
     });
     let connection = http1::Builder::new()

@@ -9,7 +9,7 @@ use waystation::proxy::renet::{RenetHandle, RenetProxy};
 use waystation::proxy::websocket::WebSocketProxy;
 use waystation::proxy::{self, AdapterPort};
 
-use super::listen::{ListenArgs, bracketed};
+use super::listen::ListenArgs;
 
 /// Listeners that nobody serves yet.
 pub(crate) struct Bound {
@@ -38,14 +38,13 @@ impl Bound {
         let http = args.http(tls.as_ref())?;
         let quic = args.quic(tls.as_ref(), http.local_addr())?;
         let websocket = args.websocket()?;
-        let relayed = args.public_host.as_deref().filter(|_| args.http_plain);
         let offers = Offers {
             udp: udp.as_ref().map(|(udp, address)| UdpSource { address: *address, mint: udp.mint() }),
             quic: quic
                 .as_ref()
                 .zip(tls.clone())
-                .map(|(quic, tls)| QuicSource { address: args.public(quic.local_addr()), tls }),
-            websocket_url: relayed.map(|host| format!("wss://{}/ws", bracketed(host))),
+                .map(|(quic, tls)| QuicSource { address: args.quic_address(quic.local_addr()), tls }),
+            websocket_url: args.websocket_url(),
         };
         let udp = udp.map(|(udp, _)| udp);
         let listening = listening(&[
@@ -110,8 +109,8 @@ fn listening(listeners: &[(&str, Option<SocketAddr>)]) -> String {
 }
 
 fn advice(args: &ListenArgs, http: SocketAddr) -> String {
-    let scheme = args.http_scheme();
     if args.is_dev() {
+        let scheme = args.http_scheme();
         let server =
             if http.port() == PORT_HTTP { String::new() } else { format!(" --server {scheme}://{http}") };
         return format!(
@@ -124,7 +123,7 @@ fn advice(args: &ListenArgs, http: SocketAddr) -> String {
     } else {
         "nobody: it has no --bearer-file"
     };
-    format!("clients ask /v1/connect at {scheme}://{}{relay}; it answers {who}", args.public(http))
+    format!("clients ask /v1/connect at {}{relay}; it answers {who}", args.http_url(http))
 }
 
 /// What the first line says of the dev profile.

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
-use waystation::admin::{ConnectAuth, HttpConfig, HttpServer};
+use url::Url;
+use waystation::admin::{Cidr, ConnectAuth, HttpConfig, HttpServer, ToldBy, TrustedRelays};
 use waystation::proxy::Origins;
 use waystation::proxy::quic::{QuicConfig, QuicProxy};
 use waystation::proxy::renet::{RenetConfig, RenetProxy};
@@ -49,6 +50,21 @@ pub(crate) struct ListenArgs {
     /// 443 of the public host
     #[arg(long)]
     pub(super) http_plain: bool,
+    /// The URL by which clients reach HTTP, where a relay or a container changes its port or adds a path:
+    /// like https://play.example:8443/eu. The relay has to take the path away again
+    #[arg(long, value_name = "URL", value_parser = public_url)]
+    public_url: Option<Url>,
+    /// Where clients reach QUIC and WebTransport, a name that the certificate has and a port, if not
+    /// the public host at the port that is listened on
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    public_quic: Option<String>,
+    /// A relay whose word about its clients' addresses is taken: an address, or a network like
+    /// 10.0.0.0/8; may be given more than once
+    #[arg(long, value_name = "CIDR")]
+    trusted_relay: Vec<Cidr>,
+    /// How trusted relays say which address a client has
+    #[arg(long, value_name = "WAY", default_value = "x-forwarded-for", requires = "trusted_relay")]
+    relay_tells: RelayTells,
     /// An origin whose pages may connect, like https://play.example, besides the server's own; may be
     /// given more than once
     #[arg(long, value_name = "ORIGIN")]
@@ -71,6 +87,17 @@ enum Left {
     Quic,
     /// WebSocket
     Ws,
+}
+
+/// How relays say which address a client has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RelayTells {
+    /// The request header X-Forwarded-For
+    XForwardedFor,
+    /// The request header Forwarded (RFC 7239)
+    Forwarded,
+    /// A header of the PROXY protocol at the beginning of each connection
+    ProxyProtocol,
 }
 
 impl ListenArgs {
@@ -104,10 +131,12 @@ impl ListenArgs {
              as certbot writes them, which are read again when they change. Without one: --without quic, and \
              --http-plain behind a relay that speaks TLS"
         );
-        let names_itself = self.has(Left::Quic) || (self.has(Left::Ws) && self.http_plain);
+        let quic_is_nameless = self.has(Left::Quic) && self.public_quic.is_none();
+        let http_is_nameless = self.has(Left::Ws) && self.http_plain && self.public_url.is_none();
         ensure!(
-            self.public_host.is_some() || !names_itself,
-            "outside the dev profile discovery tells clients a name that a certificate has: give --public-host"
+            self.public_host.is_some() || !(quic_is_nameless || http_is_nameless),
+            "outside the dev profile discovery tells clients a name that a certificate has: give --public-host, or \
+             --public-quic and, behind a relay, --public-url"
         );
         Ok(())
     }
@@ -167,6 +196,7 @@ impl ListenArgs {
     fn page_origins(&self, http: SocketAddr) -> Vec<String> {
         let port = http.port();
         let mut origins = self.origin.clone();
+        origins.extend(self.public_url.as_ref().map(|url| url.origin().ascii_serialization()));
         if let Some(host) = &self.public_host {
             let host = bracketed(host);
             origins.extend([format!("https://{host}"), format!("https://{host}:{port}")]);
@@ -198,9 +228,19 @@ impl ListenArgs {
             name: NAME.to_owned(),
             origins: Origins::Only(self.page_origins(self.http_listen)),
             connect_auth,
+            trusted_relays: self.trusted_relays(),
             exempt_loopback: self.is_dev(),
             ..HttpConfig::default()
         })?)
+    }
+
+    fn trusted_relays(&self) -> TrustedRelays {
+        let told_by = match self.relay_tells {
+            RelayTells::XForwardedFor => ToldBy::XForwardedFor,
+            RelayTells::Forwarded => ToldBy::Forwarded,
+            RelayTells::ProxyProtocol => ToldBy::ProxyProtocol,
+        };
+        TrustedRelays::new(self.trusted_relay.iter().copied(), told_by)
     }
 
     pub(super) fn websocket(&self) -> anyhow::Result<Option<WebSocketProxy>> {
@@ -211,8 +251,33 @@ impl ListenArgs {
         Ok(Some(WebSocketProxy::new(WebSocketConfig { origins, ..WebSocketConfig::default() })?))
     }
 
-    /// Where clients reach a listener.
-    pub(super) fn public(&self, bound: SocketAddr) -> String {
+    /// The URL of WebSocket, where it is not the one by which a client asks discovery: behind a relay
+    /// clients may ask by a host that the relay does not pass on.
+    pub(super) fn websocket_url(&self) -> Option<String> {
+        if let Some(url) = &self.public_url {
+            let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+            let base = url.as_str().trim_start_matches(url.scheme()).trim_end_matches('/');
+            return Some(format!("{scheme}{base}/ws"));
+        }
+        let host = self.public_host.as_deref().filter(|_| self.http_plain)?;
+        Some(format!("wss://{}/ws", bracketed(host)))
+    }
+
+    /// Where clients ask discovery, as far as the server knows.
+    pub(super) fn http_url(&self, bound: SocketAddr) -> String {
+        match &self.public_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("{}://{}", self.http_scheme(), self.public(bound)),
+        }
+    }
+
+    /// Where clients reach QUIC.
+    pub(super) fn quic_address(&self, bound: SocketAddr) -> String {
+        self.public_quic.clone().unwrap_or_else(|| self.public(bound))
+    }
+
+    /// Where clients reach a listener that no relay is in front of.
+    fn public(&self, bound: SocketAddr) -> String {
         match &self.public_host {
             Some(host) => format!("{}:{}", bracketed(host), bound.port()),
             None => bound.to_string(),
@@ -223,6 +288,29 @@ impl ListenArgs {
 /// A host as it stands in URLs: an IPv6 address in brackets.
 pub(super) fn bracketed(host: &str) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Reads the URL of a server: HTTP or HTTPS, and at most a path behind the host.
+fn public_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}: write https://play.example:8443/eu"))?;
+    let is_bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if matches!(url.scheme(), "http" | "https") && is_bare && url.password().is_none() {
+        Ok(url)
+    } else {
+        Err("it takes http or https, a host, and at most a port and a path".to_owned())
+    }
+}
+
+/// Reads a host and a port, as discovery writes them.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let url: Url =
+        format!("https://{text}/").parse().map_err(|error| format!("{error}: write a host and a port"))?;
+    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port > 0);
+    let is_bare = url.path() == "/" && url.query().is_none() && url.username().is_empty();
+    match (url.host_str(), port) {
+        (Some(host), Some(port)) if is_bare => Ok(format!("{host}:{port}")),
+        _ => Err("write a host and a port, like play.example:7778".to_owned()),
+    }
 }
 
 /// What the server is called in discovery.
@@ -289,6 +377,50 @@ mod tests {
             assert!(dev.iter().any(|known| known == origin), "{dev:?}");
         }
         assert_eq!(public, ["https://[2001:db8::1]", "https://[2001:db8::1]:7780"]);
+    }
+
+    #[test]
+    fn a_public_url_and_a_public_quic_address_are_what_clients_are_told() {
+        let http: SocketAddr = ([127, 0, 0, 1], 7_780).into();
+        let real = ["--key-file", "k", "--http-plain", "--tls-cert", "c", "--tls-key", "p"];
+        let public = ["--public-url", "https://play.example:8443/eu/", "--public-quic", "play.example:4433"];
+        let mapped = args(&[&real[..], &public].concat());
+        let plain = args(&["--public-url", "http://127.0.0.1:8080"]);
+        let relayed = args(&[&real[..], &["--public-host", "2001:db8::1"]].concat());
+
+        assert!(mapped.check().is_ok(), "no --public-host is needed");
+        assert_eq!(mapped.websocket_url().as_deref(), Some("wss://play.example:8443/eu/ws"));
+        assert_eq!(mapped.http_url(http), "https://play.example:8443/eu");
+        assert_eq!(mapped.quic_address(http), "play.example:4433");
+        assert!(mapped.page_origins(http).contains(&"https://play.example:8443".to_owned()));
+        assert_eq!(plain.websocket_url().as_deref(), Some("ws://127.0.0.1:8080/ws"));
+        assert_eq!(relayed.websocket_url().as_deref(), Some("wss://[2001:db8::1]/ws"));
+        assert_eq!(relayed.quic_address(http), "[2001:db8::1]:7780");
+        assert_eq!(args(&[]).websocket_url(), None, "as the client asked");
+    }
+
+    #[test]
+    fn addresses_that_no_client_could_use_are_refused() {
+        for wrong in [
+            ["--public-url", "play.example"],
+            ["--public-url", "ftp://play.example"],
+            ["--public-url", "https://play.example/?a=b"],
+            ["--public-url", "https://ada@play.example/"],
+            ["--public-quic", "play.example"],
+            ["--public-quic", "play.example:0"],
+            ["--public-quic", "https://play.example:1"],
+            ["--public-quic", "2001:db8::1:7778"],
+            ["--trusted-relay", "10.0.0.0/33"],
+            ["--relay-tells", "forwarded"],
+        ] {
+            let words = std::iter::once("waystation").chain(wrong);
+            assert!(Listening::try_parse_from(words).is_err(), "{wrong:?}");
+        }
+        let quic = args(&["--public-quic", "[2001:db8::1]:7778"]);
+        assert_eq!(quic.public_quic.as_deref(), Some("[2001:db8::1]:7778"));
+        let relays =
+            args(&["--trusted-relay", "10.0.0.0/8", "--relay-tells", "proxy-protocol"]).trusted_relays();
+        assert!(relays.trusts([10, 0, 0, 1].into()));
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod support;
 mod telemetry;
 mod tidy;
 mod tokens;
+mod trusted_relays;
 mod udp;
 mod udp_attacks;
 mod udp_stage;
