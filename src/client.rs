@@ -124,8 +124,18 @@ impl<D: Dial> Client<D> {
 
     /// Lets `dt` pass: receives, resumes, and sends what is due. Call it some 20 to 100 times a
     /// second, then [`poll`](Self::poll) until nothing is left.
+    ///
+    /// `dt` is the real time since the last call, sleep of the machine included. It is the client's
+    /// only clock, so it must not be capped: bevy's `Time<Virtual>` passes at most 250 ms a frame,
+    /// `Time<Real>` passes what it was.
+    ///
+    /// A single `dt` of [`link_timeout`](ClientConfig::link_timeout) or more means that the client
+    /// slept, as an app in the background does. The server has given the link up by then, so the
+    /// client treats it as lost: it discards the link unread and dials the next one in the same call.
+    /// After a shorter sleep the link is kept, if something new arrives on it within 2 s.
     pub fn update(&mut self, dt: Duration) {
         self.core.advance(dt);
+        self.release();
         if self.core.wants_link() {
             match self.dial.dial() {
                 Ok(link) => {

@@ -47,12 +47,27 @@ impl Backoff {
         self.rng.random_range(shortest..=longest)
     }
 
+    /// The pause before another try while the session can still be resumed, `away` after its link
+    /// was lost. It does not count as a pause between failures, and it stays short, so that a try is
+    /// under way when the network comes back just before the session expires.
+    pub(super) fn pause_in_window(&mut self, away: Duration) -> Duration {
+        let longest = self.max.min(WINDOW_PAUSE_MAX.max(away / WINDOW_PAUSE_SHARE)).max(self.min);
+        self.rng.random_range((longest / 2).max(self.min)..=longest)
+    }
+
     /// A try succeeded.
     pub(super) fn reset(&mut self) {
         self.pauses = 0;
         self.failures = 0;
     }
 }
+
+/// The longest pause between two tries while the session can be resumed: of the default window of
+/// 5 s, one that loses 300 ms is hardly shorter.
+const WINDOW_PAUSE_MAX: Duration = Duration::from_millis(300);
+/// In a long absence the pause may grow to this share of it: sessions that are kept for ten minutes
+/// do not make their clients dial three times a second for so long.
+const WINDOW_PAUSE_SHARE: u32 = 32;
 
 #[cfg(test)]
 mod tests {
@@ -73,6 +88,24 @@ mod tests {
         assert_ne!(pauses, (0..40).map(|_| second.pause()).collect::<Vec<_>>());
         first.reset();
         assert!(first.pause() <= min * 2);
+    }
+
+    #[test]
+    fn pauses_within_a_sessions_window_stay_short_and_do_not_lengthen_those_after_it() {
+        let (min, max) = (Duration::from_millis(100), Duration::from_secs(5));
+        let mut backoff = Backoff::new(min, max, 15, Some(1));
+
+        for away_ms in (0..10_000).step_by(100) {
+            let away = Duration::from_millis(away_ms);
+            let pause = backoff.pause_in_window(away);
+            assert!((min..=Duration::from_millis(313)).contains(&pause), "{pause:?} after {away:?}");
+        }
+        let long = backoff.pause_in_window(Duration::from_secs(3_600));
+
+        assert!((max / 2..=max).contains(&long));
+        assert!(backoff.pause() <= min * 2, "the first pause after the window");
+        let mut at_once = Backoff::new(Duration::ZERO, Duration::ZERO, 1, None);
+        assert_eq!(at_once.pause_in_window(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]

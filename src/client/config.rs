@@ -20,18 +20,20 @@ pub struct ClientConfig {
     /// Who asks for a new session; nobody in particular by default. With [`game`](Self::game) it
     /// must fit into a frame of 4 KiB.
     pub credentials: Credentials,
-    /// A link on which nothing arrived for this long is lost, and so is a try whose Hello nobody
-    /// answered. 5 s by default, which is the server's; 1 s to 60 s.
+    /// A link on which nothing arrived for this long is lost. So is the link of a client that was not
+    /// updated for this long: see [`Client::update`](super::Client::update). 5 s by default, which is
+    /// the server's; 1 s to 60 s.
     pub link_timeout: Duration,
     /// A link that has not opened after this long is given up. 2 s by default; 200 ms to 10 s.
     pub dial_timeout: Duration,
     /// The shortest pause before another try. 100 ms by default; 10 ms to 10 s.
     pub backoff_min: Duration,
     /// The longest pause before another try, unless the server asks for a longer one. 5 s by
-    /// default; it also bounds how late a client notices that the server is back.
+    /// default; it also bounds how late a client notices that the server is back. While the server
+    /// still keeps the session, pauses take at most 300 ms or a thirtieth of the absence.
     pub backoff_max: Duration,
     /// Tries in a row that may fail before the client stops. 15 by default, which is well over a
-    /// minute; at least 1.
+    /// minute; at least 1. Tries are not counted while the server still keeps the session.
     pub tries: u32,
     /// Where the jitter of the pauses comes from: the operating system (`None`, the default), or a
     /// seed, for tests.

@@ -7,6 +7,7 @@
 //! [`receive`](Core::receive) take in what happened → [`check`](Core::check) finds what is over →
 //! [`transmit`](Core::transmit) says what to send.
 
+mod absence;
 mod bound;
 mod greeting;
 
@@ -33,6 +34,8 @@ pub(super) struct Core {
     phase: Phase,
     session: Option<Session>,
     backoff: Backoff,
+    /// Since the session lost its link, until it has the next.
+    absence: Option<Duration>,
     events: Events,
     /// What is to become of the link at hand.
     release: Option<Release>,
@@ -110,6 +113,7 @@ impl Core {
         Self {
             backoff,
             config,
+            absence: None,
             phase: Phase::Waiting { left: Duration::ZERO },
             session: token.map(|token| Session {
                 id: None,
@@ -129,8 +133,10 @@ impl Core {
     }
 
     /// Lets time pass. What it brought to an end is found by [`check`](Self::check), after what
-    /// arrived in the meantime was taken in: a client that slept finds its link alive.
+    /// arrived in the meantime was taken in: a client that slept for less than `link_timeout` may
+    /// find its link alive. After a longer sleep the link is lost at once, and not read.
     pub(super) fn advance(&mut self, dt: Duration) {
+        self.absence = self.absence.map(|absence| absence.saturating_add(dt));
         match &mut self.phase {
             Phase::Waiting { left } => *left = left.saturating_sub(dt),
             Phase::Dialling { elapsed } | Phase::Greeting { elapsed, .. } => {
@@ -141,6 +147,9 @@ impl Core {
         }
         if let Some(leaving) = &mut self.leaving {
             leaving.elapsed = leaving.elapsed.saturating_add(dt);
+        }
+        if dt >= self.config.link_timeout {
+            self.wake();
         }
     }
 
@@ -182,7 +191,7 @@ impl Core {
                 }
             }
             Phase::Bound(bound) => {
-                bound.heard();
+                bound.heard(self.config.link_timeout);
                 match frame {
                     Ok(frame) if length <= FRAME_MAX_SERVER => self.take_bound(lane, frame),
                     Ok(frame) => self.broken(format!("message {} takes {length} bytes", frame.id)),
@@ -233,29 +242,6 @@ impl Core {
             Phase::Bound(_) => self.transmit_bound(send),
             _ => {}
         }
-    }
-
-    /// A try failed: the next one follows, unless it was the last.
-    pub(super) fn fail(&mut self, retry_after: Duration, why: &str) {
-        tracing::debug!(why, "a try to connect failed");
-        if self.backoff.fail() {
-            self.give_up(why);
-            return;
-        }
-        self.release = Some(Release::Close);
-        self.phase = Phase::Waiting { left: self.backoff.pause().max(retry_after) };
-    }
-
-    /// The bound link is gone: the session is resumed after a pause.
-    fn lose_link(&mut self, retry_after: Duration) {
-        self.events.push(ClientEvent::LinkLost);
-        self.latency = None;
-        if self.leaving.is_some() {
-            self.give_up("the link was lost before the Bye was answered");
-            return;
-        }
-        self.release = Some(Release::Close);
-        self.phase = Phase::Waiting { left: self.backoff.pause().max(retry_after) };
     }
 
     /// Drops or closes the link, whatever it is doing, and dials again after `hold`.

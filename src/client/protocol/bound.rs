@@ -15,6 +15,8 @@ use crate::wire::{ACK_EVERY, ACK_EVERY_FRAMES, Frame, FrameError, Lane, Range, W
 pub(super) struct Bound {
     /// Since something was heard.
     silence: Duration,
+    /// How long ago what arrives now may have arrived: the time since the update before.
+    step: Duration,
     /// Since something was sent.
     idle: Duration,
     /// Frames counted since the last Ack, and for how long the oldest has waited.
@@ -30,6 +32,7 @@ impl Bound {
     pub(super) fn new() -> Self {
         Self {
             silence: Duration::ZERO,
+            step: Duration::ZERO,
             idle: Duration::ZERO,
             uncounted: 0,
             waited: Duration::ZERO,
@@ -40,14 +43,18 @@ impl Bound {
 
     pub(super) fn advance(&mut self, dt: Duration) {
         self.silence = self.silence.saturating_add(dt);
+        self.step = dt;
         self.idle = self.idle.saturating_add(dt);
         if self.uncounted > 0 {
             self.waited = self.waited.saturating_add(dt);
         }
     }
 
-    pub(super) fn heard(&mut self) {
-        self.silence = Duration::ZERO;
+    /// A frame arrived at some time since the update before. After a sleep it may be as old as the
+    /// sleep was long, and the server may have given the link up meanwhile.
+    pub(super) fn heard(&mut self, link_timeout: Duration) {
+        let stale_most = link_timeout.saturating_sub(FRESH_WITHIN.min(link_timeout / 2));
+        self.silence = self.silence.min(self.step).min(stale_most);
     }
 
     pub(super) fn silence(&self) -> Duration {
@@ -166,6 +173,8 @@ impl Core {
     }
 }
 
+/// After a sleep, a link that lives is heard within this time: the server sends a Beacon each second.
+const FRESH_WITHIN: Duration = Duration::from_secs(2);
 /// An idle client is heard from four times a link timeout; twice is what the server counts on.
 const IDLE_FRACTION: u32 = 4;
 /// Beacons that wait for their echo while the link takes nothing; older ones tell no latency.

@@ -105,6 +105,7 @@ impl Core {
     fn bind(&mut self, welcome: Welcome) {
         self.welcome = Some(welcome);
         self.backoff.reset();
+        self.absence = None;
         self.phase = Phase::Bound(Bound::new());
     }
 

@@ -87,14 +87,44 @@ fn a_link_that_is_silent_for_the_link_timeout_is_lost() {
 }
 
 #[test]
-fn a_client_that_slept_finds_its_link_alive() {
+fn a_client_that_slept_for_less_than_the_link_timeout_finds_its_link_alive() {
     let mut scene = Scene::connected();
-    scene.server.tick(Duration::from_secs(60));
-    scene.client.update(Duration::from_secs(60));
-    scene.run(0.2);
+    scene.server.tick(Duration::from_millis(4_900));
+    scene.client.update(Duration::from_millis(4_900));
+    scene.run(6.0);
 
     assert!(scene.story().is_empty());
-    assert_eq!(scene.client.state(), ClientState::Connected);
+    assert_eq!(scene.net.borrow().dials, 1);
+}
+
+#[test]
+fn a_client_that_slept_for_the_link_timeout_discards_its_link_unread_and_resumes_at_once() {
+    let mut scene = Scene::connected();
+    for number in 1..=20 {
+        scene.server.send(number);
+    }
+    scene.server.tick(Duration::from_secs(5));
+    scene.client.update(Duration::from_secs(5));
+
+    assert_eq!(scene.client.received_count(), 0, "what waits in the old link is stale");
+    assert_eq!(scene.net.borrow().dials, 2, "in the same update");
+    scene.run(0.2);
+    assert_eq!(scene.story(), ["link lost", "resumed"]);
+    assert_eq!(scene.numbers(), (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_waits_in_a_link_after_a_sleep_does_not_count_as_heard_now() {
+    let mut scene = Scene::connected();
+    scene.server.tick(Duration::from_millis(4_900));
+    // The server has given the link up meanwhile, and what tells so is lost.
+    scene.server.silent = true;
+    scene.client.update(Duration::from_millis(4_900));
+    scene.run(1.8);
+    assert!(scene.story().is_empty());
+    scene.run(0.5);
+
+    assert_eq!(scene.story(), ["link lost", "resumed"]);
 }
 
 /// Opens links that are over at once.

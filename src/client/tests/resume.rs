@@ -217,3 +217,43 @@ fn a_try_ends_after_its_own_timeouts() {
     assert_eq!(scene.net.borrow().dials, 4, "no answer after 5 s");
     assert_eq!(scene.story(), ["connected"]);
 }
+
+#[test]
+fn while_the_session_is_kept_tries_are_dense_and_the_last_second_of_its_window_is_used() {
+    let mut scene = Scene::with(&[Plan { up: usize::MAX, down: usize::MAX, told: true, room: usize::MAX }]);
+    scene.server.timeout_ms = 10_000;
+    scene.run(0.2);
+    scene.events.clear();
+    scene.client.cut(Cut::Close { hold: Duration::ZERO });
+    scene.net.borrow_mut().refusing = true;
+
+    let (mut before, mut gap, mut gap_max) = (scene.net.borrow().dials, 0, 0);
+    for _ in 0..(9_400 / STEP.as_millis()) {
+        scene.step();
+        let dials = scene.net.borrow().dials;
+        gap = if dials == before { gap + 1 } else { 0 };
+        gap_max = gap_max.max(gap);
+        before = dials;
+    }
+    assert!(STEP * gap_max <= Duration::from_millis(400), "{:?} without a try", STEP * gap_max);
+    scene.net.borrow_mut().refusing = false;
+    scene.run(0.5);
+
+    assert_eq!(scene.story(), ["link lost", "resumed"]);
+}
+
+#[test]
+fn after_the_window_of_the_session_the_pauses_grow_and_the_tries_end() {
+    let mut scene = Scene::new();
+    scene.server.timeout_ms = 1_000;
+    scene.run(0.2);
+    scene.client.cut(Cut::Close { hold: Duration::ZERO });
+    scene.net.borrow_mut().refusing = true;
+    scene.run(3.0);
+    let within = scene.net.borrow().dials;
+    scene.run(120.0);
+
+    assert!(within > 8, "{within} dials within the window and its slack");
+    assert_eq!(scene.net.borrow().dials - within, 15, "those of the long backoff");
+    assert_eq!(scene.story(), ["connected", "link lost", "session lost", "closed"]);
+}

@@ -42,6 +42,8 @@ pub(crate) struct Server {
     pub(crate) deny: Option<(Reason, u32)>,
     /// Sends no Acks or Beacons.
     pub(crate) silent: bool,
+    /// For how long Welcome says that a session is kept.
+    pub(crate) timeout_ms: u32,
     pub(crate) hellos: Vec<Hello>,
     pub(crate) acks: Vec<u64>,
     pub(crate) pings: Vec<Ping>,
@@ -61,6 +63,7 @@ impl Server {
             mute: false,
             deny: None,
             silent: false,
+            timeout_ms: 0,
             hellos: Vec::new(),
             acks: Vec::new(),
             pings: Vec::new(),
@@ -185,7 +188,8 @@ impl Server {
                 link: Some(link),
                 ..Session::default()
             };
-            send(encode(&Welcome { session: session.id, token, ..Welcome::default() }));
+            let timeout_ms = self.timeout_ms;
+            send(encode(&Welcome { session: session.id, token, timeout_ms, ..Welcome::default() }));
             self.sessions.push(session);
             return;
         };
@@ -220,6 +224,7 @@ impl Server {
             received: session.received,
             base: if resync { sent } else { resume.received },
             resync,
+            timeout_ms: self.timeout_ms,
             ..Welcome::default()
         }));
     }
