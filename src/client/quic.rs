@@ -27,7 +27,7 @@ use quinn_proto::{
 use super::link::{Dial, DialError, Link, LinkStatus};
 use super::trust::Trust;
 use super::udp::socket;
-use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, Happened, Lanes, QuicLimits};
+use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, Exchanged, Happened, Lanes, QuicLimits, exchange};
 use crate::wire::v1::Reason;
 use crate::wire::{FRAME_MAX_SERVER, Lane};
 
@@ -125,6 +125,8 @@ pub struct QuicLink {
     endpoint: Endpoint,
     handle: ConnectionHandle,
     connection: Connection,
+    /// The endpoint has forgotten the connection, and is not told of it any more.
+    is_drained: bool,
     lanes: Lanes,
     /// Begins when the link is dialled, and moves with the updates.
     now: Instant,
@@ -163,6 +165,7 @@ impl QuicLink {
             endpoint,
             handle,
             connection,
+            is_drained: false,
             lanes,
             now,
             status: LinkStatus::Opening,
@@ -180,8 +183,12 @@ impl QuicLink {
     ///
     /// # Errors
     ///
-    /// The system gives no socket; the old one stays.
+    /// The link is closed, with [`io::ErrorKind::NotConnected`]; or the system gives no socket, and
+    /// the old one stays.
     pub fn rebind(&mut self) -> io::Result<SocketAddr> {
+        if self.status == LinkStatus::Closed || self.connection.is_closed() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         let socket = socket::bind(self.peer)?;
         let address = socket.local_addr()?;
         self.socket = socket;
@@ -243,17 +250,14 @@ impl QuicLink {
 
     /// What connection and endpoint have to tell each other.
     fn exchange(&mut self) {
-        while let Some(event) = self.connection.poll_endpoint_events() {
-            if let Some(event) = self.endpoint.handle_event(self.handle, event) {
-                self.connection.handle_event(event);
-            }
-        }
+        self.is_drained = self.is_drained
+            || exchange(&mut self.endpoint, self.handle, &mut self.connection) == Exchanged::Drained;
     }
 
     fn take_happened(&mut self) {
         while let Some(happened) = self.lanes.poll() {
             match happened {
-                Happened::Opened(_) => self.status = LinkStatus::Open,
+                Happened::Opened(_) if self.status == LinkStatus::Opening => self.status = LinkStatus::Open,
                 Happened::Ended(ended) => {
                     self.end(reasons::of_end(ended, self.lanes.error(), self.peer, self.status));
                 }
@@ -263,8 +267,8 @@ impl QuicLink {
                     self.breach.get_or_insert(what);
                     self.end(format!("the server broke the rules of the wire: {what}"));
                 }
-                // Of a server.
-                Happened::Asked(_) | Happened::Finished => {}
+                // Of a server; and nothing opens a link that is closed.
+                Happened::Asked(_) | Happened::Finished | Happened::Opened(_) => {}
             }
         }
     }

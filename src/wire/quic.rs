@@ -10,6 +10,7 @@
 //! [`receive`](Lanes::receive) for frames; frame → [`send`](Lanes::send) → [`flush`](Lanes::flush)
 //! → connection.
 
+mod life;
 mod limits;
 mod reader;
 mod session;
@@ -19,14 +20,15 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
-use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{Connection, ConnectionError, Dir, Event, Side, StreamEvent, StreamId, VarInt};
 
+use self::life::{Life, Phase};
 use self::reader::{Read, Reader};
-use self::session::{Found, Session};
+use self::session::{Answered, Found, Session};
 use self::writer::Writer;
 use super::{Lane, lane_of};
 
+pub use life::{Exchanged, exchange};
 pub use limits::QuicLimits;
 
 /// What the handshake of a raw QUIC link negotiates.
@@ -45,7 +47,7 @@ pub struct Lanes {
     kind: Option<QuicKind>,
     /// HTTP/3's state, of WebTransport.
     session: Option<Session>,
-    phase: Phase,
+    life: Life,
     /// The stream of the reliable lane.
     stream: Option<StreamId>,
     reader: Reader,
@@ -112,20 +114,6 @@ pub struct LaneCounts {
     pub unreliable_dropped_count: u64,
 }
 
-/// Where a link is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Opening,
-    Open,
-    /// The last frame is queued; then this code is told.
-    Finishing(u32),
-    /// The stream has ended behind the last frame, and the peer has to say that it has it all.
-    Flushing(u32),
-    /// The same of the capsule that closes a WebTransport session, on this stream.
-    Closing(StreamId),
-    Over,
-}
-
 impl Lanes {
     /// A server's end. `frame_max` is the longest frame that it takes, in bytes.
     #[must_use]
@@ -133,7 +121,7 @@ impl Lanes {
         Self {
             kind: None,
             session: None,
-            phase: Phase::Opening,
+            life: Life::new(),
             stream: None,
             reader: Reader::new(frame_max),
             writer: Writer::new(OUT_MAX_BYTES),
@@ -163,25 +151,41 @@ impl Lanes {
         self.kind
     }
 
-    /// Takes in what the connection has to tell. To be called after each feeding of it.
+    /// Takes in what the connection has to tell. To be called after each feeding of it. After the end
+    /// of the link nothing is taken in.
     pub fn update(&mut self, connection: &mut Connection) {
+        let mut ended = None;
         while let Some(event) = connection.poll() {
+            if self.life.is_over() {
+                continue;
+            }
             match event {
                 Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
                 Event::Connected => self.connected(connection),
-                Event::ConnectionLost { reason } => self.lost(&reason),
+                Event::ConnectionLost { reason } => {
+                    ended.get_or_insert(life::end_of(&reason, self.kind));
+                    self.error = Some(reason);
+                }
                 Event::DatagramReceived => self.datagrams = true,
                 Event::Stream(StreamEvent::Opened { dir }) => self.accept(connection, dir),
                 Event::Stream(StreamEvent::Readable { id }) => self.readable(id),
                 Event::Stream(StreamEvent::Finished { id }) => self.finished(id, connection),
-                Event::Stream(StreamEvent::Stopped { id, .. }) if Some(id) == self.stream => {
-                    self.end(Ended::ByPeer(None));
+                Event::Stream(StreamEvent::Stopped { id, .. }) => {
+                    if self.is_needed(id) {
+                        ended.get_or_insert(Ended::ByPeer(None));
+                    }
                 }
                 // What waits is written with the next flush.
-                Event::Stream(_) => {}
+                Event::Stream(StreamEvent::Writable { .. } | StreamEvent::Available { .. }) => {}
             }
         }
-        self.look(connection);
+        // What came before the end is looked at before it; but no link is opened only to end.
+        if ended.is_none() || self.life.has_opened() {
+            self.look(connection);
+        }
+        if let Some(ended) = ended {
+            self.end(ended);
+        }
     }
 
     /// What happened, in order.
@@ -193,7 +197,7 @@ impl Lanes {
     /// an unreliable one. What is not received stays with the connection, which lets its peer send
     /// no more than its windows hold.
     pub fn receive(&mut self, lane: Lane, connection: &mut Connection) -> Option<Bytes> {
-        if self.phase == Phase::Opening {
+        if !self.life.has_opened() {
             return None;
         }
         match lane {
@@ -205,13 +209,13 @@ impl Lanes {
     /// Hands over a frame, whose id says which lane it takes. False if it is reliable and there is
     /// no room for it: the peer does not take what it is sent. An unreliable one is then dropped.
     pub fn send(&mut self, frame: &Bytes, connection: &mut Connection) -> bool {
-        if !matches!(self.phase, Phase::Opening | Phase::Open) {
+        if !matches!(self.life.phase(), Phase::Opening | Phase::Open) {
             return true;
         }
         if lane_of(frame) == Lane::Reliable {
             return self.writer.push_frame(frame);
         }
-        if self.phase == Phase::Open && self.send_datagram(frame, connection) {
+        if self.life.phase() == Phase::Open && self.send_datagram(frame, connection) {
             return true;
         }
         if self.writer.push_frame(frame) {
@@ -225,7 +229,7 @@ impl Lanes {
     /// Whether the link is open and has room for a reliable frame of so many bytes.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.phase == Phase::Open && self.writer.has_room(bytes)
+        self.life.phase() == Phase::Open && self.writer.has_room(bytes)
     }
 
     /// Bytes of frames that wait for the peer's windows.
@@ -236,14 +240,14 @@ impl Lanes {
 
     /// Hands to the connection what waits and it takes. To be called once a batch of frames.
     pub fn flush(&mut self, connection: &mut Connection) {
-        let Some(stream) = self.stream else { return };
+        let Some(stream) = self.stream.filter(|_| !self.life.is_over()) else { return };
         if self.writer.flush(connection, stream).is_err() {
             self.end(Ended::ByPeer(None));
         }
-        if let Phase::Finishing(code) = self.phase
+        if let Phase::Finishing(code) = self.life.phase()
             && self.writer.is_empty()
         {
-            self.phase = Phase::Flushing(code);
+            self.life.advance(Phase::Flushing(code));
             if connection.send_stream(stream).finish().is_err() {
                 self.end(Ended::ByPeer(None));
             }
@@ -252,9 +256,9 @@ impl Lanes {
 
     /// Sends no more than what was handed over; then tells the peer the code. When both are with
     /// the peer, [`Happened::Finished`] says so, and the connection may be
-    /// [closed](Self::close). Nothing more is received.
+    /// [closed](Self::close). Nothing more is received. It does nothing to a link that is not open.
     pub fn finish(&mut self, code: u32, connection: &mut Connection) {
-        if self.phase != Phase::Open {
+        if self.life.phase() != Phase::Open {
             return;
         }
         if self.stream.is_none() {
@@ -262,7 +266,7 @@ impl Lanes {
             self.tell_code(code, connection);
             return;
         }
-        self.phase = Phase::Finishing(code);
+        self.life.advance(Phase::Finishing(code));
         self.flush(connection);
     }
 
@@ -274,19 +278,25 @@ impl Lanes {
         };
         // HTTP/3's codes of applications are below 2^62.
         connection.close(now, VarInt::from_u64(code).unwrap_or(VarInt::MAX), Bytes::new());
-        self.phase = Phase::Over;
+        self.life.advance(Phase::Over);
     }
 
     /// Answers a request for a WebTransport session: 200 opens the link; with another status of
-    /// HTTP the session is refused, and [`Happened::Finished`] says when the client knows.
+    /// HTTP the session is refused, and [`Happened::Finished`] says when the client knows. A request
+    /// whose connection has ended meanwhile is not answered.
     pub fn answer(&mut self, status: u16, connection: &mut Connection) {
-        let Some(session) = &mut self.session else { return };
-        let answered = session.answer(status, connection);
-        if session.established {
-            self.open();
-            self.look(connection);
-        } else {
-            self.phase = answered.map_or(Phase::Over, Phase::Closing);
+        let Some(session) = self.session.as_mut().filter(|_| self.life.phase() == Phase::Opening) else {
+            return;
+        };
+        match session.answer(status, connection) {
+            Answered::Established => {
+                self.open(connection);
+                self.look(connection);
+            }
+            Answered::Refused(stream) => {
+                self.life.advance(Phase::Closing(stream));
+            }
+            Answered::Unheard => self.end(Ended::ByPeer(None)),
         }
     }
 
@@ -303,22 +313,25 @@ impl Lanes {
 
     fn connected(&mut self, connection: &mut Connection) {
         if self.kind.is_none() {
-            self.kind = kind_of(connection);
+            self.kind = life::kind_of(connection);
             self.session = (self.kind == Some(QuicKind::WebTransport)).then(Session::accepting);
         }
         match (&mut self.session, connection.side()) {
             (Some(session), _) => session.begin(connection),
-            (None, Side::Server) => self.open(),
+            (None, Side::Server) => self.open(connection),
             (None, Side::Client) => {
                 self.stream = connection.streams().open(Dir::Bi);
-                self.open();
+                self.open(connection);
             }
         }
     }
 
-    fn open(&mut self) {
-        self.phase = Phase::Open;
-        self.happened.extend(self.kind.map(Happened::Opened));
+    /// Opens the link, unless it has been open before, or its connection is closed already: the end
+    /// of that is the next that is heard of it.
+    fn open(&mut self, connection: &Connection) {
+        if !connection.is_closed() && self.life.advance(Phase::Open) {
+            self.happened.extend(self.kind.map(Happened::Opened));
+        }
     }
 
     fn accept(&mut self, connection: &mut Connection, dir: Dir) {
@@ -344,30 +357,39 @@ impl Lanes {
 
     /// The peer has all that was sent on a stream that this end has finished.
     fn finished(&mut self, id: StreamId, connection: &mut Connection) {
-        match self.phase {
+        match self.life.phase() {
             Phase::Flushing(code) if Some(id) == self.stream => self.tell_code(code, connection),
-            Phase::Closing(closing) if closing == id => {
-                self.phase = Phase::Over;
-                self.happened.push_back(Happened::Finished);
-            }
+            Phase::Closing(closing) if closing == id => self.told(),
             _ => {}
         }
+    }
+
+    /// The peer knows how the link ended.
+    fn told(&mut self) {
+        if self.life.advance(Phase::Over) {
+            self.happened.push_back(Happened::Finished);
+        }
+    }
+
+    /// Whether the link has ended when the peer takes nothing more on this stream: the one of the
+    /// lanes, or the one that a WebTransport session stands on.
+    fn is_needed(&self, id: StreamId) -> bool {
+        Some(id) == self.stream || self.session.as_ref().and_then(Session::request) == Some(id)
     }
 
     /// Tells the code where a stream carries it; raw QUIC tells it by closing the connection.
     fn tell_code(&mut self, code: u32, connection: &mut Connection) {
         let closing = self.session.as_mut().and_then(|session| session.close(code, connection));
         if let Some(stream) = closing {
-            self.phase = Phase::Closing(stream);
+            self.life.advance(Phase::Closing(stream));
         } else {
-            self.phase = Phase::Over;
-            self.happened.push_back(Happened::Finished);
+            self.told();
         }
     }
 
     /// Looks what came on HTTP/3's streams.
     fn look(&mut self, connection: &mut Connection) {
-        while let Some(found) = self.session.as_mut().and_then(|session| session.find(connection)) {
+        while let Some(found) = self.find(connection) {
             match found {
                 Found::Asked(request) => self.happened.push_back(Happened::Asked(request)),
                 Found::Refused => self.end(Ended::Failed),
@@ -385,7 +407,7 @@ impl Lanes {
                     if let Some(session) = &self.session {
                         self.writer.push_raw(&session.preface());
                     }
-                    self.open();
+                    self.open(connection);
                 }
             }
         }
@@ -393,6 +415,11 @@ impl Lanes {
         if let Some(code) = ended {
             self.end(Ended::ByPeer(code));
         }
+    }
+
+    /// The next that HTTP/3's streams brought, for as long as the link has not ended.
+    fn find(&mut self, connection: &mut Connection) -> Option<Found> {
+        self.session.as_mut().filter(|_| !self.life.is_over())?.find(connection)
     }
 
     fn receive_reliable(&mut self, connection: &mut Connection) -> Option<Bytes> {
@@ -441,43 +468,15 @@ impl Lanes {
     }
 
     fn breach(&mut self, what: &'static str) {
-        if self.phase != Phase::Over {
+        if !self.life.is_over() {
             self.happened.push_back(Happened::Breach(what));
         }
     }
 
-    fn lost(&mut self, reason: &ConnectionError) {
-        self.error = Some(reason.clone());
-        self.end(match reason {
-            ConnectionError::ApplicationClosed(close) => {
-                let code = close.error_code.into_inner();
-                Ended::ByPeer(match self.kind {
-                    Some(QuicKind::WebTransport) => web_transport_proto::error_from_http3(code),
-                    _ => u32::try_from(code).ok(),
-                })
-            }
-            ConnectionError::ConnectionClosed(_) | ConnectionError::Reset => Ended::ByPeer(None),
-            ConnectionError::TimedOut => Ended::Silent,
-            _ => Ended::Failed,
-        });
-    }
-
     fn end(&mut self, ended: Ended) {
-        if self.phase != Phase::Over {
-            self.phase = Phase::Over;
+        if self.life.advance(Phase::Over) {
             self.happened.push_back(Happened::Ended(ended));
         }
-    }
-}
-
-/// What the handshake has negotiated. Of a connection that negotiated neither there is none; TLS
-/// refuses those.
-fn kind_of(connection: &Connection) -> Option<QuicKind> {
-    let data = connection.crypto_session().handshake_data()?.downcast::<HandshakeData>().ok()?;
-    match data.protocol?.as_slice() {
-        ALPN_QUIC => Some(QuicKind::Quic),
-        ALPN_WEBTRANSPORT => Some(QuicKind::WebTransport),
-        _ => None,
     }
 }
 

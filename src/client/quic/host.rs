@@ -11,7 +11,9 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
-use crate::wire::quic::{Ended, Happened, Lanes, QuicKind, QuicLimits, WEBTRANSPORT_PATH};
+use crate::wire::quic::{
+    Ended, Exchanged, Happened, Lanes, QuicKind, QuicLimits, WEBTRANSPORT_PATH, exchange,
+};
 use crate::wire::v1::Reason;
 use crate::wire::{FRAME_MAX_CLIENT, Lane};
 
@@ -22,6 +24,8 @@ pub(in crate::client) struct Host {
     pub(in crate::client) links: Vec<HostLink>,
     /// What comes from this port or goes there is lost on the way.
     pub(in crate::client) lost_port: Option<u16>,
+    /// It closes a connection right behind its answer to the request for a session.
+    pub(in crate::client) closes_when_asked: bool,
     now: Instant,
 }
 
@@ -35,6 +39,9 @@ pub(in crate::client) struct HostLink {
     pub(in crate::client) received: Vec<(Lane, Bytes)>,
     /// What it is closed with.
     code: u32,
+    is_drained: bool,
+    /// The connection is closed behind what was sent.
+    is_leaving: bool,
 }
 
 impl Host {
@@ -63,6 +70,7 @@ impl Host {
             certificate,
             links: Vec::new(),
             lost_port: None,
+            closes_when_asked: false,
             now: start(),
         }
     }
@@ -87,6 +95,11 @@ impl Host {
         }
         for link in &mut self.links {
             link.turn(self.now, &mut self.endpoint, &self.socket, self.lost_port);
+            if self.closes_when_asked && link.opened.is_some() && !link.is_leaving {
+                link.is_leaving = true;
+                link.lanes.close(0, &mut link.connection, self.now);
+                link.turn(self.now, &mut self.endpoint, &self.socket, self.lost_port);
+            }
         }
     }
 
@@ -128,6 +141,8 @@ impl HostLink {
             ended: None,
             received: Vec::new(),
             code: 0,
+            is_drained: false,
+            is_leaving: false,
         }
     }
 
@@ -164,12 +179,9 @@ impl HostLink {
             }
         }
         self.lanes.flush(&mut self.connection);
-        while let Some(event) = self.connection.poll_endpoint_events() {
-            // A link that is over is kept for the test to look at.
-            if let Some(event) = endpoint.handle_event(self.handle, event) {
-                self.connection.handle_event(event);
-            }
-        }
+        // A link that is over is kept for the test to look at.
+        self.is_drained =
+            self.is_drained || exchange(endpoint, self.handle, &mut self.connection) == Exchanged::Drained;
         let mut datagram = Vec::new();
         while let Some(transmit) = self.connection.poll_transmit(now, 1, &mut datagram) {
             if lost_port != Some(transmit.destination.port()) {

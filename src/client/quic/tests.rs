@@ -1,3 +1,5 @@
+mod ends;
+
 use std::net::UdpSocket;
 
 use super::host::Host;

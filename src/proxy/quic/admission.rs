@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::QuicConfig;
 
 /// Handshakes under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Admission {
     half_open_count: usize,
     /// Of those, the ones from addresses that are known to be their senders'. From others anybody

@@ -26,7 +26,7 @@ use crate::proxy::port::PortSender;
 use crate::proxy::pump::Transport;
 use crate::proxy::udp::Outgoing;
 use crate::proxy::{LinkEnd, ProxyCommand, ProxyEvent};
-use crate::wire::quic::{Ended, Happened, Request, WEBTRANSPORT_PATH};
+use crate::wire::quic::{Ended, Exchanged, Happened, Request, WEBTRANSPORT_PATH, exchange};
 use crate::wire::v1::Reason;
 
 /// The state of the adapter, but for its socket and ports.
@@ -141,8 +141,8 @@ impl Core {
             match happened {
                 Some(Happened::Asked(request)) => self.answer(handle, &request),
                 Some(Happened::Opened(kind)) => {
-                    self.leave(handle);
-                    self.links.open(handle, kind, at);
+                    let half_open = self.links.open(handle, kind, at);
+                    half_open.inspect(|half_open| self.admission.leave(*half_open));
                 }
                 Some(Happened::Breach(what)) => self.breach(handle, what, at),
                 Some(Happened::Finished) => {
@@ -184,29 +184,22 @@ impl Core {
     /// The gate ends the session of a link. What is no link yet has nothing that the gate could end.
     fn breach(&mut self, handle: ConnectionHandle, what: &'static str, at: Duration) {
         self.links.breach(handle, what, at);
-        if self.links.get(handle).is_some_and(|peer| peer.id.is_none()) {
+        if self.links.get(handle).is_some_and(|peer| peer.id().is_none()) {
             tracing::debug!(what, "handshake broken");
             let now = self.instant(at);
             self.hang_up_on(handle, Reason::Protocol as u32, LinkEnd::Failed, now, at);
         }
     }
 
-    /// A handshake is over.
-    fn leave(&mut self, handle: ConnectionHandle) {
-        if let Some(half_open) = self.links.get(handle).and_then(|peer| peer.half_open.take()) {
-            self.admission.leave(half_open);
-        }
-    }
-
-    /// Closes a connection, and ends its link.
+    /// Closes a connection, and ends its link or its handshake.
     fn hang_up_on(&mut self, handle: ConnectionHandle, code: u32, end: LinkEnd, now: Instant, at: Duration) {
         let Some(peer) = self.links.get(handle) else { return };
-        let failed = peer.half_open.is_some();
         peer.lanes.close(code, &mut peer.connection, now);
         peer.pending = true;
-        self.links.tally.handshake_failed_count += u64::from(failed);
-        self.leave(handle);
-        self.links.end(handle, end, at);
+        if let Some(half_open) = self.links.end(handle, end, at) {
+            self.links.tally.handshake_failed_count += 1;
+            self.admission.leave(half_open);
+        }
         self.touched.insert(handle.0);
     }
 
@@ -219,7 +212,7 @@ impl Core {
             peer.connection.handle_timeout(now);
             peer.pending = true;
         }
-        let is_late = peer.half_open.is_some() && peer.deadline <= at;
+        let is_late = peer.deadline().is_some_and(|deadline| deadline <= at);
         if is_late {
             self.hang_up_on(handle, Reason::Timeout as u32, LinkEnd::Silent, now, at);
         }
@@ -244,14 +237,8 @@ impl Core {
             let Some(transmit) = peer.connection.poll_transmit(now, 1, &mut self.buffer) else { break };
             out.send(&self.buffer[..transmit.size], transmit.destination);
         }
-        let mut is_drained = false;
-        while let Some(event) = peer.connection.poll_endpoint_events() {
-            is_drained |= event.is_drained();
-            if let Some(event) = self.endpoint.handle_event(handle, event) {
-                peer.connection.handle_event(event);
-                peer.pending = true;
-            }
-        }
+        let exchanged = exchange(&mut self.endpoint, handle, &mut peer.connection);
+        peer.pending |= exchanged == Exchanged::News;
         if peer.is_urgent(at) {
             self.urgent.insert(handle.0);
         } else {
@@ -260,15 +247,17 @@ impl Core {
         let tally = &mut self.links.tally;
         tally.oversize_count += counts.oversize_count;
         tally.unreliable_dropped_count += counts.unreliable_dropped_count;
-        if is_drained {
-            self.forget(handle);
+        if exchanged == Exchanged::Drained {
+            self.forget(handle, at);
         }
     }
 
-    /// Nothing more can come of a connection.
-    fn forget(&mut self, handle: ConnectionHandle) {
-        self.leave(handle);
-        self.links.remove(handle);
+    /// Nothing more can come of a connection, but for what it has brought and nobody has looked at.
+    /// The endpoint may give its handle to another one afterwards.
+    fn forget(&mut self, handle: ConnectionHandle, at: Duration) {
+        self.look(handle, at);
+        let half_open = self.links.remove(handle, at);
+        half_open.inspect(|half_open| self.admission.leave(*half_open));
         self.urgent.remove(&handle.0);
         self.touched.remove(&handle.0);
     }
@@ -433,15 +422,14 @@ impl Transport for Core {
 impl Peer {
     /// Whether it is served whenever something comes for it, not only once a tick.
     fn is_urgent(&self, at: Duration) -> bool {
-        self.half_open.is_some() || self.busy_until > at
+        self.deadline().is_some() || self.busy_until > at
     }
 
     /// When something is due for it, as the clock says it.
     fn next_due(&mut self, epoch: (Instant, Duration)) -> Option<Duration> {
-        let deadline = self.half_open.map(|_| self.deadline);
         let timer =
             self.connection.poll_timeout().map(|due| epoch.1 + due.saturating_duration_since(epoch.0));
-        deadline.into_iter().chain(timer).min()
+        self.deadline().into_iter().chain(timer).min()
     }
 }
 
@@ -467,3 +455,6 @@ const BUSY_FOR: Duration = Duration::from_millis(500);
 const OK: u16 = 200;
 const FORBIDDEN: u16 = 403;
 const NOT_FOUND: u16 = 404;
+
+#[cfg(test)]
+mod tests;

@@ -39,12 +39,8 @@ pub(super) struct Links {
 pub(super) struct Peer {
     pub(super) connection: Connection,
     pub(super) lanes: Lanes,
-    /// Its link, while it has one.
-    pub(super) id: Option<LinkId>,
-    /// It is no link yet, and is counted as such.
-    pub(super) half_open: Option<HalfOpen>,
-    /// When it must have become one.
-    pub(super) deadline: Duration,
+    /// What it is to the tick.
+    place: Place,
     /// The last frame was sent, and nothing more is read.
     pub(super) closing: bool,
     /// Its client broke the rules, and nothing more is read.
@@ -64,7 +60,34 @@ pub(super) struct Peer {
     frame_bytes: usize,
 }
 
+/// What a connection is to the tick. It changes in [`Links`] only, and only down this list.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// It is no link yet, is counted as such, and must have become one by the deadline.
+    HalfOpen(HalfOpen, Duration),
+    /// It is the connection of this link.
+    Linked(LinkId),
+    /// Its link has ended, or it never became one. No command reaches it any more.
+    Over,
+}
+
 impl Peer {
+    /// Its link, while it has one.
+    pub(super) fn id(&self) -> Option<LinkId> {
+        match self.place {
+            Place::Linked(id) => Some(id),
+            Place::HalfOpen(..) | Place::Over => None,
+        }
+    }
+
+    /// When it must have become a link, while it is none.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        match self.place {
+            Place::HalfOpen(_, deadline) => Some(deadline),
+            Place::Linked(_) | Place::Over => None,
+        }
+    }
+
     /// Whether a link may send no more until the next batch.
     fn has_said_enough(&self) -> bool {
         self.frame_count >= FRAMES_PER_BATCH_MAX || self.frame_bytes >= BYTES_PER_BATCH_MAX
@@ -92,15 +115,15 @@ impl Links {
         half_open: HalfOpen,
         deadline: Duration,
     ) {
+        // The endpoint gives away no handle that is in use; if it did, nothing would be left behind.
+        self.remove(handle, deadline);
         if self.table.len() <= handle.0 {
             self.table.resize_with(handle.0 + 1, || None);
         }
         self.table[handle.0] = Some(Box::new(Peer {
             connection,
             lanes: Lanes::server(FRAME_MAX_CLIENT),
-            id: None,
-            half_open: Some(half_open),
-            deadline,
+            place: Place::HalfOpen(half_open, deadline),
             closing: false,
             breached: false,
             paused: false,
@@ -119,9 +142,12 @@ impl Links {
         self.table.get_mut(handle.0)?.as_deref_mut()
     }
 
-    /// The connection of a link.
-    pub(super) fn of(&self, link: LinkId) -> Option<ConnectionHandle> {
-        self.by_id.get(&link).copied()
+    /// The connection of a link, and of no other.
+    pub(super) fn of(&mut self, link: LinkId) -> Option<ConnectionHandle> {
+        let handle = *self.by_id.get(&link)?;
+        let is_its_own = self.get(handle).is_some_and(|peer| peer.id() == Some(link));
+        debug_assert!(is_its_own, "{link} has the connection of another");
+        is_its_own.then_some(handle)
     }
 
     /// All connections there may be.
@@ -134,16 +160,25 @@ impl Links {
         self.connection_count
     }
 
-    /// Forgets a connection of which nothing more can come.
-    pub(super) fn remove(&mut self, handle: ConnectionHandle) -> Option<Box<Peer>> {
-        let peer = self.table.get_mut(handle.0)?.take();
-        self.connection_count -= usize::from(peer.is_some());
-        peer
+    /// Frees the place of a connection of which nothing more can come. The caller has
+    /// [ended](Self::end) it before; if not, which would be a bug, it is ended here, so that no link
+    /// is left behind. Returns the handshake to be uncounted then.
+    pub(super) fn remove(&mut self, handle: ConnectionHandle, at: Duration) -> Option<HalfOpen> {
+        let peer = self.get(handle)?;
+        let is_over = matches!(peer.place, Place::Over);
+        if !is_over {
+            tracing::error!(link = ?peer.id(), "a connection was to be forgotten before its end: report a bug");
+        }
+        debug_assert!(is_over, "a connection was to be forgotten before its end");
+        let half_open = self.end(handle, LinkEnd::Failed, at);
+        self.table[handle.0] = None;
+        self.connection_count -= 1;
+        half_open
     }
 
     /// Whether links are held until they are flushed.
     pub(super) fn any_closing(&self) -> bool {
-        self.table.iter().flatten().any(|peer| peer.closing && peer.id.is_some())
+        self.table.iter().flatten().any(|peer| peer.closing && peer.id().is_some())
     }
 
     /// Whether the tick keeps up. While it does not, no handshake is begun.
@@ -151,11 +186,18 @@ impl Links {
         self.events.has_room()
     }
 
-    /// A connection has become a link.
-    pub(super) fn open(&mut self, handle: ConnectionHandle, kind: QuicKind, at: Duration) {
+    /// A connection has become a link, and its handshake is to be uncounted. `None`, without a link,
+    /// if it was one before, or has ended.
+    pub(super) fn open(
+        &mut self,
+        handle: ConnectionHandle,
+        kind: QuicKind,
+        at: Duration,
+    ) -> Option<HalfOpen> {
         let id = LinkId(self.last + 1);
-        let Some(peer) = self.get(handle) else { return };
-        peer.id = Some(id);
+        let peer = self.get(handle)?;
+        let Place::HalfOpen(half_open, _) = peer.place else { return None };
+        peer.place = Place::Linked(id);
         let info = LinkInfo { address: Some(peer.connection.remote_address()), identity: None };
         self.last = id.0;
         self.by_id.insert(id, handle);
@@ -164,13 +206,19 @@ impl Links {
             QuicKind::WebTransport => self.tally.webtransport_opened_count += 1,
         }
         self.events.push(id, at, ProxyEventKind::Opened(info));
+        Some(half_open)
     }
 
-    /// The link of a connection is over, after what it delivered before; of a paused one, or one
-    /// that found no room, what was not read yet is lost, as it is with a link that breaks.
-    pub(super) fn end(&mut self, handle: ConnectionHandle, end: LinkEnd, at: Duration) {
-        let Some(peer) = self.get(handle) else { return };
-        let Some(id) = peer.id.take() else { return };
+    /// A connection is over, and its link, after what that delivered before; of a paused one, or one
+    /// that found no room, what was not read yet is lost, as it is with a link that breaks. Returns
+    /// the handshake to be uncounted, if it did not become a link.
+    pub(super) fn end(&mut self, handle: ConnectionHandle, end: LinkEnd, at: Duration) -> Option<HalfOpen> {
+        let peer = self.get(handle)?;
+        let id = match std::mem::replace(&mut peer.place, Place::Over) {
+            Place::HalfOpen(half_open, _) => return Some(half_open),
+            Place::Linked(id) => id,
+            Place::Over => return None,
+        };
         let end = match end {
             LinkEnd::ByPeer if peer.closing => LinkEnd::ByServer,
             end => end,
@@ -179,13 +227,14 @@ impl Links {
         self.by_id.remove(&id);
         self.tally.closed_count += 1;
         self.events.push(id, at, ProxyEventKind::Closed(end));
+        None
     }
 
     /// The client did what no client does: the gate is told, and closes the link.
     pub(super) fn breach(&mut self, handle: ConnectionHandle, what: &'static str, at: Duration) {
         self.tally.breach_count += 1;
         let Some(peer) = self.get(handle) else { return };
-        if let Some(id) = peer.id
+        if let Some(id) = peer.id()
             && !peer.closing
             && !std::mem::replace(&mut peer.breached, true)
         {
@@ -208,7 +257,7 @@ impl Links {
     /// Takes the frames that a connection has. Who owns it looks what happened afterwards.
     pub(super) fn read(&mut self, handle: ConnectionHandle, at: Duration) {
         let Some(peer) = self.table.get_mut(handle.0).and_then(Option::as_deref_mut) else { return };
-        let Some(id) = peer.id.filter(|_| !peer.breached && !peer.closing) else { return };
+        let Some(id) = peer.id().filter(|_| !peer.breached && !peer.closing) else { return };
         peer.unread = false;
         for lane in [Lane::Reliable, Lane::Unreliable] {
             while !(lane == Lane::Reliable && peer.paused) {

@@ -69,6 +69,17 @@ pub(super) enum Found {
     Breach(&'static str),
 }
 
+/// What became of the answer to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// The session is there.
+    Established,
+    /// It was refused, and this stream ends with the refusal.
+    Refused(StreamId),
+    /// The client takes no answer.
+    Unheard,
+}
+
 impl Session {
     /// Of a server.
     pub(super) fn accepting() -> Self {
@@ -87,6 +98,11 @@ impl Session {
     /// Of a client that asks for this URL.
     pub(super) fn asking(url: url::Url) -> Self {
         Self { wish: Some(h3::ConnectRequest::new(url)), ..Self::accepting() }
+    }
+
+    /// The stream of the request, as soon as there is one.
+    pub(super) fn request(&self) -> Option<StreamId> {
+        self.request
     }
 
     /// Says what this end can do, on a stream that stays open.
@@ -280,19 +296,20 @@ impl Session {
         }
     }
 
-    /// Answers the request; a refusal ends its stream, which is returned.
-    pub(super) fn answer(&mut self, status: u16, connection: &mut Connection) -> Option<StreamId> {
-        let id = self.request?;
+    /// Answers the request; a refusal ends its stream.
+    pub(super) fn answer(&mut self, status: u16, connection: &mut Connection) -> Answered {
+        let Some(id) = self.request else { return Answered::Unheard };
         let status = h3::http::StatusCode::from_u16(status).unwrap_or(h3::http::StatusCode::BAD_REQUEST);
         let mut bytes = BytesMut::new();
         // An answer of a status alone fits.
         let _ = h3::ConnectResponse::new(status).encode(&mut bytes);
         let mut stream = connection.send_stream(id);
-        let _ = stream.write(&bytes);
+        if stream.write(&bytes) != Ok(bytes.len()) {
+            return Answered::Unheard;
+        }
         self.established = status.is_success();
         if !self.established {
-            let _ = stream.finish();
-            return Some(id);
+            return if stream.finish().is_ok() { Answered::Refused(id) } else { Answered::Unheard };
         }
         self.asked = false;
         if let Some(at) = self.streams.iter().position(|stream| stream.id == id) {
@@ -300,7 +317,7 @@ impl Session {
             self.take_capsules(&mut head);
             self.streams[at].head = head;
         }
-        None
+        Answered::Established
     }
 
     /// Looks for the capsule that closes the session in what came behind the request or its answer.

@@ -1,5 +1,6 @@
 //! Two ends of a link on connections that no socket is between.
 
+mod ends;
 mod webtransport;
 
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ struct End {
     received: Vec<(Lane, Bytes)>,
     /// It reads no frames.
     deaf: bool,
+    /// Nothing more can come of its connection.
+    is_drained: bool,
 }
 
 /// A client and a server.
@@ -106,7 +109,7 @@ impl Pair {
 impl End {
     fn new(endpoint: Endpoint, connection: Option<(ConnectionHandle, Connection)>, lanes: Lanes) -> Self {
         let (happened, received) = (Vec::new(), Vec::new());
-        Self { endpoint, connection, lanes, happened, received, deaf: false }
+        Self { endpoint, connection, lanes, happened, received, deaf: false, is_drained: false }
     }
 
     fn take(&mut self, now: Instant, datagram: &[u8], from: u16) {
@@ -148,11 +151,8 @@ impl End {
             self.happened.push(happened);
         }
         self.lanes.flush(connection);
-        while let Some(event) = connection.poll_endpoint_events() {
-            if let Some(event) = self.endpoint.handle_event(*handle, event) {
-                connection.handle_event(event);
-            }
-        }
+        self.is_drained =
+            self.is_drained || exchange(&mut self.endpoint, *handle, connection) == Exchanged::Drained;
         loop {
             let mut datagram = Vec::new();
             let Some(_) = connection.poll_transmit(now, 1, &mut datagram) else { return sent };
