@@ -81,6 +81,7 @@ fn handshakes_left_half_open_are_bounded_by_address_and_forgotten_in_time() {
         counts.handshake_failed_count == counts.handshake_count
     });
     stage.assert_serves_others();
+    stage.finish();
 }
 
 #[test]
@@ -128,6 +129,7 @@ fn a_client_that_never_reads_is_ended_and_little_was_held_for_it() {
         });
     }
     stage.assert_serves_others();
+    stage.finish();
 }
 
 #[test]
@@ -218,6 +220,7 @@ fn what_is_no_quic_is_dropped() {
 
     stage.assert_echo(client);
     assert_eq!(stage.counts().restart_count, 0);
+    stage.finish();
 }
 
 #[test]
@@ -241,6 +244,7 @@ fn a_request_that_is_none_ends_the_connection_before_it_is_a_link() {
     }
     assert!(stage.events.is_empty(), "no link was there");
     stage.assert_serves_others();
+    stage.finish();
 }
 
 #[test]
@@ -277,4 +281,31 @@ fn a_thread_that_fails_loses_its_links_and_serves_newcomers() {
     });
     stage.until("it is counted", |stage| stage.counts().restart_count == 1);
     stage.assert_serves_others();
+    stage.finish();
+}
+
+#[test]
+fn clients_that_ask_for_a_session_and_close_in_one_breath_leave_no_link_and_cut_nobody() {
+    let mut stage = Stage::new();
+    let honest: Vec<usize> = (0..8).map(|turn| stage.connect(KINDS[turn % 2])).collect();
+    let url = "https://localhost:7778/wt".parse::<url::Url>().expect("a URL");
+    let mut request = Vec::new();
+    web_transport_proto::ConnectRequest::new(url).encode(&mut request).expect("a request");
+
+    for _ in 0..40 {
+        let rude = stage.client(QuicKind::WebTransport);
+        stage.clients[rude].raw = true;
+        stage.until("hands are shaken", |stage| !stage.clients[rude].connection.is_handshaking());
+        stage.clients[rude].open_stream(Dir::Bi, &request);
+        stage.clients[rude].flush();
+        stage.clients[rude].hang_up();
+    }
+
+    for client in honest {
+        stage.assert_echo(client);
+        assert_eq!(stage.end_of(client), None);
+    }
+    stage.assert_serves_others();
+    assert_eq!(stage.counts().restart_count, 0);
+    stage.finish();
 }

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, StreamId,
+    VarInt,
 };
 use waystation::client::Trust;
 use waystation::ident::{LinkId, LinkKey, ProxyId};
@@ -20,7 +21,9 @@ use waystation::proxy::{
     self, Arrivals, LinkEnd, Proxies, ProxyCommand, ProxyEvent, ProxyEventKind, ProxyPlugin,
 };
 use waystation::tick::{Clock, TickPlugin};
-use waystation::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, Happened, Lanes, QuicKind, QuicLimits};
+use waystation::wire::quic::{
+    ALPN_QUIC, ALPN_WEBTRANSPORT, Exchanged, Happened, Lanes, QuicKind, QuicLimits, exchange,
+};
 use waystation::wire::{FRAME_MAX_SERVER, Lane};
 
 /// How a client shakes hands; what one handshake has learned is kept in it for the next.
@@ -180,6 +183,20 @@ impl Stage {
         });
     }
 
+    /// All clients go, and nothing is left of them: no link in the adapter, and none in the tick.
+    pub(crate) fn finish(mut self) {
+        for client in &mut self.clients {
+            client.hang_up();
+        }
+        self.until("nothing is left", |stage| {
+            let counts = stage.counts();
+            let proxies = stage.app.world().resource::<Proxies>();
+            counts.quic_opened_count + counts.webtransport_opened_count == counts.closed_count
+                && proxies.closing_count() == 0
+                && proxies.link_counts().iter().all(|(_, count)| *count == 0)
+        });
+    }
+
     /// A newcomer is served.
     pub(crate) fn assert_serves_others(&mut self) {
         let newcomer = self.connect(QuicKind::Quic);
@@ -205,6 +222,7 @@ pub(crate) struct Client {
     pub(crate) deaf: bool,
     /// What happens on its connection is not for its lanes.
     pub(crate) raw: bool,
+    is_drained: bool,
 }
 
 impl Client {
@@ -241,6 +259,7 @@ impl Client {
             frozen: false,
             deaf: false,
             raw: false,
+            is_drained: false,
         }
     }
 
@@ -314,16 +333,19 @@ impl Client {
 
     /// Sends what the connection has to send.
     pub(crate) fn flush(&mut self) {
-        while let Some(event) = self.connection.poll_endpoint_events() {
-            if let Some(event) = self.endpoint.handle_event(self.handle, event) {
-                self.connection.handle_event(event);
-            }
-        }
+        self.is_drained = self.is_drained
+            || exchange(&mut self.endpoint, self.handle, &mut self.connection) == Exchanged::Drained;
         let mut datagram = Vec::new();
         while self.connection.poll_transmit(now(), 1, &mut datagram).is_some() {
             self.throw(&datagram);
             datagram.clear();
         }
+    }
+
+    /// Closes its connection, and says so.
+    pub(crate) fn hang_up(&mut self) {
+        self.connection.close(now(), VarInt::from_u32(0), Bytes::new());
+        self.flush();
     }
 
     /// Sends a datagram as it is.
