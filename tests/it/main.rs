@@ -16,6 +16,7 @@ mod faults;
 mod gate;
 mod golden;
 mod http;
+mod interop;
 mod load;
 mod mended;
 mod mended_more;

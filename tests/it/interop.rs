@@ -1,0 +1,155 @@
+//! A client on the published `quinn` crate, which shares no code with our transport, plays a
+//! session against our server.
+
+use std::error::Error;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bevy_app::App;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use quinn::crypto::rustls::QuicClientConfig;
+use waystation::arena::v1::{Echo, Say};
+use waystation::arena::{ArenaPlugin, ZONE};
+use waystation::client::Trust;
+use waystation::config::ServerConfig;
+use waystation::proxy::quic::{QuicConfig, QuicProxy};
+use waystation::proxy::tls::Tls;
+use waystation::proxy::{self, Proxies};
+use waystation::server::ServerPlugins;
+use waystation::tick::TickRate;
+use waystation::wire::quic::ALPN_QUIC;
+use waystation::wire::v1::credentials::Kind;
+use waystation::wire::v1::{Ack, Anonymous, Credentials, Hello, Join, Joined, Resume, Welcome};
+use waystation::wire::{Frame, PROTOCOL, WireMessage, encode};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// A link as quinn has it: frames with a length before each, on the first stream.
+struct Link {
+    connection: quinn::Connection,
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+}
+
+impl Link {
+    async fn open(endpoint: &quinn::Endpoint, server: std::net::SocketAddr) -> Result<Self, Failure> {
+        let connection = endpoint.connect(server, "localhost")?.await?;
+        let (send, receive) = connection.open_bi().await?;
+        Ok(Self { connection, send, receive })
+    }
+
+    async fn say<M: WireMessage>(&mut self, message: &M) -> Result<(), Failure> {
+        let frame = encode(message);
+        let mut bytes = BytesMut::new();
+        let mut length = frame.len();
+        while length >= 0x80 {
+            bytes.put_u8(u8::try_from(0x80 | (length & 0x7F))?);
+            length >>= 7;
+        }
+        bytes.put_u8(u8::try_from(length)?);
+        bytes.put_slice(&frame);
+        self.send.write_all(&bytes).await?;
+        Ok(())
+    }
+
+    /// The next message of a type; others are passed over.
+    async fn hear<M: WireMessage>(&mut self) -> Result<M, Failure> {
+        loop {
+            let (mut length, mut shift) = (0, 0);
+            loop {
+                let mut byte = [0];
+                self.receive.read_exact(&mut byte).await?;
+                length |= usize::from(byte[0] & 0x7F) << shift;
+                shift += 7;
+                if byte[0] & 0x80 == 0 {
+                    break;
+                }
+            }
+            let mut frame = vec![0; length];
+            self.receive.read_exact(&mut frame).await?;
+            let frame = Frame::parse(Bytes::from(frame))?;
+            if frame.id == M::ID {
+                return Ok(frame.decode()?);
+            }
+        }
+    }
+
+    async fn greet(&mut self, resume: Option<Resume>) -> Result<Welcome, Failure> {
+        let anonymous = Kind::Anonymous(Anonymous { name: "quinn".to_owned() });
+        let credentials = resume.is_none().then_some(Credentials { kind: Some(anonymous) });
+        let hello = Hello { protocol: PROTOCOL, credentials, resume, ..Hello::default() };
+        self.say(&hello).await?;
+        let welcome: Welcome = self.hear().await?;
+        self.say(&Ack { received: 0 }).await?;
+        Ok(welcome)
+    }
+}
+
+/// Plays, loses its link, resumes over another one, and plays on.
+async fn play(server: std::net::SocketAddr, sha256: [u8; 32]) -> Result<(), Failure> {
+    let tls = Trust::Sha256(sha256).client_config(&[ALPN_QUIC])?;
+    let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
+    let config = QuicClientConfig::try_from(tls)?;
+    endpoint.set_default_client_config(quinn::ClientConfig::new(std::sync::Arc::new(config)));
+
+    let mut link = Link::open(&endpoint, server).await?;
+    let welcome = link.greet(None).await?;
+    link.say(&Join { request: 1, zone: ZONE.to_owned(), payload: Bytes::new() }).await?;
+    let joined: Joined = link.hear().await?;
+    for number in 1..=3 {
+        link.say(&Say { number, ..Say::default() }).await?;
+        let echo: Echo = link.hear().await?;
+        assert_eq!(echo.number, number);
+    }
+    link.connection.close(0_u32.into(), b"");
+
+    let mut link = Link::open(&endpoint, server).await?;
+    // It asks for a fresh state instead of what it has missed, so it counts nothing.
+    let resume = Resume { token: welcome.token, resync: true, ..Resume::default() };
+    let again = link.greet(Some(resume)).await?;
+    link.say(&Say { number: 4, ..Say::default() }).await?;
+    let echo: Echo = link.hear().await?;
+
+    assert!(joined.zone == ZONE && again.resumed && again.session == welcome.session);
+    assert_eq!(echo.number, 4);
+    link.connection.close(0_u32.into(), b"");
+    endpoint.wait_idle().await;
+    Ok(())
+}
+
+#[test]
+fn a_client_of_plain_quinn_plays_a_session_and_resumes_it() {
+    let mut config = ServerConfig { rate: TickRate::new(100).expect("in range"), ..ServerConfig::default() };
+    config.session.timeout = Duration::from_secs(600);
+    let mut app = App::new();
+    app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
+    let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
+    let listen = ([127, 0, 0, 1], 0).into();
+    let quic = QuicProxy::bind(QuicConfig { listen, ..QuicConfig::default() }, &tls).expect("a free port");
+    let quic = quic.start(proxy::attach(&mut app, "quic")).expect("a thread");
+    let (server, sha256) = (quic.local_addr(), tls.sha256().expect("self-signed"));
+
+    let player = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(play(server, sha256))
+    });
+    let deadline = now() + Duration::from_secs(60);
+    while !player.is_finished() {
+        assert!(now() < deadline, "it never ended");
+        app.update();
+        thread::sleep(Duration::from_millis(5));
+    }
+
+    player.join().expect("no panic").expect("a session");
+    let links = |app: &App| app.world().resource::<Proxies>().link_counts()[0].1;
+    while links(&app) > 0 {
+        assert!(now() < deadline, "a link is left");
+        app.update();
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "real sockets take real time")]
+fn now() -> Instant {
+    Instant::now()
+}
