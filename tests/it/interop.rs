@@ -97,7 +97,7 @@ async fn play(server: std::net::SocketAddr, sha256: [u8; 32]) -> Result<(), Fail
     link.say(&Join { request: 1, zone: ZONE.to_owned(), payload: Bytes::new() }).await?;
     let joined: Joined = link.hear().await?;
     for number in 1..=3 {
-        link.say(&Say { number, ..Say::default() }).await?;
+        link.say(&Say { number }).await?;
         let echo: Echo = link.hear().await?;
         assert_eq!(echo.number, number);
     }
@@ -107,7 +107,7 @@ async fn play(server: std::net::SocketAddr, sha256: [u8; 32]) -> Result<(), Fail
     // It asks for a fresh state instead of what it has missed, so it counts nothing.
     let resume = Resume { token: welcome.token, resync: true, ..Resume::default() };
     let again = link.greet(Some(resume)).await?;
-    link.say(&Say { number: 4, ..Say::default() }).await?;
+    link.say(&Say { number: 4 }).await?;
     let echo: Echo = link.hear().await?;
 
     assert!(joined.zone == ZONE && again.resumed && again.session == welcome.session);
