@@ -29,7 +29,7 @@ pub use report::{BotReport, CutTally};
 pub use rows::TransportTally;
 pub use transports::Transports;
 
-use crate::client::{AnyLink, Client, ClientConfig, Credentials, Dial, FetchError, Transport};
+use crate::client::{AnyLink, Client, ClientConfig, Credentials, Detour, Dial, FetchError, Transport};
 use plan::CutPlan;
 use player::{Player, TransportOf};
 use rows::RoundTrips;
@@ -49,6 +49,8 @@ pub struct BotOptions {
     pub bearer: Option<String>,
     /// What they connect over.
     pub transports: Transports,
+    /// The relays through which they reach it; by default none.
+    pub through: Detour,
     /// How many clients. Each takes a socket and up to some 2 MiB; 1 to 1,000, which is what one
     /// UDP server holds.
     pub clients: usize,
@@ -87,6 +89,7 @@ impl Default for BotOptions {
         Self {
             server: "http://127.0.0.1:7780".to_owned(),
             bearer: None,
+            through: Detour::default(),
             transports: Transports::One(Transport::Udp),
             clients: 20,
             duration: Duration::from_secs(20),

@@ -62,7 +62,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use any::{AnyDial, AnyLink, Fetch, FetchError, Transport, UrlError};
+pub use any::{AnyDial, AnyLink, Detour, Fetch, FetchError, Transport, UrlError};
 pub use config::{ClientConfig, Credentials};
 pub use event::{ClientEvent, EVENTS_MAX, EVENTS_MAX_BYTES, SendError};
 pub use link::{Dial, DialError, Link, LinkStatus};

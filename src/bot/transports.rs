@@ -51,7 +51,7 @@ pub(super) fn used(options: &BotOptions) -> Result<Vec<Transport>, BotError> {
 
 /// Asks what the server offers.
 fn discover(options: &BotOptions) -> Result<Discovery, BotError> {
-    let mut fetch = Fetch::new(&options.server, options.bearer.as_deref())?;
+    let mut fetch = Fetch::through(&options.server, options.bearer.as_deref(), options.through)?;
     let begun = now();
     while now().saturating_duration_since(begun) < DISCOVERY_MAX {
         if let Some(offer) = fetch.poll()? {
@@ -96,6 +96,7 @@ pub(super) fn dial(options: &BotOptions, used: &[Transport], index: usize) -> Re
         (_, [only, ..]) => AnyDial::new([format!("{}#{only}", options.server)])?,
         (_, []) => AnyDial::new([&options.server])?,
     };
+    dial = dial.through(options.through);
     if let Some(bearer) = &options.bearer {
         dial = dial.bearer(bearer);
     }

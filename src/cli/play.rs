@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use waystation::bot::{self, BotOptions, Transports};
+use waystation::client::Detour;
 
 use super::key::read_secret;
 use super::say;
@@ -18,6 +19,10 @@ pub(crate) struct BotArgs {
     /// What discovery is shown, where it wants to know who asks: a file with one line
     #[arg(long, value_name = "FILE")]
     bearer_file: Option<PathBuf>,
+    /// The relays through which to connect, like udp=127.0.0.1:17777,quic=127.0.0.1:17778,http=127.0.0.1:17780;
+    /// what is left out is reached directly
+    #[arg(long, value_name = "RELAYS")]
+    through: Option<Detour>,
     /// What to connect over: udp, quic, wt, ws, or mix: all that there are, and each time another
     /// than the last
     #[arg(long, value_name = "TRANSPORT", default_value_t = BotOptions::default().transports)]
@@ -41,6 +46,7 @@ pub(crate) fn play(args: &BotArgs) -> anyhow::Result<ExitCode> {
     let report = bot::run(&BotOptions {
         server: args.server.clone(),
         bearer: args.bearer_file.as_deref().map(read_secret).transpose()?,
+        through: args.through.unwrap_or_default(),
         transports: args.transport,
         clients: usize::from(args.clients),
         duration: Duration::from_secs(args.seconds.into()),

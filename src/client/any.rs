@@ -26,6 +26,7 @@
 //! whether a frame came → whose turn is next.
 
 mod carrier;
+mod detour;
 mod fetch;
 mod trust;
 mod turns;
@@ -42,6 +43,7 @@ use super::link::{Dial, DialError, Link, LinkStatus};
 use crate::wire::Lane;
 use crate::wire::discovery::Discovery;
 use carrier::{Carrier, Target};
+pub use detour::Detour;
 pub use fetch::{Fetch, FetchError};
 use turns::{Outcome, Route, Turns};
 use url::Place;
@@ -148,6 +150,15 @@ impl AnyDial {
     #[must_use]
     pub fn rotate_from(mut self, first: Transport) -> Self {
         self.turns.rotate_from(first);
+        self
+    }
+
+    /// Goes through relays to every server that is asked by its discovery: for tests of bad networks.
+    #[must_use]
+    pub fn through(mut self, detour: Detour) -> Self {
+        for place in &mut self.places {
+            place.detour = detour;
+        }
         self
     }
 

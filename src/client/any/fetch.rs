@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 
+use super::detour::Detour;
 use super::trust;
 use super::url::{Kind, Place, UrlError};
 use crate::client::stream::{Stream, resolve};
@@ -31,6 +32,7 @@ use crate::wire::discovery::{Discovery, DiscoveryError};
 pub struct Fetch {
     /// For messages.
     place: String,
+    detour: Detour,
     stream: Stream,
     request: Vec<u8>,
     sent: usize,
@@ -96,7 +98,12 @@ impl Fetch {
     ///
     /// [`FetchError`]: the URL or the bearer cannot be used, or the host is unknown.
     pub fn new(url: &str, bearer: Option<&str>) -> Result<Self, FetchError> {
-        let place: Place = url.parse()?;
+        Self::through(url, bearer, Detour::default())
+    }
+
+    /// Asks through relays, and offers the relays' addresses.
+    pub(crate) fn through(url: &str, bearer: Option<&str>, detour: Detour) -> Result<Self, FetchError> {
+        let place = Place { detour, ..url.parse()? };
         Self::start(&place, bearer, 0)
     }
 
@@ -107,10 +114,20 @@ impl Fetch {
         };
         let request = request(place, path, bearer)?;
         let reach = |cause| FetchError::Reach { place: place.text.clone(), cause };
-        let addresses = resolve(&place.host, place.port, turn).map_err(reach)?;
+        let addresses = match place.detour.http {
+            Some(relay) => vec![relay],
+            None => resolve(&place.host, place.port, turn).map_err(reach)?,
+        };
         let peer = tls.then(|| trust::of_http(place)).transpose().map_err(reach)?;
         let stream = Stream::connect(&addresses, peer).map_err(reach)?;
-        Ok(Self { place: place.text.clone(), stream, request, sent: 0, answer: Vec::new() })
+        Ok(Self {
+            place: place.text.clone(),
+            detour: place.detour,
+            stream,
+            request,
+            sent: 0,
+            answer: Vec::new(),
+        })
     }
 
     /// Goes on without blocking; `None` while there is more to come. It has no clock: whoever polls
@@ -190,7 +207,9 @@ impl Fetch {
             _ if self.answer.len() > ANSWER_MAX => return Err(malformed()),
             _ => return Ok(None),
         };
-        Discovery::parse(body).map(Some).map_err(|cause| FetchError::Discovery { place, cause })
+        let mut offer = Discovery::parse(body).map_err(|cause| FetchError::Discovery { place, cause })?;
+        self.detour.rewrite(&mut offer);
+        Ok(Some(offer))
     }
 }
 

@@ -328,3 +328,18 @@ fn a_wrong_url_is_an_error_before_anything_is_dialled_and_secrets_are_not_printe
 
     assert!(!format!("{dial:?}").contains("hunter2"));
 }
+
+#[test]
+fn a_dial_through_relays_reaches_discovery_and_the_transports_there() {
+    let mut host = quic_host();
+    let elsewhere = SocketAddr::from(([127, 0, 0, 1], 9));
+    let quic = QuicOffer { address: elsewhere.to_string(), cert_sha256: Some(hex(&host)) };
+    let desk = Desk::open(vec![Discovery { quic: Some(quic), ..nothing() }.to_json()]);
+    let detour = Detour { quic: Some(host.address()), http: Some(desk.address), ..Detour::default() };
+    let mut dial = AnyDial::new([nobody()]).expect("a URL").through(detour);
+
+    let mut link = dial.dial().expect("a socket");
+
+    assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
+    assert_eq!((link.transport(), desk.asked()), (Some(Transport::Quic), 1));
+}

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
+use super::detour::Detour;
 use crate::client::trust::Trust;
 
 /// What carries the frames of a link.
@@ -72,6 +73,8 @@ pub(crate) struct Place {
     pub(crate) trust: Trust,
     /// As it was given, for messages.
     pub(crate) text: String,
+    /// The relays through which what its discovery offers is reached.
+    pub(crate) detour: Detour,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +171,7 @@ impl FromStr for Place {
         if trust != Trust::WebPki && !encrypted {
             return Err(UrlError::Hash(text));
         }
-        Ok(Self { kind, host: host.to_owned(), port, trust, text })
+        Ok(Self { kind, host: host.to_owned(), port, trust, text, detour: Detour::default() })
     }
 }
 

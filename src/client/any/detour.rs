@@ -1,0 +1,159 @@
+//! Another way to a server: the addresses of relays, in place of those that its discovery offers.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use url::Url;
+
+use crate::wire::discovery::Discovery;
+use crate::wire::udp::{token_from_text, token_to_text};
+
+/// The relays through which a client reaches a server, for tests of bad networks.
+///
+/// Each address replaces the host and the port that discovery offers for a transport; a transport
+/// without an address is reached directly. Certificates are checked as without a relay, so a
+/// certificate that an authority signed for a name is not accepted at a relay's address.
+///
+/// ```
+/// use waystation::client::Detour;
+///
+/// let detour: Detour = "udp=127.0.0.1:17777,http=127.0.0.1:17780".parse()?;
+/// assert_eq!(detour.udp, Some(([127, 0, 0, 1], 17777).into()));
+/// assert_eq!(detour.quic, None);
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Detour {
+    /// The relay for renet over UDP.
+    pub udp: Option<SocketAddr>,
+    /// The relay for QUIC and WebTransport.
+    pub quic: Option<SocketAddr>,
+    /// The relay for HTTP: discovery and WebSocket.
+    pub http: Option<SocketAddr>,
+}
+
+impl Detour {
+    /// Puts the relays' addresses into an offer. What cannot be read is left as it is: the dial
+    /// reports it.
+    pub(super) fn rewrite(&self, offer: &mut Discovery) {
+        if let (Some(relay), Some(udp)) = (self.udp, &mut offer.udp) {
+            udp.address = relay;
+            if let Ok(mut token) = token_from_text(&udp.token) {
+                // Only the client reads this list; the server has its own inside the sealed part.
+                token.server_addresses = [None; 32];
+                token.server_addresses[0] = Some(relay);
+                udp.token = token_to_text(&token);
+            }
+        }
+        if let Some(relay) = self.quic {
+            if let Some(quic) = &mut offer.quic {
+                quic.address = relay.to_string();
+            }
+            if let Some(webtransport) = &mut offer.webtransport {
+                webtransport.url = moved(&webtransport.url, relay);
+            }
+        }
+        if let (Some(relay), Some(websocket)) = (self.http, &mut offer.websocket) {
+            websocket.url = moved(&websocket.url, relay);
+        }
+    }
+}
+
+impl FromStr for Detour {
+    type Err = String;
+
+    /// Reads `udp=ADDRESS`, `quic=ADDRESS` and `http=ADDRESS`, separated by commas; each may be left
+    /// out.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut detour = Self::default();
+        for part in text.split(',') {
+            let unusable = || format!("{part:?} is not one of udp=ADDRESS, quic=ADDRESS and http=ADDRESS");
+            let (name, address) = part.split_once('=').ok_or_else(unusable)?;
+            let field = match name.trim() {
+                "udp" => &mut detour.udp,
+                "quic" => &mut detour.quic,
+                "http" => &mut detour.http,
+                _ => return Err(unusable()),
+            };
+            *field = Some(address.trim().parse().map_err(|_| unusable())?);
+        }
+        Ok(detour)
+    }
+}
+
+/// A URL with another host and port.
+fn moved(url: &str, relay: SocketAddr) -> String {
+    let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
+    let is_moved = parsed.set_ip_host(relay.ip()).is_ok() && parsed.set_port(Some(relay.port())).is_ok();
+    if is_moved { parsed.into() } else { url.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::PROTOCOL;
+    use crate::wire::discovery::{QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
+    use crate::wire::udp::{DEV_KEY, TokenMint};
+    use std::time::Duration;
+
+    fn offer() -> Discovery {
+        let server = SocketAddr::from(([192, 0, 2, 1], 7_777));
+        let servers = vec![server, ([192, 0, 2, 2], 7_777).into()];
+        let token = TokenMint::new(DEV_KEY, servers).mint(Duration::from_secs(1), 7, None).expect("a token");
+        let cert_sha256 = Some("ab".repeat(32));
+        Discovery {
+            protocol: PROTOCOL,
+            name: "arena".to_owned(),
+            udp: Some(UdpOffer { address: server, token: token_to_text(&token), expires_s: 300 }),
+            quic: Some(QuicOffer {
+                address: "play.example:7778".to_owned(),
+                cert_sha256: cert_sha256.clone(),
+            }),
+            webtransport: Some(WebTransportOffer {
+                url: "https://play.example:7778/wt".to_owned(),
+                cert_sha256,
+            }),
+            websocket: Some(WebSocketOffer { url: "ws://play.example:7780/ws?room=1".to_owned() }),
+        }
+    }
+
+    #[test]
+    fn every_transport_of_an_offer_goes_through_its_relay() {
+        let detour: Detour =
+            "udp=127.0.0.1:1,quic=127.0.0.1:2, http=[::1]:3".parse().expect("three addresses");
+        let mut rewritten = offer();
+
+        detour.rewrite(&mut rewritten);
+
+        let udp = rewritten.udp.expect("it was offered");
+        let token = token_from_text(&udp.token).expect("still a token");
+        assert_eq!(udp.address.to_string(), "127.0.0.1:1");
+        assert_eq!(token.server_addresses.iter().flatten().collect::<Vec<_>>(), [&udp.address]);
+        assert_eq!(rewritten.quic.expect("it was offered").address, "127.0.0.1:2");
+        let webtransport = rewritten.webtransport.expect("it was offered");
+        assert_eq!(webtransport.url, "https://127.0.0.1:2/wt");
+        assert_eq!(webtransport.cert_sha256, offer().webtransport.expect("it was offered").cert_sha256);
+        assert_eq!(rewritten.websocket.expect("it was offered").url, "ws://[::1]:3/ws?room=1");
+    }
+
+    #[test]
+    fn what_has_no_relay_stays_as_it_was_offered() {
+        let offered = offer();
+        let mut rewritten = offered.clone();
+        Detour::default().rewrite(&mut rewritten);
+        assert_eq!(rewritten, offered);
+
+        let without = Discovery { udp: None, ..offered };
+        let mut rewritten = without.clone();
+        "udp=127.0.0.1:1".parse::<Detour>().expect("an address").rewrite(&mut rewritten);
+        assert_eq!(rewritten, without);
+    }
+
+    #[test]
+    fn what_names_no_relay_is_an_error_that_says_what_to_write() {
+        for text in ["", "udp", "udp=here", "tcp=127.0.0.1:1", "udp=127.0.0.1:1,"] {
+            let error = text.parse::<Detour>().expect_err(text);
+            assert!(error.contains("udp=ADDRESS"), "{text}: {error}");
+        }
+    }
+}
