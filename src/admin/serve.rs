@@ -129,8 +129,8 @@ async fn accept_all(listener: &tokio::net::TcpListener, site: &Rc<Site>) {
             Ok((socket, address)) => {
                 let ip = address.ip().to_canonical();
                 // All clients of a relay come from its address.
-                let limited = !(site.exempt_loopback && ip.is_loopback()) && !site.trusted_relays.trusts(ip);
-                if let Some(place) = site.places.take(ip, limited) {
+                let exempt = site.exempt_loopback && ip.is_loopback() || site.trusted_relays.trusts(ip);
+                if let Some(place) = site.places.take(ip, !exempt) {
                     tokio::task::spawn_local(connection(Rc::clone(site), socket, address, place));
                 } else {
                     tracing::debug!(%address, "there are too many connections");
