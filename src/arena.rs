@@ -34,7 +34,8 @@ pub mod v1 {
 /// Adds the arena to an app that has the server's plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArenaPlugin {
-    /// Agents that play. Default 20.
+    /// Agents that play, fewer than [`capacity`](Self::capacity), so that a player finds a place.
+    /// Default 20.
     pub agents: u16,
     /// Pellets that lie about, at least 1. Default 50. Each costs a look at every avatar a tick.
     pub pellets: u16,
@@ -51,6 +52,11 @@ impl Default for ArenaPlugin {
 impl Plugin for ArenaPlugin {
     fn build(&self, app: &mut App) {
         let options = *self;
+        assert!(
+            usize::from(options.agents) < options.capacity.min(CAPACITY_MAX),
+            "{} agents leave no place for a player: fewer than the arena's capacity, {CAPACITY_MAX} at most",
+            options.agents
+        );
         app.add_call::<v1::Input>()
             .add_call::<v1::Say>()
             .add_systems(Startup, move |commands: Commands, entropy: ResMut<Entropy>| {
@@ -127,3 +133,5 @@ pub const ZONE: &str = "arena";
 pub const HZ: u32 = 20;
 /// Most members: the links of one UDP adapter, and twenty agents. All their scores fit one frame.
 pub const CAPACITY_MAX: usize = 1_044;
+/// Most agents: one fewer than members, so that a player finds a place.
+pub const AGENTS_MAX: u16 = 1_043;

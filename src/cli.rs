@@ -92,6 +92,10 @@ mod tests {
         }
         assert!(Cli::try_parse_from(["waystation", "bot", "--clients", "0"]).is_err());
         assert!(Cli::try_parse_from(["waystation", "bot", "--transport", "tcp"]).is_err());
+        assert!(Cli::try_parse_from(["waystation", "serve", "--agents", "1043"]).is_ok());
+        let crowded = Cli::try_parse_from(["waystation", "serve", "--agents", "2048"]);
+        let error = crowded.expect_err("no player would find a place").to_string();
+        assert!(error.contains("2048") && error.contains("1043"), "{error}");
     }
 
     #[test]

@@ -37,7 +37,7 @@ use crate::tick::{self, TickSystems};
 
 pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
 pub use config::{SessionConfig, SessionCounts};
-pub(crate) use flow::{Despawned, Rebind, bind, bury, close, disconnect, register};
+pub(crate) use flow::{Despawned, Rebind, bind, bury, close, confirm, disconnect, register};
 pub use inbox::Inbox;
 pub(crate) use inbox::{DispatchQueue, Inbound};
 pub use lifecycle::{

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bevy_app::App;
 use clap::Args;
-use waystation::arena::ArenaPlugin;
+use waystation::arena::{AGENTS_MAX, ArenaPlugin};
 use waystation::config::ServerConfig;
 use waystation::server::ServerPlugins;
 use waystation::telemetry::{Status, Summary, TelemetryPlugin};
@@ -26,8 +26,9 @@ pub(crate) struct ServeArgs {
     /// Ticks a second, 4 to 240
     #[arg(long, value_name = "HZ", default_value_t = TickRate::default().hz())]
     tick_hz: u32,
-    /// Agents in the arena
-    #[arg(long, value_name = "COUNT", default_value_t = ArenaPlugin::default().agents)]
+    /// Agents in the arena; with more than 1,043 no player would find a place
+    #[arg(long, value_name = "COUNT", default_value_t = ArenaPlugin::default().agents,
+          value_parser = clap::value_parser!(u16).range(..=i64::from(AGENTS_MAX)))]
     agents: u16,
     /// How long players may go on when the server is asked to stop, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]

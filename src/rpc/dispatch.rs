@@ -10,8 +10,8 @@ use crate::session::agent::AgentFrame;
 #[cfg(feature = "planted")]
 use crate::session::planted::{Planted, is_planted};
 use crate::session::{
-    Agent, DispatchQueue, EndCause, Inbound, Inbox, Latency, Outbox, Session, SessionConfig, SessionCounts,
-    SessionTable, Tokens, Uplink,
+    self, Agent, DispatchQueue, EndCause, Inbound, Inbox, Latency, Outbox, Session, SessionConfig,
+    SessionCounts, SessionTable, Tokens, Uplink,
 };
 use crate::tick::TickTime;
 use crate::wire::v1::{Ack, Bye, Join, Part, Ping, Probe};
@@ -170,7 +170,8 @@ fn ack(
         return Ok(Next::Go);
     };
     let round_trip = echo.and_then(|id| uplink.echo(id, at));
-    uplink.confirm();
+    session::confirm(world, session);
+    let mut entity = world.entity_mut(session);
     if let (Some(round_trip), Some(mut latency)) = (round_trip, entity.get_mut::<Latency>()) {
         latency.sample(round_trip);
     }

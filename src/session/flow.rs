@@ -132,6 +132,23 @@ pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
     }
 }
 
+/// Notes that the client of a session has shown that it got a Welcome, and so can resume the session.
+///
+/// Where that is heard in the tick in which the link was lost, the session is kept from here on: what
+/// arrived before a loss counts as if the link were still there.
+pub(crate) fn confirm(world: &mut World, entity: Entity) {
+    let now = world.resource::<TickTime>().steady();
+    let Ok(mut session) = world.get_entity_mut(entity) else { return };
+    let is_news = session.get_mut::<Uplink>().is_some_and(|mut uplink| uplink.confirm());
+    let timeout = session.get::<ResumeTimeout>().map(|timeout| timeout.0);
+    if is_news
+        && let Some(timeout) = timeout
+        && let Some(mut expires) = session.get_mut::<ExpiresAt>()
+    {
+        expires.0 = now.saturating_add(timeout);
+    }
+}
+
 /// Ends a session. It must be in no zone any more. The detail is for its client.
 pub(crate) fn close(world: &mut World, entity: Entity, cause: EndCause, detail: &str) {
     let tick = world.resource::<TickTime>().tick();

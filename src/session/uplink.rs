@@ -43,9 +43,9 @@ impl Uplink {
         self.heard = self.heard.max(at);
     }
 
-    /// The client has shown that it got a Welcome.
-    pub(crate) fn confirm(&mut self) {
-        self.confirmed = true;
+    /// Notes that the client has shown that it got a Welcome. Returns true if that was not known.
+    pub(super) fn confirm(&mut self) -> bool {
+        !std::mem::replace(&mut self.confirmed, true)
     }
 
     /// A Probe came: the link to answer on, unless the last one was just now.

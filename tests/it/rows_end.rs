@@ -10,7 +10,7 @@ use waystation::server::audit::News::{
 };
 use waystation::session::{EndCause, LossCause, SessionState, SessionTable};
 use waystation::testing::{Hang, Via};
-use waystation::wire::v1::{Ack, Bye, Denied, Hello, Join, Joined, Part, Parted, Reason, Refused};
+use waystation::wire::v1::{Ack, Bye, Denied, Hello, Join, Joined, Part, Parted, Reason, Refused, Welcome};
 use waystation::wire::{self, Lane};
 
 use crate::support::{echoes, game, said};
@@ -273,4 +273,31 @@ fn a_session_whose_welcome_was_never_acknowledged_is_not_kept() {
         game.news_of(ada.session()),
         [Registered, Disconnected(BY_PEER), Expired(EndCause::Timeout), Closed(EndCause::Timeout)]
     );
+}
+
+#[test]
+fn a_session_whose_welcome_was_acknowledged_just_before_the_loss_is_kept_and_resumed() {
+    for with_a_call in [false, true] {
+        let mut game = game();
+        let mut ada = game.stranger(Via::Alpha);
+        ada.hello();
+        game.tick();
+        // Reads the Welcome and acknowledges it at once; the link closes in the same drain.
+        ada.pump();
+        if with_a_call {
+            ada.send(&Part { request: 9, ..Part::default() });
+        }
+        ada.close();
+        game.tick();
+        game.tick();
+        assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
+
+        game.run_ms(4_800);
+        ada.connect(&game, Via::Beta);
+        ada.resume();
+        game.exchange(&mut [&mut ada]);
+
+        assert!(ada.take::<Welcome>().iter().any(|welcome| welcome.resumed));
+        assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
+    }
 }
