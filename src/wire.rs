@@ -15,6 +15,10 @@ mod limits;
 pub mod quic;
 #[cfg(feature = "udp")]
 pub mod udp;
+#[cfg(any(feature = "udp", feature = "quic"))]
+pub(crate) mod waiting;
+#[cfg(any(feature = "udp", feature = "quic"))]
+pub(crate) mod window;
 
 pub use finite::Finite;
 pub use frame::{Frame, FrameError, Lane, Range, WireMessage, decode, encode, id_of, lane_of};

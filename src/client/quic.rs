@@ -350,7 +350,7 @@ impl Link for QuicLink {
     }
 
     fn flush(&mut self) {
-        self.lanes.flush(&mut self.connection);
+        self.lanes.flush(&mut self.connection, self.now);
         self.transmit(1);
         self.exchange();
     }

@@ -46,8 +46,8 @@ pub struct QuicConfig {
     /// the system choose one.
     pub listen: SocketAddr,
     /// Connections at a time, those under way and those being closed included, 1 to
-    /// [`QUIC_LINKS_MAX`]; a client beyond is refused. Default: 1,024. At worst each holds 1 MiB on
-    /// its way to a client that does not read, and 384 KiB from one that is not read: 1.4 GiB for
+    /// [`QUIC_LINKS_MAX`]; a client beyond is refused. Default: 1,024. At worst each holds 704 KiB on
+    /// its way to a client that does not read, and 384 KiB from one that is not read: 1.1 GiB for
     /// 1,024. One that keeps up holds some 25 KiB.
     pub max_links: usize,
     /// Handshakes at a time. Default 512, some 14 MiB; clients beyond get no answer, and try again.

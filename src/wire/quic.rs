@@ -4,7 +4,7 @@
 //! stream that the client opens, with a length before each frame, and a frame of the unreliable one
 //! is a datagram, or rides the stream where it does not fit one. They do no I/O and read no clock,
 //! and know nothing of sockets: whoever owns the connection feeds it, then calls
-//! [`update`](Lanes::update), and afterwards sends what the connection has to send.
+//! [`update`](Lanes::update), then [`flush`](Lanes::flush), and afterwards sends what the connection has to send.
 //!
 //! Data flow: connection → [`update`](Lanes::update) → [`poll`](Lanes::poll) for what happened,
 //! [`receive`](Lanes::receive) for frames; frame → [`send`](Lanes::send) → [`flush`](Lanes::flush)
@@ -13,7 +13,9 @@
 mod life;
 mod limits;
 mod reader;
+mod sender;
 mod session;
+mod steady;
 mod writer;
 
 use std::collections::VecDeque;
@@ -24,6 +26,7 @@ use quinn_proto::{Connection, ConnectionError, Dir, Event, Side, StreamEvent, St
 
 use self::life::{Life, Phase};
 use self::reader::{Read, Reader};
+use self::sender::Sender;
 use self::session::{Answered, Found, Session};
 use self::writer::Writer;
 use super::{Lane, lane_of};
@@ -52,6 +55,7 @@ pub struct Lanes {
     stream: Option<StreamId>,
     reader: Reader,
     writer: Writer,
+    sender: Sender,
     happened: VecDeque<Happened>,
     counts: LaneCounts,
     /// There may be datagrams to read.
@@ -109,8 +113,8 @@ pub enum Ended {
 pub struct LaneCounts {
     /// Unreliable frames that fitted no datagram of the path, and rode the stream.
     pub oversize_count: u64,
-    /// Unreliable frames that were dropped because the stream had no room for them, or that made
-    /// older datagrams give way.
+    /// Unreliable frames that were dropped before they were sent: they were stale, newer ones took
+    /// their room, or the stream that they had to ride was busy.
     pub unreliable_dropped_count: u64,
 }
 
@@ -125,6 +129,7 @@ impl Lanes {
             stream: None,
             reader: Reader::new(frame_max),
             writer: Writer::new(OUT_MAX_BYTES),
+            sender: Sender::default(),
             happened: VecDeque::new(),
             counts: LaneCounts::default(),
             datagrams: false,
@@ -206,26 +211,6 @@ impl Lanes {
         }
     }
 
-    /// Hands over a frame, whose id says which lane it takes. False if it is reliable and there is
-    /// no room for it: the peer does not take what it is sent. An unreliable one is then dropped.
-    pub fn send(&mut self, frame: &Bytes, connection: &mut Connection) -> bool {
-        if !matches!(self.life.phase(), Phase::Opening | Phase::Open) {
-            return true;
-        }
-        if lane_of(frame) == Lane::Reliable {
-            return self.writer.push_frame(frame);
-        }
-        if self.life.phase() == Phase::Open && self.send_datagram(frame, connection) {
-            return true;
-        }
-        if self.writer.push_frame(frame) {
-            self.counts.oversize_count += 1;
-        } else {
-            self.counts.unreliable_dropped_count += 1;
-        }
-        true
-    }
-
     /// Whether the link is open and has room for a reliable frame of so many bytes.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
@@ -238,13 +223,9 @@ impl Lanes {
         self.writer.waiting_bytes()
     }
 
-    /// Hands to the connection what waits and it takes. To be called once a batch of frames.
-    pub fn flush(&mut self, connection: &mut Connection) {
-        let Some(stream) = self.stream.filter(|_| !self.life.is_over()) else { return };
-        if self.writer.flush(connection, stream).is_err() {
-            self.end(Ended::ByPeer(None));
-        }
-        if let Phase::Finishing(code) = self.life.phase()
+    /// Ends the stream behind the last frame.
+    fn finish_stream(&mut self, connection: &mut Connection) {
+        if let (Phase::Finishing(code), Some(stream)) = (self.life.phase(), self.stream)
             && self.writer.is_empty()
         {
             self.life.advance(Phase::Flushing(code));
@@ -267,7 +248,7 @@ impl Lanes {
             return;
         }
         self.life.advance(Phase::Finishing(code));
-        self.flush(connection);
+        self.finish_stream(connection);
     }
 
     /// Closes the connection at once, and tells the peer the code. What was not flushed is lost.
@@ -453,20 +434,6 @@ impl Lanes {
         None
     }
 
-    /// Sends a frame as a datagram, if it fits one.
-    fn send_datagram(&mut self, frame: &Bytes, connection: &mut Connection) -> bool {
-        let Some(room) = connection.datagrams().max_size() else { return false };
-        if frame.len() + self.session.as_ref().map_or(0, |_| SESSION_BYTES) > room {
-            return false;
-        }
-        let datagram = self.session.as_ref().map_or_else(|| frame.clone(), |session| session.wrap(frame));
-        if connection.datagrams().send_buffer_space() < datagram.len() {
-            self.counts.unreliable_dropped_count += 1;
-        }
-        // The oldest give way: of two states the later is worth more.
-        connection.datagrams().send(datagram, true).is_ok()
-    }
-
     fn breach(&mut self, what: &'static str) {
         if !self.life.is_over() {
             self.happened.push_back(Happened::Breach(what));
@@ -483,8 +450,6 @@ impl Lanes {
 /// Most that waits for a link's stream, in bytes: twice an outbox, so that a replay and link control
 /// fit. As much again may be on its way, with the connection.
 pub const OUT_MAX_BYTES: usize = 2 * super::OUTBOX_MAX_BYTES;
-/// What a datagram of a WebTransport session has before its frame: the session's number, which is 0.
-const SESSION_BYTES: usize = 1;
 
 #[cfg(test)]
 mod tests;

@@ -290,7 +290,7 @@ impl Client {
                 }
             }
             self.happened.extend(std::iter::from_fn(|| self.lanes.poll()));
-            self.lanes.flush(&mut self.connection);
+            self.lanes.flush(&mut self.connection, now());
         }
         self.flush();
     }

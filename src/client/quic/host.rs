@@ -178,7 +178,7 @@ impl HostLink {
                 Happened::Breach(what) => panic!("{what}"),
             }
         }
-        self.lanes.flush(&mut self.connection);
+        self.lanes.flush(&mut self.connection, now);
         // A link that is over is kept for the test to look at.
         self.is_drained =
             self.is_drained || exchange(endpoint, self.handle, &mut self.connection) == Exchanged::Drained;

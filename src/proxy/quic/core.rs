@@ -227,15 +227,18 @@ impl Core {
         let Some(peer) = self.links.get(handle) else { return };
         peer.pending = false;
         let before = peer.lanes.waiting_bytes();
-        peer.lanes.flush(&mut peer.connection);
+        peer.lanes.flush(&mut peer.connection, now);
         if before > BUSY_BYTES {
             peer.busy_until = at + BUSY_FOR;
         }
-        let counts = peer.lanes.take_counts();
         loop {
             self.buffer.clear();
             let Some(transmit) = peer.connection.poll_transmit(now, 1, &mut self.buffer) else { break };
             out.send(&self.buffer[..transmit.size], transmit.destination);
+        }
+        let counts = peer.lanes.take_counts();
+        if peer.lanes.is_pressed() {
+            peer.busy_until = peer.busy_until.max(at + BUSY_FOR);
         }
         let exchanged = exchange(&mut self.endpoint, handle, &mut peer.connection);
         peer.pending |= exchanged == Exchanged::News;
@@ -447,8 +450,8 @@ const BUFFER_BYTES: usize = 1_500;
 /// All connections are looked at so often, if the tick does not do it sooner: timers of those that
 /// are not urgent come late by so much.
 const SWEEP_EVERY: Duration = Duration::from_millis(50);
-/// A link that has more than this waiting, a replay or a large snapshot, is served whenever its
-/// client acknowledges some of it, and for so long afterwards.
+/// A link that has more than this waiting, a replay or a large snapshot, or whose client takes less
+/// than it is sent, is served whenever its client acknowledges some of it, and for this long afterwards.
 const BUSY_BYTES: usize = 8 * 1024;
 const BUSY_FOR: Duration = Duration::from_millis(500);
 /// Statuses of HTTP.

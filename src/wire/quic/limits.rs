@@ -1,9 +1,11 @@
 //! What one connection may take, as the transport is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_proto::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 
+use super::steady::SteadyConfig;
 use crate::wire::LINK_TIMEOUT;
 
 /// What one connection may take of memory and time.
@@ -28,15 +30,18 @@ pub struct QuicLimits {
     /// The same of all streams together. Default 256 KiB.
     pub connection_window_bytes: u32,
     /// Bytes that are on their way to the peer or wait to be, of what the connection took. Default
-    /// 512 KiB. Before that, as much again waits with the link.
+    /// 128 KiB, twice what the congestion window lets be on its way. Before that, 512 KiB wait with
+    /// the link.
     pub send_window_bytes: u32,
-    /// Bytes of datagrams that wait to be sent, and of those that wait to be read. Default 64 KiB
-    /// each, some seconds of a game's state.
+    /// Bytes of datagrams that wait to be read. Default 64 KiB, some seconds of a game's state. As
+    /// much is kept for those that leave; a link hands over no more than a packet's worth at a time,
+    /// so that state does not grow old there.
     pub datagram_bytes: usize,
     /// A connection on which nothing is heard for this long is over. Default 6 s: no shorter than
     /// the link timeout of 5 s, which is a session's own to keep.
     pub idle_timeout: Duration,
-    /// Something is sent at least so often. Default 2 s, so that one lost packet ends nothing.
+    /// Something is sent at least this often. Default 1 s, so that a link lives on after an outage
+    /// of 3 s before which one of these packets was lost.
     pub keep_alive: Duration,
 }
 
@@ -47,10 +52,10 @@ impl Default for QuicLimits {
             uni_streams: 4,
             stream_window_bytes: 64 * 1024,
             connection_window_bytes: 256 * 1024,
-            send_window_bytes: 512 * 1024,
+            send_window_bytes: 128 * 1024,
             datagram_bytes: 64 * 1024,
             idle_timeout: LINK_TIMEOUT + Duration::from_secs(1),
-            keep_alive: Duration::from_secs(2),
+            keep_alive: Duration::from_secs(1),
         }
     }
 }
@@ -75,12 +80,18 @@ impl QuicLimits {
             .max_idle_timeout(idle)
             .keep_alive_interval(Some(self.keep_alive))
             .ack_frequency_config(Some(acks))
+            .initial_rtt(INITIAL_RTT)
+            .congestion_controller_factory(Arc::new(SteadyConfig))
             // Datagrams leave one by one: without `unsafe` there is no other way.
             .enable_segmentation_offload(false);
         transport
     }
 }
 
+/// What a round trip is taken for until one was measured. A first packet that is not answered is sent
+/// again after three times this, then after twice as long each time. RFC 9002 (6.2.2) recommends 333 ms, with which the first is sent again after a second, and at a
+/// loss of one in five many handshakes are not done in time.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// How long a peer that can be told is to wait with an acknowledgement: a tick, so that it rides on
 /// what is sent anyhow. quinn keeps this between its own minimum and the round trip.
 const ACK_DELAY: Duration = Duration::from_millis(50);

@@ -1,6 +1,7 @@
 //! Two ends of a link on connections that no socket is between.
 
 mod ends;
+mod network;
 mod webtransport;
 
 use std::net::SocketAddr;
@@ -150,7 +151,7 @@ impl End {
             }
             self.happened.push(happened);
         }
-        self.lanes.flush(connection);
+        self.lanes.flush(connection, now);
         self.is_drained =
             self.is_drained || exchange(&mut self.endpoint, *handle, connection) == Exchanged::Drained;
         loop {

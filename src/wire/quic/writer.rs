@@ -69,15 +69,24 @@ impl Writer {
         self.bytes += bytes.len();
     }
 
-    /// Hands to the connection what it takes.
-    pub(super) fn flush(&mut self, connection: &mut Connection, stream: StreamId) -> Result<(), Stopped> {
-        while self.bytes > 0 {
+    /// Hands to the connection what it takes, up to `room` bytes.
+    pub(super) fn flush(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        mut room: usize,
+    ) -> Result<(), Stopped> {
+        while self.bytes > 0 && room > 0 {
             if !self.tail.is_empty() && (self.queue.is_empty() || self.tail.len() >= CHUNK_BYTES) {
                 self.queue.push_back(self.tail.split().freeze());
             }
-            match connection.send_stream(stream).write_chunks(self.queue.make_contiguous()) {
+            self.split_first(room);
+            let fitting = self.fitting(room);
+            let chunks = &mut self.queue.make_contiguous()[..fitting];
+            match connection.send_stream(stream).write_chunks(chunks) {
                 Ok(written) => {
                     self.bytes -= written.bytes;
+                    room -= written.bytes;
                     self.queue.drain(..written.chunks);
                 }
                 Err(WriteError::Blocked) => return Ok(()),
@@ -85,6 +94,26 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Cuts the first chunk in two if it is longer than `room`.
+    fn split_first(&mut self, room: usize) {
+        if let Some(first) = self.queue.front_mut()
+            && first.len() > room
+        {
+            let piece = first.split_to(room);
+            self.queue.push_front(piece);
+        }
+    }
+
+    /// How many chunks are `room` bytes at most.
+    fn fitting(&self, room: usize) -> usize {
+        let mut bytes = 0;
+        let fits = |chunk: &&Bytes| {
+            bytes += chunk.len();
+            bytes <= room
+        };
+        self.queue.iter().take_while(fits).count()
     }
 }
 

@@ -211,7 +211,7 @@ impl Client {
                 self.received.extend(std::iter::from_fn(|| lanes.receive(lane, &mut self.connection)));
             }
             while lanes.poll().is_some() {}
-            lanes.flush(&mut self.connection);
+            lanes.flush(&mut self.connection, now);
         } else {
             while self.connection.poll().is_some() {}
         }
