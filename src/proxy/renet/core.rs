@@ -142,7 +142,7 @@ impl Transport for Core {
         self.netcode.update(delta);
         self.links.renet.update(delta);
         self.used.expire(self.netcode.current_time());
-        self.links.begin_batch();
+        self.links.begin_batch(now);
         for link in self.links.flushed() {
             self.flush_and_disconnect(link, LinkEnd::ByServer, now, out);
         }

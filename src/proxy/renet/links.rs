@@ -56,8 +56,25 @@ pub(super) struct Link {
     paused: bool,
     /// Payloads taken since the last batch.
     payload_count: usize,
+    /// Frames read since the last batch, and their bytes.
+    frame_count: usize,
+    frame_bytes: usize,
+    /// Reliable frames were left with renet until the next batch.
+    unread: bool,
     /// Bytes of unreliable frames sent since the last batch.
     unreliable_bytes: usize,
+}
+
+impl Link {
+    /// Whether the tick takes nothing more from the link until the next batch.
+    fn has_said_enough(&self) -> bool {
+        self.frame_count >= FRAMES_PER_BATCH_MAX || self.frame_bytes >= BYTES_PER_BATCH_MAX
+    }
+
+    fn note_frame(&mut self, bytes: usize) {
+        self.frame_count += 1;
+        self.frame_bytes += bytes;
+    }
 }
 
 impl Links {
@@ -129,6 +146,9 @@ impl Links {
                 closing: false,
                 paused: false,
                 payload_count: 0,
+                frame_count: 0,
+                frame_bytes: 0,
+                unread: false,
                 unreliable_bytes: 0,
             },
         );
@@ -187,7 +207,9 @@ impl Links {
                 return false;
             }
         };
-        if content == Content::Stale || (content == Content::Unreliable && !self.events.has_room()) {
+        let is_unwanted =
+            content == Content::Unreliable && (link.has_said_enough() || !self.events.has_room());
+        if content == Content::Stale || is_unwanted {
             self.tally.guard_dropped_count += 1;
             return true;
         }
@@ -265,10 +287,18 @@ impl Links {
     }
 
     /// Begins a batch: what a link may do in one, it may do again.
-    pub(super) fn begin_batch(&mut self) {
-        for link in self.table.values_mut() {
+    pub(super) fn begin_batch(&mut self, at: Duration) {
+        let mut unread = Vec::new();
+        for (id, link) in &mut self.table {
             link.payload_count = 0;
             link.unreliable_bytes = 0;
+            (link.frame_count, link.frame_bytes) = (0, 0);
+            if std::mem::take(&mut link.unread) {
+                unread.push(*id);
+            }
+        }
+        for id in unread {
+            self.read_reliable(id, at);
         }
         // Opening and ending are noted here already.
         while self.renet.get_event().is_some() {}
@@ -314,10 +344,15 @@ impl Links {
                 self.events.choke();
                 break;
             }
+            if !link.closing && link.has_said_enough() {
+                link.unread = true;
+                break;
+            }
             let Some(bytes) = self.renet.receive_message(id.0, CHANNEL_RELIABLE) else {
                 break;
             };
             link.guard.note_read();
+            link.note_frame(bytes.len());
             if !link.closing {
                 self.events.frame(id, at, Lane::Reliable, bytes);
             }
@@ -325,9 +360,10 @@ impl Links {
     }
 
     fn read_unreliable(&mut self, id: LinkId, at: Duration) {
-        let closing = self.table.get(&id).is_none_or(|link| link.closing);
+        let Some(link) = self.table.get_mut(&id) else { return };
         while let Some(bytes) = self.renet.receive_message(id.0, CHANNEL_UNRELIABLE) {
-            if !closing {
+            link.note_frame(bytes.len());
+            if !link.closing {
                 self.events.frame(id, at, Lane::Unreliable, bytes);
             }
         }
@@ -338,5 +374,11 @@ impl Links {
 /// socket. A client that sends all it may at 60 Hz sends 1,650 from one batch to the next at the
 /// slowest tick rate. It bounds what renet remembers of packets that it has yet to acknowledge.
 const PAYLOADS_PER_BATCH_MAX: usize = 4_096;
+/// Frames that a link hands to the tick from one batch to the next. Reliable ones beyond wait in renet's
+/// channel, and unreliable ones are dropped. A payload carries up to 256 of them, so without this bound
+/// one client could fill what the tick takes from all links of the adapter.
+const FRAMES_PER_BATCH_MAX: usize = 4_096;
+/// Their bytes, and a payload more: an outbox, so that a replay passes at once.
+const BYTES_PER_BATCH_MAX: usize = crate::wire::OUTBOX_MAX_BYTES;
 #[cfg(test)]
 mod tests;

@@ -75,7 +75,7 @@ fn a_link_that_is_read_may_send_for_ever() {
         // Each of a slice more than one packet holds, at times.
         client.send_message(CHANNEL_RELIABLE, vec![1; if round % 8 == 0 { 1_201 } else { 2 }]);
         send(&mut links, &mut client, id);
-        links.begin_batch();
+        links.begin_batch(AT);
         for packet in links.renet.get_packets_to_send(id.0).expect("a connection") {
             client.process_packet(&packet);
         }
@@ -110,4 +110,68 @@ fn frames_beyond_what_a_link_takes_are_dropped_or_end_it_by_their_lane() {
     }
     assert_eq!(taken, links.reliable_room);
     assert!(links.is_alive(id), "renet was not asked for more than it holds");
+}
+
+/// Two links of one adapter: one that floods, and another.
+fn two_links(links: &mut Links) -> [(LinkId, RenetClient); 2] {
+    [(7, 1), (8, 2)].map(|(client, port)| {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        links.open(client, address, None, AT);
+        let mut renet = RenetClient::new(connection_config());
+        renet.set_connected();
+        (links.at(address).expect("a link"), renet)
+    })
+}
+
+/// How many frames of a link wait for the tick, which takes them.
+fn take_frames(links: &mut Links, id: LinkId) -> usize {
+    let (sender, mut receiver) = port(Budget { count: 1_000_000, bytes: 100_000_000 });
+    links.deliver(&sender, AT);
+    let mut count = 0;
+    receiver.drain_all(|event| {
+        count += usize::from(event.link == id && matches!(event.kind, ProxyEventKind::Frame { .. }));
+    });
+    count
+}
+
+#[test]
+fn unreliable_frames_of_one_link_leave_room_for_those_of_others() {
+    let mut links = Links::new();
+    let [(eve, mut flood), (ada, mut honest)] = two_links(&mut links);
+
+    for _ in 0..300 {
+        for _ in 0..252 {
+            flood.send_message(CHANNEL_UNRELIABLE, vec![0x81, 0]);
+        }
+        send(&mut links, &mut flood, eve);
+    }
+    honest.send_message(CHANNEL_UNRELIABLE, vec![0x81, 0]);
+    send(&mut links, &mut honest, ada);
+
+    assert!(links.has_room(), "75,600 frames are more than the tick takes of all links");
+    assert!(links.tally.guard_dropped_count > 0);
+    let frames = links.events.len();
+    assert!(frames < FRAMES_PER_BATCH_MAX + 256 + 4, "{frames}");
+    assert_eq!(take_frames(&mut links, ada), 1);
+    links.begin_batch(AT);
+    flood.send_message(CHANNEL_UNRELIABLE, vec![0x81, 0]);
+    send(&mut links, &mut flood, eve);
+    assert_eq!(take_frames(&mut links, eve), 1, "it is heard again with the next batch");
+}
+
+#[test]
+fn reliable_frames_beyond_what_a_batch_takes_wait_for_the_next() {
+    const LENGTH: usize = 16 * 1_024;
+    let mut links = Links::new();
+    let [(eve, mut flood), _] = two_links(&mut links);
+
+    for _ in 0..20 {
+        flood.send_message(CHANNEL_RELIABLE, vec![1; LENGTH]);
+        send(&mut links, &mut flood, eve);
+    }
+
+    let first = take_frames(&mut links, eve);
+    assert_eq!(first, BYTES_PER_BATCH_MAX / LENGTH);
+    links.begin_batch(AT);
+    assert_eq!(take_frames(&mut links, eve), 20 - first);
 }
