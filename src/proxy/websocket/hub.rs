@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fastwebsockets::OpCode;
@@ -23,7 +24,8 @@ use crate::proxy::port::PortSender;
 use crate::proxy::{LinkEnd, LinkInfo, ProxyCommand, ProxyEvent, ProxyEventKind};
 use crate::tick::Clock;
 use crate::wire::v1::Closed;
-use crate::wire::{FRAME_MAX_SERVER, Frame, Lane, lane_of};
+use crate::wire::waiting::Waiting;
+use crate::wire::{FRAME_MAX_SERVER, Frame, Lane, Range, id_of, lane_of};
 
 /// The hub, as the tasks of one thread share it.
 pub(super) type SharedHub = Rc<RefCell<Hub>>;
@@ -53,6 +55,10 @@ pub(super) struct Hub {
 struct Link {
     address: Option<SocketAddr>,
     output: Output<Socket>,
+    /// Unreliable frames that came while the socket took nothing.
+    waiting: Waiting,
+    /// The socket took nothing when it was last asked.
+    is_blocked: bool,
     wakers: Wakers,
     /// The last frame was sent, and what is read is dropped.
     closing: bool,
@@ -118,6 +124,8 @@ impl Hub {
         let link = Link {
             address,
             output: Output::new(socket),
+            waiting: Waiting::default(),
+            is_blocked: false,
             wakers: wakers.clone(),
             closing: false,
             paused: false,
@@ -205,14 +213,14 @@ impl Hub {
             return;
         }
         link.output.push(OpCode::Pong, payload);
-        link.write();
+        link.write(self.clock.now());
     }
 
     /// Says to a client that WebSocket is over, and why, as far as its socket takes that now.
     pub(super) fn say_close(&mut self, id: LinkId, code: u16) {
         if let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) {
             link.output.push_close(code);
-            link.write();
+            link.write(self.clock.now());
         }
     }
 
@@ -223,7 +231,7 @@ impl Hub {
             ProxyCommand::Close { link, frame } => self.close(link, &frame),
             ProxyCommand::Cut { link } => {
                 if let Some(link) = self.table.get_mut(&link) {
-                    link.write();
+                    link.write(self.clock.now());
                 }
                 self.end(link, LinkEnd::ByServer);
             }
@@ -232,16 +240,26 @@ impl Hub {
         }
     }
 
-    fn send(&mut self, id: LinkId, frame: &[u8]) {
+    fn send(&mut self, id: LinkId, frame: &Bytes) {
+        let now = self.clock.now();
         let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else { return };
         let fits = |link: &Link, max| link.output.waiting() + frame.len() <= max;
-        if lane_of(frame) == Lane::Unreliable && !fits(link, UNRELIABLE_WAITING_MAX) {
+        // Beacons wait in line like what is reliable: they carry acks.
+        let is_state = lane_of(frame) == Lane::Unreliable
+            && id_of(frame).is_none_or(|id| id.range() != Range::LinkControl);
+        if is_state && link.is_blocked && frame.len() <= FRAME_MAX_SERVER {
+            link.waiting.push(frame.clone());
+            link.waiting.expire(now);
+            self.tally.unreliable_dropped_count += link.waiting.take_dropped_count();
+            return;
+        }
+        if is_state && !fits(link, UNRELIABLE_WAITING_MAX) {
             self.tally.unreliable_dropped_count += 1;
             return;
         }
         if !fits(link, self.send_buffer_bytes) {
             // The batch may hold several ticks, which the client has had no chance to take.
-            link.write();
+            link.write(now);
         }
         if frame.len() > FRAME_MAX_SERVER || !fits(link, self.send_buffer_bytes) {
             self.tally.slow_count += 1;
@@ -290,7 +308,7 @@ impl Hub {
     pub(super) fn flush(&mut self) {
         for id in self.dirty.drain(..) {
             if let Some(link) = self.table.get_mut(&id) {
-                link.write();
+                link.write(self.clock.now());
             }
         }
     }
@@ -301,7 +319,11 @@ impl Hub {
         id: LinkId,
         context: &mut Context<'_>,
     ) -> Option<Poll<std::io::Result<()>>> {
-        Some(self.table.get_mut(&id)?.output.poll_write(context))
+        let now = self.clock.now();
+        let link = self.table.get_mut(&id)?;
+        let written = link.poll_write(now, context);
+        self.tally.unreliable_dropped_count += link.waiting.take_dropped_count();
+        Some(written)
     }
 
     /// Hands events to the tick. If it was behind and is not any more, all links read on.
@@ -322,9 +344,25 @@ impl Hub {
 impl Link {
     /// Writes at once what the socket takes, without waking anybody. With what is left, or with an
     /// error, the link's task deals.
-    fn write(&mut self) {
-        if !matches!(self.output.poll_write(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(()))) {
+    fn write(&mut self, now: Duration) {
+        let written = self.poll_write(now, &mut Context::from_waker(Waker::noop()));
+        if !matches!(written, Poll::Ready(Ok(()))) {
             self.wakers.write.notify_one();
+        }
+    }
+
+    /// Writes what the socket takes, and then of the unreliable frames that wait those that are not
+    /// stale; ready when nothing is left.
+    fn poll_write(&mut self, now: Duration, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            let written = self.output.poll_write(context);
+            self.is_blocked = written.is_pending();
+            if !matches!(written, Poll::Ready(Ok(()))) || self.output.is_last() {
+                return written;
+            }
+            self.waiting.expire(now);
+            let Some(frame) = self.waiting.pop_within(usize::MAX) else { return written };
+            self.output.push(OpCode::Binary, &frame);
         }
     }
 }
@@ -350,8 +388,8 @@ const MESSAGES_PER_BATCH_MAX: usize = 2 * crate::wire::OUTBOX_MAX_FRAMES;
 /// Bytes of those, and a frame more: what QUIC takes of a client that is not read. Whoever is to be
 /// paused has handed over no more than this before the tick can say so, and leaves room for others.
 const BYTES_PER_BATCH_MAX: usize = 64 * 1024;
-/// Unreliable frames are dropped while more than this waits: what renet sends in a tick. Older
-/// snapshots would only keep newer ones waiting.
+/// Unreliable frames are dropped while more than this waits of what one batch has queued: what renet
+/// sends in a tick. What comes while the socket takes nothing waits apart.
 const UNRELIABLE_WAITING_MAX: usize = 128 * 1024;
 /// Pings are not answered while more than this waits.
 const PONG_WAITING_MAX: usize = 16 * 1024;
@@ -378,5 +416,64 @@ mod tests {
         assert_eq!(hub.reading(honest, 100), Reading::Go);
         hub.begin_batch();
         assert_eq!(read_all(&mut hub, flooding, 16 * 1024), 4, "it reads on with the next tick");
+    }
+
+    /// A socket that takes nothing until it is opened.
+    #[derive(Clone, Default)]
+    struct Gate(Rc<RefCell<(bool, Vec<u8>)>>);
+
+    impl AsyncWrite for Gate {
+        fn poll_write(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            let (is_open, written) = &mut *self.0.borrow_mut();
+            if !*is_open {
+                return Poll::Pending;
+            }
+            written.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn of_what_a_blocked_socket_leaves_the_newest_state_is_sent_and_all_beacons_and_reliable_frames() {
+        let clock = Clock::manual();
+        let mut hub = Hub::new(clock.clone(), 512 * 1024, Rc::new(Notify::new()));
+        let gate = Gate::default();
+        let (id, _) = hub.open(None, Box::new(gate.clone()));
+        hub.send(id, &Bytes::from_static(&[1, 0, 0]));
+        hub.flush();
+
+        for tag in 1..=100_u8 {
+            hub.send(id, &Bytes::from(vec![0x81, 0, tag]));
+            if tag % 10 == 0 {
+                hub.send(id, &Bytes::from(vec![0x80, 1, tag]));
+                hub.send(id, &Bytes::from(vec![1, 0, tag]));
+            }
+            hub.flush();
+            clock.advance(Duration::from_millis(50));
+        }
+        gate.0.borrow_mut().0 = true;
+        let _ = hub.poll_write(id, &mut Context::from_waker(Waker::noop()));
+
+        let written = gate.0.borrow().1.clone();
+        let frames: Vec<&[u8]> = written.chunks(5).map(|message| &message[2..]).collect();
+        let of = |high: u8| -> Vec<u8> {
+            frames.iter().filter(|frame| frame[0] == high).map(|frame| frame[2]).collect()
+        };
+        assert_eq!(of(0x80), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
+        assert_eq!(of(1), [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
+        assert_eq!(of(0x81), [99, 100], "what has waited for longer than 100 ms is dropped");
+        assert_eq!(hub.tally.unreliable_dropped_count, 98);
     }
 }

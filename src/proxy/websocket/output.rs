@@ -27,6 +27,11 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         Self { socket, bytes: Vec::new(), taken: 0, unflushed: false, last: false, is_shut: false }
     }
 
+    /// Whether nothing may follow.
+    pub(super) fn is_last(&self) -> bool {
+        self.last
+    }
+
     /// Bytes that wait.
     pub(super) fn waiting(&self) -> usize {
         self.bytes.len() - self.taken
