@@ -278,6 +278,10 @@ impl Reference {
             (session.acked, session.since) = (received, self.now);
             session.given = session.given.max(received);
         }
+        if !session.confirmed && session.expires.is_some() {
+            // The first one, in the tick of the loss: the session is kept after all.
+            session.expires = Some(self.now + TIMEOUT);
+        }
         (session.confirmed, session.presented) = (true, None);
     }
 
