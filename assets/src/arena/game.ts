@@ -47,6 +47,8 @@ export class Game {
   ended: string | undefined;
   isInArena = false;
 
+  /** Tries in a row that have failed. */
+  #failedTries = 0;
   /** When the link was lost, and the last Say before the resume; for the journal. */
   #lostAtMs: number | undefined;
   #owed: bigint | undefined;
@@ -72,10 +74,12 @@ export class Game {
 
   #begin(): Client {
     const store = new SessionStorageStore(TOKEN_KEY);
-    const config = { game: "", name: this.name };
+    // An open page outlives any outage of its server: only a refusal stops it.
+    const config = { game: "", name: this.name, tries: Infinity };
     const client = new Client({ transports: this.transports, store, config });
     this.ended = undefined;
     this.isInArena = false;
+    this.#failedTries = 0;
     this.world.clear();
     this.prediction.clear();
     // A page that was loaded anew goes on with its session, but has lost the thread.
@@ -86,12 +90,18 @@ export class Game {
     return client;
   }
 
+  /** Whether the server cannot be reached. The client tries again until it can. */
+  get isServerAway(): boolean {
+    return this.#failedTries >= AWAY_TRIES;
+  }
+
   #take(event: ClientEvent): void {
     switch (event.type) {
       case "message":
         this.#takeMessage(event.frame);
         break;
       case "connected":
+        this.#failedTries = 0;
         this.#lostAtMs = undefined;
         this.world.clear();
         this.prediction.clear();
@@ -108,7 +118,7 @@ export class Game {
         this.journal.write("bad", `link lost: ${event.detail}`);
         break;
       case "try-failed":
-        this.journal.write("bad", `${event.detail}; again in ${Math.round(event.pauseMs)} ms`);
+        this.#tryFailed(event.detail, event.pauseMs);
         break;
       case "session-lost":
         this.isInArena = false;
@@ -122,7 +132,18 @@ export class Game {
     }
   }
 
+  /** The journal tells of an outage once, so that its other entries stay. */
+  #tryFailed(detail: string, pauseMs: number): void {
+    this.#failedTries += 1;
+    if (this.#failedTries < AWAY_TRIES) {
+      this.journal.write("bad", `${detail}; again in ${Math.round(pauseMs)} ms`);
+    } else if (this.#failedTries === AWAY_TRIES) {
+      this.journal.write("bad", `the server is away (${detail}); the page tries again until it is back`);
+    }
+  }
+
   #resumed(session: bigint, resync: boolean): void {
+    this.#failedTries = 0;
     const now = performance.now();
     const how = this.#lostAtMs === undefined ? "resumed after a reload" : `resumed in ${Math.round(now - this.#lostAtMs)} ms`;
     this.#lostAtMs = undefined;
@@ -244,5 +265,7 @@ export class Game {
 
 /** Under this key the tab keeps its token. */
 const TOKEN_KEY = "waystation.token";
+/** After this many failed tries the server is said to be away: each transport was tried once by then. */
+const AWAY_TRIES = 3;
 /** A refused Join is not repeated sooner. */
 const REJOIN_MS = 1_000;

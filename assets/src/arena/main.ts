@@ -14,6 +14,8 @@ const STATES = {
   leaving: "leaving",
   stopped: "stopped",
 } as const;
+/** What the page says after several tries have failed. */
+const AWAY = "server away, trying again";
 /** As often as the arena ticks. */
 const INPUT_MS = 50;
 /** Twice a second a call asks for its echo. */
@@ -104,7 +106,7 @@ function set(id: string, text: string): void {
 function show(): void {
   const { client, says } = game;
   status.dataset["state"] = client.state;
-  set("state", STATES[client.state]);
+  set("state", game.isServerAway && client.state !== "stopped" ? AWAY : STATES[client.state]);
   set("transport-used", client.transport === undefined ? "–" : TRANSPORTS[client.transport]);
   set("latency", client.latencyMs === undefined ? "–" : `${client.latencyMs} ms`);
   set("session", client.session === undefined ? "–" : sessionText(client.session));

@@ -20,6 +20,8 @@ export interface Session {
 
 /** A link that a session has. */
 export class Bound {
+  /** Since the Welcome. */
+  #ageMs = 0;
   /** Since something was heard. */
   silenceMs = 0;
   /** Since something was sent. */
@@ -34,9 +36,15 @@ export class Bound {
   isGreeting = true;
 
   advance(dtMs: number): void {
+    this.#ageMs += dtMs;
     this.silenceMs += dtMs;
     this.#idleMs += dtMs;
     this.#waitedMs += this.#uncounted > 0 ? dtMs : 0;
+  }
+
+  /** Whether the link lasted long enough that its loss may be followed by a try without a pause. */
+  get isSteady(): boolean {
+    return this.#ageMs >= STEADY_MS;
   }
 
   /** A frame was counted, so an Ack is owed. */
@@ -86,6 +94,8 @@ export class Bound {
   }
 }
 
+/** A link that ends sooner may end again at once: without a pause, the tries would follow each other without end. */
+const STEADY_MS = 1_000;
 /** An Ack is sent at the latest after this many counted frames. */
 const ACK_EVERY_FRAMES = 64;
 /** An Ack is sent at the latest this long after a counted frame. */

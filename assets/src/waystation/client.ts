@@ -2,7 +2,8 @@
 //
 // It dials, says Hello, counts, acknowledges, echoes, keeps what the server has not counted, and
 // resumes by itself with growing pauses. Frames are taken and answered as they arrive, since a
-// browser lets the timers of a page in the background run late; only time goes by the timer.
+// browser lets the timers of a page in the background run late. Each event of a link lets time pass
+// too, so acks, echoes and the first try after a loss do not wait for a timer.
 //
 //     const transports = new DiscoveredTransports("/v1/connect");
 //     const client = new Client({ transports, store: new SessionStorageStore("game") });
@@ -63,10 +64,19 @@ export class Client {
   }
 
   #tick(): void {
+    this.update(this.#elapsed());
+  }
+
+  /** The time since the last call; none for a client that is driven by hand. */
+  #elapsed(): number {
+    if (this.#timer === undefined) {
+      return 0;
+    }
     const now = performance.now();
     // A page that slept hears first what has arrived meanwhile, and then that time is over.
-    this.update(Math.min(now - this.#then, DT_MAX_MS));
+    const dtMs = Math.min(now - this.#then, DT_MAX_MS);
     this.#then = now;
+    return dtMs;
   }
 
   /** Lets time pass: `start` calls it by a timer, a test by hand. */
@@ -74,6 +84,10 @@ export class Client {
     this.#core.advance(dtMs);
     this.#core.check();
     this.#settle();
+    this.#dialIfDue();
+  }
+
+  #dialIfDue(): void {
     if (this.#core.wantsLink()) {
       this.#dial();
     }
@@ -85,8 +99,10 @@ export class Client {
     const isCurrent = () => number === this.#try;
     const whenCurrent = (act: () => void) => {
       if (isCurrent()) {
+        this.#core.advance(this.#elapsed());
         act();
         this.#settle();
+        this.#dialIfDue();
       }
     };
     this.#isTrying = true;

@@ -15,7 +15,7 @@ export interface Config {
   backoffMinMs: number;
   /** The longest pause before another try, unless the server asks for a longer one. */
   backoffMaxMs: number;
-  /** Tries in a row that may fail before the client stops. */
+  /** Tries in a row that may fail before the client stops. With `Infinity` it never stops for that reason. Default: 15. */
   tries: number;
   /** Where the jitter of the pauses comes from: 0 to 1. */
   random: () => number;

@@ -145,7 +145,7 @@ export class Core {
     if (this.#phase.is === "dialling" || this.#phase.is === "greeting") {
       this.#fail(0, detail);
     } else if (this.#phase.is === "bound") {
-      this.#loseLink(0, detail);
+      this.#loseLink(this.#phase.link.isSteady ? undefined : 0, detail);
     }
   }
 
@@ -163,7 +163,7 @@ export class Core {
     } else if (phase.is === "greeting" && phase.elapsedMs >= this.#config.linkTimeoutMs) {
       this.#fail(0, "the Hello was not answered");
     } else if (phase.is === "bound" && phase.link.silenceMs >= this.#config.linkTimeoutMs) {
-      this.#loseLink(0, "nothing was heard for too long");
+      this.#loseLink(undefined, "nothing was heard for too long");
     }
     if (this.#leaving !== undefined && this.#leaving.elapsedMs >= CLOSE_TIMEOUT_MS && !this.isStopped()) {
       this.#giveUp("the Bye was not answered");
@@ -442,8 +442,8 @@ export class Core {
     this.#phase = { is: "waiting", leftMs: pauseMs };
   }
 
-  /** The bound link is gone: the session is resumed after a pause. */
-  #loseLink(retryAfterMs: number, detail: string): void {
+  /** The bound link is gone: the session is resumed after a pause, or at once if none is given. */
+  #loseLink(retryAfterMs: number | undefined, detail: string): void {
     this.#events.push({ type: "link-lost", detail });
     this.latencyMs = undefined;
     if (this.#leaving !== undefined) {
@@ -451,7 +451,8 @@ export class Core {
       return;
     }
     this.#release = true;
-    this.#phase = { is: "waiting", leftMs: Math.max(this.#backoff.pause(), retryAfterMs) };
+    const leftMs = retryAfterMs === undefined ? 0 : Math.max(this.#backoff.pause(), retryAfterMs);
+    this.#phase = { is: "waiting", leftMs };
   }
 
   /** The session is over; what it left unacknowledged is reported. */

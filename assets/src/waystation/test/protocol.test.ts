@@ -1,7 +1,7 @@
 // The client's side of the protocol, against a server that does what the test says.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { EchoSchema, InputSchema, SaySchema } from "../../gen/arena/v1/arena_pb";
 import {
   AckSchema,
@@ -335,4 +335,56 @@ test("a cut while no link is being opened blames no transport", async () => {
   await scene.dialled(2);
 
   assert.deepEqual(scene.tries, [true]);
+});
+
+/** A client that runs by the clock, in a page whose timers do not fire; `clock.nowMs` is the time. */
+async function hidden(t: TestContext) {
+  const clock = { nowMs: 0 };
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  t.mock.method(performance, "now", () => clock.nowMs);
+  const scene = new Scene();
+  scene.client.start();
+  await settled();
+  const link = scene.links[0];
+  assert.ok(link !== undefined);
+  link.accept();
+  return { clock, scene, link };
+}
+
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+test("a link that closes is dialled again in the event itself, without a timer", async (t) => {
+  const { clock, scene, link } = await hidden(t);
+  clock.nowMs = 30_000;
+
+  link.events.onClose("reset");
+  await settled();
+
+  assert.equal(scene.links.length, 2);
+  const hello = scene.links[1]?.accept({ resumed: true, token: new Uint8Array([2]) });
+  assert.deepEqual(hello?.resume?.token, new Uint8Array([1]));
+  assert.deepEqual(scene.types(), ["connected", "link-lost", "resumed"]);
+});
+
+test("a link that closes right after its Welcome is dialled again after a pause", async (t) => {
+  const { scene, link } = await hidden(t);
+
+  link.events.onClose("reset");
+  await settled();
+  assert.equal(scene.links.length, 1);
+
+  await scene.pass(200);
+  assert.equal(scene.links.length, 2);
+});
+
+test("an Ack that is due leaves with the echo when a message arrives, without a timer", async (t) => {
+  const { clock, link } = await hidden(t);
+  link.say(EchoSchema, { number: 1n });
+  assert.equal(link.acked(), 0n);
+
+  clock.nowMs = 1_000;
+  link.say(BeaconSchema, { id: 9n });
+
+  assert.equal(link.acked(), 1n);
+  assert.deepEqual(link.got(PingSchema).map(({ id }) => id), [9n]);
 });
