@@ -3,7 +3,7 @@
 //! Run `waystation serve`, ask `curl http://127.0.0.1:7780/v1/connect` for the hash of the server's
 //! certificate, and give it to `cargo run --example quinn_client -- SHA256 [ADDRESS]`.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints for the person who runs it")]
 
 use std::error::Error;
 use std::net::SocketAddr;

@@ -80,7 +80,7 @@ impl Peer {
         }
     }
 
-    /// When it must have become a link, while it is none.
+    /// The time by which it must have become a link, or it is closed.
     pub(super) fn deadline(&self) -> Option<Duration> {
         match self.place {
             Place::HalfOpen(_, deadline) => Some(deadline),

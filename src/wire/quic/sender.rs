@@ -1,6 +1,6 @@
 //! What leaves, and in which order: the lanes' shares of what a connection may send.
 //!
-//! quinn sends all that it is given, datagrams before streams. So it is given no more than the
+//! quinn sends all that it is given, datagrams before streams. So it is given at most what the
 //! [window](super::steady) has room for, and the rest waits here: of the unreliable lane until it is
 //! stale, of the reliable one within the link's bound. Beacons and Pings wait for nothing.
 //!
@@ -123,7 +123,7 @@ impl Lanes {
             // An older one gives way: the network thread has been kept from sending.
             self.counts.unreliable_dropped_count += 1;
         }
-        // One that fits no more, since the path takes less than it did, is lost.
+        // A datagram that no longer fits, because the path takes less than before, is lost.
         if connection.datagrams().send(datagram, true).is_err() {
             self.counts.unreliable_dropped_count += 1;
         }
