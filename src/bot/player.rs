@@ -43,6 +43,7 @@ struct Cutting {
     kind: Option<CutKind>,
     over: Option<Transport>,
     session: Option<SessionId>,
+    since: Duration,
 }
 
 impl<D: Dial> Player<D> {
@@ -93,13 +94,14 @@ impl<D: Dial> Player<D> {
             ClientEvent::LinkLost => {
                 self.check.link_lost();
                 if !std::mem::take(&mut self.cutting) {
-                    self.lost(None, report);
+                    self.lost(None, now, report);
                 }
             }
             ClientEvent::Resumed { session, resync } => {
                 report.resync_count += u64::from(resync);
                 if let Some(cut) = self.cut.take() {
                     report.resumed(cut.kind, cut.over, cut.session == Some(session));
+                    report.longest_absence = report.longest_absence.max(now.saturating_sub(cut.since));
                 }
                 self.bound(report);
                 if let Some(plan) = &mut self.plan {
@@ -134,9 +136,10 @@ impl<D: Dial> Player<D> {
     }
 
     /// The link is gone.
-    fn lost(&mut self, kind: Option<CutKind>, report: &mut BotReport) {
+    fn lost(&mut self, kind: Option<CutKind>, now: Duration, report: &mut BotReport) {
         report.cut(kind, self.over);
-        self.cut = Some(Cutting { kind, over: self.over, session: self.client.session_id() });
+        let session = self.client.session_id();
+        self.cut = Some(Cutting { kind, over: self.over, session, since: now });
     }
 
     fn take(&mut self, frame: &Frame, now: Duration, report: &mut BotReport, trips: &mut RoundTrips) {
@@ -146,8 +149,10 @@ impl<D: Dial> Player<D> {
             }
         } else if frame.decode::<Joined>().is_ok() {
             self.in_zone = true;
-            report.joined += u64::from(!self.ever_joined);
-            self.ever_joined = true;
+            if !std::mem::replace(&mut self.ever_joined, true) {
+                report.joined += 1;
+                report.last_joined_at = now;
+            }
         } else if frame.decode::<Parted>().is_ok() {
             self.in_zone = false;
             self.join_at = Some(now + REJOIN);
@@ -183,7 +188,7 @@ impl<D: Dial> Player<D> {
             && self.cut.is_none()
             && let Some((kind, cut)) = self.plan.as_mut().and_then(|plan| plan.due(now))
         {
-            self.lost(Some(kind), report);
+            self.lost(Some(kind), now, report);
             self.cutting = true;
             self.client.cut(cut);
         }

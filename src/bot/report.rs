@@ -26,6 +26,10 @@ pub struct BotReport {
     pub clients: u64,
     /// How many joined the zone at least once.
     pub joined: u64,
+    /// When the last of those joined for the first time, since the run began.
+    pub last_joined_at: Duration,
+    /// The longest time between the loss of a link and the resume of its session.
+    pub longest_absence: Duration,
     /// Cuts with an immediate return.
     pub takeover: CutTally,
     /// Cuts that the transport told the server.
@@ -228,12 +232,19 @@ fn milliseconds(duration: Duration) -> f64 {
 
 impl fmt::Display for BotReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "clients {}, joined {}", self.clients, self.joined)?;
+        writeln!(
+            f,
+            "clients {}, joined {}, the last after {:.1} s",
+            self.clients,
+            self.joined,
+            self.last_joined_at.as_secs_f64()
+        )?;
         writeln!(f)?;
         writeln!(f, "{:<18}{:>8}{:>10}{:>10}", "cuts", "cuts", "resumed", "same id")?;
         for (name, tally) in self.kinds().into_iter().chain([("not asked for", self.unasked)]) {
             writeln!(f, "{name:<18}{:>8}{:>10}{:>10}", tally.cuts, tally.resumed, tally.same_id)?;
         }
+        writeln!(f, "longest absence {:.1} s", self.longest_absence.as_secs_f64())?;
         writeln!(
             f,
             "resyncs {}, sessions lost {} (unacknowledged {}), turned away {}, not done in time {}",

@@ -90,6 +90,9 @@ fn bots_that_are_cut_in_three_ways_lose_nothing() {
     assert!(report.echoes_timed > 1_000);
     assert!(report.rtt_p50 >= STEP && report.rtt_p99 <= 5 * STEP, "{report}");
     assert_eq!((report.sessions_lost, report.resync_count), (0, 0));
+    assert!(report.last_joined_at < Duration::from_secs(1), "{report}");
+    let silence = crate::client::ClientConfig::default().link_timeout;
+    assert!((silence..silence * 2).contains(&report.longest_absence), "of a silent cut: {report}");
 }
 
 #[test]

@@ -117,13 +117,15 @@ fn advice(args: &ListenArgs, http: SocketAddr) -> String {
             "open {scheme}://{http}/play in a browser, or run: waystation bot --transport mix{server}"
         );
     }
-    let relay = if args.http_plain { ", which a relay serves as HTTPS" } else { "" };
+    let url = args.http_url(http);
+    let is_secured_by_relay = args.http_plain && url.starts_with("https:");
+    let relay = if is_secured_by_relay { ", which a relay serves as HTTPS" } else { "" };
     let who = if args.bearer_file.is_some() {
         "whoever shows the bearer of --bearer-file"
     } else {
         "nobody: it has no --bearer-file"
     };
-    format!("clients ask /v1/connect at {}{relay}; it answers {who}", args.http_url(http))
+    format!("clients ask /v1/connect at {url}{relay}; it answers {who}")
 }
 
 /// What the first line says of the dev profile.
