@@ -111,7 +111,10 @@ fn compile_into(
     let mut config = prost_build::Config::new();
     config.out_dir(out_dir).bytes(["."]);
     let crate_path = match owner {
-        Owner::Core => "crate",
+        Owner::Core => {
+            config.skip_debug(SECRET_MESSAGES.iter().copied());
+            "crate"
+        }
         Owner::Game => {
             config.extern_path(".waystation.v1", "::waystation::wire::v1");
             config.prost_path("::waystation::wire::prost");
@@ -326,6 +329,14 @@ const ID_OPTION: &str = "waystation.v1.id";
 const SHIPPED: &[(&str, &str)] = &[
     ("waystation/v1/options.proto", include_str!("../proto/waystation/v1/options.proto")),
     ("waystation/v1/reason.proto", include_str!("../proto/waystation/v1/reason.proto")),
+];
+/// Messages with secrets in them: the crate writes their `Debug` by hand, without the secrets.
+const SECRET_MESSAGES: &[&str] = &[
+    ".waystation.v1.Hello",
+    ".waystation.v1.Password",
+    ".waystation.v1.Bearer",
+    ".waystation.v1.Resume",
+    ".waystation.v1.Welcome",
 ];
 /// The package that owns the core's ids.
 const CORE_PACKAGE: &str = "waystation.v1";

@@ -13,6 +13,7 @@ mod frame;
 mod limits;
 #[cfg(feature = "quic")]
 pub mod quic;
+mod secret;
 #[cfg(feature = "udp")]
 pub mod udp;
 #[cfg(any(feature = "udp", feature = "quic"))]

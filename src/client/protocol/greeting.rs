@@ -42,6 +42,7 @@ impl Core {
             credentials: resume.is_none().then(|| (&self.config.credentials).into()),
             resume,
             game: self.config.game.clone(),
+            ticket: String::new(),
         }
     }
 
