@@ -13,6 +13,7 @@ mod backlog;
 #[macro_use]
 mod counters;
 pub mod loopback;
+mod network;
 mod origins;
 pub mod port;
 mod pump;
@@ -38,6 +39,7 @@ use crate::tick::{Clock, Failure, LastWords, StopRequested, TickSystems, TickTim
 use crate::wire::v1::{Closed, Reason};
 use crate::wire::{self, CLOSE_TIMEOUT, Lane};
 
+pub use network::Network;
 pub use origins::Origins;
 
 use port::{Budget, PortReceiver, PortSender, Weigh, port};

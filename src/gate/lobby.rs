@@ -1,14 +1,13 @@
 //! Links that have no session yet.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
 use super::GateConfig;
 use crate::ident::LinkKey;
-use crate::proxy::LinkInfo;
+use crate::proxy::{LinkInfo, Network};
 use crate::session::{SessionTable, TokenHash};
 use crate::wire::v1::Hello;
 
@@ -16,7 +15,7 @@ use crate::wire::v1::Hello;
 #[derive(Resource, Debug, Default)]
 pub struct Lobby {
     guests: BTreeMap<LinkKey, Guest>,
-    addresses: BTreeMap<IpAddr, Address>,
+    addresses: BTreeMap<Network, Address>,
 }
 
 /// What comes from one address.
@@ -83,7 +82,7 @@ impl Lobby {
     pub(super) fn leave(&mut self, link: LinkKey) -> Option<Guest> {
         let guest = self.guests.remove(&link)?;
         if let Some(address) = guest.info.address
-            && let Some(address) = self.addresses.get_mut(&prefix(address.ip()))
+            && let Some(address) = self.addresses.get_mut(&Network::of(address.ip()))
         {
             address.guest_count = address.guest_count.saturating_sub(1);
         }
@@ -119,19 +118,10 @@ impl Lobby {
     }
 }
 
-/// The address that a link's limits go by, if there are any for it.
-fn limited(info: &LinkInfo, config: &GateConfig) -> Option<IpAddr> {
-    let ip = info.address?.ip().to_canonical();
-    (!(config.exempt_loopback && ip.is_loopback())).then(|| prefix(ip))
-}
-
-/// Whoever has an IPv6 address has 2^64 of them. A socket for both families writes IPv4 addresses
-/// as IPv6.
-fn prefix(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        ip @ IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
-    }
+/// The network that a link's limits go by, if there are any for it.
+fn limited(info: &LinkInfo, config: &GateConfig) -> Option<Network> {
+    let network = Network::of(info.address?.ip());
+    (!(config.exempt_loopback && network.is_loopback())).then_some(network)
 }
 
 impl Guest {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::QuicConfig;
+use crate::proxy::Network;
 
 /// Handshakes under way.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -11,14 +12,14 @@ pub(super) struct Admission {
     half_open_count: usize,
     /// Of those, the ones from addresses that are known to be their senders'. From others anybody
     /// could fill the share of somebody else.
-    addresses: BTreeMap<IpAddr, usize>,
+    networks: BTreeMap<Network, usize>,
 }
 
 /// One handshake under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HalfOpen {
     /// Where it comes from, if that is certain.
-    address: Option<IpAddr>,
+    network: Option<Network>,
 }
 
 /// What becomes of a client that begins a handshake.
@@ -49,41 +50,30 @@ impl Admission {
         if !is_validated && self.half_open_count >= config.retry_above {
             return Verdict::Retry;
         }
-        let ip = prefix(ip);
-        let is_exempt = config.exempt_loopback && ip.is_loopback();
-        let from_there = self.addresses.get(&ip).copied().unwrap_or_default();
+        let network = Network::of(ip);
+        let is_exempt = config.exempt_loopback && network.is_loopback();
+        let from_there = self.networks.get(&network).copied().unwrap_or_default();
         let too_many = is_validated && !is_exempt && from_there >= config.max_handshakes_per_address;
         if self.half_open_count >= config.max_handshakes || too_many {
             return Verdict::Ignore;
         }
         self.half_open_count += 1;
         if is_validated {
-            *self.addresses.entry(ip).or_default() += 1;
+            *self.networks.entry(network).or_default() += 1;
         }
-        Verdict::Accept(HalfOpen { address: is_validated.then_some(ip) })
+        Verdict::Accept(HalfOpen { network: is_validated.then_some(network) })
     }
 
     /// A handshake is over, one way or the other.
     pub(super) fn leave(&mut self, half_open: HalfOpen) {
         self.half_open_count = self.half_open_count.saturating_sub(1);
-        let Some(ip) = half_open.address else { return };
-        if let Some(count) = self.addresses.get_mut(&ip) {
+        let Some(network) = half_open.network else { return };
+        if let Some(count) = self.networks.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                self.addresses.remove(&ip);
+                self.networks.remove(&network);
             }
         }
-    }
-}
-
-/// Whoever has an IPv6 address has 2^64 of them. A socket for both families writes IPv4 addresses
-/// as IPv6.
-fn prefix(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        ip @ IpAddr::V4(_) => ip,
-        // Loopback is one machine's, and known by its last bit.
-        IpAddr::V6(ip) if ip.is_loopback() => ip.into(),
-        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }
 
@@ -118,7 +108,7 @@ mod tests {
 
         assert_eq!(count(&verdicts, |verdict| matches!(verdict, Verdict::Accept(_))), 3);
         assert_eq!(count(&verdicts, |verdict| *verdict == Verdict::Retry), 97);
-        assert!(admission.addresses.is_empty(), "nobody's share is used up by forged addresses");
+        assert!(admission.networks.is_empty(), "nobody's share is used up by forged addresses");
     }
 
     #[test]
@@ -137,7 +127,7 @@ mod tests {
                 admission.leave(half_open);
             }
         }
-        assert!(admission.addresses.is_empty() && admission.half_open_count == 0);
+        assert!(admission.networks.is_empty() && admission.half_open_count == 0);
     }
 
     #[test]
