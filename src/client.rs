@@ -65,7 +65,7 @@ use bytes::Bytes;
 pub use any::{AnyDial, AnyLink, Detour, Fetch, FetchError, Transport, UrlError};
 pub use config::{ClientConfig, Credentials};
 pub use event::{ClientEvent, EVENTS_MAX, EVENTS_MAX_BYTES, SendError};
-pub use link::{Dial, DialError, Link, LinkStatus};
+pub use link::{Dial, DialError, Link, LinkStatus, Outlook};
 pub use protocol::ClientState;
 use protocol::{Core, Release};
 pub use quic::{QuicDial, QuicLink, QuicRoute, QuicTarget};
@@ -136,6 +136,7 @@ impl<D: Dial> Client<D> {
     pub fn update(&mut self, dt: Duration) {
         self.core.advance(dt);
         self.release();
+        self.dial.prepare(dt, &self.core.outlook());
         if self.core.wants_link() {
             match self.dial.dial() {
                 Ok(link) => {
@@ -148,7 +149,7 @@ impl<D: Dial> Client<D> {
         if let Some(link) = &mut self.link {
             link.update(dt);
             if link.status() == LinkStatus::Open {
-                self.core.opened();
+                self.core.opened(link.round_trip());
             }
             while self.core.is_reading()
                 && let Some((lane, bytes)) = link.receive()
@@ -158,7 +159,7 @@ impl<D: Dial> Client<D> {
             if let Some(what) = link.breach() {
                 self.core.breached(what);
             }
-            self.core.check(link.status(), || link.failure());
+            self.core.check(link.status(), link.times_opening(), || link.failure());
             self.core.transmit(&mut |frame| link.send(frame));
             link.flush();
         }

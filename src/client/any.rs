@@ -15,7 +15,7 @@
 //! Fall-back: the routes are tried in the order given, and of one discovery's in the order above. A
 //! try over which no frame came moves on to the next; after the last comes the first. What worked
 //! is tried first again when its link is lost. It is not a race: one try at a time, each bounded by
-//! [`dial_timeout`](super::ClientConfig::dial_timeout), which covers discovery as well. UDP, QUIC and
+//! [`dial_timeout`](super::ClientConfig::dial_timeout); discovery has 8 s of its own. UDP, QUIC and
 //! WebTransport share their fate where a network drops all datagrams, and a session does not wait for
 //! ever: for players in such networks give `http://host:7780#udp` and then `http://host:7780#ws`.
 //!
@@ -39,7 +39,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::link::{Dial, DialError, Link, LinkStatus};
+use super::link::{Dial, DialError, Link, LinkStatus, Outlook};
+use super::protocol::absence::{OPENING_ROUND_TRIPS, OPENING_TIMEOUT_MAX};
 use crate::wire::Lane;
 use crate::wire::discovery::Discovery;
 use carrier::{Carrier, Target};
@@ -70,6 +71,7 @@ pub struct AnyDial {
     last: Option<Try>,
     /// What discovery offered on the route that worked: to resume, it need not be asked again.
     known: Option<(Route, Target)>,
+    outlook: Outlook,
 }
 
 /// A link over whichever transport its dial chose.
@@ -78,6 +80,12 @@ pub struct AnyLink {
     note: Shared,
     opened: bool,
     worked: bool,
+    /// Since discovery was asked or, after its answer, since the transport began to open.
+    age: Duration,
+    /// How long the transport took to open.
+    opened_in: Duration,
+    /// How long the transport may take to open.
+    limit: Duration,
 }
 
 enum State {
@@ -133,7 +141,14 @@ impl AnyDial {
         if places.is_empty() {
             return Err(UrlError::None);
         }
-        Ok(Self { turns: Turns::new(&places), places, bearer: None, last: None, known: None })
+        Ok(Self {
+            turns: Turns::new(&places),
+            places,
+            bearer: None,
+            last: None,
+            known: None,
+            outlook: Outlook::default(),
+        })
     }
 
     /// Shows this bearer to discovery, where the server asks for one. It goes to each `http:` URL as
@@ -194,7 +209,15 @@ impl Dial for AnyDial {
         let known = self.known.take().filter(|(route, _)| direct.is_none() && *route == first);
         let note = Shared::default();
         self.last = Some(Try { place: first.place, by_heart: known.is_some(), note: Arc::clone(&note) });
-        let mut link = AnyLink { state: State::Failed(String::new()), note, opened: false, worked: false };
+        let mut link = AnyLink {
+            state: State::Failed(String::new()),
+            note,
+            opened: false,
+            worked: false,
+            age: Duration::ZERO,
+            opened_in: Duration::ZERO,
+            limit: self.outlook.opening_timeout,
+        };
         match direct.or(known.map(|(_, target)| target)) {
             Some(target) => link.carry(first, Ok(target), turn)?,
             None => {
@@ -206,6 +229,10 @@ impl Dial for AnyDial {
             }
         }
         Ok(link)
+    }
+
+    fn prepare(&mut self, _dt: Duration, outlook: &Outlook) {
+        self.outlook = *outlook;
     }
 }
 
@@ -269,7 +296,27 @@ impl AnyLink {
         let turn = asking.turn;
         let opened = chosen
             .and_then(|(route, target)| self.carry(route, target, turn).map_err(|error| error.to_string()));
-        if let Err(why) = opened {
+        match opened {
+            Ok(()) => {
+                // The answer took two round trips or, under TLS, more.
+                let measured = self.age.saturating_mul(OPENING_ROUND_TRIPS) / 2;
+                self.limit = self.limit.max(measured.min(OPENING_TIMEOUT_MAX));
+                self.age = Duration::ZERO;
+            }
+            Err(why) => self.state = State::Failed(why),
+        }
+    }
+
+    /// Ends an opening, or the question before it, that takes too long.
+    fn end_late(&mut self) {
+        let limit = match &self.state {
+            State::Asking(_) => DISCOVERY_TIMEOUT,
+            State::Carried(_, carrier) if carrier.link().status() == LinkStatus::Opening => self.limit,
+            State::Carried(..) | State::Failed(_) => return,
+        };
+        if self.age >= limit {
+            let why = self.failure().unwrap_or_default();
+            self.close();
             self.state = State::Failed(why);
         }
     }
@@ -291,11 +338,16 @@ impl Asking {
 
 impl Link for AnyLink {
     fn update(&mut self, dt: Duration) {
+        self.age = self.age.saturating_add(dt);
         self.ask();
         if let State::Carried(_, carrier) = &mut self.state {
             carrier.link_mut().update(dt);
-            self.opened |= carrier.link().status() == LinkStatus::Open;
+            if !self.opened && carrier.link().status() == LinkStatus::Open {
+                self.opened = true;
+                self.opened_in = self.age;
+            }
         }
+        self.end_late();
     }
 
     fn status(&self) -> LinkStatus {
@@ -349,6 +401,15 @@ impl Link for AnyLink {
         }
     }
 
+    fn times_opening(&self) -> bool {
+        true
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        let transport = self.transport().filter(|_| self.opened)?;
+        Some(self.opened_in / transport.opening_round_trips())
+    }
+
     fn breach(&self) -> Option<String> {
         let State::Carried(_, carrier) = &self.state else { return None };
         carrier.link().breach()
@@ -367,6 +428,9 @@ impl fmt::Debug for AnyLink {
 fn locked(note: &Shared) -> std::sync::MutexGuard<'_, Note> {
     note.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long discovery may take: five round trips of 1.5 s, for TCP, TLS and the question.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,15 @@ pub struct ClientConfig {
     /// updated for this long: see [`Client::update`](super::Client::update). 5 s by default, which is
     /// the server's; 1 s to 60 s.
     pub link_timeout: Duration,
-    /// A link that has not opened after this long is given up. 2 s by default; 200 ms to 10 s.
+    /// A link that has not opened after this long is given up. 2.5 s by default; 200 ms to 10 s.
+    ///
+    /// The time grows, up to 6 s: it doubles after each failed try for a new session, and it is at
+    /// least four round trips of the last link that opened. It does not include discovery, which has
+    /// 8 s of its own.
+    ///
+    /// A link that has opened is given up if its Hello is not answered within 2.5 s or three round
+    /// trips, whichever is longer. For a new session, which the server may have to authenticate, the
+    /// 2.5 s double after each failed try, up to [`link_timeout`](Self::link_timeout).
     pub dial_timeout: Duration,
     /// The shortest pause before another try. 100 ms by default; 10 ms to 10 s.
     pub backoff_min: Duration,
@@ -119,8 +127,8 @@ impl From<&Credentials> for v1::Credentials {
     }
 }
 
-/// Some ten round trips of a bad mobile link: whoever has not answered by then never heard us.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Four round trips of a bad mobile link, which takes 600 ms each.
+const DIAL_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// Long enough that a server which refuses is not asked in a tight loop, short enough to go
 /// unnoticed.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);

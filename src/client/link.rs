@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::config::ClientConfig;
 use crate::wire::Lane;
 
 /// Opens links. A client asks for one at a time and drops it before it asks for the next.
@@ -66,6 +67,48 @@ pub trait Dial {
     ///
     /// [`DialError`]; the try has then failed and another follows after a pause.
     fn dial(&mut self) -> Result<Self::Link, DialError>;
+
+    /// Lets `dt` pass and tells the state of the client. It is called once per update, before
+    /// [`dial`](Self::dial) if the same update dials. A transport may open another link in advance
+    /// while the current one is silent, and return it from the next `dial`. It must not send a frame
+    /// on that link. The default does nothing.
+    fn prepare(&mut self, dt: Duration, outlook: &Outlook) {
+        let _ = (dt, outlook);
+    }
+}
+
+/// The state of a client, for the transport that opens its next link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outlook {
+    /// How long nothing was received on the session's link, not counting the time of the current
+    /// update; `None` if the session has no link.
+    pub silence: Option<Duration>,
+    /// The silence after which a link is lost: [`ClientConfig::link_timeout`](super::ClientConfig).
+    pub link_timeout: Duration,
+    /// True if the session's last link was lost because nothing was received on it.
+    pub was_silent: bool,
+    /// True if the next Hello resumes a session, false if it asks for a new one.
+    pub resumes: bool,
+    /// True if the session has no link and the server still keeps it, as far as the client can tell.
+    pub is_urgent: bool,
+    /// How long the next link may take to open.
+    pub opening_timeout: Duration,
+}
+
+impl Default for Outlook {
+    /// A client without a session, with the default timeouts.
+    fn default() -> Self {
+        let config = ClientConfig::default();
+        Self {
+            silence: None,
+            link_timeout: config.link_timeout,
+            was_silent: false,
+            resumes: false,
+            is_urgent: false,
+            opening_timeout: config.dial_timeout,
+        }
+    }
 }
 
 /// One end of a link.
@@ -98,6 +141,18 @@ pub trait Link {
     /// remedy. It is logged, and the last one is told with
     /// [`ClientEvent::Closed`](super::ClientEvent::Closed). None unless a transport says so.
     fn failure(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns true if the link itself ends an opening that takes too long, so that the client does
+    /// not. The default is false.
+    fn times_opening(&self) -> bool {
+        false
+    }
+
+    /// The round-trip time that was measured while the link opened. The default is `None`: the client
+    /// then assumes half of the time that the opening took.
+    fn round_trip(&self) -> Option<Duration> {
         None
     }
 

@@ -7,7 +7,7 @@
 //! [`receive`](Core::receive) take in what happened → [`check`](Core::check) finds what is over →
 //! [`transmit`](Core::transmit) says what to send.
 
-mod absence;
+pub(super) mod absence;
 mod bound;
 mod greeting;
 
@@ -36,6 +36,12 @@ pub(super) struct Core {
     backoff: Backoff,
     /// Since the session lost its link, until it has the next.
     absence: Option<Duration>,
+    /// The last link was lost because nothing was received on it.
+    was_silent: bool,
+    /// Tries outside the session's window that failed since the last Welcome.
+    failed_tries: u32,
+    /// The round-trip time of the last link that opened.
+    round_trip: Duration,
     events: Events,
     /// What is to become of the link at hand.
     release: Option<Release>,
@@ -56,7 +62,7 @@ enum Phase {
     /// A link is opening.
     Dialling { elapsed: Duration },
     /// The link is open; the Hello is not answered yet.
-    Greeting { elapsed: Duration, said: bool },
+    Greeting { elapsed: Duration, timeout: Duration, said: bool },
     /// The session has the link.
     Bound(Bound),
     /// For good.
@@ -114,6 +120,9 @@ impl Core {
             backoff,
             config,
             absence: None,
+            was_silent: false,
+            failed_tries: 0,
+            round_trip: Duration::ZERO,
             phase: Phase::Waiting { left: Duration::ZERO },
             session: token.map(|token| Session {
                 id: None,
@@ -163,10 +172,13 @@ impl Core {
         self.phase = Phase::Dialling { elapsed: Duration::ZERO };
     }
 
-    /// The dialled link is open.
-    pub(super) fn opened(&mut self) {
-        if matches!(self.phase, Phase::Dialling { .. }) {
-            self.phase = Phase::Greeting { elapsed: Duration::ZERO, said: false };
+    /// The dialled link is open; its transport may have measured a round-trip time.
+    pub(super) fn opened(&mut self, round_trip: Option<Duration>) {
+        if let Phase::Dialling { elapsed } = self.phase {
+            // Most transports take two round trips to open.
+            self.round_trip = round_trip.unwrap_or(elapsed / 2);
+            let timeout = self.welcome_timeout();
+            self.phase = Phase::Greeting { elapsed: Duration::ZERO, timeout, said: false };
         }
     }
 
@@ -202,14 +214,21 @@ impl Core {
         }
     }
 
-    /// Finds what time and the transport have brought to an end. `failure` is what the transport
-    /// says about it.
-    pub(super) fn check(&mut self, status: LinkStatus, failure: impl FnOnce() -> Option<String>) {
+    /// Finds what time and the transport have brought to an end. `times_opening` is true if the
+    /// transport itself limits the time of the opening; `failure` returns its reason for the end.
+    pub(super) fn check(
+        &mut self,
+        status: LinkStatus,
+        times_opening: bool,
+        failure: impl FnOnce() -> Option<String>,
+    ) {
         let closed = status == LinkStatus::Closed;
         // While the game leaves the link unread, silence says nothing about it.
         let paused = self.is_paused();
         match &self.phase {
-            Phase::Dialling { elapsed } if closed || *elapsed >= self.config.dial_timeout => {
+            Phase::Dialling { elapsed }
+                if closed || (!times_opening && *elapsed >= self.opening_timeout()) =>
+            {
                 let why = failure().unwrap_or_else(|| "no link could be opened".to_owned());
                 self.fail(Duration::ZERO, &why);
             }
@@ -217,7 +236,7 @@ impl Core {
                 let why = failure().unwrap_or_else(|| "the link closed before its Welcome".to_owned());
                 self.fail(Duration::ZERO, &why);
             }
-            Phase::Greeting { elapsed, .. } if *elapsed >= self.config.link_timeout => {
+            Phase::Greeting { elapsed, timeout, .. } if elapsed >= timeout => {
                 self.fail(Duration::ZERO, "the Hello was not answered");
             }
             Phase::Bound(_) if closed => {
@@ -226,6 +245,7 @@ impl Core {
             }
             Phase::Bound(bound) if !paused && bound.silence() >= self.config.link_timeout => {
                 self.lose_link(Duration::ZERO);
+                self.was_silent = true;
             }
             _ => {}
         }

@@ -302,6 +302,25 @@ fn a_url_of_a_transport_is_dialled_directly_with_the_certificate_that_it_names()
 }
 
 #[test]
+fn discovery_that_does_not_answer_is_given_up_after_a_time_of_its_own() {
+    // The system accepts the connection; nobody reads the question.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let mut link = AnyDial::new([url]).expect("a URL").dial().expect("a socket");
+
+    let mut asked = Duration::ZERO;
+    while link.status() == LinkStatus::Opening {
+        link.update(STEP);
+        asked += STEP;
+        assert!(asked <= Duration::from_secs(9), "it asks for ever");
+    }
+
+    assert!(asked >= Duration::from_secs(7), "given up after {asked:?}");
+    let why = link.failure().expect("a reason");
+    assert!(why.contains("does not say in time what it offers"), "{why}");
+}
+
+#[test]
 fn what_is_not_offered_is_said() {
     let mut host = Host::bind();
     let desk = Desk::open(vec![nothing().to_json()]);

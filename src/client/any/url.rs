@@ -120,6 +120,16 @@ impl Transport {
     }
 }
 
+impl Transport {
+    /// The fewest round trips in which a link opens.
+    pub(super) fn opening_round_trips(self) -> u32 {
+        match self {
+            Self::Quic => 1,
+            Self::Udp | Self::WebTransport | Self::WebSocket => 2,
+        }
+    }
+}
+
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Core, Phase, Release};
 use crate::client::event::ClientEvent;
+use crate::client::link::Outlook;
 
 impl Core {
     /// A try failed: the next one follows, unless it was the last. While the session can still be
@@ -14,6 +15,7 @@ impl Core {
             self.wait(retry_after);
             return;
         }
+        self.failed_tries = self.failed_tries.saturating_add(1);
         if self.backoff.fail() {
             self.give_up(why);
             return;
@@ -26,6 +28,7 @@ impl Core {
         self.events.push(ClientEvent::LinkLost);
         self.latency = None;
         self.absence = Some(Duration::ZERO);
+        self.was_silent = false;
         if self.leaving.is_some() {
             self.give_up("the link was lost before the Bye was answered");
             return;
@@ -59,6 +62,45 @@ impl Core {
         self.phase = Phase::Waiting { left: pause.max(retry_after) };
     }
 
+    /// What a transport needs to know before it opens the next link.
+    pub(in crate::client) fn outlook(&self) -> Outlook {
+        let silence = match &self.phase {
+            // While the game leaves the link unread, silence says nothing about it.
+            Phase::Bound(_) if self.is_paused() => Some(Duration::ZERO),
+            Phase::Bound(bound) => Some(bound.silence_before()),
+            _ => None,
+        };
+        Outlook {
+            silence,
+            link_timeout: self.config.link_timeout,
+            was_silent: self.was_silent,
+            resumes: self.session.is_some(),
+            is_urgent: self.window_is_open(),
+            opening_timeout: self.opening_timeout(),
+        }
+    }
+
+    /// How long a link may take to open. Failed tries and measured round trips lengthen it.
+    pub(super) fn opening_timeout(&self) -> Duration {
+        let first = self.config.dial_timeout;
+        let measured = self.round_trip.saturating_mul(OPENING_ROUND_TRIPS);
+        self.doubled(first).max(measured).min(OPENING_TIMEOUT_MAX.max(first))
+    }
+
+    /// How long the Hello may go unanswered. Only a new session may have to wait for authentication.
+    pub(super) fn welcome_timeout(&self) -> Duration {
+        let first = match &self.session {
+            Some(_) => WELCOME_TIMEOUT,
+            None => self.doubled(WELCOME_TIMEOUT).min(self.config.link_timeout.max(WELCOME_TIMEOUT)),
+        };
+        first.max(self.round_trip.saturating_mul(WELCOME_ROUND_TRIPS))
+    }
+
+    /// A time that doubles with each failed try.
+    fn doubled(&self, time: Duration) -> Duration {
+        time.saturating_mul(1u32.checked_shl(self.failed_tries).unwrap_or(u32::MAX))
+    }
+
     /// Whether the server still keeps the session, as far as its client can tell.
     fn window_is_open(&self) -> bool {
         let kept = self.welcome.as_ref().map_or(0, |welcome| welcome.timeout_ms);
@@ -67,6 +109,16 @@ impl Core {
     }
 }
 
+/// Round trips that an opening takes at most: those of WebTransport to a server that validates the
+/// client's address first.
+pub(in crate::client) const OPENING_ROUND_TRIPS: u32 = 4;
+/// [`OPENING_ROUND_TRIPS`] of 1.5 s, the longest round trip that a game can use.
+pub(in crate::client) const OPENING_TIMEOUT_MAX: Duration = Duration::from_secs(6);
+/// How long a Hello may go unanswered where round trips are short: several ticks of the slowest
+/// server, and half of the time after which a link counts as silent.
+const WELCOME_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// Round trips within which a Hello is answered: one for the Hello, two for frames that are lost.
+const WELCOME_ROUND_TRIPS: u32 = 3;
 /// How much later than its client the server may find that a link is lost: it has heard what was
 /// under way for a round trip, and its last tick may have been late.
 const WINDOW_SLACK: Duration = Duration::from_secs(2);

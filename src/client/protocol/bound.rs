@@ -61,6 +61,11 @@ impl Bound {
         self.silence
     }
 
+    /// The silence up to the update before, whose frames were read.
+    pub(super) fn silence_before(&self) -> Duration {
+        self.silence.saturating_sub(self.step)
+    }
+
     fn owes_ack(&self, link_timeout: Duration) -> bool {
         self.greeting
             || self.uncounted >= ACK_EVERY_FRAMES

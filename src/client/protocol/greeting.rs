@@ -107,6 +107,8 @@ impl Core {
         self.welcome = Some(welcome);
         self.backoff.reset();
         self.absence = None;
+        self.was_silent = false;
+        self.failed_tries = 0;
         self.phase = Phase::Bound(Bound::new());
     }
 
@@ -116,7 +118,8 @@ impl Core {
         match reason {
             Reason::Token if self.session.is_some() => {
                 self.lose_session(Some(reason));
-                self.phase = Phase::Greeting { elapsed: Duration::ZERO, said: false };
+                let timeout = self.welcome_timeout();
+                self.phase = Phase::Greeting { elapsed: Duration::ZERO, timeout, said: false };
             }
             Reason::Unauthenticated
             | Reason::Bye

@@ -34,6 +34,7 @@ pub(crate) struct Wire {
     plan: Plan,
     room: usize,
     opening: bool,
+    age: Duration,
     dead: bool,
     /// The server can see that the link is closed.
     pub(crate) closed: bool,
@@ -50,6 +51,10 @@ pub(crate) struct Net {
     pub(crate) refusing: bool,
     /// Links never open.
     pub(crate) stuck: bool,
+    /// How long a link takes to open.
+    pub(crate) opens_in: Duration,
+    /// How long after its opening a link delivers the first frame.
+    pub(crate) answers_in: Duration,
     pub(crate) dials: usize,
 }
 
@@ -74,13 +79,14 @@ impl Dial for TestDial {
             return Err(DialError::Other("refused".to_owned()));
         }
         let plan = net.plans.pop_front().unwrap_or(Plan::PERFECT);
-        let opening = net.stuck;
+        let opening = net.stuck || !net.opens_in.is_zero();
         net.wires.push(Wire {
             up: VecDeque::new(),
             down: VecDeque::new(),
             plan,
             room: plan.room,
             opening,
+            age: Duration::ZERO,
             dead: false,
             closed: false,
             dropped: false,
@@ -90,7 +96,13 @@ impl Dial for TestDial {
 }
 
 impl Link for TestLink {
-    fn update(&mut self, _dt: Duration) {}
+    fn update(&mut self, dt: Duration) {
+        let mut net = self.net.borrow_mut();
+        let (is_stuck, opens_in) = (net.stuck, net.opens_in);
+        let wire = &mut net.wires[self.index];
+        wire.age += dt;
+        wire.opening &= is_stuck || wire.age < opens_in;
+    }
 
     fn status(&self) -> LinkStatus {
         let wire = &self.net.borrow().wires[self.index];
@@ -104,7 +116,13 @@ impl Link for TestLink {
     }
 
     fn receive(&mut self) -> Option<(Lane, Bytes)> {
-        self.net.borrow_mut().wires[self.index].down.pop_front()
+        let mut net = self.net.borrow_mut();
+        let answers_at = net.opens_in + net.answers_in;
+        let wire = &mut net.wires[self.index];
+        if wire.age < answers_at {
+            return None;
+        }
+        wire.down.pop_front()
     }
 
     fn send(&mut self, frame: Bytes) -> bool {

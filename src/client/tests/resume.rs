@@ -200,22 +200,60 @@ fn pauses_between_tries_grow_and_the_last_try_ends_the_session() {
 fn a_try_ends_after_its_own_timeouts() {
     let mut scene = Scene::new();
     scene.net.borrow_mut().stuck = true;
-    scene.run(1.95);
+    scene.run(2.4);
     assert_eq!(scene.net.borrow().dials, 1);
     scene.run(0.4);
-    assert_eq!(scene.net.borrow().dials, 2, "no link after 2 s");
+    assert_eq!(scene.net.borrow().dials, 2, "no link after 2.5 s");
+    scene.run(4.5);
+    assert_eq!(scene.net.borrow().dials, 2);
+    scene.run(1.0);
+    assert_eq!(scene.net.borrow().dials, 3, "no link after 5 s");
 
     scene.net.borrow_mut().stuck = false;
     scene.server.mute = true;
-    scene.run(2.5);
+    scene.run(4.5);
     assert_eq!(scene.net.borrow().dials, 3);
-    scene.run(4.0);
-    assert_eq!(scene.net.borrow().dials, 3);
-    scene.server.mute = false;
-    scene.run(3.0);
-
+    scene.run(2.0);
     assert_eq!(scene.net.borrow().dials, 4, "no answer after 5 s");
+    scene.server.mute = false;
+    scene.run(6.0);
+
     assert_eq!(scene.story(), ["connected"]);
+}
+
+#[test]
+fn a_client_whose_round_trips_take_1_5_s_opens_a_link_and_waits_for_its_welcome() {
+    // given a transport that takes four round trips, and a server that answers after one
+    let mut scene = Scene::new();
+    scene.net.borrow_mut().opens_in = Duration::from_millis(5_900);
+    scene.net.borrow_mut().answers_in = Duration::from_millis(4_400);
+
+    scene.run(2.5 + 5.0 + 6.0 + 4.5 + 2.0);
+    assert_eq!(scene.story(), ["connected"]);
+    scene.events.clear();
+
+    // when it resumes, what was measured holds for the first try
+    let dials = scene.net.borrow().dials;
+    scene.client.cut(Cut::Close { hold: Duration::ZERO });
+    scene.run(12.0);
+
+    assert_eq!(scene.story(), ["link lost", "resumed"]);
+    assert_eq!(scene.net.borrow().dials, dials + 1);
+}
+
+#[test]
+fn a_resume_that_is_not_answered_is_given_up_after_2_5_s_and_said_again_on_the_next_link() {
+    let mut scene = Scene::connected();
+    scene.server.mute = true;
+    scene.client.cut(Cut::Close { hold: Duration::ZERO });
+    scene.run(2.4);
+    assert_eq!(scene.net.borrow().dials, 2);
+    scene.server.mute = false;
+    scene.run(1.0);
+
+    assert_eq!(scene.net.borrow().dials, 3);
+    assert!(scene.net.borrow().wires[1].closed, "the link without an answer is closed");
+    assert_eq!(scene.story(), ["link lost", "resumed"]);
 }
 
 #[test]
