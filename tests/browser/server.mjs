@@ -17,22 +17,22 @@ function binary() {
   return path;
 }
 
-/** Starts a server; resolves once it says where its page is. */
-export async function startServer() {
+/** Starts a server, with further arguments perhaps; resolves once it says where it listens. */
+export async function startServer(more = []) {
   const any = "127.0.0.1:0";
-  const args = ["serve", "--listen", any, "--quic-listen", any, "--http-listen", any];
+  const args = ["serve", "--listen", any, "--quic-listen", any, "--http-listen", any, ...more];
   const child = spawn(binary(), args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
   const lines = [];
   const exited = new Promise((resolve) => child.once("exit", resolve));
-  const url = new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error(`no page after ${START_MS} ms:\n${lines.join("\n")}`)), START_MS);
+  const ports = new Promise((resolve, reject) => {
+    const late = setTimeout(() => reject(new Error(`it does not listen after ${START_MS} ms:\n${lines.join("\n")}`)), START_MS);
     const take = (line) => {
       lines.push(line);
       lines.splice(0, lines.length - LINES_MAX);
-      const found = /http:\/\/127\.0\.0\.1:[1-9]\d*/.exec(line);
+      const found = /quic 127\.0\.0\.1:(\d+), http 127\.0\.0\.1:(\d+)/.exec(line);
       if (found) {
         clearTimeout(late);
-        resolve(found[0]);
+        resolve({ quic: Number(found[1]), http: Number(found[2]) });
       }
     };
     createInterface({ input: child.stdout }).on("line", take);
@@ -47,7 +47,8 @@ export async function startServer() {
     return code;
   };
   try {
-    return { url: await url, lines, stop };
+    const { quic, http } = await ports;
+    return { url: `http://127.0.0.1:${http}`, ports: { quic, http }, lines, stop };
   } catch (error) {
     child.kill("SIGKILL");
     throw error;

@@ -59,7 +59,7 @@ export class Game {
     preference: Preference,
     public name: string,
   ) {
-    this.transports = new DiscoveredTransports("/v1/connect", preference);
+    this.transports = new DiscoveredTransports(DISCOVERY, preference);
     this.client = this.#begin();
   }
 
@@ -263,6 +263,8 @@ export class Game {
   }
 }
 
+/** Discovery of the server that the script came from; a relay may serve it below a path. */
+const DISCOVERY = new URL("../v1/connect", import.meta.url).href;
 /** Under this key the tab keeps its token. */
 const TOKEN_KEY = "waystation.token";
 /** After this many failed tries the server is said to be away: each transport was tried once by then. */

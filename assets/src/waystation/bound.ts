@@ -1,22 +1,11 @@
 // What belongs to one link of a session and goes with it: silence, acks and echoes.
 
 import { AckSchema, PingSchema } from "../gen/waystation/v1/link_pb";
-import type { Outbox } from "./outbox";
+import type { Session } from "./session";
 import { encode } from "./wire";
 
 /** Hands a frame to the link; false if the link has no room now. */
 export type Send = (frame: Uint8Array) => boolean;
-
-/** What is kept of a session over all its links. */
-export interface Session {
-  /** Unknown to a client that kept only its token, until its Welcome. */
-  id: bigint | undefined;
-  token: Uint8Array;
-  /** Counted frames taken from the server. */
-  received: bigint;
-  outbox: Outbox;
-  tokenOnly: boolean;
-}
 
 /** A link that a session has. */
 export class Bound {

@@ -5,7 +5,7 @@
 // browser lets the timers of a page in the background run late. Each event of a link lets time pass
 // too, so acks, echoes and the first try after a loss do not wait for a timer.
 //
-//     const transports = new DiscoveredTransports("/v1/connect");
+//     const transports = new DiscoveredTransports("v1/connect");
 //     const client = new Client({ transports, store: new SessionStorageStore("game") });
 //     client.onEvent = (event) => {
 //       if (event.type === "connected") client.join("arena");
@@ -42,6 +42,8 @@ export class Client {
   #isTrying = false;
   /** The token that this client put into the store, or found there. */
   #kept: Uint8Array | undefined;
+  /** Whether it is known that no other page uses the token of the store. Nothing is dialled before. */
+  #isClaimed = false;
   #transport: TransportName | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
   #then = 0;
@@ -52,8 +54,25 @@ export class Client {
   constructor({ transports, store, config }: ClientOptions) {
     this.#transports = transports;
     this.#store = store;
-    this.#kept = store?.load();
-    this.#core = new Core(config, this.#kept);
+    this.#core = new Core(config);
+    if (store?.claim === undefined) {
+      this.#claimed();
+    } else {
+      const claimed = () => {
+        this.#claimed();
+        this.update(0);
+      };
+      store.claim().then(claimed, claimed);
+    }
+  }
+
+  /** No other page uses the token of the store. */
+  #claimed(): void {
+    this.#isClaimed = true;
+    this.#kept = this.#store?.load();
+    if (this.#kept !== undefined) {
+      this.#core.adopt(this.#kept);
+    }
   }
 
   /** Lets the client run by the clock, until it has stopped. */
@@ -88,7 +107,7 @@ export class Client {
   }
 
   #dialIfDue(): void {
-    if (this.#core.wantsLink()) {
+    if (this.#isClaimed && this.#core.wantsLink()) {
       this.#dial();
     }
   }

@@ -17,22 +17,21 @@ import {
   ClosedSchema,
   type Denied,
   DeniedSchema,
-  HelloSchema,
   type Welcome,
   WelcomeSchema,
 } from "../gen/waystation/v1/link_pb";
 import { Backoff } from "./backoff";
-import { Bound, type Send, type Session } from "./bound";
+import { Bound, type Send } from "./bound";
 import { type Config, DEFAULTS } from "./config";
 import type { ClientEvent, ClientState, SendError } from "./event";
-import { Outbox } from "./outbox";
+import { hello } from "./hello";
+import { FINAL, type Phase } from "./phase";
+import { type Counts, type Session, begun, countsOf, fromToken, gameFrame, resumed } from "./session";
 import {
   FRAME_MAX_BEFORE_WELCOME,
-  FRAME_MAX_CLIENT,
   FRAME_MAX_SERVER,
   type Frame,
   type Lane,
-  PROTOCOL,
   Reason,
   decode,
   encode,
@@ -42,17 +41,6 @@ import {
   rangeOf,
   reasonName,
 } from "./wire";
-
-type Phase =
-  /** No link; the next try starts in `leftMs`. */
-  | { is: "waiting"; leftMs: number }
-  /** A link is opening. */
-  | { is: "dialling"; elapsedMs: number }
-  /** The link is open; the Hello is not answered yet. */
-  | { is: "greeting"; elapsedMs: number; said: boolean }
-  /** The session has the link. */
-  | { is: "bound"; link: Bound }
-  | { is: "stopped" };
 
 /** The state of a client, but for its link. */
 export class Core {
@@ -72,13 +60,16 @@ export class Core {
   /** How often a session was resumed. */
   resumeCount = 0;
 
-  /** With a token it resumes that session, of which nothing else is left. */
-  constructor(config: Partial<Config> = {}, token?: Uint8Array) {
+  constructor(config: Partial<Config> = {}) {
     this.#config = { ...DEFAULTS, ...config };
     const { backoffMinMs, backoffMaxMs, tries, random } = this.#config;
     this.#backoff = new Backoff(backoffMinMs, backoffMaxMs, tries, random);
-    if (token !== undefined) {
-      this.#session = { id: undefined, token, received: 0n, outbox: new Outbox(), tokenOnly: true };
+  }
+
+  /** Resumes the session of this token, of which nothing else is left. */
+  adopt(token: Uint8Array): void {
+    if (!this.isStopped()) {
+      this.#session = fromToken(token);
     }
   }
 
@@ -203,15 +194,11 @@ export class Core {
     if (session === undefined) {
       return "no-session";
     }
-    const id = idOf(schema);
-    if (rangeOf(id) === "link") {
-      return "link-control";
+    const frame = gameFrame(schema, message);
+    if (typeof frame === "string") {
+      return frame;
     }
-    const frame = encode(schema, message);
-    if (frame.length > FRAME_MAX_CLIENT) {
-      return "too-long";
-    }
-    if (laneOf(id) === "reliable") {
+    if (laneOf(idOf(schema)) === "reliable") {
       return session.outbox.push(frame) ? undefined : "full";
     }
     const isBound = this.#phase.is === "bound" && !this.#phase.link.isGreeting;
@@ -268,39 +255,16 @@ export class Core {
   }
 
   /** Reliable messages sent, of these acknowledged, and those received. */
-  get counts(): { sent: bigint; acked: bigint; received: bigint } {
-    const session = this.#session;
-    return {
-      sent: session?.outbox.total ?? 0n,
-      acked: session?.outbox.trimmed ?? 0n,
-      received: session?.received ?? 0n,
-    };
+  get counts(): Counts {
+    return countsOf(this.#session);
   }
 
   #sayHello(send: Send): void {
-    const session = this.#session;
-    const { name, bearer, game } = this.#config;
-    const kind =
-      bearer === undefined
-        ? { case: "anonymous" as const, value: { name } }
-        : { case: "bearer" as const, value: { token: bearer } };
-    const who =
-      session === undefined
-        ? { credentials: { kind } }
-        : {
-            // The token says enough; credentials beside it would have to match.
-            resume: {
-              token: session.token,
-              received: session.received,
-              trimmed: session.outbox.trimmed,
-              resync: session.tokenOnly,
-            },
-          };
-    const hello = encode(HelloSchema, { protocol: PROTOCOL, client: CLIENT, game, ...who });
-    if (hello.length > FRAME_MAX_BEFORE_WELCOME) {
-      this.#giveUp(`the Hello takes ${hello.length} bytes, the server reads ${FRAME_MAX_BEFORE_WELCOME}`);
+    const frame = hello(this.#session, this.#config);
+    if (frame.length > FRAME_MAX_BEFORE_WELCOME) {
+      this.#giveUp(`the Hello takes ${frame.length} bytes, the server reads ${FRAME_MAX_BEFORE_WELCOME}`);
     } else if (this.#phase.is === "greeting") {
-      this.#phase.said = send(hello);
+      this.#phase.said = send(frame);
     }
   }
 
@@ -323,25 +287,20 @@ export class Core {
   }
 
   #welcomed(welcome: Welcome): void {
-    const { session: id, token } = welcome;
+    const { session: id } = welcome;
     const old = this.#session;
-    if (id === 0n) {
-      this.#fail(0, "the server's Welcome names no session");
+    if (id === 0n || (welcome.resumed && old === undefined)) {
+      this.#fail(0, `the server's Welcome names ${id === 0n ? "no session" : "a session that was not asked for"}`);
       return;
     }
-    if (!welcome.resumed) {
-      this.#loseSession(undefined);
-      this.#session = { id, token, received: 0n, outbox: new Outbox(), tokenOnly: false };
-      this.#events.push({ type: "connected", session: id });
-    } else if (old === undefined) {
-      this.#fail(0, "the server resumed a session that was not asked for");
-      return;
-    } else {
-      // The counts of both sides meet.
-      Object.assign(old, { id, token, tokenOnly: false, received: welcome.base });
-      old.outbox.rebase(welcome.received);
+    if (welcome.resumed && old !== undefined) {
+      resumed(old, welcome);
       this.resumeCount += 1;
       this.#events.push({ type: "resumed", session: id, resync: welcome.resync });
+    } else {
+      this.#loseSession(undefined);
+      this.#session = begun(welcome);
+      this.#events.push({ type: "connected", session: id });
     }
     this.welcome = welcome;
     this.#backoff.reset();
@@ -483,17 +442,5 @@ export class Core {
   }
 }
 
-/** Reasons after which the client stops: the session is over, or another link has it. */
-const FINAL: ReadonlySet<Reason> = new Set([
-  Reason.BYE,
-  Reason.KICKED,
-  Reason.CONFLICT,
-  Reason.REPLACED,
-  Reason.VERSION,
-  Reason.PROTOCOL,
-  Reason.UNAUTHENTICATED,
-]);
-/** Name and version of this library, for the server's log. */
-const CLIENT = "waystation-web/0.1.0";
 /** How long a Bye waits for its answer. */
 const CLOSE_TIMEOUT_MS = 5_000;

@@ -1,7 +1,14 @@
 // Where a page keeps its resume token, so that a reload resumes the session.
 
+import { claim } from "./claim";
+
 /** Keeps a token; each Welcome replaces it. */
 export interface TokenStore {
+  /**
+   * Resolves once `load` returns no token that another page uses: a browser that duplicates a tab
+   * copies what the tab kept. A store without it is used at once.
+   */
+  claim?(): Promise<void>;
   load(): Uint8Array | undefined;
   save(token: Uint8Array): void;
   clear(): void;
@@ -26,9 +33,33 @@ function attempt<T>(act: () => T): T | undefined {
   }
 }
 
-/** Keeps the token for the life of a tab: two tabs are two players. */
+/**
+ * Keeps the token for the life of a tab. Two tabs are two players, also if one is a duplicate of the
+ * other: the page that came later begins anew.
+ */
 export class SessionStorageStore implements TokenStore {
   constructor(private readonly key: string) {}
+
+  async claim(): Promise<void> {
+    const kept = tab.get(this.#nameKey);
+    if (kept !== null && (await claim(kept))) {
+      return;
+    }
+    if (kept !== null) {
+      this.clear();
+    }
+    const name = `${this.key}.${randomName()}`;
+    tab.set(this.#nameKey, name);
+    // Without a storage nothing is kept, so there is nothing to claim.
+    if (tab.get(this.#nameKey) === name) {
+      await claim(name);
+    }
+  }
+
+  /** Under this key the tab keeps the name that its page claims. */
+  get #nameKey(): string {
+    return `${this.key}.claim`;
+  }
 
   load(): Uint8Array | undefined {
     const text = tab.get(this.key);
@@ -39,11 +70,19 @@ export class SessionStorageStore implements TokenStore {
   }
 
   save(token: Uint8Array): void {
-    const text = Array.from(token, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    tab.set(this.key, text);
+    tab.set(this.key, Array.from(token, hex).join(""));
   }
 
   clear(): void {
     tab.remove(this.key);
   }
+}
+
+/** 16 random bytes as hexadecimal digits. */
+function randomName(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), hex).join("");
+}
+
+function hex(byte: number): string {
+  return byte.toString(16).padStart(2, "0");
 }

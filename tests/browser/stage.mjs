@@ -1,0 +1,116 @@
+// What all tests share: one server, one browser, and pages that are waited for.
+
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { after, before } from "node:test";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+import { startServer } from "./server.mjs";
+
+const SHOTS = fileURLToPath(new URL("shots", import.meta.url));
+mkdirSync(SHOTS, { recursive: true });
+
+/** Longest wait for anything. */
+const BOUND_MS = 30_000;
+/** The pause between two looks. */
+const LOOK_MS = 50;
+/** What the page calls its transports, by what its address calls them. */
+export const NAMES = { ws: "websocket", wt: "webtransport" };
+
+/** The server and the browser of all tests; there before the first test begins. */
+export const stage = { server: undefined, browser: undefined };
+
+before(async () => {
+  stage.server = await startServer();
+  stage.browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [
+      "--headless=new",
+      "--no-sandbox",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      // A page that a test answers for has no address, and so may not connect to this machine.
+      "--disable-features=LocalNetworkAccessChecks",
+    ],
+  });
+});
+
+after(async () => {
+  await stage.browser?.close();
+  await stage.server?.stop();
+});
+
+/** A page of a player; each has a browser context of its own, so a storage of its own. */
+export async function open(name, transport, { prepare = async () => {}, server = stage.server, url = server.url } = {}) {
+  const context = await stage.browser.newContext({ viewport: { width: 1280, height: 860 } });
+  await usePageOf(context);
+  const page = await context.newPage();
+  const player = watch(page, name, server);
+  await prepare(page);
+  await page.goto(`${url}/play?transport=${transport}&name=${name}`);
+  const { me } = await inArena(player);
+  return Object.assign(player, { id: me.id });
+}
+
+/** A page as a player: its errors are kept, and closing it closes its context. */
+export function watch(page, name, server = stage.server) {
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(String(error)));
+  page.on("console", (message) => {
+    if (message.type() === "error") {
+      errors.push(message.text());
+    }
+  });
+  return { page, name, server, errors, close: () => page.context().close() };
+}
+
+/** The page's files come from a directory, if one is given. */
+async function usePageOf(context) {
+  const directory = process.env.WAYSTATION_PAGE;
+  if (directory !== undefined) {
+    await context.route(/\/play(\/play\.(js|css))?(\?.*)?$/, async (route) => {
+      const response = await route.fetch();
+      const file = /play\.(js|css)/.exec(route.request().url())?.[0] ?? "index.html";
+      await route.fulfill({ response, path: `${directory}/${file}` });
+    });
+  }
+}
+
+/** What the page knows: its debugging handle. */
+export const state = ({ page }) => page.evaluate(() => globalThis.waystation?.state() ?? null);
+
+/** Waits until the page's state is as wanted, and returns it. */
+export async function until(player, isWanted) {
+  const end = performance.now() + BOUND_MS;
+  for (;;) {
+    // A page that is being loaded has no state.
+    const found = await state(player).catch(() => null);
+    if (found !== null && isWanted(found)) {
+      return found;
+    }
+    if (performance.now() > end) {
+      const log = [...player.errors, ...player.server.lines.slice(-20)].join("\n");
+      assert.fail(`${player.name} waited in vain for ${isWanted}\nand has ${JSON.stringify(found)}\n${log}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+/** Waits until the player has an avatar. */
+export const inArena = (player) =>
+  until(player, ({ state, isInArena, me }) => state === "connected" && isInArena && me.id > 0);
+
+/** The avatar of a player in what another page shows; by number, since those of closed pages stay a while. */
+export const avatarOf = ({ id }, state) => state.avatars.find((avatar) => avatar.id === id);
+export const way = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
+export const shot = (player, name) => player.page.screenshot({ path: `${SHOTS}/${name}.png`, fullPage: true });
+
+/** Waits until all calls so far are answered, and checks that each was, once. */
+export async function answered(player) {
+  const { says } = await state(player);
+  const found = await until(player, (state) => state.says.answered > says.answered && state.says.sent >= says.sent + 2);
+  assert.deepEqual([found.says.lost, found.says.doubled], [0, 0], `${player.name}: ${found.journal.join("\n")}`);
+  return found;
+}
