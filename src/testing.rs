@@ -32,8 +32,12 @@ mod faults;
 mod harness;
 mod link;
 mod player;
+mod relay;
 
 pub use faults::Faults;
 pub use harness::{Harness, Via};
 pub use link::{HarnessDial, HarnessLink};
 pub use player::{Hang, Player};
+pub use relay::{
+    Network, Outages, ROUTES_MAX, Relay, RelayConfig, RelayCounts, RelayError, Route, WayCounts,
+};

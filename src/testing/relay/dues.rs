@@ -1,0 +1,136 @@
+//! What is under way, in the order in which it arrives.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use super::Direction;
+
+/// Packets under way, the next one first. Two that arrive at the same time keep their order.
+#[derive(Debug, Default)]
+pub(super) struct Dues {
+    heap: BinaryHeap<Reverse<Due>>,
+    count: u64,
+    /// Bytes of datagrams; those of connections are bounded for each.
+    datagram_bytes: usize,
+}
+
+/// What arrives, and where.
+#[derive(Debug)]
+pub(super) enum Cargo {
+    /// A datagram of a flow.
+    Datagram { flow: usize, direction: Direction, bytes: Vec<u8> },
+    /// A segment of a connection; the end of the stream if it is empty.
+    Segment { connection: usize, direction: Direction, bytes: Vec<u8> },
+    /// The end of a connection whose sender gives up.
+    Reset { connection: usize },
+}
+
+#[derive(Debug)]
+struct Due {
+    at: Duration,
+    number: u64,
+    cargo: Cargo,
+}
+
+impl Dues {
+    /// Adds what arrives then. False if it is a datagram for which there is no room.
+    pub(super) fn push(&mut self, at: Duration, cargo: Cargo) -> bool {
+        let bytes = cargo.datagram_bytes();
+        if self.datagram_bytes + bytes > DATAGRAM_BYTES_MAX {
+            return false;
+        }
+        self.datagram_bytes += bytes;
+        self.count += 1;
+        self.heap.push(Reverse(Due { at, number: self.count, cargo }));
+        true
+    }
+
+    /// The next that has arrived by now.
+    pub(super) fn pop(&mut self, now: Duration) -> Option<Cargo> {
+        if self.next_at()? > now {
+            return None;
+        }
+        let Reverse(due) = self.heap.pop()?;
+        self.datagram_bytes -= due.cargo.datagram_bytes();
+        Some(due.cargo)
+    }
+
+    /// When the next one arrives.
+    pub(super) fn next_at(&self) -> Option<Duration> {
+        self.heap.peek().map(|Reverse(due)| due.at)
+    }
+}
+
+impl Cargo {
+    fn datagram_bytes(&self) -> usize {
+        match self {
+            Self::Datagram { bytes, .. } => bytes.len() + DATAGRAM_OVERHEAD,
+            Self::Segment { .. } | Self::Reset { .. } => 0,
+        }
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Due {}
+
+/// Datagrams under way in all: a second of 500 Mbit/s.
+const DATAGRAM_BYTES_MAX: usize = 64 << 20;
+/// What a datagram costs besides its bytes, about.
+const DATAGRAM_OVERHEAD: usize = 96;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(length: usize) -> Cargo {
+        Cargo::Datagram { flow: length, direction: Direction::Up, bytes: vec![0; length] }
+    }
+
+    #[test]
+    fn what_is_due_comes_in_order_of_time_and_then_of_arrival() {
+        let mut dues = Dues::default();
+        for (at, length) in [(30, 1), (10, 2), (10, 3), (20, 4)] {
+            assert!(dues.push(Duration::from_millis(at), datagram(length)));
+        }
+
+        let mut lengths = Vec::new();
+        while let Some(Cargo::Datagram { flow, .. }) = dues.pop(Duration::from_millis(20)) {
+            lengths.push(flow);
+        }
+
+        assert_eq!(lengths, [2, 3, 4]);
+        assert_eq!(dues.next_at(), Some(Duration::from_millis(30)));
+    }
+
+    #[test]
+    fn datagrams_under_way_are_bounded_and_room_comes_back() {
+        let mut dues = Dues::default();
+        let mut count = 0;
+        while dues.push(Duration::ZERO, datagram(60_000)) {
+            count += 1;
+        }
+
+        assert!(count > 1_000 && count * 60_000 <= DATAGRAM_BYTES_MAX, "{count}");
+        assert!(dues.push(Duration::ZERO, Cargo::Reset { connection: 0 }), "a connection's own bound holds");
+        assert!(dues.pop(Duration::ZERO).is_some());
+        assert!(dues.push(Duration::ZERO, datagram(60_000)));
+    }
+}

@@ -1,0 +1,195 @@
+//! What the network decides for one flow: which packets arrive, and when. No sockets and no clock.
+
+use std::time::Duration;
+
+use super::Direction;
+use super::counts::Tally;
+use super::dice::Dice;
+use super::network::Network;
+
+/// The state of one flow's way through the network, in both directions.
+#[derive(Debug)]
+pub(super) struct Path {
+    /// What makes the dice of this flow other ones than those of all others.
+    kind: u64,
+    ordinal: u64,
+    ways: [Way; 2],
+    /// Rebindings and resets so far, and when the next one is due if it is known.
+    moves: u64,
+    move_at: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Way {
+    /// Packets that came so far.
+    count: u64,
+    /// When the last one arrives that keeps its place.
+    ordered_until: Duration,
+    /// When the rate lets another packet pass.
+    free_at: Duration,
+}
+
+/// The network and the time at which a packet meets it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) network: Network,
+    pub(super) seed: u64,
+    /// Time since the relay's start.
+    pub(super) now: Duration,
+}
+
+/// What becomes of a TCP segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SegmentFate {
+    /// It arrives then.
+    Arrives(Duration),
+    /// It is lost so often that its sender gives up then.
+    GivesUp(Duration),
+}
+
+impl Path {
+    /// The path of the flow of this number over UDP.
+    pub(super) fn of_flow(ordinal: u64) -> Self {
+        Self::new(0, ordinal)
+    }
+
+    /// The path of the connection of this number over TCP.
+    pub(super) fn of_connection(ordinal: u64) -> Self {
+        Self::new(1, ordinal)
+    }
+
+    fn new(kind: u64, ordinal: u64) -> Self {
+        Self { kind, ordinal, ways: Default::default(), moves: 0, move_at: None }
+    }
+
+    /// When a datagram arrives, and when a second copy does.
+    pub(super) fn datagram(
+        &mut self,
+        direction: Direction,
+        length: usize,
+        moment: Moment,
+        tally: &mut Tally,
+    ) -> [Option<Duration>; 2] {
+        let Moment { network, seed, now } = moment;
+        // All dice are cast for each datagram, so that its fate does not change those of others.
+        let mut dice = self.dice(direction, seed);
+        let is_lost = dice.chance(network.loss);
+        let is_reordered = dice.chance(network.reordered);
+        let is_doubled = dice.chance(network.doubled);
+        let under_way = network.delay + dice.duration(network.jitter);
+        let (held, second) = (dice.duration(HELD_MAX), dice.duration(HELD_MAX));
+        tally.way_mut(direction).datagram_count += 1;
+        if let Some(outage) = network.outage(seed, direction, now) {
+            tally.met(outage);
+            tally.way_mut(direction).cut_count += 1;
+            return [None, None];
+        }
+        let way = &mut self.ways[direction.index()];
+        let counts = tally.way_mut(direction);
+        if is_lost {
+            counts.lost_count += 1;
+            return [None, None];
+        }
+        let leaves_at = way.leaves_at(length, network.rate, now);
+        if leaves_at > now + network.queue && network.rate.is_some() {
+            counts.dropped_count += 1;
+            return [None, None];
+        }
+        way.free_at = leaves_at;
+        let mut at = leaves_at + under_way;
+        if is_reordered {
+            counts.reordered_count += 1;
+            at += held;
+        } else {
+            at = at.max(way.ordered_until);
+            way.ordered_until = at;
+        }
+        counts.doubled_count += u64::from(is_doubled);
+        [Some(at), is_doubled.then_some(at + second)]
+    }
+
+    /// What becomes of a TCP segment. A sender tries again after [`RESEND_AFTER`] and a round trip, and
+    /// after twice as long each further time; its segments arrive in order.
+    pub(super) fn segment(
+        &mut self,
+        direction: Direction,
+        length: usize,
+        moment: Moment,
+        tally: &mut Tally,
+    ) -> SegmentFate {
+        let Moment { network, seed, now } = moment;
+        let is_first = self.ways[direction.index()].count == 0;
+        let mut dice = self.dice(direction, seed);
+        let under_way = network.delay + dice.duration(network.jitter);
+        tally.way_mut(direction).segment_count += 1;
+        let way = &mut self.ways[direction.index()];
+        let mut leaves_at = way.leaves_at(length, network.rate, now);
+        way.free_at = leaves_at;
+        if is_first && direction == Direction::Up {
+            // The system accepted the connection at once; on a network that takes a round trip.
+            leaves_at += under_way * 2;
+        }
+        let mut again_after = RESEND_AFTER + network.round_trip_max();
+        for _ in 0..TRIES_MAX {
+            let is_lost = dice.chance(network.loss);
+            let outage = network.outage(seed, direction, leaves_at);
+            if !is_lost && outage.is_none() {
+                let way = &mut self.ways[direction.index()];
+                way.ordered_until = way.ordered_until.max(leaves_at + under_way);
+                return SegmentFate::Arrives(way.ordered_until);
+            }
+            if let Some(outage) = outage {
+                tally.met(outage);
+            }
+            tally.way_mut(direction).retransmitted_count += 1;
+            leaves_at += again_after;
+            again_after = (again_after * 2).min(RESEND_AFTER_MAX.max(network.round_trip_max()));
+        }
+        SegmentFate::GivesUp(leaves_at)
+    }
+
+    /// Whether the flow is due for a move that comes `every` so often: called for each packet from
+    /// the client. The first call sets the time of the first move.
+    pub(super) fn moves(&mut self, every: Option<Duration>, moment: Moment) -> bool {
+        let Some(every) = every else { return false };
+        let is_due = self.move_at.is_some_and(|at| moment.now >= at);
+        if is_due || self.move_at.is_none() {
+            let mut dice = Dice::new([moment.seed, MOVES | self.kind, self.ordinal, self.moves]);
+            self.moves += 1;
+            self.move_at = Some(moment.now + dice.gap(every));
+        }
+        is_due
+    }
+
+    /// The dice of the next packet.
+    fn dice(&mut self, direction: Direction, seed: u64) -> Dice {
+        let way = &mut self.ways[direction.index()];
+        way.count += 1;
+        Dice::new([seed, self.kind, self.ordinal * 2 + direction.index() as u64, way.count])
+    }
+}
+
+impl Way {
+    /// When a packet has passed the rate's limit.
+    fn leaves_at(&self, length: usize, rate: Option<u32>, now: Duration) -> Duration {
+        let Some(rate) = rate else { return now };
+        #[allow(clippy::cast_precision_loss, reason = "a packet's length is exact in a double")]
+        let takes = Duration::from_secs_f64((length + HEADERS) as f64 / f64::from(rate));
+        self.free_at.max(now) + takes
+    }
+}
+
+/// The longest that a datagram is held back to be overtaken, and that its second copy is late: two
+/// frames of a server of 20 Hz.
+const HELD_MAX: Duration = Duration::from_millis(100);
+/// The least time after which TCP sends a segment again, as in Linux.
+const RESEND_AFTER: Duration = Duration::from_millis(200);
+/// The longest time between two tries. Linux goes up to 120 s, but probes for lost tails meanwhile,
+/// which is not modelled.
+const RESEND_AFTER_MAX: Duration = Duration::from_secs(4);
+/// Tries before a sender gives up: some four minutes.
+const TRIES_MAX: u32 = 64;
+/// IPv4 and UDP headers of a packet.
+const HEADERS: usize = 28;
+/// What makes the dice of moves other ones than those of packets.
+const MOVES: u64 = 4 << 32;

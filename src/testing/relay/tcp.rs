@@ -1,0 +1,343 @@
+//! The connections: a pair of TCP streams for each, joined by the network's delays.
+//!
+//! What is read from one end is cut into segments, each of which arrives at the other when the
+//! network says so. A direction that holds too much is not read on, so its sender is held up, as
+//! by a full network.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::Direction;
+use super::counts::Tally;
+use super::dues::Cargo;
+use super::path::{Path, SegmentFate};
+use super::udp::Work;
+
+/// All routes and connections over TCP.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    routes: BTreeMap<usize, Route>,
+    /// By the token of the client's end; that of the server's is one more.
+    by_token: BTreeMap<usize, Connection>,
+    /// Connections so far.
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Route {
+    listener: TcpListener,
+    server: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Connection {
+    /// The client's end and the server's; none once it is closed.
+    ends: [Option<TcpStream>; 2],
+    ways: [Way; 2],
+    path: Path,
+    /// The client's end is gone and the server does not know: what it sends is thrown away.
+    is_abandoned: bool,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+struct Way {
+    /// The end that it comes from may have more.
+    is_readable: bool,
+    /// That end has said that nothing follows.
+    has_ended: bool,
+    /// Bytes under way.
+    under_way: usize,
+    /// Bytes that have arrived and that the receiver's socket did not take yet.
+    arrived: VecDeque<u8>,
+    /// The end has arrived, behind them.
+    end_arrived: bool,
+    /// The receiver was told of the end.
+    is_shut: bool,
+}
+
+/// What is left of a connection after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Open,
+    Over,
+}
+
+impl Connections {
+    /// Listens for clients of a server. Returns the address.
+    pub(super) fn listen(
+        &mut self,
+        token: usize,
+        listen: SocketAddr,
+        server: SocketAddr,
+        registry: &Registry,
+    ) -> io::Result<SocketAddr> {
+        let socket = new_socket(listen)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&listen.into())?;
+        socket.listen(BACKLOG)?;
+        let mut listener = TcpListener::from_std(socket.into());
+        registry.register(&mut listener, Token(token), Interest::READABLE)?;
+        let address = listener.local_addr()?;
+        self.routes.insert(token, Route { listener, server });
+        Ok(address)
+    }
+
+    /// Accepts, reads and writes what an event is about.
+    pub(super) fn handle(&mut self, event: &Event, work: &mut Work<'_>) {
+        let token = event.token().0;
+        if self.routes.contains_key(&token) {
+            self.accept(token, work);
+            return;
+        }
+        // Reading and writing find out what else there is to know.
+        let client = if self.by_token.contains_key(&token) { token } else { token.saturating_sub(1) };
+        let Some(connection) = self.by_token.get_mut(&client) else { return };
+        connection.ways[token - client].is_readable |= event.is_readable() || event.is_error();
+        self.go_on(client, work);
+    }
+
+    /// Hands on a segment that has arrived.
+    pub(super) fn deliver(&mut self, token: usize, direction: Direction, bytes: &[u8], work: &mut Work<'_>) {
+        let Some(connection) = self.by_token.get_mut(&token) else { return };
+        let way = &mut connection.ways[direction.index()];
+        way.under_way -= bytes.len();
+        way.arrived.extend(bytes);
+        way.end_arrived |= bytes.is_empty();
+        self.go_on(token, work);
+    }
+
+    /// Resets both ends of a connection, if it is still there.
+    pub(super) fn reset(&mut self, token: usize, tally: &mut Tally) {
+        if let Some(connection) = self.by_token.remove(&token) {
+            tally.counts.reset_count += 1;
+            connection.ends.into_iter().flatten().for_each(abort);
+        }
+    }
+
+    fn accept(&mut self, route: usize, work: &mut Work<'_>) {
+        loop {
+            let Some(Route { listener, server }) = self.routes.get(&route) else { return };
+            let (client, server) = match listener.accept() {
+                Ok((client, _)) => (client, *server),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The client is gone already, or there are no descriptors: the next connection
+                // wakes the relay again.
+                Err(_) => {
+                    work.tally.counts.refused_count += 1;
+                    return;
+                }
+            };
+            if self.by_token.len() >= CONNECTIONS_MAX || self.open(client, server, work).is_err() {
+                work.tally.counts.refused_count += 1;
+            }
+        }
+    }
+
+    fn open(&mut self, mut client: TcpStream, server: SocketAddr, work: &mut Work<'_>) -> io::Result<()> {
+        let socket = new_socket(server)?;
+        match socket.connect(&server.into()) {
+            Ok(()) => {}
+            Err(error) if is_under_way(&error) => {}
+            Err(error) => return Err(error),
+        }
+        let mut server = TcpStream::from_std(socket.into());
+        let (token, server_token) = (work.token(), work.token());
+        for (stream, token) in [(&mut client, token), (&mut server, server_token)] {
+            // Delays are the network's to add.
+            let _ = stream.set_nodelay(true);
+            work.registry.register(stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
+        }
+        let connection = Connection {
+            ends: [Some(client), Some(server)],
+            ways: Default::default(),
+            path: Path::of_connection(self.count),
+            is_abandoned: false,
+        };
+        self.count += 1;
+        work.tally.counts.connection_count += 1;
+        self.by_token.insert(token, connection);
+        Ok(())
+    }
+
+    /// Writes what has arrived and reads what there is room for.
+    fn go_on(&mut self, token: usize, work: &mut Work<'_>) {
+        let Some(connection) = self.by_token.get_mut(&token) else { return };
+        if connection.is_abandoned {
+            if connection.discard(work.buffer) == Rest::Over {
+                self.by_token.remove(&token);
+            }
+            return;
+        }
+        for direction in Direction::BOTH {
+            let went_on = connection
+                .write(direction, work.tally)
+                .and_then(|()| connection.read(token, direction, work));
+            match went_on {
+                Ok(Rest::Open) => {}
+                // One end was reset, so the other is as well. That is the clients' or the server's
+                // doing and no reset of the network.
+                Ok(Rest::Over) | Err(_) => {
+                    if let Some(connection) = self.by_token.remove(&token) {
+                        connection.ends.into_iter().flatten().for_each(abort);
+                    }
+                    return;
+                }
+            }
+            if connection.is_abandoned {
+                return;
+            }
+        }
+        if connection.ways.iter().all(|way| way.is_shut) {
+            self.by_token.remove(&token);
+        }
+    }
+}
+
+impl Connection {
+    /// Writes what has arrived in a direction, and then its end.
+    fn write(&mut self, direction: Direction, tally: &mut Tally) -> io::Result<()> {
+        let way = &mut self.ways[direction.index()];
+        let Some(stream) = &mut self.ends[direction.end()] else { return Ok(()) };
+        while !way.arrived.is_empty() {
+            match stream.write(way.arrived.as_slices().0) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => {
+                    way.arrived.drain(..length);
+                    tally.way_mut(direction).byte_count += length as u64;
+                }
+                Err(error) if is_under_way(&error) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if way.end_arrived && !way.is_shut {
+            way.is_shut = true;
+            // An end that is gone already needs not be told.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+        Ok(())
+    }
+
+    /// Reads a direction and puts what came on its way, as long as there is room.
+    fn read(&mut self, token: usize, direction: Direction, work: &mut Work<'_>) -> io::Result<Rest> {
+        let room = room(work.moment.network.rate, work.moment.network.queue);
+        loop {
+            let way = &mut self.ways[direction.index()];
+            let has_room = way.under_way + way.arrived.len() < room;
+            if !way.is_readable || way.has_ended || !has_room {
+                return Ok(Rest::Open);
+            }
+            let Some(stream) = &mut self.ends[direction.index()] else { return Ok(Rest::Open) };
+            let length = match stream.read(&mut work.buffer[..SEGMENT_MAX]) {
+                Ok(length) => length,
+                Err(error) if is_under_way(&error) => {
+                    way.is_readable = false;
+                    return Ok(Rest::Open);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            way.has_ended = length == 0;
+            way.under_way += length;
+            if direction == Direction::Up && self.moves(work) == Rest::Over {
+                return Ok(Rest::Over);
+            }
+            if self.is_abandoned {
+                return Ok(Rest::Open);
+            }
+            let bytes = work.buffer[..length].to_vec();
+            match self.path.segment(direction, length, work.moment, work.tally) {
+                SegmentFate::Arrives(at) => {
+                    work.dues.push(at, Cargo::Segment { connection: token, direction, bytes })
+                }
+                SegmentFate::GivesUp(at) => work.dues.push(at, Cargo::Reset { connection: token }),
+            };
+        }
+    }
+
+    /// Resets the connection or takes its client's port away, if that is due.
+    fn moves(&mut self, work: &mut Work<'_>) -> Rest {
+        let network = work.moment.network;
+        if self.path.moves(network.rebind_every, work.moment) {
+            work.tally.counts.rebind_count += 1;
+            self.ends[Direction::Up.index()].take().into_iter().for_each(abort);
+            self.is_abandoned = true;
+            return Rest::Open;
+        }
+        if network.rebind_every.is_none() && self.path.moves(network.reset_every, work.moment) {
+            work.tally.counts.reset_count += 1;
+            return Rest::Over;
+        }
+        Rest::Open
+    }
+
+    /// Throws away what the server sends to a client that is gone.
+    fn discard(&mut self, buffer: &mut [u8]) -> Rest {
+        let Some(stream) = &mut self.ends[Direction::Down.index()] else { return Rest::Over };
+        loop {
+            match stream.read(buffer) {
+                Ok(0) => return Rest::Over,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Rest::Open,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Rest::Over,
+            }
+        }
+    }
+}
+
+/// Bytes that a direction may hold: what the rate lets pass in the time of the queue.
+fn room(rate: Option<u32>, queue: Duration) -> usize {
+    let Some(rate) = rate else { return ROOM_MAX };
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, and a float that is too large saturates"
+    )]
+    let bytes = (f64::from(rate) * queue.as_secs_f64()) as usize;
+    bytes.clamp(2 * SEGMENT_MAX, ROOM_MAX)
+}
+
+/// A stream socket that announces small segments and holds little, so that what waits for the
+/// network waits at its sender.
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    #[cfg(unix)]
+    socket.set_tcp_mss(SEGMENT_MAX as u32)?;
+    Ok(socket)
+}
+
+/// Closes a stream with a reset.
+fn abort(stream: TcpStream) {
+    // A stream that cannot be told to is closed as others are.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Whether an error says that the rest comes later: a connection in the making is not connected yet.
+fn is_under_way(error: &io::Error) -> bool {
+    let is_begun = error.raw_os_error() == Some(IN_PROGRESS);
+    is_begun || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected)
+}
+
+/// The data of a full packet of Ethernet, about.
+const SEGMENT_MAX: usize = 1_400;
+/// What a direction holds at most: more than the product of any rate and delay of interest.
+const ROOM_MAX: usize = 64 * 1_024;
+/// The kernel's part of what waits, which it doubles for its own needs.
+const RECEIVE_BUFFER: usize = 16 * 1_024;
+/// Connections at a time.
+const CONNECTIONS_MAX: usize = 1_024;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1_024;
+/// `EINPROGRESS` of Linux, for which the standard library has no name.
+const IN_PROGRESS: i32 = 115;
