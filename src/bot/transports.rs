@@ -49,15 +49,17 @@ pub(super) fn used(options: &BotOptions) -> Result<Vec<Transport>, BotError> {
     })
 }
 
-/// Asks what the server offers.
+/// Asks what the server offers, a few times if no answer comes: a bad network may lose it.
 fn discover(options: &BotOptions) -> Result<Discovery, BotError> {
-    let mut fetch = Fetch::through(&options.server, options.bearer.as_deref(), options.through)?;
-    let begun = now();
-    while now().saturating_duration_since(begun) < DISCOVERY_MAX {
-        if let Some(offer) = fetch.poll()? {
-            return Ok(offer);
+    for _ in 0..DISCOVERY_TRIES {
+        let mut fetch = Fetch::through(&options.server, options.bearer.as_deref(), options.through)?;
+        let begun = now();
+        while now().saturating_duration_since(begun) < DISCOVERY_MAX {
+            if let Some(offer) = fetch.poll()? {
+                return Ok(offer);
+            }
+            std::thread::sleep(LOOP_EVERY);
         }
-        std::thread::sleep(LOOP_EVERY);
     }
     Err(BotError::Silent(options.server.clone()))
 }
@@ -105,6 +107,8 @@ pub(super) fn dial(options: &BotOptions, used: &[Transport], index: usize) -> Re
 
 /// What discovery may take: a server that plays has answered long before.
 const DISCOVERY_MAX: Duration = Duration::from_secs(5);
+/// A network with outages of some seconds answers one of these.
+const DISCOVERY_TRIES: u32 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -29,6 +29,7 @@ mod quic_attacks;
 mod quic_clients;
 mod quic_stage;
 mod rates;
+mod relays;
 mod rows;
 mod rows_end;
 mod rows_zones;
