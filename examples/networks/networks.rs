@@ -44,9 +44,9 @@ fn one_way() -> Network {
     Network { one_way: Some(every_12_s()), ..delayed() }
 }
 
-/// Less than the arena's state takes: part of it has to be left out.
+/// Less than the arena's state takes, and a queue of five full packets.
 fn narrow() -> Network {
-    Network { rate: Some(3_000), ..delayed() }
+    Network { rate: Some(3_000), queue: Duration::from_secs(2), ..delayed() }
 }
 
 /// All at once: a moving train.
