@@ -1,13 +1,16 @@
-//! A client on the published `quinn` crate, which shares no code with our transport, plays a
-//! session against our server.
+//! Clients on the published `quinn` and `wtransport` crates, which share no code with our transport,
+//! play a session against our server.
 
 use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bevy_app::App;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use waystation::arena::v1::{Echo, Say};
 use waystation::arena::{ArenaPlugin, ZONE};
 use waystation::client::Trust;
@@ -17,25 +20,42 @@ use waystation::proxy::tls::Tls;
 use waystation::proxy::{self, Proxies};
 use waystation::server::ServerPlugins;
 use waystation::tick::TickRate;
-use waystation::wire::quic::ALPN_QUIC;
+use waystation::wire::quic::{ALPN_QUIC, QuicKind};
 use waystation::wire::v1::credentials::Kind;
 use waystation::wire::v1::{Ack, Anonymous, Credentials, Hello, Join, Joined, Resume, Welcome};
 use waystation::wire::{Frame, PROTOCOL, WireMessage, encode};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// A link as quinn has it: frames with a length before each, on the first stream.
+/// A link: frames with a length before each, on the first stream of a connection.
 struct Link {
-    connection: quinn::Connection,
-    send: quinn::SendStream,
-    receive: quinn::RecvStream,
+    send: Box<dyn AsyncWrite + Unpin>,
+    receive: Box<dyn AsyncRead + Unpin>,
+    close: Box<dyn Fn()>,
+}
+
+/// What opens links.
+enum Dialer {
+    Quinn(quinn::Endpoint),
+    WTransport(wtransport::Endpoint<wtransport::endpoint::endpoint_side::Client>),
 }
 
 impl Link {
-    async fn open(endpoint: &quinn::Endpoint, server: std::net::SocketAddr) -> Result<Self, Failure> {
-        let connection = endpoint.connect(server, "localhost")?.await?;
-        let (send, receive) = connection.open_bi().await?;
-        Ok(Self { connection, send, receive })
+    async fn open(dialer: &Dialer, server: SocketAddr) -> Result<Self, Failure> {
+        match dialer {
+            Dialer::Quinn(endpoint) => {
+                let connection = endpoint.connect(server, "localhost")?.await?;
+                let (send, receive) = connection.open_bi().await?;
+                let close = Box::new(move || connection.close(0_u32.into(), b""));
+                Ok(Self { send: Box::new(send), receive: Box::new(receive), close })
+            }
+            Dialer::WTransport(endpoint) => {
+                let connection = endpoint.connect(format!("https://{server}/wt")).await?;
+                let (send, receive) = connection.open_bi().await?.await?;
+                let close = Box::new(move || connection.close(0_u32.into(), b""));
+                Ok(Self { send: Box::new(send), receive: Box::new(receive), close })
+            }
+        }
     }
 
     async fn say<M: WireMessage>(&mut self, message: &M) -> Result<(), Failure> {
@@ -86,13 +106,26 @@ impl Link {
 }
 
 /// Plays, loses its link, resumes over another one, and plays on.
-async fn play(server: std::net::SocketAddr, sha256: [u8; 32]) -> Result<(), Failure> {
-    let tls = Trust::Sha256(sha256).client_config(&[ALPN_QUIC])?;
-    let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
-    let config = QuicClientConfig::try_from(tls)?;
-    endpoint.set_default_client_config(quinn::ClientConfig::new(std::sync::Arc::new(config)));
+async fn play(kind: QuicKind, server: SocketAddr, sha256: [u8; 32]) -> Result<(), Failure> {
+    let here = SocketAddr::from(([127, 0, 0, 1], 0));
+    let dialer = match kind {
+        QuicKind::Quic => {
+            let tls = Trust::Sha256(sha256).client_config(&[ALPN_QUIC])?;
+            let mut endpoint = quinn::Endpoint::client(here)?;
+            let config = QuicClientConfig::try_from(tls)?;
+            endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(config)));
+            Dialer::Quinn(endpoint)
+        }
+        QuicKind::WebTransport => {
+            let config = wtransport::ClientConfig::builder()
+                .with_bind_address(here)
+                .with_server_certificate_hashes([wtransport::tls::Sha256Digest::new(sha256)])
+                .build();
+            Dialer::WTransport(wtransport::Endpoint::client(config)?)
+        }
+    };
 
-    let mut link = Link::open(&endpoint, server).await?;
+    let mut link = Link::open(&dialer, server).await?;
     let welcome = link.greet(None).await?;
     link.say(&Join { request: 1, zone: ZONE.to_owned(), payload: Bytes::new() }).await?;
     let joined: Joined = link.hear().await?;
@@ -101,9 +134,9 @@ async fn play(server: std::net::SocketAddr, sha256: [u8; 32]) -> Result<(), Fail
         let echo: Echo = link.hear().await?;
         assert_eq!(echo.number, number);
     }
-    link.connection.close(0_u32.into(), b"");
+    (link.close)();
 
-    let mut link = Link::open(&endpoint, server).await?;
+    let mut link = Link::open(&dialer, server).await?;
     // It asks for a fresh state instead of what it has missed, so it counts nothing.
     let resume = Resume { token: welcome.token, resync: true, ..Resume::default() };
     let again = link.greet(Some(resume)).await?;
@@ -112,13 +145,25 @@ async fn play(server: std::net::SocketAddr, sha256: [u8; 32]) -> Result<(), Fail
 
     assert!(joined.zone == ZONE && again.resumed && again.session == welcome.session);
     assert_eq!(echo.number, 4);
-    link.connection.close(0_u32.into(), b"");
-    endpoint.wait_idle().await;
+    (link.close)();
+    match dialer {
+        Dialer::Quinn(endpoint) => endpoint.wait_idle().await,
+        Dialer::WTransport(endpoint) => endpoint.wait_idle().await,
+    }
     Ok(())
 }
 
 #[test]
 fn a_client_of_plain_quinn_plays_a_session_and_resumes_it() {
+    assert_plays(QuicKind::Quic);
+}
+
+#[test]
+fn a_client_of_wtransport_plays_a_session_and_resumes_it() {
+    assert_plays(QuicKind::WebTransport);
+}
+
+fn assert_plays(kind: QuicKind) {
     let mut config = ServerConfig { rate: TickRate::new(100).expect("in range"), ..ServerConfig::default() };
     config.session.timeout = Duration::from_secs(600);
     let mut app = App::new();
@@ -131,7 +176,7 @@ fn a_client_of_plain_quinn_plays_a_session_and_resumes_it() {
 
     let player = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(play(server, sha256))
+        runtime.block_on(play(kind, server, sha256))
     });
     let deadline = now() + Duration::from_secs(60);
     while !player.is_finished() {
