@@ -43,7 +43,9 @@ impl Stream {
         let socket = first_of(&mut others)?;
         let tls = match tls {
             Some(peer) => {
-                let connection = ClientConnection::new(peer.config, peer.name).map_err(io::Error::other)?;
+                let mut connection =
+                    ClientConnection::new(peer.config, peer.name).map_err(io::Error::other)?;
+                connection.set_buffer_limit(Some(TLS_WAITING_MAX_BYTES));
                 Some(Box::new(connection))
             }
             None => None,
@@ -196,6 +198,9 @@ fn has_failed(error: &io::Error) -> bool {
 /// Bytes that are read from one refill to the next: a replay of a whole outbox passes in one, and so
 /// does all that discovery may answer.
 const READ_MAX_BYTES: usize = crate::wire::OUTBOX_MAX_BYTES;
+/// Bytes that wait in TLS while the socket takes none: one record, because what waits there cannot be
+/// dropped any longer.
+const TLS_WAITING_MAX_BYTES: usize = 16 * 1024;
 /// Addresses of one name that are tried: more than any sensible name has.
 const ADDRESSES_MAX: usize = 8;
 

@@ -5,7 +5,9 @@
 //! the socket had no more. All frames ride one stream, in order.
 //!
 //! Data flow: socket → tungstenite → frames, and back; it reads no further than it is asked to, and in
-//! one update no more than an outbox holds.
+//! one update no more than an outbox holds, and at most [`MESSAGES_PER_UPDATE_MAX`] messages, pings
+//! included. While the socket takes nothing, unreliable frames but for Beacons and Pings wait apart, and
+//! the oldest of them are dropped.
 
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,8 @@ use super::link::{Dial, DialError, Link, LinkStatus};
 use super::stream::{Stream, TlsPeer, resolve};
 use super::trust::Trust;
 use crate::wire::v1::Reason;
-use crate::wire::{FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane};
+use crate::wire::waiting::Waiting;
+use crate::wire::{FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane, Range, id_of, lane_of};
 
 /// Dials one server over WebSocket.
 ///
@@ -57,6 +60,14 @@ pub struct WebSocketDial {
 /// A link over WebSocket.
 pub struct WebSocketLink {
     state: State,
+    /// The time since the link was made, of updates.
+    now: Duration,
+    /// Messages that may still be read in this update.
+    messages_left: usize,
+    /// The socket took not all of what was last flushed.
+    is_blocked: bool,
+    /// Unreliable frames that came while the socket was blocked.
+    waiting: Waiting,
     failure: Option<String>,
     breach: Option<&'static str>,
 }
@@ -124,7 +135,15 @@ impl Dial for WebSocketDial {
         self.turn = self.turn.wrapping_add(1);
         let stream = Stream::connect(&addresses, tls).map_err(other)?;
         let begun = client_with_config(self.url.as_str(), stream, Some(limits()));
-        let mut link = WebSocketLink { state: State::Closed(None), failure: None, breach: None };
+        let mut link = WebSocketLink {
+            state: State::Closed(None),
+            now: Duration::ZERO,
+            messages_left: MESSAGES_PER_UPDATE_MAX,
+            is_blocked: false,
+            waiting: Waiting::default(),
+            failure: None,
+            breach: None,
+        };
         // What fails in it is told by the link, however soon that is.
         link.go_on(begun.map(|(socket, _)| socket));
         Ok(link)
@@ -143,6 +162,33 @@ impl WebSocketLink {
         }
     }
 
+    /// Queues a frame; false if there is no room, or if the link is over.
+    fn write(&mut self, frame: Bytes) -> bool {
+        let State::Open(socket) = &mut self.state else { return false };
+        match socket.write(Message::Binary(frame)) {
+            Ok(()) => true,
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_blocked = true;
+                true
+            }
+            Err(Error::WriteBufferFull(_)) => false,
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        }
+    }
+
+    fn flush_socket(&mut self) {
+        let (State::Open(socket) | State::Closed(Some(socket))) = &mut self.state else { return };
+        match socket.flush() {
+            Ok(()) => self.is_blocked = false,
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => self.is_blocked = true,
+            Err(_) if matches!(self.state, State::Closed(_)) => self.state = State::Closed(None),
+            Err(error) => self.fail(&error),
+        }
+    }
+
     fn fail(&mut self, error: &Error) {
         tracing::debug!(%error, "a link over WebSocket is over");
         self.failure = Some(describe(error));
@@ -151,7 +197,9 @@ impl WebSocketLink {
 }
 
 impl Link for WebSocketLink {
-    fn update(&mut self, _dt: Duration) {
+    fn update(&mut self, dt: Duration) {
+        self.now += dt;
+        self.messages_left = MESSAGES_PER_UPDATE_MAX;
         match std::mem::replace(&mut self.state, State::Closed(None)) {
             State::Opening(handshake) => self.go_on(handshake.handshake().map(|(socket, _)| socket)),
             State::Open(mut socket) => {
@@ -173,6 +221,7 @@ impl Link for WebSocketLink {
     fn receive(&mut self) -> Option<(Lane, Bytes)> {
         loop {
             let State::Open(socket) = &mut self.state else { return None };
+            self.messages_left = self.messages_left.checked_sub(1)?;
             match socket.read() {
                 Ok(Message::Binary(frame)) => return Some((Lane::Reliable, frame)),
                 Ok(Message::Text(_)) => {
@@ -201,26 +250,25 @@ impl Link for WebSocketLink {
     }
 
     fn send(&mut self, frame: Bytes) -> bool {
-        let State::Open(socket) = &mut self.state else { return false };
-        match socket.write(Message::Binary(frame)) {
-            Ok(()) => true,
-            // It is queued; the socket had no room.
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => true,
-            Err(Error::WriteBufferFull(_)) => false,
-            Err(error) => {
-                self.fail(&error);
-                false
-            }
+        // Beacons and Pings wait in line like what is reliable: they carry acks.
+        let is_state = lane_of(&frame) == Lane::Unreliable
+            && id_of(&frame).is_none_or(|id| id.range() != Range::LinkControl);
+        if is_state && self.is_blocked && self.status() == LinkStatus::Open {
+            self.waiting.push(frame);
+            self.waiting.expire(self.now);
+            return true;
         }
+        self.write(frame)
     }
 
     fn flush(&mut self) {
-        let (State::Open(socket) | State::Closed(Some(socket))) = &mut self.state else { return };
-        match socket.flush() {
-            Ok(()) => {}
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) if matches!(self.state, State::Closed(_)) => self.state = State::Closed(None),
-            Err(error) => self.fail(&error),
+        self.flush_socket();
+        self.waiting.expire(self.now);
+        while !self.is_blocked
+            && let Some(frame) = self.waiting.pop_within(usize::MAX)
+            && self.write(frame)
+        {
+            self.flush_socket();
         }
     }
 
@@ -289,6 +337,9 @@ fn other(error: impl fmt::Display) -> DialError {
 
 /// What the code of a close has on top of the reason's number.
 const CODE_BASE: u16 = 4_000;
+/// Messages that are read in one update, pings and pongs included: several replays. A server that sends
+/// more holds up later updates, not this one.
+const MESSAGES_PER_UPDATE_MAX: usize = 8 * crate::wire::OUTBOX_MAX_FRAMES;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 8 * 1024;
 /// What waits is written before it is flushed when there is more: several frames of the longest.

@@ -1,4 +1,5 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::thread;
 
 use tungstenite::accept;
@@ -12,7 +13,9 @@ use crate::wire::{WireMessage as _, encode, id_of};
 type Host = WebSocket<TcpStream>;
 
 /// Listens, and hands the first connection to `serve` on a thread of its own.
-fn host(serve: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, thread::JoinHandle<()>) {
+fn host<T: Send + 'static>(
+    serve: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (SocketAddr, thread::JoinHandle<T>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let address = listener.local_addr().expect("bound");
     (address, thread::spawn(move || serve(listener.accept().expect("a connection").0)))
@@ -129,6 +132,142 @@ fn a_server_that_sends_without_end_does_not_hold_an_update() {
     assert!(most <= 8, "{most} frames of 32 KiB in one update");
     link.close();
     host.join().expect("it sent all");
+}
+
+#[test]
+fn of_what_waits_for_a_blocked_socket_the_oldest_state_is_dropped_and_no_beacon() {
+    let (read_on, wait) = mpsc::channel::<()>();
+    let (address, host) = host(move |socket| {
+        let mut host = accept(socket).expect("WebSocket");
+        wait.recv().expect("the client goes on");
+        let mut frames = Vec::new();
+        while let Ok(Message::Binary(frame)) = host.read() {
+            frames.push(frame);
+        }
+        frames
+    });
+    let mut link = dial(address);
+    open(&mut link);
+    let mut reliable_count = 0;
+    while !link.is_blocked {
+        assert!(link.send(Bytes::from(vec![1; FRAME_MAX_CLIENT])), "the system takes some megabytes at most");
+        link.flush();
+        reliable_count += 1;
+    }
+
+    for tag in 1..=100_u8 {
+        link.update(Duration::from_millis(50));
+        assert!(link.send(Bytes::from(vec![0x81, 0, tag])));
+        if tag % 10 == 0 {
+            assert!(link.send(Bytes::from(vec![0x80, 1, tag])) && link.send(frame(tag)));
+        }
+        link.flush();
+    }
+    read_on.send(()).expect("the server waits");
+    // No time passes for the link, so that what is stale depends on the updates above alone.
+    for _ in 0..20_000 {
+        link.flush();
+        if !link.is_blocked {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    link.close();
+
+    let frames = host.join().expect("the server got all");
+    let of = |high: u8| -> Vec<u8> {
+        let short = frames.iter().filter(|frame| frame.len() == 3 && frame[0] == high);
+        short.map(|frame| frame[2]).collect()
+    };
+    assert_eq!(frames.iter().filter(|frame| frame.len() == FRAME_MAX_CLIENT).count(), reliable_count);
+    assert_eq!(of(0x80), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
+    assert_eq!(of(0x01), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
+    assert_eq!(of(0x81), [98, 99, 100], "what has waited for longer than 100 ms is dropped");
+}
+
+#[test]
+fn a_server_that_sends_pings_without_end_does_not_hold_an_update() {
+    let pings = 3 * MESSAGES_PER_UPDATE_MAX;
+    let (sent, wait) = mpsc::channel::<()>();
+    let (address, host) = host(move |socket| {
+        let mut host = accept(socket).expect("WebSocket");
+        let bytes = [&[0x89, 0].repeat(pings)[..], &[0x82, 3, 1, 0x50, 1]].concat();
+        io::Write::write_all(host.get_mut(), &bytes).expect("room");
+        sent.send(()).expect("the client waits");
+        while host.read().is_ok() {}
+    });
+    let mut link = dial(address);
+    open(&mut link);
+    wait.recv().expect("the server sends");
+
+    let (mut updates, mut received) = (0, None);
+    until(&mut link, "the frame behind the pings", |link| {
+        updates += 1;
+        received = link.receive();
+        received.is_some()
+    });
+
+    assert_eq!(received, Some((Lane::Reliable, frame(1))));
+    assert!(updates > 3, "{pings} pings were read in {updates} updates");
+    link.close();
+    host.join().expect("it sent all");
+}
+
+#[test]
+fn a_server_that_breaks_the_rules_of_websocket_loses_the_link() {
+    let cases: [(&str, &[u8]); 7] = [
+        ("a masked frame", &[0x82, 0x83, 0, 0, 0, 0, 1, 0x50, 1]),
+        ("a reserved bit", &[0xC2, 3, 1, 0x50, 1]),
+        ("an opcode without a meaning", &[0x83, 0]),
+        ("a control frame of 126 bytes", &[0x89, 126, 0, 126]),
+        ("a control frame in parts", &[0x09, 0]),
+        ("a part of no message", &[0x80, 0]),
+        ("a message within another", &[0x02, 0, 0x82, 0]),
+    ];
+    for (what, bytes) in cases {
+        let (address, host) = host(move |socket| {
+            let mut host = accept(socket).expect("WebSocket");
+            let rest = [0; 200];
+            io::Write::write_all(host.get_mut(), &[bytes, &rest].concat()).expect("room");
+            while host.read().is_ok() {}
+        });
+        let mut link = dial(address);
+        open(&mut link);
+
+        until(&mut link, what, |link| {
+            assert_eq!(link.receive(), None, "{what}");
+            link.status() == LinkStatus::Closed
+        });
+
+        assert!(link.failure().is_some_and(|why| why.contains("WebSocket")), "{what}: {:?}", link.failure());
+        drop(link);
+        host.join().expect("it did what is wrong");
+    }
+}
+
+#[test]
+fn a_message_without_end_is_read_in_pieces_and_then_refused() {
+    let (address, host) = host(|socket| {
+        let mut host = accept(socket).expect("WebSocket");
+        let stream = host.get_mut();
+        let _ = io::Write::write_all(stream, &[0x02, 0]);
+        // Empty parts cost nothing but time, which each update bounds. Then come parts with bytes.
+        let _ = io::Write::write_all(stream, &[0x00, 0].repeat(200_000));
+        while io::Write::write_all(stream, &[0x00, 100].iter().copied().chain([7; 100]).collect::<Vec<u8>>())
+            .is_ok()
+        {}
+    });
+    let mut link = dial(address);
+    open(&mut link);
+
+    until(&mut link, "it is over", |link| {
+        assert_eq!(link.receive(), None);
+        link.status() == LinkStatus::Closed
+    });
+
+    assert!(link.breach().is_some(), "{:?}", link.failure());
+    drop(link);
+    host.join().expect("it was cut off");
 }
 
 #[test]
