@@ -42,6 +42,7 @@ mod udp;
 mod udp_attacks;
 mod udp_stage;
 mod websocket;
+mod websocket_attacks;
 mod websocket_clients;
 mod websocket_stage;
 mod wired;

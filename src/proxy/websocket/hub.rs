@@ -12,10 +12,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fastwebsockets::OpCode;
 use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 
+use super::decoder::OpCode;
 use super::output::Output;
 use super::stats::WebSocketCounts;
 use crate::ident::LinkId;
@@ -59,9 +59,13 @@ struct Link {
     waiting: Waiting,
     /// The socket took nothing when it was last asked.
     is_blocked: bool,
+    /// What the newest ping said that is not answered.
+    ping: Option<Bytes>,
     wakers: Wakers,
     /// The last frame was sent, and what is read is dropped.
     closing: bool,
+    /// The tick knows that the link has ended. Only its last bytes are to leave.
+    is_told: bool,
     paused: bool,
     taken: Taken,
 }
@@ -70,7 +74,9 @@ struct Link {
 #[derive(Debug, Clone, Copy, Default)]
 struct Taken {
     batch: u64,
-    messages: usize,
+    /// Reads of the socket, and frames of any kind.
+    steps: usize,
+    /// Bytes of the socket, whatever they say.
     bytes: usize,
 }
 
@@ -84,9 +90,9 @@ pub(super) struct Wakers {
 /// What a link's reader may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// Hand over what it has read.
+    /// Go on.
     Go,
-    /// Keep it.
+    /// Wait until it is woken, and ask again.
     Wait,
     /// There is no such link any more.
     Over,
@@ -126,8 +132,10 @@ impl Hub {
             output: Output::new(socket),
             waiting: Waiting::default(),
             is_blocked: false,
+            ping: None,
             wakers: wakers.clone(),
             closing: false,
+            is_told: false,
             paused: false,
             taken: Taken::default(),
         };
@@ -139,12 +147,31 @@ impl Hub {
 
     /// Ends a link, if it is there: what its client has not taken is lost.
     pub(super) fn end(&mut self, id: LinkId, end: LinkEnd) {
+        self.tell_end(id, end);
         let Some(link) = self.table.remove(&id) else { return };
+        link.wakers.read.notify_one();
+        link.wakers.write.notify_one();
+    }
+
+    /// Ends a link for the tick, and says to its client that WebSocket is over. The link's task is to
+    /// read on for a moment: a socket that is closed with bytes unread may discard what was written.
+    pub(super) fn conclude(&mut self, id: LinkId, code: u16, end: LinkEnd) {
+        self.tell_end(id, end);
+        let Some(link) = self.table.get_mut(&id) else { return };
+        if !link.closing {
+            link.closing = true;
+            link.output.push_close(code);
+        }
+        link.write(self.clock.now());
+    }
+
+    /// Tells the tick once that a link has ended.
+    fn tell_end(&mut self, id: LinkId, end: LinkEnd) {
+        let Some(link) = self.table.get_mut(&id).filter(|link| !link.is_told) else { return };
+        link.is_told = true;
         let end = if link.closing && end == LinkEnd::ByPeer { LinkEnd::ByServer } else { end };
         self.tally.closed_count += 1;
         tracing::debug!(link = %id, address = ?link.address, ?end, "WebSocket link ended");
-        link.wakers.read.notify_one();
-        link.wakers.write.notify_one();
         self.tell(id, ProxyEventKind::Closed(end));
     }
 
@@ -156,28 +183,40 @@ impl Hub {
         self.dirty.clear();
     }
 
-    /// Whether a link's reader may hand over the message that it has read, of so many bytes.
-    pub(super) fn reading(&mut self, id: LinkId, bytes: usize) -> Reading {
+    /// Whether a link's reader may read on. A paused link may, until it has a frame to hand over.
+    pub(super) fn may_read(&mut self, id: LinkId) -> Reading {
         let Some(link) = self.table.get_mut(&id) else { return Reading::Over };
-        if link.closing {
-            return Reading::Go;
-        }
-        if link.paused {
-            return Reading::Wait;
-        }
         if link.taken.batch != self.batch {
             link.taken = Taken { batch: self.batch, ..Taken::default() };
         }
-        if link.taken.messages >= MESSAGES_PER_BATCH_MAX || link.taken.bytes >= BYTES_PER_BATCH_MAX {
+        if link.taken.steps >= STEPS_PER_BATCH_MAX || link.taken.bytes >= BYTES_PER_BATCH_MAX {
             self.sated.push(id);
             return Reading::Wait;
         }
-        if !self.events.has_room() {
+        Reading::Go
+    }
+
+    /// Counts the bytes that a link's reader has read.
+    pub(super) fn has_read(&mut self, id: LinkId, bytes: usize) {
+        if let Some(link) = self.table.get_mut(&id) {
+            link.taken.steps += 1;
+            link.taken.bytes += bytes;
+        }
+    }
+
+    /// Whether a link's reader may go on to a frame that it has decoded, of whatever kind. If so, the
+    /// frame is counted.
+    pub(super) fn may_take(&mut self, id: LinkId) -> Reading {
+        let reading = self.may_read(id);
+        let Some(link) = self.table.get_mut(&id) else { return Reading::Over };
+        if reading != Reading::Go || (link.paused && !link.closing) {
+            return Reading::Wait;
+        }
+        if !link.closing && !self.events.has_room() {
             self.events.choke();
             return Reading::Wait;
         }
-        link.taken.messages += 1;
-        link.taken.bytes += bytes;
+        link.taken.steps += 1;
         Reading::Go
     }
 
@@ -205,21 +244,17 @@ impl Hub {
         }
     }
 
-    /// Answers a ping, if there is room: who asks again is answered then.
-    pub(super) fn pong(&mut self, id: LinkId, payload: &[u8]) {
+    /// Takes a ping, in place of an older one that is not answered (RFC 6455, 5.5.3).
+    pub(super) fn ping(&mut self, id: LinkId, said: Bytes) {
         let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else { return };
-        if link.output.waiting() > PONG_WAITING_MAX {
-            self.tally.pong_dropped_count += 1;
-            return;
+        if link.ping.replace(said).is_some() {
+            self.tally.ping_skipped_count += 1;
         }
-        link.output.push(OpCode::Pong, payload);
-        link.write(self.clock.now());
     }
 
-    /// Says to a client that WebSocket is over, and why, as far as its socket takes that now.
-    pub(super) fn say_close(&mut self, id: LinkId, code: u16) {
-        if let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) {
-            link.output.push_close(code);
+    /// Answers the newest ping, as soon as the socket takes the answer.
+    pub(super) fn answer_ping(&mut self, id: LinkId) {
+        if let Some(link) = self.table.get_mut(&id).filter(|link| link.ping.is_some()) {
             link.write(self.clock.now());
         }
     }
@@ -351,14 +386,18 @@ impl Link {
         }
     }
 
-    /// Writes what the socket takes, and then of the unreliable frames that wait those that are not
-    /// stale; ready when nothing is left.
+    /// Writes what the socket takes, then the answer to a ping, and then of the unreliable frames that
+    /// wait those that are not stale; ready when nothing is left.
     fn poll_write(&mut self, now: Duration, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         loop {
             let written = self.output.poll_write(context);
             self.is_blocked = written.is_pending();
             if !matches!(written, Poll::Ready(Ok(()))) || self.output.is_last() {
                 return written;
+            }
+            if let Some(said) = self.ping.take() {
+                self.output.push(OpCode::Pong, &said);
+                continue;
             }
             self.waiting.expire(now);
             let Some(frame) = self.waiting.pop_within(usize::MAX) else { return written };
@@ -378,102 +417,19 @@ fn close_code(frame: &Bytes) -> u16 {
 const CODES_FROM: u16 = 4_000;
 /// WebSocket's code of a server that ends.
 const GOING_AWAY: u16 = 1_001;
-/// WebSocket's code of a peer that broke its rules.
-pub(super) const MALFORMED: u16 = 1_002;
 /// WebSocket's code of an end without a reason.
 pub(super) const NORMAL: u16 = 1_000;
-/// Messages that are read of a client from one tick to the next, pings included; the rest stays in its
-/// socket. Twice the frames of a replay, and nine seconds' worth of what a session may send.
-const MESSAGES_PER_BATCH_MAX: usize = 2 * crate::wire::OUTBOX_MAX_FRAMES;
-/// Bytes of those, and a frame more: what QUIC takes of a client that is not read. Whoever is to be
-/// paused has handed over no more than this before the tick can say so, and leaves room for others.
+/// Steps of a link's reader from one tick to the next: reads of the socket, and frames of any kind, also
+/// those that hold nothing. The rest stays in the socket. Twice the frames of a replay, so that one passes
+/// even if each of its frames takes a read.
+const STEPS_PER_BATCH_MAX: usize = 2 * crate::wire::OUTBOX_MAX_FRAMES;
+/// Bytes that are read of a client from one tick to the next, and a read more: what QUIC takes of a client
+/// that is not read. A client that is to be paused has handed over no more than this before the tick can
+/// say so, and leaves room for others.
 const BYTES_PER_BATCH_MAX: usize = 64 * 1024;
 /// Unreliable frames are dropped while more than this waits of what one batch has queued: what renet
 /// sends in a tick. What comes while the socket takes nothing waits apart.
 const UNRELIABLE_WAITING_MAX: usize = 128 * 1024;
-/// Pings are not answered while more than this waits.
-const PONG_WAITING_MAX: usize = 16 * 1024;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_that_floods_is_read_as_far_as_a_batch_allows_and_leaves_room_for_others() {
-        let news = Rc::new(Notify::new());
-        let mut hub = Hub::new(Clock::manual(), crate::wire::OUTBOX_MAX_BYTES, news);
-        let (flooding, _) = hub.open(None, Box::new(tokio::io::sink()));
-        let (chattering, _) = hub.open(None, Box::new(tokio::io::sink()));
-        let (honest, _) = hub.open(None, Box::new(tokio::io::sink()));
-        let read_all = |hub: &mut Hub, id, length: usize| {
-            (0..100_000).take_while(|_| hub.reading(id, length) == Reading::Go).count()
-        };
-
-        let flooded = read_all(&mut hub, flooding, 16 * 1024);
-        let chattered = read_all(&mut hub, chattering, 0);
-
-        assert_eq!((flooded, chattered), (4, 1_024));
-        assert_eq!(hub.reading(honest, 100), Reading::Go);
-        hub.begin_batch();
-        assert_eq!(read_all(&mut hub, flooding, 16 * 1024), 4, "it reads on with the next tick");
-    }
-
-    /// A socket that takes nothing until it is opened.
-    #[derive(Clone, Default)]
-    struct Gate(Rc<RefCell<(bool, Vec<u8>)>>);
-
-    impl AsyncWrite for Gate {
-        fn poll_write(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<std::io::Result<usize>> {
-            let (is_open, written) = &mut *self.0.borrow_mut();
-            if !*is_open {
-                return Poll::Pending;
-            }
-            written.extend_from_slice(bytes);
-            Poll::Ready(Ok(bytes.len()))
-        }
-
-        fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    #[test]
-    fn of_what_a_blocked_socket_leaves_the_newest_state_is_sent_and_all_beacons_and_reliable_frames() {
-        let clock = Clock::manual();
-        let mut hub = Hub::new(clock.clone(), 512 * 1024, Rc::new(Notify::new()));
-        let gate = Gate::default();
-        let (id, _) = hub.open(None, Box::new(gate.clone()));
-        hub.send(id, &Bytes::from_static(&[1, 0, 0]));
-        hub.flush();
-
-        for tag in 1..=100_u8 {
-            hub.send(id, &Bytes::from(vec![0x81, 0, tag]));
-            if tag % 10 == 0 {
-                hub.send(id, &Bytes::from(vec![0x80, 1, tag]));
-                hub.send(id, &Bytes::from(vec![1, 0, tag]));
-            }
-            hub.flush();
-            clock.advance(Duration::from_millis(50));
-        }
-        gate.0.borrow_mut().0 = true;
-        let _ = hub.poll_write(id, &mut Context::from_waker(Waker::noop()));
-
-        let written = gate.0.borrow().1.clone();
-        let frames: Vec<&[u8]> = written.chunks(5).map(|message| &message[2..]).collect();
-        let of = |high: u8| -> Vec<u8> {
-            frames.iter().filter(|frame| frame[0] == high).map(|frame| frame[2]).collect()
-        };
-        assert_eq!(of(0x80), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
-        assert_eq!(of(1), [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
-        assert_eq!(of(0x81), [99, 100], "what has waited for longer than 100 ms is dropped");
-        assert_eq!(hub.tally.unreliable_dropped_count, 98);
-    }
-}
+mod tests;

@@ -1,16 +1,18 @@
 //! The task of one link: it reads what its client sends, and writes on when its socket has room.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
+use tokio::task::coop::consume_budget;
+use tokio::time::timeout;
 
-use super::hub::{MALFORMED, NORMAL, Reading, SharedHub};
-use super::reader::{Input, Message, Reader, Unreadable};
+use super::decoder::{Decoder, Fault, Message, READ_MAX_BYTES};
+use super::hub::{Hub, NORMAL, Reading, SharedHub};
 use crate::ident::LinkId;
 use crate::proxy::LinkEnd;
 
@@ -19,13 +21,13 @@ pub(super) async fn serve<S>(hub: SharedHub, socket: S, address: Option<SocketAd
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let (input, output) = tokio::io::split(socket);
+    let (mut input, output) = tokio::io::split(socket);
     let (id, wakers) = hub.borrow_mut().open(address, Box::new(output));
     // However this ends, by a panic or with its runtime too, the tick is told.
     let mut ending = Ending { hub: &hub, id, end: LinkEnd::Failed };
-    let input = Input(Rc::new(RefCell::new(input)));
+    let reader = Reader { hub: &hub, id, wake: &wakers.read, input: &mut input };
     ending.end = tokio::select! {
-        end = read(&hub, id, input, &wakers.read) => end,
+        end = reader.run() => end,
         end = write(&hub, id, &wakers.write) => end,
     };
 }
@@ -48,55 +50,113 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Reads until the link ends, and says how. What may not be handed over waits, and with it what is
-/// behind it in the socket.
-async fn read<R>(hub: &SharedHub, id: LinkId, input: Input<R>, wake: &Notify) -> LinkEnd
-where
-    R: AsyncRead + Unpin,
-{
-    let mut reader = Reader::new(input.clone());
-    loop {
-        let message = reader.next().await;
-        let bytes = if let Ok(Message::Binary(frame)) = &message { frame.len() } else { 0 };
+/// Reads what one client sends. What the hub does not want yet waits, and what is behind it stays in the
+/// socket.
+struct Reader<'a, R> {
+    hub: &'a SharedHub,
+    id: LinkId,
+    /// Says that the hub may want more.
+    wake: &'a Notify,
+    input: &'a mut R,
+}
+
+impl<R: AsyncRead + Unpin> Reader<'_, R> {
+    /// Reads until the link ends, and returns how it ended.
+    async fn run(mut self) -> LinkEnd {
+        let mut decoder = Decoder::default();
         loop {
-            let reading = hub.borrow_mut().reading(id, bytes);
-            match reading {
-                Reading::Go => break,
-                Reading::Wait => wake.notified().await,
-                Reading::Over => return LinkEnd::ByServer,
+            // A client that sends many small frames leaves their turns to other tasks.
+            consume_budget().await;
+            let decoded = decoder.next();
+            if decoded == Ok(None) {
+                if !self.fill(&mut decoder).await {
+                    return LinkEnd::ByPeer;
+                }
+                continue;
             }
-        }
-        match message {
-            Ok(Message::Binary(frame)) => hub.borrow_mut().frame(id, frame),
-            Ok(Message::Ping(payload)) => hub.borrow_mut().pong(id, &payload),
-            Ok(Message::Pong) => {}
-            Ok(Message::Close) => {
-                hub.borrow_mut().say_close(id, NORMAL);
-                return LinkEnd::ByPeer;
+            if !self.granted(Hub::may_take).await {
+                return LinkEnd::ByServer;
             }
-            Err(Unreadable::Gone) => return LinkEnd::ByPeer,
-            Err(Unreadable::Breach(what)) => {
-                drop(reader);
-                hub.borrow_mut().breach(id, what);
-                return discard(input).await;
-            }
-            Err(Unreadable::Malformed(error)) => {
-                tracing::debug!(link = %id, %error, "the client broke WebSocket's rules");
-                let mut hub = hub.borrow_mut();
-                hub.tally.breach_count += 1;
-                hub.say_close(id, MALFORMED);
-                return LinkEnd::Failed;
+            match decoded {
+                Ok(Some(Message::Binary(frame))) => self.hub.borrow_mut().frame(self.id, frame),
+                Ok(Some(Message::Ping(said))) => self.hub.borrow_mut().ping(self.id, said),
+                Ok(Some(Message::Part | Message::Pong) | None) => {}
+                Ok(Some(Message::Close(code))) => {
+                    tracing::debug!(link = %self.id, code, "the client closed its link");
+                    return self.conclude(NORMAL, LinkEnd::ByPeer).await;
+                }
+                Err(Fault::Breach(what)) => {
+                    drop(decoder);
+                    self.hub.borrow_mut().breach(self.id, what);
+                    self.discard().await;
+                    return LinkEnd::ByPeer;
+                }
+                Err(Fault::Malformed { code, what }) => {
+                    tracing::debug!(link = %self.id, what, "the client broke WebSocket's rules");
+                    drop(decoder);
+                    self.hub.borrow_mut().tally.breach_count += 1;
+                    return self.conclude(code, LinkEnd::Failed).await;
+                }
             }
         }
     }
-}
 
-/// Takes what a client sends that is not listened to any more, until it goes: what lay in the
-/// socket when it is closed could cost the client the last that it was told.
-async fn discard<R: AsyncRead + Unpin>(mut input: Input<R>) -> LinkEnd {
-    let mut buffer = [0; 2_048];
-    while input.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
-    LinkEnd::ByPeer
+    /// Ends the link for the tick, answers the client with this code, and gives it a moment to take that.
+    async fn conclude(mut self, code: u16, end: LinkEnd) -> LinkEnd {
+        self.hub.borrow_mut().conclude(self.id, code, end);
+        let _ = timeout(LINGER_MAX, self.discard()).await;
+        end
+    }
+
+    /// Takes and drops what a client sends that is not listened to any longer, until it goes.
+    async fn discard(&mut self) {
+        // The decoder's memory is free by now.
+        while self.read(READ_MAX_BYTES, |_| {}).await {}
+    }
+
+    /// Reads bytes into the decoder. Returns false if the client, or the link, is gone.
+    async fn fill(&mut self, decoder: &mut Decoder) -> bool {
+        // All pings that came together have one answer.
+        self.hub.borrow_mut().answer_ping(self.id);
+        self.read(decoder.room(), |bytes| decoder.feed(bytes)).await
+    }
+
+    /// Reads at most `room` bytes, when the hub allows it. Returns false if the client, or the link, is
+    /// gone.
+    async fn read(&mut self, room: usize, take: impl FnOnce(&[u8])) -> bool {
+        if !self.granted(Hub::may_read).await {
+            return false;
+        }
+        let mut take = Some(take);
+        let read = poll_fn(|context| {
+            // On the stack, so that a client that sends nothing holds no buffer.
+            let mut bytes = [0; READ_MAX_BYTES];
+            let mut buffer = ReadBuf::new(&mut bytes[..room.min(READ_MAX_BYTES)]);
+            ready!(Pin::new(&mut *self.input).poll_read(context, &mut buffer))?;
+            let filled = buffer.filled();
+            if let Some(take) = take.take() {
+                take(filled);
+            }
+            Poll::Ready(std::io::Result::Ok(filled.len()))
+        });
+        let count = read.await.unwrap_or_default();
+        self.hub.borrow_mut().has_read(self.id, count);
+        count > 0
+    }
+
+    /// Waits until the hub allows it. Returns false if the link is gone.
+    async fn granted(&self, ask: fn(&mut Hub, LinkId) -> Reading) -> bool {
+        loop {
+            let reading = ask(&mut self.hub.borrow_mut(), self.id);
+            match reading {
+                Reading::Go => return true,
+                Reading::Wait => {}
+                Reading::Over => return false,
+            }
+            self.hub.borrow_mut().answer_ping(self.id);
+            self.wake.notified().await;
+        }
+    }
 }
 
 /// Writes what the socket did not take at once, whenever it has room.
@@ -118,3 +178,10 @@ async fn write(hub: &SharedHub, id: LinkId, wake: &Notify) -> LinkEnd {
         }
     }
 }
+
+/// How long a client whose link is over may take to go. It covers a slow round trip, after which what the
+/// client sent before it knew has come.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

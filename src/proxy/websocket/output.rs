@@ -4,8 +4,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use fastwebsockets::{Frame, OpCode, Payload};
 use tokio::io::AsyncWrite;
+
+use super::decoder::{FIN, LENGTH_16, LENGTH_64, OpCode};
 
 /// Messages in the form of the wire that the socket has not taken, and the socket's writing half.
 /// All that a tick sends to a client is one buffer, and so, as a rule, one write.
@@ -39,10 +40,19 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 
     /// Adds a message.
     pub(super) fn push(&mut self, opcode: OpCode, payload: &[u8]) {
-        let mut head = [0; HEAD_MAX];
-        let length = Frame::new(true, opcode, None, Payload::Borrowed(payload)).fmt_head(&mut head);
-        self.make_room(length + payload.len());
-        self.bytes.extend_from_slice(&head[..length]);
+        self.make_room(HEAD_MAX_BYTES + payload.len());
+        self.bytes.push(FIN | opcode.bits());
+        match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+            (Ok(short), _) if short < LENGTH_16 => self.bytes.push(short),
+            (_, Ok(length)) => {
+                self.bytes.push(LENGTH_16);
+                self.bytes.extend_from_slice(&length.to_be_bytes());
+            }
+            _ => {
+                self.bytes.push(LENGTH_64);
+                self.bytes.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+            }
+        }
         self.bytes.extend_from_slice(payload);
     }
 
@@ -99,8 +109,8 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     }
 }
 
-/// Longest head of a message, as `fmt_head` wants it.
-const HEAD_MAX: usize = 16;
+/// Longest head of a frame without a mask: two bytes and a length of eight.
+const HEAD_MAX_BYTES: usize = 10;
 /// What a client that keeps up leaves allocated: a few ticks' worth of most games.
 const IDLE_BYTES: usize = 8 * 1024;
 
@@ -156,6 +166,26 @@ mod tests {
         }
 
         assert!(output.bytes.capacity() <= MAX * 5 / 4, "{} bytes", output.bytes.capacity());
+    }
+
+    #[test]
+    fn a_length_is_written_in_as_many_bytes_as_it_needs() {
+        let heads: [(usize, &[u8]); 6] = [
+            (0, &[0x82, 0]),
+            (125, &[0x82, 125]),
+            (126, &[0x82, 126, 0, 126]),
+            (255, &[0x82, 126, 0, 255]),
+            (65_535, &[0x82, 126, 0xFF, 0xFF]),
+            (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ];
+        for (length, head) in heads {
+            let mut output = Output::new(Narrow::default());
+
+            output.push(OpCode::Binary, &vec![7; length]);
+
+            assert_eq!(output.bytes[..head.len()], *head);
+            assert_eq!(output.waiting(), head.len() + length);
+        }
     }
 
     #[test]

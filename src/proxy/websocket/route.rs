@@ -8,9 +8,10 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
-use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
+use hyper::upgrade::OnUpgrade;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::handshake;
 use crate::proxy::Origins;
 
 /// What the route looks at.
@@ -24,7 +25,7 @@ pub(super) struct Door {
 /// A client that was told that it may speak WebSocket.
 #[derive(Debug)]
 pub(super) struct Newcomer {
-    pub(super) upgrade: UpgradeFut,
+    pub(super) upgrade: OnUpgrade,
     pub(super) address: Option<SocketAddr>,
     /// Its place among the links, given back when it is dropped.
     pub(super) place: OwnedSemaphorePermit,
@@ -36,7 +37,7 @@ pub(super) fn route<S: Clone + Send + Sync + 'static>(door: Arc<Door>) -> Method
 
 impl Door {
     fn open(&self, mut request: Request) -> Response {
-        if !is_upgrade_request(&request) {
+        if !handshake::is_upgrade(request.headers()) {
             let upgrade = [(header::UPGRADE, "websocket")];
             return (StatusCode::UPGRADE_REQUIRED, upgrade, "here is WebSocket only\n").into_response();
         }
@@ -46,17 +47,20 @@ impl Door {
             tracing::debug!(origin, host, "a page of another origin was refused");
             return (StatusCode::FORBIDDEN, "pages of this origin may not open links here\n").into_response();
         }
+        let Some(answer) = handshake::answer::<_, Body>(&request) else {
+            let version = [(header::SEC_WEBSOCKET_VERSION, handshake::VERSION)];
+            let why = "this is not a handshake of WebSocket 13\n";
+            return (StatusCode::BAD_REQUEST, version, why).into_response();
+        };
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return full();
         };
-        let Ok((response, upgrade)) = upgrade(&mut request) else {
-            return (StatusCode::BAD_REQUEST, "this is no handshake of WebSocket 13\n").into_response();
-        };
+        let upgrade = hyper::upgrade::on(&mut request);
         if self.newcomers.try_send(Newcomer { upgrade, address, place }).is_err() {
             return full();
         }
-        response.map(Body::new)
+        answer
     }
 }
 

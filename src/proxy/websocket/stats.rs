@@ -15,8 +15,8 @@ counters! {
     breach_count,
     /// Unreliable frames to clients that were dropped for want of room.
     unreliable_dropped_count,
-    /// Pings that were not answered for want of room.
-    pong_dropped_count,
+    /// Pings that were not answered because a newer one was.
+    ping_skipped_count,
     /// Times the thread failed and began anew, with all its links lost.
     restart_count,
 }
