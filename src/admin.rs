@@ -3,13 +3,15 @@
 //! | path | answers |
 //! | --- | --- |
 //! | `/v1/connect` | where and how clients reach this server ([`Discovery`](crate::wire::discovery::Discovery)), a connect token included |
-//! | `/healthz` | 200 while the tick is alive, else 503 |
+//! | `/healthz` | 200 while new players can come in: the tick is alive and the server does not drain; else 503 |
+//! | `/livez` | 200 while the tick is alive, also while the server drains; else 503 |
 //! | `/play` | the arena in a browser |
 //! | `/ws` | links over [WebSocket](crate::proxy::websocket) |
 //!
 //! The server is a thread of its own, called `http`, and knows no session. It listens plainly or
-//! under TLS; a relay that ends TLS before it works too. Connections are bounded in number, in all
-//! and by address, and in time; what one may send before it is answered is some kilobytes.
+//! under TLS; a relay that ends TLS before it works too. Connections are bounded in number and in
+//! time: when there are too many, an idle one of the network that has most is closed. What one may
+//! send before it is answered is some kilobytes.
 //!
 //! A panic of the thread, which would be a bug, is logged, and the thread begins anew on the same
 //! port: its links are lost, the tick goes on, and clients resume. After five such in a minute it
@@ -20,6 +22,7 @@
 mod connect;
 mod health;
 mod play;
+mod pool;
 mod proxy_header;
 mod relays;
 mod serve;
@@ -43,7 +46,7 @@ use self::connect::{Desk, WEBSOCKET_PATH};
 pub use self::health::Health;
 pub use self::relays::{Cidr, CidrError, ToldBy, TrustedRelays};
 use self::serve::{Site, Wishes};
-use self::throttle::{Places, Rates};
+use self::throttle::Rates;
 use crate::proxy::tls::{Tls, TlsError};
 use crate::proxy::websocket::WebSocketProxy;
 use crate::proxy::{AdapterPort, Origins};
@@ -66,14 +69,18 @@ pub struct HttpConfig {
     /// Relays in front of the server, whose word about their clients' addresses is taken. Default: no
     /// relay is trusted, and everybody behind one shares its address, and the limits of that.
     pub trusted_relays: TrustedRelays,
-    /// How often discovery is answered to one IPv4 address, or IPv6 network of 64 bits, in a second.
-    /// Default 32: the links that it may open in one.
+    /// How often discovery is answered at once to one IPv4 address, or IPv6 network of 64 bits, before
+    /// it is told 429. Default 512: a school or an event behind one address starts 300 games in the
+    /// same second, some of which ask twice. An answer costs some 50 µs.
     pub max_connects_per_address: u32,
-    /// Connections at a time that are not WebSocket, those under way included. Default 1,024, at
-    /// worst 40 MiB; under TLS twice that. Further ones are closed at once.
+    /// How often in a second discovery is answered to one address when it has used up what it may ask
+    /// at once. Default 128, which costs less than a hundredth of a core: 600 players over UDP, each
+    /// of whom loses the link every five seconds and needs a token for the next.
+    pub connects_per_second: u32,
+    /// Connections at a time that are not WebSocket, those under way included, from 1 up. Default
+    /// 1,024, at worst 40 MiB; under TLS twice that. When there is one more, the longest idle
+    /// connection of the network that has most of them is closed.
     pub max_connections: usize,
-    /// Of those, how many may come from one address or network. Default 64.
-    pub max_connections_per_address: usize,
     /// Whether the limits by address leave loopback alone. Default no: behind a relay on the same
     /// machine, everybody comes from there.
     pub exempt_loopback: bool,
@@ -91,9 +98,9 @@ impl Default for HttpConfig {
             origins: Origins::Only(Vec::new()),
             connect_auth: ConnectAuth::nobody(),
             trusted_relays: TrustedRelays::default(),
-            max_connects_per_address: 32,
+            max_connects_per_address: 512,
+            connects_per_second: 128,
             max_connections: 1_024,
-            max_connections_per_address: 64,
             exempt_loopback: false,
             header_timeout: Duration::from_secs(10),
         }
@@ -198,9 +205,9 @@ impl HttpServer {
             offers,
             auth: config.connect_auth,
             origins: config.origins,
-            rates: Mutex::new(Rates::new(config.max_connects_per_address)),
+            rates: Mutex::new(Rates::new(config.max_connects_per_address, config.connects_per_second)),
             exempt_loopback: config.exempt_loopback,
-            clock: health.clock().clone(),
+            health: health.clone(),
             address,
             is_tls: tls.is_some(),
             has_websocket: has_links,
@@ -208,8 +215,7 @@ impl HttpServer {
         let site = Site {
             router: router(desk, health, websocket.as_ref().map(|(proxy, _)| proxy)),
             tls: tls.map(serve::acceptor),
-            places: Places::new(config.max_connections, config.max_connections_per_address),
-            exempt_loopback: config.exempt_loopback,
+            max_connections: config.max_connections,
             trusted_relays: config.trusted_relays,
             header_timeout: config.header_timeout,
         };
@@ -279,11 +285,13 @@ impl fmt::Debug for HttpHandle {
 fn router(desk: Desk, health: Health, websocket: Option<&WebSocketProxy>) -> Router {
     let desk = Arc::new(desk);
     let connect = move |request: Request| std::future::ready(desk.answer(&request));
+    let is_live = health.clone();
     let router = Router::new()
         .route("/v1/connect", get(connect.clone()).options(connect))
-        .route("/healthz", get(move || std::future::ready(health.answer())))
+        .route("/healthz", get(move || std::future::ready(health.answer_ready())))
+        .route("/livez", get(move || std::future::ready(is_live.answer_live())))
         .merge(play::routes())
-        .fallback((StatusCode::NOT_FOUND, "here are /play, /v1/connect, /healthz and /ws\n"));
+        .fallback((StatusCode::NOT_FOUND, "here are /play, /v1/connect, /healthz, /livez and /ws\n"));
     match websocket {
         Some(websocket) => router.route(WEBSOCKET_PATH, websocket.route()),
         None => router,
@@ -296,9 +304,11 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // A server that starts again at once finds its port as its last connections left it.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    // Connections inherit it. What the kernel takes for a client that does not read, the client
-    // would read too late anyhow.
+    // Connections inherit both. What the kernel takes for a client that does not read, the client
+    // would read too late anyhow; what it takes from one that is not read, it would otherwise let
+    // grow to megabytes.
     let _ = socket.set_send_buffer_size(KERNEL_SEND_BYTES);
+    let _ = socket.set_recv_buffer_size(KERNEL_RECEIVE_BYTES);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -311,6 +321,9 @@ const PORT_DEFAULT: u16 = 7_780;
 const BACKLOG: i32 = 1_024;
 /// What the kernel holds of what is sent to one client: a replay fits.
 const KERNEL_SEND_BYTES: usize = crate::wire::OUTBOX_MAX_BYTES;
+/// What the kernel holds of what one client sends: as much as a session may send at once, or four of
+/// the longest frames.
+const KERNEL_RECEIVE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

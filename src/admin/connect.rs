@@ -16,10 +16,10 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
 
+use super::health::Health;
 use super::throttle::Rates;
 use crate::proxy::Origins;
 use crate::proxy::tls::Tls;
-use crate::tick::Clock;
 use crate::wire::PROTOCOL;
 use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
 use crate::wire::quic::WEBTRANSPORT_PATH;
@@ -138,7 +138,7 @@ pub(super) struct Desk {
     pub(super) origins: Origins,
     pub(super) rates: Mutex<Rates>,
     pub(super) exempt_loopback: bool,
-    pub(super) clock: Clock,
+    pub(super) health: Health,
     /// Where it listens, and whether under TLS; and whether there is WebSocket.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
@@ -193,7 +193,7 @@ impl Desk {
         let Some(ip) = address.filter(|ip| !(self.exempt_loopback && ip.to_canonical().is_loopback())) else {
             return true;
         };
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).admit(ip, self.clock.now())
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).admit(ip, self.health.clock().now())
     }
 
     /// Who asks, as far as that is known; or what to tell who may not.
@@ -222,6 +222,7 @@ impl Desk {
         Ok(Discovery {
             protocol: PROTOCOL,
             name: self.name.clone(),
+            draining: self.health.is_draining(),
             udp,
             quic: quic
                 .map(|quic| QuicOffer { address: quic.address.clone(), cert_sha256: cert_sha256.clone() }),

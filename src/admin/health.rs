@@ -1,5 +1,5 @@
-//! Whether the tick is alive: what `GET /healthz` answers, for load balancers and for whoever is
-//! on call.
+//! Whether the tick is alive and whether new players can come in: what `GET /livez` and `GET /healthz`
+//! answer, for supervisors and load balancers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,6 +28,7 @@ struct Pulse {
     tick: AtomicU64,
     /// When it was, on the clock, in nanoseconds.
     at_nanos: AtomicU64,
+    has_ticked: AtomicBool,
     is_draining: AtomicBool,
 }
 
@@ -37,7 +38,8 @@ impl Health {
     pub fn new(clock: Clock, rate: TickRate) -> Self {
         let late_after = LATE_AFTER.max(rate.period() * LATE_AFTER_TICKS);
         let health = Self { pulse: Arc::default(), clock, late_after };
-        health.beat(0, false);
+        // A server that has just been started is not late yet.
+        health.touch();
         health
     }
 
@@ -52,16 +54,46 @@ impl Health {
 
     /// A tick is over.
     pub fn beat(&self, tick: u64, is_draining: bool) {
-        let now = u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX);
+        self.touch();
         self.pulse.tick.store(tick, Ordering::Relaxed);
-        self.pulse.at_nanos.store(now, Ordering::Relaxed);
         self.pulse.is_draining.store(is_draining, Ordering::Relaxed);
+        self.pulse.has_ticked.store(true, Ordering::Relaxed);
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX);
+        self.pulse.at_nanos.store(now, Ordering::Relaxed);
     }
 
     /// Whether the last tick is not long ago: a second, or five ticks if that is longer.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.age() <= self.late_after
+    }
+
+    /// Whether new players can come in: the tick is alive, there was one at least, and the server does
+    /// not drain.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.status() == Status::Ok
+    }
+
+    /// Whether the server takes nobody new because it is about to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.pulse.is_draining.load(Ordering::Relaxed)
+    }
+
+    fn status(&self) -> Status {
+        if !self.is_alive() {
+            Status::Stalled
+        } else if !self.pulse.has_ticked.load(Ordering::Relaxed) {
+            Status::Starting
+        } else if self.is_draining() {
+            Status::Draining
+        } else {
+            Status::Ok
+        }
     }
 
     /// The server's clock.
@@ -74,22 +106,52 @@ impl Health {
         self.clock.now().saturating_sub(at)
     }
 
-    /// 200 while the tick is alive, also when the server drains, which a supervisor must not take
-    /// for a reason to kill it; 503 when it is not.
-    pub(super) fn answer(&self) -> Response {
-        let (status, word) = if self.is_alive() {
-            (StatusCode::OK, "ok")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "stalled")
-        };
+    /// Readiness, for load balancers: 200 while new players can come in, else 503.
+    pub(super) fn answer_ready(&self) -> Response {
+        self.answer(self.status() == Status::Ok)
+    }
+
+    /// Liveness, for supervisors: 200 while the tick is alive, else 503. A server that starts or drains
+    /// is alive: it must not be killed for that.
+    pub(super) fn answer_live(&self) -> Response {
+        self.answer(self.is_alive())
+    }
+
+    fn answer(&self, is_good: bool) -> Response {
+        let code = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = format!(
-            "{{\"status\":\"{word}\",\"tick\":{},\"tick_age_ms\":{},\"draining\":{}}}\n",
+            "{{\"status\":\"{}\",\"tick\":{},\"tick_age_ms\":{},\"draining\":{}}}\n",
+            self.status().word(),
             self.pulse.tick.load(Ordering::Relaxed),
             self.age().as_millis(),
-            self.pulse.is_draining.load(Ordering::Relaxed),
+            self.is_draining(),
         );
         let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-        (status, headers, body).into_response()
+        (code, headers, body).into_response()
+    }
+}
+
+/// How the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    /// The first tick is yet to come.
+    Starting,
+    Ok,
+    /// It takes nobody new.
+    Draining,
+    /// The last tick is long ago.
+    Stalled,
+}
+
+impl Status {
+    /// How the answers write it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ok => "ok",
+            Self::Draining => "draining",
+            Self::Stalled => "stalled",
+        }
     }
 }
 
@@ -119,5 +181,16 @@ mod tests {
         assert!(fast.is_alive());
         clock.advance(Duration::from_millis(200));
         assert!(!slow.is_alive());
+    }
+
+    #[test]
+    fn a_server_is_ready_from_its_first_tick_until_it_drains() {
+        let health = Health::new(Clock::manual(), TickRate::default());
+
+        assert!(health.is_alive() && !health.is_ready(), "it starts");
+        health.beat(1, false);
+        assert!(health.is_alive() && health.is_ready());
+        health.beat(2, true);
+        assert!(health.is_alive() && !health.is_ready(), "it drains");
     }
 }

@@ -20,12 +20,12 @@ use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::pool::{Member, Pool};
 use super::proxy_header;
 use super::relays::TrustedRelays;
-use super::throttle::{Place, Places};
 use crate::proxy::restarts::Restarts;
 use crate::proxy::websocket::WebSocketAdapter;
 use crate::tick::panic_text;
@@ -35,8 +35,7 @@ use crate::tick::panic_text;
 pub(super) struct Site {
     pub(super) router: Router,
     pub(super) tls: Option<TlsAcceptor>,
-    pub(super) places: Places,
-    pub(super) exempt_loopback: bool,
+    pub(super) max_connections: usize,
     pub(super) trusted_relays: TrustedRelays,
     pub(super) header_timeout: Duration,
 }
@@ -121,54 +120,103 @@ async fn wished(wishes: &Wishes) {
     wishes.stop.notified().await;
 }
 
-/// Takes connections, each into a task of its own; those for which there is no place are closed at
-/// once.
+/// Takes connections, each into a task of its own. Where there are too many, another one is closed.
 async fn accept_all(listener: &tokio::net::TcpListener, site: &Rc<Site>) {
+    let pool = Pool::new(site.max_connections);
+    let mut troubles = Troubles::default();
     loop {
         match listener.accept().await {
-            Ok((socket, address)) => {
-                let ip = address.ip().to_canonical();
-                // All clients of a relay come from its address.
-                let exempt = site.exempt_loopback && ip.is_loopback() || site.trusted_relays.trusts(ip);
-                if let Some(place) = site.places.take(ip, !exempt) {
-                    tokio::task::spawn_local(connection(Rc::clone(site), socket, address, place));
-                } else {
-                    tracing::debug!(%address, "there are too many connections");
-                }
+            Ok((socket, peer)) => {
+                // All clients of a relay come from its address, until it says theirs.
+                let is_relay = site.trusted_relays.trusts(peer.ip());
+                let member = pool.enter((!is_relay).then_some(peer.ip()));
+                tokio::task::spawn_local(connection(Rc::clone(site), socket, peer, member));
+                pool.settle().await;
             }
+            // It was over before it was taken.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                // As a rule, there are no files left, which only time will bring.
-                tracing::debug!(%error, "a connection could not be taken");
-                sleep(ACCEPT_PAUSE).await;
+                if let Some(count) = troubles.tell(Instant::now()) {
+                    tracing::warn!(%error, count, "{TROUBLE}");
+                }
+                let has_room = is_shortage(&error) && pool.put_one_out();
+                pool.settle().await;
+                if !has_room {
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
 }
 
-/// Serves one connection, until it is over, becomes WebSocket, or has had its time.
-async fn connection(site: Rc<Site>, mut socket: TcpStream, peer: SocketAddr, place: Place) {
+/// Whether there would be room for a connection if another one were closed.
+fn is_shortage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
+        || error.raw_os_error().is_some_and(|code| NO_FILES.contains(&code))
+}
+
+/// Connections that could not be taken, and when the log was told of them.
+#[derive(Debug, Default)]
+struct Troubles {
+    count: u64,
+    told_at: Option<Instant>,
+}
+
+impl Troubles {
+    /// Counts one more. Returns how many there were since the log was last told, if it is to be told
+    /// now.
+    fn tell(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        if self.told_at.is_some_and(|told_at| now.duration_since(told_at) < TROUBLE_EVERY) {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
+/// Serves one connection, until it is over, becomes WebSocket, has had its time, or gives way to
+/// another.
+async fn connection(site: Rc<Site>, socket: TcpStream, peer: SocketAddr, member: Member) {
+    let member = Rc::new(member);
+    tokio::select! {
+        biased;
+        () = member.put_out() => tracing::debug!(%peer, "an idle connection gives way to a new one"),
+        () = serve(&site, socket, peer, &member) => {}
+    }
+}
+
+async fn serve(site: &Site, mut socket: TcpStream, peer: SocketAddr, member: &Rc<Member>) {
     // Frames are small, and leave once a tick: what the system held back would only come late.
     let _ = socket.set_nodelay(true);
-    let Some(address) = introduced(&site, &mut socket, peer).await else { return };
+    let Some(address) = introduced(site, &mut socket, peer, member).await else { return };
     match &site.tls {
-        None => speak(&site, socket, address).await,
+        None => speak(site, socket, address, member).await,
         Some(tls) => match timeout(site.header_timeout, tls.accept(socket)).await {
-            Ok(Ok(socket)) => speak(&site, socket, address).await,
+            Ok(Ok(socket)) => speak(site, socket, address, member).await,
             Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
             Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
         },
     }
-    drop(place);
 }
 
 /// The address of the client at the other end: of the connection's peer or, where the peer is a
 /// relay that says so in a PROXY header, of its client. Returns `None` if there is no such header.
-async fn introduced(site: &Site, socket: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+async fn introduced(
+    site: &Site,
+    socket: &mut TcpStream,
+    peer: SocketAddr,
+    member: &Member,
+) -> Option<SocketAddr> {
     if !site.trusted_relays.expects_header_from(peer.ip()) {
         return Some(peer);
     }
     match timeout(site.header_timeout, proxy_header::read(socket)).await {
-        Ok(Ok(client)) => Some(client.unwrap_or(peer)),
+        Ok(Ok(client)) => {
+            let client = client.unwrap_or(peer);
+            member.asked(client.ip());
+            Some(client)
+        }
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "a relay's connection is closed");
             None
@@ -180,14 +228,16 @@ async fn introduced(site: &Site, socket: &mut TcpStream, peer: SocketAddr) -> Op
     }
 }
 
-async fn speak<S>(site: &Site, socket: S, address: SocketAddr)
+async fn speak<S>(site: &Site, socket: S, address: SocketAddr, member: &Rc<Member>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = TowerToHyperService::new(site.router.clone());
     let relays = site.trusted_relays.clone();
+    let member = Rc::clone(member);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let client = relays.client_of(address, request.headers());
+        member.asked(client.ip());
         request.extensions_mut().insert(ConnectInfo(client));
         router.call(request)
     });
@@ -215,5 +265,34 @@ const HEADERS_MAX_BYTES: usize = 16 * 1024;
 /// How long a connection lives, however it is used: who takes an answer a byte at a time holds it no
 /// longer than this, and a browser opens another. WebSocket is none any more.
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
-/// How long no connection is taken when one could not be.
+/// Too many open files, in the system and in the process, as Unix says it; and as Windows does.
+const NO_FILES: [i32; 3] = [23, 24, 10_024];
+const TROUBLE: &str = "cannot take connections, and idle ones are closed to make room: as a rule, the process has too many \
+                       open files; raise their limit (ulimit -n, LimitNOFILE of systemd)";
+/// How long no connection is taken when one could not be: twenty tries a second cost nothing.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the log is told that connections cannot be taken.
+const TROUBLE_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_told_once_a_second_and_how_often_it_was_meanwhile() {
+        let mut troubles = Troubles::default();
+        let begun = Instant::now();
+        let told =
+            [0, 1, 20, 999, 1_000, 1_001, 9_000].map(|ms| troubles.tell(begun + Duration::from_millis(ms)));
+
+        assert_eq!(told, [Some(1), None, None, None, Some(4), None, Some(2)]);
+    }
+
+    #[test]
+    fn only_a_shortage_is_cured_by_closing_others() {
+        let code = |code| is_shortage(&io::Error::from_raw_os_error(code));
+
+        assert!(code(23) && code(24));
+        assert!(!code(71) && !code(113), "a protocol error and an unreachable host are the newcomer's own");
+    }
+}

@@ -1,118 +1,52 @@
-//! What one address may ask of the HTTP server.
+//! How often one address may ask discovery.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often addresses have asked in their running second.
+use crate::proxy::Network;
+
+/// How often networks may ask: so many times at once, and then at a pace.
 #[derive(Debug)]
 pub(super) struct Rates {
-    seconds: BTreeMap<IpAddr, (Duration, u32)>,
-    per_second: u32,
-}
-
-/// How many connections addresses have.
-#[derive(Debug, Clone)]
-pub(super) struct Places(Arc<Mutex<Taken>>);
-
-#[derive(Debug)]
-struct Taken {
-    all: usize,
-    by_address: BTreeMap<IpAddr, usize>,
-    max: usize,
-    max_per_address: usize,
-}
-
-/// A connection's place, free again when it is dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    places: Places,
-    address: Option<IpAddr>,
+    /// When each network has its whole burst again. One that has it now is not listed.
+    whole_at: BTreeMap<Network, Duration>,
+    /// How long it takes until one more question is free.
+    period: Duration,
+    /// How long it takes until the whole burst is.
+    burst: Duration,
 }
 
 impl Rates {
-    pub(super) fn new(per_second: u32) -> Self {
-        Self { seconds: BTreeMap::new(), per_second }
+    /// Admits `burst` questions at once from a network, and `per_second` in the long run.
+    pub(super) fn new(burst: u32, per_second: u32) -> Self {
+        let period = SECOND / per_second.max(1);
+        Self { whole_at: BTreeMap::new(), period, burst: period * burst }
     }
 
     /// Whether an address may ask once more.
     pub(super) fn admit(&mut self, ip: IpAddr, now: Duration) -> bool {
-        let ip = network(ip);
-        if self.seconds.len() >= ADDRESSES_MAX && !self.seconds.contains_key(&ip) {
-            self.seconds.retain(|_, (begun, _)| now.saturating_sub(*begun) < SECOND);
-            if self.seconds.len() >= ADDRESSES_MAX {
+        let network = Network::of(ip);
+        if self.whole_at.len() >= NETWORKS_MAX && !self.whole_at.contains_key(&network) {
+            self.whole_at.retain(|_, whole_at| *whole_at > now);
+            if self.whole_at.len() >= NETWORKS_MAX {
                 return false;
             }
         }
-        let (begun, count) = self.seconds.entry(ip).or_insert((now, 0));
-        if now.saturating_sub(*begun) >= SECOND {
-            (*begun, *count) = (now, 0);
+        let whole_at = self.whole_at.entry(network).or_default();
+        let next = now.max(*whole_at) + self.period;
+        let is_free = next.saturating_sub(now) <= self.burst;
+        if is_free {
+            *whole_at = next;
         }
-        *count = count.saturating_add(1);
-        *count <= self.per_second
-    }
-}
-
-impl Places {
-    pub(super) fn new(max: usize, max_per_address: usize) -> Self {
-        let by_address = BTreeMap::new();
-        Self(Arc::new(Mutex::new(Taken { all: 0, by_address, max, max_per_address })))
-    }
-
-    /// A place for a connection, if there is one; `limited` says whether its address has a share of
-    /// its own only.
-    pub(super) fn take(&self, ip: IpAddr, limited: bool) -> Option<Place> {
-        let mut taken = self.lock();
-        if taken.all >= taken.max {
-            return None;
-        }
-        let address = limited.then(|| network(ip));
-        if let Some(address) = address {
-            let max = taken.max_per_address;
-            let count = taken.by_address.entry(address).or_default();
-            if *count >= max {
-                return None;
-            }
-            *count += 1;
-        }
-        taken.all += 1;
-        Some(Place { places: self.clone(), address })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        taken.all -= 1;
-        if let Some(address) = self.address
-            && let Some(count) = taken.by_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_address.remove(&address);
-            }
-        }
-    }
-}
-
-/// Whoever has an IPv6 address has 2^64 of them. A socket for both families writes IPv4 addresses
-/// as IPv6.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        ip @ IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
+        is_free
     }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Addresses whose rate is known at a time, some 1 MiB: so many that ask in one second are an
-/// attack, and those that are not known yet are refused in it.
-const ADDRESSES_MAX: usize = 16_384;
+/// Networks whose rate is known at a time, some 1 MiB. More that ask at the same moment are an attack,
+/// and those that are not known yet are refused until the first have their burst again.
+const NETWORKS_MAX: usize = 16_384;
 
 #[cfg(test)]
 mod tests {
@@ -121,8 +55,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_address_has_a_rate_and_an_ipv6_network_is_one_address() {
-        let mut rates = Rates::new(2);
+    fn each_address_has_a_burst_and_an_ipv6_network_is_one_address() {
+        let mut rates = Rates::new(2, 2);
         let v4 = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         let v6 = |host| IpAddr::V6(Ipv6Addr::from((0x2001_0DB8_u128 << 96) | host));
 
@@ -132,34 +66,30 @@ mod tests {
         assert_eq!(asked, [true, true, false]);
         assert_eq!(others, [true, true, false]);
         assert!(rates.admit(v6(1 << 64), SECOND), "another network");
-        assert!(rates.admit(v4, SECOND * 2), "the next second");
+    }
+
+    #[test]
+    fn after_its_burst_a_network_asks_at_a_pace_and_what_is_refused_costs_it_nothing() {
+        let mut rates = Rates::new(100, 10);
+        let ip = IpAddr::V4(1.into());
+        let count = |rates: &mut Rates, now| (0..1_000).filter(|_| rates.admit(ip, now)).count();
+
+        assert_eq!(count(&mut rates, SECOND), 100);
+        assert_eq!(count(&mut rates, SECOND * 2), 10);
+        assert_eq!(count(&mut rates, SECOND * 3), 10);
+        assert_eq!(count(&mut rates, SECOND * 60), 100);
     }
 
     #[test]
     fn the_table_is_bounded_and_forgets_those_who_asked_before() {
-        let mut rates = Rates::new(2);
+        let mut rates = Rates::new(2, 1);
         for host in 0..20_000_u32 {
             let _ = rates.admit(IpAddr::V4(host.into()), SECOND);
         }
 
-        assert_eq!(rates.seconds.len(), ADDRESSES_MAX);
+        assert_eq!(rates.whole_at.len(), NETWORKS_MAX);
         assert!(!rates.admit(IpAddr::V4(20_001.into()), SECOND));
         assert!(rates.admit(IpAddr::V4(20_001.into()), SECOND * 3));
-        assert_eq!(rates.seconds.len(), 1);
-    }
-
-    #[test]
-    fn places_are_given_back_and_no_address_has_all_of_them() {
-        let places = Places::new(3, 2);
-        let (one, two) = (IpAddr::V4(1.into()), IpAddr::V4(2.into()));
-
-        let held: Vec<_> = (0..2).map(|_| places.take(one, true).expect("a place")).collect();
-        assert!(places.take(one, true).is_none());
-        let last = places.take(one, false).expect("without a share, any is its own");
-        assert!(places.take(two, true).is_none(), "all are taken");
-
-        drop((held, last));
-        assert!(places.take(two, true).is_some());
-        assert!(places.lock().by_address.is_empty());
+        assert_eq!(rates.whole_at.len(), 1);
     }
 }

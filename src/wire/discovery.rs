@@ -24,6 +24,10 @@ pub struct Discovery {
     pub protocol: u32,
     /// The server's name.
     pub name: String,
+    /// Whether the server is about to stop: it takes no new session, and those that it has can still
+    /// be resumed. Absent if it is not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub draining: bool,
     /// UDP, with a connect token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpOffer>,
@@ -106,6 +110,11 @@ impl Discovery {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +124,7 @@ mod tests {
         let offer = Discovery {
             protocol: PROTOCOL,
             name: "arena".to_owned(),
+            draining: false,
             udp: Some(UdpOffer {
                 address: ([127, 0, 0, 1], 7_777).into(),
                 token: "AA==".to_owned(),
@@ -132,6 +142,10 @@ mod tests {
             r#"{"protocol":1,"name":"arena","udp":{"address":"127.0.0.1:7777","token":"AA==","expires_s":300}}"#
         );
         assert_eq!(Discovery::parse(json.as_bytes()).expect("our own"), offer);
+        let draining = Discovery { draining: true, ..offer };
+        let json = draining.to_json();
+        assert!(json.contains(r#""name":"arena","draining":true,"#), "{json}");
+        assert_eq!(Discovery::parse(json.as_bytes()).expect("our own"), draining);
     }
 
     #[test]

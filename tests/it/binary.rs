@@ -4,12 +4,16 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use waystation::wire::udp::token_from_text;
 
+use crate::websocket_stage::{get, now};
+
 /// A server that ends with the test, on ports that were free.
-struct Server {
+pub(crate) struct Server {
     process: Child,
     out: BufReader<ChildStdout>,
     /// Its first line.
@@ -18,7 +22,19 @@ struct Server {
 
 impl Server {
     fn start(options: &[&str]) -> Self {
-        let mut process = waystation()
+        Self::start_by(waystation(), options)
+    }
+
+    /// A server whose descriptors are limited by this shell command, such as `ulimit -n 64`.
+    pub(crate) fn start_with_limit(limit: &str, options: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        let binary = env!("CARGO_BIN_EXE_waystation");
+        shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), binary]);
+        Self::start_by(shell, options)
+    }
+
+    fn start_by(mut command: Command, options: &[&str]) -> Self {
+        let mut process = command
             .arg("serve")
             .args(["--listen", FREE, "--quic-listen", FREE, "--http-listen", FREE])
             .args(options)
@@ -34,7 +50,7 @@ impl Server {
     }
 
     /// Where it listens for this.
-    fn address(&self, what: &str) -> &str {
+    pub(crate) fn address(&self, what: &str) -> &str {
         let rest = self.listening.strip_prefix("listening ").unwrap_or_default();
         rest.split([',', '\n'])
             .find_map(|part| part.trim().strip_prefix(what)?.strip_prefix(' '))
@@ -59,11 +75,20 @@ impl Server {
         line
     }
 
-    /// Ends it as a container would; what it still prints, on standard output and error.
-    fn stop(mut self) -> (bool, String, String) {
-        let pid = self.process.id().to_string();
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Asks it to end, as a container would.
+    fn terminate(&self) {
+        let pid = self.pid().to_string();
         let killed = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
         assert!(killed.expect("a shell").success());
+    }
+
+    /// Ends it as a container would; what it still prints, on standard output and error.
+    pub(crate) fn stop(mut self) -> (bool, String, String) {
+        self.terminate();
         let (mut out, mut err) = (String::new(), String::new());
         self.out.read_to_string(&mut out).expect("text");
         let mut stderr = self.process.stderr.take().expect("a pipe");
@@ -137,6 +162,33 @@ fn a_transport_that_is_left_out_is_not_offered_and_bots_for_it_say_so() {
     let error = text(&played);
     assert!(error.contains("offers no quic") && error.contains("udp, ws"), "{error}");
     assert!(!server.listening.contains("quic"), "{}", server.listening);
+}
+
+#[test]
+fn a_server_that_drains_is_alive_and_not_ready_and_still_says_how_to_come_back() {
+    let server = Server::start(&["--drain", "600"]);
+    let http = server.address("http").parse().expect("an address");
+    let is_ready = || get(http, "/healthz", "").starts_with("HTTP/1.1 200");
+    until("it is ready", is_ready);
+    let before = get(http, "/v1/connect", "");
+
+    server.terminate();
+    until("it is not ready", || !is_ready());
+    let [ready, live, connect] = ["/healthz", "/livez", "/v1/connect"].map(|path| get(http, path, ""));
+
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("{\"status\":\"draining\","), "{ready}");
+    assert!(live.starts_with("HTTP/1.1 200") && live.contains("\"draining\":true"), "{live}");
+    assert!(connect.starts_with("HTTP/1.1 200") && connect.contains("\"token\":"), "{connect}");
+    assert!(connect.contains("\"draining\":true") && !before.contains("\"draining\""), "{before}{connect}");
+}
+
+/// Waits until it is so. How long it takes says nothing.
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = now() + Duration::from_secs(60);
+    while !so() {
+        assert!(now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -97,10 +97,11 @@ fn discovery_without_a_bearer_that_counts_is_401_and_says_what_is_missing() {
 }
 
 #[test]
-fn discovery_is_answered_so_often_in_a_second_and_then_later() {
+fn discovery_is_answered_so_often_at_once_and_then_at_a_pace() {
     let clock = Clock::manual();
     let mut setup = Setup { clock: clock.clone(), ..Setup::default() };
     setup.http.max_connects_per_address = 3;
+    setup.http.connects_per_second = 2;
     let stage = Stage::with(setup);
     let server = stage.http.local_addr();
 
@@ -111,7 +112,9 @@ fn discovery_is_answered_so_often_in_a_second_and_then_later() {
     assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("retry-after: 1"), "{refused}");
 
     clock.advance(Duration::from_secs(1));
-    assert!(get(server, "/v1/connect", "").starts_with("HTTP/1.1 200"));
+    let later = [(); 3].map(|()| get(server, "/v1/connect", ""));
+    assert!(later[0].starts_with("HTTP/1.1 200") && later[1].starts_with("HTTP/1.1 200"));
+    assert!(later[2].starts_with("HTTP/1.1 429"), "{}", later[2]);
 }
 
 #[test]
@@ -143,22 +146,32 @@ fn health_is_503_while_ticks_do_not_come_and_200_when_they_do_again() {
     let clock = Clock::manual();
     let mut stage = Stage::with(Setup { clock: clock.clone(), ..Setup::default() });
     let server = stage.http.local_addr();
-    stage.app.update();
+    let ask = || ["/healthz", "/livez"].map(|path| get(server, path, ""));
 
-    let alive = get(server, "/healthz", "");
+    let [not_yet, starting] = ask();
+    stage.app.update();
+    let alive = ask();
     clock.advance(Duration::from_secs(5));
-    let stalled = get(server, "/healthz", "");
+    let stalled = ask();
     stage.app.update();
-    let again = get(server, "/healthz", "");
+    let again = ask();
 
-    assert!(alive.starts_with("HTTP/1.1 200"), "{alive}");
-    assert_eq!(body(&alive), "{\"status\":\"ok\",\"tick\":1,\"tick_age_ms\":0,\"draining\":false}\n");
-    assert!(stalled.starts_with("HTTP/1.1 503"), "{stalled}");
-    assert_eq!(
-        body(&stalled),
-        "{\"status\":\"stalled\",\"tick\":1,\"tick_age_ms\":5000,\"draining\":false}\n"
-    );
-    assert!(again.starts_with("HTTP/1.1 200") && again.contains("\"tick\":2"), "{again}");
+    assert!(not_yet.starts_with("HTTP/1.1 503"), "nobody can play before the first tick: {not_yet}");
+    assert!(starting.starts_with("HTTP/1.1 200"), "and that is no reason to kill it: {starting}");
+    assert!(body(&not_yet).starts_with("{\"status\":\"starting\","), "{not_yet}");
+    for answer in &alive {
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("cache-control: no-store"), "{answer}");
+        assert_eq!(body(answer), "{\"status\":\"ok\",\"tick\":1,\"tick_age_ms\":0,\"draining\":false}\n");
+    }
+    for answer in &stalled {
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        let wanted = "{\"status\":\"stalled\",\"tick\":1,\"tick_age_ms\":5000,\"draining\":false}\n";
+        assert_eq!(body(answer), wanted);
+    }
+    for answer in &again {
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"tick\":2"), "{answer}");
+    }
 }
 
 #[test]
@@ -212,7 +225,7 @@ fn who_sends_a_byte_now_and_then_is_hung_up_on() {
     };
 
     assert!(ended, "it is still served");
-    assert!(get(server, "/healthz", "").starts_with("HTTP/1.1 200"));
+    assert!(get(server, "/livez", "").starts_with("HTTP/1.1 200"));
 }
 
 #[test]
@@ -223,35 +236,4 @@ fn a_head_that_is_too_long_is_refused() {
     let answer = get(server, "/healthz", &format!("x: {}\r\n", "y".repeat(20_000)));
 
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
-}
-
-#[test]
-fn one_address_has_so_many_connections_and_those_that_end_make_room() {
-    let mut stage = with_http(|http| http.max_connections_per_address = 3);
-    let server = stage.http.local_addr();
-    let mut idle: Vec<TcpStream> =
-        (0..3).map(|_| TcpStream::connect(server).expect("a connection")).collect();
-    // They are taken in order: the last one shows that all are.
-    let last = idle.last_mut().expect("three");
-    last.write_all(format!("GET /healthz HTTP/1.1\r\nhost: {server}\r\n\r\n").as_bytes()).expect("room");
-    assert!(last.read(&mut [0; 1_024]).is_ok_and(|count| count > 0));
-
-    let mut refused = TcpStream::connect(server).expect("the kernel takes it");
-    refused.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
-    let heard = refused.read(&mut [0; 16]);
-    assert!(
-        matches!(heard, Ok(0)) || heard.is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
-    );
-
-    drop(idle);
-    let answers = |server| {
-        let mut stream = TcpStream::connect(server).expect("the kernel takes it");
-        let request = format!("GET /healthz HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n");
-        let mut answer = String::new();
-        // It may be hung up on at any moment.
-        let _ = stream.write_all(request.as_bytes());
-        let _ = stream.read_to_string(&mut answer);
-        answer.starts_with("HTTP/1.1 200")
-    };
-    stage.until("there is room again", |_| answers(server));
 }

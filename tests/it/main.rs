@@ -16,6 +16,7 @@ mod faults;
 mod gate;
 mod golden;
 mod http;
+mod http_pool;
 mod interop;
 mod load;
 mod mended;

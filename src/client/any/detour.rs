@@ -104,6 +104,7 @@ mod tests {
         Discovery {
             protocol: PROTOCOL,
             name: "arena".to_owned(),
+            draining: false,
             udp: Some(UdpOffer { address: server, token: token_to_text(&token), expires_s: 300 }),
             quic: Some(QuicOffer {
                 address: "play.example:7778".to_owned(),

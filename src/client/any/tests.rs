@@ -96,6 +96,7 @@ fn nothing() -> Discovery {
     Discovery {
         protocol: 1,
         name: "test".to_owned(),
+        draining: false,
         udp: None,
         quic: None,
         webtransport: None,

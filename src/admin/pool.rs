@@ -1,0 +1,276 @@
+//! The connections without a session, which give way to new ones.
+//!
+//! There are at most so many. Each network's connections are told apart, and when there is one too
+//! many, the longest idle connection of the network that has most is closed. So a stranger who opens
+//! connections and says nothing only ever closes their own, and however many players share an address
+//! can come in together while there is room.
+//!
+//! A connection is idle since its last request, or since it was opened. A slow request does not count
+//! before it is complete. A connection that has become a WebSocket has left the pool.
+//!
+//! Data flow: a connection enters → it tells of each request → it is put out, or leaves.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+
+use crate::proxy::Network;
+
+/// The pool, as the tasks of one thread share it.
+#[derive(Debug, Clone)]
+pub(super) struct Pool(Rc<RefCell<State>>);
+
+#[derive(Debug)]
+struct State {
+    max: usize,
+    /// The members of each group, by when they last did something.
+    groups: BTreeMap<Group, BTreeSet<Stamp>>,
+    /// How each member is told to go.
+    exits: BTreeMap<Stamp, Rc<Notify>>,
+    /// Members that are still there: those of `exits`, and those on their way out.
+    held_count: usize,
+    last: Stamp,
+}
+
+/// When a member last did something: the order of what members did.
+type Stamp = u64;
+
+/// What a connection counts with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    /// Alone: a relay's, as long as the relay has not said which client it is for.
+    Untold(Stamp),
+    /// Those of one network.
+    Of(Network),
+}
+
+/// A connection in the pool, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Member {
+    pool: Pool,
+    stamp: Cell<Stamp>,
+    group: Cell<Group>,
+    exit: Rc<Notify>,
+}
+
+impl Pool {
+    /// Holds at most so many connections, and no fewer than one.
+    pub(super) fn new(max: usize) -> Self {
+        Self(Rc::new(RefCell::new(State {
+            max: max.max(1),
+            groups: BTreeMap::new(),
+            exits: BTreeMap::new(),
+            held_count: 0,
+            last: 0,
+        })))
+    }
+
+    /// Takes a connection in, from this address if that is known, and puts out another if there are
+    /// too many. The newcomer is not the one.
+    pub(super) fn enter(&self, address: Option<IpAddr>) -> Member {
+        let mut state = self.0.borrow_mut();
+        let stamp = state.next_stamp();
+        let group = address.map_or(Group::Untold(stamp), |ip| Group::Of(Network::of(ip)));
+        let exit = Rc::new(Notify::new());
+        state.insert(group, stamp, Rc::clone(&exit));
+        state.held_count += 1;
+        if state.exits.len() > state.max {
+            state.put_one_out();
+        }
+        Member { pool: self.clone(), stamp: Cell::new(stamp), group: Cell::new(group), exit }
+    }
+
+    /// Puts out the longest idle connection of the network that has most. Returns false if there is
+    /// no connection.
+    pub(super) fn put_one_out(&self) -> bool {
+        self.0.borrow_mut().put_one_out()
+    }
+
+    /// Waits until all that were put out are gone.
+    pub(super) async fn settle(&self) {
+        // They end when their tasks run.
+        while self.has_leaving() {
+            yield_now().await;
+        }
+    }
+
+    fn has_leaving(&self) -> bool {
+        let state = self.0.borrow();
+        state.held_count > state.exits.len()
+    }
+}
+
+impl State {
+    fn next_stamp(&mut self) -> Stamp {
+        self.last += 1;
+        self.last
+    }
+
+    fn insert(&mut self, group: Group, stamp: Stamp, exit: Rc<Notify>) {
+        self.groups.entry(group).or_default().insert(stamp);
+        self.exits.insert(stamp, exit);
+    }
+
+    /// Takes a member out. Returns `None` if it was put out before.
+    fn remove(&mut self, group: Group, stamp: Stamp) -> Option<Rc<Notify>> {
+        let exit = self.exits.remove(&stamp)?;
+        if let Some(stamps) = self.groups.get_mut(&group) {
+            stamps.remove(&stamp);
+            if stamps.is_empty() {
+                self.groups.remove(&group);
+            }
+        }
+        Some(exit)
+    }
+
+    fn put_one_out(&mut self) -> bool {
+        // Of groups with as many, the one whose connection is idle for longer.
+        let fullest = self.groups.iter().filter_map(|(group, stamps)| {
+            let oldest = *stamps.first()?;
+            Some((stamps.len(), Reverse(oldest), *group))
+        });
+        let Some((_, Reverse(oldest), group)) = fullest.max() else { return false };
+        if let Some(exit) = self.remove(group, oldest) {
+            exit.notify_one();
+        }
+        true
+    }
+}
+
+impl Member {
+    /// It was asked something, by a client of this address.
+    pub(super) fn asked(&self, address: IpAddr) {
+        let group = Group::Of(Network::of(address));
+        let mut state = self.pool.0.borrow_mut();
+        let Some(exit) = state.remove(self.group.get(), self.stamp.get()) else { return };
+        let stamp = state.next_stamp();
+        state.insert(group, stamp, exit);
+        self.group.set(group);
+        self.stamp.set(stamp);
+    }
+
+    /// Waits until it has to go.
+    pub(super) async fn put_out(&self) {
+        self.exit.notified().await;
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut state = self.pool.0.borrow_mut();
+        state.remove(self.group.get(), self.stamp.get());
+        state.held_count -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use std::time::Duration;
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    /// Whether a member was put out.
+    fn is_out(member: &Member) -> bool {
+        !member.pool.0.borrow().exits.contains_key(&member.stamp.get())
+    }
+
+    fn outs(members: &[Member]) -> Vec<bool> {
+        members.iter().map(is_out).collect()
+    }
+
+    #[test]
+    fn the_longest_idle_of_the_fullest_network_goes_first() {
+        let pool = Pool::new(4);
+        let quiet = pool.enter(Some(ip(1)));
+        let crowd: Vec<Member> = (0..3).map(|_| pool.enter(Some(ip(2)))).collect();
+        crowd[0].asked(ip(2));
+
+        let newcomer = pool.enter(Some(ip(3)));
+
+        assert_eq!(outs(&crowd), [false, true, false], "the first has asked meanwhile");
+        assert!(!is_out(&quiet) && !is_out(&newcomer));
+    }
+
+    #[test]
+    fn a_network_that_would_grow_beyond_others_puts_out_its_own() {
+        let pool = Pool::new(10);
+        let others: Vec<Member> = (0..5).map(|_| pool.enter(Some(ip(1)))).collect();
+
+        let flood: Vec<Member> = (0..1_000).map(|_| pool.enter(Some(ip(2)))).collect();
+
+        assert!(others.iter().all(|member| !is_out(member)), "a tie would cost them one");
+        assert_eq!(flood.iter().filter(|member| !is_out(member)).count(), 5);
+    }
+
+    #[test]
+    fn networks_are_ipv4_addresses_and_64_bits_of_ipv6() {
+        let pool = Pool::new(3);
+        let v6 = |bits: u128| IpAddr::V6(((0x2001_0DB8_u128 << 96) | bits).into());
+        let alone = pool.enter(Some(v6(1 << 64)));
+        let same = [pool.enter(Some(v6(1))), pool.enter(Some(v6(2)))];
+
+        let _newcomer = pool.enter(Some(ip(1)));
+
+        assert!(is_out(&same[0]) && !is_out(&same[1]) && !is_out(&alone));
+    }
+
+    #[test]
+    fn what_a_relay_has_not_told_yet_is_no_crowd_and_what_it_tells_counts_for_its_client() {
+        let pool = Pool::new(6);
+        let greedy: Vec<Member> = (0..2).map(|_| pool.enter(Some(ip(1)))).collect();
+        let relayed: Vec<Member> = (0..4).map(|_| pool.enter(None)).collect();
+
+        let _first = pool.enter(None);
+        assert_eq!(outs(&greedy), [true, false]);
+        for member in &relayed[..3] {
+            member.asked(ip(9));
+        }
+        let _second = pool.enter(None);
+
+        assert_eq!(outs(&relayed), [true, false, false, false]);
+    }
+
+    #[test]
+    fn who_leaves_makes_room_and_leaves_nothing_behind() {
+        let pool = Pool::new(2);
+        let first = pool.enter(Some(ip(1)));
+        drop(pool.enter(Some(ip(1))));
+        let second = pool.enter(Some(ip(2)));
+        assert!(!is_out(&first) && !is_out(&second));
+
+        drop((first, second));
+
+        let state = pool.0.borrow();
+        assert!(state.groups.is_empty() && state.exits.is_empty() && state.held_count == 0);
+    }
+
+    #[test]
+    fn who_was_put_out_is_told_and_is_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let pool = Pool::new(1);
+            let first = pool.enter(Some(ip(1)));
+            let task = tokio::task::spawn_local(async move { first.put_out().await });
+
+            let second = pool.enter(Some(ip(2)));
+            assert!(pool.has_leaving());
+            pool.settle().await;
+
+            assert!(task.is_finished() && !is_out(&second));
+            assert!(timeout(Duration::ZERO, second.put_out()).await.is_err(), "it stays");
+            assert!(pool.put_one_out());
+            second.put_out().await;
+            assert!(!pool.put_one_out(), "there is no other");
+        });
+    }
+}
