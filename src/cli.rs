@@ -1,6 +1,7 @@
 //! The command line: what each command is told, and how its end is reported.
 
 mod bound;
+mod descriptors;
 mod examine;
 mod key;
 mod listen;

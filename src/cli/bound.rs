@@ -9,6 +9,7 @@ use waystation::proxy::renet::{RenetHandle, RenetProxy};
 use waystation::proxy::websocket::WebSocketProxy;
 use waystation::proxy::{self, AdapterPort};
 
+use super::descriptors;
 use super::listen::ListenArgs;
 
 /// Listeners that nobody serves yet.
@@ -33,11 +34,12 @@ impl Bound {
     /// Takes all ports, so that what is wrong with one is known before the server starts.
     pub(crate) fn new(args: &ListenArgs) -> anyhow::Result<Self> {
         args.check()?;
+        let room = descriptors::make_room(args.room());
         let tls = args.tls()?;
         let udp = args.udp()?;
-        let http = args.http(tls.as_ref())?;
+        let http = args.http(tls.as_ref(), room)?;
         let quic = args.quic(tls.as_ref(), http.local_addr())?;
-        let websocket = args.websocket()?;
+        let websocket = args.websocket(room)?;
         let offers = Offers {
             udp: udp.as_ref().map(|(udp, address)| UdpSource { address: *address, mint: udp.mint() }),
             quic: quic

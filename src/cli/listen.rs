@@ -16,6 +16,7 @@ use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::proxy::tls::Tls;
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
 
+use super::descriptors::Room;
 use super::key::{key, read_secret};
 
 #[derive(Debug, Args)]
@@ -216,7 +217,7 @@ impl ListenArgs {
 
     /// The server of HTTP. Its own pages are listed too: a relay may ask by another host than they were
     /// opened at.
-    pub(super) fn http(&self, tls: Option<&Tls>) -> anyhow::Result<HttpServer> {
+    pub(super) fn http(&self, tls: Option<&Tls>, room: Room) -> anyhow::Result<HttpServer> {
         let connect_auth = match &self.bearer_file {
             Some(file) => ConnectAuth::bearer(&read_secret(file)?),
             None if self.is_dev() => ConnectAuth::everybody(),
@@ -229,6 +230,7 @@ impl ListenArgs {
             origins: Origins::Only(self.page_origins(self.http_listen)),
             connect_auth,
             trusted_relays: self.trusted_relays(),
+            max_connections: room.http,
             exempt_loopback: self.is_dev(),
             ..HttpConfig::default()
         })?)
@@ -243,12 +245,20 @@ impl ListenArgs {
         TrustedRelays::new(self.trusted_relay.iter().copied(), told_by)
     }
 
-    pub(super) fn websocket(&self) -> anyhow::Result<Option<WebSocketProxy>> {
+    /// How many connections there should be, if there are enough open files for them.
+    pub(super) fn room(&self) -> Room {
+        let links = if self.has(Left::Ws) { WebSocketConfig::default().max_links } else { 0 };
+        Room { http: HttpConfig::default().max_connections, websocket: links }
+    }
+
+    /// WebSocket, with as many links as there is room for.
+    pub(super) fn websocket(&self, room: Room) -> anyhow::Result<Option<WebSocketProxy>> {
         if !self.has(Left::Ws) {
             return Ok(None);
         }
         let origins = Origins::Only(self.page_origins(self.http_listen));
-        Ok(Some(WebSocketProxy::new(WebSocketConfig { origins, ..WebSocketConfig::default() })?))
+        let config = WebSocketConfig { max_links: room.websocket, origins, ..WebSocketConfig::default() };
+        Ok(Some(WebSocketProxy::new(config)?))
     }
 
     /// The URL of WebSocket, where it is not the one by which a client asks discovery: behind a relay

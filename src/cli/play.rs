@@ -8,6 +8,7 @@ use clap::Args;
 use waystation::bot::{self, BotOptions, Transports};
 use waystation::client::Detour;
 
+use super::descriptors;
 use super::key::read_secret;
 use super::say;
 
@@ -43,6 +44,8 @@ pub(crate) struct BotArgs {
 
 /// Runs bots and prints what they saw; fails if anything went amiss.
 pub(crate) fn play(args: &BotArgs) -> anyhow::Result<ExitCode> {
+    // Each client has a socket of its own.
+    let _ = descriptors::raise();
     let report = bot::run(&BotOptions {
         server: args.server.clone(),
         bearer: args.bearer_file.as_deref().map(read_secret).transpose()?,

@@ -11,6 +11,7 @@ mod clients;
 mod conformance;
 mod cuts;
 mod delivery;
+mod descriptors;
 mod examiner;
 mod faults;
 mod gate;

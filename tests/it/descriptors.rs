@@ -1,0 +1,99 @@
+//! The binary and its open files: the soft limit is raised, and where few can be had, some are kept for
+//! those who ask.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::binary::{Server, until};
+use crate::websocket_stage::get;
+
+fn http(server: &Server) -> SocketAddr {
+    server.address("http").parse().expect("an address")
+}
+
+fn silent(server: SocketAddr, count: usize) -> Vec<TcpStream> {
+    (0..count).map(|_| TcpStream::connect(server).expect("the kernel takes it")).collect()
+}
+
+/// Whether the server still holds a connection that says nothing.
+fn is_open(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("a socket");
+    let heard = (&*stream).read(&mut [0; 16]);
+    heard.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// A WebSocket that is open as long as it is kept, or what was answered instead.
+fn open_link(server: SocketAddr) -> Result<TcpStream, String> {
+    let mut stream = TcpStream::connect(server).expect("the kernel takes it");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    let ask = b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(ask).expect("room");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("an answer");
+    if &answer == b"HTTP/1.1 101" { Ok(stream) } else { Err(String::from_utf8_lossy(&answer).into_owned()) }
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let server = Server::start_with_limit("ulimit -Sn 100", &[]);
+    let http = http(&server);
+
+    let connections = silent(http, 300);
+
+    assert!(get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
+    assert!(connections.iter().all(is_open), "all are held");
+    drop(connections);
+    let (_, _, log) = server.stop();
+    let line = log.lines().find(|line| line.contains("open files")).expect("the log says the limit");
+    assert!(line.contains("limit="), "{line}");
+}
+
+#[test]
+fn where_few_files_can_be_open_the_limits_shrink_to_what_fits_and_the_log_says_so() {
+    let server = Server::start_with_limit("ulimit -n 200", &[]);
+    let http = http(&server);
+
+    let connections = silent(http, 300);
+    let health = get(http, "/healthz", "");
+    let answers: Vec<Result<TcpStream, String>> = (0..200).map(|_| open_link(http)).collect();
+    let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
+
+    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    assert!(connections.iter().filter(|stream| is_open(stream)).count() < 100);
+    assert!(answers[..80].iter().all(Result::is_ok), "players get most of the files");
+    assert!(refused.clone().count() > 20 && refused.clone().all(|answer| answer == "HTTP/1.1 503"));
+    assert!(get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
+    drop((connections, answers));
+    let (_, _, log) = server.stop();
+    let line = log.lines().find(|line| line.contains("WARN")).expect("a warning");
+    assert!(line.contains("limit=200") && line.contains("ulimit -n"), "{line}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn when_no_file_is_left_idle_connections_give_way_and_the_log_is_told_once_a_second() {
+    let server = Server::start_with_limit("ulimit -n 1000", &[]);
+    let http = http(&server);
+    let mut connections = silent(http, 40);
+    until("they are served", || get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
+    // From now on it has four more than it uses.
+    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs").count();
+    let limit = format!("--nofile={}:1000", open + 4);
+    let limited = Command::new("prlimit").args(["--pid", &server.pid().to_string(), &limit]).status();
+    assert!(limited.expect("util-linux").success());
+
+    connections.extend(silent(http, 200));
+
+    for _ in 0..20 {
+        assert!(get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
+    }
+    drop(connections);
+    let (_, _, log) = server.stop();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("cannot take connections")).collect();
+    assert!(!told.is_empty() && told.len() <= 60, "{log}");
+    assert!(told[0].contains("open files"), "{}", told[0]);
+}
