@@ -50,6 +50,7 @@ use self::throttle::Rates;
 use crate::proxy::tls::{Tls, TlsError};
 use crate::proxy::websocket::WebSocketProxy;
 use crate::proxy::{AdapterPort, Origins};
+use crate::tick::UnixClock;
 
 /// How to listen, and for whom.
 #[derive(Debug, Clone)]
@@ -87,6 +88,9 @@ pub struct HttpConfig {
     /// How long a client may take for the head of a request, for the one before it too, and for the
     /// handshake of TLS. Default 10 s.
     pub header_timeout: Duration,
+    /// The Unix time from which connect tokens are valid. Default: the clock of this process, which is
+    /// also that of [`RenetConfig`](crate::proxy::renet::RenetConfig), where tokens expire.
+    pub unix: UnixClock,
 }
 
 impl Default for HttpConfig {
@@ -103,6 +107,7 @@ impl Default for HttpConfig {
             max_connections: 1_024,
             exempt_loopback: false,
             header_timeout: Duration::from_secs(10),
+            unix: UnixClock::system(),
         }
     }
 }
@@ -208,6 +213,7 @@ impl HttpServer {
             rates: Mutex::new(Rates::new(config.max_connects_per_address, config.connects_per_second)),
             exempt_loopback: config.exempt_loopback,
             health: health.clone(),
+            unix: config.unix,
             address,
             is_tls: tls.is_some(),
             has_websocket: has_links,

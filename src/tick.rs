@@ -13,6 +13,7 @@ mod entropy;
 mod load;
 mod runner;
 mod stats;
+mod unix;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use load::{Load, LoadLevel, Shed, TickCost};
 pub use runner::{Failure, StopHandle, StopRequested, run};
 pub(crate) use runner::{LastWords, panic_text};
 pub use stats::{TickStats, TickSummary};
+pub use unix::UnixClock;
 
 /// The phases of a tick, in this order. A game's systems belong in [`Simulate`](Self::Simulate),
 /// which is where systems of `Update` run if they say nothing else.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request};
 use axum::http::uri::Authority;
@@ -20,6 +20,7 @@ use super::health::Health;
 use super::throttle::Rates;
 use crate::proxy::Origins;
 use crate::proxy::tls::Tls;
+use crate::tick::UnixClock;
 use crate::wire::PROTOCOL;
 use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
 use crate::wire::quic::WEBTRANSPORT_PATH;
@@ -139,6 +140,7 @@ pub(super) struct Desk {
     pub(super) rates: Mutex<Rates>,
     pub(super) exempt_loopback: bool,
     pub(super) health: Health,
+    pub(super) unix: UnixClock,
     /// Where it listens, and whether under TLS; and whether there is WebSocket.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
@@ -215,7 +217,7 @@ impl Desk {
     }
 
     fn discover(&self, headers: &HeaderMap, identity: Option<&str>) -> Result<Discovery, TokenError> {
-        let udp = self.offers.udp.as_ref().map(|udp| udp.offer(identity)).transpose()?;
+        let udp = self.offers.udp.as_ref().map(|udp| udp.offer(self.unix.now(), identity)).transpose()?;
         let quic = self.offers.quic.as_ref();
         let cert_sha256 = quic.and_then(|quic| quic.tls.sha256()).map(hex);
         let url = || self.offers.websocket_url.clone().unwrap_or_else(|| self.websocket_url(headers));
@@ -246,9 +248,7 @@ impl Desk {
 }
 
 impl UdpSource {
-    #[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time; no tick sees it")]
-    fn offer(&self, identity: Option<&str>) -> Result<UdpOffer, TokenError> {
-        let unix_now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    fn offer(&self, unix_now: Duration, identity: Option<&str>) -> Result<UdpOffer, TokenError> {
         let link_id = SysRng.try_next_u64().map_err(|error| TokenError::Mint(error.to_string()))?;
         let token = self.mint.mint(unix_now, link_id, identity)?;
         let expires_s = u32::try_from(TOKEN_EXPIRE.as_secs()).unwrap_or(u32::MAX);

@@ -4,12 +4,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use waystation::client::ConnectToken;
-use waystation::tick::Entropy;
+use waystation::tick::{Entropy, UnixClock};
 use waystation::wire::udp::{self, DEV_KEY, TokenMint};
 
 use super::say;
@@ -33,12 +32,10 @@ pub(crate) fn print_token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
 }
 
 impl TokenArgs {
-    #[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time")]
     fn mint(&self) -> anyhow::Result<ConnectToken> {
         let key = key(self.key_file.as_deref())?;
         let mint = TokenMint::new(key, self.public_addr.clone());
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Ok(mint.mint(now, Entropy::system().id(), None)?)
+        Ok(mint.mint(UnixClock::system().now(), Entropy::system().id(), None)?)
     }
 }
 

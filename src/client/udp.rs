@@ -12,7 +12,7 @@ pub(super) mod socket;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use rand::TryRng as _;
@@ -58,6 +58,9 @@ impl UdpDial {
     /// Dials with tokens that it mints itself, so it must hold the server's key: for examples, tools
     /// and the `dev` profile. A player's client is given its tokens.
     ///
+    /// It reads the wall clock once, here, and goes by the monotonic clock from then on, as the server
+    /// does: so it goes on minting valid tokens when the machine's wall clock is set.
+    ///
     /// ```
     /// use waystation::client::{Client, ClientConfig, UdpDial};
     /// use waystation::wire::udp::{DEV_KEY, TokenMint};
@@ -69,8 +72,10 @@ impl UdpDial {
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time, on any machine")]
     pub fn minting(mint: TokenMint) -> Self {
+        let unix_at_start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let start = Instant::now();
         Self::new(move || {
-            let unix_now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let unix_now = unix_at_start + start.elapsed();
             let link_id = SysRng.try_next_u64().map_err(|error| TokenError::Mint(error.to_string()))?;
             mint.mint(unix_now, link_id, None)
         })

@@ -26,16 +26,17 @@ mod stats;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use quinn_proto::crypto::rustls::QuicServerConfig;
-use quinn_proto::{IdleTimeout, ServerConfig};
+use quinn_proto::{IdleTimeout, ServerConfig, TimeSource};
 
 use self::core::Core;
 pub use self::stats::{QuicCounts, QuicStats};
 use super::pump::{Bound, Running, Unbound};
 use super::tls::{Tls, TlsError};
 use super::{AdapterPort, Origins};
+use crate::tick::UnixClock;
 use crate::wire::HELLO_TIMEOUT;
 use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, QuicLimits};
 
@@ -177,6 +178,7 @@ impl QuicProxy {
         server
             .transport_config(Arc::new(config.limits.transport()))
             .max_incoming(config.max_handshakes)
+            .time_source(Arc::new(AddressTokenTime(tls.unix().clone())))
             .migration(true);
         let bound =
             Bound::bind(config.listen, config.socket_buffer_bytes).map_err(|unbound| match unbound {
@@ -243,6 +245,16 @@ impl QuicHandle {
     /// Waits until the thread has ended by itself, which it does when the server is dropped.
     pub fn join(self) {
         self.running.join();
+    }
+}
+
+/// When the tokens expire by which clients show that an address is theirs. quinn would read the wall
+/// clock at both ends of a token's life, and refuse it if that was set forward in between.
+struct AddressTokenTime(UnixClock);
+
+impl TimeSource for AddressTokenTime {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.0.now()
     }
 }
 

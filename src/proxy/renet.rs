@@ -22,7 +22,6 @@ mod tokens;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
 
 use renetcode::NETCODE_KEY_BYTES;
 
@@ -30,6 +29,7 @@ use self::core::Core;
 pub use self::stats::{RenetCounts, RenetStats};
 use super::AdapterPort;
 use super::pump::{Bound, Running, Unbound};
+use crate::tick::UnixClock;
 use crate::wire::udp::TokenMint;
 
 /// How to listen.
@@ -53,6 +53,9 @@ pub struct RenetConfig {
     /// Bytes of each of the socket's two buffers in the kernel. Default: 4 MiB, some 3,000
     /// full datagrams. Safe from 64 KiB up; the kernel takes the lesser of this and its own limit.
     pub socket_buffer_bytes: usize,
+    /// The Unix time by which connect tokens expire. Default: the clock of this process, which is also
+    /// that of [`HttpConfig`](crate::admin::HttpConfig), where tokens are minted.
+    pub unix: UnixClock,
 }
 
 impl RenetConfig {
@@ -65,6 +68,7 @@ impl RenetConfig {
             key,
             max_links: RENET_LINKS_MAX,
             socket_buffer_bytes: SOCKET_BUFFER_BYTES,
+            unix: UnixClock::system(),
         }
     }
 }
@@ -187,8 +191,9 @@ impl RenetProxy {
         self.stats.clone()
     }
 
-    /// Starts the thread, on a port as [`attach`](super::attach) returns it. All its time is the
-    /// port's clock's: if that stands still, no link times out.
+    /// Starts the thread, on a port as [`attach`](super::attach) returns it. Links time out by the
+    /// port's clock: if that stands still, none does. Connect tokens expire by
+    /// [`RenetConfig::unix`].
     ///
     /// # Errors
     ///
@@ -231,11 +236,6 @@ impl RenetHandle {
     pub fn join(self) {
         self.running.join();
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time; no tick sees it")]
-fn unix_now() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Links that one adapter serves at most: netcode's own bound.

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -28,6 +28,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, crypto};
 use sha2::{Digest as _, Sha256};
 
+use crate::tick::UnixClock;
 use files::Files;
 use self_signed::SelfSigned;
 use validity::Validity;
@@ -120,23 +121,25 @@ impl Tls {
     /// [`TlsError`], if there is nothing to start with.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let files = Files::new(certificate.to_owned(), key.to_owned());
-        Self::start(Source::Files(files), watch::EVERY)
+        Self::start(Source::Files(files), watch::EVERY, UnixClock::system())
     }
 
     /// Makes a certificate for these host names and addresses and signs it itself: for development,
     /// since nobody trusts it who was not told its [hash](Self::sha256). It uses ECDSA on P-256 and
-    /// is valid for less than 14 days, as browsers want; a new one takes its place after a week.
+    /// is valid for less than 14 days, as browsers want; a new one takes its place after a week, and
+    /// when the wall clock is set to a time at which clients would refuse the present one or soon will.
     ///
     /// # Errors
     ///
     /// [`TlsError::SelfSigned`] if a name is none, [`TlsError::Thread`].
     pub fn self_signed(names: &[String]) -> Result<Self, TlsError> {
-        Self::start(Source::SelfSigned(SelfSigned::new(names.to_vec())), watch::EVERY)
+        let source = Source::SelfSigned(SelfSigned::new(names.to_vec()));
+        Self::start(source, watch::EVERY, UnixClock::system())
     }
 
-    fn start(source: Source, every: Duration) -> Result<Self, TlsError> {
+    fn start(source: Source, every: Duration, unix: UnixClock) -> Result<Self, TlsError> {
         let (alive, ended) = std::sync::mpsc::channel();
-        let now = unix_now();
+        let now = unix.wall();
         let mut source = source;
         let Some(current) = source.look(now)? else {
             // A source that has looked at nothing yet has news.
@@ -146,6 +149,7 @@ impl Tls {
         let shared = Arc::new(Shared {
             source: Mutex::new(source),
             current: RwLock::new(Arc::new(current)),
+            unix,
             _alive: alive,
         });
         watch::spawn(Arc::downgrade(&shared), ended, every).map_err(TlsError::Thread)?;
@@ -160,7 +164,7 @@ impl Tls {
     /// [`TlsError`]; the old certificate stays in use. Files that were refused are looked at again
     /// when they have changed, and are no news until then.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        self.shared.look(unix_now())
+        self.shared.look()
     }
 
     /// A configuration for a listener that speaks these application protocols, the preferred first;
@@ -179,6 +183,11 @@ impl Tls {
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         config.max_early_data_size = 0;
         Ok(Arc::new(config))
+    }
+
+    /// The clock that it goes by.
+    pub(super) fn unix(&self) -> &UnixClock {
+        &self.shared.unix
     }
 
     /// The SHA-256 of the self-signed certificate in use, to be told to clients; none for one from
@@ -200,6 +209,9 @@ impl fmt::Debug for Tls {
 struct Shared {
     source: Mutex<Source>,
     current: RwLock<Arc<Current>>,
+    /// Its wall clock counts: clients compare a certificate with their own clocks, and not with this
+    /// server's.
+    unix: UnixClock,
     /// The thread ends with the last of those who need it.
     _alive: Sender<()>,
 }
@@ -209,8 +221,9 @@ impl Shared {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes what is new; true if something was. `now` is Unix time.
-    fn look(&self, now: Duration) -> Result<bool, TlsError> {
+    /// Takes what is new; true if something was.
+    fn look(&self) -> Result<bool, TlsError> {
+        let now = self.unix.wall();
         let found = self.source.lock().unwrap_or_else(PoisonError::into_inner).look(now);
         let Ok(Some(found)) = found else {
             self.current().warn_if_invalid(now);
@@ -286,11 +299,6 @@ impl Current {
 /// Always the same cryptography, whatever else in the process installs its own.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(crypto::ring::default_provider())
-}
-
-#[allow(clippy::disallowed_methods, reason = "certificates are valid by Unix time")]
-fn unix_now() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Longest file that is read, in bytes: some hundred certificates.

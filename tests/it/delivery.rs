@@ -5,7 +5,7 @@ use std::time::Duration;
 use waystation::arena::v1::{Echo, Say};
 use waystation::session::{Outbox, SessionCounts, SessionState};
 use waystation::testing::{Hang, Via};
-use waystation::wire::v1::{Ack, Bye, Closed, Joined};
+use waystation::wire::v1::{Ack, Beacon, Bye, Closed, Joined};
 use waystation::wire::{self, Lane, WireMessage as _};
 
 use crate::support::{echoes, game, said, say, shout};
@@ -116,21 +116,27 @@ fn cc_11_replies_and_broadcasts_arrive_in_the_order_of_the_calls() {
 
 #[test]
 fn cc_12_a_stall_expires_nobody() {
-    let mut game = game();
-    let mut ada = game.member(Via::Alpha, "hall");
-    let mut bob = game.member(Via::Beta, "hall");
-    bob.close();
-    game.tick();
+    for stall in [1, 3, 10, 60].map(Duration::from_secs) {
+        let mut game = game();
+        let mut ada = game.member(Via::Alpha, "hall");
+        let mut bob = game.member(Via::Beta, "hall");
+        bob.close();
+        game.tick();
 
-    game.tick_after(Duration::from_secs(60));
-    game.run_with(&mut [&mut ada], 1_000);
+        game.tick_after(stall);
+        ada.pump();
+        ada.take::<Beacon>();
+        game.run_with(&mut [&mut ada], 3_000);
 
-    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
-    assert_eq!(game.state(bob.session()), Some(SessionState::Disconnected));
-    bob.connect(&game, Via::Alpha);
-    bob.resume();
-    game.exchange(&mut [&mut bob]);
-    assert_eq!(game.state(bob.session()), Some(SessionState::Active));
+        assert_eq!(game.state(ada.session()), Some(SessionState::Active), "{stall:?}");
+        assert_eq!(game.state(bob.session()), Some(SessionState::Disconnected), "{stall:?}");
+        let beacons = ada.take::<Beacon>().len();
+        assert!((2..=4).contains(&beacons), "{beacons} Beacons in the 3 s after a stall of {stall:?}");
+        bob.connect(&game, Via::Alpha);
+        bob.resume();
+        game.exchange(&mut [&mut bob]);
+        assert_eq!(game.state(bob.session()), Some(SessionState::Active), "{stall:?}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bevy_app::{App, AppExit, Update};
 use bevy_ecs::prelude::*;
@@ -16,7 +16,7 @@ use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::server::ServerPlugins;
 use waystation::session::SessionCounts;
 use waystation::testing::Via;
-use waystation::tick::{self, Failure, StopHandle, TickTime};
+use waystation::tick::{self, Failure, StopHandle, TickTime, UnixClock};
 use waystation::wire::WireMessage as _;
 use waystation::wire::udp::DEV_KEY;
 use waystation::wire::v1::{Closed, Joined, Reason};
@@ -87,7 +87,7 @@ impl Stage {
         let mut next = 0;
         let dial = UdpDial::new(move || {
             next += 1;
-            mint.mint(unix_now(), next, None)
+            mint.mint(UnixClock::system().now(), next, None)
         });
         let client = Client::new(dial, ClientConfig { seed: Some(1), ..ClientConfig::default() });
         Self { app, handle, client, stepped: now(), events: Vec::new() }
@@ -175,9 +175,4 @@ fn a_network_thread_that_fails_again_and_again_ends_the_server_with_an_error() {
 #[allow(clippy::disallowed_methods, reason = "real sockets take real time")]
 fn now() -> Instant {
     Instant::now()
-}
-
-#[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time")]
-fn unix_now() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970")
 }

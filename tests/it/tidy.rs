@@ -76,6 +76,23 @@ fn every_import_follows_the_order_of_rooms() {
 }
 
 #[test]
+fn the_wall_clock_is_read_in_one_place_of_the_server_and_in_one_of_the_client() {
+    let readers: Vec<PathBuf> = rust_files(&["src"])
+        .into_iter()
+        .filter(|(_, text)| {
+            let code = without_comments(text);
+            ["SystemTime::now(", "UNIX_EPOCH.elapsed(", "UnixTime::now("]
+                .iter()
+                .any(|call| code.contains(call))
+        })
+        .map(|(path, _)| path)
+        .collect();
+
+    let expected = ["src/client/udp.rs", "src/tick/unix.rs"].map(|path| root().join(path));
+    assert_eq!(readers, expected, "Unix time comes from `tick::UnixClock`");
+}
+
+#[test]
 fn no_file_is_longer_than_500_lines() {
     let mut long = String::new();
     for (path, text) in rust_files(FOLDERS) {
@@ -236,7 +253,7 @@ fn name(rest: &str) -> Option<String> {
     (end > 0 && ends).then(|| rest[..end].to_owned())
 }
 
-/// The text, with comments blanked out and all lines kept.
+/// The text with comments blanked out. It keeps all lines.
 fn without_comments(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     for line in text.lines() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bevy_app::App;
 use bytes::Bytes;
 use waystation::proxy::{LinkEnd, ProxyCommand};
-use waystation::tick::Clock;
+use waystation::tick::{Clock, UnixClock};
 use waystation::wire::Lane;
-use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
+use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, TOKEN_EXPIRE};
 
 use crate::udp_stage::{Stage, frame};
 
@@ -149,13 +149,62 @@ fn a_dropped_server_disconnects_its_clients_and_ends_its_thread() {
 }
 
 #[test]
-fn a_stall_of_the_server_times_nobody_out() {
-    let clock = Clock::manual();
-    let mut stage = Stage::new(clock.clone());
-    let ada = stage.connect("ada");
+fn a_stall_of_the_server_times_nobody_out_and_tokens_from_before_and_after_it_open_links() {
+    for stall in [1, 3, 10, 60].map(Duration::from_secs) {
+        let clock = Clock::manual();
+        let mut stage = Stage::with_unix(clock.clone(), UnixClock::manual(clock.clone(), START));
+        let ada = stage.connect("ada");
+        let before = stage.client("bob");
 
-    clock.advance(Duration::from_secs(60));
-    stage.assert_echo(ada);
+        clock.advance(stall);
+        stage.until_open(before);
+        stage.assert_echo(ada);
+        stage.assert_serves_others();
 
-    assert_eq!(stage.end_of(ada), None);
+        assert_eq!(stage.end_of(ada), None);
+    }
 }
+
+#[test]
+fn a_connect_token_expires_by_the_time_that_has_passed_whether_the_server_was_stalled_or_not() {
+    let clock = Clock::manual();
+    let mut stage = Stage::with_unix(clock.clone(), UnixClock::manual(clock.clone(), START));
+    let (in_time, late) = (stage.client("ada"), stage.client("eve"));
+    stage.clients[late].frozen = true;
+
+    clock.advance(TOKEN_EXPIRE - Duration::from_secs(1));
+    stage.until_open(in_time);
+    clock.advance(Duration::from_secs(1));
+    stage.clients[late].frozen = false;
+    stage.until("the late token is refused", |stage| stage.counts().expired_token_count > 0);
+
+    stage.assert_serves_others();
+    assert!(!stage.clients[late].netcode.is_connected());
+    assert_eq!(stage.link_of(late), None);
+}
+
+#[test]
+fn a_step_of_the_wall_clock_changes_nothing_for_links_and_connect_tokens() {
+    // A second, 10 minutes, 2 hours and a year.
+    for step in [1, 600, 7_200, 365 * 86_400].map(Duration::from_secs) {
+        for wall in [START + step, START - step] {
+            let clock = Clock::manual();
+            let unix = UnixClock::manual(clock.clone(), START);
+            let mut stage = Stage::with_unix(clock, unix.clone());
+            let ada = stage.connect("ada");
+            let before = stage.client("bob");
+
+            unix.set_wall(wall);
+            stage.assert_echo(ada);
+            stage.until_open(before);
+            stage.assert_serves_others();
+            // A thread that begins anew reads the same clock.
+            stage.handle.plant_panic();
+            stage.until("the thread has begun anew", |stage| stage.counts().restart_count == 1);
+            stage.assert_serves_others();
+        }
+    }
+}
+
+/// A wall clock: in November 2027.
+const START: Duration = Duration::from_secs(1_826_000_000);

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bevy_app::App;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use waystation::proxy::renet::{RenetConfig, RenetCounts, RenetHandle, RenetProxy
 use waystation::proxy::{
     self, Arrivals, LinkEnd, Proxies, ProxyCommand, ProxyEvent, ProxyEventKind, ProxyPlugin,
 };
-use waystation::tick::{Clock, TickPlugin};
+use waystation::tick::{Clock, TickPlugin, UnixClock};
 use waystation::wire::Lane;
 use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, DEV_KEY, TokenMint, connection_config};
 
@@ -23,22 +23,29 @@ pub(crate) struct Stage {
     pub(crate) app: App,
     pub(crate) handle: RenetHandle,
     mint: TokenMint,
+    unix: UnixClock,
     pub(crate) events: Vec<ProxyEvent>,
     pub(crate) clients: Vec<Client>,
 }
 
 impl Stage {
     pub(crate) fn new(clock: Clock) -> Self {
+        Self::with_unix(clock, UnixClock::system())
+    }
+
+    /// A server whose tokens are minted and expire by this Unix time.
+    pub(crate) fn with_unix(clock: Clock, unix: UnixClock) -> Self {
         let mut app = App::new();
         app.add_plugins((TickPlugin { clock, ..TickPlugin::default() }, ProxyPlugin));
         let port = proxy::attach(&mut app, "udp");
-        let bound = RenetProxy::bind(RenetConfig { listen: loopback(), ..RenetConfig::new(DEV_KEY) })
-            .expect("a free port");
+        let config = RenetConfig { listen: loopback(), unix: unix.clone(), ..RenetConfig::new(DEV_KEY) };
+        let bound = RenetProxy::bind(config).expect("a free port");
         let mint = bound.mint();
         Self {
             app,
             handle: bound.start(port).expect("a thread"),
             mint,
+            unix,
             events: Vec::new(),
             clients: Vec::new(),
         }
@@ -47,17 +54,22 @@ impl Stage {
     /// A client that has not said anything yet.
     pub(crate) fn client(&mut self, name: &str) -> usize {
         let id = self.clients.len();
-        let token = self.mint.mint(unix_now(), id as u64 + 1, Some(name)).expect("a token");
+        let token = self.mint.mint(self.unix.now(), id as u64 + 1, Some(name)).expect("a token");
         self.clients.push(Client::new(token));
         id
     }
 
     pub(crate) fn connect(&mut self, name: &str) -> usize {
         let id = self.client(name);
+        self.until_open(id);
+        id
+    }
+
+    /// Ticks until the link of a client is open on both sides.
+    pub(crate) fn until_open(&mut self, id: usize) {
         self.until("the client is connected", |stage| {
             stage.clients[id].netcode.is_connected() && stage.link_of(id).is_some()
         });
-        id
     }
 
     pub(crate) fn tick(&mut self) {
@@ -181,7 +193,7 @@ impl Client {
         let renet = RenetClient::new(connection_config());
         Self {
             socket,
-            netcode: NetcodeClient::new(unix_now(), secure).expect("a token"),
+            netcode: NetcodeClient::new(Duration::ZERO, secure).expect("a token"),
             reliable_room: renet.channel_available_memory(CHANNEL_RELIABLE),
             renet,
             stepped: now(),
@@ -317,9 +329,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[allow(clippy::disallowed_methods, reason = "connect tokens expire by Unix time")]
 pub(crate) fn unix_now() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970")
+    UnixClock::system().now()
 }
 
 /// Kinds of renet packets.

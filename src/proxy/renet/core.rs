@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult};
 
+use super::RenetConfig;
 use super::links::Links;
 use super::stats::RenetStats;
 use super::tokens::UsedTokens;
-use super::{RenetConfig, unix_now};
 use crate::ident::LinkId;
 use crate::proxy::port::PortSender;
 use crate::proxy::pump::Transport;
@@ -70,6 +70,11 @@ impl Transport for Core {
             return;
         }
         let request = UsedTokens::read(datagram);
+        if request.is_some_and(|(expires, _)| self.config.unix.now().as_secs() >= expires) {
+            self.links.tally.expired_token_count += 1;
+            tracing::debug!(%from, "a connect token has expired");
+            return;
+        }
         let broken = match self.netcode.process_packet(from, datagram) {
             ServerResult::None => None,
             ServerResult::PacketToSend { addr, payload } => {
@@ -139,9 +144,10 @@ impl Transport for Core {
     fn batch(&mut self, now: Duration, out: &mut Outgoing) {
         let delta = now.saturating_sub(self.batch_at).min(BATCH_STEP_MAX);
         self.batch_at = now;
-        self.netcode.update(delta);
+        let unix_now = self.config.unix.now();
+        self.netcode.update(netcode_step(delta, unix_now.saturating_sub(self.netcode.current_time())));
         self.links.renet.update(delta);
-        self.used.expire(self.netcode.current_time());
+        self.used.expire(unix_now);
         self.links.begin_batch(now);
         for link in self.links.flushed() {
             self.flush_and_disconnect(link, LinkEnd::ByServer, now, out);
@@ -268,10 +274,20 @@ impl Core {
     }
 }
 
+/// How far netcode's time moves in a batch, in which the links' time moves by `delta` and netcode is
+/// `behind` Unix time. Netcode has one time for links and for tokens. It is never ahead of
+/// [`RenetConfig::unix`], so that netcode takes each token that has not expired; a token that has expired
+/// does not get to netcode. After a stall it is behind, and makes up for it slowly, so that no link times
+/// out for it. Being behind keeps unfinished handshakes for longer, and has no other effect.
+///
+/// Unix time may move more slowly than the links' time, by a twentieth at most; so may netcode's.
+fn netcode_step(delta: Duration, behind: Duration) -> Duration {
+    behind.clamp(delta / 20 * 19, delta + delta / CATCH_UP)
+}
+
 fn netcode_server(config: &RenetConfig) -> NetcodeServer {
     NetcodeServer::new(ServerConfig {
-        // Connect tokens expire by it.
-        current_time: unix_now(),
+        current_time: config.unix.now(),
         max_clients: config.max_links,
         protocol_id: NETCODE_PROTOCOL_ID,
         public_addresses: config.public_addresses.clone(),
@@ -279,9 +295,12 @@ fn netcode_server(config: &RenetConfig) -> NetcodeServer {
     })
 }
 
-/// Most that a batch moves time on. After a longer stall the clients' datagrams wait in the socket
-/// still, and nobody is to be timed out for them; connect tokens last longer by so much.
+/// Most that a batch moves the links' time on. After a longer stall the clients' datagrams wait in the
+/// socket still, and no link is to time out for it.
 const BATCH_STEP_MAX: Duration = Duration::from_secs(1);
+/// Netcode's time makes up for a stall by one part in this many, which is more than Unix time ever gains on
+/// the monotonic clock. A stall of 60 s takes 10 minutes, in which netcode's timeout of 5 s is 4.55 s.
+const CATCH_UP: u32 = 10;
 /// How often netcode looks at each link. It searches for each by its id, which for a thousand
 /// links is a million comparisons; a link that renet sends on needs no keep-alive anyhow.
 const UPKEEP_EVERY: Duration = Duration::from_millis(100);
@@ -292,12 +311,49 @@ mod tests {
 
     use bevy_app::App;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::proxy::renet::RenetProxy;
     use crate::proxy::restarts::RESTARTS_MAX;
     use crate::proxy::{self, Arrivals, ProxyEventKind, ProxyPlugin};
-    use crate::tick::{Clock, Failure, StopRequested, TickPlugin};
+    use crate::tick::{Clock, Failure, StopRequested, TickPlugin, UnixClock};
     use crate::wire::udp::DEV_KEY;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// However the wall clock is set and the process stalls: netcode's time is never ahead of Unix
+        /// time, by which tokens are taken, and stays near it.
+        #[test]
+        fn netcodes_time_follows_unix_time_and_is_never_ahead_of_it(
+            events in prop::collection::vec((1_u64..10_000, 0..2_000_000_000_u64), 1..20),
+        ) {
+            let clock = Clock::manual();
+            let unix = UnixClock::manual(clock.clone(), Duration::from_secs(1_000_000_000));
+            let (mut netcode, mut batch_at) = (unix.now(), clock.now());
+            let mut batch = |dt: Duration| {
+                clock.advance(dt);
+                let delta = (clock.now() - batch_at).min(BATCH_STEP_MAX);
+                batch_at = clock.now();
+                netcode += netcode_step(delta, unix.now().saturating_sub(netcode));
+                unix.now().checked_sub(netcode)
+            };
+
+            for (stall_ms, wall_s) in events {
+                unix.set_wall(Duration::from_secs(wall_s));
+                for dt_ms in std::iter::once(stall_ms).chain([50; 200]) {
+                    prop_assert!(batch(Duration::from_millis(dt_ms)).is_some(), "netcode is ahead");
+                }
+            }
+            // A stall of 10 s is made up for within 20 times that.
+            let behind = batch(Duration::ZERO).unwrap_or_default();
+            for _ in 0..behind.as_millis() * 20 / 50 + 100 {
+                batch(Duration::from_millis(50));
+            }
+            prop_assert_eq!(batch(Duration::from_millis(50)), Some(Duration::ZERO));
+        }
+    }
 
     #[test]
     fn a_thread_that_fails_ends_its_links_and_gives_up_when_that_does_not_help() {

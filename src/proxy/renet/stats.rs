@@ -11,6 +11,8 @@ counters! {
     datagram_out_count,
     /// Datagrams and payloads that the guard dropped; their senders' links live on.
     guard_dropped_count,
+    /// Connection requests whose connect token had expired.
+    expired_token_count,
     /// Links closed because their client broke renet's rules.
     guard_closed_count,
     /// Unreliable frames to clients that were dropped for want of room.

@@ -10,24 +10,26 @@ use rustls::sign::CertifiedKey;
 
 use super::{Current, TlsError, provider};
 
-/// Whom the certificate names, and when the next one is due.
+/// Whom the certificate names, and when the last one was made.
 pub(super) struct SelfSigned {
     names: Vec<String>,
-    renew_at: Duration,
+    made_at: Option<Duration>,
 }
 
 impl SelfSigned {
     pub(super) fn new(names: Vec<String>) -> Self {
-        Self { names, renew_at: Duration::ZERO }
+        Self { names, made_at: None }
     }
 
-    /// A new certificate with a new key, if the last one is old.
+    /// A new certificate with a new key, if by the wall clock the last one is old, or is made too late
+    /// for clients whose clocks are late.
     pub(super) fn look(&mut self, now: Duration) -> Result<Option<Current>, TlsError> {
-        if now < self.renew_at {
+        let keeps = |made_at| now + LATE_MAX >= made_at && now < made_at + RENEW_AFTER;
+        if self.made_at.is_some_and(keeps) {
             return Ok(None);
         }
         let key = self.make(now)?;
-        self.renew_at = now + RENEW_AFTER;
+        self.made_at = Some(now);
         Ok(Some(Current::new(key, true)))
     }
 
@@ -51,6 +53,9 @@ impl SelfSigned {
 
 /// How long before it is made a certificate begins: clients' clocks are late by less than this.
 const BACKDATED: Duration = Duration::from_secs(60 * 60);
+/// How far the wall clock may be behind the time at which the certificate was made: half of [`BACKDATED`],
+/// so that the other half is left for clients whose clocks are late.
+const LATE_MAX: Duration = Duration::from_secs(30 * 60);
 /// How long it is valid. With [`BACKDATED`] less than the 14 days beyond which browsers take no hash.
 const VALID_FOR: Duration = Duration::from_secs(13 * 24 * 60 * 60);
 /// When the next one is made: a client that was told a hash just before has days to use the new one.

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
 
 use super::*;
+use crate::tick::Clock;
 
 #[test]
 fn files_that_are_replaced_are_seen_by_the_next_handshake_of_every_listener() {
@@ -56,7 +57,7 @@ fn the_thread_finds_replaced_files_by_itself_and_ends_with_whoever_needs_it() {
     let (old, new) = (Pair::new(), Pair::new());
     folder.write(&old.certificate, &old.key);
     let source = Source::Files(Files::new(folder.certificate(), folder.key()));
-    let tls = Tls::start(source, Duration::from_millis(1)).expect("a certificate");
+    let tls = Tls::start(source, Duration::from_millis(1), UnixClock::system()).expect("a certificate");
     let config = tls.server_config(&[b"h3"]).expect("a configuration");
     let shared = Arc::downgrade(&tls.shared);
 
@@ -75,6 +76,7 @@ fn the_thread_ends_at_once_however_long_it_would_sleep() {
     let shared = Arc::new(Shared {
         source: Mutex::new(Source::SelfSigned(own)),
         current: RwLock::new(Arc::new(Current::new(Pair::new().certified(), false))),
+        unix: UnixClock::system(),
         _alive: std::sync::mpsc::channel().0,
     });
     let (alive, ended) = std::sync::mpsc::channel::<()>();
@@ -117,7 +119,7 @@ fn a_self_signed_certificate_is_one_that_browsers_take_by_its_hash() {
 
     let validity = current.validity.expect("valid at some time");
 
-    let now = unix_now();
+    let now = UnixClock::system().wall();
     assert!(validity.contains(now) && !validity.contains(validity.not_after));
     assert!(validity.not_after - validity.not_before <= Duration::from_secs(14 * 24 * 3_600));
     assert_eq!(current.key.key.algorithm(), rustls::SignatureAlgorithm::ECDSA);
@@ -129,12 +131,14 @@ fn a_self_signed_certificate_is_one_that_browsers_take_by_its_hash() {
 
 #[test]
 fn a_self_signed_certificate_is_renewed_long_before_it_ends() {
-    let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
+    let (tls, unix) = self_signed();
     let (first, ends) = (tls.sha256(), tls.shared.current().validity.expect("an end").not_after);
 
-    let early = tls.shared.look(unix_now() + Duration::from_secs(24 * 3_600));
+    unix.set_wall(START + Duration::from_secs(24 * 3_600));
+    let early = tls.reload();
     let unchanged = tls.sha256();
-    let later = tls.shared.look(ends - Duration::from_secs(3 * 24 * 3_600));
+    unix.set_wall(ends - Duration::from_secs(3 * 24 * 3_600));
+    let later = tls.reload();
 
     assert!(matches!(early, Ok(false)) && unchanged == first);
     assert!(matches!(later, Ok(true)) && tls.sha256() != first);
@@ -142,11 +146,39 @@ fn a_self_signed_certificate_is_renewed_long_before_it_ends() {
 }
 
 #[test]
+fn a_step_of_the_wall_clock_never_leaves_a_self_signed_certificate_that_clients_refuse() {
+    for (step_s, renews) in
+        [(1, [false, false]), (600, [false, false]), (7_200, [false, true]), (YEAR_S, [true; 2])]
+    {
+        let step = Duration::from_secs(step_s);
+        for (wall, renews) in [START + step, START - step].into_iter().zip(renews) {
+            let (tls, unix) = self_signed();
+            let first = tls.sha256();
+
+            unix.set_wall(wall);
+            let renewed = tls.reload().expect("a certificate");
+
+            let validity = tls.shared.current().validity.expect("valid at some time");
+            assert_eq!(renewed, renews, "the wall clock moves by {step_s} s, to {wall:?}");
+            assert_eq!(tls.sha256() != first, renewed);
+            let late = Duration::from_secs(30 * 60);
+            assert!(validity.contains(wall) && validity.contains(wall - late), "{step_s} s, to {wall:?}");
+            assert!(!tls.reload().expect("a certificate"), "the next one comes in a week");
+            unix.set_wall(START);
+            tls.reload().expect("a certificate");
+            assert!(tls.shared.current().validity.expect("valid at some time").contains(START));
+        }
+    }
+}
+
+#[test]
 fn a_certificate_that_has_expired_is_used_and_warned_of() {
     let folder = Folder::new("expired");
     let (expired, valid) = (Pair::until(2025), Pair::new());
     folder.write(&expired.certificate, &expired.key);
-    let tls = Tls::from_files(&folder.certificate(), &folder.key()).expect("a certificate");
+    let files = Source::Files(Files::new(folder.certificate(), folder.key()));
+    let unix = UnixClock::manual(Clock::manual(), START);
+    let tls = Tls::start(files, Duration::from_secs(3_600), unix.clone()).expect("a certificate");
     let is_warned = || tls.shared.current().warned.load(Ordering::Relaxed);
     assert!(is_warned());
 
@@ -155,7 +187,8 @@ fn a_certificate_that_has_expired_is_used_and_warned_of() {
 
     assert!(!is_warned());
     let ends = tls.shared.current().validity.expect("an end").not_after;
-    assert!(matches!(tls.shared.look(ends), Ok(false)));
+    unix.set_wall(ends);
+    assert!(matches!(tls.reload(), Ok(false)));
     assert!(is_warned(), "it has expired while it was in use");
 }
 
@@ -168,6 +201,17 @@ fn a_name_that_is_none_and_a_debug_print_give_nothing_away() {
     assert!(!format!("{tls:?}").contains("key"), "{tls:?}");
     assert_eq!(tls.server_config(&[]).expect("a configuration").max_early_data_size, 0);
 }
+
+/// A certificate that is renewed by a wall clock of the test's.
+fn self_signed() -> (Tls, UnixClock) {
+    let unix = UnixClock::manual(Clock::manual(), START);
+    let source = Source::SelfSigned(SelfSigned::new(vec!["localhost".to_owned()]));
+    (Tls::start(source, Duration::from_secs(3_600), unix.clone()).expect("a certificate"), unix)
+}
+
+/// The wall clock at the start: in November 2027.
+const START: Duration = Duration::from_secs(1_826_000_000);
+const YEAR_S: u64 = 365 * 86_400;
 
 /// A certificate with its key.
 struct Pair {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Shared, unix_now};
+use super::Shared;
 
 /// Looks every so often, until nobody needs it any more, which `ended` says at once.
 pub(super) fn spawn(
@@ -18,7 +18,7 @@ pub(super) fn spawn(
         let mut last = String::new();
         while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
             let Some(shared) = shared.upgrade() else { return };
-            match shared.look(unix_now()) {
+            match shared.look() {
                 Ok(found) => {
                     last.clear();
                     if found {
