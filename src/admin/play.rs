@@ -73,6 +73,6 @@ fn tag(bytes: &[u8]) -> String {
 /// What the page may do: its own scripts and styles, and links to any server, since the transports
 /// have ports of their own.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-                      connect-src *; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      connect-src *; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// Enough of a hash to tell versions apart.
 const TAG_BYTES: usize = 8;

@@ -10,4 +10,5 @@
 
 import "./players.mjs";
 import "./tabs.mjs";
+import "./networks.mjs";
 import "./paths.mjs";

@@ -92,7 +92,7 @@ export async function until(player, isWanted) {
     }
     if (performance.now() > end) {
       const log = [...player.errors, ...player.server.lines.slice(-20)].join("\n");
-      assert.fail(`${player.name} waited in vain for ${isWanted}\nand has ${JSON.stringify(found)}\n${log}`);
+      assert.fail(`${player.name} waited in vain for ${isWanted}\nand has ${JSON.stringify({ ...found, avatars: undefined })}\n${log}`);
     }
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }

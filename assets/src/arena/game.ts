@@ -136,7 +136,8 @@ export class Game {
   #tryFailed(detail: string, pauseMs: number): void {
     this.#failedTries += 1;
     if (this.#failedTries < AWAY_TRIES) {
-      this.journal.write("bad", `${detail}; again in ${Math.round(pauseMs)} ms`);
+      const then = pauseMs > 0 ? `again in ${Math.round(pauseMs)} ms` : "trying on";
+      this.journal.write("bad", `${detail}; ${then}`);
     } else if (this.#failedTries === AWAY_TRIES) {
       this.journal.write("bad", `the server is away (${detail}); the page tries again until it is back`);
     }
@@ -253,8 +254,8 @@ export class Game {
 
   /** Uses another transport from now on: the session moves to it. */
   prefer(preference: Preference): void {
-    this.transports.prefer(preference);
-    this.client.cut(0);
+    this.transports.preference = preference;
+    this.client.move();
   }
 
   /** Where the player's own avatar is now. */

@@ -74,7 +74,6 @@ element("rename", HTMLFormElement).addEventListener("submit", (event) => {
   }
   nameInput.blur();
 });
-addEventListener("online", () => game.client.hurry());
 
 /** A page that nobody looks at draws nothing, so nobody steers either. */
 const isWatched = () => document.visibilityState === "visible";

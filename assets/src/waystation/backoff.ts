@@ -30,9 +30,26 @@ export class Backoff {
     return shortest + (longest - shortest) * this.random();
   }
 
+  /**
+   * The pause before another try while the session can still be resumed, `awayMs` after its link was
+   * lost. It does not count as a pause between failures, and it stays short, so that a try is under way
+   * when the network comes back just before the session expires.
+   */
+  pauseInWindow(awayMs: number): number {
+    const wanted = Math.max(WINDOW_PAUSE_MAX_MS, awayMs / WINDOW_PAUSE_SHARE);
+    const longest = Math.max(Math.min(this.maxMs, wanted), this.minMs);
+    const shortest = Math.max(longest / 2, this.minMs);
+    return shortest + (longest - shortest) * this.random();
+  }
+
   /** A try succeeded. */
   reset(): void {
     this.#pauses = 0;
     this.#failures = 0;
   }
 }
+
+/** The longest pause in the first seconds of an absence: of the default window of 5 s, 300 ms are little. */
+const WINDOW_PAUSE_MAX_MS = 300;
+/** In a long absence the pause may grow to this share of it: a session may be kept for an hour. */
+const WINDOW_PAUSE_SHARE = 32;

@@ -1,9 +1,9 @@
 // A client of a Waystation server: one session that outlives its links.
 //
 // It dials, says Hello, counts, acknowledges, echoes, keeps what the server has not counted, and
-// resumes by itself with growing pauses. Frames are taken and answered as they arrive, since a
-// browser lets the timers of a page in the background run late. Each event of a link lets time pass
-// too, so acks, echoes and the first try after a loss do not wait for a timer.
+// resumes by itself. Each event of a link lets time pass too, so frames are answered as they arrive, and
+// a link that ends is followed by the next one in the same event: neither waits for a timer, which a
+// browser lets run late in a hidden page.
 //
 //     const transports = new DiscoveredTransports("v1/connect");
 //     const client = new Client({ transports, store: new SessionStorageStore("game") });
@@ -15,12 +15,15 @@
 
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import { JoinSchema, PartSchema } from "../gen/waystation/v1/session_pb";
-import type { Config } from "./config";
+import { type Config, DEFAULTS } from "./config";
 import { Core } from "./core";
+import { Dialler } from "./dialler";
 import type { Transports } from "./discovery";
 import type { ClientEvent, ClientState, SendError } from "./event";
+import type { Counts } from "./session";
 import type { TokenStore } from "./store";
-import type { Link, TransportName } from "./transport";
+import { Ticker } from "./ticker";
+import type { TransportName } from "./transport";
 
 /** What a client is made of. */
 export interface ClientOptions {
@@ -28,39 +31,42 @@ export interface ClientOptions {
   /** Keeps the resume token over a reload; without one a reload begins anew. */
   store?: TokenStore;
   config?: Partial<Config>;
+  /** Milliseconds on a clock that never goes back. Default: `performance.now`. */
+  now?: () => number;
 }
 
 /** A session with a server. */
 export class Client {
   readonly #core: Core;
-  readonly #transports: Transports;
+  readonly #dialler: Dialler;
   readonly #store: TokenStore | undefined;
-  #link: Link | undefined;
-  /** Which try is under way: what an older one says is not heard. */
-  #try = 0;
-  /** Whether that try has neither opened a link nor failed yet. */
-  #isTrying = false;
+  readonly #now: () => number;
   /** The token that this client put into the store, or found there. */
   #kept: Uint8Array | undefined;
   /** Whether it is known that no other page uses the token of the store. Nothing is dialled before. */
   #isClaimed = false;
-  #transport: TransportName | undefined;
-  #timer: ReturnType<typeof setInterval> | undefined;
-  #then = 0;
+  #isSettling = false;
+  #request = 0;
+  #ticker: Ticker | undefined;
+  /** When time was last let pass. */
+  #then: number;
 
   /** Told what happens, in order. */
   onEvent: (event: ClientEvent) => void = () => {};
 
-  constructor({ transports, store, config }: ClientOptions) {
-    this.#transports = transports;
+  constructor({ transports, store, config, now }: ClientOptions) {
+    const whole = { ...DEFAULTS, ...config };
     this.#store = store;
-    this.#core = new Core(config);
+    this.#now = now ?? (() => performance.now());
+    this.#then = this.#now();
+    this.#core = new Core(whole);
+    this.#dialler = new Dialler(transports, this.#core, whole, this.#now, (act) => this.#heard(act));
     if (store?.claim === undefined) {
       this.#claimed();
     } else {
       const claimed = () => {
         this.#claimed();
-        this.update(0);
+        this.update();
       };
       store.claim().then(claimed, claimed);
     }
@@ -77,107 +83,56 @@ export class Client {
 
   /** Lets the client run by the clock, until it has stopped. */
   start(): void {
-    this.#then = performance.now();
-    this.#timer ??= setInterval(() => this.#tick(), TIMER_MS);
-    this.#tick();
+    this.#ticker ??= new Ticker(
+      () => this.update(),
+      () => this.hurry(),
+    );
+    this.update();
   }
 
-  #tick(): void {
-    this.update(this.#elapsed());
+  /** Lets the time pass that has passed: `start` calls it again and again, a test by hand. */
+  update(): void {
+    this.#heard(() => this.#core.check());
   }
 
-  /** The time since the last call; none for a client that is driven by hand. */
-  #elapsed(): number {
-    if (this.#timer === undefined) {
-      return 0;
-    }
-    const now = performance.now();
-    // A page that slept hears first what has arrived meanwhile, and then that time is over.
-    const dtMs = Math.min(now - this.#then, DT_MAX_MS);
+  /** Something arrives. First the time passes that has passed, which may end the link that it came on. */
+  #heard(act: () => void): void {
+    const now = this.#now();
+    this.#core.advance(now - this.#then);
     this.#then = now;
-    return dtMs;
-  }
-
-  /** Lets time pass: `start` calls it by a timer, a test by hand. */
-  update(dtMs: number): void {
-    this.#core.advance(dtMs);
-    this.#core.check();
+    this.#release();
+    act();
     this.#settle();
-    this.#dialIfDue();
   }
 
-  #dialIfDue(): void {
-    if (this.#isClaimed && this.#core.wantsLink()) {
-      this.#dial();
-    }
-  }
-
-  #dial(): void {
-    this.#core.dialled();
-    const number = (this.#try += 1);
-    const isCurrent = () => number === this.#try;
-    const whenCurrent = (act: () => void) => {
-      if (isCurrent()) {
-        this.#core.advance(this.#elapsed());
-        act();
-        this.#settle();
-        this.#dialIfDue();
-      }
-    };
-    this.#isTrying = true;
-    this.#open(isCurrent, whenCurrent).catch((error: unknown) => {
-      whenCurrent(() => this.#core.linkClosed(error instanceof Error ? error.message : String(error)));
-    });
-  }
-
-  async #open(isCurrent: () => boolean, whenCurrent: (act: () => void) => void): Promise<void> {
-    const transport = await this.#transports.next();
-    if (!isCurrent()) {
+  /** Tells what happened, lets go of links that are over, dials, and sends what is due. */
+  #settle(): void {
+    if (this.#isSettling) {
       return;
     }
-    this.#link = transport.open({
-      onOpen: () =>
-        whenCurrent(() => {
-          this.#isTrying = false;
-          this.#transport = transport.name;
-          this.#transports.tried(true);
-          this.#core.opened();
-        }),
-      onFrame: (lane, bytes) => whenCurrent(() => this.#core.receive(lane, bytes)),
-      onClose: (detail) => whenCurrent(() => this.#core.linkClosed(detail)),
-      onBreach: (detail) => whenCurrent(() => this.#core.breached(detail)),
-    });
-  }
-
-  /** Tells what happened, lets go of a link that is over, and sends what is due. */
-  #settle(): void {
-    if (this.#core.takeRelease()) {
-      this.#letGo();
-    }
-    for (const event of this.#core.drain()) {
-      this.#keepToken(event);
-      this.onEvent(event);
-    }
-    this.#core.transmit(this.#send);
-    if (this.#core.takeRelease()) {
-      this.#letGo();
-      this.#settle();
-    }
-    if (this.#core.isStopped()) {
-      clearInterval(this.#timer);
-      this.#timer = undefined;
+    this.#isSettling = true;
+    do {
+      this.#release();
+      for (const event of this.#core.drain()) {
+        this.#keepToken(event);
+        this.onEvent(event);
+      }
+      if (this.#isClaimed) {
+        this.#dialler.update();
+      }
+      this.#core.transmit(this.#dialler.send);
+    } while (this.#core.hasNews());
+    this.#isSettling = false;
+    if (this.#core.is("stopped")) {
+      this.#ticker?.stop();
+      this.#ticker = undefined;
     }
   }
 
-  #letGo(): void {
-    this.#try += 1;
-    if (this.#isTrying) {
-      this.#isTrying = false;
-      this.#transports.tried(false);
+  #release(): void {
+    if (this.#core.takeRelease()) {
+      this.#dialler.letGo();
     }
-    this.#transport = undefined;
-    this.#link?.close();
-    this.#link = undefined;
   }
 
   /** The store holds the newest token; one that another client has put there since is not ours to clear. */
@@ -194,25 +149,29 @@ export class Client {
     }
   }
 
-  readonly #send = (frame: Uint8Array): boolean => this.#link?.send(frame) ?? false;
-
   /** Sends a message on its lane; what is returned says why it was not taken. */
   send<T extends DescMessage>(schema: T, message: MessageInitShape<T>): SendError | undefined {
-    const error = this.#core.send(schema, message, this.#send);
-    this.#core.transmit(this.#send);
+    const error = this.#core.send(schema, message, this.#dialler.send);
+    this.#core.transmit(this.#dialler.send);
     return error;
+  }
+
+  /** The number of the next Join or Part; never 0. */
+  #nextRequest(): number {
+    this.#request = this.#request >= 0xffff_ffff ? 1 : this.#request + 1;
+    return this.#request;
   }
 
   /** Asks to join a zone: Joined or Refused answers with the number returned. */
   join(zone: string, payload: Uint8Array = new Uint8Array()): number {
-    const request = this.#core.nextRequest();
+    const request = this.#nextRequest();
     this.send(JoinSchema, { request, zone, payload });
     return request;
   }
 
   /** Leaves the zone: Parted or Refused answers with the number returned. */
   part(payload: Uint8Array = new Uint8Array()): number {
-    const request = this.#core.nextRequest();
+    const request = this.#nextRequest();
     this.send(PartSchema, { request, payload });
     return request;
   }
@@ -226,13 +185,22 @@ export class Client {
   /** Throws the link away, whatever is on it, and dials again after `holdMs`. The session lives. */
   cut(holdMs = 0): void {
     this.#core.cut(holdMs);
-    this.update(0);
+    this.#dialler.drop();
+    this.update();
   }
 
-  /** The network is said to be back: tries at once. */
+  /** Cuts the link and dials anew, the best transport first: for a change of the transports. */
+  move(): void {
+    this.#dialler.forget();
+    this.cut();
+  }
+
+  /** Tries at once: the network is said to be back, or the page is shown again. `start` calls it for both. */
   hurry(): void {
-    this.#core.hurry();
-    this.update(0);
+    this.#heard(() => {
+      this.#core.hurry();
+      this.#dialler.hurry();
+    });
   }
 
   get state(): ClientState {
@@ -246,12 +214,17 @@ export class Client {
 
   /** The transport of the link at hand. */
   get transport(): TransportName | undefined {
-    return this.#transport;
+    return this.#dialler.transport;
   }
 
   /** The smoothed round-trip time of this link in milliseconds, as the server's beacons tell it. */
   get latencyMs(): number | undefined {
     return this.#core.latencyMs;
+  }
+
+  /** Tries in a row that failed since there was a link. */
+  get failures(): number {
+    return this.#core.absence.failures;
   }
 
   get resumeCount(): number {
@@ -264,12 +237,7 @@ export class Client {
   }
 
   /** Reliable messages sent, of these acknowledged, and those received. */
-  get counts(): { sent: bigint; acked: bigint; received: bigint } {
+  get counts(): Counts {
     return this.#core.counts;
   }
 }
-
-/** Acks and pauses are due within a second or so; twenty looks a second are plenty. */
-const TIMER_MS = 50;
-/** The most time that one look may let pass. */
-const DT_MAX_MS = 1_000;

@@ -1,8 +1,13 @@
 // The protocol without its transport: frames, time and calls in; frames and events out.
 //
-// It holds no link. Whoever does tells it how the link fares, hands it what arrived, and lets go of
-// the link when `takeRelease` says so: whatever it still holds comes again on the next one, and
-// would count twice.
+// It holds no link. Its owner tells it how the link fares, hands it what arrived, and lets go of the
+// link when `takeRelease` says so: what the link still holds comes again on the next one, and would
+// count twice.
+//
+// What time means is decided here. `advance` is told how much has passed. Less than `linkTimeoutMs`
+// counts as one second of silence at most, so that what arrived meanwhile is heard before the link is
+// called silent. After more the page was asleep: the server has given the link up, and the client dials
+// at once without reading the link.
 //
 // Data flow: `advance` lets time pass → `opened`, `receive` and `linkClosed` take in what happened →
 // `check` finds what is over → `drain` hands out the events → `transmit` says what to send. A token
@@ -12,7 +17,6 @@ import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import {
   AckSchema,
   BeaconSchema,
-  ByeSchema,
   type Closed,
   ClosedSchema,
   type Denied,
@@ -20,12 +24,12 @@ import {
   type Welcome,
   WelcomeSchema,
 } from "../gen/waystation/v1/link_pb";
-import { Backoff } from "./backoff";
+import { Absence } from "./absence";
 import { Bound, type Send } from "./bound";
 import { type Config, DEFAULTS } from "./config";
 import type { ClientEvent, ClientState, SendError } from "./event";
 import { hello } from "./hello";
-import { FINAL, type Phase } from "./phase";
+import { FINAL, Leaving, type Phase, stateOf } from "./phase";
 import { type Counts, type Session, begun, countsOf, fromToken, gameFrame, resumed } from "./session";
 import {
   FRAME_MAX_BEFORE_WELCOME,
@@ -34,7 +38,6 @@ import {
   type Lane,
   Reason,
   decode,
-  encode,
   idOf,
   laneOf,
   parse,
@@ -46,63 +49,104 @@ import {
 export class Core {
   #phase: Phase = { is: "waiting", leftMs: 0 };
   #session: Session | undefined;
-  #backoff: Backoff;
   #events: ClientEvent[] = [];
   #release = false;
-  #leaving: { elapsedMs: number; said: boolean } | undefined;
-  #request = 0;
-  #config: Config;
+  #leaving: Leaving | undefined;
+  readonly #config: Config;
 
   /** The last Welcome. */
   welcome: Welcome | undefined;
   /** The smoothed round-trip time of this link in milliseconds, as the server's beacons tell it. */
   latencyMs: number | undefined;
+  /** The last round-trip time that was measured, on any link. */
+  roundTripMs: number | undefined;
+  /** Whether the last link was given up because nothing was heard on it. */
+  wasSilent = false;
+  /** The time without a link. */
+  readonly absence: Absence;
   /** How often a session was resumed. */
   resumeCount = 0;
 
   constructor(config: Partial<Config> = {}) {
     this.#config = { ...DEFAULTS, ...config };
-    const { backoffMinMs, backoffMaxMs, tries, random } = this.#config;
-    this.#backoff = new Backoff(backoffMinMs, backoffMaxMs, tries, random);
+    this.absence = new Absence(this.#config);
   }
 
   /** Resumes the session of this token, of which nothing else is left. */
   adopt(token: Uint8Array): void {
-    if (!this.isStopped()) {
+    if (!this.is("stopped")) {
       this.#session = fromToken(token);
     }
   }
 
-  /** Lets time pass. What it brought to an end is found by `check`. */
+  /**
+   * Lets time pass: all that has passed since the last call. `check` finds what it brought to an end,
+   * except the link of a page that was asleep, which is lost at once.
+   */
   advance(dtMs: number): void {
     const phase = this.#phase;
+    const heardMs = Math.min(dtMs, SILENCE_MAX_MS);
+    if (phase.is !== "bound") {
+      this.absence.awayMs += dtMs;
+    }
+    this.#leaving?.advance(heardMs);
     if (phase.is === "waiting") {
       phase.leftMs = Math.max(0, phase.leftMs - dtMs);
-    } else if (phase.is === "dialling" || phase.is === "greeting") {
-      phase.elapsedMs += dtMs;
+    } else if (dtMs >= this.#config.linkTimeoutMs) {
+      this.#slept(dtMs);
+    } else if (phase.is === "greeting") {
+      phase.elapsedMs += heardMs;
     } else if (phase.is === "bound") {
-      phase.link.advance(dtMs);
-    }
-    if (this.#leaving !== undefined) {
-      this.#leaving.elapsedMs += dtMs;
+      phase.link.advance(heardMs);
     }
   }
 
-  /** Whether a link should be dialled now. */
+  /** For how long nothing was heard on the link at hand; 0 without one. */
+  get silenceMs(): number {
+    return this.#phase.is === "bound" ? this.#phase.link.silenceMs : 0;
+  }
+
+  /** Whether there is a session that lost its link so recently that the server still keeps it. */
+  isInWindow(): boolean {
+    return this.#session !== undefined && this.absence.isInWindow;
+  }
+
+  /** Whether it is in this phase. */
+  is(phase: Phase["is"]): boolean {
+    return this.#phase.is === phase;
+  }
+
+  /** Whether links should be dialled now. */
   wantsLink(): boolean {
     return this.#phase.is === "waiting" && this.#phase.leftMs <= 0;
   }
 
-  /** A link is being opened. */
+  /** Links are being opened. */
   dialled(): void {
-    this.#phase = { is: "dialling", elapsedMs: 0 };
+    this.#phase = { is: "dialling" };
   }
 
-  /** The dialled link is open. */
-  opened(): void {
+  /** One of them is open, after `tookMs`, in which there were two round trips at least. */
+  opened(tookMs: number): void {
     if (this.#phase.is === "dialling") {
-      this.#phase = { is: "greeting", elapsedMs: 0, said: false };
+      this.#greet(Math.max(tookMs / 2, this.roundTripMs ?? 0));
     }
+  }
+
+  /** Every transport has failed. Returns true if the openings go on, false if this try is over. */
+  stillOpening(detail: string): boolean {
+    if (this.#phase.is === "dialling" && this.isInWindow()) {
+      this.absence.failures += 1;
+      this.#events.push({ type: "try-failed", detail, pauseMs: 0 });
+      return true;
+    }
+    this.linkClosed(detail);
+    return false;
+  }
+
+  #greet(roundTripMs: number): void {
+    const timeoutMs = Math.max(this.#config.welcomeTimeoutMs, WELCOME_ROUND_TRIPS * roundTripMs);
+    this.#phase = { is: "greeting", elapsedMs: 0, timeoutMs, said: false };
   }
 
   /** The network is said to be back: the next try is made now. */
@@ -136,27 +180,26 @@ export class Core {
     if (this.#phase.is === "dialling" || this.#phase.is === "greeting") {
       this.#fail(0, detail);
     } else if (this.#phase.is === "bound") {
-      this.#loseLink(this.#phase.link.isSteady ? undefined : 0, detail);
+      this.#loseLink(this.#phase.link.isSteady, 0, detail);
     }
   }
 
   /** The link found that the server broke the protocol. Before Welcome it is a try that failed. */
   breached(detail: string): void {
-    const isBound = this.#phase.is === "bound";
-    return isBound ? this.#broken(detail) : this.linkClosed(detail);
+    return this.is("bound") ? this.#broken(detail) : this.linkClosed(detail);
   }
 
   /** Finds what time has brought to an end. */
   check(): void {
     const phase = this.#phase;
-    if (phase.is === "dialling" && phase.elapsedMs >= this.#config.dialTimeoutMs) {
-      this.#fail(0, "the link did not open in time");
-    } else if (phase.is === "greeting" && phase.elapsedMs >= this.#config.linkTimeoutMs) {
+    if (phase.is === "greeting" && phase.elapsedMs >= phase.timeoutMs) {
       this.#fail(0, "the Hello was not answered");
+      this.wasSilent = true;
     } else if (phase.is === "bound" && phase.link.silenceMs >= this.#config.linkTimeoutMs) {
-      this.#loseLink(undefined, "nothing was heard for too long");
+      this.#loseLink(true, 0, "nothing was heard for too long");
+      this.wasSilent = true;
     }
-    if (this.#leaving !== undefined && this.#leaving.elapsedMs >= CLOSE_TIMEOUT_MS && !this.isStopped()) {
+    if (this.#leaving?.isOverdue && !this.is("stopped")) {
       this.#giveUp("the Bye was not answered");
     }
   }
@@ -165,9 +208,16 @@ export class Core {
   transmit(send: Send): void {
     if (this.#phase.is === "greeting" && !this.#phase.said) {
       this.#sayHello(send);
-    } else if (this.#phase.is === "bound") {
-      this.#transmitBound(this.#phase.link, send);
+    } else if (this.#phase.is === "bound" && this.#session !== undefined) {
+      if (this.#phase.link.transmit(this.#session, this.#config.linkTimeoutMs, send)) {
+        this.#leaving?.say(send);
+      }
     }
+  }
+
+  /** Whether there is something to drain or to let go of. */
+  hasNews(): boolean {
+    return this.#events.length > 0 || this.#release;
   }
 
   /** The events since the last call, in order. */
@@ -205,17 +255,11 @@ export class Core {
     return isBound && link(frame) ? undefined : "dropped";
   }
 
-  /** The number of the next Join or Part; never 0. */
-  nextRequest(): number {
-    this.#request = this.#request >= 0xffff_ffff ? 1 : this.#request + 1;
-    return this.#request;
-  }
-
   /** Ends the session once all that was sent has left. Without a link nobody can be told. */
   leave(): void {
     if (this.#phase.is === "bound") {
-      this.#leaving ??= { elapsedMs: 0, said: false };
-    } else if (!this.isStopped()) {
+      this.#leaving ??= new Leaving();
+    } else if (!this.is("stopped")) {
       this.#giveUp("left while there was no link");
     }
   }
@@ -223,27 +267,16 @@ export class Core {
   /** Loses the link on purpose and dials again after `holdMs`. */
   cut(holdMs: number): void {
     if (this.#phase.is === "bound") {
-      this.#loseLink(0, "cut on purpose");
+      this.#loseLink(true, 0, "cut on purpose");
     }
-    if (!this.isStopped()) {
-      this.#backoff.reset();
-      this.#release = true;
-      this.#phase = { is: "waiting", leftMs: holdMs };
+    if (!this.is("stopped")) {
+      this.absence.forget();
+      this.#wait(holdMs);
     }
   }
 
   get state(): ClientState {
-    if (this.#phase.is === "stopped") {
-      return "stopped";
-    }
-    if (this.#phase.is === "bound") {
-      return this.#leaving === undefined ? "connected" : "leaving";
-    }
-    return this.#session === undefined ? "connecting" : "away";
-  }
-
-  isStopped(): boolean {
-    return this.#phase.is === "stopped";
+    return stateOf(this.#phase, this.#session !== undefined, this.#leaving !== undefined);
   }
 
   get session(): bigint | undefined {
@@ -303,7 +336,7 @@ export class Core {
       this.#events.push({ type: "connected", session: id });
     }
     this.welcome = welcome;
-    this.#backoff.reset();
+    this.absence.welcomed(welcome.timeoutMs);
     this.#phase = { is: "bound", link: new Bound() };
   }
 
@@ -312,7 +345,7 @@ export class Core {
     if (reason === Reason.TOKEN && this.#session !== undefined) {
       // The session is over: Hello anew, on the same link.
       this.#loseSession(reason);
-      this.#phase = { is: "greeting", elapsedMs: 0, said: false };
+      this.#greet(this.roundTripMs ?? 0);
     } else if (FINAL.has(reason)) {
       this.#loseSession(reason);
       this.#stop(reason, denied.detail);
@@ -333,7 +366,7 @@ export class Core {
       this.#loseSession(reason);
       this.#stop(reason, closed.detail);
     } else if (this.#phase.is === "bound") {
-      this.#loseLink(closed.retryAfterMs, `the server closed the link: ${reasonName(reason)}`);
+      this.#loseLink(false, closed.retryAfterMs, `the server closed the link: ${reasonName(reason)}`);
     } else {
       this.#fail(closed.retryAfterMs, `the server closed the link: ${reasonName(reason)}`);
     }
@@ -373,6 +406,7 @@ export class Core {
     const beacon = decode(BeaconSchema, frame);
     if (beacon !== undefined) {
       this.latencyMs = beacon.latencyMs > 0 ? beacon.latencyMs : this.latencyMs;
+      this.roundTripMs = this.latencyMs ?? this.roundTripMs;
       link.beacon(beacon.id);
     }
     const received = (ack ?? beacon)?.received;
@@ -381,37 +415,45 @@ export class Core {
     }
   }
 
-  /** What the link is owed, and at the very end the Bye. */
-  #transmitBound(link: Bound, send: Send): void {
-    const isDone = this.#session !== undefined && link.transmit(this.#session, this.#config.linkTimeoutMs, send);
-    if (isDone && this.#leaving !== undefined && !this.#leaving.said) {
-      this.#leaving.said = send(encode(ByeSchema, {}));
-    }
-  }
-
   /** A try failed: the next one follows, unless it was the last. */
   #fail(retryAfterMs: number, detail: string): void {
-    if (this.#backoff.fail()) {
+    const leftMs = this.absence.failed(this.#session !== undefined);
+    if (leftMs === undefined) {
       this.#giveUp(detail);
       return;
     }
-    const pauseMs = Math.max(this.#backoff.pause(), retryAfterMs);
+    const pauseMs = Math.max(leftMs, retryAfterMs);
     this.#events.push({ type: "try-failed", detail, pauseMs });
-    this.#release = true;
-    this.#phase = { is: "waiting", leftMs: pauseMs };
+    this.#wait(pauseMs);
   }
 
-  /** The bound link is gone: the session is resumed after a pause, or at once if none is given. */
-  #loseLink(retryAfterMs: number | undefined, detail: string): void {
+  /** Lets go of all links; the next try starts in `leftMs`. */
+  #wait(leftMs: number): void {
+    this.#release = true;
+    this.wasSilent = false;
+    this.#phase = { is: "waiting", leftMs };
+  }
+
+  /** The bound link is gone. The session is resumed, at once if the link has lasted. */
+  #loseLink(hasLasted: boolean, retryAfterMs: number, detail: string): void {
     this.#events.push({ type: "link-lost", detail });
     this.latencyMs = undefined;
     if (this.#leaving !== undefined) {
       this.#giveUp("the link was lost before the Bye was answered");
       return;
     }
-    this.#release = true;
-    const leftMs = retryAfterMs === undefined ? 0 : Math.max(this.#backoff.pause(), retryAfterMs);
-    this.#phase = { is: "waiting", leftMs };
+    this.#wait(Math.max(this.absence.lost(hasLasted), retryAfterMs));
+  }
+
+  /** The client got neither time nor an event for so long that the server has given its link up. */
+  #slept(dtMs: number): void {
+    const detail = `the page was asleep for ${Math.round(dtMs)} ms`;
+    if (this.#phase.is === "bound") {
+      this.#loseLink(true, 0, detail);
+    } else if (this.#phase.is !== "stopped") {
+      this.#events.push({ type: "try-failed", detail, pauseMs: 0 });
+      this.#wait(0);
+    }
   }
 
   /** The session is over; what it left unacknowledged is reported. */
@@ -442,5 +484,7 @@ export class Core {
   }
 }
 
-/** How long a Bye waits for its answer. */
-const CLOSE_TIMEOUT_MS = 5_000;
+/** An answer to the Hello takes one round trip; three leave room for losses. */
+const WELCOME_ROUND_TRIPS = 3;
+/** The most silence that one call of `advance` may add. */
+const SILENCE_MAX_MS = 1_000;

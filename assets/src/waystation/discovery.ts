@@ -1,4 +1,4 @@
-// Which transport to try next: what the server offers, what the browser has, and what worked.
+// Which transports can be dialled: what the server offers and the browser has.
 
 import type { Transport, TransportName } from "./transport";
 import { PROTOCOL } from "./wire";
@@ -13,28 +13,29 @@ export interface Discovery {
   websocket?: { url: string };
 }
 
-/** Hands out the transport for the next try, and is told how it went. */
+/** Says what can be dialled. */
 export interface Transports {
-  next(): Promise<Transport>;
-  /** The transport that was handed out last opened a link, or did not. */
-  tried(opened: boolean): void;
+  /**
+   * The transports to race, best first. If `isHasty`, a session waits for a link: what is known is
+   * returned, even if it may be out of date.
+   */
+  offered(isHasty: boolean): Promise<Transport[]>;
+  /** Nothing that was offered has opened: it may be out of date. */
+  failed(): void;
 }
 
 /** Which transports may be used. */
 export type Preference = "auto" | TransportName;
 
 /**
- * Transports by discovery: WebTransport where server and browser have it, then WebSocket; one that
- * worked is tried first again after a loss. What the server answered is kept until a try fails: an
- * address or a certificate may have changed, and only a transport that fails by a fresh answer
- * gives way to the next.
+ * Transports by discovery: WebTransport where server and browser have it, and WebSocket. The answer of
+ * the server is kept until nothing of it opens: an address or a certificate may have changed.
  */
 export class DiscoveredTransports implements Transports {
   #offer: Discovery | undefined;
-  /** Which of the transports is next. */
-  #index = 0;
-  /** What the try at hand rests on: nothing yet, an answer that worked before, or one for this try. */
-  #rests: "nothing" | "old" | "fresh" = "nothing";
+  #isStale = false;
+  /** The question that is under way. */
+  #asking: Promise<Discovery> | undefined;
 
   /** `bearer` is sent along where the server asks for one. */
   constructor(
@@ -43,33 +44,32 @@ export class DiscoveredTransports implements Transports {
     private readonly bearer?: string,
   ) {}
 
-  async next(): Promise<Transport> {
-    this.#rests = "nothing";
-    const rests = this.#offer === undefined ? "fresh" : "old";
-    this.#offer ??= await fetchOffer(this.url, this.bearer);
-    const usable = candidates(this.#offer, WebTransportTransport.isAvailable()).filter(
+  async offered(isHasty: boolean): Promise<Transport[]> {
+    const known = this.#isStale && !isHasty ? undefined : this.#offer;
+    const offer = known ?? (await this.#ask());
+    const usable = candidates(offer, WebTransportTransport.isAvailable()).filter(
       ({ name }) => this.preference === "auto" || name === this.preference,
     );
-    const transport = usable[this.#index % usable.length];
-    if (transport === undefined) {
-      this.#offer = undefined;
+    if (usable.length === 0) {
+      this.#isStale = true;
       throw new Error(`server and browser have no ${this.preference === "auto" ? "transport" : this.preference} in common`);
     }
-    this.#rests = rests;
-    return transport;
+    return usable;
   }
 
-  tried(opened: boolean): void {
-    if (!opened) {
-      this.#offer = undefined;
-      this.#index += this.#rests === "fresh" ? 1 : 0;
-    }
+  failed(): void {
+    this.#isStale = true;
   }
 
-  /** Begins anew with the best transport of another preference. */
-  prefer(preference: Preference): void {
-    this.preference = preference;
-    this.#index = 0;
+  /** Asks the server, unless an answer is on its way. */
+  #ask(): Promise<Discovery> {
+    this.#asking ??= fetchOffer(this.url, this.bearer)
+      .then((offer) => {
+        this.#isStale = false;
+        return (this.#offer = offer);
+      })
+      .finally(() => (this.#asking = undefined));
+    return this.#asking;
   }
 }
 
@@ -102,5 +102,5 @@ async function fetchOffer(url: string, bearer: string | undefined): Promise<Disc
   return offer;
 }
 
-/** As long as a link may take to open. */
-const FETCH_TIMEOUT_MS = 2_000;
+/** As long as an opening may take at most: discovery takes as many round trips. */
+const FETCH_TIMEOUT_MS = 6_000;

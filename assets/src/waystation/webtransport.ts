@@ -69,8 +69,7 @@ class WebTransportLink implements Link {
     this.events.onOpen();
     void this.#readDatagrams().catch((error: unknown) => this.#end(String(error)));
     await this.#readStream(stream.readable);
-    // The stream's end is the link's; what closed it may be known in a moment, and says more.
-    await Promise.race([transport.closed, new Promise((resolve) => setTimeout(resolve, CLOSE_INFO_MS))]);
+    // The stream's end is the link's. A timer that waits for the reason could be a minute late in a hidden page.
     this.#end("the server ended the stream");
   }
 
@@ -163,6 +162,3 @@ function unhex(text: string): Uint8Array<ArrayBuffer> {
   const pairs = text.match(/[0-9a-f]{2}/gi) ?? [];
   return new Uint8Array(pairs.map((pair) => Number.parseInt(pair, 16)));
 }
-
-/** How long the reason of a close is waited for once the stream has ended. */
-const CLOSE_INFO_MS = 200;

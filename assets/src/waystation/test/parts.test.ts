@@ -91,7 +91,7 @@ test("WebTransport is tried first where server and browser have it", () => {
   assert.deepEqual(candidates(without, true).map(({ name }) => name), ["websocket"]);
 });
 
-test("a transport that does not open gives way to the next, one that does stays, and discovery is asked again", async (t) => {
+test("discovery is asked anew once nothing of its answer opens, unless a session waits", async (t) => {
   let asked = 0;
   t.mock.method(globalThis, "fetch", () => {
     asked += 1;
@@ -100,35 +100,19 @@ test("a transport that does not open gives way to the next, one that does stays,
   Object.assign(globalThis, { WebTransport: class {} });
   t.after(() => Reflect.deleteProperty(globalThis, "WebTransport"));
   const transports = new DiscoveredTransports("http://server/v1/connect");
+  const names = async (isHasty: boolean) => (await transports.offered(isHasty)).map(({ name }) => name);
 
-  assert.equal((await transports.next()).name, "webtransport");
-  transports.tried(false);
-  assert.equal((await transports.next()).name, "websocket");
-  transports.tried(true);
-  assert.equal((await transports.next()).name, "websocket");
+  assert.deepEqual(await names(false), ["webtransport", "websocket"]);
+  await names(false);
+  assert.equal(asked, 1);
+  transports.failed();
+  await names(true);
+  assert.equal(asked, 1);
+  await Promise.all([names(false), names(false)]);
   assert.equal(asked, 2);
 
-  transports.prefer("webtransport");
-  assert.equal((await transports.next()).name, "webtransport");
-});
-
-test("a transport that fails by an old answer is tried again by a new one, and a discovery that fails blames none", async (t) => {
-  const answers = [() => new Response(JSON.stringify(OFFER)), () => new Response("", { status: 503 })];
-  t.mock.method(globalThis, "fetch", () => Promise.resolve((answers.shift() ?? (() => new Response(JSON.stringify(OFFER))))()));
-  Object.assign(globalThis, { WebTransport: class {} });
-  t.after(() => Reflect.deleteProperty(globalThis, "WebTransport"));
-  const transports = new DiscoveredTransports("http://server/v1/connect");
-  await transports.next();
-  transports.tried(true);
-
-  await transports.next();
-  transports.tried(false);
-  await assert.rejects(transports.next(), /503/);
-  transports.tried(false);
-
-  assert.equal((await transports.next()).name, "webtransport");
-  transports.tried(false);
-  assert.equal((await transports.next()).name, "websocket");
+  transports.preference = "websocket";
+  assert.deepEqual(await names(false), ["websocket"]);
 });
 
 test("what is not offered and a discovery that refuses are errors that say so", async (t) => {
@@ -144,10 +128,10 @@ test("what is not offered and a discovery that refuses are errors that say so", 
   });
   const transports = new DiscoveredTransports("http://server/v1/connect");
 
-  await assert.rejects(transports.next(), /401: no bearer/);
-  await assert.rejects(transports.next(), /protocol 2/);
-  await assert.rejects(transports.next(), /no transport in common/);
-  await assert.rejects(transports.next(), /discovery does not answer: Failed to fetch/);
+  await assert.rejects(transports.offered(false), /401: no bearer/);
+  await assert.rejects(transports.offered(false), /protocol 2/);
+  await assert.rejects(transports.offered(false), /no transport in common/);
+  await assert.rejects(transports.offered(false), /discovery does not answer: Failed to fetch/);
 });
 
 test("of two counts of the outbox the higher one holds", () => {

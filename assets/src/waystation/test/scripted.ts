@@ -13,7 +13,7 @@ import type { Config } from "../config";
 import type { Transports } from "../discovery";
 import type { ClientEvent } from "../event";
 import type { TokenStore } from "../store";
-import type { Link, LinkEvents, Transport } from "../transport";
+import type { Link, LinkEvents, Transport, TransportName } from "../transport";
 import { type Frame, type Lane, decode, encode, idOf, laneOf, parse } from "../wire";
 
 /** The server's end of one link. */
@@ -23,7 +23,10 @@ export class ServerLink {
   /** Whether the link takes frames. */
   hasRoom = true;
 
-  constructor(readonly events: LinkEvents) {}
+  constructor(
+    readonly name: TransportName,
+    readonly events: LinkEvents,
+  ) {}
 
   /** Frames of that kind that the client sent on this link. */
   got<T extends DescMessage>(schema: T): MessageShape<T>[] {
@@ -50,32 +53,39 @@ export class ServerLink {
 }
 
 /** A client, and every link that it dialled. */
-export class Scene implements Transports, Transport, TokenStore {
-  readonly name = "websocket";
+export class Scene implements Transports, TokenStore {
   readonly links: ServerLink[] = [];
   readonly events: ClientEvent[] = [];
-  readonly tries: boolean[] = [];
   /** What happened to the token, and what was sent meanwhile, in order. */
   readonly history: string[] = [];
+  /** How often the client said that nothing opened. */
+  failedCount = 0;
+  /** The transports that the server offers, best first. */
+  offer: TransportName[] = ["websocket"];
+  /** Whether discovery answers. */
+  isFound = true;
+  nowMs = 0;
   token: Uint8Array | undefined;
   readonly client: Client;
 
   constructor(config: Partial<Config> = {}, token?: Uint8Array) {
     this.token = token;
-    this.client = new Client({ transports: this, store: this, config: { random: () => 0.5, ...config } });
+    const now = () => this.nowMs;
+    this.client = new Client({ transports: this, store: this, config: { random: () => 0.5, ...config }, now });
     this.client.onEvent = (event) => this.events.push(event);
   }
 
-  next(): Promise<Transport> {
-    return Promise.resolve(this);
+  offered(): Promise<Transport[]> {
+    const transports = this.offer.map((name) => ({ name, open: (events: LinkEvents) => this.#open(name, events) }));
+    return this.isFound ? Promise.resolve(transports) : Promise.reject(new Error("not found"));
   }
 
-  tried(opened: boolean): void {
-    this.tries.push(opened);
+  failed(): void {
+    this.failedCount += 1;
   }
 
-  open(events: LinkEvents): Link {
-    const link = new ServerLink(events);
+  #open(name: TransportName, events: LinkEvents): Link {
+    const link = new ServerLink(name, events);
     this.links.push(link);
     return {
       send: (bytes) => {
@@ -108,9 +118,15 @@ export class Scene implements Transports, Transport, TokenStore {
   /** Lets time pass, in looks of 50 ms. */
   async pass(ms: number): Promise<void> {
     for (let left = ms; left > 0; left -= 50) {
-      this.client.update(Math.min(left, 50));
-      await new Promise((resolve) => setImmediate(resolve));
+      this.nowMs += Math.min(left, 50);
+      this.client.update();
+      await settled();
     }
+  }
+
+  /** The links of that transport. */
+  over(name: TransportName): ServerLink[] {
+    return this.links.filter((link) => link.name === name);
   }
 
   /** Passes time until the client has dialled that many links. */
@@ -136,3 +152,6 @@ export class Scene implements Transports, Transport, TokenStore {
     return this.events.map(({ type }) => type);
   }
 }
+
+/** Lets all that is under way without a timer come to an end. */
+export const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

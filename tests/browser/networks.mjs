@@ -1,0 +1,135 @@
+// Networks that fail, and pages that sleep or whose timers are throttled.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { NAMES, answered, open, until } from "./stage.mjs";
+import { startTcpRelay, startUdpRelay } from "./relay.mjs";
+import { startServer } from "./server.mjs";
+
+/** The page plays on in the same session, over another link than before; nothing was lost or doubled. */
+async function playsOn(player, before) {
+  const resumed = await until(player, ({ state, resumeCount }) => state === "connected" && resumeCount > before.resumeCount);
+  assert.equal(resumed.session, before.session, resumed.journal.join("\n"));
+  await answered(player);
+  return resumed;
+}
+
+/** Its last entry of that kind, for the figures of a run. */
+const told = ({ journal }, text) => journal.findLast((entry) => entry.includes(text));
+
+describe("a network without UDP", () => {
+  let udp;
+  let server;
+
+  before(async () => {
+    udp = await startUdpRelay();
+    server = await startServer(["--public-quic", `127.0.0.1:${udp.port}`]);
+    udp.target = server.ports.quic;
+  });
+
+  after(async () => {
+    await server?.stop();
+    udp?.stop();
+  });
+
+  test("when UDP vanishes under a page it plays on over WebSocket in the same session", async (t) => {
+    const ada = await open("ada", "auto", { server });
+    const before = await answered(ada);
+    assert.equal(before.transport, NAMES.wt);
+
+    udp.isBlocked = true;
+    const blockedMs = performance.now();
+    const resumed = await playsOn(ada, before);
+
+    t.diagnostic(`playing again ${Math.round(performance.now() - blockedMs)} ms after the block; ${told(resumed, "resumed")}`);
+    assert.equal(resumed.transport, NAMES.ws);
+    assert.ok(udp.vanished > 0);
+
+    // The transport that works is remembered: it is the first after the next loss, too.
+    await ada.page.click("#cut");
+    const again = await playsOn(ada, resumed);
+    assert.equal(again.transport, NAMES.ws);
+    t.diagnostic(told(again, "resumed"));
+    udp.isBlocked = false;
+    await ada.close();
+  });
+
+  test("a page that is opened where UDP vanishes plays over WebSocket", async (t) => {
+    udp.isBlocked = true;
+
+    const begunMs = performance.now();
+    const ada = await open("ada", "auto", { server });
+
+    t.diagnostic(`in the arena ${Math.round(performance.now() - begunMs)} ms after the page was asked for`);
+    assert.equal((await answered(ada)).transport, NAMES.ws);
+    udp.isBlocked = false;
+    await ada.close();
+  });
+});
+
+/**
+ * Throttles the timers of a page's main thread to one a minute once `throttle()` was called, and hides the
+ * page, as a browser does with a tab in the background. Workers and messages are left alone.
+ */
+function throttleable(page) {
+  return page.addInitScript(() => {
+    let isThrottled = false;
+    let lastMs = performance.now();
+    const whenAllowed = (act) => () => {
+      if (isThrottled && performance.now() - lastMs < 60_000) {
+        return;
+      }
+      lastMs = performance.now();
+      act();
+    };
+    const { setInterval, setTimeout } = globalThis;
+    globalThis.setInterval = (act, ms) => setInterval(whenAllowed(act), ms);
+    globalThis.setTimeout = (act, ms) => (isThrottled ? setTimeout(act, 60_000) : setTimeout(act, ms));
+    globalThis.throttle = () => {
+      isThrottled = true;
+      Object.defineProperty(document, "visibilityState", { get: () => "hidden" });
+      document.dispatchEvent(new Event("visibilitychange"));
+    };
+  });
+}
+
+test("a hidden page whose timers are throttled resumes after an outage in which tries failed", async (t) => {
+  const tcp = await startTcpRelay();
+  const server = await startServer(["--public-url", tcp.url]);
+  tcp.target = server.ports.http;
+  const ada = await open("ada", "ws", { server, url: tcp.url, prepare: throttleable });
+  const before = await answered(ada);
+  await ada.page.evaluate(() => globalThis.throttle());
+
+  tcp.isBroken = true;
+  tcp.reset();
+  await until(ada, ({ state, journal }) => state === "away" && journal.some((entry) => entry.endsWith("trying on")));
+  await sleep(1_500);
+  tcp.isBroken = false;
+  const resumed = await until(ada, ({ state, resumeCount }) => state === "connected" && resumeCount === 1);
+
+  t.diagnostic(told(resumed, "resumed"));
+  assert.equal(resumed.session, before.session);
+  await ada.close();
+  await server.stop();
+  await tcp.stop();
+});
+
+for (const [transport, name] of Object.entries(NAMES)) {
+  test(`a page that stood still for longer than the link timeout plays on when it wakes, over ${name}`, async (t) => {
+    const ada = await open("ada", transport);
+    const before = await answered(ada);
+
+    // For so long the page gets neither timers nor events. It is longer than the link timeout, and shorter
+    // than the life of the session.
+    await ada.page.evaluate((ms) => {
+      for (const end = performance.now() + ms; performance.now() < end; );
+    }, 6_000);
+
+    const resumed = await playsOn(ada, before);
+    t.diagnostic(`${told(resumed, "link lost")}; ${told(resumed, "resumed")}`);
+    assert.match(told(resumed, "link lost"), /asleep/);
+    await ada.close();
+  });
+}
