@@ -44,6 +44,7 @@
 
 mod any;
 mod backoff;
+mod check;
 mod config;
 mod event;
 mod link;
@@ -109,17 +110,25 @@ pub enum Cut {
 
 impl<D: Dial> Client<D> {
     /// A client that asks for a new session. The first update dials.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the configuration does not pass [`ClientConfig::check`].
     #[must_use]
     pub fn new(dial: D, config: ClientConfig) -> Self {
-        Self { dial, link: None, silent: None, core: Core::new(config, None) }
+        Self { dial, link: None, silent: None, core: Core::new(config.checked(), None) }
     }
 
     /// A client that has nothing left of its session but the [`token`](Self::token), such as a
     /// program that was restarted. It resumes the session, with `resync`, so that the game sends its
     /// snapshot anew; if the session is over, it reports it lost and asks for a new one.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the configuration does not pass [`ClientConfig::check`].
     #[must_use]
     pub fn resume_with_token(dial: D, config: ClientConfig, token: impl Into<Bytes>) -> Self {
-        Self { dial, link: None, silent: None, core: Core::new(config, Some(token.into())) }
+        Self { dial, link: None, silent: None, core: Core::new(config.checked(), Some(token.into())) }
     }
 
     /// Lets `dt` pass: receives, resumes, and sends what is due. Call it some 20 to 100 times a

@@ -3,6 +3,7 @@
 use crate::gate::GateConfig;
 use crate::session::SessionConfig;
 use crate::tick::{Clock, TickRate};
+pub use crate::wire::ConfigError;
 
 /// All that a server can be told. The default is a server on the machine's clock at 20 Hz.
 ///
@@ -26,4 +27,27 @@ pub struct ServerConfig {
     pub session: SessionConfig,
     /// Who is let in.
     pub gate: GateConfig,
+}
+
+impl ServerConfig {
+    /// Checks that clients can get in and play with these values. The plugins of
+    /// [`ServerPlugins`](crate::server::ServerPlugins) do it too, and panic.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use waystation::config::ServerConfig;
+    ///
+    /// let mut config = ServerConfig::default();
+    /// config.session.link_timeout = Duration::ZERO;
+    /// let error = config.check().expect_err("every link would be lost at once");
+    /// assert_eq!(error.field, "SessionConfig::link_timeout");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first field whose value lets no client play.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.session.check()?;
+        self.gate.check()
+    }
 }

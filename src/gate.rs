@@ -5,20 +5,26 @@
 //! answers the open channel. It knows no games.
 //!
 //! Data flow: [`Arrivals`](crate::proxy::Arrivals) → `route` → a guest's Hello, or the inbox of the session that the link
-//! is bound to → `admit`: Hellos by arrival, then lost links → the tick's dispatch.
+//! is bound to → `admit`: Hellos by arrival, then lost links → the tick's dispatch. Guests that are too many
+//! are put out after the Hellos.
 
 mod admit;
+mod check;
 mod hello;
 mod lobby;
+mod newcomers;
 mod probe;
 mod route;
 mod stop;
+mod surplus;
 
 use std::time::Duration;
 
 use bevy_app::{App, Last, Plugin, PreUpdate};
 use bevy_ecs::prelude::*;
 
+#[cfg(doc)]
+use crate::proxy::Network;
 use crate::session::watch;
 use crate::tick::TickSystems;
 use crate::wire;
@@ -37,16 +43,23 @@ pub struct GateConfig {
     pub game: String,
     /// A link without an accepted Hello for this long is closed. Default 5 s.
     pub hello_timeout: Duration,
-    /// Links without a session. Default 4,096; further ones are cut. Each may hold one frame of
-    /// 4 KiB, so 16 MiB in all.
+    /// Links without a session. Default 4,096. Each may hold one frame of 4 KiB, so 16 MiB in all. When
+    /// there are more, the longest silent ones of the [network](Network) that has most of them are cut.
     pub max_guests: usize,
-    /// Links without a session from one IPv4 address, or IPv6 network of 64 bits. Default 64: the
-    /// players behind one address translation who connect at the same moment. Further ones are cut.
-    pub max_guests_per_address: usize,
-    /// Links that one address may open in a second. Default 32.
-    pub max_connects_per_address: u32,
-    /// Whether these two limits leave loopback alone. Default no: behind a relay on the same
-    /// machine, everybody comes from there.
+    /// Sessions that one [network](Network) may have, those without a link included; a further Hello is
+    /// denied as THROTTLED. Default `None`: 512, the players of a school behind one address, but no more
+    /// than a quarter of [`SessionConfig::max_sessions`](crate::session::SessionConfig::max_sessions), and
+    /// at least 32. Where all players come through a relay that is not trusted, or that relays UDP, give as
+    /// many as there are players. A resume is never denied for it.
+    pub max_sessions_per_network: Option<usize>,
+    /// Sessions that one network may open at once after it was quiet. Default 512: all players of a school
+    /// come back at once after a restart of the server. A further Hello is denied as THROTTLED.
+    pub sessions_burst_per_network: u32,
+    /// Sessions that one network may open in a second, in the long run. Default 32, at which the burst is
+    /// whole again after 16 s.
+    pub sessions_per_second_per_network: u32,
+    /// Whether the limits by network leave loopback alone. Default false: behind a relay on the same
+    /// machine, all players come from there. The dev profile of the binary sets it.
     pub exempt_loopback: bool,
     /// How long players may go on when the server is asked to stop; then all sessions end.
     /// Default 0. A supervisor must wait some ten seconds longer before it kills the server.
@@ -60,15 +73,17 @@ impl Default for GateConfig {
             game: String::new(),
             hello_timeout: wire::HELLO_TIMEOUT,
             max_guests: 4_096,
-            max_guests_per_address: 64,
-            max_connects_per_address: 32,
+            max_sessions_per_network: None,
+            sessions_burst_per_network: 512,
+            sessions_per_second_per_network: 32,
             exempt_loopback: false,
             drain: Duration::ZERO,
         }
     }
 }
 
-/// Adds the gate.
+/// Adds the gate. Panics with the text of the error if its configuration does not pass
+/// [`GateConfig::check`].
 #[derive(Debug, Clone, Default)]
 pub struct GatePlugin {
     /// Who is let in.
@@ -77,8 +92,12 @@ pub struct GatePlugin {
 
 impl Plugin for GatePlugin {
     fn build(&self, app: &mut App) {
+        if let Err(error) = self.config.check() {
+            panic!("{error}");
+        }
         app.insert_resource(self.config.clone())
             .init_resource::<Lobby>()
+            .init_resource::<newcomers::Newcomers>()
             .init_resource::<Drain>()
             .add_systems(
                 PreUpdate,

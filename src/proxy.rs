@@ -15,6 +15,7 @@ mod counters;
 pub mod loopback;
 mod network;
 mod origins;
+mod places;
 pub mod port;
 mod pump;
 pub mod quic;
@@ -42,6 +43,7 @@ use crate::wire::{self, CLOSE_TIMEOUT, Lane};
 pub use network::Network;
 pub use origins::Origins;
 
+use places::Places;
 use port::{Budget, PortReceiver, PortSender, Weigh, port};
 
 /// What an adapter tells the tick.
@@ -158,6 +160,7 @@ pub struct AdapterPort {
     /// Commands from the tick.
     pub commands: PortReceiver<ProxyCommand>,
     failure: Arc<OnceLock<String>>,
+    places: Arc<OnceLock<usize>>,
 }
 
 impl AdapterPort {
@@ -175,6 +178,8 @@ pub struct Proxies {
     ports: Vec<ProxyPort>,
     /// Links that are there.
     open: HashSet<LinkKey>,
+    /// Of these, links that were cut.
+    cut: HashSet<LinkKey>,
     /// Links that were told to close and are not gone yet, and when they are cut.
     closing: BTreeMap<LinkKey, Duration>,
 }
@@ -188,6 +193,7 @@ struct ProxyPort {
     batch: VecDeque<ProxyCommand>,
     batch_bytes: usize,
     failure: Arc<OnceLock<String>>,
+    places: Places,
 }
 
 /// What arrived since the last tick: by proxy id, then in order of arrival. Taken by the gate.
@@ -216,6 +222,8 @@ impl Proxies {
         let (events_in, events_out) = port(EVENT_BUDGET);
         let (commands_in, commands_out) = port(COMMAND_BUDGET);
         let failure = Arc::<OnceLock<String>>::default();
+        let places = Places::default();
+        let max = Arc::clone(&places.max);
         self.ports.push(ProxyPort {
             name,
             events: events_out,
@@ -223,8 +231,9 @@ impl Proxies {
             batch: VecDeque::new(),
             batch_bytes: 0,
             failure: Arc::clone(&failure),
+            places,
         });
-        AdapterPort { id, clock, events: events_in, commands: commands_out, failure }
+        AdapterPort { id, clock, events: events_in, commands: commands_out, failure, places: max }
     }
 
     /// The name a proxy was attached under.
@@ -281,23 +290,21 @@ impl Proxies {
     /// tick. The plugin's systems call this and [`send_batches`](Self::send_batches); whoever drives
     /// adapters without an app does it himself.
     pub fn take_events(&mut self, mut take: impl FnMut(ProxyId, ProxyEvent)) {
-        let Self { ports, open, closing } = self;
-        for (index, port) in ports.iter_mut().enumerate() {
+        let mut changes: Vec<(LinkKey, bool)> = Vec::new();
+        for (index, port) in self.ports.iter_mut().enumerate() {
             let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
             port.events.drain(RECEIVE_BUDGET, |event| {
                 let link = LinkKey { proxy: id, link: event.link };
                 match &event.kind {
-                    ProxyEventKind::Opened(_) => {
-                        open.insert(link);
-                    }
-                    ProxyEventKind::Closed(_) => {
-                        open.remove(&link);
-                        closing.remove(&link);
-                    }
+                    ProxyEventKind::Opened(_) => changes.push((link, false)),
+                    ProxyEventKind::Closed(_) => changes.push((link, true)),
                     ProxyEventKind::Frame { .. } | ProxyEventKind::Breach(_) => {}
                 }
                 take(id, event);
             });
+        }
+        for (link, is_end) in changes {
+            if is_end { self.note_closed(link) } else { self.note_opened(link) }
         }
     }
 
@@ -326,7 +333,7 @@ impl Proxies {
             self.closing.iter().filter(|(_, deadline)| **deadline <= now).map(|(link, _)| *link).collect();
         for link in overdue {
             self.closing.remove(&link);
-            self.command(link.proxy, ProxyCommand::Cut { link: link.link });
+            self.cut(link);
         }
     }
 

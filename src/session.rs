@@ -10,6 +10,7 @@
 //! [`lifecycle`], read by the game's systems in the next tick.
 
 pub mod agent;
+mod check;
 mod config;
 mod flow;
 mod inbox;
@@ -200,7 +201,8 @@ impl fmt::Display for Principal {
     }
 }
 
-/// Adds sessions: their table, messages, beacons and flush.
+/// Adds sessions: their table, messages, beacons and flush. Panics with the text of the error if its
+/// configuration does not pass [`SessionConfig::check`].
 #[derive(Debug, Clone, Default)]
 pub struct SessionPlugin {
     /// Timeouts and bounds.
@@ -209,6 +211,9 @@ pub struct SessionPlugin {
 
 impl Plugin for SessionPlugin {
     fn build(&self, app: &mut App) {
+        if let Err(error) = self.config.check() {
+            panic!("{error}");
+        }
         app.insert_resource(self.config.clone())
             .init_resource::<SessionTable>()
             .init_resource::<SessionCounts>()

@@ -6,6 +6,7 @@
 //! Data flow: a message → [`encode`] → a frame's bytes → a transport → [`Frame::parse`] →
 //! [`Frame::decode`] → a message.
 
+mod config_error;
 #[cfg(feature = "quic")]
 pub mod discovery;
 mod finite;
@@ -21,6 +22,8 @@ pub(crate) mod waiting;
 #[cfg(any(feature = "udp", feature = "quic"))]
 pub(crate) mod window;
 
+pub use config_error::ConfigError;
+pub(crate) use config_error::{at_least, within};
 pub use finite::Finite;
 pub use frame::{Frame, FrameError, Lane, Range, WireMessage, decode, encode, id_of, lane_of};
 pub use limits::*;

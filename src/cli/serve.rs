@@ -51,6 +51,7 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let mut config = ServerConfig { rate, clock, ..ServerConfig::default() };
     config.gate.exempt_loopback = args.listen.is_dev();
     config.gate.drain = Duration::from_secs(args.drain.into());
+    config.check()?;
     app.add_plugins(ServerPlugins::new(config))
         .add_plugins(ArenaPlugin { agents: args.agents, ..ArenaPlugin::default() })
         .add_plugins(TelemetryPlugin::new(move |line: &Status| {

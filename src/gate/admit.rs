@@ -1,10 +1,12 @@
 //! Hellos and lost links, in order of arrival.
 
+use std::time::Duration;
+
 use bevy_ecs::prelude::*;
 
 use super::hello::{Denial, Request, ResumeRequest, parse};
-use super::{Drain, GateConfig, Lobby, stop};
-use crate::ident::LinkKey;
+use super::{Drain, GateConfig, Lobby, newcomers, stop};
+use crate::ident::{LinkKey, ProxyId};
 use crate::proxy::{LinkInfo, Proxies};
 use crate::session::{self, Overdue, Principal, Rebind, SessionConfig, SessionCounts, SessionTable, Uplink};
 use crate::tick::{Load, Shed, TickTime};
@@ -19,7 +21,7 @@ pub(super) fn admit(world: &mut World) {
         let config = world.resource::<GateConfig>();
         let answer = match parse(hello, &info, config) {
             Ok(Request::Resume(request)) => resume(world, link, &request),
-            Ok(Request::Open(principal)) => open(world, link, principal),
+            Ok(Request::Open(principal)) => open(world, link, &info, principal),
             Err(denial) => Err(denial),
         };
         match answer {
@@ -30,6 +32,7 @@ pub(super) fn admit(world: &mut World) {
         }
     }
     close_silent_guests(world);
+    put_out_surplus(world);
     for (session, link, cause) in std::mem::take(&mut world.resource_mut::<Overdue>().lost) {
         let bound = world.get::<Uplink>(session).and_then(Uplink::link);
         if bound == Some(link) {
@@ -53,7 +56,7 @@ fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Hello)> {
     hellos.into_iter().map(|(_, link, info, hello)| (link, info, hello)).collect()
 }
 
-fn open(world: &mut World, link: LinkKey, principal: Principal) -> Result<(), Denial> {
+fn open(world: &mut World, link: LinkKey, info: &LinkInfo, principal: Principal) -> Result<(), Denial> {
     if world.resource::<Drain>().is_draining() {
         return Err(Denial {
             retry_after_ms: RETRY_MS,
@@ -71,7 +74,8 @@ fn open(world: &mut World, link: LinkKey, principal: Principal) -> Result<(), De
     if world.resource::<SessionTable>().player_count() >= max {
         return Err(Denial { retry_after_ms: RETRY_MS, ..Denial::new(Reason::Full, "the server is full") });
     }
-    session::register(world, link, principal);
+    let network = newcomers::check(world, link.proxy, info)?;
+    session::register(world, link, principal, network);
     Ok(())
 }
 
@@ -108,7 +112,9 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
         return;
     };
     guest.denied_count += 1;
-    guest.deadline = now.saturating_add(hello_timeout);
+    // A link that was told when to come again is not closed before.
+    let retry_after = Duration::from_millis(denial.retry_after_ms.into());
+    guest.deadline = now.saturating_add(retry_after).saturating_add(hello_timeout);
     if denial.reason == Reason::Token {
         guest.bad_token_count += 1;
         guest.resume_from = now + TOKEN_DELAY * guest.bad_token_count;
@@ -132,11 +138,34 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
 /// Closes links that have not said Hello in time.
 fn close_silent_guests(world: &mut World) {
     let now = world.resource::<TickTime>().now();
-    let mut lobby = world.resource_mut::<Lobby>();
-    lobby.forget_addresses(now);
-    for link in lobby.overdue(now) {
+    for link in world.resource::<Lobby>().overdue(now) {
         world.resource_mut::<Lobby>().leave(link);
         world.resource_mut::<Proxies>().close(link, Reason::Timeout, "", now);
+    }
+}
+
+/// Puts guests out when there are more than the pool holds, or when a proxy has hardly a place left for a link
+/// that may resume a session.
+fn put_out_surplus(world: &mut World) {
+    let now = world.resource::<TickTime>().now();
+    let max = world.resource::<GateConfig>().max_guests;
+    let proxies = world.resource::<Proxies>();
+    let surpluses: Vec<(ProxyId, usize)> = proxies.surpluses().collect();
+    for (proxy, count) in surpluses {
+        let links = world.resource::<Lobby>().surplus(Some(proxy), count, now);
+        put_out(world, links);
+    }
+    let lobby = world.resource::<Lobby>();
+    let links = lobby.surplus(None, lobby.guest_count().saturating_sub(max), now);
+    put_out(world, links);
+}
+
+fn put_out(world: &mut World, links: Vec<LinkKey>) {
+    world.resource_mut::<SessionCounts>().turned_away_count += links.len() as u64;
+    for link in links {
+        tracing::debug!(%link, "put out: there are too many links without a session");
+        world.resource_mut::<Lobby>().leave(link);
+        world.resource_mut::<Proxies>().cut(link);
     }
 }
 
@@ -148,4 +177,4 @@ const OVERLOADED_RETRY_MS: u32 = 5_000;
 /// Denials on one link before it is closed: enough to mistype a password.
 const DENIALS_MAX: u32 = 8;
 /// After a bad token, the next one on that link waits this long for each denial so far.
-const TOKEN_DELAY: std::time::Duration = std::time::Duration::from_millis(500);
+const TOKEN_DELAY: Duration = Duration::from_millis(500);

@@ -1,4 +1,7 @@
-//! Links that have no session yet.
+//! Links that have no session yet: one bounded pool.
+//!
+//! The pool refuses no link, since a link may be about to resume a session. When it holds too many, guests
+//! are put out instead: see [`surplus`](super::surplus).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +9,8 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 
 use super::GateConfig;
-use crate::ident::LinkKey;
+use super::surplus::{Candidate, choose};
+use crate::ident::{LinkKey, ProxyId};
 use crate::proxy::{LinkInfo, Network};
 use crate::session::{SessionTable, TokenHash};
 use crate::wire::v1::Hello;
@@ -15,22 +19,18 @@ use crate::wire::v1::Hello;
 #[derive(Resource, Debug, Default)]
 pub struct Lobby {
     guests: BTreeMap<LinkKey, Guest>,
-    addresses: BTreeMap<Network, Address>,
-}
-
-/// What comes from one address.
-#[derive(Debug, Default)]
-struct Address {
-    guest_count: usize,
-    /// Links that it opened in this second, and when that began.
-    connect_count: u32,
-    second: Duration,
+    /// How many of them each proxy has.
+    counts: BTreeMap<ProxyId, usize>,
 }
 
 /// A link that has no session yet.
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) info: LinkInfo,
+    /// The network that its limits go by, if it has any.
+    network: Option<Network>,
+    /// When it came, on the uncapped clock.
+    since: Duration,
     /// When it is closed, unless a Hello of it is accepted; on the uncapped clock.
     pub(super) deadline: Duration,
     /// Its Hello, and when that arrived.
@@ -50,41 +50,24 @@ impl Lobby {
         self.guests.len()
     }
 
-    /// Takes a new link in, if there is room for it and for one more from its address.
-    pub(super) fn enter(
-        &mut self,
-        link: LinkKey,
-        info: LinkInfo,
-        now: Duration,
-        config: &GateConfig,
-    ) -> bool {
-        if self.guests.len() >= config.max_guests {
-            return false;
-        }
-        if let Some(ip) = limited(&info, config) {
-            let address = self.addresses.entry(ip).or_default();
-            if now.saturating_sub(address.second) >= SECOND {
-                (address.second, address.connect_count) = (now, 0);
-            }
-            address.connect_count += 1;
-            let too_many = address.connect_count > config.max_connects_per_address
-                || address.guest_count >= config.max_guests_per_address;
-            if too_many {
-                return false;
-            }
-            address.guest_count += 1;
-        }
-        self.guests.insert(link, Guest::new(info, now.saturating_add(config.hello_timeout)));
-        true
+    /// How many links of a proxy have no session yet.
+    pub(super) fn count_on(&self, proxy: ProxyId) -> usize {
+        self.counts.get(&proxy).copied().unwrap_or_default()
     }
 
-    /// A guest is one no more.
+    /// Takes a new link in.
+    pub(super) fn enter(&mut self, link: LinkKey, info: LinkInfo, now: Duration, config: &GateConfig) {
+        let guest = Guest::new(info, now, config);
+        if self.guests.insert(link, guest).is_none() {
+            *self.counts.entry(link.proxy).or_default() += 1;
+        }
+    }
+
+    /// Lets a guest go: it has a session now, or its link ends.
     pub(super) fn leave(&mut self, link: LinkKey) -> Option<Guest> {
         let guest = self.guests.remove(&link)?;
-        if let Some(address) = guest.info.address
-            && let Some(address) = self.addresses.get_mut(&Network::of(address.ip()))
-        {
-            address.guest_count = address.guest_count.saturating_sub(1);
+        if let Some(count) = self.counts.get_mut(&link.proxy) {
+            *count -= 1;
         }
         Some(guest)
     }
@@ -103,32 +86,43 @@ impl Lobby {
         overdue.map(|(link, _)| *link).collect()
     }
 
-    /// Shows all guests out.
+    /// Chooses guests to put out, of all proxies or of one.
+    pub(super) fn surplus(&self, of: Option<ProxyId>, count: usize, now: Duration) -> Vec<LinkKey> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let guests = self.guests.iter().filter(|(link, _)| of.is_none_or(|proxy| proxy == link.proxy));
+        let candidates = guests.map(|(link, guest)| Candidate {
+            link: *link,
+            network: guest.network,
+            since: guest.since,
+            is_fresh: guest.denied_count == 0 && now.saturating_sub(guest.since) < FRESH_FOR,
+        });
+        choose(candidates.collect(), count)
+    }
+
+    /// Lets all guests go.
     pub(super) fn clear(&mut self) -> Vec<LinkKey> {
         let links = self.guests.keys().copied().collect();
         self.guests.clear();
-        self.addresses.clear();
+        self.counts.clear();
         links
-    }
-
-    /// Forgets addresses that nobody came from lately.
-    pub(super) fn forget_addresses(&mut self, now: Duration) {
-        self.addresses
-            .retain(|_, address| address.guest_count > 0 || now.saturating_sub(address.second) < SECOND);
     }
 }
 
 /// The network that a link's limits go by, if there are any for it.
-fn limited(info: &LinkInfo, config: &GateConfig) -> Option<Network> {
+pub(super) fn limited(info: &LinkInfo, config: &GateConfig) -> Option<Network> {
     let network = Network::of(info.address?.ip());
     (!(config.exempt_loopback && network.is_loopback())).then_some(network)
 }
 
 impl Guest {
-    pub(super) fn new(info: LinkInfo, deadline: Duration) -> Self {
+    fn new(info: LinkInfo, now: Duration, config: &GateConfig) -> Self {
         Self {
+            network: limited(&info, config),
             info,
-            deadline,
+            since: now,
+            deadline: now.saturating_add(config.hello_timeout),
             asked: None,
             denied_count: 0,
             bad_token_count: 0,
@@ -150,5 +144,6 @@ impl Guest {
     }
 }
 
-/// Connects are counted by the second.
-const SECOND: Duration = Duration::from_secs(1);
+/// A guest is fresh for this long, and put out only after all that are not: a client says Hello as soon as
+/// its link is open, and on a slow network that takes a round trip of 1.5 s to arrive.
+const FRESH_FOR: Duration = Duration::from_secs(2);

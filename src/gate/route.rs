@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::probe::StatusParts;
 use super::{GateConfig, Lobby, probe};
 use crate::ident::LinkKey;
-use crate::proxy::{Arrivals, Proxies, ProxyCommand, ProxyEventKind};
+use crate::proxy::{Arrivals, Proxies, ProxyEventKind};
 use crate::session::{
     DispatchQueue, Inbound, Inbox, LossCause, Overdue, SessionConfig, SessionCounts, SessionTable, Uplink,
 };
@@ -37,10 +37,7 @@ pub(super) fn route(mut arrivals: ResMut<Arrivals>, mut routing: Routing) {
         let link = LinkKey { proxy, link: event.link };
         match event.kind {
             ProxyEventKind::Opened(info) => {
-                if !routing.lobby.enter(link, info, routing.time.now(), &routing.config) {
-                    routing.counts.turned_away_count += 1;
-                    routing.proxies.command(proxy, ProxyCommand::Cut { link: event.link });
-                }
+                routing.lobby.enter(link, info, routing.time.now(), &routing.config);
             }
             ProxyEventKind::Frame { lane, bytes } => routing.frame(link, event.at, lane, bytes),
             ProxyEventKind::Breach(what) => {

@@ -11,7 +11,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 
 use super::{GateConfig, Lobby};
-use crate::proxy::{Proxies, ProxyCommand};
+use crate::proxy::Proxies;
 use crate::session::{Agent, Closing, EndCause, Session, SessionTable, Uplink, tell_all};
 use crate::tick::{StopRequested, TickTime};
 use crate::wire::CLOSE_TIMEOUT;
@@ -153,7 +153,7 @@ impl Guests<'_> {
             if kindly {
                 self.proxies.close(link, Reason::Shutdown, "", self.time.now());
             } else {
-                self.proxies.command(link.proxy, ProxyCommand::Cut { link: link.link });
+                self.proxies.cut(link);
             }
         }
     }

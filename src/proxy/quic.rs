@@ -209,6 +209,7 @@ impl QuicProxy {
     #[allow(clippy::disallowed_methods, reason = "quinn counts in instants; the clock says how far they are")]
     pub fn start(self, port: AdapterPort) -> Result<QuicHandle, QuicError> {
         let stats = self.stats();
+        port.set_places(self.config.max_links);
         let epoch = (Instant::now(), port.clock.now());
         let core = Core::new(self.config, self.server, self.stats, epoch);
         let running = self.bound.start(core, port).map_err(QuicError::Thread)?;

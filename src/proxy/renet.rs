@@ -200,6 +200,7 @@ impl RenetProxy {
     /// [`RenetError::Thread`].
     pub fn start(self, port: AdapterPort) -> Result<RenetHandle, RenetError> {
         let stats = self.stats();
+        port.set_places(self.config.max_links);
         let core = Core::new(self.config, self.stats, port.clock.now());
         let running = self.bound.start(core, port).map_err(RenetError::Thread)?;
         Ok(RenetHandle { running, stats })

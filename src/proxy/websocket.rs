@@ -102,6 +102,7 @@ pub enum WebSocketError {
 pub struct WebSocketProxy {
     door: Arc<Door>,
     newcomers: mpsc::Receiver<Newcomer>,
+    max_links: usize,
     send_buffer_bytes: usize,
     stats: WebSocketStats,
 }
@@ -139,6 +140,7 @@ impl WebSocketProxy {
         Ok(Self {
             door: Arc::new(Door { origins: config.origins, places, newcomers: sender }),
             newcomers,
+            max_links: config.max_links,
             send_buffer_bytes: config.send_buffer_bytes,
             stats: WebSocketStats::default(),
         })
@@ -160,6 +162,7 @@ impl WebSocketProxy {
     /// The adapter's tasks, on a port as [`attach`](super::attach) returns it.
     #[must_use]
     pub fn into_adapter(self, mut port: AdapterPort) -> WebSocketAdapter {
+        port.set_places(self.max_links);
         let ticked = Arc::new(Notify::new());
         let waker = Arc::clone(&ticked);
         port.commands.set_waker(move || waker.notify_one());

@@ -313,7 +313,10 @@ fn check_ends(
     let token_count: usize = tokens.iter().map(|tokens| tokens.hashes().count()).sum();
     check(table.session_count() == session_count, "15: the table has other sessions than the world");
     check(table.token_count() == token_count, "15: a token of no session, or of two");
-    let all_gone = table.link_count() == 0 && table.token_count() == 0 && outboxes.is_empty();
+    let all_gone = table.link_count() == 0
+        && table.token_count() == 0
+        && table.network_count() == 0
+        && outboxes.is_empty();
     check(session_count > 0 || all_gone, "20: something is left of sessions that are gone");
 }
 

@@ -92,7 +92,7 @@ pub struct SessionCounts {
     pub unregistered_count: u64,
     /// Sessions that ended in any other way.
     pub expired_count: u64,
-    /// Links that were cut because there were too many, in all or from their address.
+    /// Links without a session that were cut because there were too many of them.
     pub turned_away_count: u64,
     /// Hellos that were denied.
     pub denied_count: u64,

@@ -19,7 +19,7 @@ use super::{
     TokenHash, Tokens, Uplink,
 };
 use crate::ident::{Epoch, LinkKey, SessionId};
-use crate::proxy::Proxies;
+use crate::proxy::{Network, Proxies};
 use crate::tick::{Entropy, TickRate, TickTime};
 use crate::wire::v1::{Reason, Welcome};
 use crate::wire::{self, TOKEN_BYTES};
@@ -38,8 +38,13 @@ pub(crate) struct Rebind<'a> {
     pub(crate) zone: Option<&'a str>,
 }
 
-/// Opens a session on a link.
-pub(crate) fn register(world: &mut World, link: LinkKey, principal: Principal) -> Entity {
+/// Opens a session on a link. It counts to the network until it ends.
+pub(crate) fn register(
+    world: &mut World,
+    link: LinkKey,
+    principal: Principal,
+    network: Option<Network>,
+) -> Entity {
     let now = world.resource::<TickTime>().steady();
     let timeout = world.resource::<SessionConfig>().timeout;
     let mut entropy = world.resource_mut::<Entropy>();
@@ -60,6 +65,7 @@ pub(crate) fn register(world: &mut World, link: LinkKey, principal: Principal) -
     }
     let mut table = world.resource_mut::<SessionTable>();
     table.add(id, entity, false);
+    table.count_to(id, network);
     table.link(link, entity);
     table.add_tokens(hashes, entity);
     world.resource_mut::<SessionCounts>().registered_count += 1;

@@ -5,6 +5,7 @@ use bevy_platform::collections::HashMap;
 
 use super::{Despawned, TokenHash};
 use crate::ident::{LinkKey, SessionId};
+use crate::proxy::Network;
 
 /// Finds the entity of a live session. A session that has ended is not found.
 #[derive(Resource, Debug, Default)]
@@ -12,6 +13,9 @@ pub struct SessionTable {
     by_id: HashMap<SessionId, Entity>,
     by_token: HashMap<TokenHash, Entity>,
     by_link: HashMap<LinkKey, Entity>,
+    /// The networks that sessions count to.
+    networks: HashMap<SessionId, Network>,
+    by_network: HashMap<Network, usize>,
     agent_count: usize,
     /// Sessions whose entities the game despawned; settle buries them.
     pub(super) despawned: Vec<Despawned>,
@@ -50,6 +54,18 @@ impl SessionTable {
         self.by_id.len() - self.agent_count
     }
 
+    /// Live sessions that were opened from a network, those without a link included. A session that was
+    /// opened where limits by network do not apply counts to no network.
+    #[must_use]
+    pub fn count_from(&self, network: Network) -> usize {
+        self.by_network.get(&network).copied().unwrap_or_default()
+    }
+
+    /// Networks that a live session counts to.
+    pub(crate) fn network_count(&self) -> usize {
+        self.by_network.len()
+    }
+
     /// Links that drive a session.
     #[must_use]
     pub fn link_count(&self) -> usize {
@@ -71,9 +87,25 @@ impl SessionTable {
         self.agent_count += usize::from(is_agent);
     }
 
+    /// Counts a session to a network, until it is removed.
+    pub(super) fn count_to(&mut self, id: SessionId, network: Option<Network>) {
+        if let Some(network) = network {
+            self.networks.insert(id, network);
+            *self.by_network.entry(network).or_default() += 1;
+        }
+    }
+
     pub(super) fn remove(&mut self, id: SessionId, is_agent: bool) {
         if self.by_id.remove(&id).is_some() {
             self.agent_count -= usize::from(is_agent);
+        }
+        if let Some(network) = self.networks.remove(&id)
+            && let Some(count) = self.by_network.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_network.remove(&network);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use waystation::proxy::LinkInfo;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
-use waystation::testing::Via;
+use waystation::testing::{Player, Via};
 use waystation::wire::prost::Message as _;
 use waystation::wire::v1::{Ack, Denied, Join, Probe, ProbeReply, Reason, Status};
 use waystation::wire::{self, Lane};
@@ -88,40 +88,22 @@ fn pr_13_a_resume_needs_the_same_principal() {
 }
 
 #[test]
-fn an_address_that_opens_too_many_links_is_cut_and_others_are_not() {
-    let mut game = game();
-    let from = |last: u8| LinkInfo { address: Some(([10, 0, 0, last], 5_000).into()), ..LinkInfo::default() };
-
-    let hasty: Vec<_> = (0..40).map(|_| game.link_as(Via::Alpha, from(1))).collect();
-    let other = game.link_as(Via::Beta, from(2));
-    game.tick();
-    game.tick();
-
-    let cut =
-        |links: &[waystation::testing::HarnessLink]| links.iter().filter(|link| link.is_closed()).count();
-    assert_eq!(cut(&hasty), 8, "32 a second");
-    assert!(!other.is_closed());
-    let mut patient = hasty;
-    for _ in 0..3 {
-        game.run_ms(1_000);
-        patient.extend((0..30).map(|_| game.link_as(Via::Alpha, from(1))));
-        game.tick();
-        game.tick();
-    }
-    assert_eq!(patient.iter().filter(|link| !link.is_closed()).count(), 64, "64 that say nothing");
-    assert_eq!(game.resource::<SessionCounts>().turned_away_count, 8 + 32 + 90 - 64);
-}
-
-#[test]
-fn loopback_may_be_exempt_from_limits_by_address() {
-    let mut config = waystation::config::ServerConfig::default();
-    config.gate.exempt_loopback = true;
-    let mut game = crate::support::game_with(config);
+fn loopback_may_be_exempt_from_limits_by_network() {
     let info = || LinkInfo { address: Some(([127, 0, 0, 1], 5_000).into()), ..LinkInfo::default() };
+    let welcome_count = |exempt_loopback: bool| {
+        let mut config = waystation::config::ServerConfig::default();
+        config.gate.max_sessions_per_network = Some(2);
+        config.gate.exempt_loopback = exempt_loopback;
+        let mut game = crate::support::game_with(config);
+        let mut players: Vec<Player> = (0..5).map(|_| Player::new()).collect();
+        for player in &mut players {
+            player.connect_as(&game, Via::Alpha, info());
+            player.hello();
+        }
+        game.exchange(&mut players.iter_mut().collect::<Vec<_>>());
+        players.iter().filter(|player| player.is_welcome()).count()
+    };
 
-    let links: Vec<_> = (0..500).map(|_| game.link_as(Via::Alpha, info())).collect();
-    game.tick();
-    game.tick();
-
-    assert!(links.iter().all(|link| !link.is_closed()));
+    assert_eq!(welcome_count(true), 5);
+    assert_eq!(welcome_count(false), 2);
 }

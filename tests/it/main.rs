@@ -23,6 +23,7 @@ mod load;
 mod mended;
 mod mended_more;
 mod model;
+mod newcomers;
 mod own_game;
 mod panics;
 mod ports;

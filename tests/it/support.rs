@@ -6,6 +6,7 @@ use waystation::arena::v1::{Echo, Input, Say};
 use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
 use waystation::rpc::{AppRpc as _, Call, Sender};
+use waystation::session::SessionConfig;
 use waystation::testing::{Harness, Player};
 use waystation::wire::v1::{Join, Reason, Refused};
 use waystation::zone::{JoinCancelled, JoinRequested, MembershipError, MembershipRefused, Zone, ZoneTicked};
@@ -28,9 +29,12 @@ pub(crate) fn game() -> Harness {
     game_with(ServerConfig::default())
 }
 
-/// The same with another configuration.
+/// The same with another configuration. Its bounds of sessions may be tighter than those of a server that
+/// starts: a few frames show what happens at a bound.
 pub(crate) fn game_with(config: ServerConfig) -> Harness {
-    let mut game = Harness::with(config);
+    let ServerConfig { session, .. } = config;
+    let mut game = Harness::with(ServerConfig { session: SessionConfig::default(), ..config });
+    game.app.insert_resource(session);
     game.open_zone(Zone::new("attic"));
     game.app
         .add_call::<Say>()
