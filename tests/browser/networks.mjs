@@ -125,7 +125,7 @@ for (const [transport, name] of Object.entries(NAMES)) {
     // than the life of the session.
     await ada.page.evaluate((ms) => {
       for (const end = performance.now() + ms; performance.now() < end; );
-    }, 6_000);
+    }, 5_500);
 
     const resumed = await playsOn(ada, before);
     t.diagnostic(`${told(resumed, "link lost")}; ${told(resumed, "resumed")}`);

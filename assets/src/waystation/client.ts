@@ -59,7 +59,8 @@ export class Client {
     this.#store = store;
     this.#now = now ?? (() => performance.now());
     this.#then = this.#now();
-    this.#core = new Core(whole);
+    const proof = { take: () => transports.takeTicket?.() ?? "", renew: () => transports.failed() };
+    this.#core = new Core(whole, proof);
     this.#dialler = new Dialler(transports, this.#core, whole, this.#now, (act) => this.#heard(act));
     if (store?.claim === undefined) {
       this.#claimed();

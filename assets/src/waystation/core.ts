@@ -14,21 +14,12 @@
 // reaches its store with the events, before the Ack that retires the one before it.
 
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
-import {
-  AckSchema,
-  BeaconSchema,
-  type Closed,
-  ClosedSchema,
-  type Denied,
-  DeniedSchema,
-  type Welcome,
-  WelcomeSchema,
-} from "../gen/waystation/v1/link_pb";
+import { AckSchema, BeaconSchema, type Closed, ClosedSchema, type Denied, type Welcome } from "../gen/waystation/v1/link_pb";
 import { Absence } from "./absence";
 import { Bound, type Send } from "./bound";
 import { type Config, DEFAULTS } from "./config";
 import type { ClientEvent, ClientState, SendError } from "./event";
-import { hello } from "./hello";
+import { type Proof, answerOf, hello } from "./hello";
 import { FINAL, Leaving, type Phase, stateOf } from "./phase";
 import { type Counts, type Session, begun, countsOf, fromToken, gameFrame, resumed } from "./session";
 import {
@@ -53,6 +44,8 @@ export class Core {
   #release = false;
   #leaving: Leaving | undefined;
   readonly #config: Config;
+  /** Whether a refused proof was renewed since the last Welcome. */
+  #isProofRenewed = false;
 
   /** The last Welcome. */
   welcome: Welcome | undefined;
@@ -67,7 +60,10 @@ export class Core {
   /** How often a session was resumed. */
   resumeCount = 0;
 
-  constructor(config: Partial<Config> = {}) {
+  constructor(
+    config: Partial<Config>,
+    private readonly proof: Proof,
+  ) {
     this.#config = { ...DEFAULTS, ...config };
     this.absence = new Absence(this.#config);
   }
@@ -293,7 +289,7 @@ export class Core {
   }
 
   #sayHello(send: Send): void {
-    const frame = hello(this.#session, this.#config);
+    const frame = hello(this.#session, this.#config, this.proof);
     if (frame.length > FRAME_MAX_BEFORE_WELCOME) {
       this.#giveUp(`the Hello takes ${frame.length} bytes, the server reads ${FRAME_MAX_BEFORE_WELCOME}`);
     } else if (this.#phase.is === "greeting") {
@@ -304,15 +300,13 @@ export class Core {
   /** Before its Welcome a client hears nothing but the answers to its Hello. */
   #takeGreeting(frame: Frame): void {
     try {
-      const welcome = decode(WelcomeSchema, frame);
-      const denied = decode(DeniedSchema, frame);
-      const closed = decode(ClosedSchema, frame);
-      if (welcome !== undefined) {
-        this.#welcomed(welcome);
-      } else if (denied !== undefined) {
-        this.#denied(denied);
-      } else if (closed !== undefined) {
-        this.#closed(closed);
+      const answer = answerOf(frame);
+      if (answer?.$typeName === "waystation.v1.Welcome") {
+        this.#welcomed(answer);
+      } else if (answer?.$typeName === "waystation.v1.Denied") {
+        this.#denied(answer);
+      } else if (answer !== undefined) {
+        this.#closed(answer);
       }
     } catch (error) {
       this.#fail(0, String(error));
@@ -336,6 +330,7 @@ export class Core {
       this.#events.push({ type: "connected", session: id });
     }
     this.welcome = welcome;
+    this.#isProofRenewed = false;
     this.absence.welcomed(welcome.timeoutMs);
     this.#phase = { is: "bound", link: new Bound() };
   }
@@ -346,6 +341,11 @@ export class Core {
       // The session is over: Hello anew, on the same link.
       this.#loseSession(reason);
       this.#greet(this.roundTripMs ?? 0);
+    } else if (reason === Reason.UNAUTHENTICATED && this.#session === undefined && !this.#isProofRenewed) {
+      // A ticket is good for one session and for a short time.
+      this.#isProofRenewed = true;
+      this.proof.renew();
+      this.#fail(0, `the server refused the ticket: ${denied.detail}`);
     } else if (FINAL.has(reason)) {
       this.#loseSession(reason);
       this.#stop(reason, denied.detail);

@@ -11,6 +11,8 @@ export interface Discovery {
   name: string;
   webtransport?: { url: string; cert_sha256?: string };
   websocket?: { url: string };
+  /** Opens one new session within a short time. */
+  ticket?: string;
 }
 
 /** Says what can be dialled. */
@@ -20,8 +22,10 @@ export interface Transports {
    * returned, even if it may be out of date.
    */
   offered(isHasty: boolean): Promise<Transport[]>;
-  /** Nothing that was offered has opened: it may be out of date. */
+  /** Nothing that was offered has opened, or the server refused its ticket: it may be out of date. */
   failed(): void;
+  /** The ticket of the last answer, once; undefined if the server gave none. */
+  takeTicket?(): string | undefined;
 }
 
 /** Which transports may be used. */
@@ -59,6 +63,16 @@ export class DiscoveredTransports implements Transports {
 
   failed(): void {
     this.#isStale = true;
+  }
+
+  takeTicket(): string | undefined {
+    const ticket = this.#offer?.ticket;
+    if (ticket !== undefined) {
+      // The next new session needs another one. A resume needs none.
+      delete this.#offer?.ticket;
+      this.#isStale = true;
+    }
+    return ticket;
   }
 
   /** Asks the server, unless an answer is on its way. */

@@ -50,9 +50,9 @@ export class SessionStorageStore implements TokenStore {
     }
     const name = `${this.key}.${randomName()}`;
     tab.set(this.#nameKey, name);
-    // Without a storage nothing is kept, so there is nothing to claim.
+    // Without a storage nothing is kept, so there is nothing to claim. No other page has a new name.
     if (tab.get(this.#nameKey) === name) {
-      await claim(name);
+      void claim(name);
     }
   }
 

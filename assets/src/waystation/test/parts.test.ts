@@ -83,7 +83,32 @@ test("text over WebSocket and a frame too long over WebTransport are breaches", 
   assert.match(told[1] ?? "", /more than 3 bytes/);
 });
 
-test("WebTransport is tried first where server and browser have it", () => {
+test("the end of a WebTransport stream ends the link without a timer", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  class FakeTransport {
+    ready = Promise.resolve();
+    closed = new Promise(() => {});
+    datagrams = { readable: new ReadableStream(), writable: new WritableStream(), maxDatagramSize: 1_200 };
+    createBidirectionalStream() {
+      const readable = new ReadableStream({ start: (stream) => stream.close() });
+      return Promise.resolve({ readable, writable: new WritableStream() });
+    }
+    close() {}
+  }
+  Object.assign(globalThis, { WebTransport: FakeTransport });
+  t.after(() => Reflect.deleteProperty(globalThis, "WebTransport"));
+  const told: string[] = [];
+  const events = { onOpen: () => told.push("open"), onFrame: () => {}, onClose: (why: string) => told.push(why), onBreach: () => {} };
+
+  new WebTransportTransport("https://server/wt", undefined).open(events);
+  for (let looks = 0; told.length < 2 && looks < 100; looks += 1) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  assert.deepEqual(told, ["open", "the server ended the stream"]);
+});
+
+test("WebTransport comes first where server and browser have it", () => {
   const names = (has: boolean) => candidates(OFFER, has).map(({ name }) => name);
   assert.deepEqual(names(true), ["webtransport", "websocket"]);
   assert.deepEqual(names(false), ["websocket"]);
@@ -113,6 +138,23 @@ test("discovery is asked anew once nothing of its answer opens, unless a session
 
   transports.preference = "websocket";
   assert.deepEqual(await names(false), ["websocket"]);
+});
+
+test("a ticket is handed out once, and the next new session asks discovery for another", async (t) => {
+  let asked = 0;
+  t.mock.method(globalThis, "fetch", () => {
+    asked += 1;
+    return Promise.resolve(new Response(JSON.stringify({ ...OFFER, ticket: `ticket ${asked}` })));
+  });
+  const transports = new DiscoveredTransports("http://server/v1/connect");
+
+  await transports.offered(false);
+  assert.equal(transports.takeTicket(), "ticket 1");
+  assert.equal(transports.takeTicket(), undefined);
+  await transports.offered(true);
+  assert.equal(asked, 1, "a resume needs no ticket");
+  await transports.offered(false);
+  assert.equal(transports.takeTicket(), "ticket 2");
 });
 
 test("what is not offered and a discovery that refuses are errors that say so", async (t) => {

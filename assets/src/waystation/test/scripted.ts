@@ -64,6 +64,9 @@ export class Scene implements Transports, TokenStore {
   offer: TransportName[] = ["websocket"];
   /** Whether discovery answers. */
   isFound = true;
+  /** The tickets that the server gives, one for each answer of discovery. */
+  tickets: string[] = [];
+  #ticket: string | undefined;
   nowMs = 0;
   token: Uint8Array | undefined;
   readonly client: Client;
@@ -76,12 +79,20 @@ export class Scene implements Transports, TokenStore {
   }
 
   offered(): Promise<Transport[]> {
+    this.#ticket ??= this.tickets.shift();
     const transports = this.offer.map((name) => ({ name, open: (events: LinkEvents) => this.#open(name, events) }));
     return this.isFound ? Promise.resolve(transports) : Promise.reject(new Error("not found"));
   }
 
   failed(): void {
     this.failedCount += 1;
+    this.#ticket = undefined;
+  }
+
+  takeTicket(): string | undefined {
+    const ticket = this.#ticket;
+    this.#ticket = undefined;
+    return ticket;
   }
 
   #open(name: TransportName, events: LinkEvents): Link {
