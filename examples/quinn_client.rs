@@ -1,7 +1,8 @@
 //! A client on the `quinn` crate, without our client library: it joins the arena and talks to it.
 //!
 //! Run `waystation serve`, ask `curl http://127.0.0.1:7780/v1/connect` for the hash of the server's
-//! certificate, and give it to `cargo run --example quinn_client -- SHA256 [ADDRESS]`.
+//! certificate, and give it to `cargo run --example quinn_client -- SHA256 [ADDRESS [TICKET]]`. Outside the
+//! dev profile a new session needs the answer's ticket, too.
 
 #![allow(clippy::print_stdout, reason = "an example prints for the person who runs it")]
 
@@ -64,7 +65,7 @@ impl Lane {
     }
 }
 
-async fn play(server: SocketAddr, trust: Trust) -> Result<(), Box<dyn Error>> {
+async fn play(server: SocketAddr, trust: Trust, ticket: String) -> Result<(), Box<dyn Error>> {
     let tls = QuicClientConfig::try_from(trust.client_config(&[ALPN_QUIC])?)?;
     let mut endpoint = quinn::Endpoint::client(([0, 0, 0, 0], 0).into())?;
     endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(tls)));
@@ -74,7 +75,7 @@ async fn play(server: SocketAddr, trust: Trust) -> Result<(), Box<dyn Error>> {
 
     let name = Kind::Anonymous(Anonymous { name: "quinn".to_owned() });
     let credentials = Some(Credentials { kind: Some(name) });
-    lane.say(&Hello { protocol: PROTOCOL, credentials, ..Hello::default() }).await?;
+    lane.say(&Hello { protocol: PROTOCOL, credentials, ticket, ..Hello::default() }).await?;
     let welcome: Welcome = lane.hear().await?;
     lane.say(&Ack { received: 0 }).await?;
     println!("session {:016x}, {} ticks a second", welcome.session, welcome.tick_hz);
@@ -95,9 +96,10 @@ async fn play(server: SocketAddr, trust: Trust) -> Result<(), Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let sha256 = arguments.next().ok_or("usage: quinn_client SHA256 [ADDRESS]")?;
+    let sha256 = arguments.next().ok_or("usage: quinn_client SHA256 [ADDRESS [TICKET]]")?;
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7778".to_owned());
+    let ticket = arguments.next().unwrap_or_default();
     let trust = Trust::from_offer(Some(&sha256))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(play(address.parse()?, trust))
+    runtime.block_on(play(address.parse()?, trust, ticket))
 }

@@ -36,7 +36,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Plays the arena with real clients, and checks that nothing is lost; exits 1 if it is
     Bot(BotArgs),
-    /// Prints a connect token, good for one link over UDP within five minutes
+    /// Prints a connect token, good for one link over UDP within five minutes, or a ticket, good for one
+    /// new session
     Token(TokenArgs),
     /// Examines somebody's client, for those who write one in another language
     #[command(subcommand)]

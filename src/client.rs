@@ -116,7 +116,8 @@ impl<D: Dial> Client<D> {
     /// Panics if the configuration does not pass [`ClientConfig::check`].
     #[must_use]
     pub fn new(dial: D, config: ClientConfig) -> Self {
-        Self { dial, link: None, silent: None, core: Core::new(config.checked(), None) }
+        let core = Core::new(config.checked(), None, dial.renews_tickets());
+        Self { dial, link: None, silent: None, core }
     }
 
     /// A client that has nothing left of its session but the [`token`](Self::token), such as a
@@ -128,7 +129,8 @@ impl<D: Dial> Client<D> {
     /// Panics if the configuration does not pass [`ClientConfig::check`].
     #[must_use]
     pub fn resume_with_token(dial: D, config: ClientConfig, token: impl Into<Bytes>) -> Self {
-        Self { dial, link: None, silent: None, core: Core::new(config.checked(), Some(token.into())) }
+        let core = Core::new(config.checked(), Some(token.into()), dial.renews_tickets());
+        Self { dial, link: None, silent: None, core }
     }
 
     /// Lets `dt` pass: receives, resumes, and sends what is due. Call it some 20 to 100 times a
@@ -169,6 +171,9 @@ impl<D: Dial> Client<D> {
                 self.core.breached(what);
             }
             self.core.check(link.status(), link.times_opening(), || link.failure());
+            if self.core.is_greeting() {
+                self.core.show(link.ticket());
+            }
             self.core.transmit(&mut |frame| link.send(frame));
             link.flush();
         }

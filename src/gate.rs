@@ -1,8 +1,8 @@
 //! The gate: the single way in.
 //!
 //! A link is a guest in the [`Lobby`] until its Hello is accepted; then it is bound to a new
-//! session or to the one that its token resumes. The gate authenticates, denies, takes over and
-//! answers the open channel. It knows no games.
+//! session or to the one that its token resumes. The gate checks what a new session is proved by,
+//! denies, takes over and answers the open channel. It knows no games.
 //!
 //! Data flow: [`Arrivals`](crate::proxy::Arrivals) → `route` → a guest's Hello, or the inbox of the session that the link
 //! is bound to → `admit`: Hellos by arrival, then lost links → the tick's dispatch. Guests that are too many
@@ -17,6 +17,7 @@ mod probe;
 mod route;
 mod stop;
 mod surplus;
+mod ticket;
 
 use std::time::Duration;
 
@@ -26,21 +27,45 @@ use bevy_ecs::prelude::*;
 #[cfg(doc)]
 use crate::proxy::Network;
 use crate::session::watch;
-use crate::tick::TickSystems;
+use crate::tick::{TickSystems, UnixClock};
 use crate::wire;
+use crate::wire::ticket::TicketKey;
 
 pub use lobby::Lobby;
 pub(crate) use probe::reply as reply_to_probe;
 pub use stop::{Drain, DrainCommand};
 
+/// Who may open a new session. A session that is there already is resumed by its resume token alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum GatePolicy {
+    /// Everybody may: for a server that only this machine or a trusted network reaches.
+    #[default]
+    Open,
+    /// Only a client that proves that it may: by a ticket in its Hello, or by a link whose transport
+    /// has asked for a proof, as UDP has by its connect tokens. Others are denied as
+    /// UNAUTHENTICATED.
+    Proved,
+}
+
 /// Who is let in, and how long that may take.
-#[derive(Resource, Debug, Clone, PartialEq, Eq)]
+#[derive(Resource, Debug, Clone)]
 pub struct GateConfig {
     /// The server's name, shown to whoever asks for its status. Default `waystation`.
     pub name: String,
     /// The game and its version, as `name/version`. A client that names another is denied as
     /// VERSION; one that names none is let in. Default empty: any game fits.
     pub game: String,
+    /// Who may open a new session. Default: everybody, so a server that strangers reach sets
+    /// [`GatePolicy::Proved`], and [`tickets`](Self::tickets).
+    pub policy: GatePolicy,
+    /// What the tickets in Hellos are opened with: derived from the same key as
+    /// [`Offers::tickets`](crate::admin::Offers::tickets). Default: none, and tickets are ignored.
+    /// With a key, a ticket that is shown has to be good under either policy. Used tickets are
+    /// remembered until they expire, in 3 MiB at most.
+    pub tickets: Option<TicketKey>,
+    /// The Unix time by which tickets expire. Default: the clock of this process, which is also that of
+    /// [`HttpConfig`](crate::admin::HttpConfig), where tickets are minted.
+    pub unix: UnixClock,
     /// A link without an accepted Hello for this long is closed. Default 5 s.
     pub hello_timeout: Duration,
     /// Links without a session. Default 4,096. Each may hold one frame of 4 KiB, so 16 MiB in all. When
@@ -71,6 +96,9 @@ impl Default for GateConfig {
         Self {
             name: "waystation".to_owned(),
             game: String::new(),
+            policy: GatePolicy::default(),
+            tickets: None,
+            unix: UnixClock::system(),
             hello_timeout: wire::HELLO_TIMEOUT,
             max_guests: 4_096,
             max_sessions_per_network: None,
@@ -95,7 +123,8 @@ impl Plugin for GatePlugin {
         if let Err(error) = self.config.check() {
             panic!("{error}");
         }
-        app.insert_resource(self.config.clone())
+        app.insert_resource(ticket::Tickets::new(&self.config))
+            .insert_resource(self.config.clone())
             .init_resource::<Lobby>()
             .init_resource::<newcomers::Newcomers>()
             .init_resource::<Drain>()

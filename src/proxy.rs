@@ -27,6 +27,7 @@ pub mod websocket;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -161,9 +162,16 @@ pub struct AdapterPort {
     pub commands: PortReceiver<ProxyCommand>,
     failure: Arc<OnceLock<String>>,
     places: Arc<OnceLock<usize>>,
+    vouched: Arc<AtomicBool>,
 }
 
 impl AdapterPort {
+    /// Says that this adapter opens a link only for a client that has proved that it may enter, as
+    /// by a connect token. A new session on such a link needs no ticket.
+    pub fn vouch_for_links(&self) {
+        self.vouched.store(true, Ordering::Release);
+    }
+
     /// The adapter cannot go on, and has logged why: the server stops with an error. Its links are
     /// to be ended before, each with a [`ProxyEventKind::Closed`].
     pub fn give_up(&self, why: impl Into<String>) {
@@ -194,6 +202,7 @@ struct ProxyPort {
     batch_bytes: usize,
     failure: Arc<OnceLock<String>>,
     places: Places,
+    vouched: Arc<AtomicBool>,
 }
 
 /// What arrived since the last tick: by proxy id, then in order of arrival. Taken by the gate.
@@ -224,6 +233,7 @@ impl Proxies {
         let failure = Arc::<OnceLock<String>>::default();
         let places = Places::default();
         let max = Arc::clone(&places.max);
+        let vouched = Arc::<AtomicBool>::default();
         self.ports.push(ProxyPort {
             name,
             events: events_out,
@@ -232,14 +242,22 @@ impl Proxies {
             batch_bytes: 0,
             failure: Arc::clone(&failure),
             places,
+            vouched: Arc::clone(&vouched),
         });
-        AdapterPort { id, clock, events: events_in, commands: commands_out, failure, places: max }
+        AdapterPort { id, clock, events: events_in, commands: commands_out, failure, places: max, vouched }
     }
 
     /// The name a proxy was attached under.
     #[must_use]
     pub fn name(&self, id: ProxyId) -> &'static str {
         self.ports.get(usize::from(id.0)).map_or("unknown", |port| port.name)
+    }
+
+    /// Whether the adapter of a proxy opens links only for clients that proved that they may enter:
+    /// see [`AdapterPort::vouch_for_links`].
+    #[must_use]
+    pub fn vouches_for_links(&self, id: ProxyId) -> bool {
+        self.ports.get(usize::from(id.0)).is_some_and(|port| port.vouched.load(Ordering::Acquire))
     }
 
     /// The links that each proxy has open now, by its name, in the order of their ids.

@@ -15,6 +15,8 @@ mod limits;
 #[cfg(feature = "quic")]
 pub mod quic;
 mod secret;
+#[cfg(feature = "server")]
+pub mod ticket;
 #[cfg(feature = "udp")]
 pub mod udp;
 #[cfg(any(feature = "udp", feature = "quic"))]

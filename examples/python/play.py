@@ -89,9 +89,10 @@ class Player:
         while True:
             cut_after = options.cut_every if now() + options.cut_every < until else None
             try:
-                answer = await asyncio.to_thread(urllib.request.urlopen, f"{options.server}/v1/connect", None, 5)
-                async with LINKS[options.transport](json.load(answer)) as (send, receive), asyncio.timeout(cut_after):
-                    await self.drive(send, receive)
+                question = urllib.request.Request(f"{options.server}/v1/connect", headers=options.headers)
+                offers = json.load(await asyncio.to_thread(urllib.request.urlopen, question, None, 5))
+                async with LINKS[options.transport](offers) as (send, receive), asyncio.timeout(cut_after):
+                    await self.drive(send, receive, offers.get("ticket", ""))
             except (Ended, OSError, TimeoutError, websockets.WebSocketException) as end:
                 reason, detail, wait_ms = end.args if isinstance(end, Ended) else ("DROPPED", repr(end), 0)
             print(f"the link ended: {reason} {detail}")
@@ -99,11 +100,12 @@ class Player:
             pause, self.link = 0.1 if self.link else min(2 * pause, 5), None
             await asyncio.sleep(max(wait_ms / 1000, pause))
 
-    async def drive(self, send, receive) -> None:
-        """Speaks on one link until it ends."""
+    async def drive(self, send, receive, ticket: str) -> None:
+        """Speaks on one link until it ends. The ticket is what proves a new session; a resume has its token."""
         resume = core.Resume(token=self.token, received=self.received, trimmed=self.trimmed) if self.token else None
         name = None if resume else core.Credentials(anonymous=core.Anonymous(name="python"))
-        await send(encode(core.Hello(protocol=1, client="examples/python", resume=resume, credentials=name)))
+        await send(encode(core.Hello(protocol=1, client="examples/python", resume=resume, credentials=name,
+                                     ticket="" if resume else ticket)))
         while True:
             async with asyncio.timeout(SILENCE_S):
                 frame = await receive()
@@ -112,7 +114,7 @@ class Player:
             match TYPES[ident].FromString(frame[2:]) if ident in TYPES else None:
                 case core.Denied(reason=why.REASON_TOKEN):
                     self.token = b""
-                    return await self.drive(send, receive)
+                    return await self.drive(send, receive, ticket)
                 case core.Denied() | core.Closed() as body:
                     raise Ended(why.Reason.Name(body.reason).removeprefix("REASON_"), body.detail, body.retry_after_ms)
                 case core.Welcome() as body: await self.welcome(body, send)
@@ -196,4 +198,8 @@ if __name__ == "__main__":
     parser.add_argument("--transport", choices=LINKS, default="ws")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--cut-every", type=float, default=math.inf, help="seconds after which a link is cut")
-    sys.exit(not asyncio.run(main(parser.parse_args())))
+    parser.add_argument("--bearer-file", type=Path, help="what discovery is shown, where it wants to know who asks")
+    options = parser.parse_args()
+    bearer = options.bearer_file and options.bearer_file.read_text().strip()
+    options.headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+    sys.exit(not asyncio.run(main(options)))

@@ -24,11 +24,16 @@ use crate::tick::UnixClock;
 use crate::wire::PROTOCOL;
 use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
 use crate::wire::quic::WEBTRANSPORT_PATH;
+use crate::wire::ticket::{TICKET_EXPIRE, TicketError, TicketKey};
 use crate::wire::udp::{TOKEN_EXPIRE, TokenError, TokenMint, token_to_text};
 
 /// What discovery offers; WebSocket is offered where the HTTP server has it. Default: nothing else.
 #[derive(Debug, Clone, Default)]
 pub struct Offers {
+    /// What tickets are minted with, one for each answer. Default: none, and no ticket is given. With
+    /// [`GatePolicy::Proved`](crate::gate::GatePolicy::Proved) it has to be the gate's
+    /// [`tickets`](crate::gate::GateConfig::tickets).
+    pub tickets: Option<TicketKey>,
     /// UDP, with a connect token for each who asks.
     pub udp: Option<UdpSource>,
     /// QUIC and WebTransport, which share a port.
@@ -100,7 +105,7 @@ impl ConnectAuth {
     }
 
     /// Whoever's bearer the hook takes may. It says who that is, if it knows: the identity goes into
-    /// the connect token, and with it to the gate. An error is for the log. It is called on the
+    /// the connect token and the ticket, and with either to the gate. An error is for the log. It is called on the
     /// thread that serves HTTP, so it must not block: for a question to another service, the
     /// clients ask that service and bring what it signed.
     ///
@@ -184,8 +189,8 @@ impl Desk {
         match self.discover(headers, identity.as_deref()) {
             Ok(offer) => ([(header::CONTENT_TYPE, "application/json")], offer.to_json()).into_response(),
             Err(error) => {
-                tracing::warn!(%error, "discovery has no connect token to give");
-                (StatusCode::INTERNAL_SERVER_ERROR, "no connect token: see the server's log\n")
+                tracing::warn!(%error, "discovery has no connect token or ticket to give");
+                (StatusCode::INTERNAL_SERVER_ERROR, "no connect token or ticket: see the server's log\n")
                     .into_response()
             }
         }
@@ -216,8 +221,11 @@ impl Desk {
         })
     }
 
-    fn discover(&self, headers: &HeaderMap, identity: Option<&str>) -> Result<Discovery, TokenError> {
-        let udp = self.offers.udp.as_ref().map(|udp| udp.offer(self.unix.now(), identity)).transpose()?;
+    fn discover(&self, headers: &HeaderMap, identity: Option<&str>) -> Result<Discovery, MintError> {
+        let now = self.unix.now();
+        let ticket = self.offers.tickets.as_ref();
+        let ticket = ticket.map(|key| key.mint(now, TICKET_EXPIRE, identity)).transpose()?;
+        let udp = self.offers.udp.as_ref().map(|udp| udp.offer(now, identity)).transpose()?;
         let quic = self.offers.quic.as_ref();
         let cert_sha256 = quic.and_then(|quic| quic.tls.sha256()).map(hex);
         let url = || self.offers.websocket_url.clone().unwrap_or_else(|| self.websocket_url(headers));
@@ -233,6 +241,8 @@ impl Desk {
                 cert_sha256,
             }),
             websocket: self.has_websocket.then(|| WebSocketOffer { url: url() }),
+            ticket_expires_s: ticket.is_some().then_some(seconds(TICKET_EXPIRE)),
+            ticket,
         })
     }
 
@@ -251,9 +261,21 @@ impl UdpSource {
     fn offer(&self, unix_now: Duration, identity: Option<&str>) -> Result<UdpOffer, TokenError> {
         let link_id = SysRng.try_next_u64().map_err(|error| TokenError::Mint(error.to_string()))?;
         let token = self.mint.mint(unix_now, link_id, identity)?;
-        let expires_s = u32::try_from(TOKEN_EXPIRE.as_secs()).unwrap_or(u32::MAX);
-        Ok(UdpOffer { address: self.address, token: token_to_text(&token), expires_s })
+        Ok(UdpOffer { address: self.address, token: token_to_text(&token), expires_s: seconds(TOKEN_EXPIRE) })
     }
+}
+
+/// A token or a ticket that cannot be minted.
+#[derive(Debug, thiserror::Error)]
+enum MintError {
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn address_of(request: &Request) -> Option<IpAddr> {

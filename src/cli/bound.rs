@@ -47,6 +47,7 @@ impl Bound {
                 .zip(tls.clone())
                 .map(|(quic, tls)| QuicSource { address: args.quic_address(quic.local_addr()), tls }),
             websocket_url: args.websocket_url(),
+            tickets: Some(args.tickets()?),
         };
         let udp = udp.map(|(udp, _)| udp);
         let listening = listening(&[
@@ -125,7 +126,7 @@ fn advice(args: &ListenArgs, http: SocketAddr) -> String {
     let who = if args.bearer_file.is_some() {
         "whoever shows the bearer of --bearer-file"
     } else {
-        "nobody: it has no --bearer-file"
+        "nobody, and no session can be opened: it has no --bearer-file"
     };
     format!("clients ask /v1/connect at {url}{relay}; it answers {who}")
 }

@@ -4,16 +4,18 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use waystation::client::ConnectToken;
 use waystation::tick::{Entropy, UnixClock};
+use waystation::wire::ticket::{TICKET_EXPIRE_MAX, TicketKey};
 use waystation::wire::udp::{self, DEV_KEY, TokenMint};
 
 use super::say;
 
-/// Which server a token is for.
+/// Which server a token or a ticket is for, and whom.
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
     /// The server's secret, as for `serve`; without it: the dev profile's
@@ -22,20 +24,37 @@ pub(crate) struct TokenArgs {
     /// Where the server is reached; may be given more than once
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7777")]
     public_addr: Vec<SocketAddr>,
+    /// Who the server shall take the client for; without it: nobody in particular
+    #[arg(long, value_name = "NAME")]
+    identity: Option<String>,
+    /// Prints a ticket instead, which opens one new session over any transport, like
+    /// quic://play.example:7778?ticket=...
+    #[arg(long, conflicts_with = "public_addr")]
+    ticket: bool,
+    /// How long the ticket can be used, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = TICKET_EXPIRE_MAX.as_secs(), requires = "ticket",
+          value_parser = clap::value_parser!(u64).range(1..=TICKET_EXPIRE_MAX.as_secs()))]
+    seconds: u64,
 }
 
-/// Prints a connect token.
+/// Prints a connect token or a ticket.
 pub(crate) fn print_token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
-    let token = args.mint()?;
-    say(&udp::token_to_text(&token));
+    let text = if args.ticket { args.mint_ticket()? } else { udp::token_to_text(&args.mint()?) };
+    say(&text);
     Ok(ExitCode::SUCCESS)
 }
 
 impl TokenArgs {
+    fn mint_ticket(&self) -> anyhow::Result<String> {
+        let key = TicketKey::new(key(self.key_file.as_deref())?);
+        let lifetime = Duration::from_secs(self.seconds);
+        Ok(key.mint(UnixClock::system().now(), lifetime, self.identity.as_deref())?)
+    }
+
     fn mint(&self) -> anyhow::Result<ConnectToken> {
         let key = key(self.key_file.as_deref())?;
         let mint = TokenMint::new(key, self.public_addr.clone());
-        Ok(mint.mint(UnixClock::system().now(), Entropy::system().id(), None)?)
+        Ok(mint.mint(UnixClock::system().now(), Entropy::system().id(), self.identity.as_deref())?)
     }
 }
 

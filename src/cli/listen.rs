@@ -10,11 +10,13 @@ use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use url::Url;
 use waystation::admin::{Cidr, ConnectAuth, HttpConfig, HttpServer, ToldBy, TrustedRelays};
+use waystation::gate::GatePolicy;
 use waystation::proxy::Origins;
 use waystation::proxy::quic::{QuicConfig, QuicProxy};
 use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::proxy::tls::Tls;
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
+use waystation::wire::ticket::TicketKey;
 
 use super::descriptors::Room;
 use super::key::{key, read_secret};
@@ -70,8 +72,8 @@ pub(crate) struct ListenArgs {
     /// given more than once
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
-    /// What discovery wants to be shown: a file with one line. Outside the dev profile it answers
-    /// nobody without it
+    /// What discovery wants to be shown: a file with one line. Outside the dev profile discovery answers
+    /// nobody without it, and nobody gets the ticket that a new session needs
     #[arg(long, value_name = "FILE")]
     pub(super) bearer_file: Option<PathBuf>,
     /// A transport to leave out; may be given more than once
@@ -140,6 +142,21 @@ impl ListenArgs {
              --public-quic and, behind a relay, --public-url"
         );
         Ok(())
+    }
+
+    /// Who may open a new session: everybody on this machine, or who proves it.
+    pub(super) fn policy(&self) -> GatePolicy {
+        if self.is_dev() { GatePolicy::Open } else { GatePolicy::Proved }
+    }
+
+    /// Whether discovery gives anybody what a new session needs.
+    pub(super) fn admits_anybody(&self) -> bool {
+        self.is_dev() || self.bearer_file.is_some()
+    }
+
+    /// What tickets are minted and opened with.
+    pub(super) fn tickets(&self) -> anyhow::Result<TicketKey> {
+        Ok(TicketKey::new(key(self.key_file.as_deref())?))
     }
 
     /// The certificate of all listeners that need one.

@@ -44,12 +44,20 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr(&args.log, clock.clone())?;
     let rate = TickRate::new(args.tick_hz)?;
     let bound = Bound::new(&args.listen)?;
+    if !args.listen.admits_anybody() {
+        tracing::warn!(
+            "nobody can open a session here: no --bearer-file says whom discovery gives a ticket; give one, or \
+             mint tickets by hand with `waystation token --ticket --key-file FILE`"
+        );
+    }
     let stop = stop_on_signals()?;
 
     let (status, printer) = print_lines()?;
     let mut app = App::new();
     let mut config = ServerConfig { rate, clock, ..ServerConfig::default() };
     config.gate.exempt_loopback = args.listen.is_dev();
+    config.gate.policy = args.listen.policy();
+    config.gate.tickets = Some(args.listen.tickets()?);
     config.gate.drain = Duration::from_secs(args.drain.into());
     config.check()?;
     app.add_plugins(ServerPlugins::new(config))

@@ -12,6 +12,11 @@
 //! is the one that the URL names: `quic://127.0.0.1:7778?cert_sha256=…`. What discovery offers
 //! names its own, or is held to the URL's if it is on the same host. UDP is reached by discovery alone, because each link takes a fresh connect token.
 //!
+//! Outside a server's dev profile a new session needs a ticket. Discovery gives one with its answer, and
+//! is asked anew for each new session. A URL without discovery names one, as from
+//! `waystation token --ticket`: `quic://play.example:7778?ticket=…`. It opens one session; it goes into
+//! the Hello, and is not sent as a part of a path.
+//!
 //! Fall-back: the routes are tried in the order given, and of one discovery's in the order above. A
 //! try over which no frame came moves on to the next; after the last comes the first. What worked
 //! is tried first again when its link is lost. It is not a race: one try at a time, each bounded by
@@ -47,7 +52,7 @@ use carrier::{Carrier, Target};
 pub use detour::Detour;
 pub use fetch::{Fetch, FetchError};
 use turns::{Outcome, Route, Turns};
-use url::Place;
+use url::{Kind, Place};
 pub use url::{Transport, UrlError};
 
 /// Dials over any transport, and falls back from one to the next.
@@ -86,6 +91,8 @@ pub struct AnyLink {
     opened_in: Duration,
     /// How long the transport may take to open.
     limit: Duration,
+    /// What discovery or the URL gave for a new session.
+    ticket: Option<String>,
 }
 
 enum State {
@@ -206,7 +213,9 @@ impl Dial for AnyDial {
         let place = &self.places[first.place];
         let turn = self.turns.failures();
         let direct = Target::direct(place);
-        let known = self.known.take().filter(|(route, _)| direct.is_none() && *route == first);
+        // A new session needs a ticket of its own, which discovery gives with its answer.
+        let known = self.known.take().filter(|_| self.outlook.resumes);
+        let known = known.filter(|(route, _)| direct.is_none() && *route == first);
         let note = Shared::default();
         self.last = Some(Try { place: first.place, by_heart: known.is_some(), note: Arc::clone(&note) });
         let mut link = AnyLink {
@@ -217,6 +226,7 @@ impl Dial for AnyDial {
             age: Duration::ZERO,
             opened_in: Duration::ZERO,
             limit: self.outlook.opening_timeout,
+            ticket: place.ticket.clone(),
         };
         match direct.or(known.map(|(_, target)| target)) {
             Some(target) => link.carry(first, Ok(target), turn)?,
@@ -233,6 +243,10 @@ impl Dial for AnyDial {
 
     fn prepare(&mut self, _dt: Duration, outlook: &Outlook) {
         self.outlook = *outlook;
+    }
+
+    fn renews_tickets(&self) -> bool {
+        self.places.iter().any(|place| matches!(place.kind, Kind::Discovery { .. }))
     }
 }
 
@@ -290,7 +304,10 @@ impl AnyLink {
         let State::Asking(asking) = &mut self.state else { return };
         let chosen = match asking.fetch.poll() {
             Ok(None) => return,
-            Ok(Some(offer)) => asking.choose(&offer),
+            Ok(Some(mut offer)) => {
+                self.ticket = offer.ticket.take();
+                asking.choose(&offer)
+            }
             Err(error) => Err(error.to_string()),
         };
         let turn = asking.turn;
@@ -385,6 +402,10 @@ impl Link for AnyLink {
             State::Carried(_, carrier) => carrier.link_mut().close(),
             State::Failed(_) => {}
         }
+    }
+
+    fn ticket(&self) -> Option<&str> {
+        self.ticket.as_deref()
     }
 
     fn failure(&self) -> Option<String> {

@@ -75,6 +75,13 @@ pub trait Dial {
     fn prepare(&mut self, dt: Duration, outlook: &Outlook) {
         let _ = (dt, outlook);
     }
+
+    /// Returns true if another link may bring a [ticket](Link::ticket) that the last one did not. A
+    /// client whose new session is denied as UNAUTHENTICATED then tries once more. The default is
+    /// false.
+    fn renews_tickets(&self) -> bool {
+        false
+    }
 }
 
 /// The state of a client, for the transport that opens its next link.
@@ -136,6 +143,12 @@ pub trait Link {
     /// Closes the link and tells the peer, where the transport can. What was not flushed may be
     /// lost.
     fn close(&mut self);
+
+    /// What the Hello of a new session shows on this link, where the server wants a proof: a ticket, as
+    /// discovery gives with its answer. The default is none.
+    fn ticket(&self) -> Option<&str> {
+        None
+    }
 
     /// Why the link did not open, or ended, where the transport knows: a sentence with cause and
     /// remedy. It is logged, and the last one is told with

@@ -10,7 +10,9 @@
 pub(super) mod absence;
 mod bound;
 mod greeting;
+mod proof;
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +28,7 @@ use crate::wire::{
     CLOSE_TIMEOUT, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Frame, Lane, Range, WireMessage, encode,
 };
 use bound::Bound;
+use proof::Proof;
 
 /// The state of a client, but for its link.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Core {
     config: ClientConfig,
     phase: Phase,
     session: Option<Session>,
+    /// What the Hello of a new session shows.
+    proof: Proof,
     backoff: Backoff,
     /// Since the session lost its link, until it has the next.
     absence: Option<Duration>,
@@ -70,7 +75,6 @@ enum Phase {
 }
 
 /// What is kept of a session over all its links.
-#[derive(Debug)]
 struct Session {
     /// Unknown to a client that kept only its token, until its Welcome.
     id: Option<SessionId>,
@@ -81,6 +85,18 @@ struct Session {
     outbox: Outbox,
     /// The client kept nothing but the token.
     token_only: bool,
+}
+
+impl fmt::Debug for Session {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("received", &self.received)
+            .field("outbox", &self.outbox)
+            .field("token_only", &self.token_only)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is to become of a link that the core is done with.
@@ -114,7 +130,7 @@ pub enum ClientState {
 }
 
 impl Core {
-    pub(super) fn new(config: ClientConfig, token: Option<Bytes>) -> Self {
+    pub(super) fn new(config: ClientConfig, token: Option<Bytes>, renews_tickets: bool) -> Self {
         let backoff = Backoff::new(config.backoff_min, config.backoff_max, config.tries, config.seed);
         Self {
             backoff,
@@ -131,6 +147,7 @@ impl Core {
                 outbox: Outbox::default(),
                 token_only: true,
             }),
+            proof: Proof::new(renews_tickets),
             events: Events::default(),
             release: None,
             leaving: None,

@@ -6,6 +6,7 @@ pub(crate) mod net;
 mod resume;
 mod sending;
 pub(crate) mod server;
+mod tickets;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -69,8 +70,11 @@ impl Scene {
     }
 
     fn with(plans: &[Plan]) -> Self {
-        let net: Shared =
-            Rc::new(RefCell::new(Net { plans: plans.iter().copied().collect(), ..Net::default() }));
+        Self::over(Net { plans: plans.iter().copied().collect(), ..Net::default() })
+    }
+
+    fn over(net: Net) -> Self {
+        let net: Shared = Rc::new(RefCell::new(net));
         Self {
             client: Client::new(TestDial(Rc::clone(&net)), config()),
             server: Server::new(Rc::clone(&net)),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
-use super::hello::{Denial, Request, ResumeRequest, parse};
+use super::hello::{Denial, OpenRequest, Request, ResumeRequest, parse};
+use super::ticket::Tickets;
 use super::{Drain, GateConfig, Lobby, newcomers, stop};
 use crate::ident::{LinkKey, ProxyId};
 use crate::proxy::{LinkInfo, Proxies};
@@ -21,7 +22,7 @@ pub(super) fn admit(world: &mut World) {
         let config = world.resource::<GateConfig>();
         let answer = match parse(hello, &info, config) {
             Ok(Request::Resume(request)) => resume(world, link, &request),
-            Ok(Request::Open(principal)) => open(world, link, &info, principal),
+            Ok(Request::Open(request)) => open(world, link, &info, request),
             Err(denial) => Err(denial),
         };
         match answer {
@@ -56,7 +57,11 @@ fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Hello)> {
     hellos.into_iter().map(|(_, link, info, hello)| (link, info, hello)).collect()
 }
 
-fn open(world: &mut World, link: LinkKey, info: &LinkInfo, principal: Principal) -> Result<(), Denial> {
+/// Opens a session. What proves that the client may is looked at first: a stranger learns nothing of
+/// the server's state. A ticket is used up last: one that was denied for want of room is still good.
+fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest) -> Result<(), Denial> {
+    let is_vouched = world.resource::<Proxies>().vouches_for_links(link.proxy);
+    let proof = world.resource::<Tickets>().prove(request, is_vouched)?;
     if world.resource::<Drain>().is_draining() {
         return Err(Denial {
             retry_after_ms: RETRY_MS,
@@ -75,14 +80,15 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, principal: Principal)
         return Err(Denial { retry_after_ms: RETRY_MS, ..Denial::new(Reason::Full, "the server is full") });
     }
     let network = newcomers::check(world, link.proxy, info)?;
-    session::register(world, link, principal, network);
+    world.resource_mut::<Tickets>().use_up(&proof)?;
+    session::register(world, link, proof.principal, network);
     Ok(())
 }
 
 fn resume(world: &mut World, link: LinkKey, request: &ResumeRequest) -> Result<(), Denial> {
     let session = world.resource::<SessionTable>().by_token(request.token).ok_or(Denial::TOKEN)?;
     let principal = world.get::<Principal>(session).ok_or(Denial::TOKEN)?;
-    if request.claims.iter().any(|claim| claim != principal) {
+    if !request.may_resume(principal) {
         return Err(Denial::TOKEN);
     }
     let zone = zone::zone_name(world, session);

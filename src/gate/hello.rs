@@ -1,5 +1,7 @@
 //! What a Hello asks for. What got past here has a type that says so.
 
+use std::fmt;
+
 use super::GateConfig;
 use crate::proxy::LinkInfo;
 use crate::session::{Principal, ResumePoint, TokenHash};
@@ -11,9 +13,30 @@ use crate::wire::v1::{Hello, Reason};
 #[derive(Debug)]
 pub(super) enum Request {
     /// A new session.
-    Open(Principal),
+    Open(OpenRequest),
     /// A session's next link.
     Resume(ResumeRequest),
+}
+
+/// Who asks for a new session, and what is to prove it.
+#[derive(Clone)]
+pub(super) struct OpenRequest {
+    /// Who the transport says the client is.
+    pub(super) identity: Option<String>,
+    /// The name that the client gives itself, to show.
+    pub(super) name: String,
+    /// Empty: none.
+    pub(super) ticket: String,
+}
+
+impl fmt::Debug for OpenRequest {
+    /// Without the ticket.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenRequest")
+            .field("identity", &self.identity)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which session is to be resumed, and how far its client is.
@@ -22,8 +45,21 @@ pub(super) struct ResumeRequest {
     pub(super) token: TokenHash,
     pub(super) point: ResumePoint,
     pub(super) trimmed: u64,
-    /// Who the client says it is, where it says so: must be the session's principal.
-    pub(super) claims: Vec<Principal>,
+    /// Who the transport says the client is.
+    identity: Option<String>,
+    /// The name that the client gives itself, if it does.
+    name: Option<String>,
+}
+
+impl ResumeRequest {
+    /// Whether nothing that is said of the client contradicts whose session it is. An authenticated
+    /// principal is compared with the link's identity, if the link has one. Any other principal is
+    /// compared with the name that the client gives itself, if it does. So a session moves between
+    /// transports that know who their clients are and others.
+    pub(super) fn may_resume(&self, principal: &Principal) -> bool {
+        let claim = if principal.is_authenticated() { &self.identity } else { &self.name };
+        claim.as_deref().is_none_or(|claim| claim == principal.name())
+    }
 }
 
 /// Why a Hello is denied, in words for the client.
@@ -51,31 +87,22 @@ pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Resul
     if !hello.game.is_empty() && !config.game.is_empty() && hello.game != config.game {
         return Err(Denial::new(Reason::Version, "this server runs another game or another version of it"));
     }
-    let identity = info.identity.as_deref().map(Principal::named);
-    let kind = hello.credentials.and_then(|credentials| credentials.kind);
+    let identity = info.identity.clone();
+    let name = match hello.credentials.and_then(|credentials| credentials.kind) {
+        Some(Kind::Password(_) | Kind::Bearer(_)) => return Err(UNSUPPORTED),
+        Some(Kind::Anonymous(anonymous)) => Some(shown(&anonymous.name)),
+        None => None,
+    };
     if let Some(resume) = hello.resume {
-        let named = match kind {
-            Some(Kind::Anonymous(anonymous)) if identity.is_none() => {
-                Some(Principal::anonymous(&shown(&anonymous.name)))
-            }
-            Some(Kind::Password(_) | Kind::Bearer(_)) => return Err(UNSUPPORTED),
-            _ => None,
-        };
         return Ok(Request::Resume(ResumeRequest {
             token: TokenHash::of(&resume.token),
             point: ResumePoint { received: resume.received, resync: resume.resync },
             trimmed: resume.trimmed,
-            claims: identity.into_iter().chain(named).collect(),
+            identity,
+            name,
         }));
     }
-    match (identity, kind) {
-        (_, Some(Kind::Password(_) | Kind::Bearer(_))) => Err(UNSUPPORTED),
-        (Some(principal), _) => Ok(Request::Open(principal)),
-        (None, Some(Kind::Anonymous(anonymous))) => {
-            Ok(Request::Open(Principal::anonymous(&shown(&anonymous.name))))
-        }
-        (None, None) => Ok(Request::Open(Principal::anonymous(""))),
-    }
+    Ok(Request::Open(OpenRequest { identity, name: name.unwrap_or_default(), ticket: hello.ticket }))
 }
 
 /// A name as it is shown: no control characters, and not longer than a name.
@@ -91,7 +118,7 @@ const NAME_MAX_CHARS: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v1::{Anonymous, Credentials, Password};
+    use crate::wire::v1::{Anonymous, Credentials, Password, Resume};
 
     fn hello(kind: Option<Kind>) -> Hello {
         Hello {
@@ -111,9 +138,33 @@ mod tests {
             &GateConfig::default(),
         );
 
-        let Ok(Request::Open(principal)) = request else { panic!("denied") };
-        assert_eq!(principal.name(), format!("ab{}", "c".repeat(30)));
-        assert!(!principal.is_authenticated());
+        let Ok(Request::Open(request)) = request else { panic!("denied") };
+        assert_eq!(request.name, format!("ab{}", "c".repeat(30)));
+    }
+
+    #[test]
+    fn a_resume_is_held_to_what_is_known_of_its_session() {
+        let resumes = |identity: Option<&str>, name: Option<&str>, principal: &Principal| {
+            let info = LinkInfo { identity: identity.map(str::to_owned), ..LinkInfo::default() };
+            let kind = name.map(|name| Kind::Anonymous(Anonymous { name: name.to_owned() }));
+            let hello = Hello { resume: Some(Resume::default()), ..hello(kind) };
+            let Ok(Request::Resume(request)) = parse(hello, &info, &GateConfig::default()) else {
+                panic!("denied")
+            };
+            request.may_resume(principal)
+        };
+        let (ada, anonymous) = (Principal::named("ada"), Principal::anonymous("ada"));
+
+        for name in [None, Some("ada"), Some("countess")] {
+            assert!(resumes(None, name, &ada), "over a link that knows nobody");
+            assert!(resumes(Some("ada"), name, &ada));
+            assert!(!resumes(Some("eve"), name, &ada));
+        }
+        for identity in [None, Some("ada"), Some("eve")] {
+            assert!(resumes(identity, None, &anonymous), "to a link that knows its client");
+            assert!(resumes(identity, Some("ada"), &anonymous));
+            assert!(!resumes(identity, Some("eve"), &anonymous));
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use self::stats::{RenetCounts, RenetStats};
 use super::AdapterPort;
 use super::pump::{Bound, Running, Unbound};
 use crate::tick::UnixClock;
-use crate::wire::udp::TokenMint;
+use crate::wire::udp::{DEV_KEY, TokenMint};
 
 /// How to listen.
 #[derive(Clone)]
@@ -201,6 +201,10 @@ impl RenetProxy {
     pub fn start(self, port: AdapterPort) -> Result<RenetHandle, RenetError> {
         let stats = self.stats();
         port.set_places(self.config.max_links);
+        // With the key that everybody knows, everybody can mint a connect token.
+        if self.config.key != DEV_KEY {
+            port.vouch_for_links();
+        }
         let core = Core::new(self.config, self.stats, port.clock.now());
         let running = self.bound.start(core, port).map_err(RenetError::Thread)?;
         Ok(RenetHandle { running, stats })
@@ -251,7 +255,6 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::udp::DEV_KEY;
 
     fn config() -> RenetConfig {
         RenetConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..RenetConfig::new(DEV_KEY) }

@@ -11,6 +11,7 @@
 //! # Ok::<(), waystation::wire::discovery::DiscoveryError>(())
 //! ```
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::PROTOCOL;
 
 /// Where and how a server is reached. What it has not enabled is absent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discovery {
     /// The version of the protocol.
     pub protocol: u32,
@@ -40,10 +41,17 @@ pub struct Discovery {
     /// WebSocket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub websocket: Option<WebSocketOffer>,
+    /// What the client shows in the Hello of one new session, over any transport: `Hello.ticket`. A
+    /// resume needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// Seconds for which the ticket can be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket_expires_s: Option<u32>,
 }
 
 /// How to open one link over UDP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UdpOffer {
     /// Where the server is reached; the token names all such addresses.
     pub address: SocketAddr,
@@ -115,6 +123,33 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+impl fmt::Debug for Discovery {
+    /// Without the ticket.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery")
+            .field("protocol", &self.protocol)
+            .field("name", &self.name)
+            .field("draining", &self.draining)
+            .field("udp", &self.udp)
+            .field("quic", &self.quic)
+            .field("webtransport", &self.webtransport)
+            .field("websocket", &self.websocket)
+            .field("has_ticket", &self.ticket.is_some())
+            .field("ticket_expires_s", &self.ticket_expires_s)
+            .finish()
+    }
+}
+
+impl fmt::Debug for UdpOffer {
+    /// Without the connect token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpOffer")
+            .field("address", &self.address)
+            .field("expires_s", &self.expires_s)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,14 +168,18 @@ mod tests {
             quic: None,
             webtransport: None,
             websocket: None,
+            ticket: Some("AXN0aWNrZXQ".to_owned()),
+            ticket_expires_s: Some(30),
         };
 
         let json = offer.to_json();
 
         assert_eq!(
             json,
-            r#"{"protocol":1,"name":"arena","udp":{"address":"127.0.0.1:7777","token":"AA==","expires_s":300}}"#
+            r#"{"protocol":1,"name":"arena","udp":{"address":"127.0.0.1:7777","token":"AA==","expires_s":300},"ticket":"AXN0aWNrZXQ","ticket_expires_s":30}"#
         );
+        let shown = format!("{offer:?}");
+        assert!(!shown.contains("AXN0") && !shown.contains("AA=="), "{shown}");
         assert_eq!(Discovery::parse(json.as_bytes()).expect("our own"), offer);
         let draining = Discovery { draining: true, ..offer };
         let json = draining.to_json();

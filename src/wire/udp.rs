@@ -7,6 +7,7 @@
 #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "the server's half"))]
 pub(crate) mod guard;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ const BYTES_PER_TICK: u64 = 128 * 1024;
 /// println!("give this to Ada's client: {}", udp::token_to_text(&token));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TokenMint {
     key: [u8; NETCODE_KEY_BYTES],
     servers: Vec<SocketAddr>,
@@ -110,6 +111,13 @@ impl TokenMint {
             &self.key,
         )
         .map_err(|error| TokenError::Mint(error.to_string()))
+    }
+}
+
+impl fmt::Debug for TokenMint {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenMint").field("servers", &self.servers).finish_non_exhaustive()
     }
 }
 
@@ -195,5 +203,6 @@ mod tests {
         assert_eq!(read_identity(&[0; NETCODE_USER_DATA_BYTES]), None);
         assert_eq!(write_identity(&"x".repeat(256)), Err(TokenError::Identity(256)));
         assert!(token_from_text("not a token").is_err());
+        assert!(!format!("{mint:?}").contains(&format!("{DEV_KEY:?}")), "the key is shown");
     }
 }

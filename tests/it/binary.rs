@@ -8,7 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+use waystation::client::{AnyDial, Client, ClientConfig, ClientEvent};
+use waystation::wire::ticket::TicketKey;
 use waystation::wire::udp::token_from_text;
+use waystation::wire::v1::Reason;
 
 use crate::websocket_stage::{get, now};
 
@@ -255,7 +258,7 @@ fn outside_the_dev_profile_bots_play_by_a_certificate_and_a_bearer() {
         waystation().args(bots).args(options).output().expect("the binary starts")
     };
 
-    for transport in ["udp", "ws"] {
+    for transport in ["udp", "ws", "mix"] {
         let played = play(&["--transport", transport, "--bearer-file", &bearer]);
         assert!(played.status.success(), "{transport}: {}", text(&played));
     }
@@ -306,5 +309,64 @@ fn a_token_is_one_line_and_never_the_same() {
     assert_eq!(token.server_addresses[0].expect("an address").port(), 7_777);
 }
 
+#[test]
+fn a_ticket_by_hand_is_one_line_for_a_key_and_an_identity_and_lasts_as_long_as_asked() {
+    let files = Files::new("ticket");
+    let key = files.write("key", &"5a".repeat(32));
+    let print = |options: &[&str]| {
+        let output = waystation().args(["token", "--ticket"]).args(options).output();
+        let output = output.expect("the binary starts");
+        (output.status.success(), text(&output))
+    };
+
+    let (success, line) = print(&["--key-file", &key, "--identity", "ada", "--seconds", "60"]);
+    let (is_long, error) = print(&["--seconds", "301"]);
+
+    assert!(success && line.lines().count() == 1, "{line}");
+    let ticket = TicketKey::new([0x5A; 32]).open(line.trim()).expect("of this key");
+    assert_eq!(ticket.identity.as_deref(), Some("ada"));
+    assert_eq!((ticket.expires - ticket.minted).as_secs(), 60);
+    assert!(!is_long && error.contains("300"), "{error}");
+}
+
+#[test]
+fn outside_the_dev_profile_a_server_without_a_bearer_says_that_nobody_comes_in_and_lets_nobody_in() {
+    let files = Files::new("closed");
+    let key = files.write("key", &"5a".repeat(32));
+    let server = Server::start(
+        &[["--key-file", &key], ["--without", "quic"], ["--public-host", "127.0.0.1"]]
+            .concat()
+            .into_iter()
+            .chain(["--http-plain"])
+            .collect::<Vec<_>>(),
+    );
+
+    let closed = stranger(&format!("ws://{}/ws", server.address("http")));
+    let (success, _, log) = server.stop();
+
+    assert_eq!(closed, Some(Reason::Unauthenticated));
+    assert!(success);
+    let warnings = log.lines().filter(|line| line.contains("nobody can open a session")).count();
+    assert_eq!(warnings, 1, "{log}");
+    assert!(log.contains("--bearer-file") && log.contains("waystation token --ticket"), "{log}");
+}
+
+/// What a client without a ticket is told at this URL.
+fn stranger(url: &str) -> Option<Reason> {
+    let mut client = Client::new(AnyDial::new([url]).expect("a URL"), ClientConfig::default());
+    loop {
+        client.update(STEP);
+        assert_eq!(client.session_id(), None, "it has a session");
+        while let Some(event) = client.poll() {
+            if let ClientEvent::Closed { reason, .. } = event {
+                return reason;
+            }
+        }
+        thread::sleep(STEP);
+    }
+}
+
+/// How long a client waits between two looks.
+const STEP: Duration = Duration::from_millis(5);
 /// A port that the system chooses.
 const FREE: &str = "127.0.0.1:0";

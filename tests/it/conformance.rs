@@ -13,6 +13,7 @@ mod mixed;
 mod offences;
 mod resume;
 mod stage;
+mod tickets;
 mod transports;
 mod zones;
 
@@ -94,6 +95,9 @@ const CASES: &[Case] = cases![
     offences::row_16a_what_no_frame_shows,
     offences::row_16a_the_tenth_stray_message,
     offences::wire_limits_a_hello_above_4_kib,
+    tickets::wire_core_a_new_session_needs_a_ticket_that_is_fresh_and_genuine,
+    tickets::wire_core_a_resume_needs_its_token_alone_and_a_probe_nothing,
+    tickets::wire_core_a_ticket_that_found_no_room_is_not_used_up,
 ];
 
 /// Shows all cases over one transport, and tells of all that fail.

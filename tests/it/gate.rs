@@ -88,6 +88,24 @@ fn pr_13_a_resume_needs_the_same_principal() {
 }
 
 #[test]
+fn a_session_moves_to_a_link_with_an_identity_and_back() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let known = LinkInfo { identity: Some("ada".to_owned()), ..LinkInfo::default() };
+
+    for info in [known.clone(), LinkInfo::default(), known] {
+        ada.close();
+        game.tick();
+        ada.connect_as(&game, Via::Beta, info);
+        ada.resume();
+        game.exchange(&mut [&mut ada]);
+
+        ada.expect_no::<Denied>();
+        assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+    }
+}
+
+#[test]
 fn loopback_may_be_exempt_from_limits_by_network() {
     let info = || LinkInfo { address: Some(([127, 0, 0, 1], 5_000).into()), ..LinkInfo::default() };
     let welcome_count = |exempt_loopback: bool| {

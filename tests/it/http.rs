@@ -12,6 +12,7 @@ use waystation::proxy::tls::Tls;
 use waystation::proxy::{self, Arrivals, ProxyEventKind};
 use waystation::tick::Clock;
 use waystation::wire::discovery::Discovery;
+use waystation::wire::ticket::TicketKey;
 use waystation::wire::udp::{DEV_KEY, token_from_text};
 
 use crate::websocket_stage::{Setup, Stage, ask, get, now};
@@ -40,6 +41,7 @@ fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
     setup.offers = Offers {
         udp: Some(UdpSource { address: udp.local_addr(), mint: udp.mint() }),
         quic: Some(QuicSource { address: "play.example:7778".to_owned(), tls }),
+        tickets: Some(TicketKey::new(DEV_KEY)),
         websocket_url: None,
     };
     let mut stage = Stage::with(setup);
@@ -57,6 +59,10 @@ fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
     let webtransport = offer.webtransport.expect("offered");
     assert_eq!(webtransport.url, "https://play.example:7778/wt");
     assert_eq!(webtransport.cert_sha256.as_deref(), Some(&*hash));
+
+    let ticket = TicketKey::new(DEV_KEY).open(&offer.ticket.expect("it is there")).expect("genuine");
+    assert_eq!((ticket.identity.as_deref(), offer.ticket_expires_s), (Some("ada"), Some(30)));
+    assert_eq!(ticket.expires - ticket.minted, Duration::from_secs(30));
 
     let token = offer.udp.expect("offered").token;
     let mut link = UdpDial::new(move || token_from_text(&token)).dial().expect("a token for this server");

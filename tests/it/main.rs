@@ -38,6 +38,7 @@ mod rows_end;
 mod rows_zones;
 mod support;
 mod telemetry;
+mod tickets;
 mod tidy;
 mod tokens;
 mod trusted_relays;

@@ -115,6 +115,8 @@ mod tests {
                 cert_sha256,
             }),
             websocket: Some(WebSocketOffer { url: "ws://play.example:7780/ws?room=1".to_owned() }),
+            ticket: Some("AXN0aWNrZXQ".to_owned()),
+            ticket_expires_s: Some(30),
         }
     }
 

@@ -89,7 +89,7 @@ fn hex(host: &QuicHost) -> String {
 /// What offers a server over QUIC.
 fn quic_offer(host: &QuicHost) -> String {
     let quic = QuicOffer { address: host.address().to_string(), cert_sha256: Some(hex(host)) };
-    Discovery { quic: Some(quic), ..nothing() }.to_json()
+    Discovery { quic: Some(quic), ticket: Some("AXN0aWNrZXQ".to_owned()), ..nothing() }.to_json()
 }
 
 fn nothing() -> Discovery {
@@ -101,6 +101,8 @@ fn nothing() -> Discovery {
         quic: None,
         webtransport: None,
         websocket: None,
+        ticket: None,
+        ticket_expires_s: None,
     }
 }
 
@@ -230,14 +232,16 @@ fn what_was_offered_and_worked_is_dialled_again_without_asking() {
     let desk = Desk::open(vec![quic_offer(&host)]);
     let mut dial = AnyDial::new([desk.url()]).expect("a URL");
 
-    for _ in 0..3 {
+    for resumes in [false, true, true, false, true] {
+        dial.prepare(Duration::ZERO, &Outlook { resumes, ..Outlook::default() });
         let mut link = dial.dial().expect("a socket");
         assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
         assert_eq!(link.transport(), Some(Transport::Quic));
+        assert_eq!(link.ticket(), (!resumes).then_some("AXN0aWNrZXQ"));
         hear(&mut link, &mut host);
     }
 
-    assert_eq!(desk.asked(), 1);
+    assert_eq!(desk.asked(), 2, "once for each new session, for its ticket");
 }
 
 #[test]
@@ -250,6 +254,7 @@ fn what_is_known_of_a_server_that_came_back_as_another_is_asked_anew_for_the_sam
     settle(&mut link, &mut old);
     hear(&mut link, &mut old);
     drop((link, old));
+    dial.prepare(Duration::ZERO, &Outlook { resumes: true, ..Outlook::default() });
 
     let mut by_heart = dial.dial().expect("a socket");
     assert_eq!(settle(&mut by_heart, &mut new), LinkStatus::Closed);

@@ -58,20 +58,28 @@ pub enum UrlError {
     /// The hash is none.
     #[error("{0}: cert_sha256 is the SHA-256 of the server's certificate, 64 hex digits, and only with TLS")]
     Hash(String),
+    /// The ticket is where none is read, or empty.
+    #[error(
+        "{0}: ticket is what `waystation token --ticket` prints, and stands in a URL that is dialled directly; \
+         discovery gives one by itself"
+    )]
+    Ticket(String),
     /// No URL was given.
     #[error("there is no URL to dial; give at least one, like http://127.0.0.1:7780")]
     None,
 }
 
 /// A server, and how it is asked or dialled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) kind: Kind,
     pub(crate) host: String,
     pub(crate) port: u16,
     /// Whose certificate is taken, under TLS.
     pub(crate) trust: Trust,
-    /// As it was given, for messages.
+    /// What the Hello of a new session shows, where no discovery gives it.
+    pub(crate) ticket: Option<String>,
+    /// As it was given but for its ticket, for messages.
     pub(crate) text: String,
     /// The relays through which what its discovery offers is reached.
     pub(crate) detour: Detour,
@@ -149,6 +157,17 @@ impl Place {
     }
 }
 
+impl fmt::Debug for Place {
+    /// Without the ticket.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("text", &self.text)
+            .field("trust", &self.trust)
+            .field("detour", &self.detour)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -159,8 +178,9 @@ impl FromStr for Place {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let url = Url::parse(text).map_err(|cause| UrlError::Malformed { url: text.to_owned(), cause })?;
-        let text = text.to_owned();
+        let url =
+            Url::parse(text).map_err(|cause| UrlError::Malformed { url: without_ticket(text), cause })?;
+        let text = without_ticket(text);
         let tls = matches!(url.scheme(), "https" | "wss");
         let kind = match url.scheme() {
             "http" | "https" => Kind::Discovery { tls, path: question(url.path()), only: only(&url, &text)? },
@@ -181,7 +201,13 @@ impl FromStr for Place {
         if trust != Trust::WebPki && !encrypted {
             return Err(UrlError::Hash(text));
         }
-        Ok(Self { kind, host: host.to_owned(), port, trust, text, detour: Detour::default() })
+        let ticket =
+            url.query_pairs().find(|(name, _)| name == TICKET).map(|(_, ticket)| ticket.into_owned());
+        let is_misplaced = matches!(kind, Kind::Discovery { .. });
+        if ticket.as_ref().is_some_and(|ticket| ticket.is_empty() || is_misplaced) {
+            return Err(UrlError::Ticket(text));
+        }
+        Ok(Self { kind, host: host.to_owned(), port, trust, ticket, text, detour: Detour::default() })
     }
 }
 
@@ -202,13 +228,26 @@ fn upgrade(url: &Url) -> String {
         .query()
         .unwrap_or_default()
         .split('&')
-        .filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(HASH))
+        .filter(|pair| !pair.is_empty() && ![Some(HASH), Some(TICKET)].contains(&pair.split('=').next()))
         .collect();
     if !kept.is_empty() {
         path.push('?');
         path.push_str(&kept.join("&"));
     }
     path
+}
+
+/// A URL without its ticket, for messages: whoever has a ticket that is not used yet can use it.
+fn without_ticket(text: &str) -> String {
+    let Some((before, query)) = text.split_once('?') else { return text.to_owned() };
+    let end = query.find('#').unwrap_or(query.len());
+    let (query, after) = query.split_at(end);
+    let hide = |pair: &str| match pair.split_once('=') {
+        Some((TICKET, _)) => format!("{TICKET}=..."),
+        _ => pair.to_owned(),
+    };
+    let shown: Vec<String> = query.split('&').map(hide).collect();
+    format!("{before}?{}{after}", shown.join("&"))
 }
 
 /// The transport that the fragment chooses, if there is one.
@@ -227,6 +266,8 @@ fn trust(url: &Url, text: &str) -> Result<Trust, UrlError> {
 const DISCOVERY_PATH: &str = "/v1/connect";
 /// What pins a certificate in a query.
 const HASH: &str = "cert_sha256";
+/// What proves in a query that the client may open a session.
+const TICKET: &str = "ticket";
 
 #[cfg(test)]
 mod tests {
@@ -288,11 +329,37 @@ mod tests {
             ("quic://127.0.0.1:7778?cert_sha256=ab", "64 hex digits"),
             ("ws://127.0.0.1:7780/ws?cert_sha256=", "64 hex digits"),
             ("http://127.0.0.1:99999", "http://127.0.0.1:7780"),
+            ("ws://127.0.0.1:7780/ws?ticket=", "waystation token --ticket"),
         ] {
             let error = url.parse::<Place>().expect_err(url).to_string();
-            assert!(error.contains(remedy) && error.contains(url), "{url}: {error}");
+            let shown = url.trim_end_matches("ticket=");
+            assert!(error.contains(remedy) && error.contains(shown), "{url}: {error}");
         }
         let plain = format!("ws://127.0.0.1:7780/ws?cert_sha256={}", "ab".repeat(32));
         assert!(matches!(plain.parse::<Place>(), Err(UrlError::Hash(_))), "nothing to compare it with");
+    }
+
+    #[test]
+    fn a_ticket_goes_into_the_hello_and_neither_into_a_path_nor_into_a_message() {
+        let hash = "ab".repeat(32);
+        let urls = [
+            format!("quic://[::1]:7778?cert_sha256={hash}&ticket=AXN0-_aw"),
+            "webtransport://play.example:7778?ticket=AXN0-_aw".to_owned(),
+            "ws://127.0.0.1:7780/ws?room=1&ticket=AXN0-_aw&seat=2".to_owned(),
+            "wss://play.example/?ticket=AXN0-_aw".to_owned(),
+        ];
+
+        for url in &urls {
+            let place = place(url);
+            assert_eq!(place.ticket.as_deref(), Some("AXN0-_aw"), "{url}");
+            assert!(!format!("{place} {place:?} {:?}", place.kind).contains("AXN0"), "{place:?}");
+        }
+        let Kind::WebSocket { path, .. } = place(&urls[2]).kind else { panic!("{}", urls[2]) };
+        assert_eq!(path, "/ws?room=1&seat=2");
+        assert_eq!(place("quic://h:1").ticket, None);
+        for misplaced in ["http://h:1?ticket=AXN0#ws", "quic://h?ticket=AXN0", "ws://h:x/?ticket=AXN0"] {
+            let error = misplaced.parse::<Place>().expect_err(misplaced).to_string();
+            assert!(!error.contains("AXN0") && error.contains("ticket=..."), "{error}");
+        }
     }
 }

@@ -12,6 +12,16 @@ use crate::wire::v1::{Closed, Denied, Hello, Reason, Resume, Welcome};
 use crate::wire::{FRAME_MAX_BEFORE_WELCOME, Frame, PROTOCOL, WireMessage as _, encode};
 
 impl Core {
+    /// Whether a Hello is due.
+    pub(in crate::client) fn is_greeting(&self) -> bool {
+        matches!(self.phase, Phase::Greeting { said: false, .. })
+    }
+
+    /// The Hello of a new session will show this ticket.
+    pub(in crate::client) fn show(&mut self, ticket: Option<&str>) {
+        self.proof.take(ticket);
+    }
+
     pub(super) fn say_hello(&mut self, send: &mut impl FnMut(Bytes) -> bool) {
         let hello = encode(&self.hello());
         if hello.len() > FRAME_MAX_BEFORE_WELCOME {
@@ -42,7 +52,8 @@ impl Core {
             credentials: resume.is_none().then(|| (&self.config.credentials).into()),
             resume,
             game: self.config.game.clone(),
-            ticket: String::new(),
+            // A resume needs its token alone.
+            ticket: if self.session.is_none() { self.proof.ticket() } else { String::new() },
         }
     }
 
@@ -105,6 +116,7 @@ impl Core {
 
     fn bind(&mut self, welcome: Welcome) {
         self.welcome = Some(welcome);
+        self.proof.accepted();
         self.backoff.reset();
         self.absence = None;
         self.was_silent = false;
@@ -120,6 +132,9 @@ impl Core {
                 self.lose_session(Some(reason));
                 let timeout = self.welcome_timeout();
                 self.phase = Phase::Greeting { elapsed: Duration::ZERO, timeout, said: false };
+            }
+            Reason::Unauthenticated if self.session.is_none() && self.proof.refused() => {
+                self.fail(retry_after, &format!("the server refused: {reason} {}", denied.detail));
             }
             Reason::Unauthenticated
             | Reason::Bye

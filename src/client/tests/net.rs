@@ -56,6 +56,10 @@ pub(crate) struct Net {
     /// How long after its opening a link delivers the first frame.
     pub(crate) answers_in: Duration,
     pub(crate) dials: usize,
+    /// The tickets that the next links bring; further ones bring none.
+    pub(crate) tickets: VecDeque<&'static str>,
+    /// The dial says that another link may bring another ticket.
+    pub(crate) renews_tickets: bool,
 }
 
 pub(crate) type Shared = Rc<RefCell<Net>>;
@@ -67,6 +71,7 @@ pub(crate) struct TestDial(pub(crate) Shared);
 pub(crate) struct TestLink {
     net: Shared,
     index: usize,
+    ticket: Option<&'static str>,
 }
 
 impl Dial for TestDial {
@@ -91,7 +96,12 @@ impl Dial for TestDial {
             closed: false,
             dropped: false,
         });
-        Ok(TestLink { net: Rc::clone(&self.0), index: net.wires.len() - 1 })
+        let ticket = net.tickets.pop_front();
+        Ok(TestLink { net: Rc::clone(&self.0), index: net.wires.len() - 1, ticket })
+    }
+
+    fn renews_tickets(&self) -> bool {
+        self.0.borrow().renews_tickets
     }
 }
 
@@ -138,6 +148,10 @@ impl Link for TestLink {
     fn flush(&mut self) {
         let wire = &mut self.net.borrow_mut().wires[self.index];
         wire.room = wire.plan.room;
+    }
+
+    fn ticket(&self) -> Option<&str> {
+        self.ticket
     }
 
     fn close(&mut self) {

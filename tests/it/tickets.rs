@@ -1,0 +1,297 @@
+//! The way into a server of the real profile, by real clients over real sockets: with what discovery
+//! gives, with a ticket in the URL, and with nothing.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bevy_app::App;
+use waystation::admin::{
+    ConnectAuth, Health, HttpConfig, HttpHandle, HttpServer, Offers, QuicSource, UdpSource,
+};
+use waystation::client::{
+    AnyDial, AnyLink, Client, ClientConfig, ClientEvent, Cut, Dial, Discovery, Fetch, Transport, UdpDial,
+};
+use waystation::config::ServerConfig;
+use waystation::gate::GatePolicy;
+use waystation::proxy;
+use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
+use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
+use waystation::proxy::tls::Tls;
+use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
+use waystation::server::ServerPlugins;
+use waystation::session::{Principal, SessionTable};
+use waystation::tick::{TickRate, UnixClock};
+use waystation::wire::ticket::{TICKET_EXPIRE, TicketKey};
+use waystation::wire::udp::TokenMint;
+use waystation::wire::v1::Reason;
+
+/// The server's key: no key of the dev profile, so its connect tokens prove something.
+const KEY: [u8; 32] = [0x5A; 32];
+/// What discovery is shown by Ada, and by a bot that is nobody in particular.
+const BEARERS: [(&str, Option<&str>); 2] = [("bearer-of-ada", Some("ada")), ("bearer-of-a-bot", None)];
+
+/// A server of the real profile, on every transport.
+struct Server {
+    app: App,
+    http: HttpHandle,
+    mint: TokenMint,
+    quic: QuicHandle,
+    sha256: String,
+    _udp: RenetHandle,
+}
+
+impl Server {
+    fn new() -> Self {
+        let listen = ([127, 0, 0, 1], 0).into();
+        let rate = TickRate::new(200).expect("in range");
+        let mut config = ServerConfig { rate, ..ServerConfig::default() };
+        config.gate.policy = GatePolicy::Proved;
+        config.gate.tickets = Some(TicketKey::new(KEY));
+        config.gate.exempt_loopback = true;
+        // However slow the machine is, no session expires here.
+        config.session.timeout = Duration::from_secs(600);
+        let mut app = App::new();
+        app.add_plugins(ServerPlugins::new(config));
+        let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
+        let sha256 = tls.sha256().expect("self-signed").iter().map(|byte| format!("{byte:02x}")).collect();
+        let udp = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(KEY) }).expect("a free port");
+        let quic_config = QuicConfig { listen, exempt_loopback: true, ..QuicConfig::default() };
+        let quic = QuicProxy::bind(quic_config, &tls).expect("a free port");
+        let hook = |bearer: &str| {
+            let known = BEARERS.iter().find(|(known, _)| *known == bearer);
+            known.map(|(_, who)| who.map(str::to_owned)).ok_or_else(|| "nobody's".to_owned())
+        };
+        let http = HttpServer::bind(HttpConfig {
+            listen,
+            connect_auth: ConnectAuth::hook(hook),
+            exempt_loopback: true,
+            ..HttpConfig::default()
+        });
+        let mint = udp.mint();
+        let offers = Offers {
+            udp: Some(UdpSource { address: udp.local_addr(), mint: mint.clone() }),
+            quic: Some(QuicSource { address: quic.local_addr().to_string(), tls }),
+            tickets: Some(TicketKey::new(KEY)),
+            ..Offers::default()
+        };
+        let udp = udp.start(proxy::attach(&mut app, "udp")).expect("a thread");
+        let quic = quic.start(proxy::attach(&mut app, "quic")).expect("a thread");
+        let websocket = WebSocketProxy::new(WebSocketConfig::default()).expect("limits");
+        let websocket = (websocket, proxy::attach(&mut app, "websocket"));
+        let health = Health::watch(&mut app);
+        let http = http.expect("a free port").start(offers, health, Some(websocket)).expect("a thread");
+        Self { app, http, mint, quic, sha256, _udp: udp }
+    }
+
+    fn discovery(&self) -> String {
+        format!("http://{}", self.http.local_addr())
+    }
+
+    /// A URL that reaches the server over a transport without its discovery; none over UDP.
+    fn direct(&self, transport: Transport) -> Option<String> {
+        let quic = |scheme: &str, address: SocketAddr| {
+            format!("{scheme}://localhost:{}?cert_sha256={}", address.port(), self.sha256)
+        };
+        match transport {
+            Transport::Udp => None,
+            Transport::Quic => Some(quic("quic", self.quic.local_addr())),
+            Transport::WebTransport => Some(quic("webtransport", self.quic.local_addr())),
+            Transport::WebSocket => Some(format!("ws://{}/ws", self.http.local_addr())),
+        }
+    }
+
+    fn ticket(&self, identity: &str) -> String {
+        let now = UnixClock::system().now();
+        TicketKey::new(KEY).mint(now, TICKET_EXPIRE, Some(identity)).expect("a ticket")
+    }
+
+    /// What discovery answers to whoever shows this bearer.
+    fn ask(&mut self, bearer: &str) -> Discovery {
+        let mut fetch = Fetch::new(&self.discovery(), Some(bearer)).expect("a URL");
+        let mut answer = None;
+        self.until("discovery answers", |_| {
+            answer = answer.take().or_else(|| fetch.poll().expect("an answer"));
+            answer.is_some()
+        });
+        answer.expect("it has come")
+    }
+
+    fn principal<D: Dial>(&self, player: &Player<D>) -> Principal {
+        let world = self.app.world();
+        let session = player.client.session_id().expect("a session");
+        let entity = world.resource::<SessionTable>().find(session).expect("it lives");
+        world.get::<Principal>(entity).expect("each session has one").clone()
+    }
+
+    /// Lets the server work until something has come to pass.
+    #[track_caller]
+    #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let begun = Instant::now();
+        while !done(self) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+            thread::sleep(STEP);
+            self.app.update();
+        }
+    }
+}
+
+/// A client, and what it was told.
+struct Player<D: Dial> {
+    client: Client<D>,
+    closed: Option<(Option<Reason>, String)>,
+}
+
+impl<D: Dial> Player<D> {
+    fn new(dial: D) -> Self {
+        Self { client: Client::new(dial, ClientConfig::default()), closed: None }
+    }
+
+    fn update(&mut self) {
+        self.client.update(STEP);
+        while let Some(event) = self.client.poll() {
+            if let ClientEvent::Closed { reason, detail } = event {
+                self.closed = Some((reason, detail));
+            }
+        }
+    }
+
+    /// The client has a session.
+    #[track_caller]
+    fn gets_in(mut self, server: &mut Server) -> Self {
+        server.until("the client has a session", |_| {
+            self.update();
+            assert_eq!(self.closed, None);
+            self.client.welcome().is_some()
+        });
+        self
+    }
+
+    /// The client stops; the server's words.
+    #[track_caller]
+    fn fails_to_get_in(mut self, server: &mut Server) -> String {
+        server.until("the client stops", |_| {
+            self.update();
+            assert_eq!(self.client.session_id(), None, "it has a session");
+            self.closed.is_some()
+        });
+        let (reason, detail) = self.closed.expect("it stopped");
+        assert_eq!(reason, Some(Reason::Unauthenticated), "{detail}");
+        detail
+    }
+}
+
+fn dial(url: &str) -> AnyDial {
+    AnyDial::new([url]).expect("a URL")
+}
+
+#[test]
+fn whom_discovery_knows_gets_in_over_every_transport_with_its_identity() {
+    let mut server = Server::new();
+
+    for transport in Transport::ALL {
+        for (bearer, identity) in BEARERS {
+            let url = format!("{}#{transport}", server.discovery());
+            let player = Player::new(dial(&url).bearer(bearer)).gets_in(&mut server);
+
+            assert_eq!(player.client.link().and_then(AnyLink::transport), Some(transport));
+            let expected = identity.map_or(Principal::anonymous(""), Principal::named);
+            assert_eq!(server.principal(&player), expected, "{transport}");
+        }
+    }
+}
+
+#[test]
+fn a_direct_url_opens_a_session_by_a_ticket_and_only_once() {
+    let mut server = Server::new();
+
+    for transport in Transport::ALL {
+        let Some(url) = server.direct(transport) else { continue };
+        let with =
+            |ticket: &str| format!("{url}{}ticket={ticket}", if url.contains('?') { '&' } else { '?' });
+        let good = with(&server.ticket("ada"));
+
+        let words = Player::new(dial(&url)).fails_to_get_in(&mut server);
+        assert!(words.contains("/v1/connect"), "{transport}: {words}");
+        let forged = Player::new(dial(&with("AXN0aWNrZXQ"))).fails_to_get_in(&mut server);
+        let ada = Player::new(dial(&good)).gets_in(&mut server);
+        assert_eq!(server.principal(&ada), Principal::named("ada"), "{transport}");
+        let used = Player::new(dial(&good)).fails_to_get_in(&mut server);
+        assert_eq!(forged, used, "they tell nothing apart");
+    }
+}
+
+#[test]
+fn a_connect_token_proves_a_new_session_over_udp_by_itself() {
+    let mut server = Server::new();
+
+    let bob = Player::new(UdpDial::minting(server.mint.clone())).gets_in(&mut server);
+
+    assert_eq!(server.principal(&bob), Principal::anonymous(""));
+}
+
+#[test]
+fn a_session_moves_over_all_transports_and_keeps_the_identity_of_its_ticket() {
+    let mut server = Server::new();
+    let rotating = dial(&server.discovery()).bearer("bearer-of-ada").rotate_from(Transport::WebSocket);
+    let mut ada = Player::new(rotating).gets_in(&mut server);
+    let session = ada.client.session_id();
+    assert_eq!(server.principal(&ada), Principal::named("ada"));
+
+    for round in 1..=5 {
+        ada.client.cut(Cut::Close { hold: Duration::ZERO });
+        server.until("it has resumed", |_| {
+            ada.update();
+            assert_eq!(ada.closed, None);
+            ada.client.resume_count() == round
+        });
+        assert_eq!(ada.client.session_id(), session);
+        assert_eq!(server.principal(&ada), Principal::named("ada"));
+    }
+}
+
+#[test]
+fn a_server_that_was_restarted_takes_what_it_mints_and_no_ticket_of_the_run_before() {
+    let mut first = Server::new();
+    let early = first.ask("bearer-of-ada").ticket.expect("offered");
+    drop(first);
+
+    let mut second = Server::new();
+    let url = |ticket: &str, server: &Server| {
+        format!("{}?ticket={ticket}", server.direct(Transport::WebSocket).expect("a URL"))
+    };
+    let before = url(&early, &second);
+    Player::new(dial(&before)).fails_to_get_in(&mut second);
+    let late = second.ticket("ada");
+    let ada = Player::new(dial(&url(&late, &second))).gets_in(&mut second);
+    let offered = second.ask("bearer-of-ada").ticket.expect("offered");
+    let again = Player::new(dial(&url(&offered, &second))).gets_in(&mut second);
+
+    for player in [&ada, &again] {
+        assert_eq!(second.principal(player), Principal::named("ada"));
+    }
+}
+
+#[test]
+fn a_client_whose_session_is_lost_gets_a_ticket_for_the_next_by_itself() {
+    let mut server = Server::new();
+    let url = format!("{}#ws", server.discovery());
+    let mut ada = Player::new(dial(&url).bearer("bearer-of-ada")).gets_in(&mut server);
+    let session = ada.client.session_id();
+    let entity = server.app.world().resource::<SessionTable>().find(session.expect("one")).expect("it lives");
+    ada.client.cut(Cut::Close { hold: Duration::ZERO });
+    // The game ends the session while its client is away.
+    server.app.world_mut().despawn(entity);
+
+    server.until("it has another session", |_| {
+        ada.update();
+        assert_eq!(ada.closed, None);
+        ada.client.session_id().is_some_and(|id| Some(id) != session)
+    });
+
+    assert_eq!(server.principal(&ada), Principal::named("ada"));
+}
+
+/// How long both sides wait between two looks.
+const STEP: Duration = Duration::from_millis(5);
