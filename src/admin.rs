@@ -47,6 +47,7 @@ pub use self::health::Health;
 pub use self::relays::{Cidr, CidrError, ToldBy, TrustedRelays};
 use self::serve::{Site, Wishes};
 use self::throttle::Rates;
+use crate::proxy::held::TLS_BYTES;
 use crate::proxy::tls::{Tls, TlsError};
 use crate::proxy::websocket::WebSocketProxy;
 use crate::proxy::{AdapterPort, Origins};
@@ -79,7 +80,7 @@ pub struct HttpConfig {
     /// of whom loses the link every five seconds and needs a token for the next.
     pub connects_per_second: u32,
     /// Connections at a time that are not WebSocket, those under way included, from 1 up. Default
-    /// 1,024, at worst 40 MiB; under TLS twice that. When there is one more, the longest idle
+    /// 1,024, at worst 64 MiB, and 192 MiB under TLS. When there is one more, the longest idle
     /// connection of the network that has most of them is closed.
     pub max_connections: usize,
     /// Whether the limits by address leave loopback alone. Default no: behind a relay on the same
@@ -109,6 +110,17 @@ impl Default for HttpConfig {
             header_timeout: Duration::from_secs(10),
             unix: UnixClock::system(),
         }
+    }
+}
+
+impl HttpConfig {
+    /// What one connection that is no WebSocket may make the server hold, in bytes: the head of a request
+    /// in a buffer that doubles as it grows, as much of answers that wait, the connection's task, and TLS
+    /// where it is spoken.
+    #[must_use]
+    pub fn connection_bytes_max(&self) -> usize {
+        let tls = if self.tls.is_some() { TLS_BYTES } else { 0 };
+        3 * serve::HEADERS_MAX_BYTES + CONNECTION_TASK_BYTES + tls
     }
 }
 
@@ -323,6 +335,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// The port of HTTP and WebSocket.
 const PORT_DEFAULT: u16 = 7_780;
+/// The task of one connection: its buffers aside, the request and the answer that it is at.
+const CONNECTION_TASK_BYTES: usize = 16 * 1024;
 /// Connections that wait to be taken: all clients of a server that has just restarted.
 const BACKLOG: i32 = 1_024;
 /// What the kernel holds of what is sent to one client: a replay fits.

@@ -12,6 +12,7 @@
 mod backlog;
 #[macro_use]
 mod counters;
+pub mod held;
 pub mod loopback;
 mod network;
 mod origins;

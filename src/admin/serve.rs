@@ -261,7 +261,7 @@ pub(super) fn acceptor(config: Arc<tokio_rustls::rustls::ServerConfig>) -> TlsAc
 
 /// Bytes of a request's head, and of what waits to be written for an answer. A bearer of 4 KiB fits
 /// four times.
-const HEADERS_MAX_BYTES: usize = 16 * 1024;
+pub(super) const HEADERS_MAX_BYTES: usize = 16 * 1024;
 /// How long a connection lives, however it is used: who takes an answer a byte at a time holds it no
 /// longer than this, and a browser opens another. WebSocket is none any more.
 const CONNECTION_MAX: Duration = Duration::from_secs(60);

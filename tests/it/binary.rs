@@ -24,7 +24,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn start(options: &[&str]) -> Self {
+    pub(crate) fn start(options: &[&str]) -> Self {
         Self::start_by(waystation(), options)
     }
 
@@ -270,17 +270,17 @@ fn outside_the_dev_profile_bots_play_by_a_certificate_and_a_bearer() {
 }
 
 /// Files of a test, which go with it.
-struct Files(PathBuf);
+pub(crate) struct Files(PathBuf);
 
 impl Files {
-    fn new(test: &str) -> Self {
+    pub(crate) fn new(test: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("waystation-{test}-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         Self(folder)
     }
 
     /// Writes a file and returns its path.
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
         fs::write(&path, text).expect("room");
         path.to_str().expect("a path").to_owned()

@@ -184,3 +184,16 @@ fn a_connection_of_which_no_byte_is_read_is_over_when_its_time_is_up() {
     assert_closed(&mut silent);
     assert_closed(&mut kept_alive);
 }
+
+#[test]
+fn a_handshake_that_is_never_completed_is_over_when_its_time_is_up() {
+    let mut setup = setup(64);
+    setup.http.header_timeout = Duration::from_millis(300);
+    setup.http.tls = Some(Tls::self_signed(&["localhost".to_owned()]).expect("a certificate"));
+    let stage = Stage::with(setup);
+    let mut half_done = connect(stage.http.local_addr());
+
+    half_done.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03").expect("room");
+
+    assert_closed(&mut half_done);
+}

@@ -19,6 +19,7 @@ mod golden;
 mod http;
 mod http_pool;
 mod interop;
+mod limits;
 mod load;
 mod mended;
 mod mended_more;
