@@ -11,6 +11,7 @@
 mod networks;
 mod play;
 mod server;
+mod status;
 mod table;
 
 use std::path::PathBuf;

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use waystation::testing::{Network, Outages};
 
-/// Each network, by its name.
-pub(crate) const NETWORKS: [(&str, fn() -> Network); 10] = [
+/// The name of a network, and the network.
+type Named = (&'static str, fn() -> Network);
+
+/// All networks.
+pub(crate) const NETWORKS: [Named; 10] = [
     ("clean", Network::default),
     ("loss1", || lossy(0.01)),
     ("loss5", || lossy(0.05)),

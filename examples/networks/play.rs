@@ -30,6 +30,8 @@ pub(crate) enum Played {
         relayed: Box<RelayCounts>,
         /// What the server still has after its players have left; nothing if it is empty.
         left: Option<String>,
+        /// Errors that the server has logged.
+        errors: Vec<String>,
     },
     /// It could not begin, and why.
     NotBegun(String),
@@ -65,7 +67,8 @@ impl Plan {
             ..BotOptions::default()
         })?;
         let left = server.left_after(LEFT_FOR_MAX)?;
-        Ok(Played::Ended { report: Box::new(report), relayed: Box::new(relay.stop()), left })
+        let (report, relayed) = (Box::new(report), Box::new(relay.stop()));
+        Ok(Played::Ended { report, relayed, left, errors: server.stop() })
     }
 }
 
@@ -73,11 +76,12 @@ impl Played {
     /// What did not go as it must, in words.
     pub(crate) fn failures(&self) -> Vec<String> {
         match self {
-            Self::Ended { report, left, .. } => {
+            Self::Ended { report, left, errors, .. } => {
                 let text = report.to_string();
                 let said = text.lines().skip_while(|line| *line != "FAILED").skip(1);
                 let left = left.as_ref().map(|left| format!("left at the server: {left}"));
-                said.map(|line| line.trim_start_matches("- ").to_owned()).chain(left).collect()
+                let said = said.map(|line| line.trim_start_matches("- ").to_owned());
+                said.chain(left).chain(errors.iter().cloned()).collect()
             }
             Self::NotBegun(why) => vec![why.clone()],
         }

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+
+use crate::status;
 
 /// The binary that was built with this program.
 pub(crate) fn beside_this_program() -> anyhow::Result<PathBuf> {
@@ -23,6 +25,10 @@ pub(crate) struct Server {
     process: Child,
     /// What it printed.
     lines: Receiver<String>,
+    /// Collects the errors that it logs, until it ends.
+    errors: Option<JoinHandle<Vec<String>>>,
+    /// Those that it had before anybody connected.
+    descriptors: Option<usize>,
     /// Its first line.
     listening: String,
 }
@@ -34,14 +40,21 @@ impl Server {
             .args(["serve", "--listen", free, "--quic-listen", free, "--http-listen", free])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let out = BufReader::new(process.stdout.take().context("no pipe")?);
+        let log = BufReader::new(process.stderr.take().context("no pipe")?);
+        let is_error = |line: &String| line.contains(" ERROR ") || line.contains("panicked");
+        let errors = thread::spawn(move || log.lines().map_while(Result::ok).filter(is_error).collect());
         let (sender, lines) = mpsc::channel();
-        // It ends with the process, whose output ends.
         thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut server = Self { process, lines, listening: String::new() };
+        let mut server =
+            Self { process, lines, errors: Some(errors), descriptors: None, listening: String::new() };
         server.listening = server.lines.recv_timeout(STARTS_WITHIN).context("the server does not start")?;
+        // With its first status, a second later, it has all that it needs without players.
+        server.lines.iter().find(|line| status::left_of(line).is_some()).context("the server ends")?;
+        server.descriptors = server.descriptors();
         Ok(server)
     }
 
@@ -53,7 +66,7 @@ impl Server {
         Ok(address.trim().parse()?)
     }
 
-    /// What it still has of links and sessions when it has been given this time to end them.
+    /// What it still has of its players when it has been given this time to end it.
     #[allow(clippy::disallowed_methods, reason = "a server in another process goes by the machine's clock")]
     pub(crate) fn left_after(&self, patience: Duration) -> anyhow::Result<Option<String>> {
         let begun = Instant::now();
@@ -62,51 +75,43 @@ impl Server {
         let mut left = Some("it printed no status".to_owned());
         while let Some(rest) = patience.checked_sub(begun.elapsed()) {
             match self.lines.recv_timeout(rest) {
-                Ok(line) => match left_of(&line) {
-                    Some(Left::Nothing) => return Ok(None),
-                    Some(Left::Something(what)) => left = Some(what),
-                    None => {}
-                },
+                Ok(line) => {
+                    let Some(mut rest) = status::left_of(&line) else { continue };
+                    if self.descriptors() > self.descriptors {
+                        rest.push(format!("descriptors={:?}", self.descriptors()));
+                    }
+                    if rest.is_empty() {
+                        return Ok(None);
+                    }
+                    left = Some(rest.join(" "));
+                }
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => bail!("the server has ended"),
             }
         }
         Ok(left)
     }
-}
 
-/// What a status line says that there is.
-#[derive(Debug, PartialEq, Eq)]
-enum Left {
-    Nothing,
-    Something(String),
-}
-
-/// The links and sessions of a status line; none if it is another line.
-fn left_of(line: &str) -> Option<Left> {
-    let fields: Vec<(&str, &str)> = line.split(' ').filter_map(|field| field.split_once('=')).collect();
-    let is_zero = |name: &str, value: &str| match name {
-        "links" => value.split(',').all(|link| link.ends_with(":0")),
-        _ => value == "0",
-    };
-    let wanted = ["connected", "active", "disconnected", "links"];
-    let found: Vec<_> = fields.into_iter().filter(|(name, _)| wanted.contains(name)).collect();
-    if found.len() < wanted.len() {
-        return None;
+    /// Its open descriptors, where the system tells.
+    fn descriptors(&self) -> Option<usize> {
+        Some(std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).ok()?.count())
     }
-    let left: Vec<String> = found
-        .into_iter()
-        .filter(|(name, value)| !is_zero(name, value))
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    Some(if left.is_empty() { Left::Nothing } else { Left::Something(left.join(" ")) })
+
+    /// Ends it and returns the errors that it has logged.
+    pub(crate) fn stop(mut self) -> Vec<String> {
+        self.end();
+        self.errors.take().and_then(|errors| errors.join().ok()).unwrap_or_default()
+    }
+
+    fn end(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.end();
     }
 }
 

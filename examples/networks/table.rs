@@ -45,7 +45,7 @@ fn head() -> String {
 /// The row of a run.
 pub(crate) fn row(plan: &Plan, outcome: &Played) -> String {
     let name = format!("{:<10}{:>5}", plan.name, plan.transport);
-    let Played::Ended { report, relayed, left } = outcome else { return format!("{name}  not begun") };
+    let Played::Ended { report, relayed, left, .. } = outcome else { return format!("{name}  not begun") };
     let verdict = if outcome.failures().is_empty() { "held" } else { "FAILED" };
     let (up, down) = (report.up, report.down);
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1_000.0;

@@ -84,10 +84,13 @@ impl Tally {
     }
 }
 
+/// A row of the table: its name, and the count of each direction.
+type Row = (&'static str, fn(&WayCounts) -> u64);
+
 impl fmt::Display for RelayCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<28}{:>12}{:>12}", "relayed", "up", "down")?;
-        let rows: [(&str, fn(&WayCounts) -> u64); 10] = [
+        let rows: [Row; 10] = [
             ("datagrams", |way| way.datagram_count),
             ("datagrams delivered", |way| way.delivered_count),
             ("lost by chance", |way| way.lost_count),

@@ -10,7 +10,8 @@ use super::{Direction, RelayError};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Network {
     /// The part of the packets that is lost, in each direction; 0 to 1, default 0. Over TCP a lost
-    /// segment is sent again after 200 ms and the longest round trip, doubled after each loss.
+    /// segment is sent again after 200 ms and the longest round trip. That time doubles while an outage
+    /// lasts.
     pub loss: f64,
     /// The time that a packet takes in each direction; up to 60 s, default 0.
     pub delay: Duration,

@@ -14,9 +14,8 @@ pub(super) struct Path {
     kind: u64,
     ordinal: u64,
     ways: [Way; 2],
-    /// Rebindings and resets so far, and when the next one is due if it is known.
-    moves: u64,
-    move_at: Option<Duration>,
+    /// The turns of rebindings and of resets.
+    turns: [Turns; 2],
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +26,20 @@ struct Way {
     ordered_until: Duration,
     /// When the rate lets another packet pass.
     free_at: Duration,
+}
+
+/// What happens to a flow as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    Rebind,
+    Reset,
+}
+
+/// How often an event of a flow was set a time, and the last such time.
+#[derive(Debug, Default)]
+struct Turns {
+    count: u64,
+    at: Option<Duration>,
 }
 
 /// The network and the time at which a packet meets it.
@@ -59,7 +72,7 @@ impl Path {
     }
 
     fn new(kind: u64, ordinal: u64) -> Self {
-        Self { kind, ordinal, ways: Default::default(), moves: 0, move_at: None }
+        Self { kind, ordinal, ways: Default::default(), turns: Default::default() }
     }
 
     /// When a datagram arrives, and when a second copy does.
@@ -108,8 +121,9 @@ impl Path {
         [Some(at), is_doubled.then_some(at + second)]
     }
 
-    /// What becomes of a TCP segment. A sender tries again after [`RESEND_AFTER`] and a round trip, and
-    /// after twice as long each further time; its segments arrive in order.
+    /// What becomes of a TCP segment. A sender tries again after [`RESEND_AFTER`] and a round trip. While
+    /// nothing gets through it waits twice as long each further time; what is lost by chance is missed
+    /// by the segments behind it, so it is not. Segments arrive in order.
     pub(super) fn segment(
         &mut self,
         direction: Direction,
@@ -129,7 +143,8 @@ impl Path {
             // The system accepted the connection at once; on a network that takes a round trip.
             leaves_at += under_way * 2;
         }
-        let mut again_after = RESEND_AFTER + network.round_trip_max();
+        let resend_after = RESEND_AFTER + network.round_trip_max();
+        let mut again_after = resend_after;
         for _ in 0..TRIES_MAX {
             let is_lost = dice.chance(network.loss);
             let outage = network.outage(seed, direction, leaves_at);
@@ -138,25 +153,30 @@ impl Path {
                 way.ordered_until = way.ordered_until.max(leaves_at + under_way);
                 return SegmentFate::Arrives(way.ordered_until);
             }
-            if let Some(outage) = outage {
-                tally.met(outage);
-            }
             tally.way_mut(direction).retransmitted_count += 1;
             leaves_at += again_after;
-            again_after = (again_after * 2).min(RESEND_AFTER_MAX.max(network.round_trip_max()));
+            let nothing_passes = outage.is_some() || network.loss >= 1.0;
+            again_after = if nothing_passes {
+                (again_after * 2).min(RESEND_AFTER_MAX.max(resend_after))
+            } else {
+                resend_after
+            };
+            outage.into_iter().for_each(|outage| tally.met(outage));
         }
         SegmentFate::GivesUp(leaves_at)
     }
 
-    /// Whether the flow is due for a move that comes `every` so often: called for each packet from
-    /// the client. The first call sets the time of the first move.
-    pub(super) fn moves(&mut self, every: Option<Duration>, moment: Moment) -> bool {
+    /// Whether an event is due that comes `every` so often: called for each packet from the client. The
+    /// first call sets the time of the first one.
+    pub(super) fn is_due(&mut self, event: Event, every: Option<Duration>, moment: Moment) -> bool {
         let Some(every) = every else { return false };
-        let is_due = self.move_at.is_some_and(|at| moment.now >= at);
-        if is_due || self.move_at.is_none() {
-            let mut dice = Dice::new([moment.seed, MOVES | self.kind, self.ordinal, self.moves]);
-            self.moves += 1;
-            self.move_at = Some(moment.now + dice.gap(every));
+        let turns = &mut self.turns[event as usize];
+        let is_due = turns.at.is_some_and(|at| moment.now >= at);
+        if is_due || turns.at.is_none() {
+            let kind = EVENTS + ((event as u64) << 1) + self.kind;
+            let mut dice = Dice::new([moment.seed, kind, self.ordinal, turns.count]);
+            turns.count += 1;
+            turns.at = Some(moment.now + dice.gap(every));
         }
         is_due
     }
@@ -187,9 +207,9 @@ const RESEND_AFTER: Duration = Duration::from_millis(200);
 /// The longest time between two tries. Linux goes up to 120 s, but probes for lost tails meanwhile,
 /// which is not modelled.
 const RESEND_AFTER_MAX: Duration = Duration::from_secs(4);
-/// Tries before a sender gives up: some four minutes.
+/// Tries before a sender gives up: some four minutes where nothing passes.
 const TRIES_MAX: u32 = 64;
 /// IPv4 and UDP headers of a packet.
 const HEADERS: usize = 28;
-/// What makes the dice of moves other ones than those of packets.
-const MOVES: u64 = 4 << 32;
+/// What makes the dice of events other ones than those of packets.
+const EVENTS: u64 = 4 << 32;

@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::Direction;
 use super::counts::Tally;
 use super::dues::Cargo;
-use super::path::{Path, SegmentFate};
+use super::path::{self, Path, SegmentFate};
 use super::udp::Work;
 
 /// All routes and connections over TCP.
@@ -247,7 +247,7 @@ impl Connection {
             };
             way.has_ended = length == 0;
             way.under_way += length;
-            if direction == Direction::Up && self.moves(work) == Rest::Over {
+            if direction == Direction::Up && self.happens(work) == Rest::Over {
                 return Ok(Rest::Over);
             }
             if self.is_abandoned {
@@ -264,15 +264,15 @@ impl Connection {
     }
 
     /// Resets the connection or takes its client's port away, if that is due.
-    fn moves(&mut self, work: &mut Work<'_>) -> Rest {
+    fn happens(&mut self, work: &mut Work<'_>) -> Rest {
         let network = work.moment.network;
-        if self.path.moves(network.rebind_every, work.moment) {
+        if self.path.is_due(path::Event::Rebind, network.rebind_every, work.moment) {
             work.tally.counts.rebind_count += 1;
             self.ends[Direction::Up.index()].take().into_iter().for_each(abort);
             self.is_abandoned = true;
             return Rest::Open;
         }
-        if network.rebind_every.is_none() && self.path.moves(network.reset_every, work.moment) {
+        if self.path.is_due(path::Event::Reset, network.reset_every, work.moment) {
             work.tally.counts.reset_count += 1;
             return Rest::Over;
         }

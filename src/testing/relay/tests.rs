@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use super::counts::Tally;
-use super::path::{Moment, Path, SegmentFate};
+use super::path::{Event, Moment, Path, SegmentFate};
 use super::{Direction, Network, Outages, Relay, RelayConfig, RelayError, Route};
 
 const MS: Duration = Duration::from_millis(1);
@@ -168,24 +168,31 @@ fn a_tcp_segment_waits_for_the_end_of_a_blackout_and_gives_up_where_all_is_lost(
 
     let moment = Moment { network, seed: 1, now: 1_500 * MS };
     let fate = path.segment(Direction::Up, 100, moment, &mut tally);
+    let lossy = Moment { network: Network { loss: 0.9, ..Network::default() }, ..moment };
+    let mut often_lost = Path::of_connection(1);
+    let by_chance = often_lost.segment(Direction::Up, 100, lossy, &mut Tally::default());
     let nothing = Moment { network: Network { loss: 1.0, ..Network::default() }, ..moment };
     let given_up = path.segment(Direction::Up, 100, nothing, &mut tally);
 
     assert_eq!(fate, SegmentFate::Arrives((1_500 + 200 + 400 + 800 + 1_600) * MS));
+    let SegmentFate::Arrives(at) = by_chance else { panic!("{by_chance:?}") };
+    let late = (at - moment.now).as_millis();
+    assert!(late > 0 && late.is_multiple_of(200), "each loss by chance costs the same: {late} ms");
     assert!(matches!(given_up, SegmentFate::GivesUp(at) if at > 200_000 * MS), "{given_up:?}");
     assert_eq!(tally.counts.blackout_count, 1);
 }
 
 #[test]
-fn a_flow_moves_as_often_as_it_is_told_and_only_while_it_sends() {
+fn a_flow_is_rebound_as_often_as_the_network_says_and_only_while_it_sends() {
     let (mut path, network) = (Path::of_flow(0), Network::default());
-    let mut moves = |ms| path.moves(Some(1_000 * MS), Moment { network, seed: 1, now: ms * MS });
+    let mut is_rebound =
+        |ms| path.is_due(Event::Rebind, Some(1_000 * MS), Moment { network, seed: 1, now: ms * MS });
 
-    let count = (0..20_000).filter(|ms| moves(*ms)).count();
+    let count = (0..20_000).filter(|ms| is_rebound(*ms)).count();
 
     assert!((14..=26).contains(&count), "{count}");
-    assert!(moves(60_000), "however long it was silent");
-    assert!(!moves(60_001), "once");
+    assert!(is_rebound(60_000), "however long it was silent");
+    assert!(!is_rebound(60_001), "once");
 }
 
 #[test]

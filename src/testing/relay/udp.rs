@@ -12,7 +12,7 @@ use socket2::SockRef;
 use super::Direction;
 use super::counts::Tally;
 use super::dues::{Cargo, Dues};
-use super::path::{Moment, Path};
+use super::path::{Event, Moment, Path};
 
 /// All routes and flows over UDP.
 #[derive(Debug, Default)]
@@ -119,7 +119,7 @@ impl Flows {
         };
         let Some(server) = self.routes.get(&route).map(|route| route.server) else { return };
         let Some(flow) = self.by_token.get_mut(&token) else { return };
-        if flow.path.moves(work.moment.network.rebind_every, work.moment)
+        if flow.path.is_due(Event::Rebind, work.moment.network.rebind_every, work.moment)
             && let Ok(outer) = outer_socket(server, token, work.registry)
         {
             flow.outer = outer;

@@ -1,0 +1,119 @@
+//! Peers whose connections live and end in every way, beside honest bots.
+//!
+//! `cargo build --bins --example lifecycles`, then `target/debug/examples/lifecycles --seconds 60 --seed 1`.
+//! Peers open, half-open, close, reset, rebind, pause and resume connections over all transports, in
+//! an order that the seed decides; half of them through a bad network. Exits 1 if a bot lost anything,
+//! or the server logged an error, or it still has a link, session or descriptor when all have gone.
+
+#![allow(clippy::print_stdout, reason = "an example prints for the person who runs it")]
+
+mod player;
+#[path = "../networks/server.rs"]
+mod server;
+#[path = "../networks/status.rs"]
+mod status;
+mod stranger;
+mod way;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use waystation::bot::{self, BotOptions, Transports};
+use waystation::client::{Detour, Transport};
+use waystation::testing::{Relay, RelayConfig, Route};
+
+use player::Player;
+use stranger::Stranger;
+use way::Way;
+
+/// Opens and ends connections in every way, beside honest bots.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How long, in seconds
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// The seed of what the peers do
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[arg(long, default_value_t = 48)]
+    peers: u64,
+    #[arg(long, default_value_t = 8)]
+    bots: usize,
+    /// The server; the one beside this program without it
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+pub(crate) type Done = BTreeMap<&'static str, u64>;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let server = server::Server::start(&args.binary.clone().map_or_else(server::beside_this_program, Ok)?)?;
+    let [udp, quic, http] = [server.address("udp")?, server.address("quic")?, server.address("http")?];
+    let routes = vec![Route::udp(udp), Route::udp(quic), Route::tcp(http)];
+    let relay =
+        Relay::start(RelayConfig { seed: args.seed, routes, network: way::bad(), heals_after: None })?;
+    let [udp, quic, relayed] = [0, 1, 2].map(|route| Some(relay.addresses()[route]));
+    let detour = Detour { udp, quic, http: relayed };
+    let url = format!("http://{http}");
+
+    let honest = BotOptions {
+        server: url.clone(),
+        transports: Transports::Mix,
+        clients: args.bots,
+        duration: Duration::from_secs(args.seconds),
+        cut_every: Some(Duration::from_secs(5)),
+        seed: args.seed,
+        ..BotOptions::default()
+    };
+    let bots = thread::spawn(move || bot::run(&honest));
+    let peers: Vec<_> = (0..args.peers)
+        .map(|index| {
+            let through = if index.is_multiple_of(2) { Detour::default() } else { detour };
+            let transport = Transport::ALL[(index / 2) as usize % Transport::ALL.len()];
+            let way = Way { url: format!("{url}#{transport}"), through };
+            let dice = StdRng::seed_from_u64(args.seed.wrapping_mul(1 << 20) + index);
+            thread::spawn(move || live(index, dice, way, args.seconds))
+        })
+        .collect();
+
+    let mut done = Done::new();
+    for peer in peers {
+        let peer = peer.join().map_err(|_| anyhow::anyhow!("a peer panicked: seed {}", args.seed))??;
+        peer.into_iter().for_each(|(what, count)| *done.entry(what).or_default() += count);
+    }
+    let report = bots.join().map_err(|_| anyhow::anyhow!("the bots panicked: seed {}", args.seed))??;
+    println!("{}\n", relay.stop());
+    let left = server.left_after(LEFT_FOR_MAX)?;
+    let errors = server.stop();
+    println!("{report}\n\nseed {}, {} peers: {done:?}", args.seed, args.peers);
+    println!("left at the server: {}; errors logged: {errors:#?}", left.as_deref().unwrap_or("nothing"));
+    let held = report.passed() && left.is_none() && errors.is_empty();
+    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The life of a peer: two of three keep no rule, the third is a client of our library.
+#[allow(clippy::disallowed_methods, reason = "a peer over real sockets goes by the machine's clock")]
+fn live(index: u64, mut dice: StdRng, way: Way, seconds: u64) -> anyhow::Result<Done> {
+    let (mut stranger, mut player) = (Stranger::new(way.dial()?), Player::new(way, index)?);
+    let (begun, mut last) = (Instant::now(), Instant::now());
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        let dt = last.elapsed();
+        last = Instant::now();
+        let is_player = index % 3 == 2;
+        let paused = if is_player { player.step(dt, &mut dice) } else { stranger.step(dt, &mut dice) };
+        thread::sleep(paused.unwrap_or(STEP));
+    }
+    Ok(player.done.into_iter().chain(stranger.done).collect())
+}
+
+/// How often a peer does something, if it is not paused.
+const STEP: Duration = Duration::from_millis(10);
+/// How long links and sessions may outlive their players.
+const LEFT_FOR_MAX: Duration = Duration::from_secs(40);

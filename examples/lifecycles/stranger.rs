@@ -1,0 +1,118 @@
+//! A peer that keeps no rule: links of our client library, without the client.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, seq::IndexedRandom as _};
+use waystation::arena::v1::Say;
+use waystation::client::{AnyDial, AnyLink, Dial as _, Link as _, LinkStatus};
+use waystation::wire::v1::{Ack, Bye, Join, Welcome};
+use waystation::wire::{Frame, encode};
+
+use crate::Done;
+use crate::way::{hello, pause};
+
+/// A peer, its link, and links that it no longer serves.
+pub(crate) struct Stranger {
+    dial: AnyDial,
+    link: Option<AnyLink>,
+    /// Links that are open and silent, [`UNSERVED_MAX`] at most.
+    unserved: Vec<AnyLink>,
+    /// The token of its last session.
+    token: Bytes,
+    /// Frames taken.
+    received: u64,
+    pub(crate) done: Done,
+}
+
+impl Stranger {
+    pub(crate) fn new(dial: AnyDial) -> Self {
+        let done = Done::new();
+        Self { dial, link: None, unserved: Vec::new(), token: Bytes::new(), received: 0, done }
+    }
+
+    /// Lets time pass and does something or nothing. Returns a pause, if it is to sleep.
+    pub(crate) fn step(&mut self, dt: Duration, dice: &mut StdRng) -> Option<Duration> {
+        let Some(link) = &mut self.link else {
+            if dice.random_bool(0.2) {
+                self.link = self.dial.dial().ok();
+                self.did("open");
+            }
+            return None;
+        };
+        link.update(dt);
+        while let Some((_, bytes)) = link.receive() {
+            let Ok(frame) = Frame::parse(bytes) else { continue };
+            self.received += 1;
+            if let Ok(welcome) = frame.decode::<Welcome>() {
+                self.token = welcome.token;
+            }
+        }
+        link.flush();
+        if link.status() == LinkStatus::Closed && dice.random_bool(0.5) {
+            self.link = None;
+            self.did("find it closed");
+        }
+        if dice.random_bool(OFTEN) { self.act(dice) } else { None }
+    }
+
+    /// One act, whatever the state of the link is.
+    fn act(&mut self, dice: &mut StdRng) -> Option<Duration> {
+        let act = *ACTS.choose(dice)?;
+        self.did(act);
+        let link = self.link.as_mut()?;
+        match act {
+            "hello" => tell(link, hello(None)),
+            "resume" => tell(link, hello(Some(self.token.clone()))),
+            "hello, and close in one breath" => {
+                tell(link, hello(None));
+                link.close();
+            }
+            "join" => tell(link, encode(&Join { request: 1, zone: "arena".to_owned(), ..Join::default() })),
+            "say" => (0..dice.random_range(1..50)).for_each(|number| tell(link, encode(&Say { number }))),
+            "ack" => tell(link, encode(&Ack { received: dice.random_range(0..=self.received) })),
+            "bye" => tell(link, encode(&Bye::default())),
+            "close" => link.close(),
+            "let go" => self.link = None,
+            "leave it open" => {
+                self.unserved.extend(self.link.take());
+                if self.unserved.len() > UNSERVED_MAX {
+                    self.unserved.remove(dice.random_range(0..UNSERVED_MAX));
+                }
+            }
+            "rebind" => drop(link.rebind()),
+            _ => return Some(pause(dice)),
+        }
+        None
+    }
+
+    fn did(&mut self, what: &'static str) {
+        *self.done.entry(what).or_default() += 1;
+    }
+}
+
+fn tell(link: &mut AnyLink, frame: Bytes) {
+    link.send(frame);
+    link.flush();
+}
+
+/// What may be done to a link.
+const ACTS: [&str; 12] = [
+    "hello",
+    "resume",
+    "hello, and close in one breath",
+    "join",
+    "say",
+    "ack",
+    "bye",
+    "close",
+    "let go",
+    "leave it open",
+    "rebind",
+    "pause",
+];
+/// The part of the steps in which something is done: five times a second.
+const OFTEN: f64 = 0.05;
+/// Links that are left open, for each peer.
+const UNSERVED_MAX: usize = 3;
