@@ -19,6 +19,7 @@ mod rows;
 mod tests;
 mod transports;
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
@@ -41,7 +42,7 @@ mod proto {
 }
 
 /// What a run of bots is told.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BotOptions {
     /// The server's discovery, an `http:` or `https:` URL without a fragment.
     pub server: String,
@@ -81,6 +82,21 @@ pub enum BotError {
         /// What there is instead.
         offered: String,
     },
+}
+
+impl fmt::Debug for BotOptions {
+    /// Without the bearer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BotOptions")
+            .field("server", &self.server)
+            .field("transports", &self.transports)
+            .field("through", &self.through)
+            .field("clients", &self.clients)
+            .field("duration", &self.duration)
+            .field("cut_every", &self.cut_every)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for BotOptions {

@@ -129,6 +129,15 @@ mod tests {
     }
 
     #[test]
+    fn the_bearer_is_not_in_the_debug_output() {
+        let options = BotOptions { bearer: Some("hunter2".to_owned()), ..BotOptions::default() };
+
+        let shown = format!("{options:?}");
+
+        assert!(shown.contains("clients") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
     fn a_server_that_is_not_there_ends_the_run_before_it_begins() {
         let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr();
         let server = format!("http://{}", free.expect("bound"));
