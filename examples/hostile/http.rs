@@ -92,7 +92,7 @@ pub(crate) fn slow(end: End) -> io::Result<String> {
 }
 
 /// A connection that asked for a WebSocket, and the head of the answer.
-fn upgrade(headers: &str) -> io::Result<(TcpStream, String)> {
+pub(crate) fn upgrade(headers: &str) -> io::Result<(TcpStream, String)> {
     let mut socket = TcpStream::connect(SERVER)?;
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     let request = format!(

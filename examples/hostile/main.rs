@@ -3,9 +3,10 @@
 //! Run `cargo run --release` in one terminal, `cargo run --release -- bot --clients 20` in a
 //! second, and this in a third: `cargo run --release --example hostile -- 20`, for twenty seconds of
 //! everything, or with names behind it (`udp`, `initials`, `half_open`, `alpn`, `origin`, `oversized`,
-//! `unread`, `slow`) for only those. It speaks to the dev profile on this machine only, and keeps a
+//! `unread`, `slow`, `empty`, `forbidden`) for only those. It speaks to the dev profile on this machine only, and keeps a
 //! pace, so that it takes the server's patience and not the machine's processor.
 
+mod frames;
 mod http;
 mod quic;
 mod udp;
@@ -28,6 +29,8 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("oversized", http::oversized),
     ("unread", http::unread),
     ("slow", http::slow),
+    ("empty", frames::empty),
+    ("forbidden", frames::forbidden),
 ];
 
 /// When to stop.

@@ -192,7 +192,7 @@ async fn serve(site: &Site, mut socket: TcpStream, peer: SocketAddr, member: &Rc
     let Some(address) = introduced(site, &mut socket, peer, member).await else { return };
     match &site.tls {
         None => speak(site, socket, address, member).await,
-        Some(tls) => match timeout(site.header_timeout, tls.accept(socket)).await {
+        Some(tls) => match timeout(site.header_timeout, tls.accept_with(socket, bound_tls)).await {
             Ok(Ok(socket)) => speak(site, socket, address, member).await,
             Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
             Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
@@ -254,6 +254,11 @@ where
     }
 }
 
+/// Bounds what TLS holds for a client that does not take it.
+fn bound_tls(connection: &mut tokio_rustls::rustls::ServerConnection) {
+    connection.set_buffer_limit(Some(TLS_WAITING_MAX_BYTES));
+}
+
 /// A tokio acceptor of this configuration.
 pub(super) fn acceptor(config: Arc<tokio_rustls::rustls::ServerConfig>) -> TlsAcceptor {
     TlsAcceptor::from(config)
@@ -269,6 +274,9 @@ const CONNECTION_MAX: Duration = Duration::from_secs(60);
 const NO_FILES: [i32; 3] = [23, 24, 10_024];
 const TROUBLE: &str = "cannot take connections, and idle ones are closed to make room: as a rule, the process has too many \
                        open files; raise their limit (ulimit -n, LimitNOFILE of systemd)";
+/// Bytes that wait in TLS for a client that does not take them: one record, because what waits there can
+/// no longer be dropped.
+const TLS_WAITING_MAX_BYTES: usize = 16 * 1024;
 /// How long no connection is taken when one could not be: twenty tries a second cost nothing.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the log is told that connections cannot be taken.

@@ -180,6 +180,24 @@ impl Stage {
     }
 }
 
+impl Drop for Stage {
+    /// All clients go, and nothing is left of them: no link in the adapter, and none in the tick.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            return;
+        }
+        self.clients.clear();
+        self.until("nothing is left of the links", |stage| {
+            let counts = stage.counts();
+            let proxies = stage.app.world().get_resource::<Proxies>();
+            counts.opened_count == counts.closed_count
+                && proxies.is_none_or(|proxies| {
+                    proxies.closing_count() == 0 && proxies.link_counts().iter().all(|(_, count)| *count == 0)
+                })
+        });
+    }
+}
+
 /// A client of tungstenite's, and what it takes to misbehave.
 pub(crate) struct Client {
     pub(crate) socket: WebSocket<TcpStream>,

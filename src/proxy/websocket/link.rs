@@ -65,7 +65,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
     async fn run(mut self) -> LinkEnd {
         let mut decoder = Decoder::default();
         loop {
-            // A client that sends many small frames leaves their turns to other tasks.
+            // After a number of frames, other tasks have their turn.
             consume_budget().await;
             let decoded = decoder.next();
             if decoded == Ok(None) {
@@ -83,6 +83,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
                 Ok(Some(Message::Part | Message::Pong) | None) => {}
                 Ok(Some(Message::Close(code))) => {
                     tracing::debug!(link = %self.id, code, "the client closed its link");
+                    drop(decoder);
                     return self.conclude(NORMAL, LinkEnd::ByPeer).await;
                 }
                 Err(Fault::Breach(what)) => {
@@ -101,16 +102,16 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
         }
     }
 
-    /// Ends the link for the tick, answers the client with this code, and gives it a moment to take that.
+    /// Ends the link for the tick, answers the client with this code, and reads on for [`LINGER_MAX`] at
+    /// most.
     async fn conclude(mut self, code: u16, end: LinkEnd) -> LinkEnd {
         self.hub.borrow_mut().conclude(self.id, code, end);
         let _ = timeout(LINGER_MAX, self.discard()).await;
         end
     }
 
-    /// Takes and drops what a client sends that is not listened to any longer, until it goes.
+    /// Reads and drops what a client sends, until it goes.
     async fn discard(&mut self) {
-        // The decoder's memory is free by now.
         while self.read(READ_MAX_BYTES, |_| {}).await {}
     }
 
