@@ -62,7 +62,7 @@ impl Held {
 }
 
 /// TLS, at each moment of a connection: rustls joins a handshake's messages up to 64 KiB, and later holds
-/// 64 KiB that the socket has not taken, 16 KiB of plaintext and a record of 16 KiB that is not complete.
+/// 16 KiB that the socket has not taken, 16 KiB of plaintext and a record of 16 KiB that is not complete.
 /// The rest are keys, buffers of a message each, and the state of the connection.
 pub const TLS_BYTES: usize = 128 * 1024;
 /// What the gate keeps of a link without a session: its Hello, as it arrived and decoded.

@@ -45,9 +45,8 @@ use super::{AdapterPort, LinkEnd, Origins, ProxyCommand};
 #[derive(Debug, Clone)]
 pub struct WebSocketConfig {
     /// Links at a time, those being opened included, 1 to [`WEBSOCKET_LINKS_MAX`]; a client beyond
-    /// is answered 503. Default: 1,024. At worst each holds `send_buffer_bytes`, a quarter more, 64 KiB of
-    /// unreliable frames, and 40 KiB of buffers, and 56 KiB more under TLS: 800 MiB for 1,024. A link
-    /// without a session holds those buffers at most. One that keeps up holds about 12 KiB.
+    /// is answered 503. Default: 1,024. At worst each holds as much as
+    /// [`Held::of_websocket`](super::held::Held::of_websocket) says. One that keeps up holds about 20 KiB.
     pub max_links: usize,
     /// Which pages may open links, besides those of the server itself: a page whose origin is the
     /// host that it asks always may. Default: no others.
