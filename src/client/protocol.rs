@@ -80,6 +80,9 @@ struct Session {
     id: Option<SessionId>,
     /// The newest token, with which the session is resumed.
     token: Bytes,
+    /// The token that the last resume presented, and for how long a Hello with it may still be under
+    /// way on a link that was given up.
+    stray: Option<Stray>,
     /// Counted frames taken from the server.
     received: u64,
     outbox: Outbox,
@@ -97,6 +100,13 @@ impl fmt::Debug for Session {
             .field("token_only", &self.token_only)
             .finish_non_exhaustive()
     }
+}
+
+/// A Hello without an answer, on a link that was given up.
+struct Stray {
+    token: Bytes,
+    /// For how long the network may still deliver it.
+    left: Duration,
 }
 
 /// What is to become of a link that the core is done with.
@@ -143,6 +153,7 @@ impl Core {
             session: token.map(|token| Session {
                 id: None,
                 token,
+                stray: None,
                 received: 0,
                 outbox: Outbox::default(),
                 token_only: true,
@@ -163,6 +174,9 @@ impl Core {
     /// find its link alive. After a longer sleep the link is lost at once, and not read.
     pub(super) fn advance(&mut self, dt: Duration) {
         self.absence = self.absence.map(|absence| absence.saturating_add(dt));
+        if let Some(session) = &mut self.session {
+            session.pass(dt);
+        }
         match &mut self.phase {
             Phase::Waiting { left } => *left = left.saturating_sub(dt),
             Phase::Dialling { elapsed } | Phase::Greeting { elapsed, .. } => {

@@ -51,6 +51,40 @@ fn the_first_ack_retires_the_token_that_was_presented() {
 }
 
 #[test]
+fn of_two_resumes_in_one_drain_the_later_one_has_the_session_and_nobody_stops() {
+    for (first, second) in [(Via::Alpha, Via::Beta), (Via::Beta, Via::Alpha)] {
+        // given a client that said Hello, was not answered in time, and says it again elsewhere
+        let mut game = game();
+        let mut ada = game.member(Via::Alpha, "hall");
+        let session = ada.session();
+        say(&mut ada, 1..=3);
+        game.tick();
+        ada.cut();
+        ada.connect(&game, first);
+        ada.resume();
+        let mut late = ada.leave_behind();
+        ada.connect(&game, second);
+        ada.resume();
+
+        // when both arrive in one drain
+        game.exchange(&mut [&mut ada]);
+        late.pump();
+
+        // then one session lives, on the link of the later Hello, and what the former link is told
+        // reaches a client that reads it no longer
+        assert!(ada.is_welcome(), "{first:?} before {second:?}");
+        assert_eq!((ada.session(), ada.closed()), (session, None));
+        assert_eq!(game.news_counts().len(), 1);
+        say(&mut ada, 4..=6);
+        shout(&mut game, 99);
+        game.exchange(&mut [&mut ada]);
+        game.exchange(&mut [&mut ada]);
+        assert_eq!(said(&game, &ada), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(ada.closed(), None);
+    }
+}
+
+#[test]
 fn the_newest_token_and_the_one_before_resume_until_then() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Core, Phase, Release};
+use super::{Core, Phase, Release, Session, Stray};
 use crate::client::event::ClientEvent;
 use crate::client::link::Outlook;
 
@@ -11,6 +11,7 @@ impl Core {
     /// resumed there is no last try.
     pub(in crate::client) fn fail(&mut self, retry_after: Duration, why: &str) {
         tracing::debug!(why, "a try to connect failed");
+        self.note_stray();
         if self.window_is_open() {
             self.wait(retry_after);
             return;
@@ -101,11 +102,45 @@ impl Core {
         time.saturating_mul(1u32.checked_shl(self.failed_tries).unwrap_or(u32::MAX))
     }
 
+    /// The link is given up while its Hello has no answer: the Hello may still arrive, after the one
+    /// that follows on the next link, and then it takes the session over from that link.
+    fn note_stray(&mut self) {
+        if let (Phase::Greeting { said: true, .. }, Some(session)) = (&self.phase, &mut self.session) {
+            session.stray = Some(Stray { token: session.token.clone(), left: STRAY_MAX });
+        }
+    }
+
+    /// Returns true if the link was replaced by a Hello of this client's own. The token that it
+    /// presented is the one that resumes the session: the server has voided the one of the Welcome.
+    pub(super) fn take_stray(&mut self) -> bool {
+        let (Phase::Bound(_), Some(session)) = (&self.phase, &mut self.session) else { return false };
+        let Some(stray) = session.stray.take() else { return false };
+        session.token = stray.token;
+        true
+    }
+
+    /// The Hello has an answer: it is not under way any longer.
+    pub(super) fn answered(&mut self) {
+        if let Phase::Greeting { said, .. } = &mut self.phase {
+            *said = false;
+        }
+    }
+
     /// Whether the server still keeps the session, as far as its client can tell.
     fn window_is_open(&self) -> bool {
         let kept = self.welcome.as_ref().map_or(0, |welcome| welcome.timeout_ms);
         let window = Duration::from_millis(kept.into()).saturating_add(WINDOW_SLACK);
         kept > 0 && self.session.is_some() && self.absence.is_some_and(|absence| absence < window)
+    }
+}
+
+impl Session {
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, dt: Duration) {
+        if let Some(stray) = &mut self.stray {
+            stray.left = stray.left.saturating_sub(dt);
+        }
+        self.stray = self.stray.take().filter(|stray| !stray.left.is_zero());
     }
 }
 
@@ -119,6 +154,9 @@ pub(in crate::client) const OPENING_TIMEOUT_MAX: Duration = Duration::from_secs(
 const WELCOME_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// Round trips within which a Hello is answered: one for the Hello, two for frames that are lost.
 const WELCOME_ROUND_TRIPS: u32 = 3;
+/// How long a network may hold back a Hello: as long as a server waits for one on an open link, and
+/// the longest opening before.
+const STRAY_MAX: Duration = Duration::from_secs(11);
 /// How much later than its client the server may find that a link is lost: it has heard what was
 /// under way for a round trip, and its last tick may have been late.
 const WINDOW_SLACK: Duration = Duration::from_secs(2);

@@ -88,6 +88,7 @@ impl Core {
             self.session = Some(Session {
                 id: Some(id),
                 token,
+                stray: None,
                 received: 0,
                 outbox: Outbox::default(),
                 token_only: false,
@@ -146,7 +147,10 @@ impl Core {
                 self.lose_session(Some(reason));
                 self.stop(Some(reason), denied.detail);
             }
-            _ => self.fail(retry_after, &format!("the server refused: {reason} {}", denied.detail)),
+            _ => {
+                self.answered();
+                self.fail(retry_after, &format!("the server refused: {reason} {}", denied.detail));
+            }
         }
     }
 
@@ -158,6 +162,7 @@ impl Core {
                 self.session = None;
                 self.stop(Some(reason), closed.detail);
             }
+            Reason::Replaced if self.take_stray() => self.lose_link(Duration::ZERO),
             Reason::Protocol => self.broken(format!("the server says it was the client: {}", closed.detail)),
             Reason::Bye
             | Reason::Kicked
@@ -173,6 +178,7 @@ impl Core {
                 if matches!(self.phase, Phase::Bound(_)) {
                     self.lose_link(retry_after);
                 } else {
+                    self.answered();
                     self.fail(retry_after, &format!("the server closed the link: {reason}"));
                 }
             }

@@ -29,6 +29,61 @@ fn a_lost_welcome_of_a_resume_leaves_the_presented_token_valid() {
 }
 
 #[test]
+fn a_hello_that_arrives_after_the_one_on_the_next_link_costs_a_resume_and_not_the_session() {
+    for ticks_late in [0, 1] {
+        // given a resume whose Hello is held back by the network, until its link is given up
+        let mut scene = Scene::connected();
+        takeover(&mut scene);
+        scene.client.update(STEP);
+        let held: Vec<_> = scene.net.borrow_mut().wires[1].up.drain(..).collect();
+        assert_eq!(held.len(), 1, "the Hello");
+        loop {
+            scene.client.update(STEP);
+            scene.events.extend(std::iter::from_fn(|| scene.client.poll()));
+            if scene.net.borrow().dials == 3 {
+                break;
+            }
+            scene.server.tick(STEP);
+        }
+
+        // when it arrives together with the Hello of the next link, or just after it
+        for _ in 0..ticks_late {
+            scene.server.tick(STEP);
+        }
+        {
+            // The server has not heard that the link was given up.
+            let wire = &mut scene.net.borrow_mut().wires[1];
+            wire.up.extend(held);
+            wire.closed = false;
+        }
+        scene.server.tick(STEP);
+        scene.run(2.0);
+
+        // then the session lives, and the client stops for nobody
+        assert!(!scene.story().contains(&"session lost"), "{:?}", scene.story());
+        assert_eq!(scene.client.state(), ClientState::Connected);
+        assert_eq!(scene.server.sessions.len(), 1);
+        scene.client.send(&Numbered { number: 1 }).unwrap();
+        scene.run(1.0);
+        assert_eq!(scene.server.sessions[0].log, [1]);
+    }
+}
+
+#[test]
+fn a_link_that_another_client_replaces_ends_the_client_though_a_hello_of_its_own_went_astray_long_ago() {
+    let mut scene = Scene::connected();
+    scene.net.borrow_mut().plans.push_back(SILENT);
+    takeover(&mut scene);
+    scene.run(15.0);
+    assert_eq!(scene.story(), ["link lost", "resumed"]);
+
+    scene.server.say(&super::server::closed(Reason::Replaced, 0));
+    scene.run(1.0);
+
+    assert_eq!(scene.client.state(), ClientState::Stopped);
+}
+
+#[test]
 fn each_welcome_rotates_the_token_and_the_first_ack_retires_the_old_one() {
     let mut scene = Scene::connected();
     let mut seen = vec![scene.client.token().unwrap().to_vec()];
