@@ -17,45 +17,57 @@
 //! `waystation token --ticket`: `quic://play.example:7778?ticket=…`. It opens one session; it goes into
 //! the Hello, and is not sent as a part of a path.
 //!
-//! Fall-back: the routes are tried in the order given, and of one discovery's in the order above. A
-//! try over which no frame came moves on to the next; after the last comes the first. What worked
-//! is tried first again when its link is lost. It is not a race: one try at a time, each bounded by
-//! [`dial_timeout`](super::ClientConfig::dial_timeout); discovery has 8 s of its own. UDP, QUIC and
-//! WebTransport share their fate where a network drops all datagrams, and a session does not wait for
-//! ever: for players in such networks give `http://host:7780#udp` and then `http://host:7780#ws`.
+//! A dial is a race of openings, in the manner of Happy Eyeballs (RFC 8305). The best route is opened
+//! first, WebSocket 400 ms later, and each other route 400 ms after the one before it. The first link
+//! that is open carries the Hello; the others are closed, and nothing was sent on them. If the Hello is
+//! not answered in time, that link is closed and the next dial begins with another route. What worked
+//! is the best route from then on. A server that is given by several URLs is reached by the first of
+//! them whose link opens; the order of the URLs is the order of the race.
 //!
-//! Nothing blocks, but for the look-up of a host name: the system does it, once a try and once
-//! more for a name that discovery offers. An address in digits is never looked up.
+//! A link that is silent for 2.5 s may be lost, and a network that drops one datagram may drop them
+//! all. So a WebSocket link is opened in advance, and used if the loss is decided.
 //!
-//! Data flow: URLs → routes → whose turn it is → discovery, if asked → a link of that transport →
-//! whether a frame came → whose turn is next.
+//! Discovery is asked for each new session, and for each link over UDP. Its other offers are kept and
+//! used again by resumes, until nothing can be opened with them.
+//!
+//! Nothing blocks, except the look-up of a host name, which the system does once for each name.
+//! Addresses are kept for later dials. A name is looked up again after a dial that opened nothing
+//! while no session waited to be resumed. An address in digits is never looked up.
+//!
+//! Data flow: URLs → routes → discovery, if it is needed → a race of openings → the open link →
+//! whether a frame came → the order of the next race.
 
 mod carrier;
 mod detour;
 mod fetch;
+mod names;
+mod offers;
+mod race;
+mod standby;
 mod trust;
 mod turns;
 mod url;
+mod ways;
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::link::{Dial, DialError, Link, LinkStatus, Outlook};
-use super::protocol::absence::{OPENING_ROUND_TRIPS, OPENING_TIMEOUT_MAX};
 use crate::wire::Lane;
-use crate::wire::discovery::Discovery;
-use carrier::{Carrier, Target};
+use carrier::Carrier;
 pub use detour::Detour;
 pub use fetch::{Fetch, FetchError};
-use turns::{Outcome, Route, Turns};
+use race::{Race, Standing, Won};
+use standby::Standby;
 use url::{Kind, Place};
 pub use url::{Transport, UrlError};
+use ways::Ways;
 
-/// Dials over any transport, and falls back from one to the next.
+/// Dials over any transport, and takes the first that gets through.
 ///
 /// ```no_run
 /// use waystation::client::{AnyDial, Client, ClientConfig};
@@ -69,68 +81,34 @@ pub use url::{Transport, UrlError};
 /// # Ok::<(), waystation::client::UrlError>(())
 /// ```
 pub struct AnyDial {
-    places: Vec<Place>,
-    turns: Turns,
-    bearer: Option<String>,
-    /// The try at hand, and what its link noted of it.
-    last: Option<Try>,
-    /// What discovery offered on the route that worked: to resume, it need not be asked again.
-    known: Option<(Route, Target)>,
+    ways: Shared,
+    standby: Standby<Carrier>,
     outlook: Outlook,
 }
 
-/// A link over whichever transport its dial chose.
+/// A link over the transport that opened first.
 pub struct AnyLink {
     state: State,
-    note: Shared,
-    opened: bool,
-    worked: bool,
-    /// Since discovery was asked or, after its answer, since the transport began to open.
-    age: Duration,
+    ways: Shared,
     /// How long the transport took to open.
     opened_in: Duration,
-    /// How long the transport may take to open.
-    limit: Duration,
     /// What discovery or the URL gave for a new session.
     ticket: Option<String>,
-}
-
-enum State {
-    /// Discovery is asked.
-    Asking(Box<Asking>),
-    /// A transport opens or carries the link.
-    Carried(Transport, Carrier),
-    /// Nothing can come of it any more, and why.
-    Failed(String),
-}
-
-struct Asking {
-    place: Place,
-    fetch: Fetch,
-    /// Best first.
-    candidates: Vec<Route>,
-    turn: usize,
-}
-
-struct Try {
-    place: usize,
-    /// It went by what was known from before.
-    by_heart: bool,
-    note: Shared,
-}
-
-/// What a link notes for its dial, which sees it no more.
-#[derive(Default)]
-struct Note {
-    /// The route that was taken.
-    route: Option<Route>,
-    /// What would dial it once more.
-    target: Option<Target>,
     /// A frame came.
     worked: bool,
 }
 
-type Shared = Arc<Mutex<Note>>;
+enum State {
+    /// Discovery is asked, or transports open.
+    Racing(Box<Race<Carrier>>),
+    /// A transport carries the link.
+    Carried(Transport, Carrier),
+    /// Nothing can be opened, for this reason.
+    Failed(String),
+}
+
+/// The dial and its links run on one thread, so the lock is always free.
+type Shared = Arc<Mutex<Ways>>;
 
 impl AnyDial {
     /// Dials the servers of these URLs, the preferred one first.
@@ -148,59 +126,34 @@ impl AnyDial {
         if places.is_empty() {
             return Err(UrlError::None);
         }
-        Ok(Self {
-            turns: Turns::new(&places),
-            places,
-            bearer: None,
-            last: None,
-            known: None,
-            outlook: Outlook::default(),
-        })
+        let ways = Arc::new(Mutex::new(Ways::new(places)));
+        Ok(Self { ways, standby: Standby::Idle, outlook: Outlook::default() })
     }
 
     /// Shows this bearer to discovery, where the server asks for one. It goes to each `http:` URL as
     /// it is, so outside a network of one's own use `https:`.
     #[must_use]
-    pub fn bearer(mut self, bearer: impl Into<String>) -> Self {
-        self.bearer = Some(bearer.into());
+    pub fn bearer(self, bearer: impl Into<String>) -> Self {
+        locked(&self.ways).show_bearer(bearer.into());
         self
     }
 
     /// Never dials a transport twice in a row if there is another: the first link goes over `first`,
-    /// if it is offered, and each further one over what follows the last in the order given. For
-    /// tests and bots; a player stays with what works.
+    /// if it is offered, and each further one over what follows the last in the order given. There is
+    /// no race. For tests and bots; a player stays with what works.
     #[must_use]
-    pub fn rotate_from(mut self, first: Transport) -> Self {
-        self.turns.rotate_from(first);
+    pub fn rotate_from(self, first: Transport) -> Self {
+        locked(&self.ways).turns_mut().rotate_from(first);
         self
     }
 
     /// Goes through relays to every server that is asked by its discovery: for tests of bad networks.
     #[must_use]
-    pub fn through(mut self, detour: Detour) -> Self {
-        for place in &mut self.places {
+    pub fn through(self, detour: Detour) -> Self {
+        for place in locked(&self.ways).places_mut() {
             place.detour = detour;
         }
         self
-    }
-
-    /// Takes in what became of the last try.
-    fn settle(&mut self) {
-        let Some(last) = self.last.take() else { return };
-        let note = std::mem::take(&mut *locked(&last.note));
-        let outcome = match note.route {
-            Some(route) if note.worked => Outcome::Worked(route),
-            _ if last.by_heart => Outcome::Stale,
-            Some(route) => Outcome::Failed(route),
-            None => Outcome::NoAnswer(last.place),
-        };
-        self.known = match outcome {
-            Outcome::Worked(route) if !self.turns.rotates() => {
-                note.target.filter(Target::is_reusable).map(|target| (route, target))
-            }
-            _ => None,
-        };
-        self.turns.settle(outcome);
     }
 }
 
@@ -208,65 +161,67 @@ impl Dial for AnyDial {
     type Link = AnyLink;
 
     fn dial(&mut self) -> Result<AnyLink, DialError> {
-        self.settle();
-        let first = self.turns.next().ok_or_else(|| DialError::Other(UrlError::None.to_string()))?;
-        let place = &self.places[first.place];
-        let turn = self.turns.failures();
-        let direct = Target::direct(place);
-        // A new session needs a ticket of its own, which discovery gives with its answer.
-        let known = self.known.take().filter(|_| self.outlook.resumes);
-        let known = known.filter(|(route, _)| direct.is_none() && *route == first);
-        let note = Shared::default();
-        self.last = Some(Try { place: first.place, by_heart: known.is_some(), note: Arc::clone(&note) });
-        let mut link = AnyLink {
-            state: State::Failed(String::new()),
-            note,
-            opened: false,
-            worked: false,
-            age: Duration::ZERO,
-            opened_in: Duration::ZERO,
-            limit: self.outlook.opening_timeout,
-            ticket: place.ticket.clone(),
-        };
-        match direct.or(known.map(|(_, target)| target)) {
-            Some(target) => link.carry(first, Ok(target), turn)?,
-            None => {
-                let fetch = Fetch::start(place, self.bearer.as_deref(), turn)
-                    .map_err(|error| DialError::Other(error.to_string()))?;
-                let candidates = self.turns.candidates();
-                let asking = Asking { place: place.clone(), fetch, candidates, turn };
-                link.state = State::Asking(Box::new(asking));
+        let mut ways = locked(&self.ways);
+        let (order, rules) = ways.begin(&self.outlook);
+        let (mut opened_in, mut ticket) = (Duration::ZERO, None);
+        let state = match self.standby.take() {
+            Standby::Open(Won { route, link, opened_in: took }, _) => {
+                ticket = ways.opened(route);
+                opened_in = took;
+                State::Carried(route.transport, link)
             }
-        }
-        Ok(link)
+            Standby::Opening(opening) => {
+                let mut race = Race::new(order, rules);
+                race.adopt(opening);
+                State::Racing(Box::new(race))
+            }
+            Standby::Idle | Standby::Resting(_) => State::Racing(Box::new(Race::new(order, rules))),
+        };
+        drop(ways);
+        Ok(AnyLink { state, ways: Arc::clone(&self.ways), opened_in, ticket, worked: false })
     }
 
-    fn prepare(&mut self, _dt: Duration, outlook: &Outlook) {
+    fn prepare(&mut self, dt: Duration, outlook: &Outlook) {
         self.outlook = *outlook;
+        let ways = &mut *locked(&self.ways);
+        ways.grow_old(dt);
+        let order = ways.turns().standby();
+        self.standby.update(dt, outlook, order, |route| ways.open(route));
+        if matches!(self.standby, Standby::Opening(_)) {
+            ways.advance(dt);
+        }
     }
 
     fn renews_tickets(&self) -> bool {
-        self.places.iter().any(|place| matches!(place.kind, Kind::Discovery { .. }))
+        locked(&self.ways).places().iter().any(|place| matches!(place.kind, Kind::Discovery { .. }))
+    }
+}
+
+impl Drop for AnyDial {
+    /// A link that was opened in advance is not left to the server's timeout.
+    fn drop(&mut self) {
+        self.standby.close();
     }
 }
 
 impl fmt::Debug for AnyDial {
     /// Without the bearer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ways = locked(&self.ways);
         f.debug_struct("AnyDial")
-            .field("places", &self.places)
-            .field("next", &self.turns.next())
+            .field("places", &ways.places())
+            .field("next", &ways.turns().next())
             .finish_non_exhaustive()
     }
 }
 
 impl AnyLink {
-    /// The transport of this link; none while discovery is asked.
+    /// The transport of this link; `None` until one is open.
     #[must_use]
     pub fn transport(&self) -> Option<Transport> {
         match &self.state {
             State::Carried(transport, _) => Some(*transport),
-            State::Asking(_) | State::Failed(_) => None,
+            State::Racing(_) | State::Failed(_) => None,
         }
     }
 
@@ -280,126 +235,78 @@ impl AnyLink {
     pub fn rebind(&mut self) -> io::Result<bool> {
         match &mut self.state {
             State::Carried(_, carrier) => carrier.rebind(),
-            State::Asking(_) | State::Failed(_) => Ok(false),
+            State::Racing(_) | State::Failed(_) => Ok(false),
         }
     }
 
-    /// Opens a link over a route; it is the route's failure if there is no target for it.
-    fn carry(
-        &mut self,
-        route: Route,
-        target: Result<Target, DialError>,
-        turn: usize,
-    ) -> Result<(), DialError> {
-        locked(&self.note).route = Some(route);
-        let target = target?;
-        let carrier = Carrier::open(&target, turn)?;
-        locked(&self.note).target = Some(target);
-        self.state = State::Carried(route.transport, carrier);
-        Ok(())
-    }
-
-    /// Asks on, and goes over to the transport that is chosen.
-    fn ask(&mut self) {
-        let State::Asking(asking) = &mut self.state else { return };
-        let chosen = match asking.fetch.poll() {
-            Ok(None) => return,
-            Ok(Some(mut offer)) => {
-                self.ticket = offer.ticket.take();
-                asking.choose(&offer)
+    /// Lets the race go on, and goes over to the transport that wins it.
+    fn race(&mut self, dt: Duration) {
+        let State::Racing(race) = &mut self.state else { return };
+        let ways = &mut *locked(&self.ways);
+        ways.advance(dt);
+        race.allow(ways.measured_limit());
+        match race.update(dt, |route| ways.open(route)) {
+            Standing::Running => {}
+            Standing::Won(Won { route, link, opened_in }) => {
+                tracing::debug!(transport = %route.transport, ?opened_in, "a link is open");
+                self.ticket = ways.opened(route);
+                self.opened_in = opened_in;
+                self.state = State::Carried(route.transport, link);
             }
-            Err(error) => Err(error.to_string()),
-        };
-        let turn = asking.turn;
-        let opened = chosen
-            .and_then(|(route, target)| self.carry(route, target, turn).map_err(|error| error.to_string()));
-        match opened {
-            Ok(()) => {
-                // The answer took two round trips or, under TLS, more.
-                let measured = self.age.saturating_mul(OPENING_ROUND_TRIPS) / 2;
-                self.limit = self.limit.max(measured.min(OPENING_TIMEOUT_MAX));
-                self.age = Duration::ZERO;
+            Standing::Lost => {
+                ways.lost(race.is_silent());
+                let why = race.failure().map_or_else(|| ways.nothing_offered(), str::to_owned);
+                self.state = State::Failed(why);
             }
-            Err(why) => self.state = State::Failed(why),
         }
-    }
-
-    /// Ends an opening, or the question before it, that takes too long.
-    fn end_late(&mut self) {
-        let limit = match &self.state {
-            State::Asking(_) => DISCOVERY_TIMEOUT,
-            State::Carried(_, carrier) if carrier.link().status() == LinkStatus::Opening => self.limit,
-            State::Carried(..) | State::Failed(_) => return,
-        };
-        if self.age >= limit {
-            let why = self.failure().unwrap_or_default();
-            self.close();
-            self.state = State::Failed(why);
-        }
-    }
-}
-
-impl Asking {
-    /// The best of the routes that are offered.
-    fn choose(&self, offer: &Discovery) -> Result<(Route, Result<Target, DialError>), String> {
-        let offered = self
-            .candidates
-            .iter()
-            .find_map(|route| Some((*route, Target::offered(&self.place, offer, route.transport)?)));
-        offered.ok_or_else(|| {
-            let wanted: Vec<&str> = self.candidates.iter().map(|route| route.transport.name()).collect();
-            format!("{} offers none of {}; enable one at the server", self.place, wanted.join(", "))
-        })
     }
 }
 
 impl Link for AnyLink {
     fn update(&mut self, dt: Duration) {
-        self.age = self.age.saturating_add(dt);
-        self.ask();
-        if let State::Carried(_, carrier) = &mut self.state {
-            carrier.link_mut().update(dt);
-            if !self.opened && carrier.link().status() == LinkStatus::Open {
-                self.opened = true;
-                self.opened_in = self.age;
-            }
+        match &mut self.state {
+            State::Racing(_) => self.race(dt),
+            State::Carried(_, carrier) => carrier.update(dt),
+            State::Failed(_) => {}
         }
-        self.end_late();
     }
 
     fn status(&self) -> LinkStatus {
         match &self.state {
-            State::Asking(_) => LinkStatus::Opening,
-            State::Carried(_, carrier) => carrier.link().status(),
+            State::Racing(_) => LinkStatus::Opening,
+            State::Carried(_, carrier) => carrier.status(),
             State::Failed(_) => LinkStatus::Closed,
         }
     }
 
     fn receive(&mut self) -> Option<(Lane, Bytes)> {
         let State::Carried(_, carrier) = &mut self.state else { return None };
-        let frame = carrier.link_mut().receive()?;
+        let frame = carrier.receive()?;
         if !self.worked {
             self.worked = true;
-            locked(&self.note).worked = true;
+            locked(&self.ways).worked();
         }
         Some(frame)
     }
 
     fn send(&mut self, frame: Bytes) -> bool {
         let State::Carried(_, carrier) = &mut self.state else { return false };
-        carrier.link_mut().send(frame)
+        carrier.send(frame)
     }
 
     fn flush(&mut self) {
         if let State::Carried(_, carrier) = &mut self.state {
-            carrier.link_mut().flush();
+            carrier.flush();
         }
     }
 
     fn close(&mut self) {
         match &mut self.state {
-            State::Asking(_) => self.state = State::Failed("it was closed before it opened".to_owned()),
-            State::Carried(_, carrier) => carrier.link_mut().close(),
+            State::Racing(race) => {
+                race.close();
+                self.state = State::Failed("it was closed before it opened".to_owned());
+            }
+            State::Carried(_, carrier) => carrier.close(),
             State::Failed(_) => {}
         }
     }
@@ -410,14 +317,8 @@ impl Link for AnyLink {
 
     fn failure(&self) -> Option<String> {
         match &self.state {
-            State::Asking(asking) => {
-                Some(format!("{} does not say in time what it offers; is it reachable?", asking.place))
-            }
-            State::Carried(transport, carrier) => carrier.link().failure().or_else(|| {
-                let closed =
-                    || format!("no link could be opened over {transport}; another transport may get through");
-                (!self.opened).then(closed)
-            }),
+            State::Racing(race) => race.failure().map(str::to_owned),
+            State::Carried(_, carrier) => carrier.failure(),
             State::Failed(why) => Some(why.clone()),
         }
     }
@@ -427,13 +328,13 @@ impl Link for AnyLink {
     }
 
     fn round_trip(&self) -> Option<Duration> {
-        let transport = self.transport().filter(|_| self.opened)?;
-        Some(self.opened_in / transport.opening_round_trips())
+        let trips = self.transport()?.opening_round_trips();
+        Some(self.opened_in / trips)
     }
 
     fn breach(&self) -> Option<String> {
         let State::Carried(_, carrier) = &self.state else { return None };
-        carrier.link().breach()
+        carrier.breach()
     }
 }
 
@@ -446,12 +347,9 @@ impl fmt::Debug for AnyLink {
     }
 }
 
-fn locked(note: &Shared) -> std::sync::MutexGuard<'_, Note> {
-    note.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(ways: &Shared) -> MutexGuard<'_, Ways> {
+    ways.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// How long discovery may take: five round trips of 1.5 s, for TCP, TLS and the question.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[cfg(test)]
 mod tests;

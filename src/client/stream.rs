@@ -74,6 +74,11 @@ impl Stream {
         }
     }
 
+    /// Returns true if the peer has accepted the connection, as far as was seen.
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
     fn poll_connected(&mut self) -> io::Result<bool> {
         while !self.is_connected {
             let failed = match self.socket.take_error()? {

@@ -238,7 +238,8 @@ impl Link for UdpLink {
     }
 
     fn close(&mut self) {
-        if self.netcode.is_connected() {
+        // The server may count the link as open before this end has heard so.
+        if !self.netcode.is_disconnected() {
             let datagram = self.netcode.disconnect().map(|(_, datagram)| datagram.to_vec());
             if let Ok(datagram) = datagram {
                 for _ in 0..DISCONNECT_COPIES {

@@ -14,6 +14,7 @@ mod tests;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub struct WebSocketDial {
     /// Kept from link to link: what one handshake has learned makes the next one cheaper.
     tls: Option<TlsPeer>,
     /// Which of the host's addresses is the first to be tried.
-    pub(super) turn: usize,
+    turn: usize,
 }
 
 /// A link over WebSocket.
@@ -129,11 +130,23 @@ impl Dial for WebSocketDial {
 
     /// A host name is looked up by the system, which may block.
     fn dial(&mut self) -> Result<WebSocketLink, DialError> {
-        let tls = self.tls()?;
         let unknown = |cause| DialError::Other(format!("{} cannot be looked up: {cause}", self.host));
         let addresses = resolve(&self.host, self.port, self.turn).map_err(unknown)?;
         self.turn = self.turn.wrapping_add(1);
-        let stream = Stream::connect(&addresses, tls).map_err(other)?;
+        self.dial_at(&addresses)
+    }
+}
+
+impl WebSocketDial {
+    /// The host and the port of the URL.
+    pub(super) fn endpoint(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
+    /// Dials the first of these addresses that accepts.
+    pub(super) fn dial_at(&mut self, addresses: &[SocketAddr]) -> Result<WebSocketLink, DialError> {
+        let tls = self.tls()?;
+        let stream = Stream::connect(addresses, tls).map_err(other)?;
         let begun = client_with_config(self.url.as_str(), stream, Some(limits()));
         let mut link = WebSocketLink {
             state: State::Closed(None),

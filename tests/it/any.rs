@@ -1,6 +1,6 @@
 //! One client, whatever gets through: a server on all its transports, found by its URL.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,19 +24,24 @@ use waystation::session::{SessionCounts, SessionState, SessionTable};
 use waystation::tick::TickRate;
 use waystation::wire::udp::{DEV_KEY, TokenMint};
 
+/// What an update takes, in the client's time and at least in the machine's.
+const STEP: Duration = Duration::from_millis(5);
+
 /// A server with the arena, on every transport, with ports of its own.
-struct Server {
-    app: App,
-    http: HttpHandle,
+pub(crate) struct Server {
+    pub(crate) app: App,
+    pub(crate) http: HttpHandle,
     tls: Tls,
     scheme: &'static str,
+    /// Where it listens for renet, and for QUIC.
+    pub(crate) datagrams: [SocketAddr; 2],
     _udp: RenetHandle,
     _quic: QuicHandle,
 }
 
 /// What is unlike a server of the dev profile.
 #[derive(Default)]
-struct Twist {
+pub(crate) struct Twist {
     /// UDP is offered where nobody listens.
     udp_closed: bool,
     /// Nor QUIC and WebTransport.
@@ -46,11 +51,11 @@ struct Twist {
 }
 
 impl Server {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Twist::default())
     }
 
-    fn with(twist: Twist) -> Self {
+    pub(crate) fn with(twist: Twist) -> Self {
         let listen = ([127, 0, 0, 1], 0).into();
         let mut config =
             ServerConfig { rate: TickRate::new(200).expect("in range"), ..ServerConfig::default() };
@@ -81,6 +86,7 @@ impl Server {
                 .then(|| QuicSource { address: quic.local_addr().to_string(), tls: tls.clone() }),
             ..Offers::default()
         };
+        let datagrams = [address, quic.local_addr()];
         let udp = udp.start(proxy::attach(&mut app, "udp")).expect("a thread");
         let quic = quic.start(proxy::attach(&mut app, "quic")).expect("a thread");
         let websocket = WebSocketProxy::new(WebSocketConfig::default()).expect("limits");
@@ -88,10 +94,10 @@ impl Server {
         let health = Health::watch(&mut app);
         let http = http.expect("a free port").start(offers, health, Some(websocket)).expect("a thread");
         let scheme = if twist.bearer.is_some() { "https" } else { "http" };
-        Self { app, http, tls, scheme, _udp: udp, _quic: quic }
+        Self { app, http, tls, scheme, datagrams, _udp: udp, _quic: quic }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.http.local_addr())
     }
 
@@ -113,65 +119,89 @@ impl Server {
 }
 
 /// A client and what it was told.
-struct Ada {
-    client: Client<AnyDial>,
+pub(crate) struct Ada {
+    pub(crate) client: Client<AnyDial>,
+    /// The client's time that has passed, and that an update takes.
+    pub(crate) time: Duration,
+    pub(crate) step: Duration,
     number: u64,
     echoes: Vec<u64>,
     /// Joins and parts.
     moves: Vec<&'static str>,
     /// What each of its links said that it is.
-    over: Vec<Option<Transport>>,
+    pub(crate) over: Vec<Option<Transport>>,
     closed: Option<String>,
 }
 
 impl Ada {
-    fn new(dial: AnyDial) -> Self {
+    pub(crate) fn new(dial: AnyDial) -> Self {
         Self::with(dial, ClientConfig::default())
     }
 
     fn with(dial: AnyDial, config: ClientConfig) -> Self {
         let client = Client::new(dial, config);
-        Self { client, number: 0, echoes: Vec::new(), moves: Vec::new(), over: Vec::new(), closed: None }
+        Self {
+            client,
+            time: Duration::ZERO,
+            step: STEP,
+            number: 0,
+            echoes: Vec::new(),
+            moves: Vec::new(),
+            over: Vec::new(),
+            closed: None,
+        }
     }
 
     /// A client that is in the arena.
-    fn joined(dial: AnyDial, server: &mut Server) -> (Self, SessionId) {
+    pub(crate) fn joined(dial: AnyDial, server: &mut Server) -> (Self, SessionId) {
         let mut ada = Self::new(dial);
-        ada.until(server, "the client has a session", |ada, _| ada.client.session_id().is_some());
-        let session = ada.client.session_id().expect("a session");
-        ada.client.join("arena", "").expect("it has a session");
-        ada.until(server, "it has joined", |ada, _| ada.moves == ["joined"]);
+        let session = ada.join(server);
         (ada, session)
+    }
+
+    /// Waits for the session, and joins the arena.
+    pub(crate) fn join(&mut self, server: &mut Server) -> SessionId {
+        self.until(server, "the client has a session", |ada, _| ada.client.session_id().is_some());
+        let session = self.client.session_id().expect("a session");
+        self.client.join("arena", "").expect("it has a session");
+        self.until(server, "it has joined", |ada, _| ada.moves == ["joined"]);
+        session
     }
 
     /// Lets both sides work until something has come to pass.
     #[track_caller]
     #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
-    fn until(&mut self, server: &mut Server, what: &str, mut done: impl FnMut(&Self, &Server) -> bool) {
+    pub(crate) fn until(
+        &mut self,
+        server: &mut Server,
+        what: &str,
+        mut done: impl FnMut(&Self, &Server) -> bool,
+    ) {
         let begun = Instant::now();
-        let step = Duration::from_millis(5);
         while !done(self, server) {
             assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
-            thread::sleep(step);
-            self.client.update(step);
+            thread::sleep(STEP);
             server.app.update();
-            while let Some(event) = self.client.poll() {
-                match event {
-                    ClientEvent::Connected { .. } | ClientEvent::Resumed { .. } => {
-                        self.over.push(self.client.link().and_then(AnyLink::transport));
-                    }
-                    ClientEvent::Message(frame) if frame.decode::<Joined>().is_ok() => {
-                        self.moves.push("joined")
-                    }
-                    ClientEvent::Message(frame) if frame.decode::<Parted>().is_ok() => {
-                        self.moves.push("parted")
-                    }
-                    ClientEvent::Message(frame) => {
-                        self.echoes.extend(frame.decode::<Echo>().map(|echo| echo.number));
-                    }
-                    ClientEvent::Closed { detail, .. } => self.closed = Some(detail),
-                    ClientEvent::LinkLost | ClientEvent::SessionLost { .. } => {}
+            self.update();
+        }
+    }
+
+    /// Lets the client's time pass, and takes in what it was told.
+    pub(crate) fn update(&mut self) {
+        self.client.update(self.step);
+        self.time += self.step;
+        while let Some(event) = self.client.poll() {
+            match event {
+                ClientEvent::Connected { .. } | ClientEvent::Resumed { .. } => {
+                    self.over.push(self.client.link().and_then(AnyLink::transport));
                 }
+                ClientEvent::Message(frame) if frame.decode::<Joined>().is_ok() => self.moves.push("joined"),
+                ClientEvent::Message(frame) if frame.decode::<Parted>().is_ok() => self.moves.push("parted"),
+                ClientEvent::Message(frame) => {
+                    self.echoes.extend(frame.decode::<Echo>().map(|echo| echo.number));
+                }
+                ClientEvent::Closed { detail, .. } => self.closed = Some(detail),
+                ClientEvent::LinkLost | ClientEvent::SessionLost { .. } => {}
             }
         }
     }
@@ -235,7 +265,10 @@ fn where_udp_is_closed_a_client_falls_back_to_websocket_and_stays_with_it() {
 fn a_player_takes_the_first_transport_that_gets_through_and_resumes_over_it() {
     let mut server = Server::new();
 
-    let (mut ada, _) = Ada::joined(AnyDial::new([server.url()]).expect("a URL"), &mut server);
+    // The client's time is slow, so that UDP opens before WebSocket begins, however busy the machine.
+    let mut ada = Ada::new(AnyDial::new([server.url()]).expect("a URL"));
+    ada.step = STEP / 10;
+    ada.join(&mut server);
     ada.survive(&mut server, Cut::Close { hold: Duration::ZERO });
 
     assert_eq!(ada.over, [Some(Transport::Udp); 2]);

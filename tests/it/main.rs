@@ -2,6 +2,7 @@
 
 mod agents;
 mod any;
+mod any_networks;
 mod arena;
 mod asks;
 mod binary;

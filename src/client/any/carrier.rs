@@ -1,16 +1,19 @@
 //! One of the transports' links, and what dials it.
 
 use std::io;
+use std::time::Duration;
 
+use bytes::Bytes;
 use url::Url;
 
+use super::names::Names;
 use super::url::{Kind, Place, Transport};
-use crate::client::link::{Dial as _, DialError, Link};
+use crate::client::link::{Dial as _, DialError, Link, LinkStatus};
 use crate::client::quic::{QuicDial, QuicLink, QuicRoute, QuicTarget};
-use crate::client::stream::resolve;
 use crate::client::trust::Trust;
 use crate::client::udp::UdpLink;
 use crate::client::websocket::{WebSocketDial, WebSocketLink};
+use crate::wire::Lane;
 use crate::wire::discovery::Discovery;
 use crate::wire::udp::token_from_text;
 
@@ -75,11 +78,6 @@ impl Target {
         };
         Some(target)
     }
-
-    /// Whether it opens more than one link.
-    pub(super) fn is_reusable(&self) -> bool {
-        !matches!(self, Self::Udp { .. })
-    }
 }
 
 /// What an offer of QUIC or WebTransport says.
@@ -117,24 +115,28 @@ fn trust_of_offered(place: &Place, url: &str) -> Trust {
 }
 
 impl Carrier {
-    /// Begins to open a link. After failures `turn` says which of a host's addresses is first.
-    pub(super) fn open(target: &Target, turn: usize) -> Result<Self, DialError> {
+    /// Begins to open a link. `turn` says which of a host's addresses is first.
+    pub(super) fn open(target: &Target, turn: usize, names: &mut Names) -> Result<Self, DialError> {
+        let mut addresses = |host: &str, port| {
+            let unknown = |cause| DialError::Other(format!("{host} cannot be looked up: {cause}"));
+            names.addresses(host, port, turn).map_err(unknown)
+        };
         match target {
             Target::Udp { token } => {
                 let token = token_from_text(token).map_err(|error| DialError::Token(error.to_string()))?;
                 Ok(Self::Udp(Box::new(UdpLink::open(token)?)))
             }
             Target::Quic { host, port, trust, route } => {
-                let unknown = |cause| DialError::Other(format!("{host} cannot be looked up: {cause}"));
-                let address = resolve(host, *port, turn).map_err(unknown)?[0];
+                let address = addresses(host, *port)?[0];
                 let target =
                     QuicTarget { address, server_name: host.clone(), trust: *trust, route: route.clone() };
                 Ok(Self::Quic(Box::new(QuicDial::new(target).dial()?)))
             }
             Target::WebSocket { url, trust } => {
                 let mut dial = WebSocketDial::new(url, *trust)?;
-                dial.turn = turn;
-                Ok(Self::WebSocket(Box::new(dial.dial()?)))
+                let (host, port) = dial.endpoint();
+                let addresses = addresses(host, port)?;
+                Ok(Self::WebSocket(Box::new(dial.dial_at(&addresses)?)))
             }
         }
     }
@@ -147,7 +149,7 @@ impl Carrier {
         }
     }
 
-    pub(super) fn link_mut(&mut self) -> &mut dyn Link {
+    fn link_mut(&mut self) -> &mut dyn Link {
         match self {
             Self::Udp(link) => &mut **link,
             Self::Quic(link) => &mut **link,
@@ -155,12 +157,46 @@ impl Carrier {
         }
     }
 
-    pub(super) fn link(&self) -> &dyn Link {
+    fn link(&self) -> &dyn Link {
         match self {
             Self::Udp(link) => &**link,
             Self::Quic(link) => &**link,
             Self::WebSocket(link) => &**link,
         }
+    }
+}
+
+impl Link for Carrier {
+    fn update(&mut self, dt: Duration) {
+        self.link_mut().update(dt);
+    }
+
+    fn status(&self) -> LinkStatus {
+        self.link().status()
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        self.link_mut().receive()
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        self.link_mut().send(frame)
+    }
+
+    fn flush(&mut self) {
+        self.link_mut().flush();
+    }
+
+    fn close(&mut self) {
+        self.link_mut().close();
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.link().failure()
+    }
+
+    fn breach(&self) -> Option<String> {
+        self.link().breach()
     }
 }
 

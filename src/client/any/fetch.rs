@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
 
 use super::detour::Detour;
 use super::trust;
@@ -104,22 +105,27 @@ impl Fetch {
     /// Asks through relays, and offers the relays' addresses.
     pub(crate) fn through(url: &str, bearer: Option<&str>, detour: Detour) -> Result<Self, FetchError> {
         let place = Place { detour, ..url.parse()? };
-        Self::start(&place, bearer, 0)
+        let addresses = match detour.http {
+            Some(relay) => vec![relay],
+            None => resolve(&place.host, place.port, 0)
+                .map_err(|cause| FetchError::Reach { place: place.text.clone(), cause })?,
+        };
+        Self::start(&place, bearer, &addresses)
     }
 
-    /// Asks a place that has a discovery. After failures `turn` says which of its addresses is first.
-    pub(crate) fn start(place: &Place, bearer: Option<&str>, turn: usize) -> Result<Self, FetchError> {
+    /// Asks a place that has a discovery, at the first of these addresses that accepts.
+    pub(super) fn start(
+        place: &Place,
+        bearer: Option<&str>,
+        addresses: &[SocketAddr],
+    ) -> Result<Self, FetchError> {
         let Kind::Discovery { tls, path, .. } = &place.kind else {
             return Err(UrlError::Scheme(place.text.clone()).into());
         };
         let request = request(place, path, bearer)?;
         let reach = |cause| FetchError::Reach { place: place.text.clone(), cause };
-        let addresses = match place.detour.http {
-            Some(relay) => vec![relay],
-            None => resolve(&place.host, place.port, turn).map_err(reach)?,
-        };
         let peer = tls.then(|| trust::of_http(place)).transpose().map_err(reach)?;
-        let stream = Stream::connect(&addresses, peer).map_err(reach)?;
+        let stream = Stream::connect(addresses, peer).map_err(reach)?;
         Ok(Self {
             place: place.text.clone(),
             detour: place.detour,
@@ -128,6 +134,11 @@ impl Fetch {
             sent: 0,
             answer: Vec::new(),
         })
+    }
+
+    /// Returns true if the server has accepted the connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.stream.is_connected()
     }
 
     /// Goes on without blocking; `None` while there is more to come. It has no clock: whoever polls

@@ -1,21 +1,22 @@
-//! Which route is tried next: the order of fall-back, without a socket.
+//! The order in which routes are opened, without a socket.
 
 use super::url::{Place, Transport};
 
-/// The routes of a client, in the order in which they were given, and whose turn it is.
+/// The routes of a client, in the order in which they were given, and what became of them.
 #[derive(Debug, Clone)]
 pub(super) struct Turns {
     routes: Vec<Route>,
+    /// Over these a link opened, but the Hello was not answered. They come last.
+    mute: Vec<Route>,
+    /// The best route.
     next: usize,
-    /// Tries in a row that failed.
-    failures: usize,
     rotates: bool,
 }
 
 /// One transport to one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
-    /// The place, counted as given.
+    /// The index of the place, in the order given.
     pub(super) place: usize,
     pub(super) transport: Transport,
 }
@@ -25,12 +26,10 @@ pub(super) struct Route {
 pub(super) enum Outcome {
     /// A frame came over this route.
     Worked(Route),
-    /// Nothing came over this route.
-    Failed(Route),
-    /// This place did not say what there is.
-    NoAnswer(usize),
-    /// What was known of a route is no longer true: nothing is said of the route itself.
-    Stale,
+    /// A link opened over this route, and no frame came.
+    Mute(Route),
+    /// No route opened; this one was the last.
+    NotOpened(Route),
 }
 
 impl Turns {
@@ -42,7 +41,7 @@ impl Turns {
                 at.transports().into_iter().map(move |transport| Route { place, transport })
             })
             .collect();
-        Self { routes, next: 0, failures: 0, rotates: false }
+        Self { routes, mute: Vec::new(), next: 0, rotates: false }
     }
 
     /// After a link, the transport that follows its own is next, and not its own again.
@@ -55,46 +54,62 @@ impl Turns {
         self.rotates
     }
 
-    /// Tries in a row that failed.
-    pub(super) fn failures(&self) -> usize {
-        self.failures
-    }
-
-    /// The route whose turn it is; none if there are no routes.
+    /// The best route.
     pub(super) fn next(&self) -> Option<Route> {
         self.routes.get(self.next).copied()
     }
 
-    /// What to try at the place whose turn it is, best first: those of its routes that have not had
-    /// their turn. If there is no other place, the others follow.
-    pub(super) fn candidates(&self) -> Vec<Route> {
-        let Some(first) = self.next() else { return Vec::new() };
-        let (before, after) = self.routes.split_at(self.next);
-        let mut candidates: Vec<Route> =
-            after.iter().copied().take_while(|route| route.place == first.place).collect();
-        if self.routes.iter().all(|route| route.place == first.place) {
-            candidates.extend(before);
+    /// The order of the next race. After a `silent` loss the stream transport is first, because a
+    /// network that drops the datagrams of one transport may drop those of all.
+    pub(super) fn order(&self, is_silent: bool) -> Vec<Route> {
+        let (before, after) = self.routes.split_at(self.next.min(self.routes.len()));
+        let mut order: Vec<Route> = after.iter().chain(before).copied().collect();
+        if self.rotates {
+            return order;
         }
-        candidates
+        if let Some(best) = order.first().copied() {
+            // The other transports of a place come before other places.
+            order.sort_by_key(|route| route.place != best.place);
+        }
+        order.sort_by_key(|route| self.mute.contains(route));
+        let streams = |route: &Route| route.transport == Transport::WebSocket && !self.mute.contains(route);
+        let place = usize::from(!is_silent);
+        if let Some(stream) = order.iter().position(streams).filter(|index| *index > place) {
+            let route = order.remove(stream);
+            order.insert(place, route);
+        }
+        order
+    }
+
+    /// The routes to open in advance while a link is silent: those of the stream transport.
+    pub(super) fn standby(&self) -> Vec<Route> {
+        if self.rotates {
+            return Vec::new();
+        }
+        let mut order = self.order(true);
+        order.retain(|route| route.transport == Transport::WebSocket);
+        order
     }
 
     /// Takes in what became of a try.
     pub(super) fn settle(&mut self, outcome: Outcome) {
-        self.failures =
-            if matches!(outcome, Outcome::Worked(_)) { 0 } else { self.failures.saturating_add(1) };
         match outcome {
-            Outcome::Worked(route) => self.stand_at(route, usize::from(self.rotates)),
-            Outcome::Failed(route) => self.stand_at(route, 1),
-            Outcome::NoAnswer(place) => {
-                // The only place there is is asked again from where it stands.
-                let elsewhere = |route: &Route| route.place != place;
-                let count = self.routes.len();
-                let mut beyond = (self.next..self.next + count).map(|index| index % count);
-                if let Some(index) = beyond.find(|index| elsewhere(&self.routes[*index])) {
-                    self.next = index;
-                }
+            Outcome::Worked(route) => {
+                self.mute.clear();
+                self.stand_at(route, usize::from(self.rotates));
             }
-            Outcome::Stale => {}
+            Outcome::Mute(route) if self.rotates => self.stand_at(route, 1),
+            Outcome::Mute(route) => {
+                // The one that was mute last comes last.
+                self.mute.retain(|mute| *mute != route);
+                if self.mute.len() + 1 >= self.routes.len() {
+                    self.mute.clear();
+                }
+                self.mute.push(route);
+            }
+            Outcome::NotOpened(route) if self.rotates => self.stand_at(route, 1),
+            // The race has opened all routes: none is better than the others.
+            Outcome::NotOpened(_) => self.mute.clear(),
         }
     }
 
@@ -124,70 +139,68 @@ mod tests {
     }
 
     #[test]
-    fn a_try_that_fails_moves_on_and_wraps_around() {
-        let mut turns = turns(&["http://a:1", "http://b:2#ws"]);
-        assert_eq!(transports(&turns.candidates()), Transport::ALL);
-
-        let mut tried = Vec::new();
-        for _ in 0..6 {
-            let route = turns.next().expect("a route");
-            tried.push((route.place, route.transport));
-            turns.settle(Outcome::Failed(route));
-        }
-
-        assert_eq!(tried, [(0, Udp), (0, Quic), (0, WebTransport), (0, WebSocket), (1, WebSocket), (0, Udp)]);
-        assert_eq!(turns.failures(), 6);
-    }
-
-    #[test]
-    fn what_worked_is_tried_first_again() {
+    fn the_stream_follows_the_best_datagrams_and_what_worked_is_the_best() {
         let mut turns = turns(&["http://a:1"]);
-        turns.settle(Outcome::Failed(route(0, Udp)));
+        assert_eq!(transports(&turns.order(false)), [Udp, WebSocket, Quic, WebTransport]);
+
         turns.settle(Outcome::Worked(route(0, WebTransport)));
-
-        assert_eq!(turns.failures(), 0);
-        assert_eq!(turns.next(), Some(route(0, WebTransport)));
-        assert_eq!(transports(&turns.candidates()), [WebTransport, WebSocket, Udp, Quic]);
-        turns.settle(Outcome::Stale);
-        assert_eq!(turns.next(), Some(route(0, WebTransport)), "asked anew");
+        assert_eq!(transports(&turns.order(false)), [WebTransport, WebSocket, Udp, Quic]);
+        turns.settle(Outcome::Worked(route(0, WebSocket)));
+        assert_eq!(transports(&turns.order(false)), [WebSocket, Udp, Quic, WebTransport]);
     }
 
     #[test]
-    fn a_place_that_does_not_answer_is_passed_over_whole() {
-        let mut turns = turns(&["http://a:1", "http://b:1#ws", "http://c:1#quic"]);
+    fn after_a_silent_loss_the_stream_is_first_and_it_alone_is_opened_in_advance() {
+        let turns = turns(&["http://a:1", "wss://b/ws"]);
 
-        turns.settle(Outcome::NoAnswer(0));
-        assert_eq!(turns.next(), Some(route(1, WebSocket)));
-        assert_eq!(transports(&turns.candidates()), [WebSocket], "the next place is another question");
-        turns.settle(Outcome::NoAnswer(1));
-        assert_eq!(turns.next(), Some(route(2, Quic)));
-        turns.settle(Outcome::Failed(route(2, Quic)));
-        assert_eq!(turns.next(), Some(route(0, Udp)));
+        assert_eq!(transports(&turns.order(true))[..2], [WebSocket, Udp]);
+        assert_eq!(turns.standby(), [route(0, WebSocket), route(1, WebSocket)]);
     }
 
     #[test]
-    fn the_only_place_is_asked_again_from_where_it_stood() {
+    fn a_place_is_tried_whole_before_the_next_one() {
+        let mut turns = turns(&["http://a:1", "http://b:1#quic", "http://c:1"]);
+        turns.settle(Outcome::Worked(route(2, Quic)));
+
+        let places: Vec<usize> = turns.order(false).iter().map(|route| route.place).collect();
+
+        assert_eq!(places, [2, 2, 2, 2, 0, 0, 0, 0, 1]);
+        assert_eq!(transports(&turns.order(false))[..2], [Quic, WebSocket]);
+    }
+
+    #[test]
+    fn a_route_over_which_no_frame_came_is_last_until_another_one_works() {
         let mut turns = turns(&["http://a:1"]);
-        turns.settle(Outcome::Failed(route(0, Udp)));
-        turns.settle(Outcome::NoAnswer(0));
+        turns.settle(Outcome::Mute(route(0, Udp)));
+        assert_eq!(transports(&turns.order(false)), [Quic, WebSocket, WebTransport, Udp]);
 
-        assert_eq!(turns.next(), Some(route(0, Quic)));
+        turns.settle(Outcome::Mute(route(0, WebSocket)));
+        assert_eq!(transports(&turns.order(false))[0], Quic);
+        turns.settle(Outcome::Mute(route(0, Quic)));
+        assert_eq!(transports(&turns.order(false))[0], WebTransport);
+        turns.settle(Outcome::Mute(route(0, WebTransport)));
+        assert_eq!(transports(&turns.order(false))[0], Udp, "all were mute");
+        turns.settle(Outcome::Worked(route(0, Udp)));
+        assert_eq!(transports(&turns.order(false))[0], Udp);
     }
 
     #[test]
-    fn who_rotates_never_begins_with_the_transport_used_last() {
+    fn a_dial_that_rotates_never_begins_with_the_transport_used_last() {
         let mut turns = turns(&["http://a:1"]);
         turns.rotate_from(WebTransport);
 
         let mut used = Vec::new();
         for _ in 0..5 {
             // WebSocket is not offered.
-            let offered = turns.candidates().into_iter().find(|route| route.transport != WebSocket);
+            let offered = turns.order(false).into_iter().find(|route| route.transport != WebSocket);
             let route = offered.expect("three are");
             used.push(route.transport);
             turns.settle(Outcome::Worked(route));
         }
 
         assert_eq!(used, [WebTransport, Udp, Quic, WebTransport, Udp]);
+        assert!(turns.standby().is_empty());
+        turns.settle(Outcome::NotOpened(route(0, Quic)));
+        assert_eq!(turns.next(), Some(route(0, WebTransport)), "a failed one is passed over");
     }
 }

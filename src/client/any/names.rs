@@ -1,0 +1,137 @@
+//! Addresses of host names, kept from one dial to the next: a resume does not wait for the system's
+//! resolver.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::client::stream::resolve;
+
+/// The addresses that the system gave for each host.
+pub(super) struct Names {
+    known: BTreeMap<(String, u16), Known>,
+    look_up: LookUp,
+}
+
+/// Asks the system for the addresses of a host. It may block.
+pub(super) type LookUp = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
+#[derive(Debug)]
+struct Known {
+    addresses: Vec<SocketAddr>,
+    /// Nothing answered at them: the system is asked again, and they hold if it does not know.
+    is_doubted: bool,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::new(|host, port| resolve(host, port, 0))
+    }
+}
+
+impl Names {
+    pub(super) fn new(look_up: LookUp) -> Self {
+        Self { known: BTreeMap::new(), look_up }
+    }
+
+    /// The addresses of a host. `turn` says which of them is the first, so that one try after the
+    /// other goes to each address in turn.
+    ///
+    /// # Errors
+    ///
+    /// The host was not known before, and the system does not know it either.
+    pub(super) fn addresses(&mut self, host: &str, port: u16, turn: usize) -> io::Result<Vec<SocketAddr>> {
+        let key = (host.to_owned(), port);
+        if self.known.get(&key).is_none_or(|known| known.is_doubted) {
+            match (self.look_up)(host, port) {
+                Ok(addresses) if !addresses.is_empty() => {
+                    if self.known.len() >= NAMES_MAX {
+                        self.known.clear();
+                    }
+                    self.known.insert(key.clone(), Known { addresses, is_doubted: false });
+                }
+                Ok(_) => {}
+                Err(error) if !self.known.contains_key(&key) => return Err(error),
+                Err(error) => tracing::debug!(%error, host, "the known addresses of the host are used"),
+            }
+        }
+        let known = self.known.get(&key).ok_or(io::ErrorKind::NotFound)?;
+        let mut addresses = known.addresses.clone();
+        let turn = turn % addresses.len();
+        addresses.rotate_left(turn);
+        Ok(addresses)
+    }
+
+    /// Nothing answered: the system is asked for each host again when it is next dialled.
+    pub(super) fn doubt(&mut self) {
+        for known in self.known.values_mut() {
+            known.is_doubted = true;
+        }
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(&self.known).finish()
+    }
+}
+
+/// Hosts that are kept: more than a list of servers and their discoveries name.
+const NAMES_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        static LOOK_UPS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Knows a host with three addresses, until the fourth question.
+    fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        LOOK_UPS.set(LOOK_UPS.get() + 1);
+        if host != "play.example" || LOOK_UPS.get() > 3 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok((1..=3).map(|last| ([192, 0, 2, last], port).into()).collect())
+    }
+
+    #[test]
+    fn a_host_is_looked_up_once_and_its_addresses_take_turns() {
+        LOOK_UPS.set(0);
+        let mut names = Names::new(look_up);
+
+        let first: Vec<_> = (0..4)
+            .map(|turn| names.addresses("play.example", 7, turn).expect("it is known")[0].to_string())
+            .collect();
+
+        assert_eq!(first, ["192.0.2.1:7", "192.0.2.2:7", "192.0.2.3:7", "192.0.2.1:7"]);
+        assert_eq!(LOOK_UPS.get(), 1);
+        assert!(names.addresses("elsewhere.example", 7, 0).is_err());
+    }
+
+    #[test]
+    fn a_doubted_host_is_looked_up_again_and_keeps_its_addresses_if_the_system_fails() {
+        LOOK_UPS.set(2);
+        let mut names = Names::new(look_up);
+        let before = names.addresses("play.example", 7, 0).expect("it is known");
+
+        names.doubt();
+        let after = names.addresses("play.example", 7, 0).expect("it was known");
+
+        assert_eq!((after, LOOK_UPS.get()), (before, 4));
+    }
+
+    #[test]
+    fn no_more_hosts_are_kept_than_the_bound() {
+        let mut names = Names::new(|_, port| Ok(vec![([192, 0, 2, 1], port).into()]));
+
+        for port in 0..1_000 {
+            names.addresses("play.example", port, 0).expect("it is known");
+        }
+
+        assert!(names.known.len() <= NAMES_MAX);
+    }
+}

@@ -1,0 +1,76 @@
+//! What dials and links know together, with sockets on loopback and names of the test's own.
+
+use super::*;
+use crate::client::link::{Link as _, LinkStatus};
+use crate::client::quic::host::Host;
+use crate::wire::quic::ALPN_QUIC;
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+
+thread_local! {
+    static LOOK_UPS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A host with two addresses; nobody listens at the first.
+fn two_addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    LOOK_UPS.set(LOOK_UPS.get() + 1);
+    if host != "localhost" {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(vec![([127, 0, 0, 2], port).into(), ([127, 0, 0, 1], port).into()])
+}
+
+fn ways_to(host: &Host) -> Ways {
+    let hex: String = host.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
+    let url = format!("quic://localhost:{}?cert_sha256={hex}", host.address().port());
+    let mut ways = Ways::new(vec![url.parse().expect("a URL")]);
+    ways.names = Names::new(two_addresses);
+    ways
+}
+
+/// Opens the only route, as a race does.
+fn open(ways: &mut Ways, host: &mut Host) -> LinkStatus {
+    let (order, _) = ways.begin(&Outlook { resumes: true, is_urgent: true, ..Outlook::default() });
+    let Start::Link(mut carrier) = ways.open(order[0]) else { panic!("it is dialled directly") };
+    for _ in 0..10_000 {
+        std::thread::sleep(Duration::from_millis(1));
+        carrier.update(Duration::from_millis(1));
+        carrier.flush();
+        host.pump(Duration::from_millis(1));
+        if carrier.status() != LinkStatus::Opening {
+            return carrier.status();
+        }
+    }
+    panic!("it opens for ever");
+}
+
+#[test]
+fn the_addresses_of_a_host_are_dialled_in_turn_and_looked_up_once() {
+    LOOK_UPS.set(0);
+    let mut host = Host::bind("127.0.0.1", &[ALPN_QUIC]);
+    let mut ways = ways_to(&host);
+
+    let first = open(&mut ways, &mut host);
+    ways.lost(true);
+    let second = open(&mut ways, &mut host);
+    ways.opened(Route { place: 0, transport: Transport::Quic });
+    ways.worked();
+
+    assert_eq!((first, second), (LinkStatus::Closed, LinkStatus::Open));
+    assert_eq!(LOOK_UPS.get(), 1, "a resume does not wait for the resolver");
+    assert_eq!(open(&mut ways, &mut host), LinkStatus::Open, "what worked is the first again");
+    assert_eq!(LOOK_UPS.get(), 1);
+    ways.is_urgent = false;
+    ways.lost(true);
+    open(&mut ways, &mut host);
+    assert_eq!(LOOK_UPS.get(), 2, "after a dial in vain it is asked again");
+}
+
+#[test]
+fn a_bearer_is_not_printed() {
+    let mut ways = Ways::new(vec!["http://a:1".parse().expect("a URL")]);
+    ways.show_bearer("hunter2".to_owned());
+
+    assert!(!format!("{ways:?}").contains("hunter2"));
+}
