@@ -28,7 +28,7 @@ use waystation::wire::quic::ALPN_QUIC;
 use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, DEV_KEY, TokenMint};
 use waystation::wire::v1::credentials::Kind;
 use waystation::wire::v1::{Anonymous, Credentials, Hello, Join};
-use waystation::wire::{FRAME_MAX_CLIENT, PROTOCOL, WireMessage, encode};
+use waystation::wire::{FRAME_MAX_CLIENT, PROTOCOL, encode};
 
 use crate::binary::{Files, Server};
 use crate::udp_stage::{self, RELIABLE_SLICE, UNRELIABLE_SLICE};
