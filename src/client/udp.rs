@@ -23,6 +23,7 @@ use renetcode::{ClientAuthentication, NETCODE_MAX_PACKET_BYTES, NetcodeClient};
 
 use super::link::{Dial, DialError, Link, LinkStatus};
 use crate::wire::udp::guard::{self, Content, PeerGuard};
+use crate::wire::udp::outlet::Outlet;
 use crate::wire::udp::{
     CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, NETCODE_PROTOCOL_ID, TokenError, TokenMint, connection_config,
 };
@@ -41,6 +42,11 @@ pub struct UdpLink {
     netcode: NetcodeClient,
     renet: RenetClient,
     guard: PeerGuard,
+    outlet: Outlet,
+    /// The time that has passed since the link was made, stalls left out.
+    clock: Duration,
+    /// What renet's reliable channel holds when it holds nothing.
+    reliable_room: usize,
     /// Since packets last left.
     unflushed: Duration,
     closed: bool,
@@ -111,12 +117,16 @@ impl UdpLink {
         // On this side netcode only ever looks at differences of time.
         let netcode = NetcodeClient::new(Duration::ZERO, ClientAuthentication::Secure { connect_token })
             .map_err(|_| DialError::UnusableToken("netcode does not take it"))?;
+        let renet = RenetClient::new(connection_config());
         Ok(Self {
             socket,
             peer,
             netcode,
-            renet: RenetClient::new(connection_config()),
+            reliable_room: renet.channel_available_memory(CHANNEL_RELIABLE),
+            renet,
             guard: PeerGuard::default(),
+            outlet: Outlet::new(Duration::ZERO),
+            clock: Duration::ZERO,
             unflushed: FLUSH_EVERY,
             closed: false,
         })
@@ -149,12 +159,22 @@ impl UdpLink {
         };
         match self.guard.check(payload) {
             Ok(Content::Stale) => {}
-            Ok(_) => self.renet.process_packet(payload),
+            Ok(content) => {
+                if content == Content::Ack {
+                    self.outlet.note_acks(self.clock, payload);
+                }
+                self.renet.process_packet(payload);
+            }
             Err(breach) => {
                 tracing::debug!(%breach, "the server sent what renet cannot take; the link is closed");
                 self.closed = true;
             }
         }
+    }
+
+    /// What renet holds of reliable frames, in bytes.
+    fn unacked(&self) -> usize {
+        self.reliable_room.saturating_sub(self.renet.channel_available_memory(CHANNEL_RELIABLE))
     }
 
     fn send_datagram(&self, datagram: &[u8]) {
@@ -171,6 +191,7 @@ impl Link for UdpLink {
         // After a stall netcode would call a peer silent that it had no time to hear.
         let dt = dt.min(STEP_MAX);
         self.unflushed += dt;
+        self.clock += dt;
         self.take_datagrams();
         self.renet.update(dt);
         if let Some((datagram, peer)) = self.netcode.update(dt) {
@@ -207,24 +228,26 @@ impl Link for UdpLink {
     }
 
     fn send(&mut self, frame: Bytes) -> bool {
-        let channel = match lane_of(&frame) {
-            Lane::Reliable => CHANNEL_RELIABLE,
-            Lane::Unreliable => CHANNEL_UNRELIABLE,
-        };
-        if self.status() != LinkStatus::Open || !self.renet.can_send_message(channel, frame.len()) {
-            return false;
-        }
-        self.renet.send_message(channel, frame);
-        true
+        self.status() == LinkStatus::Open && self.outlet.push(frame, self.unacked())
     }
 
     fn flush(&mut self) {
         // Each flush costs a datagram of renet's acks, however little there is to send.
-        if self.unflushed < FLUSH_EVERY || self.status() != LinkStatus::Open {
+        let pause = if self.outlet.has_frames() { FLUSH_EVERY } else { ACK_EVERY };
+        if self.unflushed < pause || self.status() != LinkStatus::Open {
             return;
         }
         self.unflushed = Duration::ZERO;
+        let Some(frames) = self.outlet.take(self.clock, self.unacked()) else {
+            return;
+        };
+        for frame in frames {
+            let channel =
+                if lane_of(&frame) == Lane::Reliable { CHANNEL_RELIABLE } else { CHANNEL_UNRELIABLE };
+            self.renet.send_message(channel, frame);
+        }
         for packet in self.renet.get_packets_to_send() {
+            self.outlet.note_sent(self.clock, &packet);
             match self.netcode.generate_payload_packet(&packet) {
                 Ok((_, datagram)) => {
                     let _ = self.socket.send(datagram);
@@ -255,6 +278,9 @@ impl Link for UdpLink {
 const DATAGRAMS_AN_UPDATE: usize = 4_096;
 /// Packets leave at most a hundred times a second, however often a game updates.
 const FLUSH_EVERY: Duration = Duration::from_millis(10);
+/// Acknowledgements alone leave less often: a server reads them once a tick, and on a narrow network a
+/// hundred of them a second would leave no room for anything else.
+const ACK_EVERY: Duration = Duration::from_millis(50);
 /// How far netcode's and renet's clocks move in an update: less than any of their timeouts.
 const STEP_MAX: Duration = Duration::from_millis(250);
 /// A disconnect is not acknowledged; three copies survive most bad moments.

@@ -6,6 +6,8 @@
 
 #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "the server's half"))]
 pub(crate) mod guard;
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "the server's half"))]
+pub(crate) mod outlet;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -76,6 +76,12 @@ impl Waiting {
         self.frames.is_empty()
     }
 
+    /// Whether Beacons or Pings wait.
+    #[cfg(all(feature = "client", feature = "udp"))]
+    pub(crate) fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
     /// Frames that were dropped since the last call.
     pub(crate) fn take_dropped_count(&mut self) -> u64 {
         std::mem::take(&mut self.dropped_count)

@@ -111,11 +111,12 @@ impl Window {
         self.delivered += bytes;
         self.between += bytes;
         self.fade();
-        let is_queued = self.is_queued(now, now.saturating_sub(sent), round_trip);
+        let took = now.saturating_sub(sent);
+        self.note_shortest(now, took);
         if self.reduced_at.is_some_and(|at| sent <= at) {
             return;
         }
-        if is_queued {
+        if self.is_queued(now, took, round_trip) {
             self.reduce(now, self.bytes / 4 * 3, WINDOW_MIN);
         } else if is_used && self.lost * 4 < self.delivered + self.lost {
             self.grow(bytes);
@@ -173,15 +174,18 @@ impl Window {
         }
     }
 
-    /// Whether packets wait on their way. `took` is the round trip of one packet, whose
-    /// acknowledgement may have been lost at first: so it is the shortest of a round that counts.
-    fn is_queued(&mut self, now: Duration, took: Duration, round_trip: Duration) -> bool {
+    fn note_shortest(&mut self, now: Duration, took: Duration) {
         if now.saturating_sub(self.span_at) >= SHORTEST_SPAN {
             self.span_at = now;
             self.shortest = [None, self.shortest[0]];
         }
         let present = self.shortest[0].get_or_insert(took);
         *present = (*present).min(took);
+    }
+
+    /// Whether packets wait on their way. `took` is the round trip of one packet, whose
+    /// acknowledgement may have been lost at first: so it is the shortest of a round that counts.
+    fn is_queued(&mut self, now: Duration, took: Duration, round_trip: Duration) -> bool {
         let shortest = self.shortest.iter().flatten().min().copied().unwrap_or(took);
         let round = self.round.map_or(took, |round| round.min(took));
         if now.saturating_sub(self.round_at) < round_trip {

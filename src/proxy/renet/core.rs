@@ -233,7 +233,7 @@ impl Core {
         let mut all = std::mem::take(&mut self.scratch);
         all.extend(self.links.iter());
         for (link, client) in all.drain(..) {
-            if !self.flush_link(link, client, out) {
+            if !self.flush_link(link, client, now, false, out) {
                 self.disconnect(client, LinkEnd::Failed, now, out);
             }
         }
@@ -241,11 +241,18 @@ impl Core {
     }
 
     /// Sends what renet has for a link. Whether it may live on: renet gives up on one whose client
-    /// makes it acknowledge more than fits a packet, and netcode refuses a packet near that.
-    fn flush_link(&mut self, link: LinkId, client: u64, out: &mut Outgoing) -> bool {
+    /// makes it acknowledge more than fits a packet, and netcode refuses a packet near that. Of a link
+    /// that `ends`, all that waits is sent.
+    fn flush_link(
+        &mut self,
+        link: LinkId,
+        client: u64,
+        now: Duration,
+        ends: bool,
+        out: &mut Outgoing,
+    ) -> bool {
         let mut fits = true;
-        let packets = self.links.renet.get_packets_to_send(link.0).unwrap_or_default();
-        for packet in packets {
+        for packet in self.links.packets(link, now, ends) {
             match self.netcode.generate_payload_packet(client, &packet) {
                 Ok((address, datagram)) => out.send(datagram, address),
                 Err(_) => fits = false,
@@ -256,7 +263,7 @@ impl Core {
 
     fn flush_and_disconnect(&mut self, link: LinkId, end: LinkEnd, at: Duration, out: &mut Outgoing) {
         if let Some(client) = self.links.client(link) {
-            self.flush_link(link, client, out);
+            self.flush_link(link, client, at, true, out);
             self.disconnect(client, end, at, out);
         }
     }

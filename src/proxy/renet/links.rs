@@ -20,6 +20,7 @@ use crate::proxy::backlog::Backlog;
 use crate::proxy::port::PortSender;
 use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
 use crate::wire::udp::guard::{Content, PeerGuard};
+use crate::wire::udp::outlet::Outlet;
 use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, connection_config};
 use crate::wire::{FRAME_MAX_SERVER, Lane, lane_of};
 
@@ -39,8 +40,6 @@ pub(super) struct Links {
     cursor: LinkId,
     /// What renet's reliable channel holds when it holds nothing.
     reliable_room: usize,
-    /// What renet sends to a link in a batch.
-    bytes_per_batch: usize,
 }
 
 /// One link.
@@ -50,6 +49,7 @@ pub(super) struct Link {
     pub(super) client: u64,
     address: SocketAddr,
     guard: PeerGuard,
+    outlet: Outlet,
     /// The last frame was sent, and nothing more is read.
     closing: bool,
     /// The reliable lane is not read.
@@ -61,8 +61,6 @@ pub(super) struct Link {
     frame_bytes: usize,
     /// Reliable frames were left with renet until the next batch.
     unread: bool,
-    /// Bytes of unreliable frames sent since the last batch.
-    unreliable_bytes: usize,
 }
 
 impl Link {
@@ -94,7 +92,6 @@ impl Links {
             events: Backlog::default(),
             cursor: LinkId(0),
             reliable_room,
-            bytes_per_batch: usize::try_from(config.available_bytes_per_tick).unwrap_or(usize::MAX),
             renet: RenetServer::new(config),
         }
     }
@@ -143,13 +140,13 @@ impl Links {
                 client,
                 address,
                 guard: PeerGuard::default(),
+                outlet: Outlet::new(at),
                 closing: false,
                 paused: false,
                 payload_count: 0,
                 frame_count: 0,
                 frame_bytes: 0,
                 unread: false,
-                unreliable_bytes: 0,
             },
         );
         self.tally.opened_count += 1;
@@ -209,6 +206,9 @@ impl Links {
         };
         let is_unwanted =
             content == Content::Unreliable && (link.has_said_enough() || !self.events.has_room());
+        if content == Content::Ack {
+            link.outlet.note_acks(at, payload);
+        }
         if content == Content::Stale || is_unwanted {
             self.tally.guard_dropped_count += 1;
             return true;
@@ -230,32 +230,47 @@ impl Links {
 
     /// Queues a frame on the lane that its id says. Whether the link may live on.
     pub(super) fn send(&mut self, id: LinkId, frame: Bytes) -> bool {
+        let unacked = self.unacked(id);
         let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else {
             return true;
         };
-        match lane_of(&frame) {
-            Lane::Reliable => {
-                let fits = frame.len() <= FRAME_MAX_SERVER
-                    && self.renet.can_send_message(id.0, CHANNEL_RELIABLE, frame.len());
-                if fits {
-                    self.renet.send_message(id.0, CHANNEL_RELIABLE, frame);
-                }
-                fits
-            }
-            Lane::Unreliable => {
-                let bytes = link.unreliable_bytes + frame.len();
-                if frame.len() <= FRAME_MAX_SERVER
-                    && bytes <= self.bytes_per_batch
-                    && self.renet.can_send_message(id.0, CHANNEL_UNRELIABLE, frame.len())
-                {
-                    link.unreliable_bytes = bytes;
-                    self.renet.send_message(id.0, CHANNEL_UNRELIABLE, frame);
-                } else {
-                    self.tally.unreliable_dropped_count += 1;
-                }
-                true
-            }
+        if frame.len() <= FRAME_MAX_SERVER {
+            return link.outlet.push(frame, unacked);
         }
+        self.tally.unreliable_dropped_count += u64::from(lane_of(&frame) == Lane::Unreliable);
+        lane_of(&frame) == Lane::Unreliable
+    }
+
+    /// The packets that are to be sent to a link now. The last ones of a link that `ends` are all that
+    /// there is to send; otherwise the link's window bounds them.
+    pub(super) fn packets(&mut self, id: LinkId, now: Duration, ends: bool) -> Vec<Vec<u8>> {
+        let unacked = self.unacked(id);
+        let Some(link) = self.table.get_mut(&id) else {
+            return Vec::new();
+        };
+        let frames = if ends { Some(link.outlet.take_all()) } else { link.outlet.take(now, unacked) };
+        self.tally.unreliable_dropped_count += link.outlet.take_dropped_count();
+        let Some(frames) = frames else {
+            return Vec::new();
+        };
+        for frame in frames {
+            let channel =
+                if lane_of(&frame) == Lane::Reliable { CHANNEL_RELIABLE } else { CHANNEL_UNRELIABLE };
+            self.renet.send_message(id.0, channel, frame);
+        }
+        let packets = self.renet.get_packets_to_send(id.0).unwrap_or_default();
+        for packet in &packets {
+            link.outlet.note_sent(now, packet);
+        }
+        packets
+    }
+
+    /// What renet holds of a link's reliable frames, in bytes.
+    fn unacked(&self, id: LinkId) -> usize {
+        if !self.table.contains_key(&id) {
+            return 0;
+        }
+        self.reliable_room.saturating_sub(self.renet.channel_available_memory(id.0, CHANNEL_RELIABLE))
     }
 
     /// Queues the last frame of a link, and reads no more from it. Whether the link may live on
@@ -280,8 +295,7 @@ impl Links {
     /// Links that are closing and have nothing more to send.
     pub(super) fn flushed(&self) -> Vec<LinkId> {
         let flushed = |(id, link): (&LinkId, &Link)| {
-            let room = || self.renet.channel_available_memory(id.0, CHANNEL_RELIABLE);
-            (link.closing && room() >= self.reliable_room).then_some(*id)
+            (link.closing && link.outlet.is_empty() && self.unacked(*id) == 0).then_some(*id)
         };
         self.table.iter().filter_map(flushed).collect()
     }
@@ -291,7 +305,6 @@ impl Links {
         let mut unread = Vec::new();
         for (id, link) in &mut self.table {
             link.payload_count = 0;
-            link.unreliable_bytes = 0;
             (link.frame_count, link.frame_bytes) = (0, 0);
             if std::mem::take(&mut link.unread) {
                 unread.push(*id);

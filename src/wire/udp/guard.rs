@@ -10,6 +10,7 @@
 //! reliable message that is read from renet → [`PeerGuard::note_read`].
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
 use crate::wire::{FRAME_MAX_SERVER, OUTBOX_MAX_FRAMES};
@@ -186,15 +187,41 @@ fn small_unreliable(reader: &mut Reader<'_>) -> Result<Content, Breach> {
     Ok(Content::Unreliable)
 }
 
-/// The ranges, from the last to the first, each given by its distance from the one after it.
 fn acks(reader: &mut Reader<'_>) -> Result<Content, Breach> {
+    ranges(reader, |_| ())?;
+    Ok(Content::Ack)
+}
+
+/// The ranges of an acknowledgement, from the last to the first, each given by its distance from the one
+/// after it.
+fn ranges(reader: &mut Reader<'_>, mut each: impl FnMut(RangeInclusive<u64>)) -> Result<(), Breach> {
     let (end, size, more) = (reader.varint()?, reader.varint()?, reader.varint()?);
     let mut start = end.checked_sub(size).ok_or(Breach::Malformed)?;
+    each(start..=end);
     for _ in 0..more {
         let (gap, size) = (reader.varint()?, reader.varint()?);
-        start = start.checked_sub(gap + 2 + size).ok_or(Breach::Malformed)?;
+        let end = start.checked_sub(gap + 2).ok_or(Breach::Malformed)?;
+        start = end.checked_sub(size).ok_or(Breach::Malformed)?;
+        each(start..=end);
     }
-    Ok(Content::Ack)
+    Ok(())
+}
+
+/// The number that renet gave a packet; none if it is no packet of renet's.
+pub(crate) fn number_of(packet: &[u8]) -> Option<u64> {
+    let mut reader = Reader(packet);
+    reader.byte().ok()?;
+    reader.varint().ok()
+}
+
+/// The numbers of packets that a payload acknowledges; none if it is no acknowledgement.
+pub(crate) fn ack_ranges(payload: &[u8]) -> Vec<RangeInclusive<u64>> {
+    let mut reader = Reader(payload);
+    let mut found = Vec::new();
+    let is_whole = reader.byte().is_ok_and(|kind| kind == ACK)
+        && reader.varint().is_ok()
+        && ranges(&mut reader, |range| found.push(range)).is_ok();
+    if is_whole { found } else { Vec::new() }
 }
 
 /// What is left of a payload.

@@ -76,7 +76,7 @@ fn a_link_that_is_read_may_send_for_ever() {
         client.send_message(CHANNEL_RELIABLE, vec![1; if round % 8 == 0 { 1_201 } else { 2 }]);
         send(&mut links, &mut client, id);
         links.begin_batch(AT);
-        for packet in links.renet.get_packets_to_send(id.0).expect("a connection") {
+        for packet in links.packets(id, AT, false) {
             client.process_packet(&packet);
         }
         links.deliver(&sender, AT);
@@ -96,11 +96,10 @@ fn frames_beyond_what_a_link_takes_are_dropped_or_end_it_by_their_lane() {
     let id = links.at(address).expect("a link");
     let sized = |high: u8, length: usize| Bytes::from([vec![high], vec![0; length - 1]].concat());
 
-    assert!(links.send(id, sized(0x80, FRAME_MAX_SERVER)));
-    assert!(links.send(id, sized(0x80, FRAME_MAX_SERVER)));
-    assert_eq!(links.tally.unreliable_dropped_count, 0);
-    assert!(links.send(id, sized(0x80, 2)), "more than a batch takes");
-    assert!(links.send(id, sized(0x80, FRAME_MAX_SERVER + 1)));
+    assert!(links.send(id, sized(0x81, FRAME_MAX_SERVER)));
+    assert!(links.send(id, sized(0x81, FRAME_MAX_SERVER)), "an older frame is dropped for it");
+    assert!(links.send(id, sized(0x81, FRAME_MAX_SERVER + 1)));
+    assert!(!links.packets(id, AT, false).is_empty());
     assert_eq!(links.tally.unreliable_dropped_count, 2);
 
     assert!(!links.send(id, sized(0x00, FRAME_MAX_SERVER + 1)));

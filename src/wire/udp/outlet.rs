@@ -1,0 +1,257 @@
+//! What leaves on a link over UDP, and when.
+//!
+//! renet sends all that it is given, and sends what is not acknowledged again every 200 ms, however little
+//! the network carries. So frames wait in an [`Outlet`] until the link's [`Window`] has room for them.
+//! Reliable frames leave first and in order. Of the unreliable ones, those that have waited too long are
+//! dropped, except Beacons and Pings, which wait for nothing. While the window is full, renet is asked for
+//! no packets, so it repeats none.
+//!
+//! renet tells nobody which packets arrived. So the outlet reads the number of each packet that renet makes,
+//! and the ranges that the peer acknowledges, after the [`guard`] has checked them. It reads no clock:
+//! times are durations since an instant of the caller's.
+//!
+//! Data flow: frame → [`push`](Outlet::push) → [`take`](Outlet::take) → renet → packet →
+//! [`note_sent`](Outlet::note_sent); acknowledgement → [`note_acks`](Outlet::note_acks).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{CHANNEL_MEMORY_MAX, guard};
+use crate::wire::waiting::Waiting;
+use crate::wire::window::{PACKET_BYTES, TRICKLE_EVERY, Window};
+use crate::wire::{Lane, lane_of};
+
+/// The way out of one link.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    reliable: VecDeque<Bytes>,
+    reliable_bytes: usize,
+    waiting: Waiting,
+    window: Window,
+    /// Packets that are not acknowledged and not lost, by their numbers.
+    sent: BTreeMap<u64, Sent>,
+    in_flight: u64,
+    /// Smoothed; zero until something was acknowledged.
+    round_trip: Duration,
+    /// When something was last acknowledged, and when the latest packet of those was sent.
+    acked_at: Duration,
+    acked_sent: Duration,
+    trickled_at: Duration,
+    /// The last call left something behind.
+    is_pressed: bool,
+    /// Bytes of reliable frames that left in a row while state waited.
+    reliable_run: usize,
+}
+
+/// A packet on its way.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    at: Duration,
+    bytes: u64,
+}
+
+impl Outlet {
+    /// Of a link that opens at `now`.
+    pub(crate) fn new(now: Duration) -> Self {
+        Self {
+            reliable: VecDeque::new(),
+            reliable_bytes: 0,
+            waiting: Waiting::default(),
+            window: Window::new(),
+            sent: BTreeMap::new(),
+            in_flight: 0,
+            round_trip: Duration::ZERO,
+            acked_at: now,
+            acked_sent: now,
+            trickled_at: now,
+            is_pressed: false,
+            reliable_run: 0,
+        }
+    }
+
+    /// Adds a frame, whose id says which lane it takes. False if it is reliable and there is no room for
+    /// it; `unacked` is what renet's reliable channel holds, in bytes.
+    pub(crate) fn push(&mut self, frame: Bytes, unacked: usize) -> bool {
+        if lane_of(&frame) == Lane::Unreliable {
+            self.waiting.push(frame);
+            return true;
+        }
+        let bytes = self.reliable_bytes + frame.len();
+        let fits = bytes + unacked <= CHANNEL_MEMORY_MAX;
+        if fits {
+            self.reliable_bytes = bytes;
+            self.reliable.push_back(frame);
+        }
+        fits
+    }
+
+    /// The frames that renet is to be given now, before it is asked for packets; none at all if nothing
+    /// may leave now, not even what renet would repeat. To be called once a batch of frames.
+    pub(crate) fn take(&mut self, now: Duration, unacked: usize) -> Option<Vec<Bytes>> {
+        self.expire(now);
+        self.waiting.expire(now);
+        let mut frames: Vec<Bytes> = std::iter::from_fn(|| self.waiting.pop_control()).collect();
+        let mut room = self.room(now);
+        if room == 0 && frames.is_empty() {
+            self.is_pressed = !self.is_empty();
+            return None;
+        }
+        if self.reliable_run >= RELIABLE_RUN_MAX {
+            self.take_state(&mut frames, &mut room, 1);
+        }
+        self.take_reliable(&mut frames, &mut room, unacked);
+        if self.reliable.is_empty() {
+            self.take_state(&mut frames, &mut room, usize::MAX);
+        }
+        self.is_pressed = !self.is_empty();
+        Some(frames)
+    }
+
+    /// All that waits, whatever the window says: the last frames of a link that ends.
+    pub(crate) fn take_all(&mut self) -> Vec<Bytes> {
+        self.reliable_bytes = 0;
+        let mut frames: Vec<Bytes> = self.reliable.drain(..).collect();
+        frames.extend(std::iter::from_fn(|| self.waiting.pop_control()));
+        frames.extend(std::iter::from_fn(|| self.waiting.pop_within(usize::MAX)));
+        frames
+    }
+
+    /// Whether no frame waits, Beacons and Pings aside.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.reliable.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether any frame waits.
+    #[cfg(feature = "client")]
+    pub(crate) fn has_frames(&self) -> bool {
+        !self.is_empty() || self.waiting.has_control()
+    }
+
+    /// Unreliable frames that were dropped since the last call.
+    pub(crate) fn take_dropped_count(&mut self) -> u64 {
+        self.waiting.take_dropped_count()
+    }
+
+    /// renet made a packet, and it leaves now.
+    pub(crate) fn note_sent(&mut self, now: Duration, packet: &[u8]) {
+        let Some(number) = guard::number_of(packet) else { return };
+        let bytes = packet.len() as u64 + OVERHEAD_BYTES;
+        self.in_flight += bytes;
+        self.sent.insert(number, Sent { at: now, bytes });
+        if self.sent.len() > SENT_MAX
+            && let Some((_, oldest)) = self.sent.pop_first()
+        {
+            self.in_flight = self.in_flight.saturating_sub(oldest.bytes);
+        }
+    }
+
+    /// The peer acknowledges packets; the guard has checked the payload.
+    pub(crate) fn note_acks(&mut self, now: Duration, payload: &[u8]) {
+        for range in guard::ack_ranges(payload) {
+            let numbers: Vec<u64> = self.sent.range(range).map(|(number, _)| *number).collect();
+            for number in numbers {
+                if let Some(sent) = self.sent.remove(&number) {
+                    self.acked(now, sent);
+                }
+            }
+        }
+    }
+
+    fn acked(&mut self, now: Duration, sent: Sent) {
+        self.in_flight = self.in_flight.saturating_sub(sent.bytes);
+        let took = now.saturating_sub(sent.at);
+        self.round_trip = if self.round_trip.is_zero() { took } else { self.round_trip / 8 * 7 + took / 8 };
+        self.acked_at = now;
+        self.acked_sent = self.acked_sent.max(sent.at);
+        self.window.acked(now, sent.at, sent.bytes, self.is_pressed, self.round_trip);
+    }
+
+    /// Gives up packets that should have been acknowledged by now.
+    fn expire(&mut self, now: Duration) {
+        let overtaken = self.round_trip * 5 / 4 + ACK_DELAY_MAX;
+        let silent = 2 * self.round_trip + SILENT_AFTER;
+        let (mut bytes, mut last, mut is_outage) = (0, Duration::ZERO, false);
+        // Where a run of lost packets goes on, and when its first one was sent.
+        let mut run: Option<(u64, Duration)> = None;
+        while let Some(entry) = self.sent.first_entry() {
+            let age = now.saturating_sub(entry.get().at);
+            let is_overtaken = entry.get().at < self.acked_sent && age > overtaken;
+            if !is_overtaken && age <= silent {
+                break;
+            }
+            let (number, sent) = entry.remove_entry();
+            let began = run.filter(|(next, _)| *next == number).map_or(sent.at, |(_, began)| began);
+            run = Some((number + 1, began));
+            is_outage |= !is_overtaken || sent.at.saturating_sub(began) > 2 * overtaken;
+            bytes += sent.bytes;
+            last = sent.at;
+        }
+        if bytes > 0 {
+            self.in_flight = self.in_flight.saturating_sub(bytes);
+            // An outage says nothing about how much the network carries.
+            self.window.lost(now, last, if is_outage { 0 } else { bytes }, is_outage);
+        }
+    }
+
+    /// How many more bytes may be on their way. While nothing is acknowledged, a packet's worth may be
+    /// now and then.
+    fn room(&mut self, now: Duration) -> u64 {
+        let room = self.window.bytes().saturating_sub(self.in_flight);
+        let is_silent = now.saturating_sub(self.acked_at) >= TRICKLE_EVERY + 2 * self.round_trip;
+        if room == 0 && is_silent && now.saturating_sub(self.trickled_at) >= TRICKLE_EVERY {
+            self.trickled_at = now;
+            return PACKET_BYTES;
+        }
+        room
+    }
+
+    /// renet repeats what it holds, so it holds no more than the window, or one frame. A frame that is
+    /// longer than the room begins while there is room for a packet.
+    fn take_reliable(&mut self, frames: &mut Vec<Bytes>, room: &mut u64, unacked: usize) {
+        let mut held = unacked as u64;
+        while let Some(frame) = self.reliable.front() {
+            let bytes = frame.len() as u64;
+            if bytes.min(PACKET_BYTES) > *room || (held > 0 && held + bytes > self.window.bytes()) {
+                break;
+            }
+            *room = room.saturating_sub(bytes);
+            held += bytes;
+            self.reliable_bytes -= frame.len();
+            if !self.waiting.is_empty() {
+                self.reliable_run += frame.len();
+            }
+            frames.extend(self.reliable.pop_front());
+        }
+    }
+
+    fn take_state(&mut self, frames: &mut Vec<Bytes>, room: &mut u64, count_max: usize) {
+        for _ in 0..count_max {
+            let within = if *room < PACKET_BYTES { usize::try_from(*room).unwrap_or(0) } else { usize::MAX };
+            let Some(frame) = self.waiting.pop_within(within) else { break };
+            *room = room.saturating_sub(frame.len() as u64);
+            self.reliable_run = 0;
+            frames.push(frame);
+        }
+        if self.waiting.is_empty() {
+            self.reliable_run = 0;
+        }
+    }
+}
+
+/// What netcode, UDP and IP add to a packet of renet's: on a narrow network, short packets are not free.
+const OVERHEAD_BYTES: u64 = 60;
+/// Packets that are remembered at most, 160 KiB: renet forgets what it sent after 3 s.
+const SENT_MAX: usize = 4_096;
+/// How long a peer may wait before it acknowledges: two ticks at the default rate.
+const ACK_DELAY_MAX: Duration = Duration::from_millis(100);
+/// When a packet counts as lost although nothing that was sent after it was acknowledged, beyond two round
+/// trips.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Bytes of reliable frames that leave in a row while state waits: three packets, so that a long replay
+/// does not stop the game.
+const RELIABLE_RUN_MAX: usize = 3 * 1_200;
+
+#[cfg(test)]
+mod tests;
