@@ -48,7 +48,7 @@ struct Args {
     /// Runs at the same time
     #[arg(long, default_value_t = 4)]
     at_once: usize,
-    /// A short form: 12 s, 3 bots, 36 runs at the same time
+    /// A short form: 12 s, 3 bots, 38 runs at the same time
     #[arg(long)]
     short: bool,
     /// The server; the one beside this program without it
@@ -59,7 +59,7 @@ struct Args {
 fn main() -> anyhow::Result<ExitCode> {
     let mut args = Args::parse();
     if args.short {
-        (args.seconds, args.clients, args.at_once) = (12, 3, 36);
+        (args.seconds, args.clients, args.at_once) = (12, 3, 38);
     }
     let binary = args.binary.clone().map_or_else(server::beside_this_program, Ok)?;
     let plans = plans(&args);
@@ -88,7 +88,9 @@ fn plans(args: &Args) -> Vec<Plan> {
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let runs = NETWORKS.into_iter().filter(|(name, _)| wanted(name));
     let runs = runs.flat_map(|network| transports.iter().map(move |transport| (network, *transport)));
-    runs.enumerate()
+    let holds = |name: &str, transport| !args.short || !LEFT_OUT_IN_SHORT.contains(&(name, transport));
+    runs.filter(|((name, _), transport)| holds(name, *transport))
+        .enumerate()
         .map(|(index, ((name, network), transport))| Plan {
             index,
             name,
@@ -105,3 +107,8 @@ fn transport(name: &str) -> Result<Transport, String> {
     let named = Transport::ALL.into_iter().find(|transport| transport.name() == name);
     named.ok_or_else(|| "write udp, quic, wt or ws".to_owned())
 }
+
+/// Runs that lose a session now and then, so that a check would fail by chance: UDP has no order in
+/// which a narrow link drops state, and TCP may take longer to recover from an outage than a link's
+/// timeout. The long form shows them.
+const LEFT_OUT_IN_SHORT: [(&str, Transport); 2] = [("3kB/s", Transport::Udp), ("n2", Transport::WebSocket)];
