@@ -42,9 +42,15 @@ async function startRelay() {
       end.on("error", () => [socket, upstream].forEach((each) => each.destroy()));
     }
   });
+  // A socket that became a WebSocket is no longer a connection of the HTTP server.
+  const sockets = new Set();
+  http.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+  });
   await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
   const stop = () => {
-    http.closeAllConnections();
+    sockets.forEach((socket) => socket.destroy());
     return new Promise((resolve) => http.close(resolve));
   };
   return Object.assign(relay, { url: `http://127.0.0.1:${http.address().port}${PATH}`, stop });
