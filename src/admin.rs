@@ -19,6 +19,7 @@
 //!
 //! Data flow: the tick → [`Health`], [`Offers`] → answers; WebSocket as in its own room.
 
+mod check;
 mod connect;
 mod health;
 mod play;
@@ -52,6 +53,7 @@ use crate::proxy::tls::{Tls, TlsError};
 use crate::proxy::websocket::WebSocketProxy;
 use crate::proxy::{AdapterPort, Origins};
 use crate::tick::UnixClock;
+use crate::wire::ConfigError;
 
 /// How to listen, and for whom.
 #[derive(Debug, Clone)]
@@ -136,6 +138,9 @@ pub enum HttpError {
         #[source]
         cause: io::Error,
     },
+    /// A value with which no client is answered.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -188,8 +193,9 @@ impl HttpServer {
     ///
     /// # Errors
     ///
-    /// [`HttpError::Bind`].
+    /// [`HttpError::Config`] and [`HttpError::Bind`].
     pub fn bind(config: HttpConfig) -> Result<Self, HttpError> {
+        config.check()?;
         let unbound = |cause| HttpError::Bind { address: config.listen, cause };
         let listener = listen(config.listen).map_err(unbound)?;
         let address = listener.local_addr().map_err(unbound)?;

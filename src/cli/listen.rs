@@ -202,7 +202,6 @@ impl ListenArgs {
         let Some(tls) = tls.filter(|_| self.has(Left::Quic)) else { return Ok(None) };
         let config = QuicConfig {
             listen: self.quic_listen,
-            exempt_loopback: self.is_dev(),
             origins: Origins::Only(self.page_origins(http)),
             ..QuicConfig::default()
         };

@@ -33,6 +33,10 @@ pub(crate) struct ServeArgs {
     /// How long players may go on when the server is asked to stop, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     drain: u32,
+    /// Sessions that one network, an IPv4 address or an IPv6 prefix of 64 bits, may have. Without it: 512, but
+    /// no more than a quarter of all
+    #[arg(long, value_name = "COUNT")]
+    sessions_per_network: Option<usize>,
     /// What to log besides warnings and the like, on standard error
     #[arg(long, value_name = "TOPIC", value_delimiter = ',')]
     log: Vec<LogTopic>,
@@ -59,6 +63,7 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     config.gate.policy = args.listen.policy();
     config.gate.tickets = Some(args.listen.tickets()?);
     config.gate.drain = Duration::from_secs(args.drain.into());
+    config.gate.max_sessions_per_network = args.sessions_per_network;
     config.check()?;
     app.add_plugins(ServerPlugins::new(config))
         .add_plugins(ArenaPlugin { agents: args.agents, ..ArenaPlugin::default() })

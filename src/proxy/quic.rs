@@ -7,9 +7,8 @@
 //! client's address, and its link with it. Nothing is read before the handshake is over: 0-RTT,
 //! which can be replayed, is off.
 //!
-//! Strangers can make it hold little: there are so many handshakes at a time, of all and from one
-//! address, and as soon as there are some, clients are asked to come again with a token that shows
-//! that their address is theirs.
+//! Strangers can make it hold little: handshakes under way are bounded, and as soon as there are some, clients
+//! are asked to come again with a token that shows that their address is theirs.
 //!
 //! A panic of the thread, which would be a bug, is logged, and the thread begins anew on the same
 //! socket: its links are lost, the tick goes on, and clients resume. After five such in a minute it
@@ -19,6 +18,7 @@
 //! connection → socket, once a tick.
 
 mod admission;
+mod check;
 mod core;
 mod links;
 mod stats;
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use quinn_proto::crypto::rustls::QuicServerConfig;
-use quinn_proto::{IdleTimeout, ServerConfig, TimeSource};
+use quinn_proto::{ServerConfig, TimeSource};
 
 use self::core::Core;
 pub use self::stats::{QuicCounts, QuicStats};
@@ -37,8 +37,8 @@ use super::pump::{Bound, Running, Unbound};
 use super::tls::{Tls, TlsError};
 use super::{AdapterPort, Origins};
 use crate::tick::UnixClock;
-use crate::wire::HELLO_TIMEOUT;
 use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, QuicLimits};
+use crate::wire::{ConfigError, HELLO_TIMEOUT};
 
 /// How to listen, and for whom.
 #[derive(Debug, Clone)]
@@ -46,20 +46,14 @@ pub struct QuicConfig {
     /// Where to listen. Default: `127.0.0.1:7778`, which only this machine reaches. Port 0 lets
     /// the system choose one.
     pub listen: SocketAddr,
-    /// Connections at a time, those under way and those being closed included, 1 to
+    /// Connections at a time, those being closed included and handshakes under way not, 1 to
     /// [`QUIC_LINKS_MAX`]; a client beyond is refused. Default: 1,024. At worst each holds 704 KiB on
     /// its way to a client that does not read, and 384 KiB from one that is not read: 1.1 GiB for
     /// 1,024. One that keeps up holds some 25 KiB.
     pub max_links: usize,
-    /// Handshakes at a time. Default 512, some 14 MiB; clients beyond get no answer, and try again.
+    /// Handshakes at a time, at least 1. Default 512, some 14 MiB. For a further one, the oldest of the
+    /// [network](super::Network) that has most of them is given up, so that no network keeps others out.
     pub max_handshakes: usize,
-    /// Of those, how many may come from one IPv4 address, or IPv6 network of 64 bits, once it is
-    /// known to be the client's. Default 64: the players behind one address translation who connect
-    /// at the same moment.
-    pub max_handshakes_per_address: usize,
-    /// Whether that limit leaves loopback alone. Default no: behind a relay on the same machine,
-    /// everybody comes from there.
-    pub exempt_loopback: bool,
     /// While so many handshakes are under way, a further client must show that its address is its
     /// own, which takes it one round trip more. Default 64; 0 asks it of all.
     pub retry_above: usize,
@@ -82,8 +76,6 @@ impl Default for QuicConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
             max_links: 1_024,
             max_handshakes: 512,
-            max_handshakes_per_address: 64,
-            exempt_loopback: false,
             retry_above: 64,
             handshake_timeout: HELLO_TIMEOUT,
             limits: QuicLimits::default(),
@@ -105,15 +97,9 @@ pub enum QuicError {
         #[source]
         cause: io::Error,
     },
-    /// Too few links, or too many.
-    #[error("{0} connections at a time cannot be served: choose 1 to {QUIC_LINKS_MAX}")]
-    Links(usize),
-    /// A limit of connections with which no link can work.
-    #[error("{what} is too small or too large for a link to work: see the documentation of QuicLimits")]
-    Limit {
-        /// Which one.
-        what: &'static str,
-    },
+    /// A value with which no link can work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -167,10 +153,7 @@ impl QuicProxy {
     ///
     /// All of [`QuicError`].
     pub fn bind(config: QuicConfig, tls: &Tls) -> Result<Self, QuicError> {
-        if !(1..=QUIC_LINKS_MAX).contains(&config.max_links) {
-            return Err(QuicError::Links(config.max_links));
-        }
-        check(&config.limits)?;
+        config.check()?;
         let crypto = tls.server_config(&[ALPN_QUIC, ALPN_WEBTRANSPORT])?;
         let crypto =
             QuicServerConfig::try_from(crypto).map_err(|error| QuicError::Cipher(error.to_string()))?;
@@ -259,34 +242,12 @@ impl TimeSource for AddressTokenTime {
     }
 }
 
-/// Limits with which no link can work are an error before there is one.
-fn check(limits: &QuicLimits) -> Result<(), QuicError> {
-    let wrong = [
-        ("bidi_streams", limits.bidi_streams < 2),
-        ("uni_streams", limits.uni_streams < 3),
-        ("stream_window_bytes", limits.stream_window_bytes < WINDOW_BYTES_MIN),
-        ("connection_window_bytes", limits.connection_window_bytes < limits.stream_window_bytes),
-        ("send_window_bytes", limits.send_window_bytes < WINDOW_BYTES_MIN),
-        (
-            "idle_timeout",
-            IdleTimeout::try_from(limits.idle_timeout).is_err() || limits.idle_timeout.is_zero(),
-        ),
-        ("keep_alive", limits.keep_alive.is_zero() || limits.keep_alive >= limits.idle_timeout),
-    ];
-    match wrong.into_iter().find(|(_, wrong)| *wrong) {
-        Some((what, _)) => Err(QuicError::Limit { what }),
-        None => Ok(()),
-    }
-}
-
 /// Connections that one adapter serves at most: what its sweeps are made for.
 pub const QUIC_LINKS_MAX: usize = 65_536;
 /// The port of the QUIC transport.
 const PORT_DEFAULT: u16 = 7_778;
 /// Room for a tick of a thousand clients that all send three datagrams.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// Least window: a handshake's streams fit it, and a packet.
-const WINDOW_BYTES_MIN: u32 = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -317,7 +278,8 @@ mod tests {
         let limits = QuicLimits { uni_streams: 2, ..QuicLimits::default() };
         let narrow = QuicConfig { limits, ..config() };
 
-        assert!(matches!(QuicProxy::bind(crowded, &tls()), Err(QuicError::Links(65_537))));
+        let error = QuicProxy::bind(crowded, &tls()).expect_err("too many").to_string();
+        assert!(error.contains("65537"), "{error}");
         let error = QuicProxy::bind(narrow, &tls()).expect_err("HTTP/3 has three").to_string();
         assert!(error.contains("uni_streams"), "{error}");
     }

@@ -31,6 +31,7 @@ use super::AdapterPort;
 use super::pump::{Bound, Running, Unbound};
 use crate::tick::UnixClock;
 use crate::wire::udp::{DEV_KEY, TokenMint};
+use crate::wire::{ConfigError, SOCKET_BUFFER_MIN_BYTES, at_least, within};
 
 /// How to listen.
 #[derive(Clone)]
@@ -71,6 +72,26 @@ impl RenetConfig {
             unix: UnixClock::system(),
         }
     }
+
+    /// Checks that links can work with these values. [`RenetProxy::bind`] does it too.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first field with whose value no link works.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        within(
+            "RenetConfig::max_links",
+            &self.max_links,
+            1..=RENET_LINKS_MAX,
+            "netcode serves no more, and without one nobody connects; 1,024 is the default",
+        )?;
+        at_least(
+            "RenetConfig::socket_buffer_bytes",
+            &self.socket_buffer_bytes,
+            &SOCKET_BUFFER_MIN_BYTES,
+            "the datagrams of a few clients must fit between two turns; 4 MiB is the default",
+        )
+    }
 }
 
 impl fmt::Debug for RenetConfig {
@@ -100,9 +121,9 @@ pub enum RenetError {
     /// The key is all zeros.
     #[error("the key is all zeros, which means no encryption: use 32 random bytes")]
     Key,
-    /// Too few links, or too many.
-    #[error("{0} links at a time cannot be served: choose 1 to {RENET_LINKS_MAX}")]
-    Links(usize),
+    /// A value with which no link can work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Clients cannot connect to the bound address, and no other is known.
     #[error("{0} is no address that clients can connect to: give the public addresses, 32 at most")]
     PublicAddresses(SocketAddr),
@@ -155,9 +176,7 @@ impl RenetProxy {
         if config.key == [0; NETCODE_KEY_BYTES] {
             return Err(RenetError::Key);
         }
-        if !(1..=RENET_LINKS_MAX).contains(&config.max_links) {
-            return Err(RenetError::Links(config.max_links));
-        }
+        config.check()?;
         let bound =
             Bound::bind(config.listen, config.socket_buffer_bytes).map_err(|unbound| match unbound {
                 Unbound::Address(cause) => RenetError::Bind { address: config.listen, cause },
@@ -278,7 +297,7 @@ mod tests {
         let nowhere = RenetConfig { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..config() };
 
         assert!(matches!(RenetProxy::bind(keyless), Err(RenetError::Key)));
-        assert!(matches!(RenetProxy::bind(crowded), Err(RenetError::Links(1_025))));
+        assert!(matches!(RenetProxy::bind(crowded), Err(RenetError::Config(_))));
         assert!(matches!(RenetProxy::bind(nowhere), Err(RenetError::PublicAddresses(_))));
     }
 

@@ -40,6 +40,7 @@ use self::hub::{Hub, SharedHub};
 use self::route::{Door, Newcomer};
 pub use self::stats::{WebSocketCounts, WebSocketStats};
 use super::{AdapterPort, LinkEnd, Origins, ProxyCommand};
+use crate::wire::{ConfigError, at_least, within};
 
 /// Who may open links, and what one may hold.
 #[derive(Debug, Clone)]
@@ -68,15 +69,34 @@ impl Default for WebSocketConfig {
     }
 }
 
+impl WebSocketConfig {
+    /// Checks that links can work with these values. [`WebSocketProxy::new`] does it too.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first field with whose value no link works.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        within(
+            "WebSocketConfig::max_links",
+            &self.max_links,
+            1..=WEBSOCKET_LINKS_MAX,
+            "one thread serves no more, and without one nobody connects; 1,024 is the default",
+        )?;
+        at_least(
+            "WebSocketConfig::send_buffer_bytes",
+            &self.send_buffer_bytes,
+            &SEND_BUFFER_MIN,
+            "a replay of a whole outbox must fit, or a resume ends the link; 512 KiB is the default",
+        )
+    }
+}
+
 /// The adapter cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WebSocketError {
-    /// Too few links, or too many.
-    #[error("{0} links at a time cannot be served: choose 1 to {WEBSOCKET_LINKS_MAX}")]
-    Links(usize),
-    /// A replay would end a link.
-    #[error("a send buffer of {0} bytes does not hold a replay: choose {SEND_BUFFER_MIN} at least")]
-    SendBuffer(usize),
+    /// A value with which no link can work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 /// The adapter's route, before its tasks run.
@@ -129,12 +149,7 @@ impl WebSocketProxy {
     ///
     /// All of [`WebSocketError`].
     pub fn new(config: WebSocketConfig) -> Result<Self, WebSocketError> {
-        if !(1..=WEBSOCKET_LINKS_MAX).contains(&config.max_links) {
-            return Err(WebSocketError::Links(config.max_links));
-        }
-        if config.send_buffer_bytes < SEND_BUFFER_MIN {
-            return Err(WebSocketError::SendBuffer(config.send_buffer_bytes));
-        }
+        config.check()?;
         let (sender, newcomers) = mpsc::channel(NEWCOMERS_MAX);
         let places = Arc::new(Semaphore::new(config.max_links));
         Ok(Self {
@@ -293,8 +308,8 @@ mod tests {
         let none = WebSocketConfig { max_links: 0, ..WebSocketConfig::default() };
         let narrow = WebSocketConfig { send_buffer_bytes: 65_536, ..WebSocketConfig::default() };
 
-        assert_eq!(WebSocketProxy::new(none).err(), Some(WebSocketError::Links(0)));
-        assert_eq!(WebSocketProxy::new(narrow).err(), Some(WebSocketError::SendBuffer(65_536)));
+        assert!(matches!(WebSocketProxy::new(none), Err(WebSocketError::Config(_))));
+        assert!(matches!(WebSocketProxy::new(narrow), Err(WebSocketError::Config(_))));
         assert!(WebSocketProxy::new(WebSocketConfig::default()).is_ok());
     }
 }

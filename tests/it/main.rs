@@ -9,6 +9,7 @@ mod binary;
 mod bounds;
 mod calls;
 mod clients;
+mod configs;
 mod conformance;
 mod cuts;
 mod delivery;

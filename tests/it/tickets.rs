@@ -56,7 +56,7 @@ impl Server {
         let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
         let sha256 = tls.sha256().expect("self-signed").iter().map(|byte| format!("{byte:02x}")).collect();
         let udp = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(KEY) }).expect("a free port");
-        let quic_config = QuicConfig { listen, exempt_loopback: true, ..QuicConfig::default() };
+        let quic_config = QuicConfig { listen, ..QuicConfig::default() };
         let quic = QuicProxy::bind(quic_config, &tls).expect("a free port");
         let hook = |bearer: &str| {
             let known = BEARERS.iter().find(|(known, _)| *known == bearer);

@@ -1,7 +1,13 @@
-//! Which handshakes are begun: so that strangers can make the server hold only so much.
+//! Which handshakes are begun: so that strangers can make the server hold only so much, and keep nobody out.
+//!
+//! No network has a share of its own, since any handshake may be that of a player who comes back. When there
+//! are too many, the oldest one of the network that has most of them is given up for the next.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+use quinn_proto::ConnectionHandle;
 
 use super::QuicConfig;
 use crate::proxy::Network;
@@ -10,23 +16,26 @@ use crate::proxy::Network;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Admission {
     half_open_count: usize,
-    /// Of those, the ones from addresses that are known to be their senders'. From others anybody
-    /// could fill the share of somebody else.
-    networks: BTreeMap<Network, usize>,
+    /// The handshakes of each network, in the order in which they began. Those from addresses that are not
+    /// known to be their senders' are under `None`: from such addresses an attacker could fill the networks of
+    /// others.
+    networks: BTreeMap<Option<Network>, BTreeMap<u64, ConnectionHandle>>,
+    /// The number of the last handshake.
+    last: u64,
 }
 
 /// One handshake under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HalfOpen {
-    /// Where it comes from, if that is certain.
     network: Option<Network>,
+    number: u64,
 }
 
 /// What becomes of a client that begins a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The handshake goes on.
-    Accept(HalfOpen),
+    /// The handshake goes on. It comes from this network, if that is certain.
+    Accept(Option<Network>),
     /// It is to come again with a token, which costs the server no memory.
     Retry,
     /// It gets no answer; if it is honest, it tries again in a second.
@@ -36,44 +45,55 @@ pub(super) enum Verdict {
 }
 
 impl Admission {
-    /// Judges a handshake; one that goes on is counted until it [leaves](Self::leave).
+    /// Judges a handshake. `connection_count` counts all connections, those under way included.
     pub(super) fn judge(
-        &mut self,
+        &self,
         ip: IpAddr,
         is_validated: bool,
         connection_count: usize,
         config: &QuicConfig,
     ) -> Verdict {
-        if connection_count >= config.max_links {
-            return if is_validated { Verdict::Refuse } else { Verdict::Retry };
+        // Handshakes take no place of a link: with those an attacker could fill the server.
+        let is_full = connection_count.saturating_sub(self.half_open_count) >= config.max_links;
+        match is_validated {
+            true if is_full => Verdict::Refuse,
+            true => Verdict::Accept(Some(Network::of(ip))),
+            false if is_full || self.half_open_count >= config.retry_above => Verdict::Retry,
+            false if self.half_open_count >= config.max_handshakes => Verdict::Ignore,
+            false => Verdict::Accept(None),
         }
-        if !is_validated && self.half_open_count >= config.retry_above {
-            return Verdict::Retry;
-        }
-        let network = Network::of(ip);
-        let is_exempt = config.exempt_loopback && network.is_loopback();
-        let from_there = self.networks.get(&network).copied().unwrap_or_default();
-        let too_many = is_validated && !is_exempt && from_there >= config.max_handshakes_per_address;
-        if self.half_open_count >= config.max_handshakes || too_many {
-            return Verdict::Ignore;
-        }
+    }
+
+    /// Counts a handshake that goes on, until it [leaves](Self::leave).
+    pub(super) fn enter(&mut self, network: Option<Network>, handle: ConnectionHandle) -> HalfOpen {
+        self.last += 1;
         self.half_open_count += 1;
-        if is_validated {
-            *self.networks.entry(network).or_default() += 1;
-        }
-        Verdict::Accept(HalfOpen { network: is_validated.then_some(network) })
+        self.networks.entry(network).or_default().insert(self.last, handle);
+        HalfOpen { network, number: self.last }
     }
 
     /// A handshake is over, one way or the other.
     pub(super) fn leave(&mut self, half_open: HalfOpen) {
-        self.half_open_count = self.half_open_count.saturating_sub(1);
-        let Some(network) = half_open.network else { return };
-        if let Some(count) = self.networks.get_mut(&network) {
-            *count -= 1;
-            if *count == 0 {
-                self.networks.remove(&network);
-            }
+        let Some(handshakes) = self.networks.get_mut(&half_open.network) else { return };
+        if handshakes.remove(&half_open.number).is_some() {
+            self.half_open_count -= 1;
         }
+        if handshakes.is_empty() {
+            self.networks.remove(&half_open.network);
+        }
+    }
+
+    /// The handshake that is to be given up before another one begins, if there are too many: the oldest of the
+    /// network that has most of them.
+    pub(super) fn surplus(&self, config: &QuicConfig) -> Option<ConnectionHandle> {
+        if self.half_open_count < config.max_handshakes {
+            return None;
+        }
+        let oldest = self.networks.values().filter_map(|handshakes| {
+            let (number, handle) = handshakes.first_key_value()?;
+            Some(((handshakes.len(), Reverse(*number)), *handle))
+        });
+        oldest.max_by_key(|(rank, _)| *rank).map(|(_, handle)| handle)
     }
 }
 
@@ -86,66 +106,88 @@ mod tests {
     }
 
     fn config() -> QuicConfig {
-        QuicConfig {
-            max_links: 100,
-            max_handshakes: 10,
-            retry_above: 3,
-            max_handshakes_per_address: 4,
-            ..QuicConfig::default()
-        }
+        QuicConfig { max_links: 100, max_handshakes: 10, retry_above: 3, ..QuicConfig::default() }
     }
 
-    fn count(verdicts: &[Verdict], wanted: impl Fn(&Verdict) -> bool) -> usize {
-        verdicts.iter().filter(|verdict| wanted(verdict)).count()
+    /// Lets clients of one address begin handshakes, and gives up those that are too many. Returns the
+    /// handles that were given up.
+    fn begin(admission: &mut Admission, from: IpAddr, handles: std::ops::Range<usize>) -> Vec<usize> {
+        let mut given_up = Vec::new();
+        for handle in handles {
+            let Verdict::Accept(network) = admission.judge(from, true, 0, &config()) else { continue };
+            if let Some(ConnectionHandle(surplus)) = admission.surplus(&config()) {
+                given_up.push(surplus);
+                let own = |(network, handshakes): (&Option<Network>, &BTreeMap<u64, ConnectionHandle>)| {
+                    let number = handshakes.iter().find(|(_, handle)| handle.0 == surplus)?.0;
+                    Some(HalfOpen { network: *network, number: *number })
+                };
+                let half_open = admission.networks.iter().find_map(own).expect("it is under way");
+                admission.leave(half_open);
+            }
+            admission.enter(network, ConnectionHandle(handle));
+        }
+        given_up
     }
 
     #[test]
     fn strangers_are_asked_to_come_again_as_soon_as_there_are_some() {
         let mut admission = Admission::default();
 
-        let verdicts: Vec<Verdict> =
-            (0..100).map(|last| admission.judge(ip(last), false, 0, &config())).collect();
+        let verdicts: Vec<Verdict> = (0..100)
+            .map(|last| {
+                let verdict = admission.judge(ip(last), false, 0, &config());
+                if let Verdict::Accept(network) = verdict {
+                    admission.enter(network, ConnectionHandle(last.into()));
+                }
+                verdict
+            })
+            .collect();
 
-        assert_eq!(count(&verdicts, |verdict| matches!(verdict, Verdict::Accept(_))), 3);
-        assert_eq!(count(&verdicts, |verdict| *verdict == Verdict::Retry), 97);
-        assert!(admission.networks.is_empty(), "nobody's share is used up by forged addresses");
+        assert_eq!(verdicts[..3], [Verdict::Accept(None); 3]);
+        assert_eq!(verdicts[3..], [Verdict::Retry; 97]);
+        assert_eq!(
+            admission.networks.keys().collect::<Vec<_>>(),
+            [&None],
+            "forged addresses fill no network"
+        );
     }
 
     #[test]
-    fn one_address_has_its_share_and_others_theirs() {
+    fn the_fullest_network_gives_way_and_all_others_get_in() {
         let mut admission = Admission::default();
 
-        let first: Vec<Verdict> = (0..20).map(|_| admission.judge(ip(1), true, 0, &config())).collect();
-        let other: Vec<Verdict> = (0..20).map(|_| admission.judge(ip(2), true, 0, &config())).collect();
-        let third: Vec<Verdict> = (0..20).map(|_| admission.judge(ip(3), true, 0, &config())).collect();
+        let first = begin(&mut admission, ip(1), 0..12);
+        let other = begin(&mut admission, ip(2), 12..15);
+        let third = begin(&mut admission, ip(3), 15..16);
 
-        assert_eq!(count(&first, |verdict| matches!(verdict, Verdict::Accept(_))), 4);
-        assert_eq!(count(&other, |verdict| matches!(verdict, Verdict::Accept(_))), 4);
-        assert_eq!(count(&third, |verdict| matches!(verdict, Verdict::Accept(_))), 2, "ten in all");
-        for verdict in first.into_iter().chain(other).chain(third) {
-            if let Verdict::Accept(half_open) = verdict {
-                admission.leave(half_open);
-            }
+        assert_eq!(first, [0, 1], "ten in all, and the oldest goes");
+        assert_eq!(other, [2, 3, 4], "the first address has more");
+        assert_eq!(third, [5]);
+        assert_eq!(admission.half_open_count, 10);
+    }
+
+    #[test]
+    fn handshakes_that_are_over_leave_nothing() {
+        let mut admission = Admission::default();
+        let mut half_open = Vec::new();
+        for last in 0..8 {
+            half_open.push(admission.enter(Some(Network::of(ip(last % 3))), ConnectionHandle(last.into())));
         }
-        assert!(admission.networks.is_empty() && admission.half_open_count == 0);
+
+        for half_open in half_open.iter().chain(&half_open) {
+            admission.leave(*half_open);
+        }
+
+        assert_eq!(admission, Admission { last: 8, ..Admission::default() });
     }
 
     #[test]
-    fn a_full_server_says_so_to_those_whose_address_is_certain() {
+    fn a_full_server_says_so_to_those_whose_address_is_certain_and_handshakes_do_not_fill_it() {
         let mut admission = Admission::default();
+        admission.enter(None, ConnectionHandle(0));
 
-        assert_eq!(admission.judge(ip(1), true, 100, &config()), Verdict::Refuse);
-        assert_eq!(admission.judge(ip(1), false, 100, &config()), Verdict::Retry);
-    }
-
-    #[test]
-    fn a_development_server_leaves_loopback_alone() {
-        let config = QuicConfig { exempt_loopback: true, ..config() };
-        let mut admission = Admission::default();
-
-        let here = IpAddr::from([127, 0, 0, 1]);
-        let verdicts: Vec<Verdict> = (0..10).map(|_| admission.judge(here, true, 0, &config)).collect();
-
-        assert_eq!(count(&verdicts, |verdict| matches!(verdict, Verdict::Accept(_))), 10);
+        assert_eq!(admission.judge(ip(1), true, 101, &config()), Verdict::Refuse);
+        assert_eq!(admission.judge(ip(1), false, 101, &config()), Verdict::Retry);
+        assert!(matches!(admission.judge(ip(1), true, 100, &config()), Verdict::Accept(Some(_))));
     }
 }

@@ -16,7 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, Incoming, ServerConfig};
+use quinn_proto::{
+    AcceptError, Connection, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, EndpointEvent,
+    Incoming, ServerConfig,
+};
 
 use super::QuicConfig;
 use super::admission::{Admission, Verdict};
@@ -93,8 +96,9 @@ impl Core {
         };
         self.buffer.clear();
         let answer = match verdict {
-            Verdict::Accept(half_open) => match self.endpoint.accept(incoming, now, &mut self.buffer, None) {
+            Verdict::Accept(network) => match self.accept(incoming, now, at, out) {
                 Ok((handle, connection)) => {
+                    let half_open = self.admission.enter(network, handle);
                     let deadline = at + self.config.handshake_timeout;
                     self.links.insert(handle, connection, half_open, deadline);
                     self.urgent.insert(handle.0);
@@ -102,7 +106,6 @@ impl Core {
                     None
                 }
                 Err(error) => {
-                    self.admission.leave(half_open);
                     self.links.tally.handshake_failed_count += 1;
                     error.response
                 }
@@ -125,6 +128,28 @@ impl Core {
         if let Some(answer) = answer {
             out.send(&self.buffer[..answer.size], answer.destination);
         }
+    }
+
+    /// Takes a handshake up, and gives another one up for it if there are too many.
+    fn accept(
+        &mut self,
+        incoming: Incoming,
+        now: Instant,
+        at: Duration,
+        out: &mut Outgoing,
+    ) -> Result<(ConnectionHandle, Connection), AcceptError> {
+        if let Some(handle) = self.admission.surplus(&self.config) {
+            self.links.tally.turned_away_count += 1;
+            self.hang_up_on(handle, Reason::Throttled as u32, LinkEnd::Failed, now, at);
+            self.transmit(handle, at, out);
+            if self.links.get(handle).is_some() {
+                // A connection that is closed would keep its memory for some round trips more.
+                self.endpoint.handle_event(handle, EndpointEvent::drained());
+                self.forget(handle, at);
+            }
+        }
+        self.buffer.clear();
+        self.endpoint.accept(incoming, now, &mut self.buffer, None)
     }
 
     /// Looks what happened to a connection, and reads from it.

@@ -18,7 +18,7 @@ counters! {
     handshake_failed_count,
     /// Clients that were asked to come again and so to show that their address is theirs.
     retry_count,
-    /// Handshakes turned away because there were too many, of all or from one address.
+    /// Handshakes turned away, or given up for others, because there were too many.
     turned_away_count,
     /// WebTransport sessions refused for their path or origin.
     session_refused_count,

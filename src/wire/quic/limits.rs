@@ -6,7 +6,7 @@ use std::time::Duration;
 use quinn_proto::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 
 use super::steady::SteadyConfig;
-use crate::wire::LINK_TIMEOUT;
+use crate::wire::{ConfigError, LINK_TIMEOUT, at_least, within};
 
 /// What one connection may take of memory and time.
 ///
@@ -61,6 +61,39 @@ impl Default for QuicLimits {
 }
 
 impl QuicLimits {
+    /// Checks that a link works with these values.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first field with whose value no link works.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let cure = "a WebTransport session is one stream, and its lanes are another; 2 is the default";
+        at_least("QuicLimits::bidi_streams", &self.bidi_streams, &2, cure)?;
+        let cure = "HTTP/3 has three such streams; 4 is the default";
+        at_least("QuicLimits::uni_streams", &self.uni_streams, &3, cure)?;
+        let cure = "the streams of a handshake must fit, and a packet; leave the default if in doubt";
+        at_least("QuicLimits::stream_window_bytes", &self.stream_window_bytes, &WINDOW_MIN_BYTES, cure)?;
+        at_least("QuicLimits::send_window_bytes", &self.send_window_bytes, &WINDOW_MIN_BYTES, cure)?;
+        at_least(
+            "QuicLimits::connection_window_bytes",
+            &self.connection_window_bytes,
+            &self.stream_window_bytes,
+            "the window of one stream must fit into that of all; 256 KiB is the default",
+        )?;
+        within(
+            "QuicLimits::idle_timeout",
+            &self.idle_timeout,
+            IDLE_TIMEOUT_MIN..=IDLE_TIMEOUT_MAX,
+            "a link must live for as long as its session waits for it, which is 5 s; 6 s is the default",
+        )?;
+        within(
+            "QuicLimits::keep_alive",
+            &self.keep_alive,
+            KEEP_ALIVE_MIN..=self.idle_timeout / 2,
+            "one of these packets may be lost before the idle timeout; 1 s is the default",
+        )
+    }
+
     /// As quinn takes them.
     #[must_use]
     pub fn transport(&self) -> TransportConfig {
@@ -88,6 +121,14 @@ impl QuicLimits {
     }
 }
 
+/// The smallest window: a handshake's streams fit it, and a packet.
+const WINDOW_MIN_BYTES: u32 = 4 * 1024;
+/// The shortest idle timeout: two keep-alives.
+const IDLE_TIMEOUT_MIN: Duration = Duration::from_secs(2);
+/// The longest idle timeout. A client that is gone keeps its memory for so long.
+const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
+/// The shortest pause between two keep-alives.
+const KEEP_ALIVE_MIN: Duration = Duration::from_millis(100);
 /// What a round trip is taken for until one was measured. A first packet that is not answered is sent
 /// again after three times this, then after twice as long each time. RFC 9002 (6.2.2) recommends 333 ms, with which the first is sent again after a second, and at a
 /// loss of one in five many handshakes are not done in time.

@@ -130,7 +130,7 @@ fn start_udp(game: &mut Harness) -> Udp {
 fn start_quic(game: &mut Harness) -> Quic {
     let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
     let listen = ([127, 0, 0, 1], 0).into();
-    let config = QuicConfig { listen, exempt_loopback: true, ..QuicConfig::default() };
+    let config = QuicConfig { listen, ..QuicConfig::default() };
     let bound = QuicProxy::bind(config, &tls).expect("a free port");
     let dial = |route| {
         QuicDial::new(QuicTarget {

@@ -49,7 +49,6 @@ impl Stage {
         let address = bound.local_addr().expect("bound");
         let (crypto, tls) = tls();
         let config = QuicConfig { retry_above: 10_000, ..QuicConfig::default() };
-        let config = QuicConfig { max_handshakes_per_address: 10_000, ..config };
         let crypto = QuicServerConfig::try_from(crypto).expect("a cipher");
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(Arc::new(config.limits.transport()));
