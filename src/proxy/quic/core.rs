@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use quinn_proto::{
-    AcceptError, Connection, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, EndpointEvent,
-    Incoming, ServerConfig,
+    ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, EndpointEvent, Incoming, ServerConfig,
 };
 
 use super::QuicConfig;
@@ -96,20 +95,24 @@ impl Core {
         };
         self.buffer.clear();
         let answer = match verdict {
-            Verdict::Accept(network) => match self.accept(incoming, now, at, out) {
-                Ok((handle, connection)) => {
-                    let half_open = self.admission.enter(network, handle);
-                    let deadline = at + self.config.handshake_timeout;
-                    self.links.insert(handle, connection, half_open, deadline);
-                    self.urgent.insert(handle.0);
-                    self.touched.insert(handle.0);
-                    None
+            Verdict::Accept(network) => {
+                self.make_room(at, out);
+                self.buffer.clear();
+                match self.endpoint.accept(incoming, now, &mut self.buffer, None) {
+                    Ok((handle, connection)) => {
+                        let half_open = self.admission.enter(network, handle);
+                        let deadline = at + self.config.handshake_timeout;
+                        self.links.insert(handle, connection, half_open, deadline);
+                        self.urgent.insert(handle.0);
+                        self.touched.insert(handle.0);
+                        None
+                    }
+                    Err(error) => {
+                        self.links.tally.handshake_failed_count += 1;
+                        error.response
+                    }
                 }
-                Err(error) => {
-                    self.links.tally.handshake_failed_count += 1;
-                    error.response
-                }
-            },
+            }
             Verdict::Retry => {
                 self.links.tally.retry_count += 1;
                 // Only one that has come again already is not asked to, and that one is validated.
@@ -130,26 +133,17 @@ impl Core {
         }
     }
 
-    /// Takes a handshake up, and gives another one up for it if there are too many.
-    fn accept(
-        &mut self,
-        incoming: Incoming,
-        now: Instant,
-        at: Duration,
-        out: &mut Outgoing,
-    ) -> Result<(ConnectionHandle, Connection), AcceptError> {
-        if let Some(handle) = self.admission.surplus(&self.config) {
-            self.links.tally.turned_away_count += 1;
-            self.hang_up_on(handle, Reason::Throttled as u32, LinkEnd::Failed, now, at);
-            self.transmit(handle, at, out);
-            if self.links.get(handle).is_some() {
-                // A connection that is closed would keep its memory for some round trips more.
-                self.endpoint.handle_event(handle, EndpointEvent::drained());
-                self.forget(handle, at);
-            }
+    /// Gives up the oldest handshake of the fullest network if there are too many for one more.
+    fn make_room(&mut self, at: Duration, out: &mut Outgoing) {
+        let Some(handle) = self.admission.surplus(&self.config) else { return };
+        self.links.tally.turned_away_count += 1;
+        self.hang_up_on(handle, Reason::Throttled as u32, LinkEnd::Failed, self.instant(at), at);
+        self.transmit(handle, at, out);
+        if self.links.get(handle).is_some() {
+            // A connection that is closed would keep its memory for some round trips more.
+            self.endpoint.handle_event(handle, EndpointEvent::drained());
+            self.forget(handle, at);
         }
-        self.buffer.clear();
-        self.endpoint.accept(incoming, now, &mut self.buffer, None)
     }
 
     /// Looks what happened to a connection, and reads from it.
