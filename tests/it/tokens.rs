@@ -70,7 +70,6 @@ fn of_two_resumes_in_one_drain_either_order_keeps_the_session_for_the_client_tha
         // when both arrive in one instant, the proxies' order decides which is handled last
         game.exchange(&mut [&mut ada]);
         late.pump();
-        assert!(ada.is_welcome());
         if ada.closed() == Some(Reason::Replaced) {
             // The session is on the link that nobody reads: the token that was presented is still good.
             replaced_count += 1;

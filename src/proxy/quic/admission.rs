@@ -83,6 +83,12 @@ impl Admission {
         }
     }
 
+    /// Whether no handshake is under way.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.half_open_count == 0 && self.networks.is_empty()
+    }
+
     /// The handshake that is to be given up before another one begins, if there are too many: the oldest of the
     /// network that has most of them.
     pub(super) fn surplus(&self, config: &QuicConfig) -> Option<ConnectionHandle> {

@@ -187,7 +187,7 @@ impl Stage {
         assert_eq!(core.links.connection_count(), 0, "connections are left");
         assert_eq!(core.endpoint.open_connections(), 0, "the endpoint holds connections");
         assert!(core.touched.is_empty() && core.urgent.is_empty(), "work is left for nobody");
-        assert!(core.links.is_delivered() && core.admission == Admission::default());
+        assert!(core.links.is_delivered() && core.admission.is_empty());
     }
 }
 
