@@ -29,9 +29,10 @@ use self::core::Core;
 pub use self::stats::{RenetCounts, RenetStats};
 use super::AdapterPort;
 use super::pump::{Bound, Running, Unbound};
+use super::udp::SOCKET_BUFFER_MIN_BYTES;
 use crate::tick::UnixClock;
 use crate::wire::udp::{DEV_KEY, TokenMint};
-use crate::wire::{ConfigError, SOCKET_BUFFER_MIN_BYTES, at_least, within};
+use crate::wire::{ConfigError, at_least, within};
 
 /// How to listen.
 #[derive(Clone)]

@@ -11,6 +11,9 @@ use std::time::Duration;
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// The smallest buffer of a socket in the kernel, in bytes: some 40 full datagrams.
+pub(super) const SOCKET_BUFFER_MIN_BYTES: usize = 64 * 1024;
+
 /// Binds a nonblocking socket. Buffers that are smaller than asked for are no error, but a warning.
 pub(super) fn bind(listen: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;

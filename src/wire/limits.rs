@@ -22,10 +22,6 @@ pub const OUTBOX_MAX_FRAMES: usize = 512;
 /// Bytes that an outbox holds unacknowledged.
 pub const OUTBOX_MAX_BYTES: usize = 256 * 1024;
 
-/// The smallest buffer of a UDP socket in the kernel, in bytes: some 40 full datagrams.
-#[cfg(any(feature = "udp", feature = "quic"))]
-pub(crate) const SOCKET_BUFFER_MIN_BYTES: usize = 64 * 1024;
-
 /// An Ack is sent at the latest after this many counted frames.
 pub const ACK_EVERY_FRAMES: u64 = 64;
 

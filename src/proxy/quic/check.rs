@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{QUIC_LINKS_MAX, QuicConfig};
-use crate::wire::{ConfigError, SOCKET_BUFFER_MIN_BYTES, at_least, within};
+use crate::proxy::udp::SOCKET_BUFFER_MIN_BYTES;
+use crate::wire::{ConfigError, at_least, within};
 
 impl QuicConfig {
     /// Checks that links can work with these values. [`QuicProxy::bind`](super::QuicProxy::bind) does it too.
