@@ -237,13 +237,14 @@ fn narrow() -> Faults {
 
 #[test]
 fn a_link_outlives_a_fifth_of_loss_and_outages_of_three_seconds() {
-    for seed in 1..4 {
+    for seed in 1..6 {
         for pair in pairs() {
             let played = play(pair, bad(), seed, 650, 140);
 
             let report = format!("seed {seed}: {played:?}");
             assert!(played.silence_max_ms.iter().all(|silence| *silence < 5_000), "{report}");
-            assert!(played.percentile_ms(99) < 6_500, "{report}");
+            // An outage, and up to six tries after it.
+            assert!(played.percentile_ms(99) < 9_000, "{report}");
             assert!(played.states_heard * 5 > played.states_sent, "{report}");
         }
     }
