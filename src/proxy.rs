@@ -10,6 +10,7 @@
 //! port → adapter.
 
 mod backlog;
+mod closing;
 #[macro_use]
 mod counters;
 pub mod held;
@@ -39,8 +40,8 @@ use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
 use crate::tick::{Clock, Failure, LastWords, StopRequested, TickSystems, TickTime};
-use crate::wire::v1::{Closed, Reason};
-use crate::wire::{self, CLOSE_TIMEOUT, Lane};
+use crate::wire::Lane;
+use crate::wire::v1::Reason;
 
 pub use network::Network;
 pub use origins::Origins;
@@ -286,25 +287,6 @@ impl Proxies {
         self.command(to.proxy, ProxyCommand::Send { link: to.link, frame });
     }
 
-    /// Closes a link behind a last frame that says why. It is held until that is flushed, for
-    /// [`CLOSE_TIMEOUT`] at most. A link that is gone already is not waited for.
-    pub fn close(&mut self, link: LinkKey, reason: Reason, detail: &str, now: Duration) {
-        if !self.open.contains(&link) {
-            return;
-        }
-        let retry_after_ms = if reason == Reason::Shutdown { SHUTDOWN_RETRY_MS } else { 0 };
-        let detail = detail.chars().take(DETAIL_MAX_CHARS).collect();
-        let frame = wire::encode(&Closed { reason: reason.into(), detail, retry_after_ms });
-        self.command(link.proxy, ProxyCommand::Close { link: link.link, frame });
-        self.closing.insert(link, now + CLOSE_TIMEOUT);
-    }
-
-    /// Links that were told to close and are not gone yet.
-    #[must_use]
-    pub fn closing_count(&self) -> usize {
-        self.closing.len()
-    }
-
     /// Takes what the adapters have to tell, by proxy id and from each port within the budget of a
     /// tick. The plugin's systems call this and [`send_batches`](Self::send_batches); whoever drives
     /// adapters without an app does it himself.
@@ -343,16 +325,6 @@ impl Proxies {
                     sent(frame);
                 }
             });
-        }
-    }
-
-    /// Cuts the links that took too long to close.
-    fn cut_overdue(&mut self, now: Duration) {
-        let overdue: Vec<LinkKey> =
-            self.closing.iter().filter(|(_, deadline)| **deadline <= now).map(|(link, _)| *link).collect();
-        for link in overdue {
-            self.closing.remove(&link);
-            self.cut(link);
         }
     }
 
@@ -452,12 +424,6 @@ impl Weigh for ProxyCommand {
         }
     }
 }
-
-/// Longest words on why a link was closed, in characters: a line or two to show to a player.
-const DETAIL_MAX_CHARS: usize = 256;
-
-/// When to come back to a server that stops, in milliseconds: a restart takes about as long.
-const SHUTDOWN_RETRY_MS: u32 = 1_000;
 
 /// What an event port holds: two ticks' worth of [`RECEIVE_BUDGET`]. An adapter whose port is
 /// full leaves frames with its transport.

@@ -1,0 +1,95 @@
+//! How a link is closed: behind a last frame that says why, and not for longer than that is of use.
+
+use std::time::Duration;
+
+use super::{Proxies, ProxyCommand};
+use crate::ident::LinkKey;
+use crate::wire::v1::{Closed, Reason};
+use crate::wire::{self, CLOSE_TIMEOUT};
+
+impl Proxies {
+    /// Closes a link behind a last frame that says why. It is held until that is flushed, for
+    /// [`CLOSE_TIMEOUT`] at most, and for a second if its session has lost it, with reason TIMEOUT or
+    /// SLOW. A link that is gone already is not waited for.
+    pub fn close(&mut self, link: LinkKey, reason: Reason, detail: &str, now: Duration) {
+        if !self.open.contains(&link) {
+            return;
+        }
+        let retry_after_ms = if reason == Reason::Shutdown { SHUTDOWN_RETRY_MS } else { 0 };
+        let detail = detail.chars().take(DETAIL_MAX_CHARS).collect();
+        let frame = wire::encode(&Closed { reason: reason.into(), detail, retry_after_ms });
+        self.command(link.proxy, ProxyCommand::Close { link: link.link, frame });
+        let hold = match reason {
+            Reason::Timeout | Reason::Slow => LOST_LINK_TIMEOUT,
+            _ => CLOSE_TIMEOUT,
+        };
+        self.closing.insert(link, now + hold);
+    }
+
+    /// Links that were told to close and are not gone yet.
+    #[must_use]
+    pub fn closing_count(&self) -> usize {
+        self.closing.len()
+    }
+
+    /// Cuts the links that took too long to close.
+    pub(super) fn cut_overdue(&mut self, now: Duration) {
+        let overdue: Vec<LinkKey> =
+            self.closing.iter().filter(|(_, deadline)| **deadline <= now).map(|(link, _)| *link).collect();
+        for link in overdue {
+            self.closing.remove(&link);
+            self.cut(link);
+        }
+    }
+}
+
+/// How long a link is held that its session has lost, because nothing came from its client or because its
+/// client took nothing. The last frame may have to wait behind all that the network holds up, and meanwhile
+/// the session's window passes, 5 s by default. Over TCP a client that sends learns from the system's reset
+/// that its connection is gone, ahead of what waits, so the connection ends while most of the window is left.
+const LOST_LINK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest words on why a link was closed, in characters: a line or two to show to a player.
+const DETAIL_MAX_CHARS: usize = 256;
+
+/// When to come back to a server that stops, in milliseconds: a restart takes about as long.
+const SHUTDOWN_RETRY_MS: u32 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ident::LinkId;
+    use crate::proxy::{LinkInfo, ProxyEvent, ProxyEventKind};
+    use crate::tick::Clock;
+
+    /// How long a link is held that is closed for this reason and whose last frame never leaves.
+    fn held_for(reason: Reason) -> Duration {
+        let mut proxies = Proxies::default();
+        let mut adapter = proxies.attach("adapter", Clock::manual());
+        let link = LinkKey { proxy: adapter.id, link: LinkId(1) };
+        let kind = ProxyEventKind::Opened(LinkInfo::default());
+        adapter.events.send(&mut [ProxyEvent { link: link.link, at: Duration::ZERO, kind }].into(), |_| {});
+        proxies.take_events(|_, _| {});
+        proxies.close(link, reason, "", Duration::ZERO);
+        let mut now = Duration::ZERO;
+        loop {
+            proxies.send_batches(now, |_| {});
+            let mut is_cut = false;
+            adapter.commands.drain_all(|command| is_cut |= matches!(command, ProxyCommand::Cut { .. }));
+            if is_cut {
+                return now;
+            }
+            now += Duration::from_millis(50);
+        }
+    }
+
+    #[test]
+    fn a_link_whose_session_lost_it_is_cut_while_the_session_can_still_be_resumed() {
+        for reason in [Reason::Timeout, Reason::Slow] {
+            assert_eq!(held_for(reason), Duration::from_secs(1), "{reason}");
+        }
+        for reason in [Reason::Kicked, Reason::Replaced, Reason::Protocol, Reason::Shutdown] {
+            assert_eq!(held_for(reason), Duration::from_secs(5), "{reason}");
+        }
+    }
+}
