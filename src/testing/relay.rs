@@ -248,6 +248,14 @@ impl Direction {
     const fn end(self) -> usize {
         1 - self.index()
     }
+
+    /// The other direction.
+    const fn back(self) -> Self {
+        match self {
+            Self::Up => Self::Down,
+            Self::Down => Self::Up,
+        }
+    }
 }
 
 /// Routes of a relay: more than a server has listeners.

@@ -24,6 +24,8 @@ pub(super) enum Cargo {
     Segment { connection: usize, direction: Direction, bytes: Vec<u8> },
     /// The end of a connection whose sender gives up.
     Reset { connection: usize },
+    /// The news that the other end of a connection is gone.
+    Gone { connection: usize },
 }
 
 #[derive(Debug)]
@@ -66,7 +68,7 @@ impl Cargo {
     fn datagram_bytes(&self) -> usize {
         match self {
             Self::Datagram { bytes, .. } => bytes.len() + DATAGRAM_OVERHEAD,
-            Self::Segment { .. } | Self::Reset { .. } => 0,
+            Self::Segment { .. } | Self::Reset { .. } | Self::Gone { .. } => 0,
         }
     }
 }

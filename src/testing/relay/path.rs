@@ -143,27 +143,24 @@ impl Path {
             // The system accepted the connection at once; on a network that takes a round trip.
             leaves_at += under_way * 2;
         }
-        let resend_after = RESEND_AFTER + network.round_trip_max();
-        let mut again_after = resend_after;
-        for _ in 0..TRIES_MAX {
-            let is_lost = dice.chance(network.loss);
-            let outage = network.outage(seed, direction, leaves_at);
-            if !is_lost && outage.is_none() {
+        match gets_through(direction, leaves_at, dice, moment, tally) {
+            Ok(left_at) => {
                 let way = &mut self.ways[direction.index()];
-                way.ordered_until = way.ordered_until.max(leaves_at + under_way);
-                return SegmentFate::Arrives(way.ordered_until);
+                way.ordered_until = way.ordered_until.max(left_at + under_way);
+                SegmentFate::Arrives(way.ordered_until)
             }
-            tally.way_mut(direction).retransmitted_count += 1;
-            leaves_at += again_after;
-            let nothing_passes = outage.is_some() || network.loss >= 1.0;
-            again_after = if nothing_passes {
-                (again_after * 2).min(RESEND_AFTER_MAX.max(resend_after))
-            } else {
-                resend_after
-            };
-            outage.into_iter().for_each(|outage| tally.met(outage));
+            Err(at) => SegmentFate::GivesUp(at),
         }
-        SegmentFate::GivesUp(leaves_at)
+    }
+
+    /// When the reset of a TCP connection arrives, which does not wait for the segments before it. One that
+    /// is lost comes again when the peer has sent something again.
+    pub(super) fn reset(&mut self, direction: Direction, moment: Moment, tally: &mut Tally) -> Duration {
+        let Moment { network, seed, now } = moment;
+        let mut dice = self.dice(direction, seed);
+        let under_way = network.delay + dice.duration(network.jitter);
+        let (Ok(at) | Err(at)) = gets_through(direction, now, dice, moment, tally);
+        at + under_way
     }
 
     /// Whether an event is due that comes `every` so often: called for each packet from the client. The
@@ -197,6 +194,37 @@ impl Way {
         let takes = Duration::from_secs_f64((length + HEADERS) as f64 / f64::from(rate));
         self.free_at.max(now) + takes
     }
+}
+
+/// When a packet of TCP leaves that gets through, the first of them at `leaves_at`; or when its sender gives
+/// up.
+fn gets_through(
+    direction: Direction,
+    mut leaves_at: Duration,
+    mut dice: Dice,
+    moment: Moment,
+    tally: &mut Tally,
+) -> Result<Duration, Duration> {
+    let Moment { network, seed, .. } = moment;
+    let resend_after = RESEND_AFTER + network.round_trip_max();
+    let mut again_after = resend_after;
+    for _ in 0..TRIES_MAX {
+        let is_lost = dice.chance(network.loss);
+        let outage = network.outage(seed, direction, leaves_at);
+        if !is_lost && outage.is_none() {
+            return Ok(leaves_at);
+        }
+        tally.way_mut(direction).retransmitted_count += 1;
+        leaves_at += again_after;
+        let nothing_passes = outage.is_some() || network.loss >= 1.0;
+        again_after = if nothing_passes {
+            (again_after * 2).min(RESEND_AFTER_MAX.max(resend_after))
+        } else {
+            resend_after
+        };
+        outage.into_iter().for_each(|outage| tally.met(outage));
+    }
+    Err(leaves_at)
 }
 
 /// The longest that a datagram is held back to be overtaken, and that its second copy is late: two

@@ -42,8 +42,8 @@ struct Connection {
     ends: [Option<TcpStream>; 2],
     ways: [Way; 2],
     path: Path,
-    /// The client's end is gone and the server does not know: what it sends is thrown away.
-    is_abandoned: bool,
+    /// One end is gone, and the other does not know yet: what that sends is thrown away.
+    is_half: bool,
 }
 
 /// One direction of a connection.
@@ -122,6 +122,13 @@ impl Connections {
         }
     }
 
+    /// Tells what is left of a connection that the other end is gone.
+    pub(super) fn end(&mut self, token: usize) {
+        if let Some(connection) = self.by_token.remove(&token) {
+            connection.ends.into_iter().flatten().for_each(abort);
+        }
+    }
+
     fn accept(&mut self, route: usize, work: &mut Work<'_>) {
         loop {
             let Some(Route { listener, server }) = self.routes.get(&route) else { return };
@@ -159,7 +166,7 @@ impl Connections {
             ends: [Some(client), Some(server)],
             ways: Default::default(),
             path: Path::of_connection(self.count),
-            is_abandoned: false,
+            is_half: false,
         };
         self.count += 1;
         work.tally.counts.connection_count += 1;
@@ -170,30 +177,25 @@ impl Connections {
     /// Writes what has arrived and reads what there is room for.
     fn go_on(&mut self, token: usize, work: &mut Work<'_>) {
         let Some(connection) = self.by_token.get_mut(&token) else { return };
-        if connection.is_abandoned {
-            if connection.discard(work.buffer) == Rest::Over {
-                self.by_token.remove(&token);
-            }
-            return;
-        }
         for direction in Direction::BOTH {
-            let went_on = connection
-                .write(direction, work.tally)
-                .and_then(|()| connection.read(token, direction, work));
+            // The end whose socket fails is gone.
+            let went_on = match connection.write(direction, work.tally) {
+                Ok(()) => connection.read(token, direction, work).map_err(|_| direction),
+                Err(_) => Err(direction.back()),
+            };
             match went_on {
                 Ok(Rest::Open) => {}
-                // One end was reset, so the other is as well. That is the clients' or the server's
-                // doing and no reset of the network.
-                Ok(Rest::Over) | Err(_) => {
-                    if let Some(connection) = self.by_token.remove(&token) {
-                        connection.ends.into_iter().flatten().for_each(abort);
-                    }
-                    return;
-                }
+                // The other end, if it is there, learns of it over the network. That is the client's or the
+                // server's doing and no reset of the network.
+                Err(from) if !connection.is_half => connection.lose(from, token, work),
+                Ok(Rest::Over) | Err(_) => return self.end(token),
             }
-            if connection.is_abandoned {
-                return;
+        }
+        if connection.is_half {
+            if connection.discard(work.buffer) == Rest::Over {
+                self.end(token);
             }
+            return;
         }
         if connection.ways.iter().all(|way| way.is_shut) {
             self.by_token.remove(&token);
@@ -232,7 +234,7 @@ impl Connection {
         loop {
             let way = &mut self.ways[direction.index()];
             let has_room = way.under_way + way.arrived.len() < room;
-            if !way.is_readable || way.has_ended || !has_room {
+            if self.is_half || !way.is_readable || way.has_ended || !has_room {
                 return Ok(Rest::Open);
             }
             let Some(stream) = &mut self.ends[direction.index()] else { return Ok(Rest::Open) };
@@ -250,7 +252,7 @@ impl Connection {
             if direction == Direction::Up && self.happens(work) == Rest::Over {
                 return Ok(Rest::Over);
             }
-            if self.is_abandoned {
+            if self.is_half {
                 return Ok(Rest::Open);
             }
             let bytes = work.buffer[..length].to_vec();
@@ -269,7 +271,7 @@ impl Connection {
         if self.path.is_due(path::Event::Rebind, network.rebind_every, work.moment) {
             work.tally.counts.rebind_count += 1;
             self.ends[Direction::Up.index()].take().into_iter().for_each(abort);
-            self.is_abandoned = true;
+            self.is_half = true;
             return Rest::Open;
         }
         if self.path.is_due(path::Event::Reset, network.reset_every, work.moment) {
@@ -279,9 +281,17 @@ impl Connection {
         Rest::Open
     }
 
-    /// Throws away what the server sends to a client that is gone.
+    /// The end that this direction comes from is gone. Its reset is under way to the other; what is under way before it may still arrive.
+    fn lose(&mut self, from: Direction, token: usize, work: &mut Work<'_>) {
+        self.ends[from.index()] = None;
+        self.is_half = true;
+        let at = self.path.reset(from, work.moment, work.tally);
+        work.dues.push(at, Cargo::Gone { connection: token });
+    }
+
+    /// Throws away what the end that is left sends to the one that is gone.
     fn discard(&mut self, buffer: &mut [u8]) -> Rest {
-        let Some(stream) = &mut self.ends[Direction::Down.index()] else { return Rest::Over };
+        let Some(stream) = self.ends.iter_mut().flatten().next() else { return Rest::Over };
         loop {
             match stream.read(buffer) {
                 Ok(0) => return Rest::Over,

@@ -2,7 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use super::counts::Tally;
 use super::path::{Event, Moment, Path, SegmentFate};
@@ -183,6 +185,22 @@ fn a_tcp_segment_waits_for_the_end_of_a_blackout_and_gives_up_where_all_is_lost(
 }
 
 #[test]
+fn a_reset_overtakes_the_segments_that_wait_and_takes_the_networks_time_itself() {
+    let outages = Outages { every: 4_000 * MS, shortest: 2_000 * MS, longest: 2_000 * MS };
+    let network = Network { delay: 50 * MS, blackouts: Some(outages), ..Network::default() };
+    let (mut path, mut tally) = (Path::of_connection(0), Tally::default());
+    let moment = |now| Moment { network, seed: 1, now: now * MS };
+
+    let held_up = path.segment(Direction::Down, 100, moment(2_900), &mut tally);
+    let reset = path.reset(Direction::Down, moment(3_100), &mut tally);
+    let in_blackout = path.reset(Direction::Down, moment(2_900), &mut tally);
+
+    assert!(matches!(held_up, SegmentFate::Arrives(at) if at > 3_150 * MS), "{held_up:?}");
+    assert_eq!(reset, 3_150 * MS);
+    assert_eq!(in_blackout, (2_900 + 300 + 50) * MS);
+}
+
+#[test]
 fn a_flow_is_rebound_as_often_as_the_network_says_and_only_while_it_sends() {
     let (mut path, network) = (Path::of_flow(0), Network::default());
     let mut is_rebound =
@@ -319,6 +337,25 @@ fn a_stream_passes_whole_and_in_order_however_bad_the_network_is() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "real sockets are waited for by the machine's clock")]
+fn an_end_that_is_gone_is_so_for_the_other_when_the_network_has_told_it() {
+    let network = Network { delay: 200 * MS, ..Network::default() };
+    let (mut client, mut server, relay) = connected(network);
+    server.write_all(b"last words").expect("room");
+
+    let gone_at = Instant::now();
+    SockRef::from(&server).set_linger(Some(Duration::ZERO)).expect("a socket");
+    drop(server);
+    let mut heard = Vec::new();
+    let error = client.read_to_end(&mut heard).expect_err("a reset is no ordinary end");
+
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+    assert!(gone_at.elapsed() >= 200 * MS, "the network had no time");
+    assert_eq!(heard, b"last words");
+    assert_eq!(relay.stop().reset_count, 0, "the network has reset nothing");
+}
+
+#[test]
 fn a_stream_that_nobody_reads_holds_up_its_sender() {
     let network = Network { rate: Some(1_000), queue: 60_000 * MS, ..Network::default() };
     let (client, server, relay) = connected(network);
@@ -391,7 +428,7 @@ fn a_server_that_is_away_is_so_through_the_relay_and_a_port_in_use_is_an_error()
 #[track_caller]
 #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
 fn until(mut done: impl FnMut() -> bool) {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while !done() {
         assert!(begun.elapsed() < PATIENCE, "not within a minute");
         std::thread::sleep(5 * MS);

@@ -112,6 +112,7 @@ impl Turn {
                     connections.deliver(connection, direction, &bytes, &mut work);
                 }
                 Cargo::Reset { connection } => connections.reset(connection, work.tally),
+                Cargo::Gone { connection } => connections.end(connection),
             }
         }
     }
