@@ -170,7 +170,7 @@ impl<D: Dial> Client<D> {
             if let Some(what) = link.breach() {
                 self.core.breached(what);
             }
-            self.core.check(link.status(), link.times_opening(), || link.failure());
+            self.core.check(link.status(), link.times_opening(), link.is_stream(), || link.failure());
             if self.core.is_greeting() {
                 self.core.show(link.ticket());
             }

@@ -25,7 +25,8 @@
 //! them whose link opens; the order of the URLs is the order of the race.
 //!
 //! A link that is silent for 2.5 s may be lost, and a network that drops one datagram may drop them
-//! all. So a WebSocket link is opened in advance, and used if the loss is decided.
+//! all. So a WebSocket link is opened in advance, and used if the loss is decided. The same is done for
+//! a resume whose Hello has had no answer for a second.
 //!
 //! Discovery is asked for each new session, and for each link over UDP. Its other offers are kept and
 //! used again by resumes, until nothing can be opened with them.
@@ -298,6 +299,10 @@ impl Link for AnyLink {
         if let State::Carried(_, carrier) = &mut self.state {
             carrier.flush();
         }
+    }
+
+    fn is_stream(&self) -> bool {
+        matches!(&self.state, State::Carried(_, carrier) if carrier.is_stream())
     }
 
     fn close(&mut self) {

@@ -88,12 +88,15 @@ pub trait Dial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outlook {
-    /// How long nothing was received on the session's link, not counting the time of the current
-    /// update; `None` if the session has no link.
+    /// How long the session's link has been silent, not counting the time of the current update: nothing
+    /// was received on it, or it is a [stream](Link::is_stream) and the server says that it has received
+    /// nothing. `None` if the session has no link.
     pub silence: Option<Duration>,
+    /// How long the Hello that resumes the session has had no answer; `None` while none is said.
+    pub unanswered: Option<Duration>,
     /// The silence after which a link is lost: [`ClientConfig::link_timeout`](super::ClientConfig).
     pub link_timeout: Duration,
-    /// True if the session's last link was lost because nothing was received on it.
+    /// True if the session's last link was lost because it was silent.
     pub was_silent: bool,
     /// True if the next Hello resumes a session, false if it asks for a new one.
     pub resumes: bool,
@@ -109,6 +112,7 @@ impl Default for Outlook {
         let config = ClientConfig::default();
         Self {
             silence: None,
+            unanswered: None,
             link_timeout: config.link_timeout,
             was_silent: false,
             resumes: false,
@@ -139,6 +143,13 @@ pub trait Link {
 
     /// Lets what was handed over leave. Called once an update.
     fn flush(&mut self);
+
+    /// Returns true if all frames share one stream, in order, as over TCP. There the word that the server
+    /// has given the link up waits behind all that is late, so the client decides that by itself. The
+    /// default is false.
+    fn is_stream(&self) -> bool {
+        false
+    }
 
     /// Closes the link and tells the peer, where the transport can. What was not flushed may be
     /// lost.

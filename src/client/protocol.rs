@@ -41,8 +41,12 @@ pub(super) struct Core {
     backoff: Backoff,
     /// Since the session lost its link, until it has the next.
     absence: Option<Duration>,
-    /// The last link was lost because nothing was received on it.
+    /// The last link was lost because it was silent.
     was_silent: bool,
+    /// The server says which Beacons it has back.
+    tells_echoes: bool,
+    /// The link is a stream and the server tells of echoes, so the client knows when it is not heard.
+    may_be_deaf: bool,
     /// Tries outside the session's window that failed since the last Welcome.
     failed_tries: u32,
     /// The round-trip time of the last link that opened.
@@ -147,6 +151,8 @@ impl Core {
             config,
             absence: None,
             was_silent: false,
+            tells_echoes: false,
+            may_be_deaf: false,
             failed_tries: 0,
             round_trip: Duration::ZERO,
             phase: Phase::Waiting { left: Duration::ZERO },
@@ -177,12 +183,13 @@ impl Core {
         if let Some(session) = &mut self.session {
             session.pass(dt);
         }
+        let is_paused = self.is_paused();
         match &mut self.phase {
             Phase::Waiting { left } => *left = left.saturating_sub(dt),
             Phase::Dialling { elapsed } | Phase::Greeting { elapsed, .. } => {
                 *elapsed = elapsed.saturating_add(dt);
             }
-            Phase::Bound(bound) => bound.advance(dt),
+            Phase::Bound(bound) => bound.advance(dt, is_paused),
             Phase::Stopped => {}
         }
         if let Some(leaving) = &mut self.leaving {
@@ -246,13 +253,16 @@ impl Core {
     }
 
     /// Finds what time and the transport have brought to an end. `times_opening` is true if the
-    /// transport itself limits the time of the opening; `failure` returns its reason for the end.
+    /// transport itself limits the time of the opening, and `is_stream` if its frames share one stream;
+    /// `failure` returns its reason for the end.
     pub(super) fn check(
         &mut self,
         status: LinkStatus,
         times_opening: bool,
+        is_stream: bool,
         failure: impl FnOnce() -> Option<String>,
     ) {
+        self.may_be_deaf = is_stream && self.tells_echoes;
         let closed = status == LinkStatus::Closed;
         // While the game leaves the link unread, silence says nothing about it.
         let paused = self.is_paused();
@@ -274,7 +284,7 @@ impl Core {
                 tracing::debug!(why = failure(), "the link is lost");
                 self.lose_link(Duration::ZERO);
             }
-            Phase::Bound(bound) if !paused && bound.silence() >= self.config.link_timeout => {
+            Phase::Bound(bound) if !paused && bound.silence(self.may_be_deaf) >= self.config.link_timeout => {
                 self.lose_link(Duration::ZERO);
                 self.was_silent = true;
             }

@@ -1,6 +1,7 @@
 //! The client against a small server, over links that fail as planned.
 
 mod cuts;
+mod deaf;
 mod ends;
 pub(crate) mod net;
 mod resume;

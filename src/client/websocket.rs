@@ -285,6 +285,10 @@ impl Link for WebSocketLink {
         }
     }
 
+    fn is_stream(&self) -> bool {
+        true
+    }
+
     fn close(&mut self) {
         if let State::Open(mut socket) = std::mem::replace(&mut self.state, State::Closed(None)) {
             let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };

@@ -329,7 +329,7 @@ impl Exam {
         let received = if self.withholds { 0 } else { self.ledger.received };
         self.ledger.told = self.ledger.told.max(received);
         let (id, tick) = (self.beacon_count, self.zone_ticks);
-        self.send(&Beacon { id, tick, received, latency_ms: 1 });
+        self.send(&Beacon { id, tick, received, latency_ms: 1, ..Beacon::default() });
         if self.ledger.joined {
             self.send_snapshot();
         }

@@ -126,6 +126,8 @@ pub(super) struct Beacons {
     pub(super) due: Duration,
     /// Sent and not answered, oldest first.
     awaited: [Option<(u64, Duration)>; BEACONS_AWAITED],
+    /// The newest one that was answered on this link; 0 before the first.
+    pub(super) echoed: u64,
     unanswered: u32,
     answered: bool,
 }
@@ -141,6 +143,9 @@ impl Beacons {
     }
 
     fn echo(&mut self, id: u64, now: Duration) -> Option<Duration> {
+        if id <= self.next {
+            self.echoed = self.echoed.max(id);
+        }
         let slot = self.awaited.iter_mut().find(|slot| slot.is_some_and(|(awaited, _)| awaited == id))?;
         let (_, sent) = slot.take()?;
         self.unanswered = 0;

@@ -20,6 +20,10 @@ export class Bound {
   #waitedMs = 0;
   /** Beacons that are not echoed yet. */
   #beacons: bigint[] = [];
+  /** Echoes that were sent, by Beacon, and how long ago; the server has not said that it has them. */
+  #echoes: { id: bigint; ageMs: number }[] = [];
+  /** Since the newest frame was sent of which it is known that the server has it: at first, the Hello. */
+  #unheardMs = 0;
 
   /** The Ack that follows Welcome is not sent yet. */
   isGreeting = true;
@@ -27,6 +31,10 @@ export class Bound {
   advance(dtMs: number): void {
     this.#ageMs += dtMs;
     this.silenceMs += dtMs;
+    this.#unheardMs += dtMs;
+    for (const echo of this.#echoes) {
+      echo.ageMs += dtMs;
+    }
     this.#idleMs += dtMs;
     this.#waitedMs += this.#uncounted > 0 ? dtMs : 0;
   }
@@ -47,6 +55,18 @@ export class Bound {
     this.#beacons.splice(0, this.#beacons.length - BEACONS_MAX);
   }
 
+  /** The server has the echo of this Beacon. */
+  echoed(id: bigint): void {
+    const heard = this.#echoes.filter((echo) => echo.id <= id);
+    this.#echoes.splice(0, heard.length);
+    this.#unheardMs = Math.min(this.#unheardMs, ...heard.map(({ ageMs }) => ageMs));
+  }
+
+  /** How long the server has not heard this client, as far as its Beacons tell, each second. */
+  get deafMs(): number {
+    return this.#unheardMs - BEACON_EVERY_MS;
+  }
+
   /** Sends the Ack that is due, echoes, and the outbox in order; true if nothing is left. */
   transmit({ received, outbox }: Session, linkTimeoutMs: number, send: Send): boolean {
     if (this.#owesAck(linkTimeoutMs)) {
@@ -61,6 +81,8 @@ export class Bound {
         break;
       }
       this.#beacons.shift();
+      this.#echoes.push({ id, ageMs: 0 });
+      this.#echoes.splice(0, this.#echoes.length - ECHOES_MAX);
       this.#idleMs = 0;
     }
     for (let frame = outbox.next(); frame !== undefined; frame = outbox.next()) {
@@ -91,5 +113,9 @@ const ACK_EVERY_FRAMES = 64;
 const ACK_EVERY_MS = 1_000;
 /** An idle client is heard from four times a link timeout; twice is what the server counts on. */
 const IDLE_FRACTION = 4;
+/** How often the server sends a Beacon. */
+const BEACON_EVERY_MS = 1_000;
+/** Echoes that are kept until the server has them: those of the longest round trip that a link survives, twice. */
+const ECHOES_MAX = 16;
 /** Beacons that wait for their echo while the link takes nothing; older ones tell no latency. */
 const BEACONS_MAX = 8;

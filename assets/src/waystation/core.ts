@@ -44,6 +44,10 @@ export class Core {
   #release = false;
   #leaving: Leaving | undefined;
   readonly #config: Config;
+  /** Whether all frames of the link at hand share one stream. */
+  #isStream = false;
+  /** Whether the server says which Beacons it has back. */
+  #tellsEchoes = false;
   /** Whether a refused proof was renewed since the last Welcome. */
   #isProofRenewed = false;
 
@@ -97,9 +101,17 @@ export class Core {
     }
   }
 
-  /** For how long nothing was heard on the link at hand; 0 without one. */
+  /**
+   * For how long nothing was heard on the link at hand or, on a stream, nothing of this client by the
+   * server: there the word that the server has given the link up waits behind all that is late. 0 without
+   * a link.
+   */
   get silenceMs(): number {
-    return this.#phase.is === "bound" ? this.#phase.link.silenceMs : 0;
+    if (this.#phase.is !== "bound") {
+      return 0;
+    }
+    const { silenceMs, deafMs } = this.#phase.link;
+    return this.#isStream && this.#tellsEchoes ? Math.max(silenceMs, deafMs) : silenceMs;
   }
 
   /** Whether there is a session that lost its link so recently that the server still keeps it. */
@@ -123,8 +135,9 @@ export class Core {
   }
 
   /** One of them is open, after `tookMs`, in which there were two round trips at least. */
-  opened(tookMs: number): void {
+  opened(tookMs: number, isStream: boolean): void {
     if (this.#phase.is === "dialling") {
+      this.#isStream = isStream;
       this.#greet(Math.max(tookMs / 2, this.roundTripMs ?? 0));
     }
   }
@@ -191,7 +204,7 @@ export class Core {
     if (phase.is === "greeting" && phase.elapsedMs >= phase.timeoutMs) {
       this.#fail(0, "the Hello was not answered");
       this.wasSilent = true;
-    } else if (phase.is === "bound" && phase.link.silenceMs >= this.#config.linkTimeoutMs) {
+    } else if (this.silenceMs >= this.#config.linkTimeoutMs) {
       this.#loseLink(true, 0, "nothing was heard for too long");
       this.wasSilent = true;
     }
@@ -408,6 +421,8 @@ export class Core {
       this.latencyMs = beacon.latencyMs > 0 ? beacon.latencyMs : this.latencyMs;
       this.roundTripMs = this.latencyMs ?? this.roundTripMs;
       link.beacon(beacon.id);
+      link.echoed(beacon.echoed);
+      this.#tellsEchoes ||= beacon.echoed > 0n;
     }
     const received = (ack ?? beacon)?.received;
     if (received !== undefined && this.#session?.outbox.acknowledge(received) === false) {

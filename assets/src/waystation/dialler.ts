@@ -207,7 +207,7 @@ export class Dialler {
     link.hear(this.core);
     const tookMs = (link.openedAtMs ?? link.sinceMs) - link.sinceMs;
     this.#pace.opened(link.name, tookMs);
-    this.core.opened(tookMs);
+    this.core.opened(tookMs, link.name === "websocket");
   }
 
   /** Nothing opens: what is known of the server may be out of date, so it is asked anew. */

@@ -187,6 +187,10 @@ impl Link for Carrier {
         self.link_mut().flush();
     }
 
+    fn is_stream(&self) -> bool {
+        self.link().is_stream()
+    }
+
     fn close(&mut self) {
         self.link_mut().close();
     }

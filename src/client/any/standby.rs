@@ -1,4 +1,5 @@
-//! A link that is opened in advance while the session's own link is silent.
+//! A link that is opened in advance while the session's own link, or the one that is to resume the
+//! session, is silent.
 //!
 //! Nothing is sent on it until the loss is decided: it is closed when the session's link is heard
 //! again, and handed to the next dial when it is not.
@@ -34,7 +35,8 @@ impl<L: Link> Standby<L> {
     ) {
         match outlook.silence {
             Some(silence) if silence < begins_after(outlook.link_timeout) => self.close(),
-            Some(_) if matches!(self, Self::Idle) && !order.is_empty() => {
+            None if outlook.unanswered.is_none_or(|time| time < UNANSWERED_MIN) => {}
+            _ if matches!(self, Self::Idle) && !order.is_empty() => {
                 let rules = Rules { limit: outlook.opening_timeout, is_urgent: true, is_single: false };
                 *self = Self::Opening(Race::new(order, rules));
             }
@@ -85,6 +87,9 @@ fn begins_after(link_timeout: Duration) -> Duration {
     link_timeout.saturating_sub(AHEAD).max(SILENCE_MIN)
 }
 
+/// How long a resume goes without an answer before another link is opened for its next Hello, which leaves
+/// after 2.5 s: a tick and two round trips of 400 ms.
+const UNANSWERED_MIN: Duration = Duration::from_secs(1);
 /// A server sends a Beacon each second, so two were lost; a shorter silence is common.
 const SILENCE_MIN: Duration = Duration::from_millis(2_500);
 /// How long before the loss is decided: a link opens within this time even over a slow network, and

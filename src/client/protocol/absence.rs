@@ -68,11 +68,16 @@ impl Core {
         let silence = match &self.phase {
             // While the game leaves the link unread, silence says nothing about it.
             Phase::Bound(_) if self.is_paused() => Some(Duration::ZERO),
-            Phase::Bound(bound) => Some(bound.silence_before()),
+            Phase::Bound(bound) => Some(bound.silence_before(self.may_be_deaf)),
+            _ => None,
+        };
+        let unanswered = match &self.phase {
+            Phase::Greeting { elapsed, said: true, .. } if self.session.is_some() => Some(*elapsed),
             _ => None,
         };
         Outlook {
             silence,
+            unanswered,
             link_timeout: self.config.link_timeout,
             was_silent: self.was_silent,
             resumes: self.session.is_some(),

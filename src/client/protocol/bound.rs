@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::{Core, Phase};
 use crate::client::event::ClientEvent;
 use crate::wire::v1::{Ack, Beacon, Bye, Closed, Ping};
-use crate::wire::{ACK_EVERY, ACK_EVERY_FRAMES, Frame, FrameError, Lane, Range, WireMessage as _, encode};
+use crate::wire::{
+    ACK_EVERY, ACK_EVERY_FRAMES, BEACON_EVERY, Frame, FrameError, Lane, Range, WireMessage as _, encode,
+};
 
 /// What belongs to one link and goes with it.
 #[derive(Debug)]
@@ -26,6 +28,10 @@ pub(super) struct Bound {
     greeting: bool,
     /// Beacons that are not echoed yet.
     beacons: VecDeque<u64>,
+    /// Echoes that were sent, by Beacon, and how long ago; the server has not said that it has them.
+    echoes: VecDeque<(u64, Duration)>,
+    /// Since the newest frame was sent of which it is known that the server has it.
+    unheard: Duration,
 }
 
 impl Bound {
@@ -38,11 +44,19 @@ impl Bound {
             waited: Duration::ZERO,
             greeting: true,
             beacons: VecDeque::new(),
+            echoes: VecDeque::new(),
+            // The server has just answered the Hello.
+            unheard: Duration::ZERO,
         }
     }
 
-    pub(super) fn advance(&mut self, dt: Duration) {
+    /// Lets time pass. While the game leaves the link unread, nothing tells what the server has heard.
+    pub(super) fn advance(&mut self, dt: Duration, is_unread: bool) {
         self.silence = self.silence.saturating_add(dt);
+        self.unheard = if is_unread { Duration::ZERO } else { self.unheard.saturating_add(dt) };
+        for (_, age) in &mut self.echoes {
+            *age = age.saturating_add(dt);
+        }
         self.step = dt;
         self.idle = self.idle.saturating_add(dt);
         if self.uncounted > 0 {
@@ -57,13 +71,24 @@ impl Bound {
         self.silence = self.silence.min(self.step).min(stale_most);
     }
 
-    pub(super) fn silence(&self) -> Duration {
-        self.silence
+    /// How long nothing was received or, where the link `may_be_deaf`, nothing of this client by the server.
+    pub(super) fn silence(&self, may_be_deaf: bool) -> Duration {
+        if may_be_deaf { self.silence.max(self.unheard.saturating_sub(BEACON_EVERY)) } else { self.silence }
     }
 
     /// The silence up to the update before, whose frames were read.
-    pub(super) fn silence_before(&self) -> Duration {
-        self.silence.saturating_sub(self.step)
+    pub(super) fn silence_before(&self, may_be_deaf: bool) -> Duration {
+        self.silence(may_be_deaf).saturating_sub(self.step)
+    }
+
+    /// The server has the echo of this Beacon.
+    fn echoed(&mut self, id: u64) {
+        while let Some(&(of, age)) = self.echoes.front()
+            && of <= id
+        {
+            self.unheard = self.unheard.min(age);
+            self.echoes.pop_front();
+        }
     }
 
     fn owes_ack(&self, link_timeout: Duration) -> bool {
@@ -119,7 +144,9 @@ impl Core {
                 if beacon.latency_ms > 0 {
                     self.latency = Some(Duration::from_millis(beacon.latency_ms.into()));
                 }
+                self.tells_echoes |= beacon.echoed > 0;
                 if let Phase::Bound(bound) = &mut self.phase {
+                    bound.echoed(beacon.echoed);
                     if bound.beacons.len() >= BEACONS_MAX {
                         bound.beacons.pop_front();
                     }
@@ -159,6 +186,10 @@ impl Core {
             }
             bound.beacons.pop_front();
             bound.idle = Duration::ZERO;
+            if bound.echoes.len() >= ECHOES_MAX {
+                bound.echoes.pop_front();
+            }
+            bound.echoes.push_back((id, Duration::ZERO));
         }
         while let Some(frame) = session.outbox.next() {
             if !send(frame.clone()) {
@@ -182,5 +213,8 @@ impl Core {
 const FRESH_WITHIN: Duration = Duration::from_secs(2);
 /// An idle client is heard from four times a link timeout; twice is what the server counts on.
 const IDLE_FRACTION: u32 = 4;
+/// Echoes that are kept until the server has them, oldest dropped first: those of the longest round trip that
+/// a link survives, and as many again.
+const ECHOES_MAX: usize = 16;
 /// Beacons that wait for their echo while the link takes nothing; older ones tell no latency.
 const BEACONS_MAX: usize = 8;

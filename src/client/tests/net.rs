@@ -51,6 +51,10 @@ pub(crate) struct Net {
     pub(crate) refusing: bool,
     /// Links never open.
     pub(crate) stuck: bool,
+    /// All frames of a link share one stream.
+    pub(crate) is_stream: bool,
+    /// What is sent on this link and later ones reaches the server; what is sent on earlier ones is late.
+    pub(crate) heard_from: usize,
     /// How long a link takes to open.
     pub(crate) opens_in: Duration,
     /// How long after its opening a link delivers the first frame.
@@ -136,13 +140,21 @@ impl Link for TestLink {
     }
 
     fn send(&mut self, frame: Bytes) -> bool {
-        let wire = &mut self.net.borrow_mut().wires[self.index];
+        let mut net = self.net.borrow_mut();
+        let is_heard = self.index >= net.heard_from;
+        let wire = &mut net.wires[self.index];
         if wire.closed || wire.room == 0 {
             return false;
         }
         wire.room -= 1;
-        wire.carry_up(frame);
+        if is_heard {
+            wire.carry_up(frame);
+        }
         true
+    }
+
+    fn is_stream(&self) -> bool {
+        self.net.borrow().is_stream
     }
 
     fn flush(&mut self) {

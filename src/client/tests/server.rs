@@ -42,6 +42,8 @@ pub(crate) struct Server {
     pub(crate) deny: Option<(Reason, u32)>,
     /// Sends no Acks or Beacons.
     pub(crate) silent: bool,
+    /// How old an echo is that a Beacon tells of; it tells of none without this.
+    pub(crate) echoed_after: Option<Duration>,
     /// For how long Welcome says that a session is kept.
     pub(crate) timeout_ms: u32,
     pub(crate) hellos: Vec<Hello>,
@@ -63,6 +65,7 @@ impl Server {
             mute: false,
             deny: None,
             silent: false,
+            echoed_after: Some(Duration::ZERO),
             timeout_ms: 0,
             hellos: Vec::new(),
             acks: Vec::new(),
@@ -95,8 +98,11 @@ impl Server {
         if beacon {
             self.beaconed = self.now;
         }
+        let known_until = self.echoed_after.map(|age| self.now.saturating_sub(age).as_millis() as u64);
         for session in &mut self.sessions {
             let Some(link) = session.link else { continue };
+            let echoed =
+                self.pings.iter().rev().find(|ping| known_until.is_some_and(|until| ping.id <= until));
             let wire = &mut self.net.borrow_mut().wires[link];
             while let Some(frame) = session.outbox.get(session.cursor) {
                 wire.carry_down(frame.clone());
@@ -108,6 +114,7 @@ impl Server {
                     tick: 1,
                     received: session.received,
                     latency_ms: 42,
+                    echoed: echoed.map_or(0, |ping| ping.id),
                 }));
             }
         }

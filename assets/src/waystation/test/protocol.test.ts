@@ -122,6 +122,42 @@ test("after 5 s of silence the link is lost, and the session is resumed", async 
   assert.deepEqual(scene.types(), ["connected", "message", "link-lost", "resumed"]);
 });
 
+for (const [offer, tells, expected] of [
+  ["websocket", true, ["connected", "link-lost", "resumed"]],
+  ["websocket", false, ["connected"]],
+  ["webtransport", true, ["connected"]],
+] as const) {
+  test(`over ${offer}, a server that ${tells ? "tells" : "does not tell"} of echoes and hears nothing`, async () => {
+    const scene = new Scene({ silenceMs: 60_000 });
+    scene.offer = [offer];
+    const link = await scene.connected();
+    link.say(BeaconSchema, { id: 1n });
+    for (let id = 2n; id <= 8n; id += 1n) {
+      await scene.pass(1_000);
+      link.say(BeaconSchema, { id, echoed: tells ? 1n : 0n });
+    }
+    const isLost = link.isClosed;
+    for (const second of scene.links.slice(1)) {
+      second.accept({ resumed: true, token: new Uint8Array([2]) });
+    }
+
+    assert.equal(isLost, expected.length > 1);
+    assert.deepEqual(scene.types(), expected);
+  });
+}
+
+test("a stream that is late by seconds in both directions is kept", async () => {
+  const scene = new Scene({ silenceMs: 60_000 });
+  const link = await scene.connected();
+
+  for (let id = 1n; id <= 30n; id += 1n) {
+    link.say(BeaconSchema, { id, echoed: id > 3n ? id - 3n : 0n });
+    await scene.pass(1_000);
+  }
+
+  assert.deepEqual(scene.types(), ["connected"]);
+});
+
 test("what the server did not count is sent again, in order, and what it counted is not", async () => {
   const scene = new Scene();
   const first = await scene.connected();

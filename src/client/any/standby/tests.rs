@@ -27,9 +27,12 @@ impl Scene {
     }
 
     fn step(&mut self, silence: Option<Duration>) {
-        let outlook = Outlook { silence, ..Outlook::default() };
+        self.step_with(&Outlook { silence, ..Outlook::default() });
+    }
+
+    fn step_with(&mut self, outlook: &Outlook) {
         let (log, script) = (&self.log, self.script);
-        self.standby.update(STEP, &outlook, routes(&[WebSocket]), |route| {
+        self.standby.update(STEP, outlook, routes(&[WebSocket]), |route| {
             Start::Link(Scripted::begin(log, route.transport, script))
         });
     }
@@ -51,6 +54,24 @@ fn a_link_is_opened_after_2_5_s_of_silence_and_handed_to_the_next_dial() {
     let taken = scene.standby.take();
     assert!(matches!(&taken, Standby::Open(won, _) if won.link.status() == LinkStatus::Open));
     assert_eq!(scene.close_counts(), [0], "one was opened, and it is open");
+}
+
+#[test]
+fn a_link_is_opened_for_the_next_hello_when_that_of_a_resume_has_had_no_answer_for_a_second() {
+    let mut scene = Scene::new(Script::OpensAfter(ms(300)));
+    let unanswered = |time| Outlook { unanswered: Some(time), ..Outlook::default() };
+
+    for passed in (0..1_000).step_by(50) {
+        scene.step_with(&unanswered(ms(passed)));
+    }
+    assert!(scene.close_counts().is_empty(), "nothing is opened yet");
+    for passed in (1_000..2_500).step_by(50) {
+        scene.step_with(&unanswered(ms(passed)));
+    }
+    assert!(matches!(&scene.standby, Standby::Open(..)));
+    scene.step(Some(Duration::ZERO));
+
+    assert_eq!(scene.close_counts(), [1], "the Hello was answered after all");
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! Links on which the server is heard and the client is not.
+
+use super::*;
+use crate::client::EVENTS_MAX;
+
+/// A client with a session over a stream.
+fn over_a_stream() -> Scene {
+    let mut scene = Scene::over(Net { is_stream: true, ..Net::default() });
+    scene.server.timeout_ms = 5_000;
+    // It takes a Beacon to know that the server tells of echoes.
+    scene.run(3.0);
+    assert_eq!(scene.story(), ["connected"]);
+    scene.events.clear();
+    scene
+}
+
+/// Nothing more that is sent on the link at hand reaches the server.
+fn deafen(scene: &Scene) {
+    let mut net = scene.net.borrow_mut();
+    net.heard_from = net.wires.len();
+}
+
+#[test]
+fn a_stream_on_which_the_server_hears_nothing_is_lost_a_second_after_the_server_has_lost_it() {
+    let mut scene = over_a_stream();
+
+    deafen(&scene);
+    scene.run(4.9);
+    assert!(scene.story().is_empty(), "the server has not lost it yet");
+    scene.run(2.2);
+
+    assert_eq!(scene.story(), ["link lost", "resumed"]);
+    scene.run(10.0);
+    assert_eq!(scene.client.resume_count(), 1, "the next link is heard");
+}
+
+#[test]
+fn the_next_stream_is_known_to_be_unheard_before_its_first_echo() {
+    let mut scene = over_a_stream();
+    deafen(&scene);
+    scene.run(7.1);
+    assert_eq!(scene.story(), ["link lost", "resumed"]);
+
+    // The Hello and the Ack have arrived, and nothing else does.
+    deafen(&scene);
+    scene.run(6.5);
+
+    assert_eq!(scene.client.resume_count(), 2);
+}
+
+#[test]
+fn where_frames_are_lost_and_not_late_and_where_nothing_is_told_of_echoes_the_server_decides() {
+    let mut datagrams = Scene::connected();
+    let mut older_server = Scene::over(Net { is_stream: true, ..Net::default() });
+    older_server.server.echoed_after = None;
+    older_server.run(0.2);
+    older_server.events.clear();
+
+    for scene in [&mut datagrams, &mut older_server] {
+        scene.run(3.0);
+        deafen(scene);
+        scene.run(20.0);
+
+        assert!(scene.story().is_empty());
+    }
+}
+
+#[test]
+fn a_stream_that_is_late_in_both_directions_is_kept() {
+    let mut scene = over_a_stream();
+
+    scene.server.echoed_after = Some(Duration::from_millis(3_500));
+    scene.run(60.0);
+
+    assert!(scene.story().is_empty());
+}
+
+#[test]
+fn a_stream_that_the_game_leaves_unread_is_kept() {
+    let mut scene = over_a_stream();
+    for number in 1..=2 * EVENTS_MAX as u64 {
+        scene.server.send(number);
+    }
+
+    for _ in 0..400 {
+        scene.client.update(STEP);
+        scene.server.tick(STEP);
+    }
+    scene.run(10.0);
+
+    assert!(scene.story().is_empty());
+    assert_eq!(scene.client.received_count(), 2 * EVENTS_MAX as u64);
+}
