@@ -86,7 +86,7 @@ pub(super) fn send_beacons(mut sessions: Query<(&mut Uplink, &Inbox, &Latency)>,
             tick: time.tick().0,
             received: inbox.received,
             latency_ms: latency.round_trip_ms(),
-            echoed: uplink.beacons.echoed,
+            echoed: Some(uplink.beacons.echoed),
         };
         uplink.unreliable.push(wire::encode(&beacon));
     }

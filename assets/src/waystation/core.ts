@@ -421,8 +421,8 @@ export class Core {
       this.latencyMs = beacon.latencyMs > 0 ? beacon.latencyMs : this.latencyMs;
       this.roundTripMs = this.latencyMs ?? this.roundTripMs;
       link.beacon(beacon.id);
-      link.echoed(beacon.echoed);
-      this.#tellsEchoes ||= beacon.echoed > 0n;
+      link.echoed(beacon.echoed ?? 0n);
+      this.#tellsEchoes ||= beacon.echoed !== undefined;
     }
     const received = (ack ?? beacon)?.received;
     if (received !== undefined && this.#session?.outbox.acknowledge(received) === false) {

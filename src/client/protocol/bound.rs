@@ -144,9 +144,9 @@ impl Core {
                 if beacon.latency_ms > 0 {
                     self.latency = Some(Duration::from_millis(beacon.latency_ms.into()));
                 }
-                self.tells_echoes |= beacon.echoed > 0;
+                self.tells_echoes |= beacon.echoed.is_some();
                 if let Phase::Bound(bound) = &mut self.phase {
-                    bound.echoed(beacon.echoed);
+                    bound.echoed(beacon.echoed.unwrap_or_default());
                     if bound.beacons.len() >= BEACONS_MAX {
                         bound.beacons.pop_front();
                     }

@@ -7,7 +7,6 @@ use crate::client::EVENTS_MAX;
 fn over_a_stream() -> Scene {
     let mut scene = Scene::over(Net { is_stream: true, ..Net::default() });
     scene.server.timeout_ms = 5_000;
-    // It takes a Beacon to know that the server tells of echoes.
     scene.run(3.0);
     assert_eq!(scene.story(), ["connected"]);
     scene.events.clear();
@@ -32,6 +31,18 @@ fn a_stream_on_which_the_server_hears_nothing_is_lost_a_second_after_the_server_
     assert_eq!(scene.story(), ["link lost", "resumed"]);
     scene.run(10.0);
     assert_eq!(scene.client.resume_count(), 1, "the next link is heard");
+}
+
+#[test]
+fn the_first_link_of_a_client_is_known_to_be_unheard_by_its_first_beacon() {
+    let mut scene = Scene::over(Net { is_stream: true, ..Net::default() });
+    scene.server.timeout_ms = 5_000;
+    scene.run(0.2);
+
+    deafen(&scene);
+    scene.run(7.1);
+
+    assert_eq!(scene.story(), ["connected", "link lost", "resumed"]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Server {
                     tick: 1,
                     received: session.received,
                     latency_ms: 42,
-                    echoed: echoed.map_or(0, |ping| ping.id),
+                    echoed: self.echoed_after.map(|_| echoed.map_or(0, |ping| ping.id)),
                 }));
             }
         }

@@ -131,10 +131,9 @@ for (const [offer, tells, expected] of [
     const scene = new Scene({ silenceMs: 60_000 });
     scene.offer = [offer];
     const link = await scene.connected();
-    link.say(BeaconSchema, { id: 1n });
-    for (let id = 2n; id <= 8n; id += 1n) {
+    for (let id = 1n; id <= 8n; id += 1n) {
+      link.say(BeaconSchema, tells ? { id, echoed: 0n } : { id });
       await scene.pass(1_000);
-      link.say(BeaconSchema, { id, echoed: tells ? 1n : 0n });
     }
     const isLost = link.isClosed;
     for (const second of scene.links.slice(1)) {
