@@ -19,7 +19,7 @@ use super::{
     TokenHash, Tokens, Uplink,
 };
 use crate::ident::{Epoch, LinkKey, SessionId};
-use crate::proxy::{Network, Proxies};
+use crate::proxy::{LinkEnd, Network, Proxies};
 use crate::tick::{Entropy, TickRate, TickTime};
 use crate::wire::v1::{Reason, Welcome};
 use crate::wire::{self, TOKEN_BYTES};
@@ -126,8 +126,10 @@ pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
     let Ok(mut session) = world.get_entity_mut(entity) else { return };
     let mut timeout = session.get::<ResumeTimeout>().map(|timeout| timeout.0).unwrap_or_default();
     if let Some(mut uplink) = session.get_mut::<Uplink>() {
-        // A session whose Welcome may never have arrived cannot be resumed by anybody.
-        if !uplink.confirmed {
+        // A client that ends its link before it has acknowledged its Welcome has given the session up. One that
+        // is not heard may have the Welcome all the same.
+        let is_given_up = matches!(cause, LossCause::Link(end) if end != LinkEnd::Silent);
+        if !uplink.confirmed && is_given_up {
             timeout = Duration::ZERO;
         }
         uplink.rebind(None, now, SessionId(0));

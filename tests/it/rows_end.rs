@@ -276,6 +276,26 @@ fn a_session_whose_welcome_was_never_acknowledged_is_not_kept() {
 }
 
 #[test]
+fn a_session_whose_client_fell_silent_before_its_welcome_was_acknowledged_is_kept_and_resumed() {
+    let mut game = game();
+    let mut ada = game.stranger(Via::Alpha);
+    ada.hang = Hang::Mute;
+    ada.hello();
+    game.exchange(&mut [&mut ada]);
+
+    // Its Ack is late by more than the link's timeout.
+    game.run_ms(9_500);
+    assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
+    ada.hang = Hang::Never;
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+
+    assert!(ada.take::<Welcome>().iter().any(|welcome| welcome.resumed));
+    assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
+}
+
+#[test]
 fn a_session_whose_welcome_was_acknowledged_just_before_the_loss_is_kept_and_resumed() {
     for with_a_call in [false, true] {
         let mut game = game();
