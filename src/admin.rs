@@ -328,11 +328,13 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // A server that starts again at once finds its port as its last connections left it.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    // Connections inherit both. What the kernel takes for a client that does not read, the client
+    // Connections inherit all of them. What the kernel takes for a client that does not read, the client
     // would read too late anyhow; what it takes from one that is not read, it would otherwise let
     // grow to megabytes.
     let _ = socket.set_send_buffer_size(KERNEL_SEND_BYTES);
     let _ = socket.set_recv_buffer_size(KERNEL_RECEIVE_BYTES);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -347,6 +349,10 @@ const CONNECTION_TASK_BYTES: usize = 16 * 1024;
 const BACKLOG: i32 = 1_024;
 /// What the kernel holds of what is sent to one client: a replay fits.
 const KERNEL_SEND_BYTES: usize = crate::wire::OUTBOX_MAX_BYTES;
+/// What the kernel takes of that before it can send it: a few ticks' worth. The rest waits where a WebSocket
+/// link drops state that is stale, so that a slow network is late by this much and not by all of the buffer.
+#[cfg(target_os = "linux")]
+const KERNEL_UNSENT_BYTES: u32 = 4 * 1024;
 /// What the kernel holds of what one client sends: as much as a session may send at once, or four of
 /// the longest frames.
 const KERNEL_RECEIVE_BYTES: usize = 64 * 1024;
@@ -365,5 +371,18 @@ mod tests {
         let error = second.expect_err("the port is taken").to_string();
         assert!(error.contains(&first.local_addr().to_string()), "{error}");
         assert!(error.contains("in use"), "{error}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_kernel_takes_little_of_a_connection_that_it_cannot_send() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).expect("a free port");
+        listener.set_nonblocking(false).expect("a socket");
+        let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("room");
+
+        let (accepted, _) = listener.accept().expect("a connection");
+
+        let unsent = socket2::SockRef::from(&accepted).tcp_notsent_lowat().expect("Linux tells");
+        assert_eq!(unsent, KERNEL_UNSENT_BYTES);
     }
 }

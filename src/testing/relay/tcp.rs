@@ -304,7 +304,7 @@ impl Connection {
     }
 }
 
-/// Bytes that a direction may hold: what the rate lets pass in the time of the queue.
+/// Bytes that a direction may hold: what the rate lets pass in the time of the queue, less what the kernel holds.
 fn room(rate: Option<u32>, queue: Duration) -> usize {
     let Some(rate) = rate else { return ROOM_MAX };
     #[allow(
@@ -313,7 +313,7 @@ fn room(rate: Option<u32>, queue: Duration) -> usize {
         reason = "positive, and a float that is too large saturates"
     )]
     let bytes = (f64::from(rate) * queue.as_secs_f64()) as usize;
-    bytes.clamp(2 * SEGMENT_MAX, ROOM_MAX)
+    bytes.saturating_sub(RECEIVE_BUFFER).clamp(2 * SEGMENT_MAX, ROOM_MAX)
 }
 
 /// A stream socket that announces small segments and holds little, so that what waits for the
@@ -344,7 +344,7 @@ const SEGMENT_MAX: usize = 1_400;
 /// What a direction holds at most: more than the product of any rate and delay of interest.
 const ROOM_MAX: usize = 64 * 1_024;
 /// The kernel's part of what waits, which it doubles for its own needs.
-const RECEIVE_BUFFER: usize = 16 * 1_024;
+const RECEIVE_BUFFER: usize = 4 * 1_024;
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 1_024;
 /// Connections that wait to be accepted.
