@@ -62,9 +62,9 @@ export class Bound {
     this.#unheardMs = Math.min(this.#unheardMs, ...heard.map(({ ageMs }) => ageMs));
   }
 
-  /** How long the server has not heard this client, as far as its Beacons tell, each second. */
+  /** How long the server has not heard this client, as far as its Beacons tell. */
   get deafMs(): number {
-    return this.#unheardMs - BEACON_EVERY_MS;
+    return this.#unheardMs - TOLD_WITHIN_MS;
   }
 
   /** Sends the Ack that is due, echoes, and the outbox in order; true if nothing is left. */
@@ -113,8 +113,11 @@ const ACK_EVERY_FRAMES = 64;
 const ACK_EVERY_MS = 1_000;
 /** An idle client is heard from four times a link timeout; twice is what the server counts on. */
 const IDLE_FRACTION = 4;
-/** How often the server sends a Beacon. */
-const BEACON_EVERY_MS = 1_000;
+/**
+ * What an echo takes besides a round trip until its client knows that it has arrived: it leaves each second,
+ * and each second the server tells of it.
+ */
+const TOLD_WITHIN_MS = 2_000;
 /** Echoes that are kept until the server has them: those of the longest round trip that a link survives, twice. */
 const ECHOES_MAX = 16;
 /** Beacons that wait for their echo while the link takes nothing; older ones tell no latency. */

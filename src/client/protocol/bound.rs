@@ -73,7 +73,7 @@ impl Bound {
 
     /// How long nothing was received or, where the link `may_be_deaf`, nothing of this client by the server.
     pub(super) fn silence(&self, may_be_deaf: bool) -> Duration {
-        if may_be_deaf { self.silence.max(self.unheard.saturating_sub(BEACON_EVERY)) } else { self.silence }
+        if may_be_deaf { self.silence.max(self.unheard.saturating_sub(TOLD_WITHIN)) } else { self.silence }
     }
 
     /// The silence up to the update before, whose frames were read.
@@ -213,6 +213,9 @@ impl Core {
 const FRESH_WITHIN: Duration = Duration::from_secs(2);
 /// An idle client is heard from four times a link timeout; twice is what the server counts on.
 const IDLE_FRACTION: u32 = 4;
+/// What an echo takes besides a round trip until its client knows that it has arrived: it leaves each second,
+/// and each second the server tells of it.
+const TOLD_WITHIN: Duration = BEACON_EVERY.saturating_mul(2);
 /// Echoes that are kept until the server has them, oldest dropped first: those of the longest round trip that
 /// a link survives, and as many again.
 const ECHOES_MAX: usize = 16;
