@@ -114,6 +114,11 @@ export class Core {
     return this.#isStream && this.#tellsEchoes ? Math.max(silenceMs, deafMs) : silenceMs;
   }
 
+  /** For how long the Hello that resumes the session has had no answer; 0 if none is said. */
+  get unansweredMs(): number {
+    return this.#phase.is === "greeting" && this.#session !== undefined ? this.#phase.elapsedMs : 0;
+  }
+
   /** Whether there is a session that lost its link so recently that the server still keeps it. */
   isInWindow(): boolean {
     return this.#session !== undefined && this.absence.isInWindow;

@@ -58,6 +58,8 @@ export class Dialler {
     }
     if (this.core.is("dialling")) {
       this.#search();
+    } else if (this.core.is("greeting")) {
+      this.#watch();
     } else if (this.core.is("bound")) {
       this.#worked = this.#link?.name;
       this.#silent = undefined;
@@ -70,12 +72,13 @@ export class Dialler {
     this.#race?.hurry();
   }
 
-  /** The link at hand is over. A spare, or the opening of one, is kept if a link is wanted now. */
+  /** The link at hand is over. A spare, or the opening of one, is kept if a link is wanted now or soon. */
   letGo(): void {
     if (this.core.wasSilent) {
       this.#silent = this.#link?.name ?? this.#silent;
     }
-    const isSpareWanted = this.#link !== undefined && this.core.wantsLink();
+    const isSoon = this.core.wantsLink() || (this.core.wasSilent && this.core.isInWindow());
+    const isSpareWanted = this.#link !== undefined && isSoon;
     this.#link?.close();
     this.#link = undefined;
     if (!isSpareWanted) {
@@ -135,9 +138,9 @@ export class Dialler {
     }
   }
 
-  /** Keeps a spare beside the link at hand for as long as that link is silent. */
+  /** Keeps a spare beside the link at hand for as long as that link is silent, or leaves a resume unanswered. */
   #watch(): void {
-    if (this.core.silenceMs < this.config.silenceMs) {
+    if (this.core.silenceMs < this.config.silenceMs && this.core.unansweredMs < UNANSWERED_MS) {
       if (this.#spare !== undefined || this.#race !== undefined || this.#isAsking) {
         this.#dropOpenings();
       }
@@ -224,3 +227,5 @@ export class Dialler {
 const SPARE_MAX_MS = 4_000;
 /** The time between two questions to a server on which nothing opens. */
 const ASK_EVERY_MS = 2_000;
+/** How long a resume goes without an answer before a spare is opened for its next Hello, after 2.5 s. */
+const UNANSWERED_MS = 1_000;
