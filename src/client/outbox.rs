@@ -52,7 +52,7 @@ impl Outbox {
     /// The peer has counted `received` frames, says an Ack, Ping or Beacon on the link at hand.
     /// Fewer than were known is an old ack.
     pub(super) fn acknowledge(&mut self, received: u64) -> Result<(), Beyond> {
-        if received > self.trimmed.saturating_add(self.cursor as u64) {
+        if received > self.given() {
             return Err(Beyond);
         }
         self.trim(received);
@@ -79,6 +79,11 @@ impl Outbox {
             self.cursor = self.cursor.saturating_sub(1);
             self.tried = self.tried.saturating_sub(1);
         }
+    }
+
+    /// Frames up to the last one that the link at hand was given.
+    pub(super) fn given(&self) -> u64 {
+        self.trimmed.saturating_add(self.cursor as u64)
     }
 
     /// Frames that the peer has not acknowledged.

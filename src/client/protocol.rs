@@ -10,6 +10,7 @@
 pub(super) mod absence;
 mod bound;
 mod greeting;
+mod heard;
 mod proof;
 
 use std::fmt;
@@ -241,7 +242,7 @@ impl Core {
                 }
             }
             Phase::Bound(bound) => {
-                bound.heard(self.config.link_timeout);
+                bound.received(self.config.link_timeout);
                 match frame {
                     Ok(frame) if length <= FRAME_MAX_SERVER => self.take_bound(lane, frame),
                     Ok(frame) => self.broken(format!("message {} takes {length} bytes", frame.id)),

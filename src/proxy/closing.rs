@@ -9,9 +9,18 @@ use crate::wire::{self, CLOSE_TIMEOUT};
 
 impl Proxies {
     /// Closes a link behind a last frame that says why. It is held until that is flushed, for
-    /// [`CLOSE_TIMEOUT`] at most, and for a second if its session has lost it, with reason TIMEOUT or
-    /// SLOW. A link that is gone already is not waited for.
+    /// [`CLOSE_TIMEOUT`] at most. A link that is gone already is not waited for.
     pub fn close(&mut self, link: LinkKey, reason: Reason, detail: &str, now: Duration) {
+        self.close_within(CLOSE_TIMEOUT, link, reason, detail, now);
+    }
+
+    /// Closes a link that its session has lost, as [`close`](Self::close) does, but holds it for two seconds at
+    /// most.
+    pub(crate) fn close_lost(&mut self, link: LinkKey, reason: Reason, now: Duration) {
+        self.close_within(LOST_LINK_TIMEOUT, link, reason, "", now);
+    }
+
+    fn close_within(&mut self, hold: Duration, link: LinkKey, reason: Reason, detail: &str, now: Duration) {
         if !self.open.contains(&link) {
             return;
         }
@@ -19,10 +28,6 @@ impl Proxies {
         let detail = detail.chars().take(DETAIL_MAX_CHARS).collect();
         let frame = wire::encode(&Closed { reason: reason.into(), detail, retry_after_ms });
         self.command(link.proxy, ProxyCommand::Close { link: link.link, frame });
-        let hold = match reason {
-            Reason::Timeout | Reason::Slow => LOST_LINK_TIMEOUT,
-            _ => CLOSE_TIMEOUT,
-        };
         self.closing.insert(link, now + hold);
     }
 
@@ -46,8 +51,8 @@ impl Proxies {
 /// How long a link is held that its session has lost, because nothing came from its client or because its
 /// client took nothing. The last frame may have to wait behind all that the network holds up, and meanwhile
 /// the session's window passes, 5 s by default. Over TCP a client that sends learns from the system's reset
-/// that its connection is gone, ahead of what waits, so the connection ends while most of the window is left.
-const LOST_LINK_TIMEOUT: Duration = Duration::from_secs(1);
+/// that its connection is gone, ahead of what waits, so the connection ends while half of the window is left.
+const LOST_LINK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Longest words on why a link was closed, in characters: a line or two to show to a player.
 const DETAIL_MAX_CHARS: usize = 256;
@@ -62,15 +67,15 @@ mod tests {
     use crate::proxy::{LinkInfo, ProxyEvent, ProxyEventKind};
     use crate::tick::Clock;
 
-    /// How long a link is held that is closed for this reason and whose last frame never leaves.
-    fn held_for(reason: Reason) -> Duration {
+    /// How long a link is held that is closed in this way and whose last frame never leaves.
+    fn held_for(close: fn(&mut Proxies, LinkKey)) -> Duration {
         let mut proxies = Proxies::default();
         let mut adapter = proxies.attach("adapter", Clock::manual());
         let link = LinkKey { proxy: adapter.id, link: LinkId(1) };
         let kind = ProxyEventKind::Opened(LinkInfo::default());
         adapter.events.send(&mut [ProxyEvent { link: link.link, at: Duration::ZERO, kind }].into(), |_| {});
         proxies.take_events(|_, _| {});
-        proxies.close(link, reason, "", Duration::ZERO);
+        close(&mut proxies, link);
         let mut now = Duration::ZERO;
         loop {
             proxies.send_batches(now, |_| {});
@@ -85,11 +90,9 @@ mod tests {
 
     #[test]
     fn a_link_whose_session_lost_it_is_cut_while_the_session_can_still_be_resumed() {
-        for reason in [Reason::Timeout, Reason::Slow] {
-            assert_eq!(held_for(reason), Duration::from_secs(1), "{reason}");
-        }
-        for reason in [Reason::Kicked, Reason::Replaced, Reason::Protocol, Reason::Shutdown] {
-            assert_eq!(held_for(reason), Duration::from_secs(5), "{reason}");
-        }
+        let lost = held_for(|proxies, link| proxies.close_lost(link, Reason::Timeout, Duration::ZERO));
+        let kicked = held_for(|proxies, link| proxies.close(link, Reason::Kicked, "", Duration::ZERO));
+
+        assert_eq!((lost, kicked), (Duration::from_secs(2), Duration::from_secs(5)));
     }
 }

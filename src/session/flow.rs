@@ -128,8 +128,7 @@ pub(crate) fn disconnect(world: &mut World, entity: Entity, cause: LossCause) {
     if let Some(mut uplink) = session.get_mut::<Uplink>() {
         // A client that ends its link before it has acknowledged its Welcome has given the session up. One that
         // is not heard may have the Welcome all the same.
-        let is_given_up = matches!(cause, LossCause::Link(end) if end != LinkEnd::Silent);
-        if !uplink.confirmed && is_given_up {
+        if !uplink.confirmed && cause == LossCause::Link(LinkEnd::ByPeer) {
             timeout = Duration::ZERO;
         }
         uplink.rebind(None, now, SessionId(0));
@@ -260,7 +259,7 @@ fn lose_link(world: &mut World, entity: Entity, cause: LossCause) -> bool {
         LossCause::Replaced => Some(Reason::Replaced),
     };
     if let Some(reason) = reason {
-        world.resource_mut::<Proxies>().close(link, reason, "", now);
+        world.resource_mut::<Proxies>().close_lost(link, reason, now);
     }
     let mut counts = world.resource_mut::<SessionCounts>();
     counts.disconnected_count += 1;

@@ -81,12 +81,14 @@ pub(super) fn send_beacons(mut sessions: Query<(&mut Uplink, &Inbox, &Latency)>,
             continue;
         }
         uplink.beacons.due = now + BEACON_EVERY;
+        // A client whose link is left unread is not given up, whatever of it has arrived.
+        let echoed = if uplink.paused { uplink.beacons.next } else { uplink.beacons.echoed };
         let beacon = Beacon {
             id: uplink.beacons.send(now),
             tick: time.tick().0,
             received: inbox.received,
             latency_ms: latency.round_trip_ms(),
-            echoed: Some(uplink.beacons.echoed),
+            echoed: Some(echoed),
         };
         uplink.unreliable.push(wire::encode(&beacon));
     }

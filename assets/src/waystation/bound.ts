@@ -1,6 +1,7 @@
 // What belongs to one link of a session and goes with it: silence, acks and echoes.
 
 import { AckSchema, PingSchema } from "../gen/waystation/v1/link_pb";
+import { Heard } from "./heard";
 import type { Session } from "./session";
 import { encode } from "./wire";
 
@@ -20,10 +21,8 @@ export class Bound {
   #waitedMs = 0;
   /** Beacons that are not echoed yet. */
   #beacons: bigint[] = [];
-  /** Echoes that were sent, by Beacon, and how long ago; the server has not said that it has them. */
-  #echoes: { id: bigint; ageMs: number }[] = [];
-  /** Since the newest frame was sent of which it is known that the server has it: at first, the Hello. */
-  #unheardMs = 0;
+  /** What the server hears of this client. */
+  readonly heard = new Heard();
 
   /** The Ack that follows Welcome is not sent yet. */
   isGreeting = true;
@@ -31,10 +30,7 @@ export class Bound {
   advance(dtMs: number): void {
     this.#ageMs += dtMs;
     this.silenceMs += dtMs;
-    this.#unheardMs += dtMs;
-    for (const echo of this.#echoes) {
-      echo.ageMs += dtMs;
-    }
+    this.heard.advance(dtMs);
     this.#idleMs += dtMs;
     this.#waitedMs += this.#uncounted > 0 ? dtMs : 0;
   }
@@ -55,16 +51,9 @@ export class Bound {
     this.#beacons.splice(0, this.#beacons.length - BEACONS_MAX);
   }
 
-  /** The server has the echo of this Beacon. */
-  echoed(id: bigint): void {
-    const heard = this.#echoes.filter((echo) => echo.id <= id);
-    this.#echoes.splice(0, heard.length);
-    this.#unheardMs = Math.min(this.#unheardMs, ...heard.map(({ ageMs }) => ageMs));
-  }
-
   /** How long the server has not heard this client, as far as its Beacons tell. */
   get deafMs(): number {
-    return this.#unheardMs - TOLD_WITHIN_MS;
+    return this.heard.silenceMs(this.#beacons.length);
   }
 
   /** Sends the Ack that is due, echoes, and the outbox in order; true if nothing is left. */
@@ -81,8 +70,7 @@ export class Bound {
         break;
       }
       this.#beacons.shift();
-      this.#echoes.push({ id, ageMs: 0 });
-      this.#echoes.splice(0, this.#echoes.length - ECHOES_MAX);
+      this.heard.sentEcho(id);
       this.#idleMs = 0;
     }
     for (let frame = outbox.next(); frame !== undefined; frame = outbox.next()) {
@@ -90,6 +78,7 @@ export class Bound {
         return false;
       }
       outbox.advance();
+      this.heard.sent(outbox.given);
       this.#idleMs = 0;
     }
     return true;
@@ -113,12 +102,5 @@ const ACK_EVERY_FRAMES = 64;
 const ACK_EVERY_MS = 1_000;
 /** An idle client is heard from four times a link timeout; twice is what the server counts on. */
 const IDLE_FRACTION = 4;
-/**
- * What an echo takes besides a round trip until its client knows that it has arrived: it leaves each second,
- * and each second the server tells of it.
- */
-const TOLD_WITHIN_MS = 2_000;
-/** Echoes that are kept until the server has them: those of the longest round trip that a link survives, twice. */
-const ECHOES_MAX = 16;
 /** Beacons that wait for their echo while the link takes nothing; older ones tell no latency. */
 const BEACONS_MAX = 8;

@@ -9,7 +9,9 @@ export interface Config {
   bearer: string | undefined;
   /**
    * A link on which nothing arrived for this long is lost, and so is the link of a client that got
-   * neither time nor a socket event for this long. The server's is the same. Default: 5,000.
+   * neither time nor a socket event for this long. A WebSocket is also lost if the server has received
+   * nothing for this long, as far as its Beacons tell: within two seconds more. The server's is the same.
+   * Default: 5,000.
    */
   linkTimeoutMs: number;
   /** After this much silence a spare link is opened, which carries nothing until the first one is lost. Default: 2,500. */

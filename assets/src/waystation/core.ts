@@ -57,7 +57,7 @@ export class Core {
   latencyMs: number | undefined;
   /** The last round-trip time that was measured, on any link. */
   roundTripMs: number | undefined;
-  /** Whether the last link was given up because nothing was heard on it. */
+  /** Whether the last link was given up because it was silent. */
   wasSilent = false;
   /** The time without a link. */
   readonly absence: Absence;
@@ -114,9 +114,10 @@ export class Core {
     return this.#isStream && this.#tellsEchoes ? Math.max(silenceMs, deafMs) : silenceMs;
   }
 
-  /** For how long the Hello that resumes the session has had no answer; 0 if none is said. */
+  /** For how long the Hello that resumes the session has had no answer, less two round trips; 0 if none is said. */
   get unansweredMs(): number {
-    return this.#phase.is === "greeting" && this.#session !== undefined ? this.#phase.elapsedMs : 0;
+    const isSaid = this.#phase.is === "greeting" && this.#phase.said && this.isInWindow();
+    return isSaid && this.#phase.is === "greeting" ? this.#phase.elapsedMs - 2 * (this.roundTripMs ?? 0) : 0;
   }
 
   /** Whether there is a session that lost its link so recently that the server still keeps it. */
@@ -210,7 +211,7 @@ export class Core {
       this.#fail(0, "the Hello was not answered");
       this.wasSilent = true;
     } else if (this.silenceMs >= this.#config.linkTimeoutMs) {
-      this.#loseLink(true, 0, "nothing was heard for too long");
+      this.#loseLink(true, 0, "the link was silent for too long");
       this.wasSilent = true;
     }
     if (this.#leaving?.isOverdue && !this.is("stopped")) {
@@ -426,12 +427,17 @@ export class Core {
       this.latencyMs = beacon.latencyMs > 0 ? beacon.latencyMs : this.latencyMs;
       this.roundTripMs = this.latencyMs ?? this.roundTripMs;
       link.beacon(beacon.id);
-      link.echoed(beacon.echoed ?? 0n);
-      this.#tellsEchoes ||= beacon.echoed !== undefined;
+      link.heard.echoed(beacon.echoed ?? 0n);
+      this.#tellsEchoes = beacon.echoed !== undefined;
     }
     const received = (ack ?? beacon)?.received;
-    if (received !== undefined && this.#session?.outbox.acknowledge(received) === false) {
+    if (received === undefined) {
+      return;
+    }
+    if (this.#session?.outbox.acknowledge(received) === false) {
       this.#broken(`${received} frames were acknowledged, more than were sent`);
+    } else {
+      link.heard.acknowledged(received);
     }
   }
 

@@ -1,10 +1,10 @@
 // The links of one client: the one that carries its session, and those that are being opened.
 //
 // Once a link is lost all transports are raced, and the first that is open carries the Hello. When the
-// link at hand has been silent for a while, a spare link is opened beside it, over WebSocket where that
-// may be used, since WebSocket gets through where UDP does not. The spare carries nothing until the link
-// at hand is lost; then it carries the Hello at once. If the link at hand is heard again, the spare is
-// closed.
+// link at hand has been silent for a while, or has not answered a resume, a spare link is opened beside
+// it, over WebSocket where that may be used, since WebSocket gets through where UDP does not. The spare
+// carries nothing until the link at hand is lost; then it carries the Hello at once. If the link at hand
+// is heard again, the spare is closed.
 
 import type { Config } from "./config";
 import type { Core } from "./core";
@@ -227,5 +227,5 @@ export class Dialler {
 const SPARE_MAX_MS = 4_000;
 /** The time between two questions to a server on which nothing opens. */
 const ASK_EVERY_MS = 2_000;
-/** How long a resume goes without an answer before a spare is opened for its next Hello, after 2.5 s. */
-const UNANSWERED_MS = 1_000;
+/** How long a resume goes without an answer, round trips aside, before a spare is opened for its next Hello. */
+const UNANSWERED_MS = 500;

@@ -77,6 +77,11 @@ export class Outbox {
     this.#tried = Math.max(0, this.#tried - gone.length);
   }
 
+  /** Frames up to the last one that the link at hand was given. */
+  get given(): bigint {
+    return this.#trimmed + BigInt(this.#cursor);
+  }
+
   /** Frames that the server has not acknowledged. */
   get length(): number {
     return this.#frames.length;

@@ -34,7 +34,12 @@ impl<L: Link> Standby<L> {
         start: impl FnMut(Route) -> Start<L>,
     ) {
         match outlook.silence {
-            Some(silence) if silence < begins_after(outlook.link_timeout) => self.close(),
+            Some(silence) if silence < begins_after(outlook.link_timeout) => {
+                if matches!(self, Self::Opening(_) | Self::Open(..)) {
+                    self.close();
+                    *self = Self::Resting(REST);
+                }
+            }
             None if outlook.unanswered.is_none_or(|time| time < UNANSWERED_MIN) => {}
             _ if matches!(self, Self::Idle) && !order.is_empty() => {
                 let rules = Rules { limit: outlook.opening_timeout, is_urgent: true, is_single: false };
@@ -88,8 +93,8 @@ fn begins_after(link_timeout: Duration) -> Duration {
 }
 
 /// How long a resume goes without an answer before another link is opened for its next Hello, which leaves
-/// after 2.5 s: a tick and two round trips of 400 ms.
-const UNANSWERED_MIN: Duration = Duration::from_secs(1);
+/// after 2.5 s: ten ticks. Round trips come on top.
+const UNANSWERED_MIN: Duration = Duration::from_millis(500);
 /// A server sends a Beacon each second, so two were lost; a shorter silence is common.
 const SILENCE_MIN: Duration = Duration::from_millis(2_500);
 /// How long before the loss is decided: a link opens within this time even over a slow network, and
@@ -97,7 +102,7 @@ const SILENCE_MIN: Duration = Duration::from_millis(2_500);
 const AHEAD: Duration = Duration::from_millis(2_500);
 /// How long an open link is kept: less than a server waits for a Hello.
 const OPEN_MAX: Duration = Duration::from_secs(4);
-/// The pause after a race in which nothing opened.
+/// The pause after a race in which nothing opened, or whose link was not needed.
 const REST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -72,7 +72,9 @@ impl Core {
             _ => None,
         };
         let unanswered = match &self.phase {
-            Phase::Greeting { elapsed, said: true, .. } if self.session.is_some() => Some(*elapsed),
+            Phase::Greeting { elapsed, said: true, .. } if self.window_is_open() => {
+                Some(elapsed.saturating_sub(self.round_trip.saturating_mul(2)))
+            }
             _ => None,
         };
         Outlook {

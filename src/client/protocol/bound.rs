@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::heard::Heard;
 use super::{Core, Phase};
 use crate::client::event::ClientEvent;
 use crate::wire::v1::{Ack, Beacon, Bye, Closed, Ping};
-use crate::wire::{
-    ACK_EVERY, ACK_EVERY_FRAMES, BEACON_EVERY, Frame, FrameError, Lane, Range, WireMessage as _, encode,
-};
+use crate::wire::{ACK_EVERY, ACK_EVERY_FRAMES, Frame, FrameError, Lane, Range, WireMessage as _, encode};
 
 /// What belongs to one link and goes with it.
 #[derive(Debug)]
@@ -28,10 +27,7 @@ pub(super) struct Bound {
     greeting: bool,
     /// Beacons that are not echoed yet.
     beacons: VecDeque<u64>,
-    /// Echoes that were sent, by Beacon, and how long ago; the server has not said that it has them.
-    echoes: VecDeque<(u64, Duration)>,
-    /// Since the newest frame was sent of which it is known that the server has it.
-    unheard: Duration,
+    heard: Heard,
 }
 
 impl Bound {
@@ -44,19 +40,14 @@ impl Bound {
             waited: Duration::ZERO,
             greeting: true,
             beacons: VecDeque::new(),
-            echoes: VecDeque::new(),
-            // The server has just answered the Hello.
-            unheard: Duration::ZERO,
+            heard: Heard::default(),
         }
     }
 
-    /// Lets time pass. While the game leaves the link unread, nothing tells what the server has heard.
+    /// Lets time pass, in which the game may leave the link unread.
     pub(super) fn advance(&mut self, dt: Duration, is_unread: bool) {
         self.silence = self.silence.saturating_add(dt);
-        self.unheard = if is_unread { Duration::ZERO } else { self.unheard.saturating_add(dt) };
-        for (_, age) in &mut self.echoes {
-            *age = age.saturating_add(dt);
-        }
+        self.heard.advance(dt, is_unread);
         self.step = dt;
         self.idle = self.idle.saturating_add(dt);
         if self.uncounted > 0 {
@@ -66,29 +57,19 @@ impl Bound {
 
     /// A frame arrived at some time since the update before. After a sleep it may be as old as the
     /// sleep was long, and the server may have given the link up meanwhile.
-    pub(super) fn heard(&mut self, link_timeout: Duration) {
+    pub(super) fn received(&mut self, link_timeout: Duration) {
         let stale_most = link_timeout.saturating_sub(FRESH_WITHIN.min(link_timeout / 2));
         self.silence = self.silence.min(self.step).min(stale_most);
     }
 
     /// How long nothing was received or, where the link `may_be_deaf`, nothing of this client by the server.
     pub(super) fn silence(&self, may_be_deaf: bool) -> Duration {
-        if may_be_deaf { self.silence.max(self.unheard.saturating_sub(TOLD_WITHIN)) } else { self.silence }
+        if may_be_deaf { self.silence.max(self.heard.silence(self.beacons.len())) } else { self.silence }
     }
 
     /// The silence up to the update before, whose frames were read.
     pub(super) fn silence_before(&self, may_be_deaf: bool) -> Duration {
         self.silence(may_be_deaf).saturating_sub(self.step)
-    }
-
-    /// The server has the echo of this Beacon.
-    fn echoed(&mut self, id: u64) {
-        while let Some(&(of, age)) = self.echoes.front()
-            && of <= id
-        {
-            self.unheard = self.unheard.min(age);
-            self.echoes.pop_front();
-        }
     }
 
     fn owes_ack(&self, link_timeout: Duration) -> bool {
@@ -144,9 +125,9 @@ impl Core {
                 if beacon.latency_ms > 0 {
                     self.latency = Some(Duration::from_millis(beacon.latency_ms.into()));
                 }
-                self.tells_echoes |= beacon.echoed.is_some();
+                self.tells_echoes = beacon.echoed.is_some();
                 if let Phase::Bound(bound) = &mut self.phase {
-                    bound.echoed(beacon.echoed.unwrap_or_default());
+                    bound.heard.echoed(beacon.echoed.unwrap_or_default());
                     if bound.beacons.len() >= BEACONS_MAX {
                         bound.beacons.pop_front();
                     }
@@ -165,6 +146,8 @@ impl Core {
         };
         if session.outbox.acknowledge(received).is_err() {
             self.broken(format!("{received} frames were acknowledged, more than were sent"));
+        } else if let Phase::Bound(bound) = &mut self.phase {
+            bound.heard.acknowledged(received);
         }
     }
 
@@ -186,16 +169,14 @@ impl Core {
             }
             bound.beacons.pop_front();
             bound.idle = Duration::ZERO;
-            if bound.echoes.len() >= ECHOES_MAX {
-                bound.echoes.pop_front();
-            }
-            bound.echoes.push_back((id, Duration::ZERO));
+            bound.heard.sent_echo(id);
         }
         while let Some(frame) = session.outbox.next() {
             if !send(frame.clone()) {
                 return;
             }
             session.outbox.advance();
+            bound.heard.sent(session.outbox.given());
             bound.idle = Duration::ZERO;
         }
         if let Some(leaving) = self.leaving.as_mut().filter(|leaving| !leaving.said) {
@@ -213,11 +194,5 @@ impl Core {
 const FRESH_WITHIN: Duration = Duration::from_secs(2);
 /// An idle client is heard from four times a link timeout; twice is what the server counts on.
 const IDLE_FRACTION: u32 = 4;
-/// What an echo takes besides a round trip until its client knows that it has arrived: it leaves each second,
-/// and each second the server tells of it.
-const TOLD_WITHIN: Duration = BEACON_EVERY.saturating_mul(2);
-/// Echoes that are kept until the server has them, oldest dropped first: those of the longest round trip that
-/// a link survives, and as many again.
-const ECHOES_MAX: usize = 16;
 /// Beacons that wait for their echo while the link takes nothing; older ones tell no latency.
 const BEACONS_MAX: usize = 8;

@@ -20,7 +20,7 @@ fn deafen(scene: &Scene) {
 }
 
 #[test]
-fn a_stream_on_which_the_server_hears_nothing_is_lost_two_seconds_after_the_server_has_lost_it() {
+fn a_stream_on_which_the_server_hears_nothing_is_lost_within_two_seconds_after_the_server_has_lost_it() {
     let mut scene = over_a_stream();
 
     deafen(&scene);
@@ -84,6 +84,44 @@ fn a_stream_whose_round_trip_is_shorter_than_the_link_timeout_is_kept() {
         scene.server.echoed_after = Some(Duration::from_millis(late_ms));
         scene.run(1.0);
     }
+
+    assert!(scene.story().is_empty());
+}
+
+#[test]
+fn a_stream_over_which_the_server_has_sent_few_beacons_is_kept() {
+    let mut scene = over_a_stream();
+
+    // Its ticks are slow; what else it sends keeps the link.
+    scene.server.beacon_every = Duration::from_secs(4);
+    for number in 1..=60 {
+        scene.server.send(number);
+        scene.run(1.0);
+    }
+
+    assert!(scene.story().is_empty());
+}
+
+#[test]
+fn a_stream_on_which_frames_are_counted_is_kept_however_late_their_echoes_are() {
+    let mut scene = over_a_stream();
+
+    scene.server.echoed_after = Some(Duration::from_secs(1_000));
+    for number in 1..=60 {
+        scene.client.send(&Numbered { number }).expect("room");
+        scene.run(1.0);
+    }
+
+    assert!(scene.story().is_empty());
+}
+
+#[test]
+fn a_server_that_does_not_tell_of_echoes_any_more_is_not_taken_for_deaf() {
+    let mut scene = over_a_stream();
+
+    // Behind the same address there is an older one now.
+    scene.server.echoed_after = None;
+    scene.run(30.0);
 
     assert!(scene.story().is_empty());
 }

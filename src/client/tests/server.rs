@@ -44,6 +44,8 @@ pub(crate) struct Server {
     pub(crate) silent: bool,
     /// How old an echo is that a Beacon tells of; it tells of none without this.
     pub(crate) echoed_after: Option<Duration>,
+    /// How often it sends a Beacon.
+    pub(crate) beacon_every: Duration,
     /// For how long Welcome says that a session is kept.
     pub(crate) timeout_ms: u32,
     pub(crate) hellos: Vec<Hello>,
@@ -66,6 +68,7 @@ impl Server {
             deny: None,
             silent: false,
             echoed_after: Some(Duration::ZERO),
+            beacon_every: Duration::from_secs(1),
             timeout_ms: 0,
             hellos: Vec::new(),
             acks: Vec::new(),
@@ -94,7 +97,7 @@ impl Server {
             }
         }
         self.sessions.retain(|session| session.link.is_some() || session.ever_acked);
-        let beacon = self.now >= self.beaconed + Duration::from_secs(1) && !self.silent;
+        let beacon = self.now >= self.beaconed + self.beacon_every && !self.silent;
         if beacon {
             self.beaconed = self.now;
         }

@@ -219,7 +219,7 @@ impl Reference {
     fn disconnect(&mut self, number: usize, cause: LossCause) {
         let session = &mut self.sessions[number];
         let Some(link) = session.link.take() else { return };
-        let is_given_up = matches!(cause, LossCause::Link(end) if end != LinkEnd::Silent);
+        let is_given_up = cause == LossCause::Link(LinkEnd::ByPeer);
         session.expires = Some(self.now + if session.confirmed || !is_given_up { TIMEOUT } else { 0 });
         session.welcome = None;
         let zone = session.zone;

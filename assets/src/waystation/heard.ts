@@ -1,0 +1,84 @@
+// What is known of how much of this client the server hears on one link.
+
+/** A frame of which nothing is known yet: a number that grows, and how long ago it was sent. */
+interface Mark {
+  number: bigint;
+  ageMs: number;
+}
+
+/** What was sent on a link, and what the server has told that it has of it. */
+export class Heard {
+  /** Since the newest frame was sent that is known to have arrived: at first, the Hello. */
+  #unheardMs = 0;
+  /** Echoes, by Beacon. */
+  readonly #echoes: Mark[] = [];
+  /** Counted frames, by count: some of them. */
+  readonly #counted: Mark[] = [];
+  /** The count of the last one of these. */
+  #marked = 0n;
+
+  advance(dtMs: number): void {
+    this.#unheardMs += dtMs;
+    for (const mark of [...this.#echoes, ...this.#counted]) {
+      mark.ageMs += dtMs;
+    }
+  }
+
+  /** The echo of a Beacon was sent. */
+  sentEcho(id: bigint): void {
+    push(this.#echoes, id);
+  }
+
+  /** So many counted frames were sent, over all links. */
+  sent(count: bigint): void {
+    const last = this.#counted.at(-1);
+    if (count > this.#marked && (last === undefined || last.ageMs >= MARK_EVERY_MS)) {
+      this.#marked = count;
+      push(this.#counted, count);
+    }
+  }
+
+  /** The server has the echo of this Beacon. */
+  echoed(id: bigint): void {
+    this.#unheardMs = Math.min(this.#unheardMs, take(this.#echoes, id));
+  }
+
+  /** The server has counted so many frames. */
+  acknowledged(count: bigint): void {
+    this.#unheardMs = Math.min(this.#unheardMs, take(this.#counted, count));
+  }
+
+  /**
+   * How long the server has heard nothing, if `waiting` Beacons are still to be echoed. Nothing is known of that
+   * while the server has had little chance to tell of echoes.
+   */
+  silenceMs(waiting: number): number {
+    return this.#echoes.length + waiting < UNTOLD_MIN ? 0 : this.#unheardMs - TOLD_WITHIN_MS;
+  }
+}
+
+function push(marks: Mark[], number: bigint): void {
+  marks.push({ number, ageMs: 0 });
+  marks.splice(0, marks.length - MARKS_MAX);
+}
+
+/** Takes out all up to this number. Returns how long ago the newest of them was sent. */
+function take(marks: Mark[], number: bigint): number {
+  const count = marks.filter((mark) => mark.number <= number).length;
+  return marks.splice(0, count).at(-1)?.ageMs ?? Number.POSITIVE_INFINITY;
+}
+
+/**
+ * What an echo takes besides a round trip until its client knows that it has arrived: it leaves each second,
+ * and each second the server tells of it.
+ */
+const TOLD_WITHIN_MS = 2_000;
+/**
+ * Beacons that were received and whose echo is not told of, before the way up is in doubt. A server whose ticks
+ * are slow sends few Beacons, and behind a long replay few arrive.
+ */
+const UNTOLD_MIN = 3;
+/** How much later than the one before it a counted frame is marked. */
+const MARK_EVERY_MS = 500;
+/** Marks of a kind, oldest dropped first: those of the longest round trip that a link survives, twice. */
+const MARKS_MAX = 16;
