@@ -26,7 +26,7 @@
 //!
 //! A link that is silent for 2.5 s may be lost, and a network that drops one datagram may drop them
 //! all. So a WebSocket link is opened in advance, and used if the loss is decided. The same is done for
-//! a resume whose Hello has had no answer for half a second and two round trips.
+//! a resume whose Hello has had no answer for a second.
 //!
 //! Discovery is asked for each new session, and for each link over UDP. Its other offers are kept and
 //! used again by resumes, until nothing can be opened with them.

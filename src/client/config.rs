@@ -22,7 +22,7 @@ pub struct ClientConfig {
     pub credentials: Credentials,
     /// A link on which nothing arrived for this long is lost. So is the link of a client that was not
     /// updated for this long: see [`Client::update`](super::Client::update). A link over WebSocket is also
-    /// lost if the server has received nothing for this long, as far as its Beacons tell: within two seconds
+    /// lost if the server has received nothing for this long, as far as its Beacons tell: within a second
     /// more. 5 s by default, which is the server's; 1 s to 60 s.
     pub link_timeout: Duration,
     /// A link that has not opened after this long is given up. 2.5 s by default; 200 ms to 10 s.

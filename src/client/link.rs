@@ -92,8 +92,8 @@ pub struct Outlook {
     /// was received on it, or it is a [stream](Link::is_stream) and the server says that it has received
     /// nothing. `None` if the session has no link.
     pub silence: Option<Duration>,
-    /// How long the Hello that resumes the session has had no answer, less two round trips; `None` while none
-    /// is said, and when the server keeps the session no longer, as far as the client can tell.
+    /// How long the Hello that resumes the session has had no answer; `None` while none is said, and when the
+    /// server keeps the session no longer, as far as the client can tell.
     pub unanswered: Option<Duration>,
     /// The silence after which a link is lost: [`ClientConfig::link_timeout`](super::ClientConfig).
     pub link_timeout: Duration,

@@ -14,7 +14,7 @@ impl Proxies {
         self.close_within(CLOSE_TIMEOUT, link, reason, detail, now);
     }
 
-    /// Closes a link that its session has lost, as [`close`](Self::close) does, but holds it for two seconds at
+    /// Closes a link that its session has lost, as [`close`](Self::close) does, but holds it for a second at
     /// most.
     pub(crate) fn close_lost(&mut self, link: LinkKey, reason: Reason, now: Duration) {
         self.close_within(LOST_LINK_TIMEOUT, link, reason, "", now);
@@ -51,8 +51,8 @@ impl Proxies {
 /// How long a link is held that its session has lost, because nothing came from its client or because its
 /// client took nothing. The last frame may have to wait behind all that the network holds up, and meanwhile
 /// the session's window passes, 5 s by default. Over TCP a client that sends learns from the system's reset
-/// that its connection is gone, ahead of what waits, so the connection ends while half of the window is left.
-const LOST_LINK_TIMEOUT: Duration = Duration::from_secs(2);
+/// that its connection is gone, ahead of what waits, so the connection ends while most of the window is left.
+const LOST_LINK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest words on why a link was closed, in characters: a line or two to show to a player.
 const DETAIL_MAX_CHARS: usize = 256;
@@ -93,6 +93,6 @@ mod tests {
         let lost = held_for(|proxies, link| proxies.close_lost(link, Reason::Timeout, Duration::ZERO));
         let kicked = held_for(|proxies, link| proxies.close(link, Reason::Kicked, "", Duration::ZERO));
 
-        assert_eq!((lost, kicked), (Duration::from_secs(2), Duration::from_secs(5)));
+        assert_eq!((lost, kicked), (Duration::from_secs(1), Duration::from_secs(5)));
     }
 }

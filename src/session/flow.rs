@@ -252,14 +252,13 @@ fn lose_link(world: &mut World, entity: Entity, cause: LossCause) -> bool {
         (hook.0)(&mut session, cause);
     }
     world.resource_mut::<SessionTable>().unlink(link);
-    let reason = match cause {
-        LossCause::Link(_) => None,
-        LossCause::Silent => Some(Reason::Timeout),
-        LossCause::Slow => Some(Reason::Slow),
-        LossCause::Replaced => Some(Reason::Replaced),
-    };
-    if let Some(reason) = reason {
-        world.resource_mut::<Proxies>().close_lost(link, reason, now);
+    let mut proxies = world.resource_mut::<Proxies>();
+    match cause {
+        LossCause::Link(_) => {}
+        LossCause::Silent => proxies.close_lost(link, Reason::Timeout, now),
+        LossCause::Slow => proxies.close_lost(link, Reason::Slow, now),
+        // Its client has to know: the next resume presents another token for it.
+        LossCause::Replaced => proxies.close(link, Reason::Replaced, "", now),
     }
     let mut counts = world.resource_mut::<SessionCounts>();
     counts.disconnected_count += 1;

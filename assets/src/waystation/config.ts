@@ -10,7 +10,7 @@ export interface Config {
   /**
    * A link on which nothing arrived for this long is lost, and so is the link of a client that got
    * neither time nor a socket event for this long. A WebSocket is also lost if the server has received
-   * nothing for this long, as far as its Beacons tell: within two seconds more. The server's is the same.
+   * nothing for this long, as far as its Beacons tell: within a second more. The server's is the same.
    * Default: 5,000.
    */
   linkTimeoutMs: number;

@@ -114,10 +114,16 @@ export class Core {
     return this.#isStream && this.#tellsEchoes ? Math.max(silenceMs, deafMs) : silenceMs;
   }
 
-  /** For how long the Hello that resumes the session has had no answer, less two round trips; 0 if none is said. */
+  /** For how long the Hello that resumes the session has had no answer; 0 if none is said. */
   get unansweredMs(): number {
     const isSaid = this.#phase.is === "greeting" && this.#phase.said && this.isInWindow();
-    return isSaid && this.#phase.is === "greeting" ? this.#phase.elapsedMs - 2 * (this.roundTripMs ?? 0) : 0;
+    return isSaid && this.#phase.is === "greeting" ? this.#phase.elapsedMs : 0;
+  }
+
+  /** The same, and for how long the server may not have heard this client: reason enough for a spare. */
+  get doubtMs(): number {
+    const mayBeDeaf = this.#phase.is === "bound" && this.#isStream && this.#tellsEchoes;
+    return mayBeDeaf && this.#phase.is === "bound" ? Math.max(this.silenceMs, this.#phase.link.heard.doubtMs) : this.silenceMs;
   }
 
   /** Whether there is a session that lost its link so recently that the server still keeps it. */

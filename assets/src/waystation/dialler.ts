@@ -140,7 +140,7 @@ export class Dialler {
 
   /** Keeps a spare beside the link at hand for as long as that link is silent, or leaves a resume unanswered. */
   #watch(): void {
-    if (this.core.silenceMs < this.config.silenceMs && this.core.unansweredMs < UNANSWERED_MS) {
+    if (this.core.doubtMs < this.config.silenceMs && this.core.unansweredMs < UNANSWERED_MS) {
       if (this.#spare !== undefined || this.#race !== undefined || this.#isAsking) {
         this.#dropOpenings();
       }
@@ -227,5 +227,5 @@ export class Dialler {
 const SPARE_MAX_MS = 4_000;
 /** The time between two questions to a server on which nothing opens. */
 const ASK_EVERY_MS = 2_000;
-/** How long a resume goes without an answer, round trips aside, before a spare is opened for its next Hello. */
-const UNANSWERED_MS = 500;
+/** How long a resume goes without an answer before a spare is opened for its next Hello, after 2.5 s. */
+const UNANSWERED_MS = 1_000;

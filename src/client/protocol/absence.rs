@@ -68,13 +68,11 @@ impl Core {
         let silence = match &self.phase {
             // While the game leaves the link unread, silence says nothing about it.
             Phase::Bound(_) if self.is_paused() => Some(Duration::ZERO),
-            Phase::Bound(bound) => Some(bound.silence_before(self.may_be_deaf)),
+            Phase::Bound(bound) => Some(bound.doubt_before(self.may_be_deaf)),
             _ => None,
         };
         let unanswered = match &self.phase {
-            Phase::Greeting { elapsed, said: true, .. } if self.window_is_open() => {
-                Some(elapsed.saturating_sub(self.round_trip.saturating_mul(2)))
-            }
+            Phase::Greeting { elapsed, said: true, .. } if self.window_is_open() => Some(*elapsed),
             _ => None,
         };
         Outlook {
@@ -117,10 +115,11 @@ impl Core {
         }
     }
 
-    /// Returns true if the link was replaced by a Hello of this client's own. The token that it
-    /// presented is the one that resumes the session: the server has voided the one of the Welcome.
+    /// Returns true if a Hello of this client's own, on a link that was given up, may have taken the session
+    /// over. The token that it presented is the one that resumes the session then: the server has voided the
+    /// one of the Welcome. It is the session's token from here on.
     pub(super) fn take_stray(&mut self) -> bool {
-        let (Phase::Bound(_), Some(session)) = (&self.phase, &mut self.session) else { return false };
+        let Some(session) = &mut self.session else { return false };
         let Some(stray) = session.stray.take() else { return false };
         session.token = stray.token;
         true

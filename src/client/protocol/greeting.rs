@@ -130,7 +130,9 @@ impl Core {
         let retry_after = Duration::from_millis(denied.retry_after_ms.into());
         match reason {
             Reason::Token if self.session.is_some() => {
-                self.lose_session(Some(reason));
+                if !self.take_stray() {
+                    self.lose_session(Some(reason));
+                }
                 let timeout = self.welcome_timeout();
                 self.phase = Phase::Greeting { elapsed: Duration::ZERO, timeout, said: false };
             }

@@ -169,9 +169,9 @@ test("a spare is opened while a resume has no answer, and carries the next Hello
   first.events.onOpen();
   const count = scene.links.length;
 
-  await scene.pass(500);
+  await scene.pass(950);
   assert.equal(scene.links.length, count, "no spare yet");
-  await scene.pass(900);
+  await scene.pass(500);
   const spare = scene.links.at(-1);
   assert.ok(spare !== undefined && scene.links.length > count);
   spare.events.onOpen();

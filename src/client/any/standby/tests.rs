@@ -57,15 +57,15 @@ fn a_link_is_opened_after_2_5_s_of_silence_and_handed_to_the_next_dial() {
 }
 
 #[test]
-fn a_link_is_opened_for_the_next_hello_when_that_of_a_resume_has_no_answer() {
+fn a_link_is_opened_for_the_next_hello_when_that_of_a_resume_has_had_no_answer_for_a_second() {
     let mut scene = Scene::new(Script::OpensAfter(ms(300)));
     let unanswered = |time| Outlook { unanswered: Some(time), ..Outlook::default() };
 
-    for passed in (0..500).step_by(50) {
+    for passed in (0..1_000).step_by(50) {
         scene.step_with(&unanswered(ms(passed)));
     }
     assert!(scene.close_counts().is_empty(), "nothing is opened yet");
-    for passed in (500..2_500).step_by(50) {
+    for passed in (1_000..2_500).step_by(50) {
         scene.step_with(&unanswered(ms(passed)));
     }
     assert!(matches!(&scene.standby, Standby::Open(..)));
