@@ -77,10 +77,11 @@ pub(super) fn send_beacons(mut sessions: Query<(&mut Uplink, &Inbox, &Latency)>,
     let now = time.steady();
     for (mut uplink, inbox, latency) in &mut sessions {
         let uplink = uplink.bypass_change_detection();
-        if uplink.link.is_none() || uplink.beacons.due > now {
+        // Clients go by the time between two Beacons, so slow ticks do not make it longer.
+        if uplink.link.is_none() || uplink.beacons.due > time.now() {
             continue;
         }
-        uplink.beacons.due = now + BEACON_EVERY;
+        uplink.beacons.due = time.now() + BEACON_EVERY;
         // A client whose link is left unread is not given up, whatever of it has arrived.
         let echoed = if uplink.paused { uplink.beacons.next } else { uplink.beacons.echoed };
         let beacon = Beacon {

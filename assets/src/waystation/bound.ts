@@ -53,7 +53,7 @@ export class Bound {
 
   /** How long the server has not heard this client, as far as its Beacons tell. */
   get deafMs(): number {
-    return this.heard.silenceMs(this.#beacons.length);
+    return this.heard.silenceMs;
   }
 
   /** Sends the Ack that is due, echoes, and the outbox in order; true if nothing is left. */

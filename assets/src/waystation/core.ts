@@ -120,12 +120,6 @@ export class Core {
     return isSaid && this.#phase.is === "greeting" ? this.#phase.elapsedMs : 0;
   }
 
-  /** The same, and for how long the server may not have heard this client: reason enough for a spare. */
-  get doubtMs(): number {
-    const mayBeDeaf = this.#phase.is === "bound" && this.#isStream && this.#tellsEchoes;
-    return mayBeDeaf && this.#phase.is === "bound" ? Math.max(this.silenceMs, this.#phase.link.heard.doubtMs) : this.silenceMs;
-  }
-
   /** Whether there is a session that lost its link so recently that the server still keeps it. */
   isInWindow(): boolean {
     return this.#session !== undefined && this.absence.isInWindow;

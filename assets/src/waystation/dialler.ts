@@ -140,7 +140,7 @@ export class Dialler {
 
   /** Keeps a spare beside the link at hand for as long as that link is silent, or leaves a resume unanswered. */
   #watch(): void {
-    if (this.core.doubtMs < this.config.silenceMs && this.core.unansweredMs < UNANSWERED_MS) {
+    if (this.core.silenceMs < this.config.silenceMs && this.core.unansweredMs < UNANSWERED_MS) {
       if (this.#spare !== undefined || this.#race !== undefined || this.#isAsking) {
         this.#dropOpenings();
       }

@@ -16,12 +16,8 @@ export class Heard {
   readonly #counted: Mark[] = [];
   /** The count of the last one of these. */
   #marked = 0n;
-  /** Since the Welcome, and how many Beacons have come since. */
-  #ageMs = 0;
-  #beaconCount = 0;
 
   advance(dtMs: number): void {
-    this.#ageMs += dtMs;
     this.#unheardMs += dtMs;
     for (const mark of [...this.#echoes, ...this.#counted]) {
       mark.ageMs += dtMs;
@@ -44,7 +40,6 @@ export class Heard {
 
   /** A Beacon says that the server has the echo of this one. */
   echoed(id: bigint): void {
-    this.#beaconCount += 1;
     this.#unheardMs = Math.min(this.#unheardMs, take(this.#echoes, id));
   }
 
@@ -53,18 +48,9 @@ export class Heard {
     this.#unheardMs = Math.min(this.#unheardMs, take(this.#counted, count));
   }
 
-  /** How long the server may have heard nothing. */
-  get doubtMs(): number {
+  /** How long the server has heard nothing, as far as is known. */
+  get silenceMs(): number {
     return this.#unheardMs - TOLD_WITHIN_MS;
-  }
-
-  /**
-   * How long the server has heard nothing, if `waiting` Beacons are still to be echoed. Where Beacons are rare, the
-   * server has had little chance to tell of echoes, and nothing is known before two are untold.
-   */
-  silenceMs(waiting: number): number {
-    const areRare = BEACON_RARE_MS * this.#beaconCount < this.#ageMs;
-    return areRare && this.#echoes.length + waiting < UNTOLD_MIN ? 0 : this.doubtMs;
   }
 }
 
@@ -84,13 +70,6 @@ function take(marks: Mark[], number: bigint): number {
  * silence, since an echo leaves each second as well.
  */
 const TOLD_WITHIN_MS = 1_000;
-/**
- * Beacons are rare if they come this far apart, on average: those of a server whose ticks are slow, and those
- * behind a long replay.
- */
-const BEACON_RARE_MS = 2_000;
-/** Beacons that were received and whose echo is not told of, where they are rare. */
-const UNTOLD_MIN = 2;
 /** How much later than the one before it a counted frame is marked. */
 const MARK_EVERY_MS = 500;
 /** Marks of a kind, oldest dropped first: those of the longest round trip that a link survives, twice. */

@@ -68,7 +68,7 @@ impl Core {
         let silence = match &self.phase {
             // While the game leaves the link unread, silence says nothing about it.
             Phase::Bound(_) if self.is_paused() => Some(Duration::ZERO),
-            Phase::Bound(bound) => Some(bound.doubt_before(self.may_be_deaf)),
+            Phase::Bound(bound) => Some(bound.silence_before(self.may_be_deaf)),
             _ => None,
         };
         let unanswered = match &self.phase {

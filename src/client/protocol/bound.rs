@@ -64,14 +64,12 @@ impl Bound {
 
     /// How long nothing was received or, where the link `may_be_deaf`, nothing of this client by the server.
     pub(super) fn silence(&self, may_be_deaf: bool) -> Duration {
-        if may_be_deaf { self.silence.max(self.heard.silence(self.beacons.len())) } else { self.silence }
+        if may_be_deaf { self.silence.max(self.heard.silence()) } else { self.silence }
     }
 
-    /// The silence up to the update before, whose frames were read. What the server may not have heard counts,
-    /// so that another link is open when that is certain.
-    pub(super) fn doubt_before(&self, may_be_deaf: bool) -> Duration {
-        let doubt = if may_be_deaf { self.heard.doubt() } else { Duration::ZERO };
-        self.silence.max(doubt).saturating_sub(self.step)
+    /// The silence up to the update before, whose frames were read.
+    pub(super) fn silence_before(&self, may_be_deaf: bool) -> Duration {
+        self.silence(may_be_deaf).saturating_sub(self.step)
     }
 
     fn owes_ack(&self, link_timeout: Duration) -> bool {

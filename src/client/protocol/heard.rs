@@ -16,9 +16,6 @@ pub(super) struct Heard {
     counted: Marks,
     /// The count of the last one of these.
     marked: u64,
-    /// Since the Welcome, and how many Beacons have come since.
-    age: Duration,
-    beacon_count: u32,
 }
 
 /// Frames of which nothing is known yet, oldest first: a number that grows, and how long ago each was sent.
@@ -29,7 +26,6 @@ impl Heard {
     /// Lets time pass. While the game leaves the link unread, nothing tells what the server hears.
     pub(super) fn advance(&mut self, dt: Duration, is_unread: bool) {
         self.unheard = if is_unread { Duration::ZERO } else { self.unheard.saturating_add(dt) };
-        self.age = self.age.saturating_add(dt);
         self.echoes.advance(dt);
         self.counted.advance(dt);
     }
@@ -50,7 +46,6 @@ impl Heard {
 
     /// A Beacon says that the server has the echo of this one.
     pub(super) fn echoed(&mut self, id: u64) {
-        self.beacon_count = self.beacon_count.saturating_add(1);
         self.unheard = self.unheard.min(self.echoes.take(id));
     }
 
@@ -59,17 +54,9 @@ impl Heard {
         self.unheard = self.unheard.min(self.counted.take(count));
     }
 
-    /// How long the server may have heard nothing.
-    pub(super) fn doubt(&self) -> Duration {
+    /// How long the server has heard nothing, as far as is known.
+    pub(super) fn silence(&self) -> Duration {
         self.unheard.saturating_sub(TOLD_WITHIN)
-    }
-
-    /// How long the server has heard nothing, if `waiting` Beacons are still to be echoed. Where Beacons are
-    /// rare, the server has had little chance to tell of echoes, and nothing is known before two are untold.
-    pub(super) fn silence(&self, waiting: usize) -> Duration {
-        let are_rare = BEACON_RARE.saturating_mul(self.beacon_count) < self.age;
-        let is_unknown = are_rare && self.echoes.0.len() + waiting < UNTOLD_MIN;
-        if is_unknown { Duration::ZERO } else { self.doubt() }
     }
 }
 
@@ -103,11 +90,6 @@ impl Marks {
 /// How late the server tells what it has heard: it does so each second. Round trips of up to 4 s are none of
 /// its silence, since an echo leaves each second as well.
 const TOLD_WITHIN: Duration = BEACON_EVERY;
-/// Beacons are rare if they come this far apart, on average: those of a server whose ticks are slow, and those
-/// behind a long replay.
-const BEACON_RARE: Duration = BEACON_EVERY.saturating_mul(2);
-/// Beacons that were received and whose echo is not told of, where they are rare.
-const UNTOLD_MIN: usize = 2;
 /// How much later than the one before it a counted frame is marked.
 const MARK_EVERY: Duration = Duration::from_millis(500);
 /// Marks of a kind, oldest dropped first: those of the longest round trip that a link survives, and as many again.
