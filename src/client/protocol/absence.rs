@@ -115,11 +115,10 @@ impl Core {
         }
     }
 
-    /// Returns true if a Hello of this client's own, on a link that was given up, may have taken the session
-    /// over. The token that it presented is the one that resumes the session then: the server has voided the
-    /// one of the Welcome. It is the session's token from here on.
+    /// Returns true if the link was replaced by a Hello of this client's own. The token that it
+    /// presented is the one that resumes the session: the server has voided the one of the Welcome.
     pub(super) fn take_stray(&mut self) -> bool {
-        let Some(session) = &mut self.session else { return false };
+        let (Phase::Bound(_), Some(session)) = (&self.phase, &mut self.session) else { return false };
         let Some(stray) = session.stray.take() else { return false };
         session.token = stray.token;
         true

@@ -130,9 +130,7 @@ impl Core {
         let retry_after = Duration::from_millis(denied.retry_after_ms.into());
         match reason {
             Reason::Token if self.session.is_some() => {
-                if !self.take_stray() {
-                    self.lose_session(Some(reason));
-                }
+                self.lose_session(Some(reason));
                 let timeout = self.welcome_timeout();
                 self.phase = Phase::Greeting { elapsed: Duration::ZERO, timeout, said: false };
             }
