@@ -29,7 +29,7 @@ export class Heard {
     push(this.#echoes, id);
   }
 
-  /** So many counted frames were sent, over all links. */
+  /** `count` counted frames were sent, over all links of the session. */
   sent(count: bigint): void {
     const last = this.#counted.at(-1);
     if (count > this.#marked && (last === undefined || last.ageMs >= MARK_EVERY_MS)) {
@@ -43,7 +43,7 @@ export class Heard {
     this.#unheardMs = Math.min(this.#unheardMs, take(this.#echoes, id));
   }
 
-  /** The server has counted so many frames. */
+  /** The server has counted `count` frames. */
   acknowledged(count: bigint): void {
     this.#unheardMs = Math.min(this.#unheardMs, take(this.#counted, count));
   }
@@ -66,8 +66,8 @@ function take(marks: Mark[], number: bigint): number {
 }
 
 /**
- * How late the server tells what it has heard: it does so each second. Round trips of up to 4 s are none of its
- * silence, since an echo leaves each second as well.
+ * The server tells what it has heard once a second. An echo leaves once a second as well, so a link whose round
+ * trip is shorter than 4 s is never given up.
  */
 const TOLD_WITHIN_MS = 1_000;
 /** How much later than the one before it a counted frame is marked. */

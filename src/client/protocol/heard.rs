@@ -35,7 +35,7 @@ impl Heard {
         self.echoes.push(id);
     }
 
-    /// So many counted frames were sent, over all links.
+    /// `count` counted frames were sent, over all links of the session.
     pub(super) fn sent(&mut self, count: u64) {
         let is_due = self.counted.0.back().is_none_or(|(_, age)| *age >= MARK_EVERY);
         if count > self.marked && is_due {
@@ -49,7 +49,7 @@ impl Heard {
         self.unheard = self.unheard.min(self.echoes.take(id));
     }
 
-    /// The server has counted so many frames.
+    /// The server has counted `count` frames.
     pub(super) fn acknowledged(&mut self, count: u64) {
         self.unheard = self.unheard.min(self.counted.take(count));
     }
@@ -87,8 +87,8 @@ impl Marks {
     }
 }
 
-/// How late the server tells what it has heard: it does so each second. Round trips of up to 4 s are none of
-/// its silence, since an echo leaves each second as well.
+/// The server tells what it has heard once a second. An echo leaves once a second as well, so a link whose
+/// round trip is shorter than 4 s is never given up.
 const TOLD_WITHIN: Duration = BEACON_EVERY;
 /// How much later than the one before it a counted frame is marked.
 const MARK_EVERY: Duration = Duration::from_millis(500);

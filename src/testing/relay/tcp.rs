@@ -281,7 +281,8 @@ impl Connection {
         Rest::Open
     }
 
-    /// The end that this direction comes from is gone. Its reset is under way to the other; what is under way before it may still arrive.
+    /// The end that this direction comes from is gone. Its reset is under way to the other end. What was sent
+    /// before the reset may still arrive.
     fn lose(&mut self, from: Direction, token: usize, work: &mut Work<'_>) {
         self.ends[from.index()] = None;
         self.is_half = true;
