@@ -6,15 +6,16 @@
 //! room does not decide who gets in (the gate does), knows no zone and no transport by name.
 //!
 //! Data flow: frames of the bound link → [`Inbox`] → dispatch; whoever sends → [`Outbox`] and
-//! [`Uplink`] → `flush` → the link's proxy. Each change of state is announced by a message of
-//! [`lifecycle`], read by the game's systems in the next tick.
+//! [`Uplink`] → `flush` → the link's proxy. Each change of state is noted in the
+//! [`Journal`], and published as a message that the game's systems read in the next tick.
 
 pub mod agent;
+mod cause;
 mod check;
 mod config;
 mod flow;
 mod inbox;
-pub mod lifecycle;
+pub(crate) mod journal;
 mod meter;
 mod outbox;
 mod overdue;
@@ -37,14 +38,16 @@ use crate::ident::{Epoch, SessionId};
 use crate::tick::{self, TickSystems};
 
 pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
+pub use cause::{EndCause, LossCause};
 pub use config::{SessionConfig, SessionCounts};
 pub(crate) use flow::{Despawned, Rebind, bind, bury, close, confirm, disconnect, register};
 pub use inbox::Inbox;
 pub(crate) use inbox::{DispatchQueue, Inbound};
-pub use lifecycle::{
-    EndCause, LossCause, SessionClosed, SessionDisconnected, SessionExpired, SessionRegistered,
+pub use journal::{
+    Entry, Journal, News, SessionClosed, SessionDisconnected, SessionExpired, SessionRegistered,
     SessionResumed, SessionUnregistered,
 };
+pub(crate) use journal::{Whose, announce, announce_of};
 pub use outbox::Outbox;
 pub(crate) use outbox::ResumePoint;
 pub(crate) use overdue::{Overdue, find_expired, watch};
@@ -219,8 +222,9 @@ impl Plugin for SessionPlugin {
             .init_resource::<SessionCounts>()
             .init_resource::<Overdue>()
             .init_resource::<DispatchQueue>();
-        lifecycle::add(app);
-        app.add_systems(First, lifecycle::despawn_closing.in_set(TickSystems::Begin).before(tick::begin))
+        journal::add(app);
+        app.add_systems(First, state::despawn_closing.in_set(TickSystems::Begin).before(tick::begin))
+            .add_systems(First, journal::publish.in_set(TickSystems::Begin).after(tick::weigh))
             .add_systems(
                 PostUpdate,
                 (traffic::send_beacons, traffic::flush, overdue::bound_memory)

@@ -31,12 +31,14 @@ mod end;
 mod faults;
 mod harness;
 mod link;
+mod news;
 mod player;
 mod relay;
 
 pub use faults::Faults;
 pub use harness::{Harness, Via};
 pub use link::{HarnessDial, HarnessLink};
+pub use news::{Entry, News};
 pub use player::{Hang, Player};
 pub use relay::{
     Network, Outages, ROUTES_MAX, Relay, RelayConfig, RelayCounts, RelayError, Route, WayCounts,

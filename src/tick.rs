@@ -26,6 +26,7 @@ use bevy_time::Time;
 
 pub use clock::{Clock, TickTime};
 pub use entropy::Entropy;
+pub(crate) use load::weigh;
 pub use load::{Load, LoadLevel, Shed, TickCost};
 pub use runner::{Failure, StopHandle, StopRequested, run};
 pub(crate) use runner::{LastWords, panic_text};
@@ -144,7 +145,7 @@ impl Plugin for TickPlugin {
             .configure_sets(Update, Simulate)
             .configure_sets(PostUpdate, (Settle, Expire, Replicate, Flush).chain())
             .configure_sets(Last, Measure)
-            .add_systems(First, (begin, load::weigh).chain().in_set(Begin));
+            .add_systems(First, (begin, weigh).chain().in_set(Begin));
     }
 }
 

@@ -25,10 +25,11 @@ use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
 use bevy_platform::collections::HashMap;
-use bytes::Bytes;
 
 use crate::ident::ZoneId;
-use crate::session::lifecycle::{add_news, news};
+pub use crate::session::journal::{
+    JoinCancelled, JoinRequested, MemberDisconnected, MemberResumed, ZoneJoined, ZoneParted,
+};
 use crate::session::{Delivered, find_expired};
 use crate::tick::{TickRate, TickSystems};
 use crate::wire::v1::{self, Joined, Parted, Reason, Refused};
@@ -223,70 +224,6 @@ impl Zones {
     }
 }
 
-news! {
-    /// A session has joined a zone, and is among its [`Members`].
-    ZoneJoined {
-        /// The zone's entity.
-        zone: Entity,
-        /// The zone's id.
-        zone_id: ZoneId,
-        /// What the client gave with its Join; empty if the game put it there.
-        payload: Bytes,
-    }
-    /// A session has left a zone, and is among its [`Members`] no more.
-    ZoneParted {
-        /// The zone's entity.
-        zone: Entity,
-        /// The zone's id.
-        zone_id: ZoneId,
-        /// Why.
-        reason: Reason,
-        /// What the client gave with its Part; empty if it did not leave of its own will.
-        payload: Bytes,
-    }
-    /// A member has no link for now. It stays a member until it expires.
-    MemberDisconnected {
-        /// The zone's entity.
-        zone: Entity,
-        /// The zone's id.
-        zone_id: ZoneId,
-    }
-    /// A member goes on over another link.
-    MemberResumed {
-        /// The zone's entity.
-        zone: Entity,
-        /// The zone's id.
-        zone_id: ZoneId,
-        /// What was under way is void: send the member the state that it needs.
-        resync: bool,
-    }
-}
-
-news! {
-    /// A session wants to join a zone that [asks](Zone::asks). Answer with
-    /// [`accept_join`](MembershipCommands::accept_join) or
-    /// [`refuse_join`](MembershipCommands::refuse_join) within [`ASK_TIMEOUT`].
-    JoinRequested {
-        /// The zone's entity.
-        zone: Entity,
-        /// The zone's id.
-        zone_id: ZoneId,
-        /// What the client gave with its Join.
-        payload: Bytes,
-        /// Which ask it is: an answer to an earlier one does nothing.
-        ask: u64,
-    }
-    /// A session that wanted to join is to be answered no more.
-    JoinCancelled {
-        /// The zone's entity.
-        zone: Entity,
-        /// The zone's id.
-        zone_id: ZoneId,
-        /// Why; its client was told the same, unless it begins anew or is gone.
-        reason: Reason,
-    }
-}
-
 /// Whether Joins of clients are refused everywhere, and why; as while the server drains.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JoinPolicy(pub Option<Reason>);
@@ -301,17 +238,11 @@ impl Plugin for ZonePlugin {
             .init_resource::<Changes>()
             .init_resource::<JoinPolicy>()
             .add_message::<ZoneTicked>()
+            .add_message::<MembershipRefused>()
             .add_message::<Delivered<Joined>>()
             .add_message::<Delivered<Parted>>()
             .add_message::<Delivered<Refused>>()
             .add_message::<Delivered<v1::Members>>();
-        add_news::<ZoneJoined>(app);
-        add_news::<ZoneParted>(app);
-        add_news::<MemberDisconnected>(app);
-        add_news::<MemberResumed>(app);
-        add_news::<JoinRequested>(app);
-        add_news::<JoinCancelled>(app);
-        add_news::<MembershipRefused>(app);
         app.add_systems(PreUpdate, pace::pace_zones.in_set(TickSystems::Pace))
             .add_systems(PostUpdate, announce::announce_members.in_set(TickSystems::Replicate))
             .add_systems(

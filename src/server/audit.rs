@@ -4,64 +4,17 @@
 //! of every debug build, and of every test that runs an app.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use bevy_app::{App, Last, Plugin};
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::SystemParam;
 
 use crate::ident::{Epoch, LinkKey, SessionId, ZoneId};
 use crate::session::{
-    Active, Agent, Closing, Connected, Disconnected, EndCause, ExpiresAt, LossCause, Outbox, Session,
-    SessionClosed, SessionConfig, SessionDisconnected, SessionExpired, SessionRegistered, SessionResumed,
-    SessionTable, SessionUnregistered, Tokens, Uplink,
+    Active, Agent, Closing, Connected, Disconnected, EndCause, Entry, ExpiresAt, Journal, News, Outbox,
+    Session, SessionConfig, SessionTable, Tokens, Uplink,
 };
 use crate::tick::{TickSystems, TickTime};
-use crate::wire::v1::Reason;
-use crate::zone::{InZone, MemberDisconnected, MemberResumed, Members, Zone, ZoneJoined, ZoneParted};
-
-/// What the game is told of a session, as one type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// [`SessionRegistered`].
-    Registered,
-    /// [`SessionDisconnected`].
-    Disconnected(LossCause),
-    /// [`SessionResumed`].
-    Resumed {
-        /// What was under way is void.
-        resync: bool,
-    },
-    /// [`SessionUnregistered`].
-    Unregistered,
-    /// [`SessionExpired`].
-    Expired(EndCause),
-    /// [`SessionClosed`].
-    Closed(EndCause),
-    /// [`ZoneJoined`].
-    Joined(ZoneId),
-    /// [`ZoneParted`].
-    Parted(ZoneId, Reason),
-    /// [`MemberDisconnected`].
-    MemberDisconnected(ZoneId),
-    /// [`MemberResumed`].
-    MemberResumed(ZoneId),
-}
-
-/// Whose news, in which place of all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// Orders all news.
-    pub sequence: u64,
-    /// Whose news.
-    pub session: SessionId,
-    /// What.
-    pub news: News,
-}
-
-/// What the game was told in this tick, in order.
-#[derive(Resource, Debug, Default)]
-pub struct Chronicle(pub Vec<Entry>);
+use crate::zone::{InZone, Members, Zone};
 
 /// Invariants that did not hold, in this tick. Each was also logged as an error.
 #[derive(Resource, Debug, Default)]
@@ -73,60 +26,13 @@ pub struct AuditPlugin;
 
 impl Plugin for AuditPlugin {
     fn build(&self, app: &mut App) {
-        app.init_resource::<Chronicle>()
-            .init_resource::<Violations>()
-            .init_resource::<Histories>()
-            .init_resource::<Binds>()
-            .add_systems(
-                Last,
-                (chronicle, check_histories, check_states, check_binds, check_zones, check_ends, report)
-                    .chain()
-                    .in_set(TickSystems::Measure),
-            );
+        app.init_resource::<Violations>().init_resource::<Histories>().init_resource::<Binds>().add_systems(
+            Last,
+            (check_histories, check_states, check_binds, check_zones, check_ends, report)
+                .chain()
+                .in_set(TickSystems::Measure),
+        );
     }
-}
-
-/// Readers of all news.
-#[derive(SystemParam)]
-struct Readers<'w, 's> {
-    registered: MessageReader<'w, 's, SessionRegistered>,
-    disconnected: MessageReader<'w, 's, SessionDisconnected>,
-    resumed: MessageReader<'w, 's, SessionResumed>,
-    unregistered: MessageReader<'w, 's, SessionUnregistered>,
-    expired: MessageReader<'w, 's, SessionExpired>,
-    closed: MessageReader<'w, 's, SessionClosed>,
-    joined: MessageReader<'w, 's, ZoneJoined>,
-    parted: MessageReader<'w, 's, ZoneParted>,
-    member_disconnected: MessageReader<'w, 's, MemberDisconnected>,
-    member_resumed: MessageReader<'w, 's, MemberResumed>,
-}
-
-fn chronicle(mut readers: Readers, mut chronicle: ResMut<Chronicle>, mut violations: ResMut<Violations>) {
-    let entries = &mut chronicle.0;
-    entries.clear();
-    violations.0.clear();
-    macro_rules! read {
-        ($($reader:ident: $message:ident => $news:expr;)*) => {
-            $(entries.extend(readers.$reader.read().map(|$message| Entry {
-                sequence: $message.sequence,
-                session: $message.session,
-                news: $news,
-            }));)*
-        };
-    }
-    read! {
-        registered: message => News::Registered;
-        disconnected: message => News::Disconnected(message.cause);
-        resumed: message => News::Resumed { resync: message.resync };
-        unregistered: message => News::Unregistered;
-        expired: message => News::Expired(message.cause);
-        closed: message => News::Closed(message.cause);
-        joined: message => News::Joined(message.zone_id);
-        parted: message => News::Parted(message.zone_id, message.reason);
-        member_disconnected: message => News::MemberDisconnected(message.zone_id);
-        member_resumed: message => News::MemberResumed(message.zone_id);
-    }
-    entries.sort_by_key(|entry| entry.sequence);
 }
 
 /// What is known of a session from its news.
@@ -148,14 +54,15 @@ struct Binds(BTreeMap<Entity, (Option<LinkKey>, Epoch)>);
 
 /// Invariants 8, 9, 10, 17 and 18.
 fn check_histories(
-    chronicle: Res<Chronicle>,
+    journal: Res<Journal>,
     mut histories: ResMut<Histories>,
     mut violations: ResMut<Violations>,
 ) {
+    violations.0.clear();
     histories.0.values_mut().for_each(|history| history.was_resumed = false);
-    for Entry { session, news, sequence } in &chronicle.0 {
+    for Entry { session, news, sequence, .. } in journal.published() {
         let mut fail = |what: &str| violations.0.push(format!("{what}: {news:?} of {session} ({sequence})"));
-        if *news == News::Registered {
+        if *news == (News::Registered {}) {
             if histories.0.insert(*session, History::default()).is_some() {
                 fail("9: registered twice");
             }
@@ -165,32 +72,34 @@ fn check_histories(
             fail("9: before Registered or after Closed");
             continue;
         };
-        if history.has_ended && !matches!(news, News::Closed(_)) {
+        if history.has_ended && !matches!(news, News::Closed { .. }) {
             fail("9: after the end");
         }
         history.was_resumed |= matches!(news, News::Resumed { .. });
         match news {
-            News::Registered => {}
-            News::Expired(EndCause::Timeout) if history.was_resumed => {
+            News::Registered {} => {}
+            News::Expired { cause: EndCause::Timeout } if history.was_resumed => {
                 fail("17: expired in the tick of its resume");
             }
-            News::Disconnected(_) if std::mem::replace(&mut history.is_unlinked, true) => {
+            News::Disconnected { .. } if std::mem::replace(&mut history.is_unlinked, true) => {
                 fail("18: lost twice")
             }
             News::Resumed { .. } if !std::mem::replace(&mut history.is_unlinked, false) => {
                 fail("18: resumed twice")
             }
-            News::Joined(zone) if history.zone.replace(*zone).is_some() => fail("8: joined twice"),
-            News::Parted(zone, _) if history.zone.take() != Some(*zone) => {
+            News::Joined { zone_id, .. } if history.zone.replace(*zone_id).is_some() => {
+                fail("8: joined twice")
+            }
+            News::Parted { zone_id, .. } if history.zone.take() != Some(*zone_id) => {
                 fail("8: parted from where it was not")
             }
-            News::Unregistered | News::Expired(_) => {
+            News::Unregistered {} | News::Expired { .. } => {
                 history.has_ended = true;
                 if history.zone.is_some() {
                     fail("10: ended before it parted");
                 }
             }
-            News::Closed(_) => {
+            News::Closed { .. } => {
                 if !history.has_ended {
                     fail("9: closed without an end");
                 }
@@ -323,11 +232,5 @@ fn check_ends(
 fn report(violations: Res<Violations>) {
     for violation in &violations.0 {
         tracing::error!(target: "waystation::audit", "broken invariant {violation}: this is a bug of the server");
-    }
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {:?}", self.sequence, self.session, self.news)
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::EntityCommands;
 
-use super::lifecycle::{SessionRegistered, announce_of};
+use super::journal::announce_of;
 use super::state::transition;
-use super::{LinkState, Principal, Session, SessionState, SessionTable};
+use super::{LinkState, News, Principal, Session, SessionState, SessionTable, Whose};
 use crate::ident::{Epoch, MessageId, SessionId};
 use crate::tick::Entropy;
 use crate::wire::WireMessage;
@@ -120,7 +120,7 @@ fn register(world: &mut World, agent: Entity) {
     let principal = entity.get::<Principal>().cloned().unwrap_or_else(|| Principal::named(""));
     entity.insert(Session { id, epoch: Epoch(1) });
     world.resource_mut::<SessionTable>().add(id, agent, true);
-    announce_of(world, (id, agent, principal), SessionRegistered::new);
+    announce_of(world, Whose { session: id, entity: agent, principal }, News::Registered {});
     transition(world, agent, SessionState::Connected);
 }
 

@@ -9,14 +9,13 @@ use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
 
-use super::lifecycle::{LossCause, announce, announce_of};
+use super::journal::{announce, announce_of};
 use super::state::{retire, transition};
 use super::traffic::flush_one;
 use super::{
-    Agent, Closing, EndCause, ExpiresAt, Inbox, Latency, LinkState, OnDisconnect, Outbox, Principal,
-    ResumePoint, ResumeTimeout, Session, SessionClosed, SessionConfig, SessionCounts, SessionDisconnected,
-    SessionExpired, SessionRegistered, SessionResumed, SessionState, SessionTable, SessionUnregistered,
-    TokenHash, Tokens, Uplink,
+    Agent, Closing, EndCause, ExpiresAt, Inbox, Latency, LinkState, LossCause, News, OnDisconnect, Outbox,
+    Principal, ResumePoint, ResumeTimeout, Session, SessionConfig, SessionCounts, SessionState, SessionTable,
+    TokenHash, Tokens, Uplink, Whose,
 };
 use crate::ident::{Epoch, LinkKey, SessionId};
 use crate::proxy::{LinkEnd, Network, Proxies};
@@ -69,7 +68,7 @@ pub(crate) fn register(
     table.link(link, entity);
     table.add_tokens(hashes, entity);
     world.resource_mut::<SessionCounts>().registered_count += 1;
-    announce_of(world, (id, entity, whose), SessionRegistered::new);
+    announce_of(world, Whose { session: id, entity, principal: whose }, News::Registered {});
     transition(world, entity, SessionState::Connected);
     welcome(world, entity, &token, None);
     entity
@@ -112,7 +111,7 @@ pub(crate) fn bind(world: &mut World, entity: Entity, rebind: &Rebind) -> bool {
     welcome(world, entity, &token, Some((rebind.zone.unwrap_or_default(), resync)));
     #[cfg(feature = "planted")]
     planted.apply(world, entity);
-    announce(world, entity, |of| SessionResumed::new(of, resync));
+    announce(world, entity, News::Resumed { resync });
     resync
 }
 
@@ -229,13 +228,13 @@ pub(crate) fn bury(world: &mut World, ended: Despawned, cause: EndCause, detail:
         }
         counts.protocol_count += u64::from(cause == EndCause::Protocol);
     }
-    let whose = (ended.session, ended.entity, ended.principal);
+    let whose = Whose { session: ended.session, entity: ended.entity, principal: ended.principal };
     if cause == EndCause::Bye {
-        announce_of(world, whose.clone(), SessionUnregistered::new);
+        announce_of(world, whose.clone(), News::Unregistered {});
     } else {
-        announce_of(world, whose.clone(), |of| SessionExpired::new(of, cause));
+        announce_of(world, whose.clone(), News::Expired { cause });
     }
-    announce_of(world, whose, |of| SessionClosed::new(of, cause, ended.unacked_count));
+    announce_of(world, whose, News::Closed { cause, unacked_count: ended.unacked_count });
 }
 
 /// The link of a session is gone, or goes for this cause: its hook runs, the books forget the link,
@@ -263,7 +262,7 @@ fn lose_link(world: &mut World, entity: Entity, cause: LossCause) -> bool {
     let mut counts = world.resource_mut::<SessionCounts>();
     counts.disconnected_count += 1;
     counts.slow_count += u64::from(cause == LossCause::Slow);
-    announce(world, entity, |of| SessionDisconnected::new(of, cause, silent_ms));
+    announce(world, entity, News::Disconnected { cause, silent_ms });
     true
 }
 

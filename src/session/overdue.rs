@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
-use super::lifecycle::LossCause;
-use super::{Disconnected, ExpiresAt, LinkState, Outbox, SessionConfig, Uplink};
+use super::{Disconnected, ExpiresAt, LinkState, LossCause, Outbox, SessionConfig, Uplink};
 use crate::ident::LinkKey;
 use crate::tick::TickTime;
 

@@ -6,6 +6,7 @@ use bevy_ecs::prelude::*;
 
 use super::{ExpiresAt, Session};
 use crate::ident::Tick;
+use crate::tick::TickTime;
 
 /// The session has no link and waits to be resumed until its [`ExpiresAt`].
 #[derive(Component, Debug)]
@@ -116,6 +117,20 @@ pub(super) fn retire(world: &mut World, entity: Entity, now: Tick) {
     session.insert(Closing { since: now });
     if let Ok(mut session) = world.get_entity_mut(entity) {
         session.remove::<(Disconnected, Connected, Active, ExpiresAt)>();
+    }
+}
+
+/// Removes the entities of sessions whose end the game has read.
+pub(super) fn despawn_closing(
+    closing: Query<(Entity, &Closing)>,
+    time: Res<TickTime>,
+    mut commands: Commands,
+) {
+    for (entity, closing) in &closing {
+        // Runs before the new tick is counted: the tick after the end is over.
+        if time.tick() > closing.since {
+            commands.entity(entity).despawn();
+        }
     }
 }
 

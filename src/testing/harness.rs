@@ -8,14 +8,14 @@ use bevy_app::{App, Last};
 use bevy_ecs::prelude::*;
 
 use super::link::{Net, SharedBooks, keep_books};
-use super::{Faults, HarnessDial, HarnessLink, Player};
+use super::{Entry, Faults, HarnessDial, HarnessLink, News, Player};
 use crate::config::ServerConfig;
 use crate::ident::SessionId;
 use crate::proxy::loopback::Loopback;
 use crate::proxy::{self, LinkInfo};
 use crate::server::ServerPlugins;
-use crate::server::audit::{Chronicle, Entry, News, Violations};
-use crate::session::{SessionState, SessionTable};
+use crate::server::audit::Violations;
+use crate::session::{Journal, SessionState, SessionTable};
 use crate::tick::{Clock, TickCost, TickRate, TickSystems, TickTime};
 use crate::wire::v1::Join;
 use crate::zone::{Zone, Zones};
@@ -105,9 +105,9 @@ impl Harness {
             world.resource::<TickTime>().tick()
         );
         let now = self.clock.now();
-        for entry in &world.resource::<Chronicle>().0 {
+        for entry in world.resource::<Journal>().published().iter().filter_map(Entry::of) {
             entry.to_string().hash(&mut self.trace);
-            self.entries.push((now, *entry));
+            self.entries.push((now, entry));
         }
     }
 
@@ -268,8 +268,7 @@ impl Harness {
     ///
     /// ```
     /// use waystation::ident::ZoneId;
-    /// use waystation::server::audit::News;
-    /// use waystation::testing::{Harness, Via};
+    /// use waystation::testing::{Harness, News, Via};
     ///
     /// let mut game = Harness::new();
     /// let ada = game.member(Via::Alpha, "hall");

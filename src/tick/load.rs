@@ -138,7 +138,7 @@ impl fmt::Display for LoadLevel {
 }
 
 /// Judges the load by what the last tick took.
-pub(super) fn weigh(mut load: ResMut<Load>, cost: Res<TickCost>, rate: Res<TickRate>, time: Res<TickTime>) {
+pub(crate) fn weigh(mut load: ResMut<Load>, cost: Res<TickCost>, rate: Res<TickRate>, time: Res<TickTime>) {
     if load.weigh(cost.0, *rate) {
         tracing::warn!(level = %load.level, tick_mean = ?load.mean, tick = %time.tick(), "the load has changed");
     }

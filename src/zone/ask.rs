@@ -14,10 +14,9 @@ use bytes::Bytes;
 use super::changes::Change;
 use super::commands::{MembershipError, PAYLOAD_MAX_BYTES, refused};
 use super::settle::{enter, obstacle, refuse, refuse_with};
-use super::{JoinCancelled, JoinRequested, Zone, Zones};
+use super::{Zone, Zones};
 use crate::ident::ZoneId;
-use crate::session::SessionCounts;
-use crate::session::lifecycle::announce;
+use crate::session::{News, SessionCounts, announce};
 use crate::tick::TickTime;
 use crate::wire::v1::Reason;
 
@@ -65,7 +64,7 @@ pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entit
     let ask = zones.asks;
     let given = payload.clone();
     world.entity_mut(session).insert(JoinPending { zone, zone_id, ask, request, deadline, given });
-    announce(world, session, |of| JoinRequested::new(of, zone, zone_id, payload, ask));
+    announce(world, session, News::JoinRequested { zone, zone_id, payload, ask });
 }
 
 /// The game says yes. If the ask is over, that is counted and nothing else.
@@ -102,14 +101,18 @@ fn take_answered(world: &mut World, session: Entity, ask: u64) -> Option<JoinPen
 pub(super) fn cancel(world: &mut World, session: Entity, reason: Reason) {
     if let Some(ask) = take(world, session) {
         refuse(world, session, ask.request, reason);
-        announce(world, session, |of| JoinCancelled::new(of, ask.zone, ask.zone_id, reason));
+        announce(world, session, News::JoinCancelled { zone: ask.zone, zone_id: ask.zone_id, reason });
     }
 }
 
 /// The ask is over, and the client knows it: the game is told.
 pub(super) fn forget(world: &mut World, session: Entity) {
     if let Some(ask) = take(world, session) {
-        announce(world, session, |of| JoinCancelled::new(of, ask.zone, ask.zone_id, Reason::Cancelled));
+        announce(
+            world,
+            session,
+            News::JoinCancelled { zone: ask.zone, zone_id: ask.zone_id, reason: Reason::Cancelled },
+        );
     }
 }
 

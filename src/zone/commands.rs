@@ -8,7 +8,6 @@ use bytes::Bytes;
 use super::changes::{Change, Changes, LAST};
 use super::{JoinRequested, Zones};
 use crate::ident::SessionId;
-use crate::session::lifecycle::{News, announce_plain};
 use crate::session::{EndCause, Session};
 use crate::wire::v1::Reason;
 
@@ -153,8 +152,6 @@ impl fmt::Display for MembershipRefused {
     }
 }
 
-impl News for MembershipRefused {}
-
 /// Tells the game that a command of its own was not carried out. What a client asked for is
 /// answered to the client alone.
 pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError, change: &Change) {
@@ -165,13 +162,18 @@ pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError,
         Change::Join { .. } | Change::Part { .. } | Change::Drop | Change::End { .. } => return,
     };
     let session = world.get::<Session>(entity).map(Session::id);
-    announce_plain(world, MembershipRefused { session, entity, zone, error });
+    write(world, MembershipRefused { session, entity, zone, error });
 }
 
 /// Tells the game that what it wants to close is no zone.
 pub(super) fn refused_zone(world: &mut World, zone: Entity) {
     let error = MembershipError::NoSuchZone;
-    announce_plain(world, MembershipRefused { session: None, entity: zone, zone: Some(zone), error });
+    write(world, MembershipRefused { session: None, entity: zone, zone: Some(zone), error });
+}
+
+fn write(world: &mut World, refused: MembershipRefused) {
+    tracing::info!(target: "waystation::transitions", "{refused}");
+    world.write_message(refused);
 }
 
 /// Longest payload of a `Joined`: with it, and with the members of the largest zone that announces,

@@ -8,9 +8,10 @@ use super::announce::note_id;
 use super::ask::cancel_all;
 use super::commands::refused_zone;
 use super::settle::{connect, end, zone_of};
-use super::{InZone, JoinCancelled, Orphan, Zone, ZoneParted, Zones};
-use crate::session::lifecycle::{announce, announce_of};
-use crate::session::{self, AgentOf, EndCause, SessionState, SessionTable, is_closing, tell};
+use super::{InZone, Orphan, Zone, Zones};
+use crate::session::{
+    self, AgentOf, EndCause, News, SessionState, SessionTable, Whose, announce, announce_of, is_closing, tell,
+};
 use crate::wire::v1::{Parted, Reason};
 
 /// Ends the sessions whose entities are gone, as by a kick, and parts the members of zones that
@@ -31,18 +32,25 @@ pub(super) fn settle_orphans(world: &mut World) {
     let left = std::mem::take(&mut zones.left);
     let asks = std::mem::take(&mut zones.dropped_asks);
     for gone in world.resource_mut::<SessionTable>().take_despawned() {
-        let whose = || (gone.session, gone.entity, gone.principal.clone());
+        let whose =
+            || Whose { session: gone.session, entity: gone.entity, principal: gone.principal.clone() };
         if let Some((_, zone, zone_id)) = asks.iter().find(|(session, ..)| *session == gone.entity) {
-            announce_of(world, whose(), |of| JoinCancelled::new(of, *zone, *zone_id, Reason::Cancelled));
+            announce_of(
+                world,
+                whose(),
+                News::JoinCancelled { zone: *zone, zone_id: *zone_id, reason: Reason::Cancelled },
+            );
         }
         let orphaned = orphans.iter().find(|orphan| orphan.session == gone.entity);
         let orphaned = orphaned.map(|orphan| (orphan.zone, orphan.id));
         let was_in = left.iter().find(|(session, ..)| *session == gone.entity);
         if let Some((zone, zone_id)) = orphaned.or(was_in.map(|(_, zone, id)| (*zone, *id))) {
             note_id(world, zone, |roster| roster.parted.push(gone.session.0));
-            announce_of(world, whose(), |of| {
-                ZoneParted::new(of, zone, zone_id, Reason::Kicked, Bytes::new())
-            });
+            announce_of(
+                world,
+                whose(),
+                News::Parted { zone, zone_id, reason: Reason::Kicked, payload: Bytes::new() },
+            );
         }
         session::bury(world, gone, EndCause::Kicked, "");
     }
@@ -63,7 +71,11 @@ fn part_orphan(world: &mut World, Orphan { session, zone, id, name }: Orphan) {
     let parted = Parted { zone: name.to_string(), reason: Reason::ZoneClosed.into(), ..Parted::default() };
     tell(world, session, parted);
     connect(world, session);
-    announce(world, session, |of| ZoneParted::new(of, zone, id, Reason::ZoneClosed, Bytes::new()));
+    announce(
+        world,
+        session,
+        News::Parted { zone, zone_id: id, reason: Reason::ZoneClosed, payload: Bytes::new() },
+    );
 }
 
 /// An agent goes with its owner, in the same tick; and so do those that it owned.

@@ -7,15 +7,13 @@ use bytes::Bytes;
 use super::announce::{Roster, note};
 use super::changes::{Change, Changes};
 use super::commands::{MembershipError, refused};
-use super::{
-    InZone, JoinPolicy, MemberDisconnected, MemberResumed, Members, Zone, ZoneJoined, ZoneParted, Zones, ask,
-};
+use super::{InZone, JoinPolicy, Members, Zone, Zones, ask};
 use crate::ident::ZoneId;
-use crate::session::lifecycle::announce;
 #[cfg(feature = "planted")]
 use crate::session::planted::{Planted, is_planted};
 use crate::session::{
-    self, Agent, DispatchQueue, EndCause, LossCause, Overdue, SessionState, is_closing, tell, transition,
+    self, Agent, DispatchQueue, EndCause, LossCause, News, Overdue, SessionState, announce, is_closing, tell,
+    transition,
 };
 use crate::tick::{Load, Shed, TickRate};
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
@@ -79,7 +77,7 @@ pub(crate) fn disconnect(world: &mut World, session: Entity, cause: LossCause) {
         return;
     }
     note(world, zone, session, |roster, id| roster.unlinked.push(id));
-    announce(world, session, |of| MemberDisconnected::new(of, zone, zone_id));
+    announce(world, session, News::MemberDisconnected { zone, zone_id });
 }
 
 /// Tells the zone of a session that it was resumed, and after a resync the session of its zone.
@@ -92,7 +90,7 @@ pub(crate) fn resumed(world: &mut World, session: Entity, resync: bool) {
         joined(world, session, 0, zone, Bytes::new());
     }
     note(world, zone, session, |roster, id| roster.linked.push(id));
-    announce(world, session, |of| MemberResumed::new(of, zone, zone_id, resync));
+    announce(world, session, News::MemberResumed { zone, zone_id, resync });
 }
 
 /// Puts a session into a zone, out of the one that it may be in. The zone has room. What the client
@@ -113,7 +111,7 @@ pub(super) fn enter(
     joined(world, session, request, zone, answer);
     note(world, zone, session, |roster, id| roster.joined.push(id));
     if let Some((zone, zone_id)) = zone_of(world, session) {
-        announce(world, session, |of| ZoneJoined::new(of, zone, zone_id, given));
+        announce(world, session, News::Joined { zone, zone_id, payload: given });
     }
 }
 
@@ -221,14 +219,14 @@ fn leave_with(world: &mut World, session: Entity, reason: Reason, payload: Bytes
     let Some((zone, zone_id)) = zone_of(world, session) else { return };
     #[cfg(feature = "planted")]
     if is_planted(world, Planted::DoublePart) {
-        announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason, payload.clone()));
+        announce(world, session, News::Parted { zone, zone_id, reason, payload: payload.clone() });
     }
     #[cfg(feature = "planted")]
     if is_planted(world, Planted::MembersLeak) && reason == Reason::Expired {
-        return announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason, payload.clone()));
+        return announce(world, session, News::Parted { zone, zone_id, reason, payload: payload.clone() });
     }
     note(world, zone, session, |roster, id| roster.parted.push(id));
-    announce(world, session, |of| ZoneParted::new(of, zone, zone_id, reason, payload));
+    announce(world, session, News::Parted { zone, zone_id, reason, payload });
     if let Ok(mut entity) = world.get_entity_mut(session) {
         entity.remove::<InZone>();
     }

@@ -1,8 +1,8 @@
 //! What is too much, and what becomes of it: nobody else is disturbed, and memory is bounded.
 
 use waystation::config::ServerConfig;
-use waystation::server::audit::News::{Disconnected, Resumed};
 use waystation::session::{Inbox, LossCause, Outbox, SessionConfig, SessionState};
+use waystation::testing::News::{Disconnected, Resumed};
 use waystation::testing::{Hang, Harness, Via};
 use waystation::wire::v1::{Joined, Reason, Welcome};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use waystation::arena::v1::Input;
-use waystation::server::audit::News;
 use waystation::session::{LossCause, SessionState};
+use waystation::testing::News;
 use waystation::testing::{Faults, Via};
 use waystation::wire::WireMessage as _;
 use waystation::wire::v1::{Closed, Joined, Reason, Welcome};

@@ -10,11 +10,11 @@ use waystation::arena::v1::{Echo, Say};
 use waystation::gate::DrainCommand as _;
 use waystation::proxy::LinkInfo;
 use waystation::rpc::{AppRpc as _, Call, Sender};
-use waystation::server::audit::News;
 use waystation::session::{
     AgentOf, Connected, Disconnected, Inbox, Session, SessionConfig, SessionCounts, SessionState,
     SpawnAgent as _,
 };
+use waystation::testing::News;
 use waystation::testing::{Faults, Hang, Harness, Player, Via};
 use waystation::wire::v1::{Bye, Join, Members, Notice, Part, Reason};
 use waystation::wire::{FRAME_MAX_SERVER, Lane};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use waystation::arena::v1::{Input, Say};
 use waystation::config::ServerConfig;
-use waystation::server::audit::News::Disconnected;
 use waystation::session::{Inbox, Latency, LossCause, SessionConfig, SessionCounts, SessionState};
+use waystation::testing::News::Disconnected;
 use waystation::testing::{Hang, Harness, Player, Via};
 use waystation::wire::v1::{Ack, Probe, ProbeReply};
 use waystation::wire::{self, Lane};

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use waystation::ident::{Epoch, ZoneId};
 use waystation::proxy::LinkEnd;
-use waystation::server::audit::News::{
-    self, Disconnected, MemberDisconnected, MemberResumed, Registered, Resumed,
-};
 use waystation::session::{ExpiresAt, LossCause, Session, SessionCounts, SessionState, SessionTable};
+use waystation::testing::News::{self, Disconnected, MemberDisconnected, MemberResumed, Registered, Resumed};
 use waystation::testing::Via;
 use waystation::wire::Lane;
 use waystation::wire::v1::{Ack, Bye, Join, Joined, Part, Parted, Probe, Reason, Refused, Welcome};

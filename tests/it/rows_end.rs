@@ -5,10 +5,10 @@ use std::time::Duration;
 use waystation::arena::v1::Say;
 use waystation::ident::ZoneId;
 use waystation::proxy::LinkEnd;
-use waystation::server::audit::News::{
+use waystation::session::{EndCause, LossCause, SessionState, SessionTable};
+use waystation::testing::News::{
     self, Closed, Disconnected, Expired, MemberDisconnected, Registered, Unregistered,
 };
-use waystation::session::{EndCause, LossCause, SessionState, SessionTable};
 use waystation::testing::{Hang, Via};
 use waystation::wire::v1::{Ack, Bye, Denied, Hello, Join, Joined, Part, Parted, Reason, Refused, Welcome};
 use waystation::wire::{self, Lane};

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 use waystation::ident::ZoneId;
 use waystation::proxy::LinkEnd;
-use waystation::server::audit::News::{
+use waystation::session::{Agent, AgentOf, EndCause, LossCause, Session, SessionState, SpawnAgent as _};
+use waystation::testing::News::{
     self, Closed, Disconnected, Expired, MemberDisconnected, Registered, Resumed,
 };
-use waystation::session::{Agent, AgentOf, EndCause, LossCause, Session, SessionState, SpawnAgent as _};
 use waystation::testing::{Player, Via};
 use waystation::wire::v1::{Bye, Denied, Join, Joined, Members, Notice, Part, Parted, Reason};
 use waystation::zone::{InZone, MembershipCommands as _, MembershipError, Zone};

@@ -1,6 +1,6 @@
 //! Which token resumes what, and where both sides go on.
 
-use waystation::server::audit::News::Resumed;
+use waystation::testing::News::Resumed;
 use waystation::testing::{Hang, Via};
 use waystation::wire::v1::{Denied, Hello, Joined, Reason, Resume, Welcome};
 

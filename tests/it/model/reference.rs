@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use waystation::server::audit::News;
 use waystation::session::{EndCause, SessionState};
+use waystation::testing::News;
 use waystation::wire::v1::Reason;
 
 use super::steps::{Key, Room, Step, Who};

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use waystation::ident::ZoneId;
 use waystation::proxy::LinkEnd;
-use waystation::server::audit::News;
 use waystation::session::{EndCause, LossCause};
+use waystation::testing::News;
 use waystation::wire::v1::Reason;
 
 use super::reference::{Arrival, Change, Down, Guest, Reference, Resume, Session, Up};

@@ -1,0 +1,78 @@
+//! What the game was told, in a form that tests compare.
+
+use std::fmt;
+
+use crate::ident::{SessionId, ZoneId};
+use crate::session::{self, EndCause, LossCause};
+use crate::wire::v1::Reason;
+
+/// What the game was told of a session, without the payloads and measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// [`SessionRegistered`](session::SessionRegistered).
+    Registered,
+    /// [`SessionDisconnected`](session::SessionDisconnected).
+    Disconnected(LossCause),
+    /// [`SessionResumed`](session::SessionResumed).
+    Resumed {
+        /// True if what was under way is void.
+        resync: bool,
+    },
+    /// [`SessionUnregistered`](session::SessionUnregistered).
+    Unregistered,
+    /// [`SessionExpired`](session::SessionExpired).
+    Expired(EndCause),
+    /// [`SessionClosed`](session::SessionClosed).
+    Closed(EndCause),
+    /// [`ZoneJoined`](crate::zone::ZoneJoined).
+    Joined(ZoneId),
+    /// [`ZoneParted`](crate::zone::ZoneParted).
+    Parted(ZoneId, Reason),
+    /// [`MemberDisconnected`](crate::zone::MemberDisconnected).
+    MemberDisconnected(ZoneId),
+    /// [`MemberResumed`](crate::zone::MemberResumed).
+    MemberResumed(ZoneId),
+}
+
+impl News {
+    /// Returns an entry of the journal in this form; `None` for what concerns an ask.
+    fn of(news: &session::News) -> Option<Self> {
+        Some(match *news {
+            session::News::Registered {} => Self::Registered,
+            session::News::Disconnected { cause, .. } => Self::Disconnected(cause),
+            session::News::Resumed { resync } => Self::Resumed { resync },
+            session::News::Unregistered {} => Self::Unregistered,
+            session::News::Expired { cause } => Self::Expired(cause),
+            session::News::Closed { cause, .. } => Self::Closed(cause),
+            session::News::Joined { zone_id, .. } => Self::Joined(zone_id),
+            session::News::Parted { zone_id, reason, .. } => Self::Parted(zone_id, reason),
+            session::News::MemberDisconnected { zone_id, .. } => Self::MemberDisconnected(zone_id),
+            session::News::MemberResumed { zone_id, .. } => Self::MemberResumed(zone_id),
+            session::News::JoinRequested { .. } | session::News::JoinCancelled { .. } => return None,
+        })
+    }
+}
+
+/// An entry of the journal, in the form that tests compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The entry's place among all.
+    pub sequence: u64,
+    /// The session.
+    pub session: SessionId,
+    /// What happened.
+    pub news: News,
+}
+
+impl Entry {
+    pub(super) fn of(entry: &session::Entry) -> Option<Self> {
+        let news = News::of(&entry.news)?;
+        Some(Self { sequence: entry.sequence, session: entry.session, news })
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {:?}", self.sequence, self.session, self.news)
+    }
+}
