@@ -26,13 +26,13 @@ use bevy_ecs::prelude::*;
 
 #[cfg(doc)]
 use crate::proxy::Network;
-use crate::session::watch;
+use crate::session::{Dispatch, Offence, watch};
 use crate::tick::{TickSystems, UnixClock};
-use crate::wire;
 use crate::wire::ticket::TicketKey;
+use crate::wire::v1::Hello;
+use crate::wire::{self, WireMessage as _};
 
 pub use lobby::Lobby;
-pub(crate) use probe::reply as reply_to_probe;
 pub use stop::{Drain, DrainCommand};
 
 /// Who may open a new session. A session that is there already is resumed by its resume token alone.
@@ -123,9 +123,13 @@ impl Plugin for GatePlugin {
         if let Err(error) = self.config.check() {
             panic!("{error}");
         }
+        let mut dispatch = app.world_mut().get_resource_or_init::<Dispatch>();
+        probe::register(&mut dispatch);
+        dispatch.register(Hello::ID, |_, _| Err(Offence::SecondHello));
         app.insert_resource(ticket::Tickets::new(&self.config))
             .insert_resource(self.config.clone())
             .init_resource::<Lobby>()
+            .init_resource::<route::Controls>()
             .init_resource::<newcomers::Newcomers>()
             .init_resource::<Drain>()
             .add_systems(

@@ -4,9 +4,8 @@
 //! [`Call`]s and answer through [`Sender`]; the sender's identity is stamped by the server. This
 //! room knows no game.
 //!
-//! Data flow: a session's inbox → `dispatch`: link control and session messages are acted upon,
-//! calls are decoded → `Messages<Call<M>>` → the game → [`Sender`] → one queue in call order →
-//! `resolve`, when settle begins → outboxes and links; agents get the values themselves.
+//! Data flow: the session's dispatch, in which each call is registered → `Messages<Call<M>>` → the game →
+//! [`Sender`] → one queue in call order → `resolve`, when settle begins → delivery to the sessions.
 //!
 //! ```
 //! use bevy_ecs::prelude::*;
@@ -20,20 +19,18 @@
 //! }
 //! ```
 
-mod dispatch;
 mod sender;
 #[cfg(debug_assertions)]
 mod unread;
 
-use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
+use bevy_app::{App, Plugin, PostUpdate};
 use bevy_ecs::prelude::*;
-use bevy_platform::collections::HashMap;
-use bytes::Bytes;
 
-use crate::ident::{Epoch, MessageId, SessionId, Tick};
-use crate::session::{Delivered, SessionCounts};
-use crate::tick::TickSystems;
-use crate::wire::{self, FrameError, Range, WireMessage};
+use crate::ident::{Epoch, SessionId, Tick};
+use crate::session::{Core, Delivered, Dispatch, Next, Offence, Sent, SessionCounts};
+use crate::tick::{TickSystems, TickTime};
+use crate::wire::{Range, WireMessage};
+use crate::zone::InZone;
 
 use sender::SendQueue;
 pub use sender::Sender;
@@ -59,27 +56,6 @@ pub struct Call<M: WireMessage> {
     pub message: M,
 }
 
-/// What a call is stamped with.
-#[derive(Debug, Clone, Copy)]
-struct Caller {
-    session: SessionId,
-    entity: Entity,
-    zone: Entity,
-    epoch: Epoch,
-    tick: Tick,
-}
-
-/// How a message becomes a call: from bytes, or from an agent's value.
-#[derive(Debug, Clone, Copy)]
-struct Handler {
-    decode: fn(&mut World, Caller, Bytes) -> Result<(), FrameError>,
-    take: fn(&mut World, Caller, Box<dyn std::any::Any + Send + Sync>),
-}
-
-/// The calls that the game takes.
-#[derive(Resource, Debug, Default)]
-struct Calls(HashMap<MessageId, Handler>);
-
 /// Says which messages are calls.
 pub trait AppRpc {
     /// Takes `M` as a call: systems read `MessageReader<Call<M>>`, each tick. In debug builds,
@@ -93,13 +69,11 @@ pub trait AppRpc {
 impl AppRpc for App {
     fn add_call<M: WireMessage>(&mut self) -> &mut Self {
         let is_the_games = matches!(M::ID.range(), Range::GameReliable | Range::GameUnreliable);
-        let handler = Handler { decode: decode_call::<M>, take: take_call::<M> };
-        let mut calls = self.world_mut().get_resource_or_init::<Calls>();
-        if !is_the_games || calls.0.contains_key(&M::ID) {
+        let mut dispatch = self.world_mut().get_resource_or_init::<Dispatch>();
+        if !is_the_games || !dispatch.register(M::ID, call::<M>) {
             tracing::error!(id = %M::ID, message = M::NAME, "not added as a call: the id is taken, or the core's");
             return self;
         }
-        calls.0.insert(M::ID, handler);
         self.add_message::<Call<M>>();
         #[cfg(debug_assertions)]
         unread::watch::<M>(self);
@@ -118,36 +92,39 @@ pub struct RpcPlugin;
 
 impl Plugin for RpcPlugin {
     fn build(&self, app: &mut App) {
-        app.init_resource::<Calls>()
-            .init_resource::<SendQueue>()
-            .add_systems(PreUpdate, dispatch::dispatch.in_set(TickSystems::Dispatch))
-            .add_systems(PostUpdate, sender::resolve.before(TickSystems::Settle));
+        app.init_resource::<SendQueue>().add_systems(PostUpdate, sender::resolve.before(TickSystems::Settle));
         #[cfg(debug_assertions)]
         unread::add(app);
     }
 }
 
-fn decode_call<M: WireMessage>(world: &mut World, caller: Caller, body: Bytes) -> Result<(), FrameError> {
-    write_call::<M>(world, caller, wire::decode(body)?);
-    Ok(())
-}
-
-fn take_call<M: WireMessage>(
-    world: &mut World,
-    caller: Caller,
-    message: Box<dyn std::any::Any + Send + Sync>,
-) {
-    if let Ok(message) = message.downcast::<M>() {
-        write_call::<M>(world, caller, *message);
-    }
-}
-
-fn write_call<M: WireMessage>(world: &mut World, caller: Caller, message: M) {
-    let Caller { session, entity, zone, epoch, tick } = caller;
-    if !message.is_finite() {
+/// A member calls. What others send is dropped and counted.
+fn call<M: WireMessage>(world: &mut World, sent: Sent) -> Result<Next, Offence> {
+    let entity = sent.session;
+    let Some((session, epoch, zone)) = caller(world, entity) else {
+        world.resource_mut::<SessionCounts>().nonmember_call_count += 1;
+        return Ok(Next::Go);
+    };
+    let message = match sent.read::<M>() {
+        Ok(message) => message,
+        Err(error) if M::ID.is_counted() => return Err(error),
+        Err(_) => {
+            world.resource_mut::<SessionCounts>().malformed_frame_count += 1;
+            return Ok(Next::Go);
+        }
+    };
+    if message.is_finite() {
+        let tick = world.resource::<TickTime>().tick();
+        world.write_message(Call { session, entity, zone, epoch, tick, message });
+    } else {
         world.resource_mut::<SessionCounts>().nonfinite_call_count += 1;
         tracing::debug!(%session, message = M::NAME, "not dispatched: it holds NaN or an infinity");
-        return;
     }
-    world.write_message(Call { session, entity, zone, epoch, tick, message });
+    Ok(Next::Go)
+}
+
+/// Returns who calls; `None` if the session is in no zone.
+fn caller(world: &World, session: Entity) -> Option<(SessionId, Epoch, Entity)> {
+    let core = world.get::<Core>(session)?;
+    Some((core.id(), core.epoch(), world.get::<InZone>(session)?.zone()))
 }

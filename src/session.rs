@@ -9,74 +9,87 @@
 //! [`Uplink`] → `flush` → the link's proxy. Each change of state is noted in the
 //! [`Journal`], and published as a message that the game's systems read in the next tick.
 
+mod agenda;
 pub mod agent;
 mod cause;
 mod check;
 mod config;
-mod flow;
+mod core;
+mod delivery;
+mod dispatch;
+mod due;
+mod effects;
 mod inbox;
 pub(crate) mod journal;
+mod life;
+mod link;
 mod meter;
+mod mirror;
 mod outbox;
-mod overdue;
 #[cfg(feature = "planted")]
 pub(crate) mod planted;
 mod state;
 mod table;
 mod token;
-mod traffic;
-mod uplink;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bevy_app::{App, First, Plugin, PostUpdate};
+use bevy_app::{App, First, Plugin, PostUpdate, PreUpdate};
 use bevy_ecs::prelude::*;
 
 use crate::ident::{Epoch, SessionId};
 use crate::tick::{self, TickSystems};
 
+pub(crate) use self::core::{Core, Membership, Rebind};
+pub(crate) use agenda::Agenda;
 pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
 pub use cause::{EndCause, LossCause};
 pub use config::{SessionConfig, SessionCounts};
-pub(crate) use flow::{Despawned, Rebind, bind, bury, close, confirm, disconnect, register};
-pub use inbox::Inbox;
-pub(crate) use inbox::{DispatchQueue, Inbound};
+pub(crate) use delivery::{Delivery, Parcel, tell, tell_all};
+pub(crate) use dispatch::{
+    Dispatch, Endings, FIRST, LAST, Next, Offence, Sent, control, dispatch as dispatch_frames,
+};
+pub(crate) use due::{Overdue, find_expired, watch};
+pub(crate) use inbox::Inbound;
 pub use journal::{
     Entry, Journal, News, SessionClosed, SessionDisconnected, SessionExpired, SessionRegistered,
     SessionResumed, SessionUnregistered,
 };
-pub(crate) use journal::{Whose, announce, announce_of};
-pub use outbox::Outbox;
+pub(crate) use journal::{announce, announce_of};
+pub(crate) use life::{bury, edit, end, lose, open, resume, set_membership};
+pub use link::{Latency, LinkState};
+pub(crate) use mirror::{go_astray, repair, update as update_mirrors};
 pub(crate) use outbox::ResumePoint;
-pub(crate) use overdue::{Overdue, find_expired, watch};
 #[cfg(feature = "planted")]
 pub use planted::Planted;
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
-pub(crate) use state::{is_closing, transition};
 pub use table::{SessionTable, UnknownSession};
 pub(crate) use token::TokenHash;
-pub use token::Tokens;
-pub(crate) use traffic::{put, tell, tell_all};
-pub use uplink::{Latency, LinkState, Uplink};
 
-/// Which session an entity is. A game that despawns the entity ends the session, as by a kick.
+/// Marks an entity as a session and holds its id and epoch.
+///
+/// The session itself is private to the server. This component, [`Principal`], [`LinkState`],
+/// [`ExpiresAt`], the markers and [`InZone`](crate::zone::InZone) repeat what a game may see of it: if a game
+/// removes or replaces one of them, it is put back in the same tick. A game that despawns the
+/// entity ends the session, as by a kick.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
-#[component(on_remove = flow::despawned)]
+#[component(immutable, clone_behavior = Ignore)]
+#[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
 pub struct Session {
     id: SessionId,
     epoch: Epoch,
 }
 
 impl Session {
-    /// The id, the same for the whole life of the session.
+    /// Returns the id, which is the same for the whole life of the session.
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    /// How many times it was bound to a link.
+    /// Returns how many times the session was bound to a link.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
@@ -86,6 +99,8 @@ impl Session {
 /// When a session without a link expires: a reading of
 /// [`TickTime::steady`](crate::tick::TickTime::steady). Only on [`Disconnected`] ones.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+#[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
+#[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
 pub struct ExpiresAt(pub(in crate::session) Duration);
 
 impl ExpiresAt {
@@ -135,10 +150,14 @@ pub struct OnDisconnect(Arc<Hook>);
 type Hook = dyn Fn(&mut EntityWorldMut, LossCause) + Send + Sync;
 
 impl OnDisconnect {
-    /// Does this. The session still has its link, which no longer takes anything; the hook may
-    /// change the session's components, but must not despawn it.
+    /// Does this. The session's marker is still the one of before the loss. The link takes nothing any more,
+    /// and in a takeover the next one is bound already.
     pub fn new(hook: impl Fn(&mut EntityWorldMut, LossCause) + Send + Sync + 'static) -> Self {
         Self(Arc::new(hook))
+    }
+
+    fn run(&self, session: &mut EntityWorldMut, cause: LossCause) {
+        (self.0)(session, cause);
     }
 }
 
@@ -159,6 +178,8 @@ impl fmt::Debug for OnDisconnect {
 
 /// Who a session belongs to, as far as the gate could tell. Cheap to clone.
 #[derive(Component, Debug, Clone, PartialEq, Eq)]
+#[component(immutable, clone_behavior = Ignore)]
+#[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
 pub struct Principal(Who);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,17 +241,27 @@ impl Plugin for SessionPlugin {
         app.insert_resource(self.config.clone())
             .init_resource::<SessionTable>()
             .init_resource::<SessionCounts>()
+            .init_resource::<Agenda>()
             .init_resource::<Overdue>()
-            .init_resource::<DispatchQueue>();
+            .init_resource::<Endings>()
+            .init_resource::<delivery::DeliveryState>();
         journal::add(app);
-        app.add_systems(First, state::despawn_closing.in_set(TickSystems::Begin).before(tick::begin))
-            .add_systems(First, journal::publish.in_set(TickSystems::Begin).after(tick::weigh))
-            .add_systems(
-                PostUpdate,
-                (traffic::send_beacons, traffic::flush, overdue::bound_memory)
-                    .chain()
-                    .in_set(TickSystems::Flush)
-                    .before(crate::proxy::depart),
-            );
+        dispatch::register(&mut app.world_mut().get_resource_or_init::<Dispatch>());
+        app.add_systems(
+            First,
+            (
+                state::despawn_closing.before(tick::begin),
+                (journal::publish, agenda::read_limits).chain().after(tick::weigh),
+            )
+                .in_set(TickSystems::Begin),
+        )
+        .add_systems(PreUpdate, dispatch_frames.in_set(TickSystems::Dispatch))
+        .add_systems(
+            PostUpdate,
+            (delivery::send_beacons, delivery::flush, due::bound_memory)
+                .chain()
+                .in_set(TickSystems::Flush)
+                .before(crate::proxy::depart),
+        );
     }
 }

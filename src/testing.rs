@@ -34,6 +34,7 @@ mod link;
 mod news;
 mod player;
 mod relay;
+mod view;
 
 pub use faults::Faults;
 pub use harness::{Harness, Via};
@@ -43,3 +44,4 @@ pub use player::{Hang, Player};
 pub use relay::{
     Network, Outages, ROUTES_MAX, Relay, RelayConfig, RelayCounts, RelayError, Route, WayCounts,
 };
+pub use view::SessionView;

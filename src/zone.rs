@@ -13,8 +13,9 @@ mod ask;
 mod changes;
 mod commands;
 mod members;
-mod orphans;
+mod membership;
 mod pace;
+mod repair;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -30,19 +31,22 @@ use crate::ident::ZoneId;
 pub use crate::session::journal::{
     JoinCancelled, JoinRequested, MemberDisconnected, MemberResumed, ZoneJoined, ZoneParted,
 };
-use crate::session::{Delivered, find_expired};
+use crate::session::{Core, Delivered, Dispatch, FIRST, Next, find_expired};
 use crate::tick::{TickRate, TickSystems};
-use crate::wire::v1::{self, Joined, Parted, Reason, Refused};
+use crate::wire::WireMessage as _;
+use crate::wire::v1::{self, Join, Joined, Part, Parted, Reason, Refused};
 
 use announce::Roster;
+use ask::DroppedAsk;
 
 pub(crate) use ask::cancel_all;
 pub use ask::{ASK_TIMEOUT, JoinPending};
-pub(crate) use changes::{Change, Changes, FIRST, LAST};
+pub(crate) use changes::{Change, Changes};
 pub use commands::{MembershipCommands, MembershipError, MembershipRefused, PAYLOAD_MAX_BYTES};
 pub use members::{InZone, Members};
+pub(crate) use membership::zone_name;
 pub use pace::{ZoneClock, ZoneTicked};
-pub(crate) use settle::{disconnect, resumed, zone_name};
+pub(crate) use settle::{disconnect, resumed};
 
 /// A zone. Spawn it to open one; sessions join it by its name. Insert it anew to change its
 /// capacity or pace; despawn it to close it: its members are parted as of ZONE_CLOSED.
@@ -171,21 +175,8 @@ pub struct Zones {
     closing: Vec<Entity>,
     /// Zones that were despawned since the last one.
     closed: Vec<Entity>,
-    /// Sessions whose zones were despawned under them.
-    orphans: Vec<Orphan>,
-    /// Sessions that ceased to be in a zone since the last settle.
-    left: Vec<(Entity, Entity, ZoneId)>,
-    /// Asks that ceased to be pending since the last settle.
-    dropped_asks: Vec<(Entity, Entity, ZoneId)>,
-}
-
-/// A member of a zone that was despawned.
-#[derive(Debug)]
-struct Orphan {
-    session: Entity,
-    zone: Entity,
-    id: ZoneId,
-    name: Arc<str>,
+    /// Asks that the game has taken away since the last settle.
+    dropped_asks: Vec<DroppedAsk>,
 }
 
 impl Zones {
@@ -210,11 +201,6 @@ impl Zones {
     fn close(&mut self, zone: Entity) {
         self.by_name.retain(|_, holder| *holder != zone);
         self.closing.push(zone);
-    }
-
-    /// The members that a zone had when it was despawned, until the next settle.
-    pub(crate) fn orphans_of(&self, zone: Entity) -> impl Iterator<Item = Entity> + '_ {
-        self.orphans.iter().filter(move |orphan| orphan.zone == zone).map(|orphan| orphan.session)
     }
 
     /// How many zones there are.
@@ -243,11 +229,12 @@ impl Plugin for ZonePlugin {
             .add_message::<Delivered<Parted>>()
             .add_message::<Delivered<Refused>>()
             .add_message::<Delivered<v1::Members>>();
+        register(&mut app.world_mut().get_resource_or_init::<Dispatch>());
         app.add_systems(PreUpdate, pace::pace_zones.in_set(TickSystems::Pace))
             .add_systems(PostUpdate, announce::announce_members.in_set(TickSystems::Replicate))
             .add_systems(
                 PostUpdate,
-                (orphans::settle_orphans, settle::settle).chain().in_set(TickSystems::Settle),
+                (repair::close_zones, repair::repair, settle::settle).chain().in_set(TickSystems::Settle),
             )
             .add_systems(
                 PostUpdate,
@@ -255,14 +242,31 @@ impl Plugin for ZonePlugin {
                     find_expired,
                     settle::expire,
                     ask::expire_asks,
-                    orphans::end_orphaned_agents,
-                    // What observers of the game's despawned while all this was done.
-                    orphans::settle_orphans,
+                    repair::end_orphaned_agents,
+                    repair::close_zones,
+                    // What observers of the game's did while all this was done.
+                    repair::repair,
                 )
                     .chain()
                     .in_set(TickSystems::Expire),
             );
     }
+}
+
+/// Registers what clients ask of memberships: it takes effect when the tick settles.
+fn register(dispatch: &mut Dispatch) {
+    dispatch.register(Join::ID, |world, sent| {
+        let (session, order) = (sent.session, sent.order);
+        let Join { request, zone, payload } = sent.read()?;
+        world.resource_mut::<Changes>().push(order, session, Change::Join { request, zone, payload });
+        Ok(Next::Wait)
+    });
+    dispatch.register(Part::ID, |world, sent| {
+        let (session, order) = (sent.session, sent.order);
+        let Part { request, payload } = sent.read()?;
+        world.resource_mut::<Changes>().push(order, session, Change::Part { request, payload });
+        Ok(Next::Wait)
+    });
 }
 
 /// A zone is spawned, or inserted anew with other limits: it gets its id once, and its name's place
@@ -294,23 +298,31 @@ fn enroll(world: &mut World, entity: Entity) {
             "a zone of this name exists: this one cannot be joined; choose another name"
         );
     }
+    drop_disconnected(world, entity);
+}
+
+/// A zone that is hard now may have members without a link: they part when this tick settles.
+fn drop_disconnected(world: &mut World, zone: Entity) {
+    if !world.get::<Zone>(zone).is_some_and(Zone::is_hard) {
+        return;
+    }
+    let members: Vec<Entity> = world.get::<Members>(zone).into_iter().flat_map(Members::entities).collect();
+    for member in members {
+        if world.get::<Core>(member).is_some_and(|core| !core.is_linked()) {
+            world.resource_mut::<Changes>().push(FIRST, member, Change::Drop);
+        }
+    }
 }
 
 /// A zone is gone: it is found no more, and settle parts its members.
 fn forget(mut world: DeferredWorld, context: HookContext) {
-    let Some(zone) = world.get::<Zone>(context.entity) else { return };
-    let (id, name) = (zone.id, Arc::clone(&zone.name));
-    let members: Vec<Entity> =
-        world.get::<Members>(context.entity).into_iter().flat_map(Members::entities).collect();
+    let Some(name) = world.get::<Zone>(context.entity).map(|zone| Arc::clone(&zone.name)) else { return };
     let Some(mut zones) = world.get_resource_mut::<Zones>() else { return };
     zones.ids.remove(&context.entity);
     zones.closed.push(context.entity);
     if zones.find(&name) == Some(context.entity) {
         zones.by_name.remove(&name);
     }
-    let zone = context.entity;
-    let orphans = members.into_iter().map(|session| Orphan { session, zone, id, name: Arc::clone(&name) });
-    zones.orphans.extend(orphans);
 }
 
 /// A zone for at most so many members tells them of each other, unless it says otherwise: a hundred

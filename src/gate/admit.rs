@@ -5,56 +5,86 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 
 use super::hello::{Denial, OpenRequest, Request, ResumeRequest, parse};
+use super::route::Controls;
 use super::ticket::Tickets;
 use super::{Drain, GateConfig, Lobby, newcomers, stop};
 use crate::ident::{LinkKey, ProxyId};
 use crate::proxy::{LinkInfo, Proxies};
-use crate::session::{self, Overdue, Principal, Rebind, SessionConfig, SessionCounts, SessionTable, Uplink};
+use crate::session::{self, Core, Inbound, Overdue, Rebind, SessionConfig, SessionCounts, SessionTable};
 use crate::tick::{Load, Shed, TickTime};
 use crate::wire;
 use crate::wire::v1::{Denied, Hello, Reason};
 use crate::zone;
 
-/// Answers the Hellos, then takes the links that are lost: a session that loses its link and is
-/// resumed in the same tick was never without one.
+/// Lets link control and Hellos take effect, then takes the links that are lost: a session that loses its
+/// link and is resumed in the same tick was never without one.
 pub(super) fn admit(world: &mut World) {
-    for (link, info, hello) in take_hellos(world) {
-        let config = world.resource::<GateConfig>();
-        let answer = match parse(hello, &info, config) {
-            Ok(Request::Resume(request)) => resume(world, link, &request),
-            Ok(Request::Open(request)) => open(world, link, &info, request),
-            Err(denial) => Err(denial),
-        };
-        match answer {
-            Ok(()) => {
-                world.resource_mut::<Lobby>().leave(link);
-            }
-            Err(denial) => deny(world, link, denial),
-        }
-    }
+    take_effect(world);
     close_silent_guests(world);
     put_out_surplus(world);
     for (session, link, cause) in std::mem::take(&mut world.resource_mut::<Overdue>().lost) {
-        let bound = world.get::<Uplink>(session).and_then(Uplink::link);
+        let bound = world.get::<Core>(session).and_then(Core::link);
         if bound == Some(link) {
             zone::disconnect(world, session, cause);
         }
     }
 }
 
-/// The Hellos that may be looked at now: by arrival, then by proxy.
-fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Hello)> {
+/// What takes effect in order of arrival.
+enum Arrived {
+    /// Link control of the session that the link is bound to.
+    Control(Inbound),
+    /// A guest asks for a session.
+    Hello(Box<(LinkInfo, Hello)>),
+}
+
+/// Lets link control and Hellos take effect in order of arrival: an Ack that came before a Hello has
+/// retired its token.
+fn take_effect(world: &mut World) {
+    let controls = std::mem::take(&mut world.resource_mut::<Controls>().0).into_iter();
+    let controls = controls.map(|(at, link, control)| ((at, control.order), link, Arrived::Control(control)));
+    let hellos = take_hellos(world).into_iter();
+    let hellos =
+        hellos.map(|(when, link, info, hello)| (when, link, Arrived::Hello(Box::new((info, hello)))));
+    let mut arrived: Vec<_> = controls.chain(hellos).collect();
+    arrived.sort_by_key(|(when, ..)| *when);
+    for (_, link, arrived) in arrived {
+        match arrived {
+            Arrived::Hello(guest) => answer(world, link, &guest.0, guest.1),
+            // A Hello may have bound the session to another link meanwhile.
+            Arrived::Control(inbound) => match world.resource::<SessionTable>().bound_to(link) {
+                Some(session) => session::control(world, session, inbound),
+                None => world.resource_mut::<SessionCounts>().stale_frame_count += 1,
+            },
+        }
+    }
+}
+
+/// Answers a Hello.
+fn answer(world: &mut World, link: LinkKey, info: &LinkInfo, hello: Hello) {
+    let answered = match parse(hello, info, world.resource::<GateConfig>()) {
+        Ok(Request::Resume(request)) => resume(world, link, &request),
+        Ok(Request::Open(request)) => open(world, link, info, request),
+        Err(denial) => Err(denial),
+    };
+    match answered {
+        Ok(()) => _ = world.resource_mut::<Lobby>().leave(link),
+        Err(denial) => deny(world, link, denial),
+    }
+}
+
+/// Takes the Hellos that may be answered now, with the time and the place among all frames at which each
+/// arrived.
+fn take_hellos(world: &mut World) -> Vec<((Duration, u64), LinkKey, LinkInfo, Hello)> {
     let now = world.resource::<TickTime>().now();
-    let mut hellos = world.resource_scope(|world, mut lobby: Mut<Lobby>| {
+    world.resource_scope(|world, mut lobby: Mut<Lobby>| {
         let table = world.resource::<SessionTable>();
         let ready = lobby.iter_mut().filter(|(_, guest)| guest.is_ready(now, table));
         let hellos = ready.filter_map(|(link, guest)| {
-            guest.asked.take().map(|(at, hello)| (at, link, guest.info.clone(), hello))
+            guest.asked.take().map(|(at, order, hello)| ((at, order), link, guest.info.clone(), hello))
         });
-        hellos.collect::<Vec<_>>()
-    });
-    hellos.sort_by_key(|(at, link, ..)| (*at, *link));
-    hellos.into_iter().map(|(_, link, info, hello)| (link, info, hello)).collect()
+        hellos.collect()
+    })
 }
 
 /// Opens a session. What proves that the client may is looked at first: a stranger learns nothing of
@@ -81,25 +111,20 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest)
     }
     let network = newcomers::check(world, link.proxy, info)?;
     world.resource_mut::<Tickets>().use_up(&proof)?;
-    session::register(world, link, proof.principal, network);
+    session::open(world, link, proof.principal, network);
     Ok(())
 }
 
 fn resume(world: &mut World, link: LinkKey, request: &ResumeRequest) -> Result<(), Denial> {
     let session = world.resource::<SessionTable>().by_token(request.token).ok_or(Denial::TOKEN)?;
-    let principal = world.get::<Principal>(session).ok_or(Denial::TOKEN)?;
-    if !request.may_resume(principal) {
+    let core = world.get::<Core>(session).filter(|core| !core.is_doomed()).ok_or(Denial::TOKEN)?;
+    if !request.may_resume(core.principal()) {
         return Err(Denial::TOKEN);
     }
+    let ResumeRequest { token: presented, point, trimmed, .. } = *request;
     let zone = zone::zone_name(world, session);
-    let rebind = Rebind {
-        link,
-        presented: request.token,
-        point: request.point,
-        trimmed: request.trimmed,
-        zone: zone.as_deref(),
-    };
-    let resync = session::bind(world, session, &rebind);
+    let rebind = Rebind { link, presented, point, trimmed, zone };
+    let resync = session::resume(world, session, &rebind).ok_or(Denial::TOKEN)?;
     zone::resumed(world, session, resync);
     if resync {
         // What it was told before is void.

@@ -33,8 +33,8 @@ pub(super) struct Guest {
     since: Duration,
     /// When it is closed, unless a Hello of it is accepted; on the uncapped clock.
     pub(super) deadline: Duration,
-    /// Its Hello, and when that arrived.
-    pub(super) asked: Option<(Duration, Hello)>,
+    /// Its Hello, when that arrived, and its place among all frames.
+    pub(super) asked: Option<(Duration, u64, Hello)>,
     pub(super) denied_count: u32,
     pub(super) bad_token_count: u32,
     /// Another bad token is not answered before.
@@ -135,7 +135,7 @@ impl Guest {
     /// deadline for the bad ones before it.
     pub(super) fn is_ready(&self, now: Duration, table: &SessionTable) -> bool {
         match &self.asked {
-            Some((_, Hello { resume: Some(resume), .. })) => {
+            Some((.., Hello { resume: Some(resume), .. })) => {
                 self.resume_from <= now || table.by_token(TokenHash::of(&resume.token)).is_some()
             }
             Some(_) => true,

@@ -7,14 +7,14 @@ use prost::Message as _;
 use super::{Drain, GateConfig};
 use crate::ident::LinkKey;
 use crate::proxy::Proxies;
-use crate::session::{SessionConfig, SessionTable};
-use crate::wire;
+use crate::session::{self, Dispatch, Next, SessionConfig, SessionTable};
 use crate::wire::v1::{Probe, ProbeReply, Status};
+use crate::wire::{self, WireMessage as _};
 use crate::zone::Zones;
 
 /// What a server says of itself.
 #[derive(SystemParam)]
-pub(super) struct StatusParts<'w> {
+struct StatusParts<'w> {
     gate: Res<'w, GateConfig>,
     sessions: Res<'w, SessionConfig>,
     table: Res<'w, SessionTable>,
@@ -23,7 +23,7 @@ pub(super) struct StatusParts<'w> {
 }
 
 /// The answer to a Probe; to a topic that nobody knows, an empty one.
-pub(super) fn answer(probe: &Probe, parts: &StatusParts) -> ProbeReply {
+fn answer(probe: &Probe, parts: &StatusParts) -> ProbeReply {
     let body = match probe.topic.as_str() {
         STATUS => parts.status().encode_to_vec().into(),
         _ => bytes::Bytes::new(),
@@ -31,8 +31,21 @@ pub(super) fn answer(probe: &Probe, parts: &StatusParts) -> ProbeReply {
     ProbeReply { topic: probe.topic.chars().take(TOPIC_MAX_CHARS).collect(), body }
 }
 
-/// Answers a Probe that came on a bound link.
-pub(crate) fn reply(world: &mut World, link: LinkKey, probe: &Probe) {
+/// Registers Probes of sessions.
+pub(super) fn register(dispatch: &mut Dispatch) {
+    dispatch.register_control(Probe::ID, |world, sent| {
+        let (session, at) = (sent.session, sent.at);
+        let probe: Probe = sent.read()?;
+        let link = session::edit(world, session, |core| core.may_probe(at)).flatten();
+        if let Some(link) = link {
+            reply(world, link, &probe);
+        }
+        Ok(Next::Go)
+    });
+}
+
+/// Answers a Probe.
+pub(super) fn reply(world: &mut World, link: LinkKey, probe: &Probe) {
     let mut state = bevy_ecs::system::SystemState::<StatusParts>::new(world);
     let Ok(parts) = state.get(world) else { return };
     let frame = wire::encode(&answer(probe, &parts));

@@ -1,109 +1,127 @@
-//! Where what arrived belongs: to a guest, or to the session that the link is bound to.
+//! Routing: what arrived on a link belongs to a guest, or to the session that the link is bound to.
+//!
+//! Link control of sessions is kept to take effect with the guests' Hellos, in order of arrival. What else a
+//! session sends waits for dispatch.
+
+use std::time::Duration;
 
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::SystemParam;
 use bytes::Bytes;
 
-use super::probe::StatusParts;
 use super::{GateConfig, Lobby, probe};
 use crate::ident::LinkKey;
-use crate::proxy::{Arrivals, Proxies, ProxyEventKind};
+use crate::proxy::{Arrivals, LinkInfo, Proxies, ProxyEventKind};
 use crate::session::{
-    DispatchQueue, Inbound, Inbox, LossCause, Overdue, SessionConfig, SessionCounts, SessionTable, Uplink,
+    self, Agenda, Dispatch, Inbound, LossCause, Overdue, SessionConfig, SessionCounts, SessionTable,
 };
 use crate::tick::TickTime;
 use crate::wire::v1::{Hello, Probe, Reason};
-use crate::wire::{self, FRAME_MAX_BEFORE_WELCOME, Frame, FrameError, Lane, PROBE_EVERY, WireMessage as _};
+use crate::wire::{FRAME_MAX_BEFORE_WELCOME, Frame, FrameError, Lane, PROBE_EVERY, WireMessage as _};
 
-/// What routing needs to know and may change.
-#[derive(SystemParam)]
-pub(super) struct Routing<'w, 's> {
-    lobby: ResMut<'w, Lobby>,
-    proxies: ResMut<'w, Proxies>,
-    overdue: ResMut<'w, Overdue>,
-    queue: ResMut<'w, DispatchQueue>,
-    counts: ResMut<'w, SessionCounts>,
-    table: Res<'w, SessionTable>,
-    time: Res<'w, TickTime>,
-    config: Res<'w, GateConfig>,
-    limits: Res<'w, SessionConfig>,
-    status: StatusParts<'w>,
-    sessions: Query<'w, 's, (&'static mut Inbox, &'static mut Uplink)>,
-}
+/// Link control of sessions that has arrived in this tick: when, and on which link.
+#[derive(Resource, Debug, Default)]
+pub(super) struct Controls(pub(super) Vec<(Duration, LinkKey, Inbound)>);
 
 /// Takes the tick's arrivals, in order.
-pub(super) fn route(mut arrivals: ResMut<Arrivals>, mut routing: Routing) {
-    for (proxy, event) in arrivals.0.drain(..) {
+pub(super) fn route(world: &mut World) {
+    let mut arrivals = std::mem::take(&mut world.resource_mut::<Arrivals>().0);
+    for (proxy, event) in arrivals.drain(..) {
         let link = LinkKey { proxy, link: event.link };
         match event.kind {
-            ProxyEventKind::Opened(info) => {
-                routing.lobby.enter(link, info, routing.time.now(), &routing.config);
+            ProxyEventKind::Opened(info) => enter(world, link, info),
+            ProxyEventKind::Frame { lane, bytes } => {
+                if let Some(control) = frame(world, link, event.at, lane, bytes) {
+                    world.resource_mut::<Controls>().0.push((event.at, link, control));
+                }
             }
-            ProxyEventKind::Frame { lane, bytes } => routing.frame(link, event.at, lane, bytes),
             ProxyEventKind::Breach(what) => {
                 tracing::debug!(%link, what, "protocol error");
                 // A frame without an id is one too: it ends a session in its turn, behind what
                 // arrived before it, and a guest at once.
-                routing.frame(link, event.at, Lane::Reliable, Bytes::new());
+                frame(world, link, event.at, Lane::Reliable, Bytes::new());
             }
             ProxyEventKind::Closed(end) => {
-                if routing.lobby.leave(link).is_none()
-                    && let Some(session) = routing.table.bound_to(link)
+                if world.resource_mut::<Lobby>().leave(link).is_none()
+                    && let Some(session) = world.resource::<SessionTable>().bound_to(link)
                 {
-                    routing.overdue.lost.push((session, link, LossCause::Link(end)));
+                    world.resource_mut::<Overdue>().lost.push((session, link, LossCause::Link(end)));
                 }
             }
         }
     }
+    world.resource_mut::<Arrivals>().0 = arrivals;
 }
 
-impl Routing<'_, '_> {
-    fn frame(&mut self, link: LinkKey, at: std::time::Duration, lane: Lane, bytes: Bytes) {
-        if let Some(entity) = self.table.bound_to(link)
-            && let Ok((mut inbox, mut uplink)) = self.sessions.get_mut(entity)
-        {
-            let at = self.time.steady_at(at);
-            uplink.bypass_change_detection().hear(at);
-            let inbound = Inbound { order: self.queue.arrived(), at, lane, bytes };
-            let is_first = inbox.frame_count() == 0;
-            if !inbox.push(inbound, self.time.steady(), &self.limits) {
-                self.counts.throttled_frame_count += 1;
-            } else if is_first {
-                self.queue.enter(entity);
-            }
-        } else if self.lobby.get_mut(link).is_some() {
-            if lane == Lane::Unreliable || self.guest_frame(link, at, bytes).is_err() {
-                // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.
-                self.lobby.leave(link);
-                self.proxies.close(link, Reason::Protocol, "", self.time.now());
-            }
-        } else {
-            self.counts.stale_frame_count += 1;
-        }
-    }
+fn enter(world: &mut World, link: LinkKey, info: LinkInfo) {
+    let now = world.resource::<TickTime>().now();
+    world.resource_scope(|world, config: Mut<GateConfig>| {
+        world.resource_mut::<Lobby>().enter(link, info, now, &config);
+    });
+}
 
-    fn guest_frame(
-        &mut self,
-        link: LinkKey,
-        at: std::time::Duration,
-        bytes: Bytes,
-    ) -> Result<(), FrameError> {
-        let length = bytes.len();
-        let Some(guest) = self.lobby.get_mut(link) else {
-            return Ok(());
-        };
-        let frame = Frame::parse(bytes)?;
-        let answers_now = guest.asked.is_none() && length <= FRAME_MAX_BEFORE_WELCOME;
-        if frame.id == Hello::ID && answers_now {
-            guest.asked = Some((at, frame.decode()?));
-            return Ok(());
-        }
-        // Probes are answered at their own pace; the rest is dropped.
-        let probe: Probe = frame.decode()?;
-        if answers_now && guest.probe_from <= self.time.now() {
-            guest.probe_from = self.time.now() + PROBE_EVERY;
-            self.proxies.send(link, wire::encode(&probe::answer(&probe, &self.status)));
-        }
-        Ok(())
+/// Takes a frame. Returns it if it is link control, which takes effect in order with the Hellos.
+fn frame(world: &mut World, link: LinkKey, at: Duration, lane: Lane, bytes: Bytes) -> Option<Inbound> {
+    if let Some(session) = world.resource::<SessionTable>().bound_to(link) {
+        return session_frame(world, session, at, lane, bytes);
     }
+    if world.resource_mut::<Lobby>().get_mut(link).is_none() {
+        world.resource_mut::<SessionCounts>().stale_frame_count += 1;
+    } else if lane == Lane::Unreliable || guest_frame(world, link, at, bytes).is_err() {
+        // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.
+        let now = world.resource::<TickTime>().now();
+        world.resource_mut::<Lobby>().leave(link);
+        world.resource_mut::<Proxies>().close(link, Reason::Protocol, "", now);
+    }
+    None
+}
+
+fn session_frame(
+    world: &mut World,
+    session: Entity,
+    at: Duration,
+    lane: Lane,
+    bytes: Bytes,
+) -> Option<Inbound> {
+    let at = world.resource::<TickTime>().steady_at(at);
+    let order = world.resource_mut::<Agenda>().arrived();
+    let inbound = Inbound { order, at, lane, length: bytes.len(), frame: Frame::parse(bytes) };
+    let is_control = match &inbound.frame {
+        Ok(frame) => world.resource::<Dispatch>().is_control(frame.id),
+        Err(_) => false,
+    };
+    if is_control {
+        session::edit(world, session, |core| core.hear(at));
+        return Some(inbound);
+    }
+    let is_kept = world.resource_scope(|world, config: Mut<SessionConfig>| {
+        session::edit(world, session, |core| {
+            core.hear(at);
+            core.arrive(inbound, &config)
+        })
+    });
+    if is_kept != Some(true) {
+        world.resource_mut::<SessionCounts>().throttled_frame_count += 1;
+    }
+    None
+}
+
+fn guest_frame(world: &mut World, link: LinkKey, at: Duration, bytes: Bytes) -> Result<(), FrameError> {
+    let now = world.resource::<TickTime>().now();
+    let order = world.resource_mut::<Agenda>().arrived();
+    let length = bytes.len();
+    let mut lobby = world.resource_mut::<Lobby>();
+    let Some(guest) = lobby.get_mut(link) else { return Ok(()) };
+    let frame = Frame::parse(bytes)?;
+    let answers_now = guest.asked.is_none() && length <= FRAME_MAX_BEFORE_WELCOME;
+    if frame.id == Hello::ID && answers_now {
+        guest.asked = Some((at, order, frame.decode()?));
+        return Ok(());
+    }
+    // Probes are answered at their own pace; the rest is dropped.
+    let probe: Probe = frame.decode()?;
+    if answers_now && guest.probe_from <= now {
+        guest.probe_from = now + PROBE_EVERY;
+        probe::reply(world, link, &probe);
+    }
+    Ok(())
 }

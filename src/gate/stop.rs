@@ -7,16 +7,17 @@
 use std::time::Duration;
 
 use bevy_app::AppExit;
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 
 use super::{GateConfig, Lobby};
 use crate::proxy::Proxies;
-use crate::session::{Agent, Closing, EndCause, Session, SessionTable, Uplink, tell_all};
+use crate::session::{Core, EndCause, LAST, SessionTable, tell_all};
 use crate::tick::{StopRequested, TickTime};
 use crate::wire::CLOSE_TIMEOUT;
 use crate::wire::v1::{Notice, Reason};
-use crate::zone::{Change, Changes, JoinPolicy, LAST, cancel_all};
+use crate::zone::{Change, Changes, JoinPolicy, cancel_all};
 
 /// Whether the server is about to stop.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,8 +83,9 @@ fn begin(world: &mut World, within: Duration) {
     world.insert_resource(JoinPolicy(Some(Reason::Draining)));
     cancel_all(world, None, Reason::Draining);
     if within > Duration::ZERO {
-        let mut players = world.query_filtered::<Entity, With<Uplink>>();
-        let players: Vec<Entity> = players.iter(world).collect();
+        let mut cores = world.query_filtered::<(Entity, &Core), Allow<Disabled>>();
+        let players = cores.iter(world).filter(|(_, core)| !core.is_agent());
+        let players: Vec<Entity> = players.map(|(player, _)| player).collect();
         notify(world, &players);
     }
 }
@@ -93,17 +95,14 @@ pub(super) fn notify(world: &mut World, players: &[Entity]) {
     let Some(deadline) = world.resource::<Drain>().deadline else { return };
     let left = deadline.saturating_sub(world.resource::<TickTime>().now());
     let shutdown_in_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-    tell_all(world, players, Notice { shutdown_in_ms, ..Notice::default() });
+    tell_all(world, players, &Notice { shutdown_in_ms, ..Notice::default() });
 }
-
-/// Live sessions, and whether they are agents.
-type Ending<'w, 's> = Query<'w, 's, (Entity, Has<Agent>), (With<Session>, Without<Closing>)>;
 
 /// From the deadline on, ends sessions, a batch a tick, and those agents that come since. Whoever
 /// knocks is told at first, and cut later.
 pub(super) fn end_all(
     mut drain: ResMut<Drain>,
-    sessions: Ending,
+    cores: Query<(Entity, &Core), Allow<Disabled>>,
     mut changes: ResMut<Changes>,
     mut guests: Guests,
 ) {
@@ -112,12 +111,12 @@ pub(super) fn end_all(
         return;
     }
     guests.dismiss(drain.last_told.is_none());
-    let mut players =
-        sessions.iter().filter(|(_, is_agent)| !is_agent).map(|(session, _)| session).peekable();
+    let live = || cores.iter().filter(|(_, core)| core.state().is_some());
+    let mut players = live().filter(|(_, core)| !core.is_agent()).map(|(player, _)| player).peekable();
     if players.peek().is_some() || drain.last_told.is_none() {
         drain.last_told = Some(now);
     }
-    let agents = sessions.iter().filter(|(_, is_agent)| *is_agent).map(|(agent, _)| agent);
+    let agents = live().filter(|(_, core)| core.is_agent()).map(|(agent, _)| agent);
     for session in players.take(CLOSE_BATCH).chain(agents) {
         changes.push(LAST, session, Change::end(EndCause::Shutdown));
     }

@@ -1,20 +1,16 @@
 //! Replies, sends and broadcasts: one queue in call order, resolved when settle begins.
 
-use std::sync::Arc;
-
 use bevy_ecs::entity::EntityHashSet;
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 use bevy_platform::collections::HashSet;
-use bytes::Bytes;
 
 use super::Call;
 use crate::ident::MessageId;
-use crate::session::agent::deliver_native;
-use crate::session::{Agent, Closing, Outbox, SessionConfig, SessionCounts, Uplink, put};
-use crate::tick::TickTime;
-use crate::wire::{self, FRAME_MAX_SERVER, Range, WireMessage};
-use crate::zone::{Members, Zones};
+use crate::session::{Delivery, Parcel};
+use crate::wire::{Range, WireMessage};
+use crate::zone::Members;
 
 /// Answers calls and sends messages. What is sent in a tick leaves at its end, as one batch, in the
 /// order of the calls of this.
@@ -116,8 +112,7 @@ pub(super) struct SendQueue {
 
 struct Outgoing {
     to: Target,
-    frame: Bytes,
-    native: Option<Native>,
+    parcel: Parcel,
 }
 
 enum Target {
@@ -125,9 +120,6 @@ enum Target {
     Sessions(Vec<Entity>),
     Zone { zone: Entity, except: Option<Entity> },
 }
-
-/// Delivers the value behind a frame to an agent.
-type Native = Arc<dyn Fn(&mut World, Entity) + Send + Sync>;
 
 impl SendQueue {
     pub(super) fn deliver<M: WireMessage>(&mut self) {
@@ -139,70 +131,36 @@ impl SendQueue {
             tracing::error!(message = M::NAME, id = %M::ID, "not sent: the id is the core's, a game sends its own");
             return;
         }
-        let frame = wire::encode(message);
-        if frame.len() > FRAME_MAX_SERVER {
-            tracing::error!(
-                message = M::NAME,
-                bytes = frame.len(),
-                "not sent: a frame has at most 64 KiB, split it"
-            );
-            return;
+        if let Some(parcel) = Parcel::new(message, self.deliveries.contains(&M::ID)) {
+            self.sends.push(Outgoing { to, parcel });
         }
-        let native = self.deliveries.contains(&M::ID).then(|| -> Native {
-            let message = Arc::new(message.clone());
-            Arc::new(move |world, agent| deliver_native(world, agent, Arc::clone(&message)))
-        });
-        self.sends.push(Outgoing { to, frame, native });
     }
-}
-
-/// Where what was sent goes.
-#[derive(SystemParam)]
-pub(super) struct Delivery<'w, 's> {
-    sessions: Query<'w, 's, (&'static mut Outbox, &'static mut Uplink)>,
-    agents: Query<'w, 's, (), (With<Agent>, Without<Closing>)>,
-    counts: ResMut<'w, SessionCounts>,
-    time: Res<'w, TickTime>,
-    config: Res<'w, SessionConfig>,
-    commands: Commands<'w, 's>,
 }
 
 /// Puts what was sent where it goes, before any membership changes.
 pub(super) fn resolve(
     mut queue: ResMut<SendQueue>,
-    zones: Query<&Members>,
-    index: Res<Zones>,
+    zones: Query<&Members, Allow<Disabled>>,
     mut delivery: Delivery,
 ) {
-    for outgoing in queue.sends.drain(..) {
-        match &outgoing.to {
-            Target::Session(session) => delivery.deliver(*session, &outgoing),
+    for Outgoing { to, parcel } in queue.sends.drain(..) {
+        match to {
+            Target::Session(session) => delivery.deliver(session, &parcel),
             Target::Sessions(sessions) => {
                 for session in sessions {
-                    delivery.deliver(*session, &outgoing);
+                    delivery.deliver(session, &parcel);
                 }
             }
             Target::Zone { zone, except } => {
-                let members = zones.get(*zone).into_iter().flat_map(Members::entities);
+                let members = zones.get(zone).ok();
+                let mut astray = delivery.members_astray(zone);
                 // A zone that was despawned since had these.
-                for member in members.chain(index.orphans_of(*zone)).filter(|member| Some(*member) != *except)
-                {
-                    delivery.deliver(member, &outgoing);
+                astray.retain(|session| !members.is_some_and(|members| members.contains(*session)));
+                let all = members.into_iter().flat_map(Members::entities).chain(astray);
+                for member in all.filter(|member| Some(*member) != except) {
+                    delivery.deliver(member, &parcel);
                 }
             }
-        }
-    }
-}
-
-impl Delivery<'_, '_> {
-    fn deliver(&mut self, to: Entity, outgoing: &Outgoing) {
-        if let Ok((mut outbox, mut uplink)) = self.sessions.get_mut(to) {
-            let boxes = (outbox.bypass_change_detection(), uplink.bypass_change_detection());
-            put(outgoing.frame.clone(), boxes, self.time.steady(), &self.config, &mut self.counts);
-        } else if !self.agents.contains(to) {
-            self.counts.undelivered_count += 1;
-        } else if let Some(native) = outgoing.native.clone() {
-            self.commands.queue(move |world: &mut World| native(world, to));
         }
     }
 }

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use bevy_app::{App, Last, Plugin};
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 
 use crate::ident::{Epoch, LinkKey, SessionId, ZoneId};
 use crate::session::{
-    Active, Agent, Closing, Connected, Disconnected, EndCause, Entry, ExpiresAt, Journal, News, Outbox,
-    Session, SessionConfig, SessionTable, Tokens, Uplink,
+    Active, Agenda, Closing, Connected, Core, Disconnected, EndCause, Entry, ExpiresAt, Journal, News,
+    Session, SessionConfig, SessionTable,
 };
 use crate::tick::{TickSystems, TickTime};
 use crate::zone::{InZone, Members, Zone};
@@ -28,7 +29,7 @@ impl Plugin for AuditPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Violations>().init_resource::<Histories>().init_resource::<Binds>().add_systems(
             Last,
-            (check_histories, check_states, check_binds, check_zones, check_ends, report)
+            (check_histories, check_states, check_outboxes, check_binds, check_zones, check_ends, report)
                 .chain()
                 .in_set(TickSystems::Measure),
         );
@@ -113,31 +114,29 @@ fn check_histories(
 /// A session, as the checks look at it.
 type Checked<'a> = (
     Entity,
+    &'a Core,
     (Has<Disconnected>, Has<Connected>, Has<Active>),
-    Has<Agent>,
     Option<&'a ExpiresAt>,
-    Option<&'a Uplink>,
-    Option<&'a Outbox>,
+    Option<&'a Session>,
     Option<&'a InZone>,
 );
 
 /// Invariants 1 to 4, 7, 13 and 16.
 fn check_states(
-    sessions: Query<Checked, (With<Session>, Without<Closing>)>,
+    sessions: Query<Checked, (Without<Closing>, Allow<Disabled>)>,
     table: Res<SessionTable>,
     time: Res<TickTime>,
-    config: Res<SessionConfig>,
     mut violations: ResMut<Violations>,
 ) {
     let mut linked_count = 0;
-    for (entity, (disconnected, connected, active), agent, expires, uplink, outbox, zone) in &sessions {
+    for (entity, core, (disconnected, connected, active), expires, session, zone) in &sessions {
         let mut check = |holds: bool, what: &str| {
             if !holds {
                 violations.0.push(format!("{what}: {entity}"));
             }
         };
-        let link = uplink.and_then(Uplink::link);
-        let linked = agent || link.is_some();
+        let link = core.link();
+        let linked = core.is_agent() || link.is_some();
         let markers = u8::from(disconnected) + u8::from(connected) + u8::from(active);
         check(markers == 1, "1: not exactly one state");
         check(active == (linked && zone.is_some()), "2: Active is not linked and in a zone");
@@ -145,17 +144,12 @@ fn check_states(
         check(disconnected == expires.is_some(), "3: ExpiresAt on what is not Disconnected");
         check(connected == (linked && zone.is_none()), "4: Connected and in a zone, or without a link");
         check(expires.is_none_or(|at| at.steady() > time.steady()), "16: past its deadline");
+        let is_true =
+            session.is_some_and(|session| (session.id(), session.epoch()) == (core.id(), core.epoch()));
+        check(is_true, "14: another id or epoch than its core has");
         if let Some(link) = link {
             linked_count += 1;
             check(table.bound_to(link) == Some(entity), "7: its link drives another session");
-        }
-        check(agent == outbox.is_none(), "13: an agent with an outbox, or a player without");
-        if let Some(outbox) = outbox {
-            let held = outbox.frame_count() as u64;
-            check(outbox.acked() <= outbox.sent(), "13: acked more than sent");
-            check(outbox.sent() - outbox.acked() == held, "13: the outbox is not what is unacknowledged");
-            check(outbox.frame_count() <= config.outbox_max_frames, "13: too many frames");
-            check(outbox.bytes() <= config.outbox_max_bytes, "13: too many bytes");
         }
     }
     if linked_count != table.link_count() {
@@ -163,15 +157,42 @@ fn check_states(
     }
 }
 
+/// Invariant 13.
+fn check_outboxes(
+    sessions: Query<(Entity, &Core), Allow<Disabled>>,
+    agenda: Res<Agenda>,
+    config: Res<SessionConfig>,
+    mut violations: ResMut<Violations>,
+) {
+    let mut all_bytes = 0;
+    for (entity, core) in &sessions {
+        let Some(outbox) = core.outbox() else { continue };
+        let mut check = |holds: bool, what: &str| {
+            if !holds {
+                violations.0.push(format!("{what}: {entity}"));
+            }
+        };
+        let held = outbox.frame_count() as u64;
+        all_bytes += outbox.bytes();
+        check(outbox.acked() <= outbox.sent(), "13: acked more than sent");
+        check(outbox.sent() - outbox.acked() == held, "13: the outbox is not what is unacknowledged");
+        check(outbox.frame_count() <= config.outbox_max_frames, "13: too many frames");
+        check(outbox.bytes() <= config.outbox_max_bytes, "13: too many bytes");
+    }
+    if all_bytes != agenda.outbox_bytes() {
+        violations.0.push(format!("13: {all_bytes} bytes in outboxes, {} noted", agenda.outbox_bytes()));
+    }
+}
+
 /// Invariant 14.
 fn check_binds(
-    sessions: Query<(Entity, &Session, &Uplink), Without<Closing>>,
+    sessions: Query<(Entity, &Core), Allow<Disabled>>,
     mut binds: ResMut<Binds>,
     mut violations: ResMut<Violations>,
 ) {
     let mut seen = BTreeMap::new();
-    for (entity, session, uplink) in &sessions {
-        let (link, epoch) = (uplink.link(), session.epoch());
+    for (entity, core) in &sessions {
+        let (link, epoch) = (core.link(), core.epoch());
         if let Some((last_link, last_epoch)) = binds.0.get(&entity) {
             let is_new_link = link.is_some() && link != *last_link;
             if epoch < *last_epoch || (is_new_link && epoch == *last_epoch) {
@@ -183,20 +204,27 @@ fn check_binds(
     binds.0 = seen;
 }
 
+/// What is in a zone, as the checks look at it.
+type Inside<'a> = (Entity, &'a InZone, Option<&'a Core>, Has<Disconnected>);
+
 /// Invariants 5 and 6.
 fn check_zones(
-    zones: Query<(Entity, Option<&Members>), With<Zone>>,
-    inside: Query<(Entity, &InZone, Has<Disconnected>)>,
-    hard: Query<&Zone>,
+    zones: Query<(&Zone, Option<&Members>), Allow<Disabled>>,
+    inside: Query<Inside, Allow<Disabled>>,
     mut violations: ResMut<Violations>,
 ) {
-    for (session, zone, is_disconnected) in &inside {
-        if is_disconnected && hard.get(zone.zone()).is_ok_and(Zone::is_hard) {
+    for (session, zone, core, is_disconnected) in &inside {
+        let there = zones.get(zone.zone()).ok();
+        if is_disconnected && there.is_some_and(|(zone, _)| zone.is_hard()) {
             violations.0.push(format!("5: Disconnected and in a hard zone: {session}"));
         }
-        let mirrored = zones.get(zone.zone()).ok().and_then(|(_, members)| members);
+        let mirrored = there.and_then(|(_, members)| members);
         if !mirrored.is_some_and(|members| members.contains(session)) {
             violations.0.push(format!("6: {session} is in a zone whose member it is not"));
+        }
+        let membership = core.and_then(Core::membership).map(|membership| membership.zone);
+        if membership != Some(zone.zone()) {
+            violations.0.push(format!("6: {session} is in another zone than its core: members differ"));
         }
     }
     let member_count: usize = zones.iter().filter_map(|(_, members)| members).map(Members::count).sum();
@@ -207,10 +235,9 @@ fn check_zones(
 
 /// Invariants 15 and 20.
 fn check_ends(
-    sessions: Query<(), (With<Session>, Without<Closing>)>,
-    tokens: Query<&Tokens>,
-    outboxes: Query<(), With<Outbox>>,
+    sessions: Query<&Core, Allow<Disabled>>,
     table: Res<SessionTable>,
+    agenda: Res<Agenda>,
     mut violations: ResMut<Violations>,
 ) {
     let mut check = |holds: bool, what: &str| {
@@ -218,14 +245,15 @@ fn check_ends(
             violations.0.push(what.to_owned());
         }
     };
-    let session_count = sessions.iter().count();
-    let token_count: usize = tokens.iter().map(|tokens| tokens.hashes().count()).sum();
+    let session_count = sessions.iter().filter(|core| core.state().is_some()).count();
+    let tokens: Vec<_> = sessions.iter().flat_map(Core::tokens).collect();
     check(table.session_count() == session_count, "15: the table has other sessions than the world");
-    check(table.token_count() == token_count, "15: a token of no session, or of two");
+    check(table.token_count() == tokens.len(), "15: a token of no session, or of two");
+    check(tokens.iter().all(|token| table.by_token(*token).is_some()), "15: a token that is not found");
     let all_gone = table.link_count() == 0
         && table.token_count() == 0
         && table.network_count() == 0
-        && outboxes.is_empty();
+        && agenda.outbox_bytes() == 0;
     check(session_count > 0 || all_gone, "20: something is left of sessions that are gone");
 }
 

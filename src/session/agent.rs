@@ -9,12 +9,10 @@ use std::sync::Arc;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::EntityCommands;
 
-use super::journal::announce_of;
-use super::state::transition;
-use super::{LinkState, News, Principal, Session, SessionState, SessionTable, Whose};
-use crate::ident::{Epoch, MessageId, SessionId};
-use crate::tick::Entropy;
+use super::{Core, life};
+use crate::ident::{MessageId, SessionId};
 use crate::wire::WireMessage;
+use crate::wire::v1::{Bye, Join, Part};
 
 /// Makes a session an agent, and takes what it sends.
 ///
@@ -29,52 +27,43 @@ use crate::wire::WireMessage;
 /// ```
 #[derive(Component, Debug, Default)]
 pub struct Agent {
-    outgoing: Vec<AgentFrame>,
+    outgoing: Vec<AgentMessage>,
 }
 
 /// What an agent sends.
-#[derive(Debug)]
-pub(crate) enum AgentFrame {
-    /// It asks to join a zone.
-    Join(String),
-    /// It leaves its zone.
-    Part,
-    /// It ends.
-    End,
-    /// It calls.
-    Call(MessageId, Box<dyn Any + Send + Sync>),
-}
+pub(super) type AgentMessage = (MessageId, Box<dyn Any + Send + Sync>);
 
 impl Agent {
     /// Asks to join the zone of that name; the answer is a `Joined` or a `Refused`.
     pub fn join(&mut self, zone: impl Into<String>) {
-        self.outgoing.push(AgentFrame::Join(zone.into()));
+        self.call(Join { zone: zone.into(), ..Join::default() });
     }
 
     /// Leaves its zone; the answer is a `Parted` or a `Refused`.
     pub fn part(&mut self) {
-        self.outgoing.push(AgentFrame::Part);
+        self.call(Part::default());
     }
 
     /// Ends the agent's session, and its entity with it: what is commanded after this is in vain.
     pub fn end(&mut self) {
-        self.outgoing.push(AgentFrame::End);
+        self.call(Bye {});
     }
 
     /// Sends a call to the zone it is in. As with a player, a call of an agent in no zone is
     /// dropped and counted.
     pub fn call<M: WireMessage>(&mut self, message: M) {
-        self.outgoing.push(AgentFrame::Call(M::ID, Box::new(message)));
+        self.outgoing.push((M::ID, Box::new(message)));
     }
 
-    /// Whether anything waits for dispatch.
-    pub(crate) fn has_outgoing(&self) -> bool {
+    /// Returns true if anything waits for dispatch.
+    pub(super) fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
     }
 
-    /// Takes what may be dispatched now: up to and including the first Join or Part.
-    pub(crate) fn take_outgoing(&mut self) -> Vec<AgentFrame> {
-        let end = self.outgoing.iter().position(|frame| !matches!(frame, AgentFrame::Call(..)));
+    /// Takes what may be dispatched now: up to and including the first that changes a membership or ends the
+    /// agent.
+    pub(super) fn take_outgoing(&mut self) -> Vec<AgentMessage> {
+        let end = self.outgoing.iter().position(|(id, _)| matches!(*id, Join::ID | Part::ID | Bye::ID));
         let rest = self.outgoing.split_off(end.map_or(self.outgoing.len(), |index| index + 1));
         std::mem::replace(&mut self.outgoing, rest)
     }
@@ -107,28 +96,16 @@ pub trait SpawnAgent {
 
 impl SpawnAgent for Commands<'_, '_> {
     fn spawn_agent(&mut self, name: &str) -> EntityCommands<'_> {
-        let mut entity = self.spawn((Agent::default(), Principal::named(name), LinkState::Ok));
-        let id = entity.id();
-        entity.commands().queue(move |world: &mut World| register(world, id));
+        let mut entity = self.spawn(Agent::default());
+        let (id, name) = (entity.id(), name.to_owned());
+        entity.commands().queue(move |world: &mut World| life::open_agent(world, id, &name));
         entity
     }
 }
 
-fn register(world: &mut World, agent: Entity) {
-    let id = SessionId(world.resource_mut::<Entropy>().id());
-    let Ok(mut entity) = world.get_entity_mut(agent) else { return };
-    let principal = entity.get::<Principal>().cloned().unwrap_or_else(|| Principal::named(""));
-    entity.insert(Session { id, epoch: Epoch(1) });
-    world.resource_mut::<SessionTable>().add(id, agent, true);
-    announce_of(world, Whose { session: id, entity: agent, principal }, News::Registered {});
-    transition(world, agent, SessionState::Connected);
-}
-
 /// Delivers a value to an agent, if anybody reads such values.
-pub(crate) fn deliver_native<M: WireMessage>(world: &mut World, entity: Entity, message: Arc<M>) {
-    let Some(session) = world.get::<Session>(entity).map(Session::id) else {
-        return;
-    };
+pub(super) fn deliver_native<M: WireMessage>(world: &mut World, entity: Entity, message: Arc<M>) {
+    let Some(session) = world.get::<Core>(entity).map(Core::id) else { return };
     if let Some(mut messages) = world.get_resource_mut::<Messages<Delivered<M>>>() {
         messages.write(Delivered { session, entity, message });
     }

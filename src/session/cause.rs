@@ -16,6 +16,8 @@ pub enum EndCause {
     Conflict,
     /// Its client broke the protocol.
     Protocol,
+    /// The server, or the game, broke what the server relies on.
+    Internal,
     /// The server stopped.
     Shutdown,
 }
@@ -30,6 +32,7 @@ impl EndCause {
             Self::Kicked => Reason::Kicked,
             Self::Conflict => Reason::Conflict,
             Self::Protocol => Reason::Protocol,
+            Self::Internal => Reason::Internal,
             Self::Shutdown => Reason::Shutdown,
         }
     }

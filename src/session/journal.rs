@@ -10,7 +10,7 @@ use std::fmt;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::{EndCause, LossCause, Principal, Session};
+use super::{Core, EndCause, LossCause, Principal};
 use crate::ident::{SessionId, Tick, ZoneId};
 use crate::tick::TickTime;
 use crate::wire::v1::Reason;
@@ -72,11 +72,11 @@ pub(crate) struct Whose {
     pub(crate) principal: Principal,
 }
 
-/// Notes what happened to a session; nothing if the entity is no session.
+/// Notes what happened to a session.
 pub(crate) fn announce(world: &mut World, entity: Entity, news: News) {
-    let Some(session) = world.get::<Session>(entity).map(Session::id) else { return };
-    let principal = world.get::<Principal>(entity).cloned().unwrap_or_else(|| Principal::anonymous(""));
-    announce_of(world, Whose { session, entity, principal }, news);
+    if let Some(whose) = world.get::<Core>(entity).map(|core| core.whose(entity)) {
+        announce_of(world, whose, news);
+    }
 }
 
 /// Notes what happened to a session whose entity may be gone.

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::SessionConfig;
@@ -12,8 +11,8 @@ use super::SessionConfig;
 ///
 /// Frames leave only when they are acknowledged. A cursor says how far the current link was
 /// given them; a new link starts with the cursor at what its client has received.
-#[derive(Component, Debug, Default)]
-pub struct Outbox {
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
     frames: VecDeque<Bytes>,
     bytes: usize,
     acked: u64,
@@ -25,12 +24,12 @@ pub struct Outbox {
 
 /// An outbox has no room for another frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Overflow;
+pub(super) struct Overflow;
 
 /// An ack that cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AckError {
-    /// It acknowledges what was never sent.
+    /// It acknowledges what its link was never given.
     BeyondSent,
 }
 
@@ -45,26 +44,22 @@ pub(crate) struct ResumePoint {
 
 impl Outbox {
     /// Frames queued since the session began, in all.
-    #[must_use]
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.acked + self.frames.len() as u64
     }
 
     /// Frames that the client has acknowledged.
-    #[must_use]
-    pub fn acked(&self) -> u64 {
+    pub(crate) fn acked(&self) -> u64 {
         self.acked
     }
 
     /// Frames held.
-    #[must_use]
-    pub fn frame_count(&self) -> usize {
+    pub(crate) fn frame_count(&self) -> usize {
         self.frames.len()
     }
 
     /// Bytes held.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
@@ -75,8 +70,7 @@ impl Outbox {
     }
 
     /// Whether it has overflowed: nothing is queued or counted until the client resumes.
-    #[must_use]
-    pub fn awaits_resync(&self) -> bool {
+    pub(crate) fn awaits_resync(&self) -> bool {
         self.overflowed
     }
 
@@ -87,6 +81,9 @@ impl Outbox {
         now: Duration,
         config: &SessionConfig,
     ) -> Result<(), Overflow> {
+        if self.overflowed {
+            return Err(Overflow);
+        }
         let full = self.frames.len() >= config.outbox_max_frames
             || self.bytes + frame.len() > config.outbox_max_bytes;
         if full {
@@ -102,7 +99,7 @@ impl Outbox {
     }
 
     /// Gives up on replay: what is held is dropped, what follows is not queued until a resume.
-    pub(crate) fn overflow(&mut self) {
+    pub(super) fn overflow(&mut self) {
         self.acked = self.sent();
         self.frames = VecDeque::new();
         self.bytes = 0;
@@ -111,23 +108,28 @@ impl Outbox {
     }
 
     /// Takes an ack: frames up to `received` are done. Whether it advanced.
-    pub(crate) fn ack(&mut self, received: u64, now: Duration) -> Result<bool, AckError> {
-        if received > self.sent() {
+    pub(super) fn ack(&mut self, received: u64, now: Duration) -> Result<bool, AckError> {
+        if received > self.acked + self.cursor as u64 {
             return Err(AckError::BeyondSent);
         }
         if received <= self.acked {
             return Ok(false);
         }
-        while self.acked < received {
-            let Some(frame) = self.frames.pop_front() else {
-                break;
-            };
+        self.trim(received);
+        self.since = now;
+        Ok(true)
+    }
+
+    /// Lets go of the frames up to `received`, which are held.
+    fn trim(&mut self, received: u64) {
+        while self.acked < received
+            && let Some(frame) = self.frames.pop_front()
+        {
             self.bytes -= frame.len();
             self.acked += 1;
             self.cursor = self.cursor.saturating_sub(1);
         }
-        self.since = now;
-        Ok(true)
+        debug_assert_eq!(self.acked.max(received), self.acked, "what is acknowledged was held");
     }
 
     /// Prepares for a new link. Whether the client must resync; if so its count becomes
@@ -142,8 +144,8 @@ impl Outbox {
             self.overflow();
             self.acked = count;
             self.overflowed = false;
-        } else if self.ack(point.received, now).is_err() {
-            return true;
+        } else {
+            self.trim(point.received);
         }
         self.cursor = 0;
         self.since = now;
@@ -157,12 +159,21 @@ impl Outbox {
         Some(frame)
     }
 
-    /// Whether something is held for `max` without an ack.
-    pub(super) fn is_slow(&self, now: Duration, max: Duration) -> bool {
-        !self.frames.is_empty() && now.saturating_sub(self.since) >= max
+    /// Returns true if the current link was not given all frames.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.cursor < self.frames.len()
     }
 
-    /// When something was last acknowledged or began to wait.
+    /// Returns when the client is too slow, if something is held or was given up: `max` after the last
+    /// progress, or at once.
+    pub(super) fn slow_at(&self, max: Duration) -> Option<Duration> {
+        if self.overflowed {
+            return Some(Duration::ZERO);
+        }
+        (!self.frames.is_empty()).then(|| self.since.saturating_add(max))
+    }
+
+    /// Returns when something was last acknowledged or began to wait.
     pub(super) fn since(&self) -> Duration {
         self.since
     }
@@ -212,6 +223,7 @@ mod tests {
     fn counts_that_cannot_be_end_in_a_resync() {
         for received in [1, 6] {
             let mut outbox = filled(5);
+            drain(&mut outbox);
             outbox.ack(2, NOW).expect("sent");
 
             assert!(outbox.resume(ResumePoint { received, resync: false }, NOW));
@@ -226,6 +238,8 @@ mod tests {
     fn an_ack_of_what_was_not_sent_is_an_error_and_a_lower_one_is_nothing() {
         let mut outbox = filled(5);
 
+        assert_eq!(outbox.ack(1, NOW), Err(AckError::BeyondSent), "queued, and not given to the link");
+        drain(&mut outbox);
         assert_eq!(outbox.ack(6, NOW), Err(AckError::BeyondSent));
         assert_eq!(outbox.ack(3, NOW), Ok(true));
         assert_eq!(outbox.ack(2, NOW), Ok(false));

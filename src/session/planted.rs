@@ -4,10 +4,13 @@
 //! none of this is there.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
-use super::{ExpiresAt, Inbound, Inbox, Outbox, Uplink};
+use super::core::Binding;
+use super::inbox::Inbound;
+use super::{Core, life};
 
 /// A bug that a test plants into a server.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,38 +36,43 @@ pub(crate) fn is_planted(world: &World, bug: Planted) -> bool {
 
 /// What a bind is going to cancel, discard and queue once, kept to undo it.
 pub(super) struct Sabotage {
-    expires: Option<ExpiresAt>,
-    stale: VecDeque<Inbound>,
+    keeps_timer: bool,
+    keeps_frames: bool,
     replays_twice: bool,
+    expires_at: Option<Duration>,
+    stale: VecDeque<Inbound>,
 }
 
 impl Sabotage {
     /// Before the bind.
     pub(super) fn of(world: &mut World, entity: Entity) -> Self {
-        let timer = is_planted(world, Planted::TimerNotCancelled);
-        let epoch = is_planted(world, Planted::StaleEpochAccepted);
-        let mut inbox = world.get_mut::<Inbox>(entity).filter(|_| epoch);
-        let stale = inbox.as_mut().map(|inbox| inbox.take_all()).unwrap_or_default();
-        Self {
-            expires: world.get::<ExpiresAt>(entity).copied().filter(|_| timer),
-            stale,
+        let mut sabotage = Self {
+            keeps_timer: is_planted(world, Planted::TimerNotCancelled),
+            keeps_frames: is_planted(world, Planted::StaleEpochAccepted),
             replays_twice: is_planted(world, Planted::ReplayTwice),
+            expires_at: None,
+            stale: VecDeque::new(),
+        };
+        if let Some(mut core) = world.get_mut::<Core>(entity) {
+            sabotage.expires_at = core.expires_at().filter(|_| sabotage.keeps_timer);
+            if let Some(player) = core.player_mut().filter(|_| sabotage.keeps_frames) {
+                sabotage.stale = player.inbox.take_all();
+            }
         }
+        sabotage
     }
 
     /// After the bind, behind its Welcome.
     pub(super) fn apply(self, world: &mut World, entity: Entity) {
-        let mut session = world.entity_mut(entity);
-        if let Some(expires) = self.expires {
-            session.insert(expires);
-        }
-        if let Some(mut inbox) = session.get_mut::<Inbox>() {
-            inbox.put_back(self.stale);
-        }
-        if self.replays_twice
-            && let Ok((outbox, mut uplink)) = session.get_components_mut::<(&mut Outbox, &mut Uplink)>()
-        {
-            uplink.control.extend(outbox.frames().cloned());
-        }
+        life::edit(world, entity, |core| {
+            core.planted_expiry = self.expires_at;
+            let Some(player) = core.player_mut() else { return };
+            player.inbox.put_back(self.stale);
+            if let Binding::Linked(link) = &mut player.binding
+                && self.replays_twice
+            {
+                link.replay(&player.outbox);
+            }
+        });
     }
 }

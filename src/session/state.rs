@@ -4,31 +4,34 @@ use std::fmt;
 
 use bevy_ecs::prelude::*;
 
-use super::{ExpiresAt, Session};
-use crate::ident::Tick;
+use super::agenda::Agenda;
+use super::mirror;
 use crate::tick::TickTime;
 
 /// The session has no link and waits to be resumed until its [`ExpiresAt`].
-#[derive(Component, Debug)]
-#[component(storage = "SparseSet")]
-pub struct Disconnected(());
+#[derive(Component, Debug, PartialEq, Eq)]
+#[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
+#[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
+pub struct Disconnected(pub(super) ());
 
 /// The session has a link and is in no zone.
-#[derive(Component, Debug)]
-#[component(storage = "SparseSet")]
-pub struct Connected(());
+#[derive(Component, Debug, PartialEq, Eq)]
+#[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
+#[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
+pub struct Connected(pub(super) ());
 
 /// The session has a link and is in a zone.
-#[derive(Component, Debug)]
-#[component(storage = "SparseSet")]
-pub struct Active(());
+#[derive(Component, Debug, PartialEq, Eq)]
+#[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
+#[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
+pub struct Active(pub(super) ());
 
 /// The session has ended. Its entity stays for the game's systems of one more tick, so that they
 /// can read its data, and is in no look-up.
-#[derive(Component, Debug, Clone, Copy)]
-pub struct Closing {
-    pub(super) since: Tick,
-}
+#[derive(Component, Debug, PartialEq, Eq)]
+#[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
+#[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
+pub struct Closing(pub(super) ());
 
 /// The state of a session, as a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,76 +82,13 @@ impl fmt::Display for SessionState {
     }
 }
 
-/// Puts a session into a state. Nothing else inserts or removes the markers.
-///
-/// An observer of the game's may despawn the session at each step: then the rest is left out, and
-/// settle buries it.
-pub(crate) fn transition(world: &mut World, entity: Entity, to: SessionState) {
-    let Ok(mut session) = world.get_entity_mut(entity) else { return };
-    let from = SessionState::of(session.as_readonly());
-    if from == Some(to) {
-        return;
+/// Despawns the sessions of whose end the game has read.
+pub(super) fn despawn_closing(mut agenda: ResMut<Agenda>, time: Res<TickTime>, mut commands: Commands) {
+    // Runs before the new tick is counted: the tick after the end is over.
+    let (over, still) = agenda.closing.drain(..).partition(|(since, _)| time.tick() > *since);
+    agenda.closing = still;
+    let over: Vec<_> = over;
+    for (_, session) in over {
+        commands.entity(session).try_despawn();
     }
-    log(&session, from, Some(to));
-    match from {
-        Some(SessionState::Disconnected) => {
-            session.remove::<(Disconnected, ExpiresAt)>();
-        }
-        Some(SessionState::Connected) => {
-            session.remove::<Connected>();
-        }
-        Some(SessionState::Active) => {
-            session.remove::<Active>();
-        }
-        None => {}
-    }
-    let Ok(mut session) = world.get_entity_mut(entity) else { return };
-    match to {
-        SessionState::Disconnected => session.insert(Disconnected(())),
-        SessionState::Connected => session.insert(Connected(())),
-        SessionState::Active => session.insert(Active(())),
-    };
-}
-
-/// Takes a session out of all states: it has ended.
-pub(super) fn retire(world: &mut World, entity: Entity, now: Tick) {
-    let Ok(mut session) = world.get_entity_mut(entity) else { return };
-    log(&session, SessionState::of(session.as_readonly()), None);
-    session.insert(Closing { since: now });
-    if let Ok(mut session) = world.get_entity_mut(entity) {
-        session.remove::<(Disconnected, Connected, Active, ExpiresAt)>();
-    }
-}
-
-/// Removes the entities of sessions whose end the game has read.
-pub(super) fn despawn_closing(
-    closing: Query<(Entity, &Closing)>,
-    time: Res<TickTime>,
-    mut commands: Commands,
-) {
-    for (entity, closing) in &closing {
-        // Runs before the new tick is counted: the tick after the end is over.
-        if time.tick() > closing.since {
-            commands.entity(entity).despawn();
-        }
-    }
-}
-
-/// Whether an entity is a session that has ended.
-pub(crate) fn is_closing(world: &World, entity: Entity) -> bool {
-    world.get::<Closing>(entity).is_some()
-}
-
-fn log(session: &EntityWorldMut, from: Option<SessionState>, to: Option<SessionState>) {
-    let Some(id) = session.get::<Session>() else {
-        return;
-    };
-    let name = |state: Option<SessionState>| {
-        state.map_or("none", |state| match state {
-            SessionState::Disconnected => "Disconnected",
-            SessionState::Connected => "Connected",
-            SessionState::Active => "Active",
-        })
-    };
-    tracing::debug!(target: "waystation::transitions", session = %id.id(), from = name(from), to = name(to));
 }

@@ -3,7 +3,7 @@
 use bevy_ecs::prelude::*;
 use bevy_platform::collections::HashMap;
 
-use super::{Despawned, TokenHash};
+use super::{Core, TokenHash};
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::Network;
 
@@ -17,8 +17,8 @@ pub struct SessionTable {
     networks: HashMap<SessionId, Network>,
     by_network: HashMap<Network, usize>,
     agent_count: usize,
-    /// Sessions whose entities the game despawned; settle buries them.
-    pub(super) despawned: Vec<Despawned>,
+    /// Sessions whose entities the game despawned. They are buried when memberships settle.
+    pub(super) despawned: Vec<(Entity, Core)>,
 }
 
 /// There is no such session, or it has ended.
@@ -78,21 +78,24 @@ impl SessionTable {
         self.by_token.len()
     }
 
+    /// Returns the session that a token resumes.
     pub(crate) fn by_token(&self, hash: TokenHash) -> Option<Entity> {
         self.by_token.get(&hash).copied()
     }
 
-    pub(super) fn add(&mut self, id: SessionId, entity: Entity, is_agent: bool) {
+    /// Adds a client's session, which counts to the network until it is removed.
+    pub(super) fn add(&mut self, id: SessionId, entity: Entity, network: Option<Network>) {
         self.by_id.insert(id, entity);
-        self.agent_count += usize::from(is_agent);
-    }
-
-    /// Counts a session to a network, until it is removed.
-    pub(super) fn count_to(&mut self, id: SessionId, network: Option<Network>) {
         if let Some(network) = network {
             self.networks.insert(id, network);
             *self.by_network.entry(network).or_default() += 1;
         }
+    }
+
+    /// Adds an agent's session.
+    pub(super) fn add_agent(&mut self, id: SessionId, entity: Entity) {
+        self.by_id.insert(id, entity);
+        self.agent_count += 1;
     }
 
     pub(super) fn remove(&mut self, id: SessionId, is_agent: bool) {
@@ -109,27 +112,25 @@ impl SessionTable {
         }
     }
 
-    pub(super) fn link(&mut self, link: LinkKey, entity: Entity) {
-        self.by_link.insert(link, entity);
+    pub(crate) fn take_despawned(&mut self) -> Vec<(Entity, Core)> {
+        std::mem::take(&mut self.despawned)
     }
 
-    pub(crate) fn take_despawned(&mut self) -> Vec<Despawned> {
-        std::mem::take(&mut self.despawned)
+    pub(super) fn link(&mut self, link: LinkKey, entity: Entity) {
+        let before = self.by_link.insert(link, entity);
+        debug_assert!(before.is_none_or(|before| before == entity), "a link drives one session");
     }
 
     pub(super) fn unlink(&mut self, link: LinkKey) {
         self.by_link.remove(&link);
     }
 
-    pub(super) fn add_tokens(&mut self, hashes: impl Iterator<Item = TokenHash>, entity: Entity) {
-        for hash in hashes {
-            self.by_token.insert(hash, entity);
-        }
+    pub(super) fn add_token(&mut self, hash: TokenHash, entity: Entity) {
+        let before = self.by_token.insert(hash, entity);
+        debug_assert!(before.is_none_or(|before| before == entity), "a token resumes one session");
     }
 
-    pub(crate) fn remove_tokens(&mut self, hashes: impl Iterator<Item = TokenHash>) {
-        for hash in hashes {
-            self.by_token.remove(&hash);
-        }
+    pub(super) fn remove_token(&mut self, hash: TokenHash) {
+        self.by_token.remove(&hash);
     }
 }

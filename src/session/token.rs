@@ -1,6 +1,5 @@
 //! Resume tokens: issued with every Welcome, kept as hashes only.
 
-use bevy_ecs::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use crate::tick::Entropy;
@@ -17,36 +16,51 @@ impl TokenHash {
     }
 }
 
-/// The tokens that resume a session: the newest issued, and until the client has shown that it
-/// got that one, the one it presented last.
-#[derive(Component, Debug)]
-pub struct Tokens {
+/// A new token: what the client is told, and what the server keeps.
+pub(crate) struct Issued {
+    pub(super) secret: [u8; TOKEN_BYTES],
+    pub(super) hash: TokenHash,
+}
+
+impl Issued {
+    /// Draws a token.
+    pub(crate) fn draw(entropy: &mut Entropy) -> Self {
+        let secret = entropy.bytes();
+        Self { secret, hash: TokenHash::of(&secret) }
+    }
+}
+
+/// The tokens that resume a session: the newest one, and until the client has shown that it got that
+/// one, the token that it presented last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tokens {
     newest: TokenHash,
     presented: Option<TokenHash>,
 }
 
 impl Tokens {
-    /// The first token of a session, and what to tell the client.
-    pub(crate) fn issue(entropy: &mut Entropy) -> (Self, [u8; TOKEN_BYTES]) {
-        let token = entropy.bytes();
-        (Self { newest: TokenHash::of(&token), presented: None }, token)
+    pub(super) fn new(first: TokenHash) -> Self {
+        Self { newest: first, presented: None }
     }
 
-    /// After `presented` has resumed the session: a new token takes the place of all others.
-    pub(crate) fn rotate(&mut self, presented: TokenHash, entropy: &mut Entropy) -> [u8; TOKEN_BYTES] {
-        let token = entropy.bytes();
-        self.newest = TokenHash::of(&token);
-        self.presented = Some(presented);
-        token
+    /// After `presented` has resumed the session, a new token takes the place of all others. Returns those
+    /// that are void.
+    pub(super) fn rotate(
+        &mut self,
+        presented: TokenHash,
+        new: TokenHash,
+    ) -> impl Iterator<Item = TokenHash> + use<> {
+        let old = std::mem::replace(self, Self { newest: new, presented: Some(presented) });
+        old.hashes().filter(move |hash| *hash != presented)
     }
 
-    /// The client has the newest token: the one before is void.
-    pub(crate) fn confirm(&mut self) -> Option<TokenHash> {
+    /// The client has the newest token. Returns the one before, which is void.
+    pub(super) fn confirm(&mut self) -> Option<TokenHash> {
         self.presented.take()
     }
 
     /// All valid ones.
-    pub(crate) fn hashes(&self) -> impl Iterator<Item = TokenHash> + use<> {
+    pub(super) fn hashes(&self) -> impl Iterator<Item = TokenHash> + use<> {
         [Some(self.newest), self.presented].into_iter().flatten()
     }
 }

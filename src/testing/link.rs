@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
@@ -12,7 +13,7 @@ use crate::client::{Dial, DialError, Link, LinkStatus};
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::LinkInfo;
 use crate::proxy::loopback::{Loopback, LoopbackError, LoopbackLink};
-use crate::session::{Outbox, Session, SessionTable};
+use crate::session::{Core, SessionTable};
 use crate::tick::Clock;
 use crate::wire::{Lane, lane_of};
 
@@ -271,13 +272,15 @@ impl SharedBooks {
 /// Writes down what sessions were sent, after each tick. What a session was sent in its last tick is
 /// not in the books.
 pub(super) fn keep_books(
-    sessions: Query<(&Session, &Outbox)>,
+    sessions: Query<&Core, Allow<Disabled>>,
     table: Res<SessionTable>,
     books: Res<SharedBooks>,
 ) {
     let mut books = lock(&books.0);
-    for (session, outbox) in &sessions {
-        books.0.entry(session.id()).or_default().write(outbox.acked(), outbox.frames());
+    for core in &sessions {
+        if let Some(outbox) = core.outbox() {
+            books.0.entry(core.id()).or_default().write(outbox.acked(), outbox.frames());
+        }
     }
     for (session, book) in &mut books.0 {
         book.has_ended = book.has_ended || table.find(*session).is_err();

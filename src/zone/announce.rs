@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 
 use super::{Members, Zone};
 use crate::ident::SessionId;
-use crate::session::{Session, tell_all};
+use crate::session::{Core, tell_all};
 use crate::wire::v1;
 
 /// What has changed in an announcing zone since it was last told.
@@ -20,13 +20,16 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// The ids of all members, if the zone announces.
-    pub(super) fn members(world: &World, zone: Entity) -> Vec<u64> {
+    /// Returns the ids of all members, if the zone announces, with that of a session that is about to be
+    /// one.
+    pub(super) fn members(world: &World, zone: Entity, newcomer: Entity) -> Vec<u64> {
         if !world.get::<Zone>(zone).is_some_and(Zone::is_announcing) {
             return Vec::new();
         }
-        let members = world.get::<Members>(zone).into_iter().flat_map(Members::entities);
-        members.filter_map(|member| world.get::<Session>(member)).map(|session| session.id().0).collect()
+        let members = world.get::<Members>(zone);
+        let is_missing = !members.is_some_and(|members| members.contains(newcomer));
+        let all = members.into_iter().flat_map(Members::entities).chain(is_missing.then_some(newcomer));
+        all.filter_map(|member| world.get::<Core>(member)).map(|core| core.id().0).collect()
     }
 
     fn is_empty(&self) -> bool {
@@ -36,7 +39,7 @@ impl Roster {
 
 /// Notes a change for the zone's members.
 pub(super) fn note(world: &mut World, zone: Entity, session: Entity, change: impl FnOnce(&mut Roster, u64)) {
-    if let Some(SessionId(id)) = world.get::<Session>(session).map(Session::id) {
+    if let Some(SessionId(id)) = world.get::<Core>(session).map(Core::id) {
         note_id(world, zone, |roster| change(roster, id));
     }
 }
@@ -61,6 +64,6 @@ pub(super) fn announce_members(world: &mut World, zones: &mut QueryState<(Entity
     for (zone, Roster { joined, parted, linked, unlinked }) in changed {
         let members: Vec<Entity> =
             world.get::<Members>(zone).into_iter().flat_map(Members::entities).collect();
-        tell_all(world, &members, v1::Members { joined, parted, linked, unlinked });
+        tell_all(world, &members, &v1::Members { joined, parted, linked, unlinked });
     }
 }

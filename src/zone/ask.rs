@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 
 use super::changes::Change;
 use super::commands::{MembershipError, PAYLOAD_MAX_BYTES, refused};
-use super::settle::{enter, obstacle, refuse, refuse_with};
+use super::membership::{enter, obstacle, refuse, refuse_with};
 use super::{Zone, Zones};
 use crate::ident::ZoneId;
 use crate::session::{News, SessionCounts, announce};
@@ -22,7 +23,7 @@ use crate::wire::v1::Reason;
 
 /// A session waits for the game's word on its Join.
 #[derive(Component, Debug, Clone, PartialEq, Eq)]
-#[component(on_remove = note_dropped)]
+#[component(clone_behavior = Ignore, on_remove = note_dropped)]
 pub struct JoinPending {
     zone: Entity,
     zone_id: ZoneId,
@@ -30,6 +31,8 @@ pub struct JoinPending {
     request: u32,
     deadline: Duration,
     given: Bytes,
+    /// The server knows what became of it.
+    is_over: bool,
 }
 
 impl JoinPending {
@@ -46,10 +49,20 @@ impl JoinPending {
     }
 }
 
-/// Notes an ask that ceases to be, for the case that its session is being despawned.
+/// An ask that was taken away with its session, or from it.
+#[derive(Debug)]
+pub(super) struct DroppedAsk {
+    pub(super) session: Entity,
+    pub(super) zone: Entity,
+    pub(super) zone_id: ZoneId,
+    pub(super) request: u32,
+}
+
+/// Notes an ask of which the game has despawned the session, or which it has removed.
 fn note_dropped(mut world: DeferredWorld, context: HookContext) {
-    let Some(ask) = world.get::<JoinPending>(context.entity) else { return };
-    let dropped = (context.entity, ask.zone, ask.zone_id);
+    let session = context.entity;
+    let Some(ask) = world.get::<JoinPending>(session).filter(|ask| !ask.is_over) else { return };
+    let dropped = DroppedAsk { session, zone: ask.zone, zone_id: ask.zone_id, request: ask.request };
     if let Some(mut zones) = world.get_resource_mut::<Zones>() {
         zones.dropped_asks.push(dropped);
     }
@@ -63,8 +76,10 @@ pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entit
     zones.asks += 1;
     let ask = zones.asks;
     let given = payload.clone();
-    world.entity_mut(session).insert(JoinPending { zone, zone_id, ask, request, deadline, given });
     announce(world, session, News::JoinRequested { zone, zone_id, payload, ask });
+    if let Ok(mut session) = world.get_entity_mut(session) {
+        session.insert(JoinPending { zone, zone_id, ask, request, deadline, given, is_over: false });
+    }
 }
 
 /// The game says yes. If the ask is over, that is counted and nothing else.
@@ -77,7 +92,11 @@ pub(super) fn accept(world: &mut World, session: Entity, ask: u64, payload: Byte
         refuse(world, session, ask.request, obstacle.reason());
         return refused(world, session, obstacle, &Change::Accept { ask: ask.ask, payload });
     }
-    enter(world, session, ask.request, ask.zone, (ask.given, payload));
+    let number = ask.ask;
+    if let Err(obstacle) = enter(world, session, ask.request, ask.zone, (ask.given, payload)) {
+        refuse(world, session, ask.request, obstacle.reason());
+        refused(world, session, obstacle, &Change::Accept { ask: number, payload: Bytes::new() });
+    }
 }
 
 /// The game says no. If the ask is over, that is counted and nothing else.
@@ -117,7 +136,7 @@ pub(super) fn forget(world: &mut World, session: Entity) {
 }
 
 /// Ends the asks that nobody has answered in time.
-pub(super) fn expire_asks(world: &mut World, asks: &mut QueryState<(Entity, &JoinPending)>) {
+pub(super) fn expire_asks(world: &mut World, asks: &mut QueryState<(Entity, &JoinPending), Allow<Disabled>>) {
     let now = world.resource::<TickTime>().steady();
     let due: Vec<Entity> =
         asks.iter(world).filter(|(_, ask)| ask.deadline <= now).map(|(session, _)| session).collect();
@@ -128,7 +147,7 @@ pub(super) fn expire_asks(world: &mut World, asks: &mut QueryState<(Entity, &Joi
 
 /// Ends the asks of one zone, or of all.
 pub(crate) fn cancel_all(world: &mut World, zone: Option<Entity>, reason: Reason) {
-    let mut asks = world.query::<(Entity, &JoinPending)>();
+    let mut asks = world.query_filtered::<(Entity, &JoinPending), Allow<Disabled>>();
     let due: Vec<Entity> = asks
         .iter(world)
         .filter(|(_, ask)| zone.is_none_or(|zone| zone == ask.zone))
@@ -140,10 +159,9 @@ pub(crate) fn cancel_all(world: &mut World, zone: Option<Entity>, reason: Reason
 }
 
 fn take(world: &mut World, session: Entity) -> Option<JoinPending> {
-    let ask = world.get_entity_mut(session).ok()?.take::<JoinPending>()?;
-    // It is known here what becomes of it.
-    world.resource_mut::<Zones>().dropped_asks.pop();
-    Some(ask)
+    let mut entity = world.get_entity_mut(session).ok()?;
+    entity.get_mut::<JoinPending>()?.is_over = true;
+    entity.take::<JoinPending>()
 }
 
 /// How long the game may take to answer: as long as a link may be silent.

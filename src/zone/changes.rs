@@ -1,15 +1,18 @@
 //! What is to change, for the next settle.
 
+use bevy_ecs::entity::EntityHashMap;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use crate::session::EndCause;
+use crate::session::{EndCause, Endings};
 
 /// Changes that wait for the next settle.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Changes {
     /// What could not be made in the tick in which it came, and goes first in the next.
     waiting: Vec<(Entity, Change)>,
+    /// How many of these each session has.
+    waiting_counts: EntityHashMap<usize>,
     /// The others, each with its place among all frames that arrived.
     new: Vec<(u64, Entity, Change)>,
 }
@@ -48,26 +51,29 @@ impl Changes {
         self.new.push((order, session, change));
     }
 
-    /// Queues a change for the next settle, before all that comes until then.
-    pub(super) fn wait(&mut self, session: Entity, change: Change) {
+    /// Queues a change for the next settle, before all that comes until then. Returns the change if too
+    /// many of this session wait.
+    pub(super) fn wait(&mut self, session: Entity, change: Change) -> Result<(), Change> {
+        let count = self.waiting_counts.entry(session).or_default();
+        if *count >= WAITING_MAX {
+            return Err(change);
+        }
+        *count += 1;
         self.waiting.push((session, change));
+        Ok(())
     }
 
-    /// How many changes of a session wait from the last settle. While there are any, nothing more
-    /// of its client is dispatched.
-    pub(crate) fn waiting_count(&self, session: Entity) -> usize {
-        self.waiting.iter().filter(|(waiting, _)| *waiting == session).count()
-    }
-
-    /// Takes what is queued, in order.
-    pub(super) fn take(&mut self) -> Vec<(Entity, Change)> {
+    /// Takes what is queued, and the sessions that end, in order. The sessions whose changes waited come
+    /// first.
+    pub(super) fn take(&mut self, endings: &mut Endings) -> (Vec<Entity>, Vec<(Entity, Change)>) {
+        let endings = endings.take().into_iter();
+        self.new.extend(endings.map(|(order, session, cause)| (order, session, Change::end(cause))));
         self.new.sort_by_key(|(order, ..)| *order);
         let new = self.new.drain(..).map(|(_, session, change)| (session, change));
-        self.waiting.drain(..).chain(new).collect()
+        let waited = self.waiting_counts.drain().map(|(session, _)| session).collect();
+        (waited, self.waiting.drain(..).chain(new).collect())
     }
 }
 
-/// Before all frames of this tick: what agents sent in the last one.
-pub(crate) const FIRST: u64 = 0;
-/// After all frames of this tick: what the game commands.
-pub(crate) const LAST: u64 = u64::MAX;
+/// Changes of one session that wait: a game that commands more than one a tick is told.
+const WAITING_MAX: usize = 16;

@@ -5,10 +5,10 @@ use std::fmt;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::changes::{Change, Changes, LAST};
+use super::changes::{Change, Changes};
 use super::{JoinRequested, Zones};
 use crate::ident::SessionId;
-use crate::session::{EndCause, Session};
+use crate::session::{Core, EndCause, LAST};
 use crate::wire::v1::Reason;
 
 /// Commands of a game to sessions and zones. They take effect when this tick settles, behind what
@@ -161,7 +161,7 @@ pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError,
         Change::Refuse { .. } | Change::End { cause: EndCause::Kicked, .. } => None,
         Change::Join { .. } | Change::Part { .. } | Change::Drop | Change::End { .. } => return,
     };
-    let session = world.get::<Session>(entity).map(Session::id);
+    let session = world.get::<Core>(entity).map(Core::id);
     write(world, MembershipRefused { session, entity, zone, error });
 }
 

@@ -5,12 +5,13 @@ use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
 
-use super::{Zone, Zones};
+use crate::session::{Core, go_astray};
 
-/// The zone that a session is in. Only `settle` and `expire` change it.
+/// The zone that a session is in. It changes when memberships settle, and is put back if a game removes
+/// or replaces it: a game commands [`part_zone`](super::MembershipCommands::part_zone) instead.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 #[relationship(relationship_target = Members)]
-#[component(on_remove = note_leaver)]
+#[component(clone_behavior = Ignore, on_insert = note_change, on_remove = note_removal)]
 pub struct InZone(Entity);
 
 impl InZone {
@@ -25,13 +26,24 @@ impl InZone {
     }
 }
 
-/// Notes who ceases to be in a zone, for the case that its entity is being despawned.
-fn note_leaver(mut world: DeferredWorld, context: HookContext) {
-    let Some(zone) = world.get::<InZone>(context.entity).map(InZone::zone) else { return };
-    let Some(id) = world.get::<Zone>(zone).map(Zone::id) else { return };
-    if let Some(mut zones) = world.get_resource_mut::<Zones>() {
-        zones.left.push((context.entity, zone, id));
+/// Notes a session that the game puts into another zone than its core says.
+fn note_change(mut world: DeferredWorld, context: HookContext) {
+    let zone = world.get::<InZone>(context.entity).map(InZone::zone);
+    if zone != zone_of(&world, context.entity) {
+        go_astray(&mut world, context.entity);
     }
+}
+
+/// Notes a session that is taken out of the zone that its core says: by the game, or with the zone.
+fn note_removal(mut world: DeferredWorld, context: HookContext) {
+    let zone = world.get::<InZone>(context.entity).map(InZone::zone);
+    if zone.is_some() && zone == zone_of(&world, context.entity) {
+        go_astray(&mut world, context.entity);
+    }
+}
+
+fn zone_of(world: &DeferredWorld, session: Entity) -> Option<Entity> {
+    Some(world.get::<Core>(session)?.membership()?.zone)
 }
 
 /// The sessions that are in a zone; a zone without members has no such component, so ask for

@@ -4,26 +4,30 @@ use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::announce::{Roster, note};
+use super::announce::note;
 use super::changes::{Change, Changes};
 use super::commands::{MembershipError, refused};
-use super::{InZone, JoinPolicy, Members, Zone, Zones, ask};
-use crate::ident::ZoneId;
-#[cfg(feature = "planted")]
-use crate::session::planted::{Planted, is_planted};
-use crate::session::{
-    self, Agent, DispatchQueue, EndCause, LossCause, News, Overdue, SessionState, announce, is_closing, tell,
-    transition,
+use super::membership::{
+    enter, is_in, leave, live_membership, membership, obstacle, refuse, tell_joined, tell_parted,
 };
-use crate::tick::{Load, Shed, TickRate};
-use crate::wire::v1::{Joined, Parted, Reason, Refused};
+use super::{JoinPolicy, Zone, Zones, ask};
+use crate::session::{
+    self, Agenda, Core, EndCause, Endings, LossCause, News, Overdue, announce, edit, update_mirrors,
+};
+use crate::tick::{Load, Shed};
+use crate::wire::v1::Reason;
 
 /// Makes the changes. What would be a session's second one in this tick waits for the next.
 pub(super) fn settle(world: &mut World) {
-    let changes = world.resource_mut::<Changes>().take();
+    let (waited, changes) = world.resource_scope(|world, mut endings: Mut<Endings>| {
+        world.resource_mut::<Changes>().take(&mut endings)
+    });
+    for session in waited {
+        edit(world, session, |core| core.hold(false));
+    }
     let mut settled = EntityHashSet::default();
     for (session, change) in changes {
-        if SessionState::at(world, session).is_none() {
+        if !is_live(world, session) {
             refused(world, session, MembershipError::UnknownSession, &change);
             continue;
         }
@@ -31,7 +35,7 @@ pub(super) fn settle(world: &mut World) {
         match change {
             // Nothing follows the end, so it waits for nothing either.
             Change::End { cause, detail } => end(world, session, cause, &detail),
-            Change::Drop => leave(world, session, Reason::Dropped),
+            Change::Drop => drop_out(world, session),
             change if !is_first => wait(world, session, change),
             Change::Join { request, zone, payload } => join(world, session, request, &zone, payload),
             Change::Part { request, payload } => part(world, session, request, payload),
@@ -43,36 +47,38 @@ pub(super) fn settle(world: &mut World) {
     }
 }
 
+fn is_live(world: &World, session: Entity) -> bool {
+    world.get::<Core>(session).is_some_and(|core| core.state().is_some())
+}
+
 /// A change that cannot be made in this tick is the session's first in the next: before what its
 /// client asks for then, which waits until it is made.
 fn wait(world: &mut World, session: Entity, change: Change) {
-    let mut changes = world.resource_mut::<Changes>();
-    if changes.waiting_count(session) < WAITING_MAX {
-        changes.wait(session, change);
-    } else {
-        refused(world, session, MembershipError::Busy, &change);
+    match world.resource_mut::<Changes>().wait(session, change) {
+        Ok(()) => _ = edit(world, session, |core| core.hold(true)),
+        Err(change) => refused(world, session, MembershipError::Busy, &change),
     }
 }
 
 /// Ends the sessions that were not resumed in time.
 pub(super) fn expire(world: &mut World) {
-    let expired = std::mem::take(&mut world.resource_mut::<Overdue>().expired);
-    for session in expired {
-        if !is_closing(world, session) {
-            end(world, session, EndCause::Timeout, "");
-        }
+    for session in std::mem::take(&mut world.resource_mut::<Overdue>().expired) {
+        end(world, session, EndCause::Timeout, "");
     }
 }
 
 /// Takes the link from a session. A soft zone keeps it as a member; a hard one parts it when this
 /// tick settles.
 pub(crate) fn disconnect(world: &mut World, session: Entity, cause: LossCause) {
-    session::disconnect(world, session, cause);
+    if !session::lose(world, session, cause) {
+        return;
+    }
     ask::cancel(world, session, Reason::Cancelled);
-    let Some((zone, zone_id)) = zone_of(world, session) else { return };
+    let Some(membership) = live_membership(world, session) else { return };
+    let (zone, zone_id) = (membership.zone, membership.zone_id);
     if world.get::<Zone>(zone).is_some_and(Zone::is_hard) {
         // Behind all that arrived before the loss.
-        let order = world.resource::<DispatchQueue>().arrived_count() + 1;
+        let order = world.resource::<Agenda>().arrived_count() + 1;
         world.resource_mut::<Changes>().push(order, session, Change::Drop);
         return;
     }
@@ -85,51 +91,13 @@ pub(crate) fn resumed(world: &mut World, session: Entity, resync: bool) {
     if resync {
         ask::forget(world, session);
     }
-    let Some((zone, zone_id)) = zone_of(world, session) else { return };
+    let Some(membership) = live_membership(world, session) else { return };
+    let (zone, zone_id) = (membership.zone, membership.zone_id);
     if resync {
-        joined(world, session, 0, zone, Bytes::new());
+        tell_joined(world, session, 0, Bytes::new());
     }
     note(world, zone, session, |roster, id| roster.linked.push(id));
     announce(world, session, News::MemberResumed { zone, zone_id, resync });
-}
-
-/// Puts a session into a zone, out of the one that it may be in. The zone has room. What the client
-/// has given goes to the game, the answer to the client.
-pub(super) fn enter(
-    world: &mut World,
-    session: Entity,
-    request: u32,
-    zone: Entity,
-    (given, answer): (Bytes, Bytes),
-) {
-    leave(world, session, Reason::Moved);
-    // An observer of the game's may end it at each step.
-    if let Ok(mut entity) = world.get_entity_mut(session) {
-        entity.insert(InZone::new(zone));
-    }
-    transition(world, session, SessionState::Active);
-    joined(world, session, request, zone, answer);
-    note(world, zone, session, |roster, id| roster.joined.push(id));
-    if let Some((zone, zone_id)) = zone_of(world, session) {
-        announce(world, session, News::Joined { zone, zone_id, payload: given });
-    }
-}
-
-/// Why a session cannot enter a zone now; `None` if it can, or is in it already.
-pub(super) fn obstacle(world: &World, session: Entity, zone: Entity) -> Option<MembershipError> {
-    let Some(target) = world.get::<Zone>(zone) else { return Some(MembershipError::NoSuchZone) };
-    if !is_linked(world, session) {
-        return Some(MembershipError::Disconnected);
-    }
-    let is_member = world.get::<InZone>(session).is_some_and(|inside| inside.zone() == zone);
-    let members = world.get::<Members>(zone).map_or(0, Members::count);
-    (!is_member && members >= target.capacity).then_some(MembershipError::Full)
-}
-
-/// The name of the zone that a session is in.
-pub(crate) fn zone_name(world: &World, session: Entity) -> Option<String> {
-    let zone = world.get::<InZone>(session)?.zone();
-    Some(world.get::<Zone>(zone)?.name().to_owned())
 }
 
 /// A client, or an agent, asks to join.
@@ -141,13 +109,14 @@ fn join(world: &mut World, session: Entity, request: u32, name: &str, payload: B
     if let Some(obstacle) = obstacle(world, session, zone) {
         return refuse(world, session, request, obstacle.reason());
     }
-    if world.get::<InZone>(session).is_some_and(|inside| inside.zone() == zone) {
-        return joined(world, session, request, zone, Bytes::new());
+    if is_in(world, session, zone) {
+        return tell_joined(world, session, request, Bytes::new());
     }
     if let Some(reason) = world.resource::<JoinPolicy>().0 {
         return refuse(world, session, request, reason);
     }
-    let is_newcomer = world.get::<InZone>(session).is_none() && world.get::<Agent>(session).is_none();
+    let is_newcomer =
+        world.get::<Core>(session).is_some_and(|core| core.membership().is_none() && !core.is_agent());
     if is_newcomer && world.resource::<Load>().refuses_newcomers() {
         world.resource_mut::<Shed>().newcomer_count += 1;
         return refuse(world, session, request, Reason::Throttled);
@@ -155,136 +124,69 @@ fn join(world: &mut World, session: Entity, request: u32, name: &str, payload: B
     if world.get::<Zone>(zone).is_some_and(Zone::is_asking) {
         return ask::open(world, session, request, zone, payload);
     }
-    enter(world, session, request, zone, (payload, Bytes::new()));
+    if let Err(obstacle) = enter(world, session, request, zone, (payload, Bytes::new())) {
+        refuse(world, session, request, obstacle.reason());
+    }
 }
 
 fn part(world: &mut World, session: Entity, request: u32, payload: Bytes) {
     ask::cancel(world, session, Reason::Cancelled);
-    let Some(zone) = zone_name(world, session) else {
+    let Some(name) = membership(world, session).map(|membership| membership.name.clone()) else {
         return refuse(world, session, request, Reason::NotInZone);
     };
-    tell(world, session, Parted { request, zone, reason: Reason::Left.into(), ..Parted::default() });
-    leave_with(world, session, Reason::Left, payload);
-    connect(world, session);
+    tell_parted(world, session, request, &name, Reason::Left);
+    leave(world, session, Reason::Left, payload);
+    update_mirrors(world, session);
 }
 
 /// The game puts a session into a zone: nobody is asked.
 fn put(world: &mut World, session: Entity, zone: Entity, from_zone_only: bool) {
-    let current = zone_of(world, session).map(|(zone, _)| zone);
-    let obstacle = if from_zone_only && current.is_none() {
+    let obstacle = if from_zone_only && membership(world, session).is_none() {
         Some(MembershipError::NotInZone)
     } else {
         obstacle(world, session, zone)
     };
+    let change = Change::Put { zone, from_zone_only };
     if let Some(obstacle) = obstacle {
-        let change = Change::Put { zone, from_zone_only };
         return refused(world, session, obstacle, &change);
     }
     ask::cancel(world, session, Reason::Cancelled);
-    if current == Some(zone) {
-        joined(world, session, 0, zone, Bytes::new());
-    } else {
-        enter(world, session, 0, zone, (Bytes::new(), Bytes::new()));
+    if is_in(world, session, zone) {
+        tell_joined(world, session, 0, Bytes::new());
+    } else if let Err(obstacle) = enter(world, session, 0, zone, (Bytes::new(), Bytes::new())) {
+        refused(world, session, obstacle, &change);
     }
 }
 
 /// The game takes a session out of its zone, whether it has a link or not.
 fn take(world: &mut World, session: Entity) {
-    if zone_of(world, session).is_none() {
+    if membership(world, session).is_none() {
         return refused(world, session, MembershipError::NotInZone, &Change::Take);
     }
     part(world, session, 0, Bytes::new());
 }
 
+/// A session without a link leaves a hard zone, unless it was resumed meanwhile.
+fn drop_out(world: &mut World, session: Entity) {
+    if world.get::<Core>(session).is_some_and(|core| !core.is_linked()) {
+        leave(world, session, Reason::Dropped, Bytes::new());
+        update_mirrors(world, session);
+    }
+}
+
 /// Ends a session, in whatever state it is.
 pub(super) fn end(world: &mut World, session: Entity, cause: EndCause, detail: &str) {
+    if !is_live(world, session) {
+        return;
+    }
     ask::forget(world, session);
     let reason = cause.part_reason();
-    if let Some(zone) = zone_name(world, session) {
-        // Who left knows; who was removed is told before it is closed.
+    if let Some(name) = membership(world, session).map(|membership| membership.name.clone()) {
+        // A client that left knows of it; one whose session was ended is told before the link is closed.
         if cause != EndCause::Bye {
-            tell(world, session, Parted { request: 0, zone, reason: reason.into(), ..Parted::default() });
+            tell_parted(world, session, 0, &name, reason);
         }
-        leave(world, session, reason);
+        leave(world, session, reason, Bytes::new());
     }
-    session::close(world, session, cause, detail);
+    session::end(world, session, cause, detail);
 }
-
-/// Takes a session out of its zone, if it is in one.
-pub(super) fn leave(world: &mut World, session: Entity, reason: Reason) {
-    leave_with(world, session, reason, Bytes::new());
-}
-
-fn leave_with(world: &mut World, session: Entity, reason: Reason, payload: Bytes) {
-    let Some((zone, zone_id)) = zone_of(world, session) else { return };
-    #[cfg(feature = "planted")]
-    if is_planted(world, Planted::DoublePart) {
-        announce(world, session, News::Parted { zone, zone_id, reason, payload: payload.clone() });
-    }
-    #[cfg(feature = "planted")]
-    if is_planted(world, Planted::MembersLeak) && reason == Reason::Expired {
-        return announce(world, session, News::Parted { zone, zone_id, reason, payload: payload.clone() });
-    }
-    note(world, zone, session, |roster, id| roster.parted.push(id));
-    announce(world, session, News::Parted { zone, zone_id, reason, payload });
-    if let Ok(mut entity) = world.get_entity_mut(session) {
-        entity.remove::<InZone>();
-    }
-    // It is known here who left, and why.
-    world.resource_mut::<Zones>().left.pop();
-}
-
-/// A session that has left its zone is Connected, if it has a link.
-pub(super) fn connect(world: &mut World, session: Entity) {
-    if is_linked(world, session) {
-        transition(world, session, SessionState::Connected);
-    }
-}
-
-/// Tells a session that it is in a zone.
-fn joined(world: &mut World, session: Entity, request: u32, zone: Entity, payload: Bytes) {
-    let server = world.get_resource::<TickRate>().copied().unwrap_or_default();
-    let members = Roster::members(world, zone);
-    let Some(zone) = world.get::<Zone>(zone) else { return };
-    let answer = Joined {
-        request,
-        zone: zone.name().to_owned(),
-        zone_id: zone.id.0,
-        tick_hz: server.hz() / zone.every(server),
-        members,
-        payload,
-    };
-    tell(world, session, answer);
-}
-
-/// Says no to a session.
-pub(super) fn refuse(world: &mut World, session: Entity, request: u32, reason: Reason) {
-    refuse_with(world, session, request, reason, "");
-}
-
-/// Says no to a session, and why in words.
-pub(super) fn refuse_with(world: &mut World, session: Entity, request: u32, reason: Reason, detail: &str) {
-    let retry_after_ms = match reason {
-        Reason::Full | Reason::Draining => RETRY_MS,
-        Reason::Throttled => OVERLOADED_RETRY_MS,
-        _ => 0,
-    };
-    let detail = detail.to_owned();
-    tell(world, session, Refused { request, reason: reason.into(), detail, retry_after_ms });
-}
-
-pub(super) fn zone_of(world: &World, session: Entity) -> Option<(Entity, ZoneId)> {
-    let zone = world.get::<InZone>(session)?.zone();
-    Some((zone, world.get::<Zone>(zone)?.id))
-}
-
-pub(super) fn is_linked(world: &World, session: Entity) -> bool {
-    SessionState::at(world, session).is_some_and(SessionState::is_linked)
-}
-
-/// Changes of one session that wait: a game that commands more than one a tick is told.
-const WAITING_MAX: usize = 16;
-/// When to ask again where there was no room, in milliseconds: members leave by seconds, not by ticks.
-const RETRY_MS: u32 = 1_000;
-/// When to ask an overloaded server again, in milliseconds, as the gate says too.
-const OVERLOADED_RETRY_MS: u32 = 5_000;

@@ -5,7 +5,7 @@ use bevy_ecs::prelude::*;
 use waystation::arena::v1::{Echo, Say};
 use waystation::ident::ZoneId;
 use waystation::rpc::AppRpc as _;
-use waystation::session::{Agent, Delivered, Outbox, Session, SessionState, SpawnAgent as _};
+use waystation::session::{Agent, Delivered, Session, SessionState, SpawnAgent as _};
 use waystation::testing::News;
 use waystation::testing::{Harness, Via};
 use waystation::tick::TickTime;
@@ -78,7 +78,8 @@ fn ow_20_an_agent_is_told_of_a_refusal_in_values_and_keeps_no_outbox() {
 
     assert_eq!(game.resource::<Received>().refused, [Reason::NoSuchZone]);
     assert_eq!(SessionState::at(game.app.world(), guard), Some(SessionState::Connected));
-    assert!(game.app.world().get::<Outbox>(guard).is_none());
+    let session = game.app.world().get::<Session>(guard).expect("a session").id();
+    assert_eq!(game.view(session), None, "it has no outbox");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is too much, and what becomes of it: nobody else is disturbed, and memory is bounded.
 
 use waystation::config::ServerConfig;
-use waystation::session::{Inbox, LossCause, Outbox, SessionConfig, SessionState};
+use waystation::session::{LossCause, SessionConfig, SessionState};
 use waystation::testing::News::{Disconnected, Resumed};
 use waystation::testing::{Hang, Harness, Via};
 use waystation::wire::v1::{Joined, Reason, Welcome};
@@ -93,7 +93,7 @@ fn the_fattest_outbox_gives_way_when_all_together_are_too_much() {
     }
     game.run_ms(2_100);
     let mut bob = game.member(Via::Beta, "hall");
-    assert!(game.component::<Outbox>(ada.session()).is_some_and(Outbox::awaits_resync));
+    assert!(game.view(ada.session()).is_some_and(|view| view.awaits_resync));
     shout(&mut game, 7);
     game.exchange(&mut [&mut bob]);
 
@@ -116,9 +116,9 @@ fn a_client_that_sends_too_much_is_read_slowly_and_loses_nothing() {
     // More waits than should, so the link is not read: what comes now is held back.
     say(&mut ada, 101..=200);
     game.tick();
-    assert!(game.component::<Inbox>(ada.session()).is_some_and(|inbox| inbox.frame_count() < 100));
+    assert!(game.view(ada.session()).is_some_and(|view| view.waiting_count < 100));
     game.run_with(&mut [&mut ada], 1_000);
 
     assert_eq!(said(&game, &ada), (1..=200).collect::<Vec<_>>());
-    assert_eq!(game.component::<Inbox>(ada.session()).map(Inbox::received), Some(201));
+    assert_eq!(game.view(ada.session()).map(|view| view.received), Some(201));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use waystation::arena::v1::{Echo, Say};
-use waystation::session::{Outbox, SessionCounts, SessionState};
+use waystation::session::{SessionCounts, SessionState};
 use waystation::testing::{Hang, Via};
 use waystation::wire::v1::{Ack, Beacon, Bye, Closed, Joined};
 use waystation::wire::{self, Lane, WireMessage as _};
@@ -80,7 +80,7 @@ fn cc_09_after_a_resume_unacknowledged_messages_arrive_in_order_and_once() {
     assert_eq!(said(&game, &ada), [1, 2, 3, 4, 5, 6]);
     assert_eq!(echoes(&mut ada), [4, 5, 6, 100]);
     assert_eq!(ada.unacked_count(), 0);
-    assert_eq!(game.component::<Outbox>(ada.session()).map(Outbox::frame_count), Some(0));
+    assert_eq!(game.view(ada.session()).map(|view| view.held_count), Some(0));
 }
 
 #[test]

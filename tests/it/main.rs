@@ -18,6 +18,7 @@ mod examiner;
 mod faults;
 mod gate;
 mod golden;
+mod hostile;
 mod http;
 mod http_pool;
 mod interop;

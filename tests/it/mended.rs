@@ -10,8 +10,7 @@ use waystation::gate::DrainCommand as _;
 use waystation::proxy::Proxies;
 use waystation::rpc::{AppRpc as _, Sender};
 use waystation::session::{
-    Agent, Delivered, Inbox, Outbox, ResumeTimeout, SessionConfig, SessionState, SessionTable,
-    SpawnAgent as _,
+    Agent, Delivered, ResumeTimeout, SessionConfig, SessionState, SessionTable, SpawnAgent as _,
 };
 use waystation::testing::{Hang, Harness, Player, Via};
 use waystation::tick::StopRequested;
@@ -42,7 +41,7 @@ fn exits(game: &mut Harness, mut meanwhile: impl FnMut(&mut Harness)) -> bool {
 }
 
 fn outbox_bytes(game: &Harness, player: &Player) -> usize {
-    game.component::<Outbox>(player.session()).map_or(0, Outbox::bytes)
+    game.view(player.session()).map_or(0, |view| view.held_bytes)
 }
 
 #[test]
@@ -92,7 +91,7 @@ fn what_waits_for_dispatch_is_bounded_on_the_unreliable_lane_too() {
         game.tick();
     }
 
-    let waiting = game.component::<Inbox>(eve.session()).map_or(0, Inbox::frame_count);
+    let waiting = game.view(eve.session()).map_or(0, |view| view.waiting_count);
     let max = SessionConfig::default().inbox_max_frames + 2_000;
     assert!(waiting <= max, "{waiting} frames wait");
 }

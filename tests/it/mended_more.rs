@@ -11,8 +11,7 @@ use waystation::gate::DrainCommand as _;
 use waystation::proxy::LinkInfo;
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::session::{
-    AgentOf, Connected, Disconnected, Inbox, Session, SessionConfig, SessionCounts, SessionState,
-    SpawnAgent as _,
+    AgentOf, Connected, Disconnected, Session, SessionConfig, SessionCounts, SessionState, SpawnAgent as _,
 };
 use waystation::testing::News;
 use waystation::testing::{Faults, Hang, Harness, Player, Via};
@@ -86,7 +85,7 @@ fn link_control_that_nobody_knows_does_not_pile_up_behind_calls_that_wait() {
         game.tick();
     }
 
-    let waiting = game.component::<Inbox>(eve.session()).map_or(0, Inbox::frame_count);
+    let waiting = game.view(eve.session()).map_or(0, |view| view.waiting_count);
     let max = SessionConfig::default().inbox_max_frames + 2_000;
     assert!(waiting <= max, "{waiting} frames wait");
 }

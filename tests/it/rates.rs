@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use waystation::arena::v1::{Input, Say};
 use waystation::config::ServerConfig;
-use waystation::session::{Inbox, Latency, LossCause, SessionConfig, SessionCounts, SessionState};
+use waystation::session::{Latency, LossCause, SessionConfig, SessionCounts, SessionState};
 use waystation::testing::News::Disconnected;
 use waystation::testing::{Hang, Harness, Player, Via};
 use waystation::wire::v1::{Ack, Probe, ProbeReply};
@@ -171,5 +171,5 @@ fn link_control_has_a_small_limit_of_its_own() {
     eve.say(&Probe { topic: "status".to_owned(), ..Probe::default() });
     game.exchange(&mut [&mut eve]);
     assert_eq!(eve.take::<ProbeReply>().len(), 1);
-    assert_eq!(game.component::<Inbox>(eve.session()).map(Inbox::frame_count), Some(0));
+    assert_eq!(game.view(eve.session()).map(|view| view.waiting_count), Some(0));
 }

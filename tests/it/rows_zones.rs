@@ -273,12 +273,12 @@ struct Scars(u32);
 
 #[test]
 fn ow_22_a_sessions_hook_runs_once_a_loss_before_the_link_clears() {
-    use waystation::session::{OnDisconnect, Uplink};
+    use waystation::session::OnDisconnect;
 
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let hook = OnDisconnect::new(|session, _| {
-        assert!(session.get::<Uplink>().is_some_and(|uplink| uplink.link().is_some()));
+        assert_eq!(SessionState::of(session.as_readonly()), Some(SessionState::Active));
         let scars = session.get::<Scars>().map_or(0, |scars| scars.0);
         session.insert(Scars(scars + 1));
     });

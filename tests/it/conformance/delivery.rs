@@ -1,7 +1,7 @@
 //! What is sent arrives, once and in order, and both sides say what they counted.
 
 use waystation::arena::v1::{Echo, Input, Pellets, Snapshot};
-use waystation::session::{Latency, Outbox};
+use waystation::session::Latency;
 use waystation::testing::Hang;
 use waystation::wire::v1::{Ack, Beacon, Ping};
 use waystation::wire::{self, ACK_EVERY_FRAMES, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane, WireMessage as _};
@@ -12,7 +12,7 @@ use crate::support::{Heard, echoes, said, say};
 
 /// Frames of a player that the server keeps until they are acknowledged.
 pub(super) fn kept(stage: &Stage, who: Who) -> usize {
-    stage.game.component::<Outbox>(stage[who].session()).map_or(0, Outbox::frame_count)
+    stage.game.view(stage[who].session()).map_or(0, |view| view.held_count)
 }
 
 pub(super) fn cc_11_answers_come_in_the_order_of_the_calls(stage: &mut Stage, over: Way) {

@@ -16,7 +16,7 @@ use waystation::arena::v1::Say;
 use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
 use waystation::rpc::Sender;
-use waystation::session::{SessionState, Uplink};
+use waystation::session::SessionState;
 use waystation::testing::{Hang, Harness, Player};
 use waystation::tick::TickTime;
 use waystation::wire::v1::{Ack, Join, Joined, Probe, ProbeReply, Reason, Welcome};
@@ -254,8 +254,7 @@ impl Stage {
     }
 
     fn heard(&self, session: SessionId) -> Option<Duration> {
-        let uplink = self.game.component::<Uplink>(session)?;
-        uplink.link().map(|_| uplink.heard())
+        self.game.view(session)?.heard
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) struct Link {
 #[derive(Debug, Clone)]
 pub(super) struct Guest {
     pub(super) deadline: u64,
-    pub(super) asked: Option<(u64, Option<Resume>)>,
+    pub(super) asked: Option<((u64, u64), Option<Resume>)>,
     pub(super) bad: u64,
     pub(super) resume_from: u64,
 }

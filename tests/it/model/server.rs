@@ -1,6 +1,6 @@
 //! What the server promises, in plain Rust: a tick, in the order of its phases.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use waystation::ident::ZoneId;
 use waystation::proxy::LinkEnd;
@@ -17,13 +17,16 @@ const UNACKED_MAX: u64 = 10_000;
 const TOKEN_DELAY: u64 = 500;
 const DENIALS_MAX: u64 = 8;
 
+/// When an Ack arrived, on which link, and what it says.
+type Acked = ((u64, u64), usize, usize);
+
 impl Reference {
     pub(super) fn tick(&mut self, period: u64) {
         self.now += period;
         self.news.append(&mut self.announced);
-        let mut lost = self.receive();
+        let (acks, mut lost) = self.receive();
         lost.extend(self.watch());
-        self.admit();
+        self.admit(acks);
         for (session, link, cause) in lost {
             if self.sessions[session].link == Some(link) {
                 self.disconnect(session, cause);
@@ -37,9 +40,9 @@ impl Reference {
         self.flush();
     }
 
-    /// Brings what arrived to guests and sessions. The sessions whose links were closed.
-    fn receive(&mut self) -> Vec<(usize, usize, LossCause)> {
-        let mut lost = Vec::new();
+    /// Brings what arrived to guests and sessions. The Acks, and the sessions whose links were closed.
+    fn receive(&mut self) -> (Vec<Acked>, Vec<(usize, usize, LossCause)>) {
+        let (mut acks, mut lost) = (Vec::new(), Vec::new());
         for event in self.ports.each_mut().map(std::mem::take).into_iter().flatten() {
             let link = event.link;
             match event.what {
@@ -54,16 +57,19 @@ impl Reference {
                     }
                 }
                 Arrival::Frame(frame) => {
+                    self.arrived += 1;
+                    let order = self.arrived;
                     if let Some(session) = self.links[link].session {
-                        self.arrived += 1;
-                        let order = self.arrived;
                         let session = &mut self.sessions[session];
                         session.heard = session.heard.max(event.at);
-                        session.inbox.push_back((order, frame));
+                        match frame {
+                            Up::Ack(received) => acks.push(((event.at, order), link, received)),
+                            frame => session.inbox.push_back((order, frame)),
+                        }
                     } else if let Some(guest) = &mut self.links[link].guest {
                         match frame {
                             Up::Hello(resume) if guest.asked.is_none() => {
-                                guest.asked = Some((event.at, resume));
+                                guest.asked = Some(((event.at, order), resume));
                             }
                             _ => {
                                 self.links[link].guest = None;
@@ -74,7 +80,7 @@ impl Reference {
                 }
             }
         }
-        lost
+        (acks, lost)
     }
 
     /// Sessions that were not heard from, or do not acknowledge.
@@ -91,23 +97,25 @@ impl Reference {
         lost
     }
 
-    fn admit(&mut self) {
-        let mut hellos = Vec::new();
+    /// Acks and Hellos take effect in order of arrival.
+    fn admit(&mut self, acks: Vec<Acked>) {
+        let mut arrived: Vec<_> = acks.into_iter().map(|(when, link, ack)| (when, link, Ok(ack))).collect();
         for link in 0..self.links.len() {
             let Some(guest) = &self.links[link].guest else { continue };
             let is_slowed = |resume: &Resume| self.by_token(resume.token).is_none();
-            if let Some((at, resume)) = guest.asked
+            if let Some((when, resume)) = guest.asked
                 && (guest.resume_from <= self.now || !resume.as_ref().is_some_and(is_slowed))
             {
-                hellos.push((at, self.links[link].key, link, resume));
+                arrived.push((when, link, Err(resume)));
             }
         }
-        hellos.sort_by_key(|(at, key, ..)| (*at, *key));
-        for (_, _, link, resume) in hellos {
-            match resume.map(|resume| (self.by_token(resume.token), resume)) {
-                None => self.register(link),
-                Some((Some(session), resume)) => self.bind(session, link, resume),
-                Some((None, _)) => self.deny(link),
+        arrived.sort_by_key(|(when, ..)| *when);
+        for (_, link, what) in arrived {
+            match what.map_err(|resume| resume.map(|resume| (self.by_token(resume.token), resume))) {
+                Ok(received) => self.acknowledge(link, received),
+                Err(None) => self.register(link),
+                Err(Some((Some(session), resume))) => self.bind(session, link, resume),
+                Err(Some((None, _))) => self.deny(link),
             }
         }
         for link in 0..self.links.len() {
@@ -237,16 +245,11 @@ impl Reference {
         }
     }
 
-    /// The calls of members, in order; what they ask for goes to settle. Acks pass by what waits.
+    /// The calls of members, in order; what they ask for goes to settle.
     fn dispatch(&mut self) -> Vec<(usize, u64)> {
         let mut heard = Vec::new();
         for number in 0..self.sessions.len() {
-            let inbox = std::mem::take(&mut self.sessions[number].inbox);
-            let (acks, mut waiting): (VecDeque<_>, VecDeque<_>) =
-                inbox.into_iter().partition(|(_, frame)| matches!(frame, Up::Ack(_)));
-            for (_, frame) in acks {
-                self.acknowledge(number, &frame);
-            }
+            let mut waiting = std::mem::take(&mut self.sessions[number].inbox);
             // A change that waits from the last tick goes first.
             let waits = self.changes.iter().any(|(order, whose, _)| *order == WAITS && *whose == number);
             while !waits && let Some((order, frame)) = waiting.pop_front() {
@@ -265,23 +268,22 @@ impl Reference {
             }
             if self.sessions[number].link.is_some() {
                 self.sessions[number].inbox = waiting;
+            } else if let Some((order, bye)) = waiting.iter().find(|(_, frame)| matches!(frame, Up::Bye)) {
+                // The last that is heard of a client whose link is gone.
+                self.ask_settle(number, *order, bye);
             }
         }
         self.heard.extend(&heard);
         heard
     }
 
-    fn acknowledge(&mut self, number: usize, frame: &Up) {
+    fn acknowledge(&mut self, link: usize, received: usize) {
+        let Some(number) = self.links[link].session else { return };
         let session = &mut self.sessions[number];
-        let Up::Ack(received) = *frame else { return };
         assert!(received <= session.sent.len(), "a client acknowledges what it got");
         if received > session.acked {
             (session.acked, session.since) = (received, self.now);
             session.given = session.given.max(received);
-        }
-        if !session.confirmed && session.expires.is_some() {
-            // The first one, in the tick of the loss: the session is kept after all.
-            session.expires = Some(self.now + TIMEOUT);
         }
         (session.confirmed, session.presented) = (true, None);
     }

@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use waystation::arena::v1::{Echo, Say};
 use waystation::ident::{LinkKey, SessionId};
-use waystation::session::{ExpiresAt, Inbox, Outbox, Planted, Session, SessionTable, Uplink};
+use waystation::session::{ExpiresAt, Planted, Session, SessionTable};
 use waystation::testing::News;
 use waystation::testing::{Faults, Hang, Harness, Player, Via};
 use waystation::wire::v1::{Ack, Bye, Closed, Denied, Join, Joined, Part, Parted, Refused, Welcome};
@@ -310,7 +310,7 @@ impl Subject {
     }
 
     fn link(&self, id: SessionId) -> Option<(usize, u64)> {
-        let LinkKey { proxy, link } = self.game.component::<Uplink>(id)?.link()?;
+        let LinkKey { proxy, link } = self.game.view(id)?.link?;
         Some((usize::from(proxy.0), link.0))
     }
 
@@ -319,10 +319,9 @@ impl Subject {
     }
 
     fn counts(&self, id: SessionId) -> (usize, usize, usize) {
-        let received = self.game.component::<Inbox>(id).map_or(0, Inbox::received);
-        let outbox = self.game.component::<Outbox>(id).expect("a client's session has one");
+        let view = self.game.view(id).expect("a client's session");
         let count = |count: u64| usize::try_from(count).expect("a small number");
-        (count(received), count(outbox.acked()), count(outbox.sent()))
+        (count(view.received), count(view.acked), count(view.sent))
     }
 
     fn deadline(&self, id: SessionId) -> Option<u64> {

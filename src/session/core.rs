@@ -1,0 +1,476 @@
+//! The session core: what the server knows of one client or agent, and what becomes of it.
+//!
+//! A [`Core`] is a value, free of bevy's world and of I/O. Its methods take the time and an input, bring the
+//! state up to date, and return the [`Effects`] that the rest of the server sees to. A core knows no
+//! zones: the zone that its session is in is an input, the [`Membership`].
+//!
+//! Data flow: a Hello opens or resumes a core; frames arrive, and are counted when dispatch takes
+//! them; what is sent waits in the outbox, or on the link, for the next flush; a loss, a deadline or
+//! an end moves the core on to its next state.
+
+mod traffic;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+
+use super::agenda::{Limits, Marks, Notice};
+use super::effects::{Effect, Effects};
+use super::inbox::Inbox;
+use super::journal::Whose;
+use super::link::{Latency, Link, LinkState};
+use super::outbox::{Outbox, ResumePoint};
+use super::token::{Issued, TokenHash, Tokens};
+use super::{EndCause, LossCause, News, Principal, SessionConfig, SessionState, mirror};
+use crate::ident::{Epoch, LinkKey, SessionId, Tick, ZoneId};
+use crate::proxy::LinkEnd;
+use crate::tick::TickRate;
+use crate::wire;
+use crate::wire::v1::Welcome;
+
+pub(super) use traffic::Put;
+
+/// A session as a value.
+#[derive(Component, Debug)]
+#[component(on_remove = mirror::core_removed)]
+pub(crate) struct Core {
+    id: SessionId,
+    principal: Principal,
+    /// How many times it was bound to a link; 1 for an agent.
+    epoch: Epoch,
+    membership: Option<Membership>,
+    life: Life,
+    /// A change of its membership waits for the next tick, and nothing is dispatched until then.
+    is_held: bool,
+    /// It ends when this tick settles, and cannot be resumed.
+    is_doomed: bool,
+    /// What the agenda knows of it.
+    pub(super) marks: Marks,
+    #[cfg(feature = "planted")]
+    pub(super) planted_expiry: Option<Duration>,
+}
+
+/// The zone that a session is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pub(crate) zone: Entity,
+    pub(crate) zone_id: ZoneId,
+    pub(crate) name: Arc<str>,
+}
+
+#[derive(Debug)]
+enum Life {
+    /// An agent's: it has no link, and needs none.
+    Agent,
+    /// A client's.
+    Player(Box<Player>),
+    /// The session has ended.
+    Closed { since: Tick, is_agent: bool },
+}
+
+/// What only a client's session has.
+#[derive(Debug)]
+pub(super) struct Player {
+    pub(super) tokens: Tokens,
+    /// The client has shown that it got a Welcome of this session.
+    pub(super) is_confirmed: bool,
+    pub(super) binding: Binding,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    pub(super) latency: Latency,
+    /// Beacons sent over all links.
+    pub(super) beacon_count: u64,
+}
+
+/// Whether a client's session has a link.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most sessions have a link")]
+pub(super) enum Binding {
+    /// It has.
+    Linked(Link),
+    /// It has none, and expires at this reading of the steady clock.
+    Disconnected { expires_at: Duration },
+}
+
+/// What a Welcome says of the server, and the moment of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) rate: TickRate,
+    pub(crate) tick: Tick,
+    /// The steady clock.
+    pub(crate) now: Duration,
+    /// The sampled clock, by which Beacons are due.
+    pub(crate) clock: Duration,
+    /// How long the session lives without a link.
+    pub(crate) timeout: Duration,
+}
+
+/// A link that resumes a session.
+#[derive(Debug)]
+pub(crate) struct Rebind {
+    pub(crate) link: LinkKey,
+    /// The token that was presented.
+    pub(crate) presented: TokenHash,
+    /// What the client says that it has received.
+    pub(crate) point: ResumePoint,
+    /// How far the client's own outbox is trimmed.
+    pub(crate) trimmed: u64,
+    /// The name of the zone that the session is in.
+    pub(crate) zone: Option<Arc<str>>,
+}
+
+/// What is due of a linked session: its link must go.
+pub(crate) type Overdue = (LinkKey, LossCause);
+
+impl Core {
+    /// Opens a client's session on a link.
+    pub(crate) fn open(
+        id: SessionId,
+        principal: Principal,
+        link: LinkKey,
+        token: &Issued,
+        terms: &Terms,
+    ) -> (Self, Effects) {
+        let player = Player {
+            tokens: Tokens::new(token.hash),
+            is_confirmed: false,
+            binding: Binding::Linked(Link::new(link, id, 0, terms)),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            latency: Latency::UNKNOWN,
+            beacon_count: 0,
+        };
+        let mut core = Self::with(id, principal, Life::Player(Box::new(player)));
+        core.welcome(token, terms, None);
+        let effects = [Effect::Bind(link), Effect::Issue(token.hash), Effect::Note(News::Registered {})];
+        (core, effects.into())
+    }
+
+    /// Opens an agent's session.
+    pub(crate) fn agent(id: SessionId, principal: Principal) -> (Self, Effects) {
+        (Self::with(id, principal, Life::Agent), [Effect::Note(News::Registered {})].into())
+    }
+
+    fn with(id: SessionId, principal: Principal, life: Life) -> Self {
+        let marks = Marks::default();
+        Self {
+            id,
+            principal,
+            epoch: Epoch(1),
+            membership: None,
+            life,
+            is_held: false,
+            is_doomed: false,
+            marks,
+            #[cfg(feature = "planted")]
+            planted_expiry: None,
+        }
+    }
+
+    /// Takes the session out of a core that is about to be gone. Returns `None` if it has ended.
+    pub(super) fn take(&mut self, tick: Tick) -> Option<Self> {
+        let closed = Life::Closed { since: tick, is_agent: self.is_agent() };
+        let life = std::mem::replace(&mut self.life, closed);
+        if matches!(life, Life::Closed { .. }) {
+            self.life = life;
+            return None;
+        }
+        let gone = Self::with(self.id, self.principal.clone(), life);
+        let (membership, marks) = (self.membership.take(), std::mem::take(&mut self.marks));
+        Some(Self { epoch: self.epoch, membership, marks, ..gone })
+    }
+
+    /// Returns whose journal entries those of this session are.
+    pub(crate) fn whose(&self, entity: Entity) -> Whose {
+        Whose { session: self.id, entity, principal: self.principal.clone() }
+    }
+
+    /// A change of the membership waits for the next tick, or no longer does.
+    pub(crate) fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// Returns true if nothing is dispatched before a change of the membership is made.
+    pub(crate) fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// The session ends when this tick settles: nothing more is dispatched, and no link resumes it.
+    pub(crate) fn doom(&mut self) {
+        self.is_doomed = true;
+        self.discard();
+    }
+
+    /// Returns true if the session ends when this tick settles.
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.is_doomed
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    pub(crate) fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Returns true if the session is an agent's, or was.
+    pub(crate) fn is_agent(&self) -> bool {
+        matches!(self.life, Life::Agent | Life::Closed { is_agent: true, .. })
+    }
+
+    /// The tick in which the session ended.
+    pub(crate) fn closed_since(&self) -> Option<Tick> {
+        match self.life {
+            Life::Closed { since, .. } => Some(since),
+            Life::Agent | Life::Player(_) => None,
+        }
+    }
+
+    /// Returns the state; `None` if the session has ended.
+    pub(crate) fn state(&self) -> Option<SessionState> {
+        let is_linked = match &self.life {
+            Life::Closed { .. } => return None,
+            Life::Agent => true,
+            Life::Player(player) => player.link().is_some(),
+        };
+        Some(match (is_linked, &self.membership) {
+            (false, _) => SessionState::Disconnected,
+            (true, None) => SessionState::Connected,
+            (true, Some(_)) => SessionState::Active,
+        })
+    }
+
+    /// Returns true if frames for the session leave with the next flush.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.state().is_some_and(SessionState::is_linked)
+    }
+
+    /// Returns the link that drives the session.
+    pub(crate) fn link(&self) -> Option<LinkKey> {
+        Some(self.player()?.link()?.key())
+    }
+
+    pub(crate) fn link_state(&self) -> LinkState {
+        match &self.life {
+            Life::Closed { .. } => LinkState::PermFail,
+            Life::Agent => LinkState::Ok,
+            Life::Player(player) => player.link().map_or(LinkState::Disconnect, Link::state),
+        }
+    }
+
+    pub(crate) fn latency(&self) -> Option<Latency> {
+        self.player().map(|player| player.latency)
+    }
+
+    /// Returns what the client was sent and has not acknowledged; `None` for an agent, or after the end.
+    pub(crate) fn outbox(&self) -> Option<&Outbox> {
+        self.player().map(|player| &player.outbox)
+    }
+
+    /// Returns what has arrived and was not dispatched yet; `None` for an agent, or after the end.
+    #[cfg(feature = "testing")]
+    pub(crate) fn inbox(&self) -> Option<&Inbox> {
+        self.player().map(|player| &player.inbox)
+    }
+
+    /// Returns the steady time at which something was last received on the link.
+    #[cfg(feature = "testing")]
+    pub(crate) fn heard(&self) -> Option<Duration> {
+        Some(self.player()?.link()?.heard())
+    }
+
+    /// Returns the tokens that resume the session.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = TokenHash> + use<> {
+        self.player().map(|player| player.tokens.hashes()).into_iter().flatten()
+    }
+
+    /// Returns when the session expires, on the steady clock, if it has no link.
+    pub(crate) fn expires_at(&self) -> Option<Duration> {
+        #[cfg(feature = "planted")]
+        if self.planted_expiry.is_some() {
+            return self.planted_expiry;
+        }
+        match self.player()?.binding {
+            Binding::Disconnected { expires_at } => Some(expires_at),
+            Binding::Linked(_) => None,
+        }
+    }
+
+    /// The session is in a zone from now on, or in none.
+    pub(crate) fn set_membership(&mut self, membership: Option<Membership>) -> Option<Membership> {
+        std::mem::replace(&mut self.membership, membership)
+    }
+
+    /// Binds the session to another link, whether it still has one or not.
+    pub(crate) fn resume(
+        &mut self,
+        rebind: &Rebind,
+        token: &Issued,
+        terms: &Terms,
+        config: &SessionConfig,
+    ) -> Option<(bool, Effects)> {
+        let id = self.id;
+        let player = self.player_mut()?;
+        let mut effects = Effects::default();
+        player.unlink(LossCause::Replaced, terms.now, &mut effects);
+        // A client that presents a token has read a Welcome.
+        player.is_confirmed = true;
+        effects.extend(player.tokens.rotate(rebind.presented, token.hash).map(Effect::Retire));
+        // What older links delivered and dispatch has not taken is sent again by the client.
+        let gap = player.inbox.rebase(rebind.trimmed, terms.now, config);
+        let point = ResumePoint { resync: rebind.point.resync || gap, ..rebind.point };
+        let resync = player.outbox.resume(point, terms.now);
+        player.binding = Binding::Linked(Link::new(rebind.link, id, player.beacon_count, terms));
+        effects.extend([Effect::Bind(rebind.link), Effect::Issue(token.hash)]);
+        effects.extend([Effect::Note(News::Resumed { resync })]);
+        self.epoch.0 += 1;
+        self.welcome(token, terms, Some((rebind.zone.as_deref().unwrap_or_default(), resync)));
+        Some((resync, effects))
+    }
+
+    /// Takes the link from the session, which then waits to be resumed for as long as `timeout`. Frames
+    /// that wait for dispatch stay, to be dispatched in this tick.
+    pub(crate) fn lose(&mut self, cause: LossCause, timeout: Duration, now: Duration) -> Option<Effects> {
+        let player = self.player_mut()?;
+        player.link()?;
+        let mut effects = Effects::default();
+        player.unlink(cause, now, &mut effects);
+        // A client that ends its link before it has acknowledged a Welcome has given the session up. A
+        // client that is not heard may have the Welcome all the same.
+        let is_given_up = !player.is_confirmed && cause == LossCause::Link(LinkEnd::ByPeer);
+        let timeout = if is_given_up { Duration::ZERO } else { timeout };
+        player.binding = Binding::Disconnected { expires_at: now.saturating_add(timeout) };
+        Some(effects)
+    }
+
+    /// Ends the session, which must be in no zone. The detail is for the client.
+    pub(crate) fn end(&mut self, cause: EndCause, detail: &str, tick: Tick) -> Option<Effects> {
+        let is_agent = self.is_agent();
+        debug_assert!(self.membership.is_none(), "a session parts before it ends");
+        let unacked_count = self.player().map_or(0, |player| player.outbox.frame_count() as u64);
+        let ended = match std::mem::replace(&mut self.life, Life::Closed { since: tick, is_agent }) {
+            closed @ Life::Closed { .. } => {
+                self.life = closed;
+                return None;
+            }
+            Life::Agent => None,
+            Life::Player(player) => Some(player),
+        };
+        let mut effects = Effects::default();
+        if let Some(mut player) = ended {
+            effects.extend(player.tokens.hashes().map(Effect::Retire));
+            if let Binding::Linked(mut link) = player.binding {
+                let mut last = Vec::new();
+                link.flush(None, &mut player.outbox, &mut last);
+                let (link, reason, detail) = (link.key(), cause.reason(), detail.to_owned());
+                effects.extend([Effect::Unbind(link), Effect::Close { link, last, reason, detail }]);
+            }
+        }
+        effects.extend([
+            Effect::Forget,
+            Effect::Note(match cause {
+                EndCause::Bye => News::Unregistered {},
+                _ => News::Expired { cause },
+            }),
+            Effect::Note(News::Closed { cause, unacked_count }),
+        ]);
+        Some(effects)
+    }
+
+    /// Returns the link if it must go: it was silent for too long, or its client is too slow to take
+    /// what it is sent.
+    pub(crate) fn overdue(&self, now: Duration, limits: &Limits) -> Option<Overdue> {
+        let player = self.player()?;
+        let link = player.link()?;
+        let is_slow = player.outbox.slow_at(limits.unacked_max).is_some_and(|due| due <= now);
+        let is_silent = link.silent_at(limits.link_timeout).is_some_and(|due| due <= now);
+        match (is_slow, is_silent) {
+            (true, _) => Some((link.key(), LossCause::Slow)),
+            (false, true) => Some((link.key(), LossCause::Silent)),
+            (false, false) => None,
+        }
+    }
+
+    /// Tells what the agenda has to know since the last notice.
+    pub(super) fn notice(&mut self, limits: &Limits) -> Notice {
+        let Self { life, marks, .. } = self;
+        match life {
+            Life::Player(player) => marks.compare(player, limits),
+            Life::Agent | Life::Closed { .. } => marks.clear(),
+        }
+    }
+
+    pub(super) fn player(&self) -> Option<&Player> {
+        match &self.life {
+            Life::Player(player) => Some(player),
+            Life::Agent | Life::Closed { .. } => None,
+        }
+    }
+
+    pub(super) fn player_mut(&mut self) -> Option<&mut Player> {
+        match &mut self.life {
+            Life::Player(player) => Some(player),
+            Life::Agent | Life::Closed { .. } => None,
+        }
+    }
+
+    /// Queues the Welcome: the first frame that the new link sees.
+    fn welcome(&mut self, token: &Issued, terms: &Terms, resumed: Option<(&str, bool)>) {
+        let id = self.id.0;
+        let Some(player) = self.player_mut() else { return };
+        let (zone, resync) = resumed.unwrap_or_default();
+        let frame = wire::encode(&Welcome {
+            session: id,
+            token: token.secret.to_vec().into(),
+            resumed: resumed.is_some(),
+            received: player.inbox.received(),
+            base: player.outbox.acked(),
+            resync,
+            tick_hz: terms.rate.hz(),
+            tick: terms.tick.0,
+            timeout_ms: u32::try_from(terms.timeout.as_millis()).unwrap_or(u32::MAX),
+            zone: zone.to_owned(),
+        });
+        if let Some(link) = player.link_mut() {
+            link.welcome(frame);
+        }
+    }
+}
+
+impl Player {
+    pub(super) fn link(&self) -> Option<&Link> {
+        match &self.binding {
+            Binding::Linked(link) => Some(link),
+            Binding::Disconnected { .. } => None,
+        }
+    }
+
+    fn link_mut(&mut self) -> Option<&mut Link> {
+        match &mut self.binding {
+            Binding::Linked(link) => Some(link),
+            Binding::Disconnected { .. } => None,
+        }
+    }
+
+    /// The link is gone, or goes for this cause.
+    fn unlink(&mut self, cause: LossCause, now: Duration, effects: &mut Effects) {
+        let Some(link) = self.link() else { return };
+        let silent_ms = u64::try_from(now.saturating_sub(link.heard()).as_millis()).unwrap_or(u64::MAX);
+        let link = link.key();
+        effects.extend([
+            Effect::Unbind(link),
+            Effect::Lose { link, cause },
+            Effect::Note(News::Disconnected { cause, silent_ms }),
+        ]);
+    }
+}

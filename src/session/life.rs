@@ -1,0 +1,142 @@
+//! The steps of a session's life, as the server takes them: each changes the core, and then sees to
+//! what follows from that.
+//!
+//! None of them knows zones. The entity may be gone when a step is done, since hooks and observers of
+//! the game's may despawn it.
+
+use bevy_ecs::prelude::*;
+
+use super::agenda::Agenda;
+use super::core::{Membership, Rebind, Terms};
+use super::effects::{self, Effects};
+use super::token::Issued;
+use super::{Core, EndCause, LossCause, Principal, ResumeTimeout, SessionConfig, SessionTable, mirror};
+use crate::ident::{LinkKey, SessionId};
+use crate::proxy::Network;
+use crate::tick::{Entropy, TickRate, TickTime};
+
+/// Changes a core and updates the agenda. Returns `None` if the entity is no session.
+pub(crate) fn edit<R>(world: &mut World, session: Entity, act: impl FnOnce(&mut Core) -> R) -> Option<R> {
+    let limits = world.resource::<Agenda>().limits;
+    let mut core = world.get_mut::<Core>(session)?;
+    let core = core.bypass_change_detection();
+    let result = act(core);
+    let notice = core.notice(&limits);
+    world.resource_mut::<Agenda>().take(session, notice);
+    Some(result)
+}
+
+/// Opens a client's session on a link. It counts to the network until it ends.
+pub(crate) fn open(world: &mut World, link: LinkKey, principal: Principal, network: Option<Network>) {
+    let SessionConfig { timeout, on_disconnect, .. } = world.resource::<SessionConfig>().clone();
+    let terms = terms(world, ResumeTimeout(timeout));
+    let mut entropy = world.resource_mut::<Entropy>();
+    let (id, token) = (SessionId(entropy.id()), Issued::draw(&mut entropy));
+    let (core, effects) = Core::open(id, principal, link, &token, &terms);
+    let session = enter(world, core, network, effects);
+    // From here on observers of the game's run.
+    if let Ok(mut entity) = world.get_entity_mut(session) {
+        entity.insert(ResumeTimeout(timeout));
+    }
+    if let Some(hook) = on_disconnect
+        && let Ok(mut entity) = world.get_entity_mut(session)
+    {
+        entity.insert(hook);
+    }
+    mirror::update(world, session);
+}
+
+/// Opens an agent's session on an entity that was spawned for it.
+pub(super) fn open_agent(world: &mut World, agent: Entity, name: &str) {
+    let id = SessionId(world.resource_mut::<Entropy>().id());
+    let (core, effects) = Core::agent(id, Principal::named(name));
+    let whose = core.whose(agent);
+    let Ok(mut entity) = world.get_entity_mut(agent) else { return };
+    entity.insert(core);
+    world.resource_mut::<SessionTable>().add_agent(id, agent);
+    effects::record(world, &whose, true, effects);
+    mirror::update(world, agent);
+}
+
+/// Enters a new session into the books. Nothing of the game's runs here.
+fn enter(world: &mut World, core: Core, network: Option<Network>, effects: Effects) -> Entity {
+    let id = core.id();
+    let session = world.spawn(core).id();
+    world.resource_mut::<SessionTable>().add(id, session, network);
+    if let Some(whose) = edit(world, session, |core| core.whose(session)) {
+        effects::record(world, &whose, false, effects);
+    }
+    session
+}
+
+/// Binds a session to another link, whether it still has one or not. Returns whether it must resync;
+/// `None` if the entity is no session of a client.
+pub(crate) fn resume(world: &mut World, session: Entity, rebind: &Rebind) -> Option<bool> {
+    let timeout = resume_timeout(world, session);
+    let terms = terms(world, timeout);
+    let token = Issued::draw(&mut world.resource_mut::<Entropy>());
+    let config = world.resource::<SessionConfig>().clone();
+    #[cfg(feature = "planted")]
+    let planted = super::planted::Sabotage::of(world, session);
+    let (resync, effects) = edit(world, session, |core| core.resume(rebind, &token, &terms, &config))??;
+    #[cfg(feature = "planted")]
+    planted.apply(world, session);
+    apply(world, session, effects);
+    Some(resync)
+}
+
+/// Takes the link from a session that has one. Returns false if it has none.
+pub(crate) fn lose(world: &mut World, session: Entity, cause: LossCause) -> bool {
+    let (timeout, now) = (resume_timeout(world, session), world.resource::<TickTime>().steady());
+    let effects = edit(world, session, |core| core.lose(cause, timeout.0, now)).flatten();
+    let Some(effects) = effects else { return false };
+    apply(world, session, effects);
+    true
+}
+
+/// Ends a session, which must be in no zone. The detail is for its client.
+pub(crate) fn end(world: &mut World, session: Entity, cause: EndCause, detail: &str) {
+    let tick = world.resource::<TickTime>().tick();
+    let effects = edit(world, session, |core| core.end(cause, detail, tick)).flatten();
+    if let Some(effects) = effects {
+        world.resource_mut::<Agenda>().closing.push((tick, session));
+        apply(world, session, effects);
+    }
+}
+
+/// Ends a session whose entity is gone.
+pub(crate) fn bury(world: &mut World, session: Entity, mut core: Core, cause: EndCause) {
+    let (tick, whose, is_agent) = (world.resource::<TickTime>().tick(), core.whose(session), core.is_agent());
+    if let Some(effects) = core.end(cause, "", tick) {
+        world.resource_mut::<Agenda>().update(session, &mut core);
+        effects::record(world, &whose, is_agent, effects);
+    }
+}
+
+/// Puts a session into a zone, or out of all. Its markers follow with the next [`mirror::update`].
+pub(crate) fn set_membership(
+    world: &mut World,
+    session: Entity,
+    membership: Option<Membership>,
+) -> Option<Membership> {
+    edit(world, session, |core| core.set_membership(membership)).flatten()
+}
+
+fn apply(world: &mut World, session: Entity, effects: Effects) {
+    if let Some(core) = world.get::<Core>(session) {
+        let (whose, is_agent) = (core.whose(session), core.is_agent());
+        effects::apply(world, session, &whose, is_agent, effects);
+    }
+}
+
+/// Returns how long a session lives without a link. A game may change it, or take it away.
+fn resume_timeout(world: &World, session: Entity) -> ResumeTimeout {
+    let of_all = || ResumeTimeout(world.resource::<SessionConfig>().timeout);
+    world.get::<ResumeTimeout>(session).copied().unwrap_or_else(of_all)
+}
+
+fn terms(world: &World, timeout: ResumeTimeout) -> Terms {
+    let time = world.resource::<TickTime>();
+    let rate = *world.resource::<TickRate>();
+    Terms { rate, tick: time.tick(), now: time.steady(), clock: time.now(), timeout: timeout.0 }
+}

@@ -1,0 +1,164 @@
+//! What of a core a game can see: components that repeat it, and the hooks that keep them true.
+//!
+//! The core is a private component and the only truth. Each mirror is written here, when the core has
+//! changed. A game that removes or replaces one gets it back in the same tick: the hook notes the
+//! session as astray, and [`repair`] writes its mirrors anew. A game that despawns the entity ends
+//! the session: its core is taken out before it is gone, and buried when memberships settle.
+
+use bevy_ecs::lifecycle::HookContext;
+use bevy_ecs::prelude::*;
+use bevy_ecs::world::DeferredWorld;
+
+use super::agenda::Agenda;
+use super::state::{Active, Closing, Connected, Disconnected};
+use super::{Core, ExpiresAt, Latency, LinkState, Principal, Session, SessionState, SessionTable};
+use crate::tick::TickTime;
+
+/// A component that repeats a part of a core.
+pub(super) trait Mirror: Component + PartialEq + Sized {
+    /// What the component has to be; `None` if it must not be there.
+    fn of(core: &Core) -> Option<Self>;
+}
+
+impl Mirror for Session {
+    fn of(core: &Core) -> Option<Self> {
+        Some(Self { id: core.id(), epoch: core.epoch() })
+    }
+}
+
+impl Mirror for Principal {
+    fn of(core: &Core) -> Option<Self> {
+        Some(core.principal().clone())
+    }
+}
+
+impl Mirror for LinkState {
+    fn of(core: &Core) -> Option<Self> {
+        Some(core.link_state())
+    }
+}
+
+impl Mirror for ExpiresAt {
+    fn of(core: &Core) -> Option<Self> {
+        core.expires_at().map(Self)
+    }
+}
+
+impl Mirror for Closing {
+    fn of(core: &Core) -> Option<Self> {
+        core.closed_since().map(|_| Self(()))
+    }
+}
+
+impl Mirror for Disconnected {
+    fn of(core: &Core) -> Option<Self> {
+        (core.state() == Some(SessionState::Disconnected)).then_some(Self(()))
+    }
+}
+
+impl Mirror for Connected {
+    fn of(core: &Core) -> Option<Self> {
+        (core.state() == Some(SessionState::Connected)).then_some(Self(()))
+    }
+}
+
+impl Mirror for Active {
+    fn of(core: &Core) -> Option<Self> {
+        (core.state() == Some(SessionState::Active)).then_some(Self(()))
+    }
+}
+
+/// Writes a session's mirrors anew where they differ from its core. Observers of the game's may do
+/// anything at each step, so each one looks at the core again.
+pub(crate) fn update(world: &mut World, session: Entity) {
+    set::<Session>(world, session);
+    set::<Principal>(world, session);
+    set::<Closing>(world, session);
+    unset::<Closing>(world, session);
+    unset::<Disconnected>(world, session);
+    unset::<Connected>(world, session);
+    unset::<Active>(world, session);
+    unset::<ExpiresAt>(world, session);
+    set::<LinkState>(world, session);
+    set::<ExpiresAt>(world, session);
+    set::<Disconnected>(world, session);
+    set::<Connected>(world, session);
+    set::<Active>(world, session);
+    set_latency(world, session);
+}
+
+/// Writes what a frame of link control changes.
+pub(super) fn update_link(world: &mut World, session: Entity) {
+    set::<LinkState>(world, session);
+    set_latency(world, session);
+}
+
+fn set<M: Mirror>(world: &mut World, session: Entity) {
+    let Ok(mut entity) = world.get_entity_mut(session) else { return };
+    if let Some(wanted) = entity.get::<Core>().and_then(M::of)
+        && entity.get::<M>() != Some(&wanted)
+    {
+        entity.insert(wanted);
+    }
+}
+
+fn unset<M: Mirror>(world: &mut World, session: Entity) {
+    let Ok(mut entity) = world.get_entity_mut(session) else { return };
+    if entity.contains::<M>() && entity.get::<Core>().is_some_and(|core| M::of(core).is_none()) {
+        entity.remove::<M>();
+    }
+}
+
+/// Latencies change with each Ping, so they are written in place.
+fn set_latency(world: &mut World, session: Entity) {
+    let Ok(mut entity) = world.get_entity_mut(session) else { return };
+    let Some(wanted) = entity.get::<Core>().and_then(Core::latency) else { return };
+    match entity.get_mut::<Latency>() {
+        Some(mut latency) => _ = latency.set_if_neq(wanted),
+        None => _ = entity.insert(wanted),
+    }
+}
+
+/// A mirror was written. If the game did it, the session is astray.
+pub(super) fn inserted<M: Mirror>(mut world: DeferredWorld, context: HookContext) {
+    let session = context.entity;
+    if let Some(core) = world.get::<Core>(session)
+        && world.get::<M>(session) != M::of(core).as_ref()
+    {
+        go_astray(&mut world, session);
+    }
+}
+
+/// A mirror was removed. If the game did it, the session is astray.
+pub(super) fn removed<M: Mirror>(mut world: DeferredWorld, context: HookContext) {
+    if world.get::<Core>(context.entity).is_some_and(|core| M::of(core).is_some()) {
+        go_astray(&mut world, context.entity);
+    }
+}
+
+/// Notes that the components of a session, or its membership, are not what its core says.
+pub(crate) fn go_astray(world: &mut DeferredWorld, session: Entity) {
+    if let Some(mut agenda) = world.get_resource_mut::<Agenda>() {
+        agenda.astray.push(session);
+    }
+}
+
+/// Puts back what the game has taken from sessions, or written over. Returns them.
+pub(crate) fn repair(world: &mut World) -> Vec<Entity> {
+    let astray = std::mem::take(&mut world.resource_mut::<Agenda>().astray);
+    for session in &astray {
+        update(world, *session);
+    }
+    astray
+}
+
+/// The game despawned a session, or cleared its entity: the core is kept to be buried.
+pub(super) fn core_removed(mut world: DeferredWorld, context: HookContext) {
+    let Some(tick) = world.get_resource::<TickTime>().map(TickTime::tick) else { return };
+    let core = world.get_mut::<Core>(context.entity).and_then(|mut core| core.take(tick));
+    if let Some(core) = core
+        && let Some(mut table) = world.get_resource_mut::<SessionTable>()
+    {
+        table.despawned.push((context.entity, core));
+    }
+}

@@ -1,0 +1,152 @@
+//! The steps by which a session enters and leaves a zone, and what its client is told of them.
+//!
+//! Each step brings the session's core, the client's frames and the journal up to date before it changes the
+//! components, since that is where observers of the game's run, which may end any session and close any
+//! zone. What a step finds after that is looked up again.
+
+use std::sync::Arc;
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use super::announce::{Roster, note};
+use super::commands::MembershipError;
+use super::{InZone, Members, Zone};
+#[cfg(feature = "planted")]
+use crate::session::planted::{Planted, is_planted};
+use crate::session::{Core, Membership, News, announce, set_membership, tell, update_mirrors};
+use crate::tick::TickRate;
+use crate::wire::v1::{Joined, Parted, Reason, Refused};
+
+/// Puts a session into a zone that has room, out of the one that it may be in. What the client has given
+/// goes to the game, the answer to the client.
+///
+/// # Errors
+///
+/// The obstacle, if observers of the game's have put one in the way when the session left its former
+/// zone. The client was told that it has left.
+pub(super) fn enter(
+    world: &mut World,
+    session: Entity,
+    request: u32,
+    zone: Entity,
+    (given, answer): (Bytes, Bytes),
+) -> Result<(), MembershipError> {
+    if let Some(left) = leave(world, session, Reason::Moved, Bytes::new())
+        && let Some(obstacle) = obstacle(world, session, zone)
+    {
+        tell_parted(world, session, 0, &left.name, Reason::Moved);
+        update_mirrors(world, session);
+        return Err(obstacle);
+    }
+    let Some(target) = world.get::<Zone>(zone) else { return Err(MembershipError::NoSuchZone) };
+    let (zone_id, name) = (target.id, target.name.clone());
+    set_membership(world, session, Some(Membership { zone, zone_id, name }));
+    tell_joined(world, session, request, answer);
+    note(world, zone, session, |roster, id| roster.joined.push(id));
+    announce(world, session, News::Joined { zone, zone_id, payload: given });
+    if let Ok(mut entity) = world.get_entity_mut(session) {
+        entity.insert(InZone::new(zone));
+    }
+    update_mirrors(world, session);
+    Ok(())
+}
+
+/// Takes a session out of its zone, if it is in one. Its markers follow with the next `update_mirrors`.
+pub(super) fn leave(
+    world: &mut World,
+    session: Entity,
+    reason: Reason,
+    payload: Bytes,
+) -> Option<Membership> {
+    let left = set_membership(world, session, None)?;
+    let (zone, zone_id) = (left.zone, left.zone_id);
+    note(world, zone, session, |roster, id| roster.parted.push(id));
+    #[cfg(feature = "planted")]
+    if is_planted(world, Planted::DoublePart) {
+        announce(world, session, News::Parted { zone, zone_id, reason, payload: payload.clone() });
+    }
+    announce(world, session, News::Parted { zone, zone_id, reason, payload });
+    #[cfg(feature = "planted")]
+    if is_planted(world, Planted::MembersLeak) && reason == Reason::Expired {
+        return Some(left);
+    }
+    if let Ok(mut entity) = world.get_entity_mut(session) {
+        entity.remove::<InZone>();
+    }
+    Some(left)
+}
+
+/// Returns why a session cannot enter a zone now; `None` if it can, or is in it already.
+pub(super) fn obstacle(world: &World, session: Entity, zone: Entity) -> Option<MembershipError> {
+    let Some(core) = world.get::<Core>(session).filter(|core| core.state().is_some()) else {
+        return Some(MembershipError::UnknownSession);
+    };
+    let Some(target) = world.get::<Zone>(zone) else { return Some(MembershipError::NoSuchZone) };
+    if !core.is_linked() {
+        return Some(MembershipError::Disconnected);
+    }
+    let is_member = core.membership().is_some_and(|membership| membership.zone == zone);
+    let members = world.get::<Members>(zone).map_or(0, Members::count);
+    (!is_member && members >= target.capacity).then_some(MembershipError::Full)
+}
+
+/// Returns the zone that a session is in.
+pub(super) fn membership(world: &World, session: Entity) -> Option<&Membership> {
+    world.get::<Core>(session)?.membership()
+}
+
+/// Returns the zone that a session is in, unless it was closed and the session has yet to learn of it.
+pub(super) fn live_membership(world: &World, session: Entity) -> Option<&Membership> {
+    let inside = world.get::<InZone>(session)?.zone();
+    let is_live = |membership: &&Membership| membership.zone == inside && world.get::<Zone>(inside).is_some();
+    membership(world, session).filter(is_live)
+}
+
+/// Returns the name of the zone that a session is in, for its Welcome.
+pub(crate) fn zone_name(world: &World, session: Entity) -> Option<Arc<str>> {
+    live_membership(world, session).map(|membership| Arc::clone(&membership.name))
+}
+
+/// Returns true if a session is in this zone.
+pub(super) fn is_in(world: &World, session: Entity, zone: Entity) -> bool {
+    membership(world, session).is_some_and(|membership| membership.zone == zone)
+}
+
+/// Tells a session that it is in its zone.
+pub(super) fn tell_joined(world: &mut World, session: Entity, request: u32, payload: Bytes) {
+    let Some(membership) = membership(world, session) else { return };
+    let (zone, name) = (membership.zone, membership.name.to_string());
+    let Some(target) = world.get::<Zone>(zone) else { return };
+    let server = *world.resource::<TickRate>();
+    let tick_hz = server.hz() / target.every(server);
+    let members = Roster::members(world, zone, session);
+    tell(world, session, &Joined { request, zone: name, zone_id: target.id.0, tick_hz, members, payload });
+}
+
+/// Tells a session that it has left a zone.
+pub(super) fn tell_parted(world: &mut World, session: Entity, request: u32, zone: &str, reason: Reason) {
+    let parted = Parted { request, zone: zone.to_owned(), reason: reason.into(), ..Parted::default() };
+    tell(world, session, &parted);
+}
+
+/// Says no to a session.
+pub(super) fn refuse(world: &mut World, session: Entity, request: u32, reason: Reason) {
+    refuse_with(world, session, request, reason, "");
+}
+
+/// Says no to a session, and why in words.
+pub(super) fn refuse_with(world: &mut World, session: Entity, request: u32, reason: Reason, detail: &str) {
+    let retry_after_ms = match reason {
+        Reason::Full | Reason::Draining => RETRY_MS,
+        Reason::Throttled => OVERLOADED_RETRY_MS,
+        _ => 0,
+    };
+    let detail = detail.to_owned();
+    tell(world, session, &Refused { request, reason: reason.into(), detail, retry_after_ms });
+}
+
+/// When to ask again where there was no room, in milliseconds: members leave by seconds, not by ticks.
+const RETRY_MS: u32 = 1_000;
+/// When to ask an overloaded server again, in milliseconds, as the gate says too.
+const OVERLOADED_RETRY_MS: u32 = 5_000;

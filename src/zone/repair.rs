@@ -1,0 +1,146 @@
+//! What the game did to sessions and zones behind the server's back is made good: entities that it
+//! despawned, zones that it closed under their members, and components that it removed or replaced.
+
+use bevy_ecs::entity_disabling::Disabled;
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use super::announce::note_id;
+use super::ask::{DroppedAsk, cancel_all};
+use super::commands::refused_zone;
+use super::membership::{leave, membership, refuse, tell_parted};
+use super::settle::end;
+use super::{InZone, Members, Zone, Zones};
+use crate::session::{
+    self, AgentOf, Core, EndCause, News, SessionTable, announce, announce_of, update_mirrors,
+};
+use crate::wire::v1::Reason;
+
+/// Makes good what the game did, before a phase that relies on it. Observers of the game's may do more of it meanwhile, so it is done again
+/// until there is no more. A session whose components the game changes each time they are put back is ended.
+pub(super) fn repair(world: &mut World) {
+    for _ in 0..ROUNDS_MAX {
+        let orphans = forget_zones(world);
+        let asks = std::mem::take(&mut world.resource_mut::<Zones>().dropped_asks);
+        let despawned = world.resource_mut::<SessionTable>().take_despawned();
+        let mut astray = session::repair(world);
+        astray.extend(orphans);
+        if asks.is_empty() && despawned.is_empty() && astray.is_empty() {
+            return;
+        }
+        for (entity, core) in despawned {
+            bury(world, entity, core, &asks);
+        }
+        for ask in asks {
+            cancel_dropped(world, &ask);
+        }
+        for session in astray {
+            restore_membership(world, session);
+        }
+    }
+    for session in session::repair(world) {
+        tracing::error!(
+            %session,
+            "a system or observer of the game changes what the server has put back into this session, each \
+             time anew; the session is ended: read the components of sessions, and do not write them"
+        );
+        end(world, session, EndCause::Internal, "the game broke this session");
+    }
+}
+
+/// Closes the zones that the game wants closed.
+pub(super) fn close_zones(world: &mut World) {
+    for zone in std::mem::take(&mut world.resource_mut::<Zones>().closing) {
+        if world.get::<Zone>(zone).is_some() {
+            world.despawn(zone);
+        } else {
+            refused_zone(world, zone);
+        }
+    }
+}
+
+/// Ends the asks of zones that are gone. Returns the sessions that are in entities that are zones no longer.
+fn forget_zones(world: &mut World) -> Vec<Entity> {
+    let mut orphans = Vec::new();
+    for zone in std::mem::take(&mut world.resource_mut::<Zones>().closed) {
+        cancel_all(world, Some(zone), Reason::NoSuchZone);
+        orphans.extend(world.get::<Members>(zone).into_iter().flat_map(Members::entities));
+    }
+    orphans
+}
+
+/// Ends a session whose entity the game despawned.
+fn bury(world: &mut World, session: Entity, mut core: Core, asks: &[DroppedAsk]) {
+    if let Some(ask) = asks.iter().find(|ask| ask.session == session) {
+        let (zone, zone_id, reason) = (ask.zone, ask.zone_id, Reason::Cancelled);
+        announce_of(world, core.whose(session), News::JoinCancelled { zone, zone_id, reason });
+    }
+    if let Some(left) = core.set_membership(None) {
+        let (zone, zone_id, reason) = (left.zone, left.zone_id, Reason::Kicked);
+        note_id(world, zone, |roster| roster.parted.push(core.id().0));
+        let payload = Bytes::new();
+        announce_of(world, core.whose(session), News::Parted { zone, zone_id, reason, payload });
+    }
+    session::bury(world, session, core, EndCause::Kicked);
+}
+
+/// The game has removed an ask from a session that lives on.
+fn cancel_dropped(world: &mut World, ask: &DroppedAsk) {
+    if world.get::<Core>(ask.session).is_some_and(|core| core.state().is_some()) {
+        let (zone, zone_id, reason) = (ask.zone, ask.zone_id, Reason::Cancelled);
+        refuse(world, ask.session, ask.request, reason);
+        announce(world, ask.session, News::JoinCancelled { zone, zone_id, reason });
+    }
+}
+
+/// Makes the component that says where a session is agree with its core. If the zone is gone, the session
+/// parts.
+fn restore_membership(world: &mut World, session: Entity) {
+    let Ok(entity) = world.get_entity(session) else { return };
+    let inside = entity.get::<InZone>().map(InZone::zone);
+    let Some(membership) = membership(world, session).cloned() else {
+        if inside.is_some()
+            && let Ok(mut entity) = world.get_entity_mut(session)
+        {
+            entity.remove::<InZone>();
+        }
+        return;
+    };
+    if world.get::<Zone>(membership.zone).is_none_or(|zone| zone.id != membership.zone_id) {
+        tell_parted(world, session, 0, &membership.name, Reason::ZoneClosed);
+        leave(world, session, Reason::ZoneClosed, Bytes::new());
+        update_mirrors(world, session);
+    } else if inside != Some(membership.zone)
+        && let Ok(mut entity) = world.get_entity_mut(session)
+    {
+        entity.insert(InZone::new(membership.zone));
+    }
+}
+
+/// An agent goes with its owner, in the same tick; and so do those that it owned.
+pub(super) fn end_orphaned_agents(
+    world: &mut World,
+    agents: &mut QueryState<(Entity, &AgentOf, &Core), Allow<Disabled>>,
+) {
+    let is_gone = |world: &World, owner: Entity| {
+        let owner = world.get_entity(owner).ok();
+        owner.is_none_or(|owner| owner.get::<Core>().is_some_and(|core| core.state().is_none()))
+    };
+    loop {
+        let orphaned: Vec<Entity> = agents
+            .iter(world)
+            .filter(|(_, owner, core)| core.state().is_some() && is_gone(world, owner.0))
+            .map(|(agent, ..)| agent)
+            .collect();
+        if orphaned.is_empty() {
+            return;
+        }
+        for agent in orphaned {
+            end(world, agent, EndCause::Timeout, "");
+        }
+    }
+}
+
+/// Times that what the game did is made good in a row. An observer that reacts to what is put back takes one
+/// round, a second one that reacts to it another.
+const ROUNDS_MAX: usize = 8;

@@ -1,0 +1,404 @@
+//! What ordinary code of a game may do to sessions and zones: despawn anybody at any time, take components
+//! away, close zones while others move. The invariants hold all the same, and the tick ends.
+
+use std::time::Duration;
+
+use bevy_ecs::entity_disabling::Disabled;
+use bevy_ecs::prelude::*;
+use waystation::gate::DrainCommand as _;
+use waystation::session::{
+    Active, AgentOf, Connected, Disconnected, EndCause, ExpiresAt, LinkState, OnDisconnect, Principal,
+    Session, SessionState, SpawnAgent as _,
+};
+use waystation::testing::News::{
+    Closed, Disconnected as Lost, Expired, Joined, Parted, Registered, Unregistered,
+};
+use waystation::testing::{Harness, News, Player, Via};
+use waystation::wire::v1::{Ack, Bye, Denied, Join, Part, Reason, Refused};
+use waystation::zone::{InZone, JoinPending, Members, MembershipCommands as _, Zone};
+
+use crate::support::{Told, ask, command, echoes, entity, game, game_with_club, refusals, shout, zone};
+
+/// A component that names another entity.
+#[derive(Component)]
+struct Partner(Entity);
+
+/// Despawns the partner of each session that leaves a zone.
+fn despawn_partners(game: &mut Harness) {
+    game.app.add_observer(|left: On<Remove<InZone>>, partners: Query<&Partner>, mut commands: Commands| {
+        if let Ok(partner) = partners.get(left.entity) {
+            commands.entity(partner.0).try_despawn();
+        }
+    });
+}
+
+fn part(player: &mut Player) {
+    player.send(&Part { request: 7, ..Part::default() });
+}
+
+fn join(player: &mut Player, zone: &str) {
+    player.send(&Join { request: 7, zone: zone.to_owned(), ..Join::default() });
+}
+
+/// A session that is in no zone and is over has been told of in full.
+fn has_ended(news: &[News], reason: Reason, cause: EndCause) -> bool {
+    matches!(news, [.., Parted(_, why), Expired(how), Closed(end)] if (*why, *how, *end) == (reason, cause, cause))
+}
+
+#[test]
+fn a_first_ack_that_arrived_before_the_loss_keeps_the_session() {
+    let mut game = game();
+    let mut ada = game.stranger(Via::Alpha);
+    ada.hello();
+    game.tick();
+    ada.pump();
+
+    ada.send(&Part::default());
+    ada.close();
+    game.exchange(&mut []);
+
+    assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+    assert!(ada.take::<Denied>().is_empty());
+}
+
+#[test]
+fn a_late_hello_with_the_token_that_an_ack_has_retired_is_denied() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let token = ada.token();
+    ada.cut();
+    let mut late = game.stranger(Via::Beta);
+    ada.connect(&game, Via::Alpha);
+    ada.resume();
+    game.tick();
+    ada.pump();
+
+    game.pass(Duration::from_millis(10));
+    late.resume_with(token, false);
+    game.exchange(&mut [&mut ada, &mut late]);
+
+    assert_eq!(ada.closed(), None);
+    assert_eq!(late.take::<Denied>()[0].reason(), Reason::Token);
+}
+
+#[test]
+fn an_ack_of_what_the_link_was_not_given_breaks_the_protocol() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+
+    ada.say(&Ack { received: ada.received() + 1 });
+    shout(&mut game, 1);
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(ada.closed(), Some(Reason::Protocol));
+}
+
+#[test]
+fn a_bye_behind_what_has_to_wait_is_heard_when_the_link_is_gone() {
+    let mut game = game();
+    let mut ada = game.player(Via::Alpha);
+    let mut bob = game.member(Via::Beta, "hall");
+    let (b, hall, attic) = (entity(&game, &bob), zone(&game, "hall"), zone(&game, "attic"));
+
+    join(&mut ada, "hall");
+    ada.send(&Bye {});
+    ada.close();
+    command(&mut game, |commands| {
+        commands.move_zone(b, attic);
+        commands.move_zone(b, hall);
+    });
+    game.tick();
+    bob.send(&Bye {});
+    bob.close();
+    game.exchange(&mut []);
+
+    for player in [&ada, &bob] {
+        assert_eq!(game.state(player.session()), None);
+        assert!(game.news_of(player.session()).contains(&Unregistered));
+    }
+}
+
+#[test]
+fn an_observer_of_who_leaves_may_despawn_somebody_else() {
+    let mut game = game();
+    despawn_partners(&mut game);
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    let hall = zone(&game, "hall");
+    let mut pet = None;
+    command(&mut game, |commands| {
+        let agent = commands.spawn_agent("pet").id();
+        commands.join_zone(agent, hall);
+        pet = Some(agent);
+    });
+    game.tick();
+    let (a, b, pet) = (entity(&game, &ada), entity(&game, &bob), pet.expect("spawned"));
+    let pet_id = game.app.world().get::<Session>(pet).expect("a session").id();
+    game.app.world_mut().entity_mut(a).insert(Partner(b));
+    game.app.world_mut().entity_mut(b).insert(Partner(pet));
+
+    part(&mut ada);
+    game.exchange(&mut [&mut ada, &mut bob]);
+
+    assert!(matches!(game.news_of(ada.session())[..], [Registered, Joined(_), Parted(_, Reason::Left)]));
+    for session in [bob.session(), pet_id] {
+        assert!(
+            has_ended(&game.news_of(session), Reason::Kicked, EndCause::Kicked),
+            "{:?}",
+            game.news_of(session)
+        );
+    }
+    assert_eq!(bob.closed(), Some(Reason::Kicked));
+    assert!(game.app.world().get::<Members>(hall).is_none());
+}
+
+#[test]
+fn the_target_of_a_move_may_go_while_the_session_leaves_the_other_zone() {
+    for is_commanded in [false, true] {
+        let mut game = game_with_club();
+        let (hall, attic) = (zone(&game, "hall"), zone(&game, "attic"));
+        game.app.add_observer(move |_: On<Remove<InZone>>, mut commands: Commands| {
+            commands.entity(attic).try_despawn();
+        });
+        let mut ada = game.member(Via::Alpha, "hall");
+        let a = entity(&game, &ada);
+        ada.take_frames();
+
+        if is_commanded {
+            command(&mut game, |commands| commands.move_zone(a, attic));
+        } else {
+            join(&mut ada, "attic");
+        }
+        game.exchange(&mut [&mut ada]);
+
+        assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
+        assert_eq!(ada.zone(), None, "it was told that it has left");
+        let answers = refusals(&mut ada);
+        if is_commanded {
+            assert_eq!(game.resource::<Told>().refused.len(), 1);
+            assert!(answers.is_empty());
+        } else {
+            assert_eq!(answers, [(7, Reason::NoSuchZone)]);
+        }
+        assert!(game.app.world().get::<Members>(hall).is_none());
+    }
+}
+
+#[test]
+fn a_zone_that_is_despawned_by_who_joins_it_is_left_again() {
+    let mut game = game();
+    game.app.add_observer(|joined: On<Insert<InZone>>, zones: Query<&InZone>, mut commands: Commands| {
+        let zone = zones.get(joined.entity).expect("it was inserted").zone();
+        commands.entity(zone).despawn();
+    });
+    let mut ada = game.player(Via::Alpha);
+
+    join(&mut ada, "attic");
+    game.exchange(&mut [&mut ada]);
+
+    let news = game.news_of(ada.session());
+    assert!(matches!(news[..], [Registered, Joined(_), Parted(_, Reason::ZoneClosed)]), "{news:?}");
+    assert_eq!((game.state(ada.session()), ada.zone()), (Some(SessionState::Connected), None));
+}
+
+#[test]
+fn agent_of_on_what_is_no_session_does_not_keep_the_tick_from_ending() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let owner = entity(&game, &ada);
+    let chair = game.app.world_mut().spawn(AgentOf(owner)).id();
+
+    ada.send(&Bye {});
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(game.state(ada.session()), None);
+    assert!(game.app.world().get_entity(chair).is_ok(), "what is no agent is the game's");
+}
+
+#[derive(Component)]
+struct Asleep;
+
+#[test]
+fn a_loss_hook_that_leads_to_the_despawn_of_its_session_leaves_no_link_behind() {
+    let mut game = game();
+    game.app.add_observer(|asleep: On<Add<Asleep>>, mut commands: Commands| {
+        commands.entity(asleep.entity).despawn();
+    });
+    let mut players = [game.member(Via::Alpha, "hall"), game.member(Via::Beta, "hall")];
+    for player in &players {
+        let session = entity(&game, player);
+        let hook = OnDisconnect::new(|session, _| _ = session.insert(Asleep));
+        game.app.world_mut().entity_mut(session).insert(hook);
+    }
+    let [ada, bob] = &mut players;
+
+    ada.cut();
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    bob.close();
+    game.exchange(&mut [ada, bob]);
+
+    assert_eq!(ada.closed(), Some(Reason::Kicked), "the new link is closed");
+    for player in &players {
+        let news = game.news_of(player.session());
+        assert!(news.iter().any(|news| matches!(news, Lost(_))), "{news:?}");
+        assert!(has_ended(&news, Reason::Kicked, EndCause::Kicked), "{news:?}");
+    }
+}
+
+/// What a game can see of a session, and take from it.
+fn take_all(session: &mut EntityWorldMut) {
+    session.remove::<(Session, Principal, LinkState)>();
+    session.remove::<(ExpiresAt, Active, Connected, Disconnected, InZone)>();
+}
+
+#[test]
+fn what_a_game_takes_from_a_session_is_put_back() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    let (a, b, hall) = (entity(&game, &ada), entity(&game, &bob), zone(&game, "hall"));
+    bob.close();
+    game.exchange(&mut [&mut ada]);
+    let seen = |game: &Harness, of: Entity| {
+        let session = game.app.world().entity(of);
+        let who = session.get::<Principal>().cloned();
+        (session.get::<Session>().copied(), who, session.get::<InZone>().copied(), SessionState::of(session))
+    };
+    let before = [a, b].map(|session| seen(&game, session));
+
+    take_all(&mut game.app.world_mut().entity_mut(a));
+    take_all(&mut game.app.world_mut().entity_mut(b));
+    game.tick();
+    assert_eq!([a, b].map(|session| seen(&game, session)), before);
+    assert!(game.component::<ExpiresAt>(bob.session()).is_some());
+
+    let (other, elsewhere) = (*game.app.world().get::<Session>(a).expect("put back"), zone(&game, "attic"));
+    game.app.world_mut().entity_mut(b).insert((other, Principal::named("eve")));
+    game.app.world_mut().entity_mut(hall).remove::<Members>();
+    game.tick();
+    assert_eq!([a, b].map(|session| seen(&game, session)), before);
+    assert_eq!(game.app.world().get::<Members>(hall).map(Members::count), Some(2));
+    assert!(game.app.world().get::<Members>(elsewhere).is_none());
+    shout(&mut game, 5);
+    game.exchange(&mut [&mut ada]);
+    assert_eq!(echoes(&mut ada), [5]);
+}
+
+#[test]
+fn an_observer_that_takes_each_time_what_is_put_back_costs_its_session_alone() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    let a = entity(&game, &ada);
+    game.app.world_mut().entity_mut(a).observe(|put: On<Insert<Principal>>, mut commands: Commands| {
+        commands.entity(put.entity).remove::<Principal>();
+    });
+
+    game.app.world_mut().entity_mut(a).remove::<Principal>();
+    game.exchange(&mut [&mut ada, &mut bob]);
+
+    assert_eq!(ada.closed(), Some(Reason::Internal));
+    assert!(has_ended(&game.news_of(ada.session()), Reason::Internal, EndCause::Internal));
+    assert_eq!(game.state(bob.session()), Some(SessionState::Active));
+}
+
+#[test]
+fn a_session_without_its_principal_can_be_kicked_and_does_not_keep_a_server_from_ending() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let bob = game.member(Via::Beta, "hall");
+    for player in [&ada, &bob] {
+        let session = entity(&game, player);
+        game.app.world_mut().entity_mut(session).remove::<Principal>();
+    }
+    let a = entity(&game, &ada);
+
+    command(&mut game, |commands| {
+        commands.kick(a, "out");
+        commands.drain(Duration::ZERO);
+    });
+    game.tick();
+    ada.pump();
+    game.run_ms(6_000);
+
+    assert_eq!(ada.closed(), Some(Reason::Kicked));
+    assert!(game.app.should_exit().is_some());
+}
+
+#[test]
+fn a_disabled_session_is_served_like_any_other() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    for player in [&ada, &bob] {
+        let session = entity(&game, player);
+        game.app.world_mut().entity_mut(session).insert(Disabled);
+    }
+
+    shout(&mut game, 3);
+    game.run_with(&mut [&mut ada, &mut bob], 12_000);
+    assert_eq!(echoes(&mut ada), [3]);
+    bob.close();
+    game.run_with(&mut [&mut ada], 6_000);
+    assert!(has_ended(&game.news_of(bob.session()), Reason::Expired, EndCause::Timeout));
+    command(&mut game, |commands| commands.drain(Duration::ZERO));
+    game.run_with(&mut [&mut ada], 6_000);
+
+    assert_eq!(ada.closed(), Some(Reason::Shutdown));
+    assert!(game.app.should_exit().is_some());
+}
+
+#[test]
+fn an_entity_that_the_game_clears_or_clones_is_no_session() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let bob = game.member(Via::Beta, "hall");
+    let (a, b) = (entity(&game, &ada), entity(&game, &bob));
+
+    let clone = game.app.world_mut().entity_mut(b).clone_and_spawn();
+    game.app.world_mut().entity_mut(a).clear();
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(ada.closed(), Some(Reason::Kicked));
+    assert!(has_ended(&game.news_of(ada.session()), Reason::Kicked, EndCause::Kicked));
+    let world = game.app.world();
+    for entity in [a, clone] {
+        let entity = world.entity(entity);
+        assert!(!entity.contains::<Session>() && !entity.contains::<InZone>());
+        assert_eq!(SessionState::of(entity), None);
+    }
+}
+
+#[test]
+fn an_ask_that_the_game_takes_away_is_cancelled_for_both() {
+    let mut game = game_with_club();
+    let mut ada = game.player(Via::Alpha);
+    ask(&mut game, &mut ada);
+    let a = entity(&game, &ada);
+
+    game.app.world_mut().entity_mut(a).remove::<JoinPending>();
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(ada.take::<Refused>()[0].reason(), Reason::Cancelled);
+    assert_eq!(game.resource::<Told>().cancelled, [Reason::Cancelled]);
+}
+
+#[test]
+fn a_zone_may_become_hard_while_a_member_has_no_link() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.close();
+    game.tick();
+    let hall = zone(&game, "hall");
+
+    let hard = game.app.world().get::<Zone>(hall).expect("a zone").clone().hard();
+    game.app.world_mut().entity_mut(hall).insert(hard);
+    game.exchange(&mut []);
+
+    assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
+    assert!(matches!(game.news_of(ada.session())[..], [.., Parted(_, Reason::Dropped)]));
+}
