@@ -13,7 +13,7 @@ use super::lifecycle::{SessionRegistered, announce_of};
 use super::state::transition;
 use super::{LinkState, Principal, Session, SessionState, SessionTable};
 use crate::ident::{Epoch, MessageId, SessionId};
-use crate::tick::Entropy;
+use crate::tick::Secrets;
 use crate::wire::WireMessage;
 
 /// Makes a session an agent, and takes what it sends.
@@ -115,7 +115,7 @@ impl SpawnAgent for Commands<'_, '_> {
 }
 
 fn register(world: &mut World, agent: Entity) {
-    let id = SessionId(world.resource_mut::<Entropy>().id());
+    let id = SessionId(world.resource_mut::<Secrets>().id());
     let Ok(mut entity) = world.get_entity_mut(agent) else { return };
     let principal = entity.get::<Principal>().cloned().unwrap_or_else(|| Principal::named(""));
     entity.insert(Session { id, epoch: Epoch(1) });

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::ident::{Epoch, LinkKey, SessionId};
 use crate::proxy::{LinkEnd, Network, Proxies};
-use crate::tick::{Entropy, TickRate, TickTime};
+use crate::tick::{Secrets, TickRate, TickTime};
 use crate::wire::v1::{Reason, Welcome};
 use crate::wire::{self, TOKEN_BYTES};
 
@@ -47,9 +47,9 @@ pub(crate) fn register(
 ) -> Entity {
     let now = world.resource::<TickTime>().steady();
     let timeout = world.resource::<SessionConfig>().timeout;
-    let mut entropy = world.resource_mut::<Entropy>();
-    let id = SessionId(entropy.id());
-    let (tokens, token) = Tokens::issue(&mut entropy);
+    let mut secrets = world.resource_mut::<Secrets>();
+    let id = SessionId(secrets.id());
+    let (tokens, token) = Tokens::issue(&mut secrets);
     let mut uplink = Uplink::default();
     uplink.rebind(Some(link), now, id);
     let hashes = tokens.hashes();
@@ -269,12 +269,12 @@ fn lose_link(world: &mut World, entity: Entity, cause: LossCause) -> bool {
 
 /// Issues a new token; the presented one stays valid until the client has shown that it got it.
 fn rotate_tokens(world: &mut World, entity: Entity, presented: TokenHash) -> [u8; TOKEN_BYTES] {
-    world.resource_scope(|world, mut entropy: Mut<Entropy>| {
+    world.resource_scope(|world, mut secrets: Mut<Secrets>| {
         let Some(mut tokens) = world.get_mut::<Tokens>(entity) else {
             return [0; TOKEN_BYTES];
         };
         let old: Vec<TokenHash> = tokens.hashes().collect();
-        let token = tokens.rotate(presented, &mut entropy);
+        let token = tokens.rotate(presented, &mut secrets);
         let new: Vec<TokenHash> = tokens.hashes().collect();
         let mut table = world.resource_mut::<SessionTable>();
         table.remove_tokens(old.into_iter());

@@ -3,7 +3,7 @@
 use bevy_ecs::prelude::*;
 use sha2::{Digest as _, Sha256};
 
-use crate::tick::Entropy;
+use crate::tick::Secrets;
 use crate::wire::TOKEN_BYTES;
 
 /// What the server keeps of a token. Random tokens of 256 bits need no slow hash.
@@ -27,17 +27,17 @@ pub struct Tokens {
 
 impl Tokens {
     /// The first token of a session, and what to tell the client.
-    pub(crate) fn issue(entropy: &mut Entropy) -> (Self, [u8; TOKEN_BYTES]) {
-        let token = entropy.bytes();
-        (Self { newest: TokenHash::of(&token), presented: None }, token)
+    pub(crate) fn issue(secrets: &mut Secrets) -> (Self, [u8; TOKEN_BYTES]) {
+        let token = secrets.token();
+        (Self { newest: TokenHash(token.hash), presented: None }, token.secret)
     }
 
     /// After `presented` has resumed the session: a new token takes the place of all others.
-    pub(crate) fn rotate(&mut self, presented: TokenHash, entropy: &mut Entropy) -> [u8; TOKEN_BYTES] {
-        let token = entropy.bytes();
-        self.newest = TokenHash::of(&token);
+    pub(crate) fn rotate(&mut self, presented: TokenHash, secrets: &mut Secrets) -> [u8; TOKEN_BYTES] {
+        let token = secrets.token();
+        self.newest = TokenHash(token.hash);
         self.presented = Some(presented);
-        token
+        token.secret
     }
 
     /// The client has the newest token: the one before is void.
