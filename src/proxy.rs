@@ -28,7 +28,6 @@ mod udp;
 pub mod websocket;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -40,67 +39,14 @@ use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
 use crate::tick::{Clock, Failure, LastWords, StopRequested, TickSystems, TickTime};
-use crate::wire::Lane;
 use crate::wire::v1::Reason;
 
+pub use crate::tick::event::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
 pub use network::Network;
 pub use origins::Origins;
 
 use places::Places;
 use port::{Budget, PortReceiver, PortSender, Weigh, port};
-
-/// What an adapter tells the tick.
-#[derive(Debug, Clone)]
-pub struct ProxyEvent {
-    /// The link it is about.
-    pub link: LinkId,
-    /// When it happened, read from the [`Clock`] where it was received.
-    pub at: Duration,
-    /// What happened.
-    pub kind: ProxyEventKind,
-}
-
-/// What happened to a link.
-#[derive(Debug, Clone)]
-pub enum ProxyEventKind {
-    /// It is open: frames may be sent. The first event of a link.
-    Opened(LinkInfo),
-    /// A frame arrived.
-    Frame {
-        /// The lane it came on. An unreliable message may come on the reliable one.
-        lane: Lane,
-        /// Message id and body.
-        bytes: Bytes,
-    },
-    /// The peer did what no frame can show, and what ends its session: a text where a frame should
-    /// be, a frame longer than any may be, a stream that should not be there. Words for the log.
-    /// Nothing more is read from the link, and the tick closes it, as PROTOCOL.
-    Breach(&'static str),
-    /// It is gone. The last event of a link.
-    Closed(LinkEnd),
-}
-
-/// What is known of a link from its transport.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LinkInfo {
-    /// The peer's address, where there is one.
-    pub address: Option<SocketAddr>,
-    /// Who the transport says the peer is, where it has authenticated it.
-    pub identity: Option<String>,
-}
-
-/// How a link ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LinkEnd {
-    /// The peer closed it.
-    ByPeer,
-    /// The server closed it, after flushing what it had sent.
-    ByServer,
-    /// The transport heard nothing for too long.
-    Silent,
-    /// The transport gave up: the peer broke its rules or did not take what was sent.
-    Failed,
-}
 
 /// What the tick tells an adapter.
 #[derive(Debug, Clone)]

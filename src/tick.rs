@@ -10,6 +10,7 @@
 //! the next tick leaves out.
 
 mod clock;
+pub(crate) mod event;
 mod load;
 mod random;
 mod runner;
