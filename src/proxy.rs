@@ -10,6 +10,8 @@
 //! port → adapter.
 
 mod backlog;
+mod batch;
+mod budget;
 mod closing;
 #[macro_use]
 mod counters;
@@ -27,14 +29,14 @@ pub mod tls;
 mod udp;
 pub mod websocket;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
 use bevy_ecs::prelude::*;
-use bevy_platform::collections::HashSet;
+use bevy_platform::collections::HashMap;
 use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
@@ -42,11 +44,14 @@ use crate::tick::{Clock, Failure, LastWords, StopRequested, TickSystems, TickTim
 use crate::wire::v1::Reason;
 
 pub use crate::tick::event::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
+pub use budget::{LINK_BUDGET, Outflow, ROOM_STEP};
 pub use network::Network;
 pub use origins::Origins;
 
+use batch::Batch;
+use budget::LinkBudget;
 use places::Places;
-use port::{Budget, PortReceiver, PortSender, Weigh, port};
+use port::{Budget, PortReceiver, PortSender, UNBOUNDED, Weigh, port};
 
 /// What the tick tells an adapter.
 #[derive(Debug, Clone)]
@@ -98,6 +103,15 @@ impl ProxyCommand {
 }
 
 /// The adapter's end of its ports.
+///
+/// # Room
+///
+/// An adapter queues what the tick sends on a link until the network takes it, and says how that goes on.
+/// When frames of a link have left its queue, because they were written or dropped, it adds their lengths
+/// up; each time the sum has reached [`ROOM_STEP`], it tells the tick by [`ProxyEventKind::Room`] and begins
+/// anew. An [`Outflow`] for each link does both. The tick sends no more than [`LINK_BUDGET`] bytes, and one
+/// frame, beyond what was reported; then what is reliable waits in the session's outbox and what is
+/// unreliable is dropped. A link whose adapter never reports falls silent after its first 256 KiB.
 #[derive(Debug)]
 pub struct AdapterPort {
     /// The adapter's id.
@@ -133,11 +147,19 @@ impl AdapterPort {
 pub struct Proxies {
     ports: Vec<ProxyPort>,
     /// Links that are there.
-    open: HashSet<LinkKey>,
-    /// Of these, links that were cut.
-    cut: HashSet<LinkKey>,
+    links: HashMap<LinkKey, OpenLink>,
     /// Links that were told to close and are not gone yet, and when they are cut.
     closing: BTreeMap<LinkKey, Duration>,
+}
+
+/// A link that is there, as the tick knows it.
+#[derive(Debug, Default)]
+struct OpenLink {
+    budget: LinkBudget,
+    /// It was told to close, and takes nothing more.
+    is_closing: bool,
+    /// It was cut, and takes nothing more.
+    is_cut: bool,
 }
 
 /// The tick's end of a proxy's ports, and the batch that the next flush sends.
@@ -146,8 +168,7 @@ struct ProxyPort {
     name: &'static str,
     events: PortReceiver<ProxyEvent>,
     commands: PortSender<ProxyCommand>,
-    batch: VecDeque<ProxyCommand>,
-    batch_bytes: usize,
+    batch: Batch,
     failure: Arc<OnceLock<String>>,
     places: Places,
     vouched: Arc<AtomicBool>,
@@ -177,7 +198,7 @@ impl Proxies {
     pub fn attach(&mut self, name: &'static str, clock: Clock) -> AdapterPort {
         let id = ProxyId(u16::try_from(self.ports.len()).unwrap_or(u16::MAX));
         let (events_in, events_out) = port(EVENT_BUDGET);
-        let (commands_in, commands_out) = port(COMMAND_BUDGET);
+        let (commands_in, commands_out) = port(UNBOUNDED);
         let failure = Arc::<OnceLock<String>>::default();
         let places = Places::default();
         let max = Arc::clone(&places.max);
@@ -186,8 +207,7 @@ impl Proxies {
             name,
             events: events_out,
             commands: commands_in,
-            batch: VecDeque::new(),
-            batch_bytes: 0,
+            batch: Batch::default(),
             failure: Arc::clone(&failure),
             places,
             vouched: Arc::clone(&vouched),
@@ -212,7 +232,7 @@ impl Proxies {
     #[must_use]
     pub fn link_counts(&self) -> Vec<(&'static str, usize)> {
         let mut counts: Vec<_> = self.ports.iter().map(|port| (port.name, 0)).collect();
-        for link in &self.open {
+        for link in self.links.keys() {
             if let Some((_, count)) = counts.get_mut(usize::from(link.proxy.0)) {
                 *count += 1;
             }
@@ -222,36 +242,64 @@ impl Proxies {
 
     /// Puts a command into the batch of the link's proxy.
     pub fn command(&mut self, proxy: ProxyId, command: ProxyCommand) {
+        if let ProxyCommand::Send { link, frame } | ProxyCommand::Close { link, frame } = &command
+            && let Some(open) = self.links.get_mut(&LinkKey { proxy, link: *link })
+        {
+            open.budget.spend(frame.len());
+        }
         if let Some(port) = self.ports.get_mut(usize::from(proxy.0)) {
-            port.batch_bytes += command.weight();
-            port.batch.push_back(command);
+            port.batch.push(command);
         }
     }
 
-    /// Sends a frame on a link.
+    /// Sends a frame on a link. Who can wait asks for [`room`](Self::room) before; a frame for which
+    /// there is none is sent all the same, unless the proxy has taken nothing for so long that it has no room
+    /// for link control either: then the link is cut, so that no frame is lost on a link that lives.
     pub fn send(&mut self, to: LinkKey, frame: Bytes) {
+        let port = self.ports.get(usize::from(to.proxy.0));
+        if port.is_some_and(|port| !port.batch.has_room_for_control()) {
+            tracing::debug!(link = %to, "cut: its proxy does not take what is sent");
+            self.cut(to);
+            return;
+        }
         self.command(to.proxy, ProxyCommand::Send { link: to.link, frame });
+    }
+
+    /// Bytes that a link may still take in this tick: what is left of [`LINK_BUDGET`]. While it is above 0,
+    /// a frame of any length may go. 0 for a link that is gone or was told to go.
+    #[must_use]
+    pub fn room(&self, link: LinkKey) -> usize {
+        let open = self.links.get(&link).filter(|open| !open.is_closing && !open.is_cut);
+        open.map_or(0, |open| open.budget.room())
     }
 
     /// Takes what the adapters have to tell, by proxy id and from each port within the budget of a
     /// tick. The plugin's systems call this and [`send_batches`](Self::send_batches); whoever drives
     /// adapters without an app does it himself.
     pub fn take_events(&mut self, mut take: impl FnMut(ProxyId, ProxyEvent)) {
-        let mut changes: Vec<(LinkKey, bool)> = Vec::new();
+        let mut events = Vec::new();
         for (index, port) in self.ports.iter_mut().enumerate() {
             let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
-            port.events.drain(RECEIVE_BUDGET, |event| {
-                let link = LinkKey { proxy: id, link: event.link };
-                match &event.kind {
-                    ProxyEventKind::Opened(_) => changes.push((link, false)),
-                    ProxyEventKind::Closed(_) => changes.push((link, true)),
-                    ProxyEventKind::Frame { .. } | ProxyEventKind::Breach(_) => {}
-                }
-                take(id, event);
-            });
+            port.batch.note_taken(port.commands.taken());
+            port.events.drain(RECEIVE_BUDGET, |event| events.push((id, event)));
         }
-        for (link, is_end) in changes {
-            if is_end { self.note_closed(link) } else { self.note_opened(link) }
+        for (id, event) in events {
+            self.note(LinkKey { proxy: id, link: event.link }, &event.kind);
+            take(id, event);
+        }
+    }
+
+    /// Notes what an event says of a link.
+    fn note(&mut self, link: LinkKey, kind: &ProxyEventKind) {
+        match kind {
+            ProxyEventKind::Opened(_) => self.note_opened(link),
+            ProxyEventKind::Closed(_) => self.note_closed(link),
+            ProxyEventKind::Room { bytes } => {
+                if let Some(open) = self.links.get_mut(&link) {
+                    open.budget.restore(*bytes);
+                }
+            }
+            ProxyEventKind::Frame { .. } | ProxyEventKind::Breach(_) => {}
         }
     }
 
@@ -260,13 +308,7 @@ impl Proxies {
     pub fn send_batches(&mut self, now: Duration, mut sent: impl FnMut(&Bytes)) {
         self.cut_overdue(now);
         for port in &mut self.ports {
-            if port.batch.is_empty() {
-                // An adapter also uses the wake-up to do what is due each tick.
-                port.commands.wake();
-                continue;
-            }
-            port.commands.send(&mut port.batch, |command| {
-                port.batch_bytes -= command.weight();
+            port.batch.send(&port.commands, |command| {
                 if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
                     sent(frame);
                 }
@@ -274,13 +316,19 @@ impl Proxies {
         }
     }
 
-    /// Whether a proxy keeps up. While it does not, unreliable frames are dropped and reliable
-    /// ones wait in their outboxes.
+    /// Whether a proxy keeps up: what it was commanded, less what it had taken when the tick began, is
+    /// below a bound. While it is not, unreliable frames are dropped and reliable ones wait in their
+    /// outboxes. Where that can happen within a tick, whoever is served first takes turns: see
+    /// [`TickTime::turn`].
     #[must_use]
     pub fn has_room(&self, proxy: ProxyId) -> bool {
-        self.ports.get(usize::from(proxy.0)).is_some_and(|port| {
-            port.batch_bytes < COMMAND_BUDGET.bytes && port.batch.len() < COMMAND_BUDGET.count
-        })
+        self.ports.get(usize::from(proxy.0)).is_some_and(|port| port.batch.has_room())
+    }
+
+    /// Bounds what waits for each adapter by `budget`, so that a test can reach the bound.
+    #[cfg(feature = "testing")]
+    pub fn set_command_budget(&mut self, budget: Budget) {
+        self.ports.iter_mut().for_each(|port| port.batch.set_budget(budget));
     }
 }
 
@@ -335,13 +383,13 @@ fn heed_failures(proxies: Res<Proxies>, mut failure: ResMut<Failure>, mut stop: 
 fn say_goodbye(world: &mut World) {
     let now = world.resource::<TickTime>().now();
     let mut proxies = world.resource_mut::<Proxies>();
-    let mut links: Vec<LinkKey> = proxies.open.iter().copied().collect();
+    let mut links: Vec<LinkKey> = proxies.links.keys().copied().collect();
     links.sort_unstable();
     for link in links {
         proxies.close(link, Reason::Shutdown, "", now);
     }
     for port in &mut proxies.ports {
-        port.commands.send(&mut port.batch, |_| {});
+        port.batch.send(&port.commands, |_| {});
     }
 }
 
@@ -357,7 +405,10 @@ impl Weigh for ProxyEvent {
     fn weight(&self) -> usize {
         match &self.kind {
             ProxyEventKind::Frame { bytes, .. } => bytes.len(),
-            ProxyEventKind::Opened(_) | ProxyEventKind::Breach(_) | ProxyEventKind::Closed(_) => 0,
+            ProxyEventKind::Opened(_)
+            | ProxyEventKind::Breach(_)
+            | ProxyEventKind::Room { .. }
+            | ProxyEventKind::Closed(_) => 0,
         }
     }
 }
@@ -377,6 +428,3 @@ const EVENT_BUDGET: Budget = Budget { count: 131_072, bytes: 32 * 1024 * 1024 };
 
 /// What a tick takes from one port: over three thousand links at the full message rate, 20 Hz.
 const RECEIVE_BUDGET: Budget = Budget { count: 65_536, bytes: 16 * 1024 * 1024 };
-
-/// What a command port holds. A broadcast's bytes are shared, so this bounds work, not memory.
-const COMMAND_BUDGET: Budget = Budget { count: 262_144, bytes: 128 * 1024 * 1024 };

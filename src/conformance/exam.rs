@@ -151,6 +151,8 @@ impl Exam {
             ProxyEventKind::Opened(_) => {
                 self.proxies.command(link.proxy, ProxyCommand::Cut { link: link.link })
             }
+            // What the examiner sends is little.
+            ProxyEventKind::Room { .. } => {}
             ProxyEventKind::Frame { lane, bytes } if is_bound => return self.take(lane, bytes),
             ProxyEventKind::Frame { lane, bytes } => {
                 if let Some(frames) =

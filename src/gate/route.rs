@@ -46,6 +46,8 @@ pub(super) fn route(mut arrivals: ResMut<Arrivals>, mut routing: Routing) {
                 // arrived before it, and a guest at once.
                 routing.frame(link, event.at, Lane::Reliable, Bytes::new());
             }
+            // The room of links is kept by `Proxies`.
+            ProxyEventKind::Room { .. } => {}
             ProxyEventKind::Closed(end) => {
                 if routing.lobby.leave(link).is_none()
                     && let Some(session) = routing.table.bound_to(link)

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::budget::Gauge;
 use super::{AdapterPort, LinkEnd, LinkInfo, ProxyCommand, ProxyEvent, ProxyEventKind};
 use crate::ident::{LinkId, LinkKey, ProxyId};
 use crate::wire::{Lane, lane_of};
@@ -51,6 +52,9 @@ struct Hub {
 struct Pipe {
     /// To the client.
     down: VecDeque<Bytes>,
+    down_bytes: usize,
+    /// What the client has read, for the tick to know.
+    gauge: Gauge,
     /// From the client, while the server does not read.
     held: VecDeque<Bytes>,
     paused: bool,
@@ -119,7 +123,10 @@ impl LoopbackLink {
         let mut hub = lock(&self.hub);
         hub.pump();
         let pipe = hub.links.get_mut(&self.link)?;
-        pipe.down.pop_front()
+        let frame = pipe.down.pop_front()?;
+        pipe.down_bytes -= frame.len();
+        hub.report_room(self.link);
+        Some(frame)
     }
 
     /// Whether the server, or its transport, has closed the link. What it sent before can still
@@ -145,7 +152,7 @@ impl Drop for LoopbackLink {
     fn drop(&mut self) {
         let mut hub = lock(&self.hub);
         if let Some(pipe) = hub.links.get_mut(&self.link) {
-            pipe.down = VecDeque::new();
+            (pipe.down, pipe.down_bytes) = (VecDeque::new(), 0);
             pipe.gone = true;
             if pipe.closed {
                 hub.links.remove(&self.link);
@@ -180,13 +187,24 @@ impl Hub {
     }
 
     fn deliver(&mut self, link: LinkId, frame: Bytes) {
-        let Some(pipe) = self.links.get_mut(&link).filter(|pipe| !pipe.closed && !pipe.gone) else {
+        let Some(pipe) = self.links.get_mut(&link).filter(|pipe| !pipe.closed) else {
             return;
         };
-        if pipe.down.len() < DOWN_MAX {
+        pipe.gauge.take_in(frame.len());
+        if pipe.down.len() < DOWN_MAX && !pipe.gone {
+            pipe.down_bytes += frame.len();
             pipe.down.push_back(frame);
-        } else if lane_of(&frame) == Lane::Reliable {
+        } else if lane_of(&frame) == Lane::Reliable && !pipe.gone {
             self.close(link, LinkEnd::Failed);
+        }
+        // What was dropped does not wait.
+        self.report_room(link);
+    }
+
+    fn report_room(&mut self, link: LinkId) {
+        let Some(pipe) = self.links.get_mut(&link).filter(|pipe| !pipe.closed) else { return };
+        if let Some(room) = pipe.gauge.report(pipe.down_bytes) {
+            self.event(link, room);
         }
     }
 

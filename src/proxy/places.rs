@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{AdapterPort, Proxies, ProxyCommand};
+use super::{AdapterPort, OpenLink, Proxies, ProxyCommand};
 use crate::ident::{LinkKey, ProxyId};
 
 /// The links of one adapter.
@@ -43,12 +43,11 @@ impl Proxies {
         self.ports.get(usize::from(proxy.0)).map_or(0, |port| port.places.link_count())
     }
 
-    /// Closes a link at once.
+    /// Closes a link at once. A link that is gone, or was cut before, is left alone.
     pub fn cut(&mut self, link: LinkKey) {
-        if self.open.contains(&link)
-            && self.cut.insert(link)
-            && let Some(port) = self.ports.get_mut(usize::from(link.proxy.0))
-        {
+        let Some(open) = self.links.get_mut(&link).filter(|open| !open.is_cut) else { return };
+        open.is_cut = true;
+        if let Some(port) = self.ports.get_mut(usize::from(link.proxy.0)) {
             port.places.cut_count += 1;
         }
         self.command(link.proxy, ProxyCommand::Cut { link: link.link });
@@ -66,7 +65,7 @@ impl Proxies {
 
     /// Notes that a link has opened.
     pub(super) fn note_opened(&mut self, link: LinkKey) {
-        if self.open.insert(link)
+        if self.links.insert(link, OpenLink::default()).is_none()
             && let Some(port) = self.ports.get_mut(usize::from(link.proxy.0))
         {
             port.places.open_count += 1;
@@ -76,10 +75,11 @@ impl Proxies {
     /// Notes that a link is gone.
     pub(super) fn note_closed(&mut self, link: LinkKey) {
         self.closing.remove(&link);
-        let (was_open, was_cut) = (self.open.remove(&link), self.cut.remove(&link));
+        let Some(open) = self.links.remove(&link) else { return };
         if let Some(port) = self.ports.get_mut(usize::from(link.proxy.0)) {
-            port.places.open_count -= usize::from(was_open);
-            port.places.cut_count -= usize::from(was_cut);
+            port.places.open_count -= 1;
+            port.places.cut_count -= usize::from(open.is_cut);
+            port.batch.forget(link.link);
         }
     }
 }
@@ -129,6 +129,6 @@ mod tests {
         let commands = &mut Vec::new();
         proxies.send_batches(std::time::Duration::ZERO, |_| {});
         adapter.commands.drain_all(|command| commands.push(command));
-        assert_eq!(commands.len(), 2);
+        assert_eq!(commands.len(), 1, "a link is cut once");
     }
 }

@@ -12,7 +12,7 @@ use crate::ident::LinkKey;
 use crate::proxy::{Proxies, ProxyCommand};
 use crate::tick::TickTime;
 use crate::wire::v1::{Ack, Beacon};
-use crate::wire::{self, ACK_EVERY_FRAMES, BEACON_EVERY, FRAME_MAX_SERVER, Lane, WireMessage};
+use crate::wire::{self, ACK_EVERY_FRAMES, BEACON_EVERY, FRAME_MAX_SERVER, Lane, Range, WireMessage};
 
 /// Puts a frame where its id belongs: a reliable one into the outbox, an unreliable one onto the
 /// link if there is one.
@@ -141,12 +141,15 @@ fn send_all(
         proxies.send(link, frame);
     }
     while proxies.has_room(link.proxy)
+        && proxies.room(link) > 0
         && let Some(frame) = outbox.next_unsent()
     {
         proxies.send(link, frame);
     }
     for frame in uplink.unreliable.drain(..) {
-        if proxies.has_room(link.proxy) {
+        // Beacons are few, and without them the client takes a slow link for a dead one.
+        let is_control = wire::id_of(&frame).is_some_and(|id| id.range() == Range::LinkControl);
+        if proxies.has_room(link.proxy) && (is_control || proxies.room(link) > 0) {
             proxies.send(link, frame);
         } else {
             counts.dropped_unreliable_count += 1;

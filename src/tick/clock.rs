@@ -115,6 +115,14 @@ impl TickTime {
         self.steady
     }
 
+    /// Where a sweep over `count` begins in this tick. Where a budget may run out in the middle of a sweep,
+    /// each tick begins one further than the last, so that nobody is always the last to be served.
+    #[must_use]
+    pub fn turn(&self, count: usize) -> usize {
+        let count = u64::try_from(count.max(1)).unwrap_or(u64::MAX);
+        usize::try_from(self.tick.0 % count).unwrap_or_default()
+    }
+
     /// How far the steady reading moved with this tick.
     #[must_use]
     pub fn delta(&self) -> Duration {
@@ -143,6 +151,7 @@ mod tests {
         time.sample();
 
         assert_eq!(time.tick(), Tick(2));
+        assert_eq!((time.turn(3), time.turn(2), time.turn(0)), (2, 0, 0));
         assert_eq!(time.now(), Duration::from_millis(60_050));
         assert_eq!(time.steady(), Duration::from_millis(300));
         assert_eq!(time.steady_at(Duration::from_millis(60_030)), Duration::from_millis(280));

@@ -37,6 +37,12 @@ pub enum ProxyEventKind {
     /// be, a frame longer than any may be, a stream that should not be there. Words for the log.
     /// Nothing more is read from the link, and the tick closes it, as PROTOCOL.
     Breach(&'static str),
+    /// The adapter has passed on this many bytes of the frames that it was sent for the link, so the link
+    /// may take as many more. See [`AdapterPort`](crate::proxy::AdapterPort).
+    Room {
+        /// Lengths of frames: message id and body.
+        bytes: usize,
+    },
     /// It is gone. The last event of a link.
     Closed(LinkEnd),
 }

@@ -36,6 +36,7 @@ mod quic_clients;
 mod quic_stage;
 mod rates;
 mod relays;
+mod room;
 mod rows;
 mod rows_end;
 mod rows_zones;

@@ -120,6 +120,9 @@ impl Stage {
                 assert!(open.contains_key(&event.link), "{} has ended", event.link);
                 heard.insert((event.link, bytes));
             }
+            ProxyEventKind::Room { .. } => {
+                assert!(open.contains_key(&event.link), "{} has ended", event.link)
+            }
             ProxyEventKind::Breach(_) => assert!(open.contains_key(&event.link), "{} has ended", event.link),
             ProxyEventKind::Closed(_) => {
                 assert!(open.remove(&event.link).is_some(), "{} ended twice", event.link);
