@@ -124,6 +124,7 @@ impl Plugin for GatePlugin {
             panic!("{error}");
         }
         app.insert_resource(ticket::Tickets::new(&self.config))
+            .insert_resource(self.config.unix.clone())
             .insert_resource(self.config.clone())
             .init_resource::<Lobby>()
             .init_resource::<newcomers::Newcomers>()

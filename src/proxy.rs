@@ -5,10 +5,11 @@
 //! and frames and nothing of sessions. The smallest one, [`loopback`], is the place to learn how
 //! to write another; the example `custom_proxy` is one over TCP, with threads and sockets.
 //!
-//! Data flow: adapter → event port → [`Arrivals`], drained in `Receive` in the order of proxy
-//! ids → the gate; whoever sends → [`Proxies::command`] → one batch a proxy in `Flush` → command
+//! Data flow: adapter → event port → [`TickInput`], when the tick begins and in the order of proxy ids →
+//! [`Arrivals`], in `Receive` → the gate; whoever sends → [`Proxies::command`] → one batch a proxy in `Flush` → command
 //! port → adapter.
 
+mod adapter;
 mod backlog;
 mod batch;
 mod budget;
@@ -30,8 +31,6 @@ mod udp;
 pub mod websocket;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
@@ -40,18 +39,20 @@ use bevy_platform::collections::HashMap;
 use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
-use crate::tick::{Clock, Failure, LastWords, StopRequested, TickSystems, TickTime};
+use crate::tick::{
+    Clock, Failure, InputSources, LastWords, ProxyInput, StopRequested, TickInput, TickSystems, TickTime,
+};
 use crate::wire::v1::Reason;
 
 pub use crate::tick::event::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
+pub use adapter::AdapterPort;
 pub use budget::{LINK_BUDGET, Outflow, ROOM_STEP};
 pub use network::Network;
 pub use origins::Origins;
 
-use batch::Batch;
+use adapter::{ProxyPort, RECEIVE_BUDGET};
 use budget::LinkBudget;
-use places::Places;
-use port::{Budget, PortReceiver, PortSender, UNBOUNDED, Weigh, port};
+use port::{Budget, Weigh};
 
 /// What the tick tells an adapter.
 #[derive(Debug, Clone)]
@@ -102,46 +103,6 @@ impl ProxyCommand {
     }
 }
 
-/// The adapter's end of its ports.
-///
-/// # Room
-///
-/// An adapter queues what the tick sends on a link until the network takes it, and says how that goes on.
-/// When frames of a link have left its queue, because they were written or dropped, it adds their lengths
-/// up; each time the sum has reached [`ROOM_STEP`], it tells the tick by [`ProxyEventKind::Room`] and begins
-/// anew. An [`Outflow`] for each link does both. The tick sends no more than [`LINK_BUDGET`] bytes, and one
-/// frame, beyond what was reported; then what is reliable waits in the session's outbox and what is
-/// unreliable is dropped. A link whose adapter never reports falls silent after its first 256 KiB.
-#[derive(Debug)]
-pub struct AdapterPort {
-    /// The adapter's id.
-    pub id: ProxyId,
-    /// Stamps events.
-    pub clock: Clock,
-    /// Events to the tick.
-    pub events: PortSender<ProxyEvent>,
-    /// Commands from the tick.
-    pub commands: PortReceiver<ProxyCommand>,
-    failure: Arc<OnceLock<String>>,
-    places: Arc<OnceLock<usize>>,
-    vouched: Arc<AtomicBool>,
-}
-
-impl AdapterPort {
-    /// Says that this adapter opens a link only for a client that has proved that it may enter, as
-    /// by a connect token. A new session on such a link needs no ticket.
-    pub fn vouch_for_links(&self) {
-        self.vouched.store(true, Ordering::Release);
-    }
-
-    /// The adapter cannot go on, and has logged why: the server stops with an error. Its links are
-    /// to be ended before, each with a [`ProxyEventKind::Closed`].
-    pub fn give_up(&self, why: impl Into<String>) {
-        // Who gave up twice is believed once.
-        let _ = self.failure.set(why.into());
-    }
-}
-
 /// All proxies of a server, in the order of their ids.
 #[derive(Resource, Debug, Default)]
 pub struct Proxies {
@@ -150,6 +111,8 @@ pub struct Proxies {
     links: HashMap<LinkKey, OpenLink>,
     /// Links that were told to close and are not gone yet, and when they are cut.
     closing: BTreeMap<LinkKey, Duration>,
+    /// What may wait for each adapter, if a test has its own idea of that.
+    command_budget: Option<Budget>,
 }
 
 /// A link that is there, as the tick knows it.
@@ -162,21 +125,13 @@ struct OpenLink {
     is_cut: bool,
 }
 
-/// The tick's end of a proxy's ports, and the batch that the next flush sends.
-#[derive(Debug)]
-struct ProxyPort {
-    name: &'static str,
-    events: PortReceiver<ProxyEvent>,
-    commands: PortSender<ProxyCommand>,
-    batch: Batch,
-    failure: Arc<OnceLock<String>>,
-    places: Places,
-    vouched: Arc<AtomicBool>,
-}
-
 /// What arrived since the last tick: by proxy id, then in order of arrival. Taken by the gate.
 #[derive(Resource, Debug, Default)]
 pub struct Arrivals(pub Vec<(ProxyId, ProxyEvent)>);
+
+/// The commands that left in this tick, by proxy id. Kept only where somebody has inserted it, as a test does.
+#[derive(Resource, Debug, Default)]
+pub struct Departed(pub Vec<(ProxyId, ProxyCommand)>);
 
 /// Frames that crossed the ports since the start; link control included.
 #[derive(Resource, Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -197,41 +152,35 @@ impl Proxies {
     /// At most 65,536 proxies; a further one gets the last id and is never heard.
     pub fn attach(&mut self, name: &'static str, clock: Clock) -> AdapterPort {
         let id = ProxyId(u16::try_from(self.ports.len()).unwrap_or(u16::MAX));
-        let (events_in, events_out) = port(EVENT_BUDGET);
-        let (commands_in, commands_out) = port(UNBOUNDED);
-        let failure = Arc::<OnceLock<String>>::default();
-        let places = Places::default();
-        let max = Arc::clone(&places.max);
-        let vouched = Arc::<AtomicBool>::default();
-        self.ports.push(ProxyPort {
-            name,
-            events: events_out,
-            commands: commands_in,
-            batch: Batch::default(),
-            failure: Arc::clone(&failure),
-            places,
-            vouched: Arc::clone(&vouched),
-        });
-        AdapterPort { id, clock, events: events_in, commands: commands_out, failure, places: max, vouched }
+        let (port, adapter) = ProxyPort::new(id, name, clock);
+        self.add(port);
+        adapter
+    }
+
+    fn add(&mut self, mut port: ProxyPort) {
+        if let Some(budget) = self.command_budget {
+            port.batch.set_budget(budget);
+        }
+        self.ports.push(port);
     }
 
     /// The name a proxy was attached under.
     #[must_use]
     pub fn name(&self, id: ProxyId) -> &'static str {
-        self.ports.get(usize::from(id.0)).map_or("unknown", |port| port.name)
+        self.ports.get(usize::from(id.0)).map_or("unknown", |port| port.told.name)
     }
 
     /// Whether the adapter of a proxy opens links only for clients that proved that they may enter:
     /// see [`AdapterPort::vouch_for_links`].
     #[must_use]
     pub fn vouches_for_links(&self, id: ProxyId) -> bool {
-        self.ports.get(usize::from(id.0)).is_some_and(|port| port.vouched.load(Ordering::Acquire))
+        self.ports.get(usize::from(id.0)).is_some_and(|port| port.told.vouches)
     }
 
     /// The links that each proxy has open now, by its name, in the order of their ids.
     #[must_use]
     pub fn link_counts(&self) -> Vec<(&'static str, usize)> {
-        let mut counts: Vec<_> = self.ports.iter().map(|port| (port.name, 0)).collect();
+        let mut counts: Vec<_> = self.ports.iter().map(|port| (port.told.name, 0)).collect();
         for link in self.links.keys() {
             if let Some((_, count)) = counts.get_mut(usize::from(link.proxy.0)) {
                 *count += 1;
@@ -274,16 +223,34 @@ impl Proxies {
     }
 
     /// Takes what the adapters have to tell, by proxy id and from each port within the budget of a
-    /// tick. The plugin's systems call this and [`send_batches`](Self::send_batches); whoever drives
-    /// adapters without an app does it himself.
-    pub fn take_events(&mut self, mut take: impl FnMut(ProxyId, ProxyEvent)) {
-        let mut events = Vec::new();
+    /// tick. The plugin's systems do this and [`send_batches`](Self::send_batches); it is for those who drive
+    /// adapters without an app.
+    pub fn take_events(&mut self, take: impl FnMut(ProxyId, ProxyEvent)) {
+        let mut input = TickInput::default();
+        self.gather(&mut input);
+        self.apply(&mut input, take);
+    }
+
+    /// Looks once at all that other threads have written.
+    fn gather(&mut self, input: &mut TickInput) {
         for (index, port) in self.ports.iter_mut().enumerate() {
             let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
-            port.batch.note_taken(port.commands.taken());
-            port.events.drain(RECEIVE_BUDGET, |event| events.push((id, event)));
+            input.proxies.push(port.look());
+            if let Some(ends) = &mut port.ends {
+                ends.events.drain(RECEIVE_BUDGET, |event| input.events.push((id, event)));
+            }
         }
-        for (id, event) in events {
+    }
+
+    /// Takes in what was gathered. Proxies that are not known yet are those of a recording.
+    fn apply(&mut self, input: &mut TickInput, mut take: impl FnMut(ProxyId, ProxyEvent)) {
+        for (index, told) in input.proxies.iter().enumerate() {
+            if index == self.ports.len() {
+                self.add(ProxyPort::default());
+            }
+            self.ports[index].note(told.clone());
+        }
+        for (id, event) in input.events.drain(..) {
             self.note(LinkKey { proxy: id, link: event.link }, &event.kind);
             take(id, event);
         }
@@ -306,13 +273,18 @@ impl Proxies {
     /// Hands each adapter its batch, as one, and tells of each frame in it. Links that took too long
     /// to close by `now` are cut.
     pub fn send_batches(&mut self, now: Duration, mut sent: impl FnMut(&Bytes)) {
+        self.hand_over(now, |_, command| {
+            if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
+                sent(frame);
+            }
+        });
+    }
+
+    fn hand_over(&mut self, now: Duration, mut sent: impl FnMut(ProxyId, &ProxyCommand)) {
         self.cut_overdue(now);
-        for port in &mut self.ports {
-            port.batch.send(&port.commands, |command| {
-                if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
-                    sent(frame);
-                }
-            });
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
+            port.send(|command| sent(id, command));
         }
     }
 
@@ -328,6 +300,7 @@ impl Proxies {
     /// Bounds what waits for each adapter by `budget`, so that a test can reach the bound.
     #[cfg(feature = "testing")]
     pub fn set_command_budget(&mut self, budget: Budget) {
+        self.command_budget = Some(budget);
         self.ports.iter_mut().for_each(|port| port.batch.set_budget(budget));
     }
 }
@@ -344,6 +317,7 @@ impl Plugin for ProxyPlugin {
             .add_systems(PreUpdate, (receive, heed_failures).chain().in_set(TickSystems::Receive))
             .add_systems(PostUpdate, depart.in_set(TickSystems::Flush));
         app.world_mut().get_resource_or_init::<LastWords>().0.push(say_goodbye);
+        app.world_mut().get_resource_or_init::<InputSources>().0.push(gather);
     }
 }
 
@@ -354,11 +328,21 @@ pub fn attach(app: &mut App, name: &'static str) -> AdapterPort {
     world.get_resource_or_init::<Proxies>().attach(name, clock)
 }
 
-/// Drains the event ports.
-fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut traffic: ResMut<Traffic>) {
+/// Gathers what the adapters say.
+fn gather(world: &mut World, input: &mut TickInput) {
+    world.resource_mut::<Proxies>().gather(input);
+}
+
+/// Takes what the adapters said from the inputs.
+fn receive(
+    mut input: ResMut<TickInput>,
+    mut proxies: ResMut<Proxies>,
+    mut arrivals: ResMut<Arrivals>,
+    mut traffic: ResMut<Traffic>,
+) {
     let arrivals = &mut arrivals.0;
     arrivals.clear();
-    proxies.take_events(|proxy, event| {
+    proxies.apply(&mut input, |proxy, event| {
         if let ProxyEventKind::Frame { bytes, .. } = &event.kind {
             traffic.in_count += 1;
             traffic.in_bytes += bytes.len() as u64;
@@ -368,10 +352,10 @@ fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut tra
 }
 
 /// A server without one of its proxies serves some of its players and looks healthy: it stops.
-fn heed_failures(proxies: Res<Proxies>, mut failure: ResMut<Failure>, mut stop: ResMut<StopRequested>) {
+fn heed_failures(input: Res<TickInput>, mut failure: ResMut<Failure>, mut stop: ResMut<StopRequested>) {
     if failure.0.is_none()
         && let Some((name, why)) =
-            proxies.ports.iter().find_map(|port| Some((port.name, port.failure.get()?)))
+            input.proxies.iter().find_map(|ProxyInput { name, failure, .. }| Some((*name, failure.as_ref()?)))
     {
         tracing::error!(proxy = name, why, "a proxy has given up, and the server stops");
         failure.0 = Some(format!("the proxy {name} has given up: {why}"));
@@ -389,15 +373,28 @@ fn say_goodbye(world: &mut World) {
         proxies.close(link, Reason::Shutdown, "", now);
     }
     for port in &mut proxies.ports {
-        port.batch.send(&port.commands, |_| {});
+        port.send(|_| {});
     }
 }
 
 /// Hands each proxy its batch, as one.
-pub(crate) fn depart(mut proxies: ResMut<Proxies>, mut traffic: ResMut<Traffic>, time: Res<TickTime>) {
-    proxies.send_batches(time.now(), |frame| {
-        traffic.out_count += 1;
-        traffic.out_bytes += frame.len() as u64;
+pub(crate) fn depart(
+    mut proxies: ResMut<Proxies>,
+    mut traffic: ResMut<Traffic>,
+    mut departed: Option<ResMut<Departed>>,
+    time: Res<TickTime>,
+) {
+    if let Some(departed) = &mut departed {
+        departed.0.clear();
+    }
+    proxies.hand_over(time.now(), |proxy, command| {
+        if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
+            traffic.out_count += 1;
+            traffic.out_bytes += frame.len() as u64;
+        }
+        if let Some(departed) = &mut departed {
+            departed.0.push((proxy, command.clone()));
+        }
     });
 }
 
@@ -421,10 +418,3 @@ impl Weigh for ProxyCommand {
         }
     }
 }
-
-/// What an event port holds: two ticks' worth of [`RECEIVE_BUDGET`]. An adapter whose port is
-/// full leaves frames with its transport.
-const EVENT_BUDGET: Budget = Budget { count: 131_072, bytes: 32 * 1024 * 1024 };
-
-/// What a tick takes from one port: over three thousand links at the full message rate, 20 Hz.
-const RECEIVE_BUDGET: Budget = Budget { count: 65_536, bytes: 16 * 1024 * 1024 };

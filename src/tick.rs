@@ -5,14 +5,16 @@
 //! the game's from [`Dice`], ids and tokens from `Secrets`. A test can set both, and then a tick is a
 //! pure function of its inputs. This module does not know the network.
 //!
-//! Data flow: [`Clock`] → [`TickTime`], sampled once in `Begin` → every system of the tick; the
-//! [`runner`](run) measures each tick → [`TickStats`], and [`TickCost`] → [`Load`], which says what
-//! the next tick leaves out.
+//! Data flow: [`Clock`], [`UnixClock`], the [`runner`](run) and the proxies → [`TickInput`], gathered once in
+//! `Begin` → [`TickTime`], [`Load`] and every system of the tick. The runner measures each tick →
+//! [`TickStats`], and [`TickCost`], an input of the next one.
 
 mod clock;
 pub(crate) mod event;
+mod input;
 mod load;
 mod random;
+mod replay;
 mod runner;
 mod stats;
 mod unix;
@@ -27,9 +29,12 @@ use bevy_ecs::schedule::SingleThreadedExecutor;
 use bevy_time::Time;
 
 pub use clock::{Clock, TickTime};
+pub(crate) use input::InputSources;
+pub use input::{ProxyInput, Taken, TickInput};
 pub use load::{Load, LoadLevel, Shed, TickCost};
-pub use random::Dice;
 pub(crate) use random::Secrets;
+pub use random::{Dice, Drawn};
+pub use replay::{Recorder, Recording, Replay};
 pub use runner::{Failure, StopHandle, StopRequested, run};
 pub(crate) use runner::{LastWords, panic_text};
 pub use stats::{TickStats, TickSummary};
@@ -39,9 +44,9 @@ pub use unix::UnixClock;
 /// which is where systems of `Update` run if they say nothing else.
 #[derive(SystemSet, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TickSystems {
-    /// `First`: the tick is counted, the clock is read, news of the last tick is published.
+    /// `First`: the tick is counted, its inputs are gathered, news of the last tick is published.
     Begin,
-    /// `PreUpdate`: the proxies' ports are drained within their budgets.
+    /// `PreUpdate`: what happened to links is taken from the inputs.
     Receive,
     /// `PreUpdate`: sessions are opened, resumed and disconnected.
     Admit,
@@ -138,6 +143,9 @@ impl Plugin for TickPlugin {
             .insert_resource(TickTime::new(self.clock.clone()))
             .insert_resource(self.seed.map_or_else(Secrets::system, Secrets::seeded))
             .insert_resource(dice)
+            .init_resource::<TickInput>()
+            .init_resource::<InputSources>()
+            .init_resource::<UnixClock>()
             .init_resource::<TickStats>()
             .init_resource::<TickCost>()
             .init_resource::<Load>()
@@ -156,9 +164,14 @@ impl Plugin for TickPlugin {
 }
 
 /// The system that begins a tick; what else happens in `Begin` runs after it.
-pub fn begin(mut time: ResMut<TickTime>, mut generic: ResMut<Time>) {
-    time.sample();
-    generic.advance_by(time.delta());
+pub fn begin(world: &mut World) {
+    let input = input::gather(world);
+    let mut time = world.resource_mut::<TickTime>();
+    time.begin(input.now);
+    let delta = time.delta();
+    world.resource_mut::<Time>().advance_by(delta);
+    world.resource_mut::<StopRequested>().0 |= input.stop;
+    world.insert_resource(input);
 }
 
 fn single_threaded<A, B, C>(app: &mut App, (a, b, c): (A, B, C))

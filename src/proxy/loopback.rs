@@ -43,6 +43,8 @@ struct Hub {
     port: AdapterPort,
     links: BTreeMap<LinkId, Pipe>,
     next: u64,
+    /// It takes no commands.
+    is_stalled: bool,
     /// Events that the port had no room for yet.
     backlog: VecDeque<ProxyEvent>,
 }
@@ -67,7 +69,8 @@ impl Loopback {
     /// An adapter on a port, as [`attach`](super::attach) returns it.
     #[must_use]
     pub fn new(port: AdapterPort) -> Self {
-        Self(Arc::new(Mutex::new(Hub { port, links: BTreeMap::new(), next: 1, backlog: VecDeque::new() })))
+        let (links, backlog) = (BTreeMap::new(), VecDeque::new());
+        Self(Arc::new(Mutex::new(Hub { port, links, next: 1, is_stalled: false, backlog })))
     }
 
     /// Opens a link.
@@ -79,6 +82,13 @@ impl Loopback {
         hub.links.insert(link, Pipe::default());
         hub.event(link, ProxyEventKind::Opened(info));
         LoopbackLink { hub: Arc::clone(&self.0), proxy: hub.port.id, link }
+    }
+
+    /// Takes no commands from now on, as an adapter whose thread is kept from running, or takes them
+    /// again. Events still reach the tick.
+    #[cfg(feature = "testing")]
+    pub fn stall(&self, is_stalled: bool) {
+        lock(&self.0).is_stalled = is_stalled;
     }
 
     /// Links that are open or still hold frames for their client.
@@ -170,6 +180,9 @@ impl Hub {
     /// Carries out what the tick commanded.
     fn pump(&mut self) {
         self.port.events.send(&mut self.backlog, |_| {});
+        if self.is_stalled {
+            return;
+        }
         let mut commands = Vec::new();
         self.port.commands.drain_all(|command| commands.push(command));
         for command in commands {

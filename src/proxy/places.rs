@@ -5,36 +5,25 @@
 //! which links have a session, so an adapter says [how many places](AdapterPort::set_places) it has. The gate
 //! then opens no more sessions than leave some places free, and cuts links without a session in time.
 
-use std::sync::{Arc, OnceLock};
-
-use super::{AdapterPort, OpenLink, Proxies, ProxyCommand};
+#[cfg(doc)]
+use super::AdapterPort;
+use super::{OpenLink, Proxies, ProxyCommand};
 use crate::ident::{LinkKey, ProxyId};
 
 /// The links of one adapter.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// How many it can have, once it has said so.
-    pub(super) max: Arc<OnceLock<usize>>,
     /// How many it has.
     pub(super) open_count: usize,
     /// How many of these the tick has cut, and the adapter has not ended yet.
     pub(super) cut_count: usize,
 }
 
-impl AdapterPort {
-    /// Says how many links the adapter can have at a time. An adapter says it once, before its first link. One
-    /// that says nothing is taken for one that turns no link away.
-    pub fn set_places(&self, max: usize) {
-        // Only the first word counts.
-        let _ = self.places.set(max);
-    }
-}
-
 impl Proxies {
     /// How many links a proxy can have at a time; `None` if its adapter does not say.
     #[must_use]
     pub fn places(&self, proxy: ProxyId) -> Option<usize> {
-        self.ports.get(usize::from(proxy.0)).and_then(|port| port.places.max.get().copied())
+        self.ports.get(usize::from(proxy.0)).and_then(|port| port.told.places)
     }
 
     /// How many links a proxy has, those that were told to close included, those that were cut not.
@@ -57,7 +46,7 @@ impl Proxies {
     pub(crate) fn surpluses(&self) -> impl Iterator<Item = (ProxyId, usize)> {
         let ids = (0..=u16::MAX).map(ProxyId);
         ids.zip(&self.ports).filter_map(|(id, port)| {
-            let max = *port.places.max.get()?;
+            let max = port.told.places?;
             let surplus = port.places.link_count().saturating_sub(max - max / HEADROOM_SHARE);
             (surplus > 0).then_some((id, surplus))
         })

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use crate::tick::Taken;
+
 /// What an item costs, in bytes.
 pub trait Weigh {
     /// Bytes that the item carries.
@@ -17,25 +19,6 @@ pub struct Budget {
     pub count: usize,
     /// Bytes, by [`Weigh`]. One item more than fits is let through, so that none is stuck.
     pub bytes: usize,
-}
-
-/// What was taken from a port since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Taken {
-    /// Items.
-    pub count: u64,
-    /// Bytes of them, by [`Weigh`].
-    pub bytes: u64,
-}
-
-impl Taken {
-    /// How much this is more than `earlier`.
-    pub(super) fn since(self, earlier: Self) -> Self {
-        Self {
-            count: self.count.saturating_sub(earlier.count),
-            bytes: self.bytes.saturating_sub(earlier.bytes),
-        }
-    }
 }
 
 /// Makes a port that holds as much as `budget` says.
@@ -117,12 +100,6 @@ impl<T: Weigh> PortReceiver<T> {
     /// Takes all there is.
     pub fn drain_all(&mut self, take: impl FnMut(T)) {
         self.drain(UNBOUNDED, take);
-    }
-
-    /// What was taken by now.
-    #[cfg(test)]
-    pub(super) fn taken(&self) -> Taken {
-        lock(&self.queue).taken
     }
 
     /// What the sender calls after each batch, to wake a thread that waits on something else.

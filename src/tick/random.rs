@@ -7,6 +7,7 @@
 //!
 //! No tick asks the operating system for random bytes.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use bevy_ecs::prelude::*;
@@ -87,43 +88,147 @@ impl Dice {
 pub(crate) struct Token {
     /// The SHA-256 hash of the token.
     pub(crate) hash: [u8; 32],
-    /// The token.
+    /// The token. In a replay, which does not know it, zeros.
     pub(crate) secret: [u8; TOKEN_BYTES],
 }
 
+/// Something that was drawn from [`Secrets`], without what makes it secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Drawn(Draw);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Draw {
+    Id(u64),
+    /// The hash of a token.
+    Token([u8; 32]),
+}
+
 /// Session ids and resume tokens.
+///
+/// What a tick draws is one of its inputs: see [`TickInput`](super::TickInput). A recording holds ids
+/// and the hashes of tokens, so it resumes no session.
 #[derive(Resource)]
-pub(crate) struct Secrets(Box<StdRng>);
+pub(crate) struct Secrets {
+    source: Source,
+    /// What was drawn since it was last asked for, if anybody asks.
+    drawn: Option<Vec<Drawn>>,
+}
+
+enum Source {
+    Seeded(Box<StdRng>),
+    Recorded {
+        draws: VecDeque<Drawn>,
+        /// Draws that the recording does not have.
+        missing_count: u64,
+    },
+}
 
 impl Secrets {
     /// Secrets that nobody can guess. If the operating system gives no seed, the process ends.
     #[must_use]
     pub(crate) fn system() -> Self {
-        Self(Box::new(StdRng::from_seed(system_bytes())))
+        Self::from_rng(StdRng::from_seed(system_bytes()))
     }
 
     /// The same draws for the same seed: for tests only, since whoever knows the seed knows every token.
     #[must_use]
     pub(super) fn seeded(seed: u64) -> Self {
-        Self(Box::new(StdRng::seed_from_u64(seed)))
+        Self::from_rng(StdRng::seed_from_u64(seed))
+    }
+
+    fn from_rng(rng: StdRng) -> Self {
+        Self { source: Source::Seeded(Box::new(rng)), drawn: None }
     }
 
     /// The id of a session: random, never 0.
     pub(crate) fn id(&mut self) -> u64 {
-        loop {
-            let id = self.0.next_u64();
-            if id != 0 {
-                return id;
-            }
-        }
+        let id = match &mut self.source {
+            Source::Seeded(rng) => loop {
+                let id = rng.next_u64();
+                if id != 0 {
+                    break id;
+                }
+            },
+            Source::Recorded { draws, missing_count } => match draws.pop_front() {
+                Some(Drawn(Draw::Id(id))) => id,
+                other => {
+                    note_missing(missing_count, other);
+                    *missing_count
+                }
+            },
+        };
+        self.note(Draw::Id(id));
+        id
     }
 
     /// A new resume token.
     pub(crate) fn token(&mut self) -> Token {
-        let mut secret = [0; TOKEN_BYTES];
-        self.0.fill_bytes(&mut secret);
-        Token { hash: Sha256::digest(secret).into(), secret }
+        let token = match &mut self.source {
+            Source::Seeded(rng) => {
+                let mut secret = [0; TOKEN_BYTES];
+                rng.fill_bytes(&mut secret);
+                Token { hash: Sha256::digest(secret).into(), secret }
+            }
+            Source::Recorded { draws, missing_count } => {
+                let hash = match draws.pop_front() {
+                    Some(Drawn(Draw::Token(hash))) => hash,
+                    other => {
+                        note_missing(missing_count, other);
+                        Sha256::digest(missing_count.to_le_bytes()).into()
+                    }
+                };
+                Token { hash, secret: [0; TOKEN_BYTES] }
+            }
+        };
+        self.note(Draw::Token(token.hash));
+        token
     }
+
+    /// Keeps what is drawn from now on, without what makes it secret.
+    pub(super) fn record(&mut self) {
+        self.drawn = Some(Vec::new());
+    }
+
+    /// Keeps nothing any more.
+    pub(super) fn stop_recording(&mut self) {
+        self.drawn = None;
+    }
+
+    /// What was drawn since the last call.
+    pub(super) fn take_drawn(&mut self) -> Vec<Drawn> {
+        self.drawn.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Secrets that were drawn before.
+    pub(super) fn recorded(drawn: Vec<Drawn>) -> Self {
+        Self { source: Source::Recorded { draws: drawn.into(), missing_count: 0 }, drawn: None }
+    }
+
+    /// Adds what is drawn next in a replay.
+    pub(super) fn replay(&mut self, drawn: &[Drawn]) {
+        if let Source::Recorded { draws, .. } = &mut self.source {
+            if !draws.is_empty() {
+                tracing::error!(
+                    count = draws.len(),
+                    "the replay has left its recording: it draws fewer secrets"
+                );
+                draws.clear();
+            }
+            draws.extend(drawn);
+        }
+    }
+
+    fn note(&mut self, draw: Draw) {
+        if let Some(drawn) = &mut self.drawn {
+            drawn.push(Drawn(draw));
+        }
+    }
+}
+
+/// Logs that a replay draws what its recording does not have: it is another run from here on.
+fn note_missing(missing_count: &mut u64, found: Option<Drawn>) {
+    *missing_count += 1;
+    tracing::error!(?found, "the replay has left its recording: it draws a secret that is not there");
 }
 
 /// Bytes from the operating system. If it has none, the process ends: a guessable token would be worse.
@@ -147,6 +252,12 @@ impl fmt::Debug for Token {
     /// Without the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Drawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -184,6 +295,24 @@ mod tests {
         assert_ne!(token.secret, another.secret);
         assert_eq!(token.hash, <[u8; 32]>::from(Sha256::digest(token.secret)));
         assert!(one.id() != other.id());
+    }
+
+    #[test]
+    fn what_was_drawn_is_drawn_again_but_for_the_tokens_themselves() {
+        let mut live = Secrets::seeded(3);
+        live.record();
+        let (id, token) = (live.id(), live.token());
+        let drawn = live.take_drawn();
+
+        let mut again = Secrets::recorded(drawn.clone());
+        let (same_id, same_token) = (again.id(), again.token());
+
+        assert_eq!((same_id, same_token.hash), (id, token.hash));
+        assert_eq!(same_token.secret, [0; TOKEN_BYTES]);
+        assert!(live.take_drawn().is_empty());
+        let text = format!("{drawn:?}");
+        assert!(!text.contains(&format!("{:?}", token.secret)), "{text}");
+        assert_ne!(again.id(), again.id(), "a replay that has left its recording goes on");
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod quic_clients;
 mod quic_stage;
 mod rates;
 mod relays;
+mod replay;
 mod room;
 mod rows;
 mod rows_end;
