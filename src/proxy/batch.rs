@@ -137,10 +137,15 @@ const CLOSINGS_MAX: usize = 2 * 65_536;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
 
     use super::*;
+    use crate::ident::LinkKey;
     use crate::proxy::port::{UNBOUNDED, port};
+    use crate::proxy::{LinkInfo, Proxies, ProxyEvent, ProxyEventKind};
+    use crate::tick::Clock;
 
     fn send(link: u64) -> ProxyCommand {
         ProxyCommand::Send { link: LinkId(link), frame: Bytes::from_static(b"frame") }
@@ -183,5 +188,33 @@ mod tests {
         receiver.drain_all(|command| left.push(command));
 
         assert!(matches!(left[..], [ProxyCommand::Unpause { link: LinkId(1) }]), "{left:?}");
+    }
+
+    #[test]
+    fn a_link_whose_frame_finds_no_room_for_link_control_is_cut() {
+        let mut proxies = Proxies::default();
+        let mut adapter = proxies.attach("adapter", Clock::manual());
+        let link = |number| LinkKey { proxy: adapter.id, link: LinkId(number) };
+        for number in [1, 2] {
+            let kind = ProxyEventKind::Opened(LinkInfo::default());
+            let event = ProxyEvent { link: LinkId(number), at: Duration::ZERO, kind };
+            adapter.events.send(&mut [event].into(), |_| {});
+        }
+        proxies.take_events(|_, _| {});
+        let frame = Bytes::from_static(&[0, 1]);
+        let max = COMMAND_BUDGET.count + CONTROL_BUDGET.count;
+
+        for _ in 0..max + 10 {
+            proxies.send(link(1), frame.clone());
+        }
+        proxies.send(link(2), frame);
+        proxies.send_batches(Duration::ZERO, |_| {});
+
+        assert!(!proxies.has_room(adapter.id));
+        assert_eq!((proxies.room(link(1)), proxies.room(link(2))), (0, 0));
+        let mut commands = Vec::new();
+        adapter.commands.drain_all(|command| commands.push(command));
+        assert_eq!(commands.len(), max + 2);
+        assert!(matches!(commands[max..], [ProxyCommand::Cut { .. }, ProxyCommand::Cut { .. }]));
     }
 }

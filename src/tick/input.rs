@@ -5,8 +5,8 @@
 //! atomic or a cell that another thread writes.
 //!
 //! Data flow: clocks, the runner and the [sources](InputSources) of other modules → `gather` →
-//! [`TickInput`] → `begin` and `Receive` → the systems of the tick. A [`Recorder`](super::Recorder) keeps what
-//! was gathered; a [`Replay`](super::Replay) puts recorded inputs in its place.
+//! [`TickInput`] → `begin` and `Receive` → the systems of the tick. A [`Recorder`] keeps what
+//! was gathered; a [`Replay`] puts recorded inputs in its place.
 
 use std::time::Duration;
 

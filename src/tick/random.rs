@@ -92,7 +92,7 @@ pub(crate) struct Token {
     pub(crate) secret: [u8; TOKEN_BYTES],
 }
 
-/// Something that was drawn from [`Secrets`], without what makes it secret.
+/// The id of a session or the hash of a resume token, as a tick has drawn it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Drawn(Draw);
 
