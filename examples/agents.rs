@@ -11,7 +11,7 @@ use waystation::ident::MessageId;
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::server::ServerPlugins;
 use waystation::session::{Agent, Delivered, Principal, SpawnAgent as _};
-use waystation::tick::{self, Entropy, StopHandle};
+use waystation::tick::{self, Dice, StopHandle};
 use waystation::wire::{WireMessage, prost, v1::Joined};
 use waystation::zone::Zone;
 
@@ -51,9 +51,9 @@ struct Mind {
     high: u64,
 }
 
-fn open(mut commands: Commands, mut entropy: ResMut<Entropy>) {
+fn open(mut commands: Commands, mut dice: ResMut<Dice>) {
     commands.spawn(Zone::new("booth"));
-    commands.insert_resource(Secret(entropy.id() % 1_000));
+    commands.insert_resource(Secret(dice.below(1_000).into()));
     for (name, high) in [("bisector", 1_000), ("optimist", 100_000), ("plodder", 10_000_000)] {
         let mut agent = commands.spawn_agent(name);
         agent.insert(Mind { low: 0, high });

@@ -1,22 +1,20 @@
 //! A transport of one's own: frames over TCP, each behind its length.
 //!
 //! Run `cargo run --example custom_proxy`: a client gets into the arena over TCP and shows each
-//! frame. An adapter tells the tick of its links, `Opened` first and `Closed` last, and does what
-//! the tick commands, which never waits for it. (`client::Dial` is the seam on the other side.)
+//! frame. An adapter tells the tick of its links, `Opened` first, `Closed` last and between them what was
+//! sent on, and does what the tick commands. (`client::Dial` is the seam on the other side.)
 
 #![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read as _, Result, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::{thread, time::Duration};
+use std::{collections::BTreeMap, collections::VecDeque, thread, time::Duration};
 
-use waystation::arena::{ArenaPlugin, v1::Echo, v1::Say};
-use waystation::ident::LinkId;
-use waystation::proxy::{self, AdapterPort, LinkEnd, LinkInfo, ProxyCommand, ProxyEvent, ProxyEventKind};
+use waystation::arena::ArenaPlugin;
+use waystation::proxy::{self, AdapterPort, LinkEnd, Outflow, ProxyCommand, ProxyEvent, ProxyEventKind};
 use waystation::wire::{self, FRAME_MAX_SERVER, Frame, Lane, WireMessage as _, prost::bytes::Bytes, v1};
-use waystation::{server::ServerPlugins, tick};
+use waystation::{ident::LinkId, server::ServerPlugins, tick};
 
 fn read_frame(mut socket: &TcpStream) -> Result<Bytes> {
     let mut length = [0; 4];
@@ -37,19 +35,22 @@ struct Tcp {
     reader: thread::JoinHandle<()>,
     inbox: Receiver<Bytes>,
     outbox: Option<SyncSender<Bytes>>, // 1,024 frames: twice a session's.
+    outflow: Outflow,
     is_paused: bool,
 }
 
 fn open(socket: TcpStream) -> Result<Tcp> {
     socket.set_nonblocking(false)?;
-    let (input, output) = (socket.try_clone()?, socket.try_clone()?);
+    let (input, output, written) = (socket.try_clone()?, socket.try_clone()?, Outflow::default());
     let ((arrived, inbox), (outbox, leaving)) = (sync_channel(BURST), sync_channel::<Bytes>(1_024));
     let read = move || while read_frame(&input).is_ok_and(|frame| arrived.send(frame).is_ok()) {};
+    let (reader, outflow) = (thread::spawn(read), written.clone());
     thread::spawn(move || {
-        while leaving.recv().is_ok_and(|frame| write_frame(&output, &frame).is_ok()) {}
+        let write = |frame: Bytes| write_frame(&output, &frame).map(|()| written.passed_on(frame.len()));
+        while leaving.recv().is_ok_and(|frame| write(frame).is_ok()) {}
         output.shutdown(Shutdown::Write)
     });
-    Ok(Tcp { socket, reader: thread::spawn(read), inbox, outbox: Some(outbox), is_paused: false })
+    Ok(Tcp { socket, reader, inbox, outbox: Some(outbox), outflow, is_paused: false })
 }
 
 fn adapt(mut port: AdapterPort, listener: &TcpListener) {
@@ -57,7 +58,7 @@ fn adapt(mut port: AdapterPort, listener: &TcpListener) {
     while let Some(link) = ids.next().filter(|_| !port.commands.is_closed()) {
         let at = port.clock.now();
         if let Ok(tcp) = listener.accept().and_then(|(socket, _)| open(socket)) {
-            events.push_back(ProxyEvent { link, at, kind: ProxyEventKind::Opened(LinkInfo::default()) });
+            events.push_back(ProxyEvent { link, at, kind: ProxyEventKind::Opened(Default::default()) });
             links.insert(link, tcp);
         }
         port.commands.drain_all(|command| obey(&mut links, command));
@@ -68,7 +69,8 @@ fn adapt(mut port: AdapterPort, listener: &TcpListener) {
             let frames = frames.filter(|_| tcp.outbox.is_some());
             let frames = frames.map(|bytes| ProxyEventKind::Frame { lane: Lane::Reliable, bytes });
             let end = is_over.then_some(ProxyEventKind::Closed(LinkEnd::ByPeer));
-            events.extend(frames.chain(end).map(|kind| ProxyEvent { link: *link, at, kind }));
+            let event = |kind| ProxyEvent { link: *link, at, kind };
+            events.extend(tcp.outflow.report().into_iter().chain(frames).chain(end).map(event));
             !is_over
         });
         port.events.send(&mut events, |_| {}); // What the port has no room for waits.
@@ -107,8 +109,7 @@ fn main() -> Result<()> {
         let join = v1::Join { request: 1, zone: "arena".to_owned(), ..Default::default() };
         match frame.id {
             v1::Welcome::ID => write_frame(&socket, &wire::encode(&join))?,
-            v1::Joined::ID => write_frame(&socket, &wire::encode(&Say { number: 1 }))?,
-            Echo::ID => write_frame(&socket, &wire::encode(&v1::Bye::default()))?,
+            v1::Joined::ID => write_frame(&socket, &wire::encode(&v1::Bye::default()))?,
             _ => {}
         }
     }

@@ -21,7 +21,8 @@ pub struct ServerConfig {
     pub rate: TickRate,
     /// Where time comes from.
     pub clock: Clock,
-    /// Where chance comes from: `None` is the operating system; a seed is for tests only.
+    /// The seed of ids, tokens and the game's dice. `None` is the operating system's; a given seed is for
+    /// tests only.
     pub seed: Option<u64>,
     /// Timeouts and bounds of sessions.
     pub session: SessionConfig,

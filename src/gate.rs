@@ -127,6 +127,7 @@ impl Plugin for GatePlugin {
         probe::register(&mut dispatch);
         dispatch.register(Hello::ID, |_, _| Err(Offence::SecondHello));
         app.insert_resource(ticket::Tickets::new(&self.config))
+            .insert_resource(self.config.unix.clone())
             .insert_resource(self.config.clone())
             .init_resource::<Lobby>()
             .init_resource::<route::Controls>()

@@ -5,11 +5,14 @@
 //! and frames and nothing of sessions. The smallest one, [`loopback`], is the place to learn how
 //! to write another; the example `custom_proxy` is one over TCP, with threads and sockets.
 //!
-//! Data flow: adapter → event port → [`Arrivals`], drained in `Receive` in the order of proxy
-//! ids → the gate; whoever sends → [`Proxies::command`] → one batch a proxy in `Flush` → command
+//! Data flow: adapter → event port → [`TickInput`], when the tick begins and in the order of proxy ids →
+//! [`Arrivals`], in `Receive` → the gate; whoever sends → [`Proxies::command`] → one batch a proxy in `Flush` → command
 //! port → adapter.
 
+mod adapter;
 mod backlog;
+mod batch;
+mod budget;
 mod closing;
 #[macro_use]
 mod counters;
@@ -27,80 +30,29 @@ pub mod tls;
 mod udp;
 pub mod websocket;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
 use bevy_ecs::prelude::*;
-use bevy_platform::collections::HashSet;
+use bevy_platform::collections::HashMap;
 use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
-use crate::tick::{Clock, Failure, LastWords, StopRequested, TickSystems, TickTime};
-use crate::wire::Lane;
+use crate::tick::{
+    Clock, Failure, InputSources, LastWords, ProxyInput, StopRequested, TickInput, TickSystems, TickTime,
+};
 use crate::wire::v1::Reason;
 
+pub use crate::tick::event::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
+pub use adapter::AdapterPort;
+pub use budget::{LINK_BUDGET, Outflow, ROOM_STEP};
 pub use network::Network;
 pub use origins::Origins;
 
-use places::Places;
-use port::{Budget, PortReceiver, PortSender, Weigh, port};
-
-/// What an adapter tells the tick.
-#[derive(Debug, Clone)]
-pub struct ProxyEvent {
-    /// The link it is about.
-    pub link: LinkId,
-    /// When it happened, read from the [`Clock`] where it was received.
-    pub at: Duration,
-    /// What happened.
-    pub kind: ProxyEventKind,
-}
-
-/// What happened to a link.
-#[derive(Debug, Clone)]
-pub enum ProxyEventKind {
-    /// It is open: frames may be sent. The first event of a link.
-    Opened(LinkInfo),
-    /// A frame arrived.
-    Frame {
-        /// The lane it came on. An unreliable message may come on the reliable one.
-        lane: Lane,
-        /// Message id and body.
-        bytes: Bytes,
-    },
-    /// The peer did what no frame can show, and what ends its session: a text where a frame should
-    /// be, a frame longer than any may be, a stream that should not be there. Words for the log.
-    /// Nothing more is read from the link, and the tick closes it, as PROTOCOL.
-    Breach(&'static str),
-    /// It is gone. The last event of a link.
-    Closed(LinkEnd),
-}
-
-/// What is known of a link from its transport.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LinkInfo {
-    /// The peer's address, where there is one.
-    pub address: Option<SocketAddr>,
-    /// Who the transport says the peer is, where it has authenticated it.
-    pub identity: Option<String>,
-}
-
-/// How a link ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LinkEnd {
-    /// The peer closed it.
-    ByPeer,
-    /// The server closed it, after flushing what it had sent.
-    ByServer,
-    /// The transport heard nothing for too long.
-    Silent,
-    /// The transport gave up: the peer broke its rules or did not take what was sent.
-    Failed,
-}
+use adapter::{ProxyPort, RECEIVE_BUDGET};
+use budget::LinkBudget;
+use port::{Budget, Weigh};
 
 /// What the tick tells an adapter.
 #[derive(Debug, Clone)]
@@ -151,65 +103,35 @@ impl ProxyCommand {
     }
 }
 
-/// The adapter's end of its ports.
-#[derive(Debug)]
-pub struct AdapterPort {
-    /// The adapter's id.
-    pub id: ProxyId,
-    /// Stamps events.
-    pub clock: Clock,
-    /// Events to the tick.
-    pub events: PortSender<ProxyEvent>,
-    /// Commands from the tick.
-    pub commands: PortReceiver<ProxyCommand>,
-    failure: Arc<OnceLock<String>>,
-    places: Arc<OnceLock<usize>>,
-    vouched: Arc<AtomicBool>,
-}
-
-impl AdapterPort {
-    /// Says that this adapter opens a link only for a client that has proved that it may enter, as
-    /// by a connect token. A new session on such a link needs no ticket.
-    pub fn vouch_for_links(&self) {
-        self.vouched.store(true, Ordering::Release);
-    }
-
-    /// The adapter cannot go on, and has logged why: the server stops with an error. Its links are
-    /// to be ended before, each with a [`ProxyEventKind::Closed`].
-    pub fn give_up(&self, why: impl Into<String>) {
-        // Who gave up twice is believed once.
-        let _ = self.failure.set(why.into());
-    }
-}
-
 /// All proxies of a server, in the order of their ids.
 #[derive(Resource, Debug, Default)]
 pub struct Proxies {
     ports: Vec<ProxyPort>,
     /// Links that are there.
-    open: HashSet<LinkKey>,
-    /// Of these, links that were cut.
-    cut: HashSet<LinkKey>,
+    links: HashMap<LinkKey, OpenLink>,
     /// Links that were told to close and are not gone yet, and when they are cut.
     closing: BTreeMap<LinkKey, Duration>,
+    /// What may wait for each adapter, if a test has its own idea of that.
+    command_budget: Option<Budget>,
 }
 
-/// The tick's end of a proxy's ports, and the batch that the next flush sends.
-#[derive(Debug)]
-struct ProxyPort {
-    name: &'static str,
-    events: PortReceiver<ProxyEvent>,
-    commands: PortSender<ProxyCommand>,
-    batch: VecDeque<ProxyCommand>,
-    batch_bytes: usize,
-    failure: Arc<OnceLock<String>>,
-    places: Places,
-    vouched: Arc<AtomicBool>,
+/// A link that is there, as the tick knows it.
+#[derive(Debug, Default)]
+struct OpenLink {
+    budget: LinkBudget,
+    /// It was told to close, and takes nothing more.
+    is_closing: bool,
+    /// It was cut, and takes nothing more.
+    is_cut: bool,
 }
 
 /// What arrived since the last tick: by proxy id, then in order of arrival. Taken by the gate.
 #[derive(Resource, Debug, Default)]
 pub struct Arrivals(pub Vec<(ProxyId, ProxyEvent)>);
+
+/// The commands that left in this tick, by proxy id. Kept only where somebody has inserted it, as a test does.
+#[derive(Resource, Debug, Default)]
+pub struct Departed(pub Vec<(ProxyId, ProxyCommand)>);
 
 /// Frames that crossed the ports since the start; link control included.
 #[derive(Resource, Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -230,43 +152,36 @@ impl Proxies {
     /// At most 65,536 proxies; a further one gets the last id and is never heard.
     pub fn attach(&mut self, name: &'static str, clock: Clock) -> AdapterPort {
         let id = ProxyId(u16::try_from(self.ports.len()).unwrap_or(u16::MAX));
-        let (events_in, events_out) = port(EVENT_BUDGET);
-        let (commands_in, commands_out) = port(COMMAND_BUDGET);
-        let failure = Arc::<OnceLock<String>>::default();
-        let places = Places::default();
-        let max = Arc::clone(&places.max);
-        let vouched = Arc::<AtomicBool>::default();
-        self.ports.push(ProxyPort {
-            name,
-            events: events_out,
-            commands: commands_in,
-            batch: VecDeque::new(),
-            batch_bytes: 0,
-            failure: Arc::clone(&failure),
-            places,
-            vouched: Arc::clone(&vouched),
-        });
-        AdapterPort { id, clock, events: events_in, commands: commands_out, failure, places: max, vouched }
+        let (port, adapter) = ProxyPort::new(id, name, clock);
+        self.add(port);
+        adapter
+    }
+
+    fn add(&mut self, mut port: ProxyPort) {
+        if let Some(budget) = self.command_budget {
+            port.batch.set_budget(budget);
+        }
+        self.ports.push(port);
     }
 
     /// The name a proxy was attached under.
     #[must_use]
     pub fn name(&self, id: ProxyId) -> &'static str {
-        self.ports.get(usize::from(id.0)).map_or("unknown", |port| port.name)
+        self.ports.get(usize::from(id.0)).map_or("unknown", |port| port.told.name)
     }
 
     /// Whether the adapter of a proxy opens links only for clients that proved that they may enter:
     /// see [`AdapterPort::vouch_for_links`].
     #[must_use]
     pub fn vouches_for_links(&self, id: ProxyId) -> bool {
-        self.ports.get(usize::from(id.0)).is_some_and(|port| port.vouched.load(Ordering::Acquire))
+        self.ports.get(usize::from(id.0)).is_some_and(|port| port.told.vouches)
     }
 
     /// The links that each proxy has open now, by its name, in the order of their ids.
     #[must_use]
     pub fn link_counts(&self) -> Vec<(&'static str, usize)> {
-        let mut counts: Vec<_> = self.ports.iter().map(|port| (port.name, 0)).collect();
-        for link in &self.open {
+        let mut counts: Vec<_> = self.ports.iter().map(|port| (port.told.name, 0)).collect();
+        for link in self.links.keys() {
             if let Some((_, count)) = counts.get_mut(usize::from(link.proxy.0)) {
                 *count += 1;
             }
@@ -276,65 +191,117 @@ impl Proxies {
 
     /// Puts a command into the batch of the link's proxy.
     pub fn command(&mut self, proxy: ProxyId, command: ProxyCommand) {
+        if let ProxyCommand::Send { link, frame } | ProxyCommand::Close { link, frame } = &command
+            && let Some(open) = self.links.get_mut(&LinkKey { proxy, link: *link })
+        {
+            open.budget.spend(frame.len());
+        }
         if let Some(port) = self.ports.get_mut(usize::from(proxy.0)) {
-            port.batch_bytes += command.weight();
-            port.batch.push_back(command);
+            port.batch.push(command);
         }
     }
 
-    /// Sends a frame on a link.
+    /// Sends a frame on a link. Who can wait asks for [`room`](Self::room) before; a frame for which
+    /// there is none is sent all the same, unless the proxy has taken nothing for so long that it has no room
+    /// for link control either: then the link is cut, so that no frame is lost on a link that lives.
     pub fn send(&mut self, to: LinkKey, frame: Bytes) {
+        let port = self.ports.get(usize::from(to.proxy.0));
+        if port.is_some_and(|port| !port.batch.has_room_for_control()) {
+            tracing::debug!(link = %to, "cut: its proxy does not take what is sent");
+            self.cut(to);
+            return;
+        }
         self.command(to.proxy, ProxyCommand::Send { link: to.link, frame });
     }
 
+    /// Bytes that a link may still take in this tick: what is left of [`LINK_BUDGET`]. While it is above 0,
+    /// a frame of any length may go. 0 for a link that is gone or was told to go.
+    #[must_use]
+    pub fn room(&self, link: LinkKey) -> usize {
+        let open = self.links.get(&link).filter(|open| !open.is_closing && !open.is_cut);
+        open.map_or(0, |open| open.budget.room())
+    }
+
     /// Takes what the adapters have to tell, by proxy id and from each port within the budget of a
-    /// tick. The plugin's systems call this and [`send_batches`](Self::send_batches); whoever drives
-    /// adapters without an app does it himself.
-    pub fn take_events(&mut self, mut take: impl FnMut(ProxyId, ProxyEvent)) {
-        let mut changes: Vec<(LinkKey, bool)> = Vec::new();
+    /// tick. The plugin's systems do this and [`send_batches`](Self::send_batches); it is for those who drive
+    /// adapters without an app.
+    pub fn take_events(&mut self, take: impl FnMut(ProxyId, ProxyEvent)) {
+        let mut input = TickInput::default();
+        self.gather(&mut input);
+        self.apply(&mut input, take);
+    }
+
+    /// Looks once at all that other threads have written.
+    fn gather(&mut self, input: &mut TickInput) {
         for (index, port) in self.ports.iter_mut().enumerate() {
             let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
-            port.events.drain(RECEIVE_BUDGET, |event| {
-                let link = LinkKey { proxy: id, link: event.link };
-                match &event.kind {
-                    ProxyEventKind::Opened(_) => changes.push((link, false)),
-                    ProxyEventKind::Closed(_) => changes.push((link, true)),
-                    ProxyEventKind::Frame { .. } | ProxyEventKind::Breach(_) => {}
-                }
-                take(id, event);
-            });
+            input.proxies.push(port.look());
+            if let Some(ends) = &mut port.ends {
+                ends.events.drain(RECEIVE_BUDGET, |event| input.events.push((id, event)));
+            }
         }
-        for (link, is_end) in changes {
-            if is_end { self.note_closed(link) } else { self.note_opened(link) }
+    }
+
+    /// Takes in what was gathered. Proxies that are not known yet are those of a recording.
+    fn apply(&mut self, input: &mut TickInput, mut take: impl FnMut(ProxyId, ProxyEvent)) {
+        for (index, told) in input.proxies.iter().enumerate() {
+            if index == self.ports.len() {
+                self.add(ProxyPort::default());
+            }
+            self.ports[index].note(told.clone());
+        }
+        for (id, event) in input.events.drain(..) {
+            self.note(LinkKey { proxy: id, link: event.link }, &event.kind);
+            take(id, event);
+        }
+    }
+
+    /// Notes what an event says of a link.
+    fn note(&mut self, link: LinkKey, kind: &ProxyEventKind) {
+        match kind {
+            ProxyEventKind::Opened(_) => self.note_opened(link),
+            ProxyEventKind::Closed(_) => self.note_closed(link),
+            ProxyEventKind::Room { bytes } => {
+                if let Some(open) = self.links.get_mut(&link) {
+                    open.budget.restore(*bytes);
+                }
+            }
+            ProxyEventKind::Frame { .. } | ProxyEventKind::Breach(_) => {}
         }
     }
 
     /// Hands each adapter its batch, as one, and tells of each frame in it. Links that took too long
     /// to close by `now` are cut.
     pub fn send_batches(&mut self, now: Duration, mut sent: impl FnMut(&Bytes)) {
-        self.cut_overdue(now);
-        for port in &mut self.ports {
-            if port.batch.is_empty() {
-                // An adapter also uses the wake-up to do what is due each tick.
-                port.commands.wake();
-                continue;
+        self.hand_over(now, |_, command| {
+            if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
+                sent(frame);
             }
-            port.commands.send(&mut port.batch, |command| {
-                port.batch_bytes -= command.weight();
-                if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
-                    sent(frame);
-                }
-            });
+        });
+    }
+
+    fn hand_over(&mut self, now: Duration, mut sent: impl FnMut(ProxyId, &ProxyCommand)) {
+        self.cut_overdue(now);
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
+            port.send(|command| sent(id, command));
         }
     }
 
-    /// Whether a proxy keeps up. While it does not, unreliable frames are dropped and reliable
-    /// ones wait in their outboxes.
+    /// Whether a proxy keeps up: what it was commanded, less what it had taken when the tick began, is
+    /// below a bound. While it is not, unreliable frames are dropped and reliable ones wait in their
+    /// outboxes. Where that can happen within a tick, whoever is served first takes turns: see
+    /// [`TickTime::turn`].
     #[must_use]
     pub fn has_room(&self, proxy: ProxyId) -> bool {
-        self.ports.get(usize::from(proxy.0)).is_some_and(|port| {
-            port.batch_bytes < COMMAND_BUDGET.bytes && port.batch.len() < COMMAND_BUDGET.count
-        })
+        self.ports.get(usize::from(proxy.0)).is_some_and(|port| port.batch.has_room())
+    }
+
+    /// Bounds what waits for each adapter by `budget`, so that a test can reach the bound.
+    #[cfg(feature = "testing")]
+    pub fn set_command_budget(&mut self, budget: Budget) {
+        self.command_budget = Some(budget);
+        self.ports.iter_mut().for_each(|port| port.batch.set_budget(budget));
     }
 }
 
@@ -350,6 +317,7 @@ impl Plugin for ProxyPlugin {
             .add_systems(PreUpdate, (receive, heed_failures).chain().in_set(TickSystems::Receive))
             .add_systems(PostUpdate, depart.in_set(TickSystems::Flush));
         app.world_mut().get_resource_or_init::<LastWords>().0.push(say_goodbye);
+        app.world_mut().get_resource_or_init::<InputSources>().0.push(gather);
     }
 }
 
@@ -360,11 +328,21 @@ pub fn attach(app: &mut App, name: &'static str) -> AdapterPort {
     world.get_resource_or_init::<Proxies>().attach(name, clock)
 }
 
-/// Drains the event ports.
-fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut traffic: ResMut<Traffic>) {
+/// Gathers what the adapters say.
+fn gather(world: &mut World, input: &mut TickInput) {
+    world.resource_mut::<Proxies>().gather(input);
+}
+
+/// Takes what the adapters said from the inputs.
+fn receive(
+    mut input: ResMut<TickInput>,
+    mut proxies: ResMut<Proxies>,
+    mut arrivals: ResMut<Arrivals>,
+    mut traffic: ResMut<Traffic>,
+) {
     let arrivals = &mut arrivals.0;
     arrivals.clear();
-    proxies.take_events(|proxy, event| {
+    proxies.apply(&mut input, |proxy, event| {
         if let ProxyEventKind::Frame { bytes, .. } = &event.kind {
             traffic.in_count += 1;
             traffic.in_bytes += bytes.len() as u64;
@@ -374,10 +352,10 @@ fn receive(mut proxies: ResMut<Proxies>, mut arrivals: ResMut<Arrivals>, mut tra
 }
 
 /// A server without one of its proxies serves some of its players and looks healthy: it stops.
-fn heed_failures(proxies: Res<Proxies>, mut failure: ResMut<Failure>, mut stop: ResMut<StopRequested>) {
+fn heed_failures(input: Res<TickInput>, mut failure: ResMut<Failure>, mut stop: ResMut<StopRequested>) {
     if failure.0.is_none()
         && let Some((name, why)) =
-            proxies.ports.iter().find_map(|port| Some((port.name, port.failure.get()?)))
+            input.proxies.iter().find_map(|ProxyInput { name, failure, .. }| Some((*name, failure.as_ref()?)))
     {
         tracing::error!(proxy = name, why, "a proxy has given up, and the server stops");
         failure.0 = Some(format!("the proxy {name} has given up: {why}"));
@@ -389,21 +367,34 @@ fn heed_failures(proxies: Res<Proxies>, mut failure: ResMut<Failure>, mut stop: 
 fn say_goodbye(world: &mut World) {
     let now = world.resource::<TickTime>().now();
     let mut proxies = world.resource_mut::<Proxies>();
-    let mut links: Vec<LinkKey> = proxies.open.iter().copied().collect();
+    let mut links: Vec<LinkKey> = proxies.links.keys().copied().collect();
     links.sort_unstable();
     for link in links {
         proxies.close(link, Reason::Shutdown, "", now);
     }
     for port in &mut proxies.ports {
-        port.commands.send(&mut port.batch, |_| {});
+        port.send(|_| {});
     }
 }
 
 /// Hands each proxy its batch, as one.
-pub(crate) fn depart(mut proxies: ResMut<Proxies>, mut traffic: ResMut<Traffic>, time: Res<TickTime>) {
-    proxies.send_batches(time.now(), |frame| {
-        traffic.out_count += 1;
-        traffic.out_bytes += frame.len() as u64;
+pub(crate) fn depart(
+    mut proxies: ResMut<Proxies>,
+    mut traffic: ResMut<Traffic>,
+    mut departed: Option<ResMut<Departed>>,
+    time: Res<TickTime>,
+) {
+    if let Some(departed) = &mut departed {
+        departed.0.clear();
+    }
+    proxies.hand_over(time.now(), |proxy, command| {
+        if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
+            traffic.out_count += 1;
+            traffic.out_bytes += frame.len() as u64;
+        }
+        if let Some(departed) = &mut departed {
+            departed.0.push((proxy, command.clone()));
+        }
     });
 }
 
@@ -411,7 +402,10 @@ impl Weigh for ProxyEvent {
     fn weight(&self) -> usize {
         match &self.kind {
             ProxyEventKind::Frame { bytes, .. } => bytes.len(),
-            ProxyEventKind::Opened(_) | ProxyEventKind::Breach(_) | ProxyEventKind::Closed(_) => 0,
+            ProxyEventKind::Opened(_)
+            | ProxyEventKind::Breach(_)
+            | ProxyEventKind::Room { .. }
+            | ProxyEventKind::Closed(_) => 0,
         }
     }
 }
@@ -424,13 +418,3 @@ impl Weigh for ProxyCommand {
         }
     }
 }
-
-/// What an event port holds: two ticks' worth of [`RECEIVE_BUDGET`]. An adapter whose port is
-/// full leaves frames with its transport.
-const EVENT_BUDGET: Budget = Budget { count: 131_072, bytes: 32 * 1024 * 1024 };
-
-/// What a tick takes from one port: over three thousand links at the full message rate, 20 Hz.
-const RECEIVE_BUDGET: Budget = Budget { count: 65_536, bytes: 16 * 1024 * 1024 };
-
-/// What a command port holds. A broadcast's bytes are shared, so this bounds work, not memory.
-const COMMAND_BUDGET: Budget = Budget { count: 262_144, bytes: 128 * 1024 * 1024 };

@@ -1,16 +1,20 @@
-//! The tick: when things happen, in which order, and with which luck.
+//! The tick: its phases, its clock, its randomness, and the loop that runs it.
 //!
 //! One `app.update()` is one tick, divided into the phases of [`TickSystems`]. Time enters
-//! through the [`Clock`], chance through [`Entropy`]; both can be taken over by a test, and then
-//! a tick is a pure function of its inputs. This room does not know the network.
+//! through the [`Clock`]. Random numbers come from generators that are seeded when the server starts:
+//! the game's from [`Dice`], ids and tokens from `Secrets`. A test can set both, and then a tick is a
+//! pure function of its inputs. This module does not know the network.
 //!
-//! Data flow: [`Clock`] → [`TickTime`], sampled once in `Begin` → every system of the tick; the
-//! [`runner`](run) measures each tick → [`TickStats`], and [`TickCost`] → [`Load`], which says what
-//! the next tick leaves out.
+//! Data flow: [`Clock`], [`UnixClock`], the [`runner`](run) and the proxies → [`TickInput`], gathered once in
+//! `Begin` → [`TickTime`], [`Load`] and every system of the tick. The runner measures each tick →
+//! [`TickStats`], and [`TickCost`], an input of the next one.
 
 mod clock;
-mod entropy;
+pub(crate) mod event;
+mod input;
 mod load;
+mod random;
+mod replay;
 mod runner;
 mod stats;
 mod unix;
@@ -25,9 +29,13 @@ use bevy_ecs::schedule::SingleThreadedExecutor;
 use bevy_time::Time;
 
 pub use clock::{Clock, TickTime};
-pub use entropy::Entropy;
+pub(crate) use input::InputSources;
+pub use input::{ProxyInput, Taken, TickInput};
 pub(crate) use load::weigh;
 pub use load::{Load, LoadLevel, Shed, TickCost};
+pub(crate) use random::Secrets;
+pub use random::{Dice, Drawn};
+pub use replay::{Recorder, Recording, Replay};
 pub use runner::{Failure, StopHandle, StopRequested, run};
 pub(crate) use runner::{LastWords, panic_text};
 pub use stats::{TickStats, TickSummary};
@@ -37,9 +45,9 @@ pub use unix::UnixClock;
 /// which is where systems of `Update` run if they say nothing else.
 #[derive(SystemSet, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TickSystems {
-    /// `First`: the tick is counted, the clock is read, news of the last tick is published.
+    /// `First`: the tick is counted, its inputs are gathered, news of the last tick is published.
     Begin,
-    /// `PreUpdate`: the proxies' ports are drained within their budgets.
+    /// `PreUpdate`: what happened to links is taken from the inputs.
     Receive,
     /// `PreUpdate`: sessions are opened, resumed and disconnected.
     Admit,
@@ -103,7 +111,7 @@ impl Default for TickRate {
     }
 }
 
-/// Adds the phases, the clock and the entropy port.
+/// Adds the phases, the clock and the randomness.
 ///
 /// It inserts bevy's `Time` and advances it by each tick's delta; do not add bevy's `TimePlugin`
 /// beside it, which would read the system's clock.
@@ -113,8 +121,9 @@ pub struct TickPlugin {
     pub rate: TickRate,
     /// Where time comes from.
     pub clock: Clock,
-    /// Where chance comes from: `None`, the default, is the operating system. A seed gives the
-    /// same ids and tokens each time, and so is for tests and simulation only.
+    /// The seed of ids, tokens and [`Dice`]. Default: `None`, and the operating system gives both
+    /// seeds. A given seed makes every token known to whoever knows it, so it is for tests only; to
+    /// repeat the dice of a run alone, insert [`Dice`] with the seed from its log.
     pub seed: Option<u64>,
 }
 
@@ -129,9 +138,15 @@ impl Plugin for TickPlugin {
         single_threaded(app, (PreStartup, Startup, PostStartup));
         single_threaded(app, (First, PreUpdate, Update));
         single_threaded(app, (PostUpdate, Last, Last));
+        let dice = self.seed.map_or_else(Dice::system, Dice::beside);
+        tracing::info!(dice = dice.seed(), "the game's dice are seeded");
         app.insert_resource(self.rate)
             .insert_resource(TickTime::new(self.clock.clone()))
-            .insert_resource(self.seed.map_or_else(Entropy::system, Entropy::seeded))
+            .insert_resource(self.seed.map_or_else(Secrets::system, Secrets::seeded))
+            .insert_resource(dice)
+            .init_resource::<TickInput>()
+            .init_resource::<InputSources>()
+            .init_resource::<UnixClock>()
             .init_resource::<TickStats>()
             .init_resource::<TickCost>()
             .init_resource::<Load>()
@@ -150,9 +165,14 @@ impl Plugin for TickPlugin {
 }
 
 /// The system that begins a tick; what else happens in `Begin` runs after it.
-pub fn begin(mut time: ResMut<TickTime>, mut generic: ResMut<Time>) {
-    time.sample();
-    generic.advance_by(time.delta());
+pub fn begin(world: &mut World) {
+    let input = input::gather(world);
+    let mut time = world.resource_mut::<TickTime>();
+    time.begin(input.now);
+    let delta = time.delta();
+    world.resource_mut::<Time>().advance_by(delta);
+    world.resource_mut::<StopRequested>().0 |= input.stop;
+    world.insert_resource(input);
 }
 
 fn single_threaded<A, B, C>(app: &mut App, (a, b, c): (A, B, C))

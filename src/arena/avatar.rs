@@ -5,7 +5,7 @@ use bevy_ecs::prelude::*;
 use super::{Arena, Point, v1};
 use crate::rpc::{Call, Sender};
 use crate::session::{Disconnected, SessionRegistered};
-use crate::tick::Entropy;
+use crate::tick::Dice;
 use crate::zone::{ZoneJoined, ZoneParted, ZoneTicked};
 
 /// A session's presence in the plane.
@@ -65,7 +65,7 @@ pub(super) fn remove_parted(
 pub(super) fn spawn_joined(
     mut joined: MessageReader<ZoneJoined>,
     mut arena: ResMut<Arena>,
-    mut entropy: ResMut<Entropy>,
+    mut dice: ResMut<Dice>,
     mut commands: Commands,
 ) {
     for news in joined.read() {
@@ -73,7 +73,7 @@ pub(super) fn spawn_joined(
             arena.avatar_count += 1;
             commands.entity(news.entity).insert(Avatar {
                 id: arena.avatar_count,
-                place: Point::random(&mut entropy),
+                place: Point::random(&mut dice),
                 ..Avatar::default()
             });
         }
@@ -111,7 +111,7 @@ pub(super) fn move_and_eat(
     mut ticks: MessageReader<ZoneTicked>,
     mut avatars: Query<&mut Avatar>,
     mut arena: ResMut<Arena>,
-    mut entropy: ResMut<Entropy>,
+    mut dice: ResMut<Dice>,
 ) {
     let arena = &mut *arena;
     for tick in ticks.read().filter(|tick| tick.zone == arena.zone) {
@@ -123,7 +123,7 @@ pub(super) fn move_and_eat(
         for (number, pellet) in arena.pellets.iter_mut().enumerate() {
             if let Some(eater) = pellet.reached_by(&places) {
                 movers[eater].score += 1;
-                *pellet = Point::random(&mut entropy);
+                *pellet = Point::random(&mut dice);
                 arena.eaten.insert(number);
             }
         }

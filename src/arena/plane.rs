@@ -1,6 +1,6 @@
 //! The plane: plain arithmetic on places and wishes to move.
 
-use crate::tick::Entropy;
+use crate::tick::Dice;
 
 /// A place in the plane, or a direction, in units.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -13,9 +13,8 @@ pub struct Point {
 
 impl Point {
     /// Anywhere in the plane.
-    pub(super) fn random(entropy: &mut Entropy) -> Self {
-        let mut draw = || f32::from(u16::from_le_bytes(entropy.bytes())) / f32::from(u16::MAX) * SIZE;
-        Self { x: draw(), y: draw() }
+    pub(super) fn random(dice: &mut Dice) -> Self {
+        Self { x: dice.unit() * SIZE, y: dice.unit() * SIZE }
     }
 
     /// A wish to move, at most 1 long; none if it is not made of numbers.

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use waystation::client::ConnectToken;
-use waystation::tick::{Entropy, UnixClock};
+use waystation::tick::UnixClock;
 use waystation::wire::ticket::{TICKET_EXPIRE_MAX, TicketKey};
 use waystation::wire::udp::{self, DEV_KEY, TokenMint};
 
@@ -54,7 +56,8 @@ impl TokenArgs {
     fn mint(&self) -> anyhow::Result<ConnectToken> {
         let key = key(self.key_file.as_deref())?;
         let mint = TokenMint::new(key, self.public_addr.clone());
-        Ok(mint.mint(UnixClock::system().now(), Entropy::system().id(), self.identity.as_deref())?)
+        let link_id = SysRng.try_next_u64().context("the operating system gives no random number")?;
+        Ok(mint.mint(UnixClock::system().now(), link_id, self.identity.as_deref())?)
     }
 }
 

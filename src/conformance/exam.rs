@@ -10,9 +10,9 @@ use super::report::Report;
 use super::steps;
 use crate::ident::{LinkKey, MessageId};
 use crate::proxy::{AdapterPort, Proxies, ProxyCommand, ProxyEventKind};
-use crate::tick::{Clock, Entropy};
+use crate::tick::{Clock, Secrets};
 use crate::wire::v1::{Beacon, Closed, Denied, Hello, Probe, ProbeReply, Reason, Resume, Welcome};
-use crate::wire::{self, BEACON_EVERY, FRAME_MAX_BEFORE_WELCOME, Frame, Lane, TOKEN_BYTES, WireMessage};
+use crate::wire::{self, BEACON_EVERY, FRAME_MAX_BEFORE_WELCOME, Frame, Lane, WireMessage};
 
 /// One examination of one client.
 ///
@@ -21,7 +21,7 @@ use crate::wire::{self, BEACON_EVERY, FRAME_MAX_BEFORE_WELCOME, Frame, Lane, TOK
 pub struct Exam {
     pub(super) proxies: Proxies,
     clock: Clock,
-    entropy: Entropy,
+    secrets: Secrets,
     patience: Duration,
     /// Links that are open and not bound, and what came on them.
     doors: BTreeMap<LinkKey, VecDeque<(Lane, Bytes)>>,
@@ -75,7 +75,7 @@ impl Exam {
         Self {
             proxies: Proxies::default(),
             clock,
-            entropy: Entropy::system(),
+            secrets: Secrets::system(),
             patience,
             doors: BTreeMap::new(),
             link: None,
@@ -151,6 +151,8 @@ impl Exam {
             ProxyEventKind::Opened(_) => {
                 self.proxies.command(link.proxy, ProxyCommand::Cut { link: link.link })
             }
+            // What the examiner sends is little.
+            ProxyEventKind::Room { .. } => {}
             ProxyEventKind::Frame { lane, bytes } if is_bound => return self.take(lane, bytes),
             ProxyEventKind::Frame { lane, bytes } => {
                 if let Some(frames) =
@@ -255,10 +257,10 @@ impl Exam {
     /// Binds the session to a link. A client that resumes is told `received`, and goes on from `base`.
     pub(super) fn welcome(&mut self, link: LinkKey, resumed: Option<&Resume>, resync: bool) {
         self.doors.remove(&link);
-        self.ledger.token = self.entropy.bytes::<TOKEN_BYTES>().to_vec().into();
+        self.ledger.token = self.secrets.token().secret.to_vec().into();
         if resumed.is_none() {
             self.held.clear();
-            self.ledger = Ledger::new(self.entropy.id(), self.ledger.token.clone());
+            self.ledger = Ledger::new(self.secrets.id(), self.ledger.token.clone());
         }
         let base = match resumed {
             Some(resume) if !resync => resume.received,

@@ -11,7 +11,7 @@ use super::{Drain, GateConfig, Lobby, newcomers, stop};
 use crate::ident::{LinkKey, ProxyId};
 use crate::proxy::{LinkInfo, Proxies};
 use crate::session::{self, Core, Inbound, Overdue, Rebind, SessionConfig, SessionCounts, SessionTable};
-use crate::tick::{Load, Shed, TickTime};
+use crate::tick::{Load, Shed, TickInput, TickTime};
 use crate::wire;
 use crate::wire::v1::{Denied, Hello, Reason};
 use crate::zone;
@@ -91,7 +91,8 @@ fn take_hellos(world: &mut World) -> Vec<((Duration, u64), LinkKey, LinkInfo, He
 /// the server's state. A ticket is used up last: one that was denied for want of room is still good.
 fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest) -> Result<(), Denial> {
     let is_vouched = world.resource::<Proxies>().vouches_for_links(link.proxy);
-    let proof = world.resource::<Tickets>().prove(request, is_vouched)?;
+    let unix = world.resource::<TickInput>().unix;
+    let proof = world.resource::<Tickets>().prove(request, is_vouched, unix)?;
     if world.resource::<Drain>().is_draining() {
         return Err(Denial {
             retry_after_ms: RETRY_MS,
@@ -110,7 +111,7 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest)
         return Err(Denial { retry_after_ms: RETRY_MS, ..Denial::new(Reason::Full, "the server is full") });
     }
     let network = newcomers::check(world, link.proxy, info)?;
-    world.resource_mut::<Tickets>().use_up(&proof)?;
+    world.resource_mut::<Tickets>().use_up(&proof, unix)?;
     session::open(world, link, proof.principal, network);
     Ok(())
 }

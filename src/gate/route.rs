@@ -40,6 +40,8 @@ pub(super) fn route(world: &mut World) {
                 // arrived before it, and a guest at once.
                 frame(world, link, event.at, Lane::Reliable, Bytes::new());
             }
+            // The room of links is kept by `Proxies`.
+            ProxyEventKind::Room { .. } => {}
             ProxyEventKind::Closed(end) => {
                 if world.resource_mut::<Lobby>().leave(link).is_none()
                     && let Some(session) = world.resource::<SessionTable>().bound_to(link)

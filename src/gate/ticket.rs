@@ -15,7 +15,6 @@ use bevy_ecs::prelude::*;
 use super::hello::{Denial, OpenRequest};
 use super::{GateConfig, GatePolicy};
 use crate::session::Principal;
-use crate::tick::UnixClock;
 use crate::wire::ticket::{TICKET_EXPIRE_MAX, TICKET_ID_BYTES, Ticket, TicketKey};
 use crate::wire::v1::Reason;
 
@@ -27,7 +26,6 @@ type Mark = (Duration, [u8; TICKET_ID_BYTES]);
 pub(super) struct Tickets {
     policy: GatePolicy,
     key: Option<TicketKey>,
-    unix: UnixClock,
     /// When the gate began, in Unix time to the millisecond.
     since: Duration,
     used: BTreeSet<Mark>,
@@ -50,7 +48,6 @@ impl Tickets {
             policy: config.policy,
             key: config.tickets.clone(),
             since: Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
-            unix: config.unix.clone(),
             used: BTreeSet::new(),
             is_full: false,
         }
@@ -58,10 +55,15 @@ impl Tickets {
 
     /// Says who a Hello proves its client to be, or why it may not open a session. `is_vouched` says
     /// that the adapter of the link has asked for a proof. A ticket that is shown has to be good, even
-    /// where none is needed.
-    pub(super) fn prove(&self, request: OpenRequest, is_vouched: bool) -> Result<Proof, Denial> {
+    /// where none is needed. `unix` is [`TickInput::unix`](crate::tick::TickInput::unix).
+    pub(super) fn prove(
+        &self,
+        request: OpenRequest,
+        is_vouched: bool,
+        unix: Duration,
+    ) -> Result<Proof, Denial> {
         let ticket = match &self.key {
-            Some(key) if !request.ticket.is_empty() => Some(self.check(key, &request.ticket)?),
+            Some(key) if !request.ticket.is_empty() => Some(self.check(key, &request.ticket, unix)?),
             _ => None,
         };
         let is_proved = is_vouched || request.identity.is_some() || ticket.is_some();
@@ -77,9 +79,8 @@ impl Tickets {
         Ok(Proof { principal, mark })
     }
 
-    fn check(&self, key: &TicketKey, text: &str) -> Result<Ticket, Denial> {
+    fn check(&self, key: &TicketKey, text: &str, now: Duration) -> Result<Ticket, Denial> {
         let ticket = key.open(text).map_err(|_| UNUSABLE)?;
-        let now = self.unix.now();
         let is_in_time =
             ticket.minted >= self.since && now < ticket.expires && ticket.expires <= now + AHEAD_MAX;
         let is_used = self.used.contains(&(ticket.expires, ticket.id));
@@ -91,9 +92,8 @@ impl Tickets {
     }
 
     /// Uses up the ticket of a proof, now that its session opens.
-    pub(super) fn use_up(&mut self, proof: &Proof) -> Result<(), Denial> {
+    pub(super) fn use_up(&mut self, proof: &Proof, now: Duration) -> Result<(), Denial> {
         let Some(mark) = proof.mark else { return Ok(()) };
-        let now = self.unix.now();
         while self.used.first().is_some_and(|(expires, _)| *expires <= now) {
             self.used.pop_first();
         }
@@ -137,93 +137,94 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tick::Clock;
+    use crate::tick::{Clock, UnixClock};
     use crate::wire::ticket::TICKET_EXPIRE;
 
     const START: Duration = Duration::from_millis(1_700_000_000_500);
     const MS: Duration = Duration::from_millis(1);
 
-    /// A gate that wants proof, and what its time depends on.
-    fn gate() -> (Clock, TicketKey, Tickets) {
-        let clock = Clock::manual();
+    /// A gate that wants proof, and begins at `START`.
+    fn gate() -> (TicketKey, Tickets) {
         let key = TicketKey::new([7; 32]);
         let config = GateConfig {
             policy: GatePolicy::Proved,
             tickets: Some(key.clone()),
-            unix: UnixClock::manual(clock.clone(), START),
+            unix: UnixClock::manual(Clock::manual(), START),
             ..GateConfig::default()
         };
-        (clock, key, Tickets::new(&config))
+        (key, Tickets::new(&config))
     }
 
     fn request(ticket: &str) -> OpenRequest {
         OpenRequest { identity: None, name: "bob".to_owned(), ticket: ticket.to_owned() }
     }
 
-    fn denied(tickets: &Tickets, text: &str) -> Option<Reason> {
-        tickets.prove(request(text), false).err().map(|denial| denial.reason)
+    fn denied(tickets: &Tickets, text: &str, now: Duration) -> Option<Reason> {
+        tickets.prove(request(text), false, now).err().map(|denial| denial.reason)
     }
 
     #[test]
     fn a_ticket_opens_one_session_within_its_time() {
-        let (clock, key, mut tickets) = gate();
+        let (key, mut tickets) = gate();
+        let mut now = START;
         let text = key.mint(START, TICKET_EXPIRE, Some("ada")).expect("a ticket");
 
-        let proof = tickets.prove(request(&text), false).expect("good");
-        let second = tickets.prove(request(&text), false).expect("not used yet");
+        let proof = tickets.prove(request(&text), false, now).expect("good");
+        let second = tickets.prove(request(&text), false, now).expect("not used yet");
         assert_eq!(proof.principal, Principal::named("ada"));
-        tickets.use_up(&proof).expect("room");
+        tickets.use_up(&proof, now).expect("room");
 
-        assert_eq!(denied(&tickets, &text), Some(Reason::Unauthenticated), "used");
-        assert!(tickets.use_up(&second).is_err(), "used in the same tick");
+        assert_eq!(denied(&tickets, &text, now), Some(Reason::Unauthenticated), "used");
+        assert!(tickets.use_up(&second, now).is_err(), "used in the same tick");
         let late = key.mint(START, TICKET_EXPIRE, None).expect("a ticket");
-        clock.advance(TICKET_EXPIRE - MS);
-        assert_eq!(denied(&tickets, &late), None, "in its last moment");
-        clock.advance(MS);
-        assert_eq!(denied(&tickets, &late), Some(Reason::Unauthenticated), "stale");
+        now += TICKET_EXPIRE - MS;
+        assert_eq!(denied(&tickets, &late, now), None, "in its last moment");
+        now += MS;
+        assert_eq!(denied(&tickets, &late, now), Some(Reason::Unauthenticated), "stale");
         let next = key.mint(START + TICKET_EXPIRE, TICKET_EXPIRE, None).expect("a ticket");
-        let proof = tickets.prove(request(&next), false).expect("good");
-        tickets.use_up(&proof).expect("room");
+        let proof = tickets.prove(request(&next), false, now).expect("good");
+        tickets.use_up(&proof, now).expect("room");
         assert_eq!(tickets.used.len(), 1, "what has expired is forgotten");
     }
 
     #[test]
     fn a_ticket_of_an_earlier_run_or_of_too_far_a_time_opens_nothing() {
-        let (clock, key, tickets) = gate();
+        let (key, tickets) = gate();
+        let mut now = START;
         let before = key.mint(START - MS, TICKET_EXPIRE_MAX, None).expect("a ticket");
         let ahead = key.mint(START + TICKET_EXPIRE_MAX + MS, TICKET_EXPIRE_MAX, None).expect("a ticket");
 
-        assert_eq!(denied(&tickets, &before), Some(Reason::Unauthenticated));
+        assert_eq!(denied(&tickets, &before, now), Some(Reason::Unauthenticated));
         assert_eq!(
-            denied(&tickets, &ahead),
+            denied(&tickets, &ahead, now),
             Some(Reason::Unauthenticated),
             "it would be remembered for too long"
         );
-        clock.advance(MS);
-        assert_eq!(denied(&tickets, &ahead), None);
+        now += MS;
+        assert_eq!(denied(&tickets, &ahead, now), None);
     }
 
     #[test]
     fn without_a_ticket_only_a_link_that_was_asked_for_a_proof_opens_a_session() {
-        let (_, _, tickets) = gate();
+        let (_, tickets) = gate();
         let linked = |identity: &str| OpenRequest { identity: Some(identity.to_owned()), ..request("") };
 
-        assert_eq!(denied(&tickets, ""), Some(Reason::Unauthenticated));
-        let vouched = tickets.prove(request(""), true).expect("its connect token is a proof");
+        assert_eq!(denied(&tickets, "", START), Some(Reason::Unauthenticated));
+        let vouched = tickets.prove(request(""), true, START).expect("its connect token is a proof");
         assert_eq!(vouched.principal, Principal::anonymous("bob"));
-        let named = tickets.prove(linked("ada"), false).expect("its transport knows it");
+        let named = tickets.prove(linked("ada"), false, START).expect("its transport knows it");
         assert_eq!(named.principal, Principal::named("ada"));
-        let open = Tickets { policy: GatePolicy::Open, ..gate().2 };
-        assert_eq!(denied(&open, ""), None);
+        let open = Tickets { policy: GatePolicy::Open, ..gate().1 };
+        assert_eq!(denied(&open, "", START), None);
     }
 
     #[test]
     fn a_link_and_a_ticket_that_name_two_clients_open_nothing() {
-        let (_, key, tickets) = gate();
+        let (key, tickets) = gate();
         let text = key.mint(START, TICKET_EXPIRE, Some("ada")).expect("a ticket");
         let on_link_of = |name: &str| {
             let request = OpenRequest { identity: Some(name.to_owned()), ..request(&text) };
-            tickets.prove(request, true).map(|proof| proof.principal).ok()
+            tickets.prove(request, true, START).map(|proof| proof.principal).ok()
         };
 
         assert_eq!(on_link_of("ada"), Some(Principal::named("ada")));
@@ -232,7 +233,8 @@ mod tests {
 
     #[test]
     fn used_tickets_are_remembered_up_to_a_bound_and_then_nobody_new_comes_in() {
-        let (clock, key, mut tickets) = gate();
+        let (key, mut tickets) = gate();
+        let mut now = START;
         let mark = |number: u32| {
             (START + TICKET_EXPIRE, {
                 let mut id = [0; TICKET_ID_BYTES];
@@ -242,24 +244,24 @@ mod tests {
         };
         tickets.used = (0..u32::try_from(USED_MAX).expect("it fits")).map(mark).collect();
         let text = key.mint(START, TICKET_EXPIRE, None).expect("a ticket");
-        let proof = tickets.prove(request(&text), false).expect("good");
+        let proof = tickets.prove(request(&text), false, now).expect("good");
 
-        let denial = tickets.use_up(&proof).expect_err("no room");
+        let denial = tickets.use_up(&proof, now).expect_err("no room");
 
         assert_eq!(denial.reason, Reason::Throttled);
         assert!(denial.retry_after_ms > 0);
-        assert_eq!(denied(&tickets, &text), None, "it is not used up");
-        clock.advance(TICKET_EXPIRE);
+        assert_eq!(denied(&tickets, &text, now), None, "it is not used up");
+        now += TICKET_EXPIRE;
         tickets
-            .use_up(&Proof { mark: Some((START + TICKET_EXPIRE_MAX, [1; 16])), ..proof })
+            .use_up(&Proof { mark: Some((START + TICKET_EXPIRE_MAX, [1; 16])), ..proof }, now)
             .expect("room again");
     }
 
     proptest! {
         #[test]
         fn no_text_makes_the_gate_panic_or_open(text in "\\PC{0,600}") {
-            let (_, _, tickets) = gate();
-            prop_assert_eq!(denied(&tickets, &text), Some(Reason::Unauthenticated));
+            let (_, tickets) = gate();
+            prop_assert_eq!(denied(&tickets, &text, START), Some(Reason::Unauthenticated));
         }
     }
 }

@@ -65,8 +65,9 @@ impl Backlog {
     }
 }
 
-/// Events held while the port is full or before it is asked, but for openings and endings, of
-/// which there are two a link at most: half of what the port holds.
+/// Events held while the port is full or before it is asked, but for openings, endings and reports of
+/// room: half of what the port holds. Of these others a link has seven at most, since it is sent no more
+/// than its budget until the tick has taken its reports.
 const EVENTS_MAX: usize = 65_536;
 /// Bytes of those.
 const EVENTS_MAX_BYTES: usize = 16 * 1024 * 1024;

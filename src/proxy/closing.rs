@@ -9,7 +9,7 @@ use crate::wire::{self, CLOSE_TIMEOUT};
 
 impl Proxies {
     /// Closes a link behind a last frame that says why. It is held until that is flushed, for
-    /// [`CLOSE_TIMEOUT`] at most. A link that is gone already is not waited for.
+    /// [`CLOSE_TIMEOUT`] at most. A link that is gone, or was told to go before, is left alone.
     pub fn close(&mut self, link: LinkKey, reason: Reason, detail: &str, now: Duration) {
         self.close_within(CLOSE_TIMEOUT, link, reason, detail, now);
     }
@@ -21,9 +21,10 @@ impl Proxies {
     }
 
     fn close_within(&mut self, hold: Duration, link: LinkKey, reason: Reason, detail: &str, now: Duration) {
-        if !self.open.contains(&link) {
+        let Some(open) = self.links.get_mut(&link).filter(|open| !open.is_closing && !open.is_cut) else {
             return;
-        }
+        };
+        open.is_closing = true;
         let retry_after_ms = if reason == Reason::Shutdown { SHUTDOWN_RETRY_MS } else { 0 };
         let detail = detail.chars().take(DETAIL_MAX_CHARS).collect();
         let frame = wire::encode(&Closed { reason: reason.into(), detail, retry_after_ms });

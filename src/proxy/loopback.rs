@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::budget::Gauge;
 use super::{AdapterPort, LinkEnd, LinkInfo, ProxyCommand, ProxyEvent, ProxyEventKind};
 use crate::ident::{LinkId, LinkKey, ProxyId};
 use crate::wire::{Lane, lane_of};
@@ -42,6 +43,8 @@ struct Hub {
     port: AdapterPort,
     links: BTreeMap<LinkId, Pipe>,
     next: u64,
+    /// It takes no commands.
+    is_stalled: bool,
     /// Events that the port had no room for yet.
     backlog: VecDeque<ProxyEvent>,
 }
@@ -51,6 +54,9 @@ struct Hub {
 struct Pipe {
     /// To the client.
     down: VecDeque<Bytes>,
+    down_bytes: usize,
+    /// What the client has read, for the tick to know.
+    gauge: Gauge,
     /// From the client, while the server does not read.
     held: VecDeque<Bytes>,
     paused: bool,
@@ -63,7 +69,8 @@ impl Loopback {
     /// An adapter on a port, as [`attach`](super::attach) returns it.
     #[must_use]
     pub fn new(port: AdapterPort) -> Self {
-        Self(Arc::new(Mutex::new(Hub { port, links: BTreeMap::new(), next: 1, backlog: VecDeque::new() })))
+        let (links, backlog) = (BTreeMap::new(), VecDeque::new());
+        Self(Arc::new(Mutex::new(Hub { port, links, next: 1, is_stalled: false, backlog })))
     }
 
     /// Opens a link.
@@ -75,6 +82,13 @@ impl Loopback {
         hub.links.insert(link, Pipe::default());
         hub.event(link, ProxyEventKind::Opened(info));
         LoopbackLink { hub: Arc::clone(&self.0), proxy: hub.port.id, link }
+    }
+
+    /// Takes no commands from now on, as an adapter whose thread is kept from running, or takes them
+    /// again. Events still reach the tick.
+    #[cfg(feature = "testing")]
+    pub fn stall(&self, is_stalled: bool) {
+        lock(&self.0).is_stalled = is_stalled;
     }
 
     /// Links that are open or still hold frames for their client.
@@ -119,7 +133,10 @@ impl LoopbackLink {
         let mut hub = lock(&self.hub);
         hub.pump();
         let pipe = hub.links.get_mut(&self.link)?;
-        pipe.down.pop_front()
+        let frame = pipe.down.pop_front()?;
+        pipe.down_bytes -= frame.len();
+        hub.report_room(self.link);
+        Some(frame)
     }
 
     /// Whether the server, or its transport, has closed the link. What it sent before can still
@@ -145,7 +162,7 @@ impl Drop for LoopbackLink {
     fn drop(&mut self) {
         let mut hub = lock(&self.hub);
         if let Some(pipe) = hub.links.get_mut(&self.link) {
-            pipe.down = VecDeque::new();
+            (pipe.down, pipe.down_bytes) = (VecDeque::new(), 0);
             pipe.gone = true;
             if pipe.closed {
                 hub.links.remove(&self.link);
@@ -163,6 +180,9 @@ impl Hub {
     /// Carries out what the tick commanded.
     fn pump(&mut self) {
         self.port.events.send(&mut self.backlog, |_| {});
+        if self.is_stalled {
+            return;
+        }
         let mut commands = Vec::new();
         self.port.commands.drain_all(|command| commands.push(command));
         for command in commands {
@@ -180,13 +200,24 @@ impl Hub {
     }
 
     fn deliver(&mut self, link: LinkId, frame: Bytes) {
-        let Some(pipe) = self.links.get_mut(&link).filter(|pipe| !pipe.closed && !pipe.gone) else {
+        let Some(pipe) = self.links.get_mut(&link).filter(|pipe| !pipe.closed) else {
             return;
         };
-        if pipe.down.len() < DOWN_MAX {
+        pipe.gauge.take_in(frame.len());
+        if pipe.down.len() < DOWN_MAX && !pipe.gone {
+            pipe.down_bytes += frame.len();
             pipe.down.push_back(frame);
-        } else if lane_of(&frame) == Lane::Reliable {
+        } else if lane_of(&frame) == Lane::Reliable && !pipe.gone {
             self.close(link, LinkEnd::Failed);
+        }
+        // What was dropped does not wait.
+        self.report_room(link);
+    }
+
+    fn report_room(&mut self, link: LinkId) {
+        let Some(pipe) = self.links.get_mut(&link).filter(|pipe| !pipe.closed) else { return };
+        if let Some(room) = pipe.gauge.report(pipe.down_bytes) {
+            self.event(link, room);
         }
     }
 

@@ -5,36 +5,25 @@
 //! which links have a session, so an adapter says [how many places](AdapterPort::set_places) it has. The gate
 //! then opens no more sessions than leave some places free, and cuts links without a session in time.
 
-use std::sync::{Arc, OnceLock};
-
-use super::{AdapterPort, Proxies, ProxyCommand};
+#[cfg(doc)]
+use super::AdapterPort;
+use super::{OpenLink, Proxies, ProxyCommand};
 use crate::ident::{LinkKey, ProxyId};
 
 /// The links of one adapter.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// How many it can have, once it has said so.
-    pub(super) max: Arc<OnceLock<usize>>,
     /// How many it has.
     pub(super) open_count: usize,
     /// How many of these the tick has cut, and the adapter has not ended yet.
     pub(super) cut_count: usize,
 }
 
-impl AdapterPort {
-    /// Says how many links the adapter can have at a time. An adapter says it once, before its first link. One
-    /// that says nothing is taken for one that turns no link away.
-    pub fn set_places(&self, max: usize) {
-        // Only the first word counts.
-        let _ = self.places.set(max);
-    }
-}
-
 impl Proxies {
     /// How many links a proxy can have at a time; `None` if its adapter does not say.
     #[must_use]
     pub fn places(&self, proxy: ProxyId) -> Option<usize> {
-        self.ports.get(usize::from(proxy.0)).and_then(|port| port.places.max.get().copied())
+        self.ports.get(usize::from(proxy.0)).and_then(|port| port.told.places)
     }
 
     /// How many links a proxy has, those that were told to close included, those that were cut not.
@@ -43,12 +32,11 @@ impl Proxies {
         self.ports.get(usize::from(proxy.0)).map_or(0, |port| port.places.link_count())
     }
 
-    /// Closes a link at once.
+    /// Closes a link at once. A link that is gone, or was cut before, is left alone.
     pub fn cut(&mut self, link: LinkKey) {
-        if self.open.contains(&link)
-            && self.cut.insert(link)
-            && let Some(port) = self.ports.get_mut(usize::from(link.proxy.0))
-        {
+        let Some(open) = self.links.get_mut(&link).filter(|open| !open.is_cut) else { return };
+        open.is_cut = true;
+        if let Some(port) = self.ports.get_mut(usize::from(link.proxy.0)) {
             port.places.cut_count += 1;
         }
         self.command(link.proxy, ProxyCommand::Cut { link: link.link });
@@ -58,7 +46,7 @@ impl Proxies {
     pub(crate) fn surpluses(&self) -> impl Iterator<Item = (ProxyId, usize)> {
         let ids = (0..=u16::MAX).map(ProxyId);
         ids.zip(&self.ports).filter_map(|(id, port)| {
-            let max = *port.places.max.get()?;
+            let max = port.told.places?;
             let surplus = port.places.link_count().saturating_sub(max - max / HEADROOM_SHARE);
             (surplus > 0).then_some((id, surplus))
         })
@@ -66,7 +54,7 @@ impl Proxies {
 
     /// Notes that a link has opened.
     pub(super) fn note_opened(&mut self, link: LinkKey) {
-        if self.open.insert(link)
+        if self.links.insert(link, OpenLink::default()).is_none()
             && let Some(port) = self.ports.get_mut(usize::from(link.proxy.0))
         {
             port.places.open_count += 1;
@@ -76,10 +64,11 @@ impl Proxies {
     /// Notes that a link is gone.
     pub(super) fn note_closed(&mut self, link: LinkKey) {
         self.closing.remove(&link);
-        let (was_open, was_cut) = (self.open.remove(&link), self.cut.remove(&link));
+        let Some(open) = self.links.remove(&link) else { return };
         if let Some(port) = self.ports.get_mut(usize::from(link.proxy.0)) {
-            port.places.open_count -= usize::from(was_open);
-            port.places.cut_count -= usize::from(was_cut);
+            port.places.open_count -= 1;
+            port.places.cut_count -= usize::from(open.is_cut);
+            port.batch.forget(link.link);
         }
     }
 }
@@ -129,6 +118,6 @@ mod tests {
         let commands = &mut Vec::new();
         proxies.send_batches(std::time::Duration::ZERO, |_| {});
         adapter.commands.drain_all(|command| commands.push(command));
-        assert_eq!(commands.len(), 2);
+        assert_eq!(commands.len(), 1, "a link is cut once");
     }
 }

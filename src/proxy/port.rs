@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use crate::tick::Taken;
+
 /// What an item costs, in bytes.
 pub trait Weigh {
     /// Bytes that the item carries.
@@ -22,7 +24,12 @@ pub struct Budget {
 /// Makes a port that holds as much as `budget` says.
 #[must_use]
 pub fn port<T: Weigh>(budget: Budget) -> (PortSender<T>, PortReceiver<T>) {
-    let queue = Arc::new(Mutex::new(Queue { items: VecDeque::new(), bytes: 0, waker: None }));
+    let queue = Arc::new(Mutex::new(Queue {
+        items: VecDeque::new(),
+        bytes: 0,
+        taken: Taken::default(),
+        waker: None,
+    }));
     (PortSender { queue: Arc::clone(&queue), budget }, PortReceiver { queue })
 }
 
@@ -40,6 +47,7 @@ pub struct PortReceiver<T> {
 struct Queue<T> {
     items: VecDeque<T>,
     bytes: usize,
+    taken: Taken,
     waker: Option<Box<dyn Fn() + Send>>,
 }
 
@@ -57,9 +65,10 @@ impl<T: Weigh> PortSender<T> {
         queue.wake();
     }
 
-    /// Wakes the other side without sending.
-    pub fn wake(&self) {
-        lock(&self.queue).wake();
+    /// What the other side has taken by now.
+    #[must_use]
+    pub fn taken(&self) -> Taken {
+        lock(&self.queue).taken
     }
 
     /// Whether the other side is gone, so that nothing sent will be read.
@@ -78,16 +87,19 @@ impl<T: Weigh> PortReceiver<T> {
             let Some(item) = queue.items.pop_front() else {
                 break;
             };
-            queue.bytes -= item.weight();
+            let weight = item.weight();
+            queue.bytes -= weight;
+            queue.taken.count += 1;
+            queue.taken.bytes += weight as u64;
             count += 1;
-            bytes += item.weight();
+            bytes += weight;
             take(item);
         }
     }
 
     /// Takes all there is.
     pub fn drain_all(&mut self, take: impl FnMut(T)) {
-        self.drain(Budget { count: usize::MAX, bytes: usize::MAX }, take);
+        self.drain(UNBOUNDED, take);
     }
 
     /// What the sender calls after each batch, to wake a thread that waits on something else.
@@ -101,6 +113,9 @@ impl<T: Weigh> PortReceiver<T> {
         Arc::strong_count(&self.queue) == 1
     }
 }
+
+/// No bound: for a drain that takes all, and for a port whose sender keeps one.
+pub(super) const UNBOUNDED: Budget = Budget { count: usize::MAX, bytes: usize::MAX };
 
 impl<T> Queue<T> {
     fn wake(&self) {

@@ -154,7 +154,7 @@ pub(super) fn flush(
     time: Res<TickTime>,
 ) {
     let mut sessions = std::mem::take(&mut agenda.flush);
-    let first = usize::try_from(time.tick().0).unwrap_or_default() % sessions.len().max(1);
+    let first = time.turn(sessions.len());
     sessions.rotate_left(first);
     for session in sessions {
         let Ok(mut core) = cores.get_mut(session) else { continue };
@@ -174,6 +174,10 @@ struct ToLink<'a> {
 
 impl Outlet for ToLink<'_> {
     fn has_room(&self) -> bool {
+        self.keeps_up() && self.proxies.room(self.link) > 0
+    }
+
+    fn keeps_up(&self) -> bool {
         self.proxies.has_room(self.link.proxy)
     }
 

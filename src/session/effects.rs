@@ -96,7 +96,7 @@ pub(super) fn record(
             Effect::Close { link, last, reason, detail } => {
                 let mut proxies = world.resource_mut::<Proxies>();
                 for frame in last {
-                    if proxies.has_room(link.proxy) {
+                    if proxies.has_room(link.proxy) && proxies.room(link) > 0 {
                         proxies.send(link, frame);
                     }
                 }

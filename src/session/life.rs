@@ -13,7 +13,7 @@ use super::token::Issued;
 use super::{Core, EndCause, LossCause, Principal, ResumeTimeout, SessionConfig, SessionTable, mirror};
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::Network;
-use crate::tick::{Entropy, TickRate, TickTime};
+use crate::tick::{Secrets, TickRate, TickTime};
 
 /// Changes a core and updates the agenda. Returns `None` if the entity is no session.
 pub(crate) fn edit<R>(world: &mut World, session: Entity, act: impl FnOnce(&mut Core) -> R) -> Option<R> {
@@ -30,8 +30,8 @@ pub(crate) fn edit<R>(world: &mut World, session: Entity, act: impl FnOnce(&mut 
 pub(crate) fn open(world: &mut World, link: LinkKey, principal: Principal, network: Option<Network>) {
     let SessionConfig { timeout, on_disconnect, .. } = world.resource::<SessionConfig>().clone();
     let terms = terms(world, ResumeTimeout(timeout));
-    let mut entropy = world.resource_mut::<Entropy>();
-    let (id, token) = (SessionId(entropy.id()), Issued::draw(&mut entropy));
+    let mut secrets = world.resource_mut::<Secrets>();
+    let (id, token) = (SessionId(secrets.id()), Issued::draw(&mut secrets));
     let (core, effects) = Core::open(id, principal, link, &token, &terms);
     let session = enter(world, core, network, effects);
     // From here on observers of the game's run.
@@ -48,7 +48,7 @@ pub(crate) fn open(world: &mut World, link: LinkKey, principal: Principal, netwo
 
 /// Opens an agent's session on an entity that was spawned for it.
 pub(super) fn open_agent(world: &mut World, agent: Entity, name: &str) {
-    let id = SessionId(world.resource_mut::<Entropy>().id());
+    let id = SessionId(world.resource_mut::<Secrets>().id());
     let (core, effects) = Core::agent(id, Principal::named(name));
     let whose = core.whose(agent);
     let Ok(mut entity) = world.get_entity_mut(agent) else { return };
@@ -74,7 +74,7 @@ fn enter(world: &mut World, core: Core, network: Option<Network>, effects: Effec
 pub(crate) fn resume(world: &mut World, session: Entity, rebind: &Rebind) -> Option<bool> {
     let timeout = resume_timeout(world, session);
     let terms = terms(world, timeout);
-    let token = Issued::draw(&mut world.resource_mut::<Entropy>());
+    let token = Issued::draw(&mut world.resource_mut::<Secrets>());
     let config = world.resource::<SessionConfig>().clone();
     #[cfg(feature = "planted")]
     let planted = super::planted::Sabotage::of(world, session);

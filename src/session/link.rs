@@ -21,7 +21,9 @@ pub(super) struct Link {
     is_paused: bool,
     /// Leaves before all else.
     welcome: Option<Bytes>,
-    /// Unreliable frames, which leave after what is counted.
+    /// Leaves after what is counted.
+    beacon: Option<Bytes>,
+    /// Unreliable frames, which leave last.
     unreliable: Vec<Bytes>,
     unreliable_bytes: usize,
     beacons: Beacons,
@@ -39,6 +41,7 @@ impl Link {
             heard: terms.now,
             is_paused: false,
             welcome: None,
+            beacon: None,
             unreliable: Vec::new(),
             unreliable_bytes: 0,
             beacons: Beacons { sent: beacon_count, due: terms.clock + stagger, ..Beacons::default() },
@@ -84,7 +87,8 @@ impl Link {
         // A client whose link is left unread is not given up, whatever of it has arrived.
         let echoed = if self.is_paused { self.beacons.sent } else { self.beacons.echoed };
         let id = self.beacons.send(now);
-        self.put(wire::encode(&Beacon { id, tick: tick.0, received, latency_ms, echoed: Some(echoed) }));
+        let beacon = Beacon { id, tick: tick.0, received, latency_ms, echoed: Some(echoed) };
+        self.beacon = Some(wire::encode(&beacon));
         Some(id)
     }
 
@@ -143,11 +147,11 @@ impl Link {
 
     /// Returns true if something leaves with the next flush.
     pub(super) fn has_any(&self) -> bool {
-        self.welcome.is_some() || !self.unreliable.is_empty()
+        self.welcome.is_some() || self.beacon.is_some() || !self.unreliable.is_empty()
     }
 
-    /// Hands over what is queued: the Welcome, an Ack, what is counted, then the rest. Returns how many
-    /// unreliable frames were dropped for want of room.
+    /// Hands over what is queued: the Welcome, an Ack, what is counted, a Beacon, then the rest. Returns how
+    /// many unreliable frames were dropped for want of room.
     pub(super) fn flush(&mut self, ack: Option<u64>, outbox: &mut Outbox, to: &mut impl Outlet) -> u64 {
         if let Some(welcome) = self.welcome.take() {
             to.send(welcome);
@@ -159,6 +163,12 @@ impl Link {
             && let Some(frame) = outbox.next_unsent()
         {
             to.send(frame);
+        }
+        // Without Beacons, a client takes a slow link for a dead one.
+        if let Some(beacon) = self.beacon.take()
+            && to.keeps_up()
+        {
+            to.send(beacon);
         }
         let mut dropped = 0;
         self.unreliable_bytes = 0;
@@ -181,14 +191,21 @@ impl Link {
 
 /// Where the frames of a link go.
 pub(super) trait Outlet {
-    /// Returns true if it takes another frame now.
+    /// Returns true if the link takes another frame now.
     fn has_room(&self) -> bool;
+
+    /// Returns true if the proxy of the link keeps up.
+    fn keeps_up(&self) -> bool;
 
     fn send(&mut self, frame: Bytes);
 }
 
 impl Outlet for Vec<Bytes> {
     fn has_room(&self) -> bool {
+        true
+    }
+
+    fn keeps_up(&self) -> bool {
         true
     }
 

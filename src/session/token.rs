@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::tick::Entropy;
+use crate::tick::Secrets;
 use crate::wire::TOKEN_BYTES;
 
 /// What the server keeps of a token. Random tokens of 256 bits need no slow hash.
@@ -24,9 +24,9 @@ pub(crate) struct Issued {
 
 impl Issued {
     /// Draws a token.
-    pub(crate) fn draw(entropy: &mut Entropy) -> Self {
-        let secret = entropy.bytes();
-        Self { secret, hash: TokenHash::of(&secret) }
+    pub(crate) fn draw(secrets: &mut Secrets) -> Self {
+        let token = secrets.token();
+        Self { secret: token.secret, hash: TokenHash(token.hash) }
     }
 }
 

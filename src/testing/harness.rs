@@ -116,6 +116,12 @@ impl Harness {
         self.net.set_faults(faults);
     }
 
+    /// Keeps the adapter of a proxy from taking what the tick sends, or lets it. What players send still
+    /// arrives.
+    pub fn stall(&mut self, via: Via, is_stalled: bool) {
+        self.net.stall(via as usize, is_stalled);
+    }
+
     /// Lets time pass without a tick.
     pub fn pass(&mut self, time: Duration) {
         self.clock.advance(time);

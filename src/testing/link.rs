@@ -79,6 +79,11 @@ impl Net {
         HarnessLink { wire, clock: self.clock.clone() }
     }
 
+    /// Keeps a proxy's adapter from taking commands, or lets it.
+    pub(super) fn stall(&self, proxy: usize, is_stalled: bool) {
+        self.proxies[proxy].stall(is_stalled);
+    }
+
     /// Other faults for all links that are there, and those to come.
     pub(super) fn set_faults(&self, faults: Faults) {
         lock(&self.wires).faults = faults;

@@ -65,7 +65,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn of(entry: &session::Entry) -> Option<Self> {
+    /// Returns an entry of the journal in this form; `None` for what concerns an ask.
+    #[must_use]
+    pub fn of(entry: &session::Entry) -> Option<Self> {
         let news = News::of(&entry.news)?;
         Some(Self { sequence: entry.sequence, session: entry.session, news })
     }

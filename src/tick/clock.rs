@@ -82,16 +82,21 @@ impl TickTime {
         Self { clock, tick: Tick(0), now, steady: Duration::ZERO, delta: Duration::ZERO }
     }
 
-    /// Begins a tick: counts it and reads the clock.
-    pub(super) fn sample(&mut self) {
-        let now = self.clock.now();
+    /// Begins a tick at a reading of the clock, and counts it.
+    pub(super) fn begin(&mut self, now: Duration) {
         self.delta = now.saturating_sub(self.now).min(Self::STEADY_STEP_MAX);
         self.steady += self.delta;
         self.now = now;
         self.tick.0 += 1;
     }
 
-    /// The clock itself, for those who stamp things on other threads.
+    /// As if it had been made at a reading of the clock. For a replay, before its first tick.
+    pub(super) fn rebuild(&mut self, built_at: Duration) {
+        debug_assert_eq!(self.tick, Tick(0), "a replay begins with the first tick");
+        self.now = built_at;
+    }
+
+    /// The clock itself, for those who stamp things on other threads. No system of a tick reads it.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
@@ -113,6 +118,14 @@ impl TickTime {
     #[must_use]
     pub fn steady(&self) -> Duration {
         self.steady
+    }
+
+    /// Where a sweep over `count` begins in this tick. Where a budget may run out in the middle of a sweep,
+    /// each tick begins one further than the last, so that nobody is always the last to be served.
+    #[must_use]
+    pub fn turn(&self, count: usize) -> usize {
+        let count = u64::try_from(count.max(1)).unwrap_or(u64::MAX);
+        usize::try_from(self.tick.0 % count).unwrap_or_default()
     }
 
     /// How far the steady reading moved with this tick.
@@ -138,11 +151,12 @@ mod tests {
         let mut time = TickTime::new(clock.clone());
 
         clock.advance(Duration::from_millis(50));
-        time.sample();
+        time.begin(clock.now());
         clock.advance(Duration::from_secs(60));
-        time.sample();
+        time.begin(clock.now());
 
         assert_eq!(time.tick(), Tick(2));
+        assert_eq!((time.turn(3), time.turn(2), time.turn(0)), (2, 0, 0));
         assert_eq!(time.now(), Duration::from_millis(60_050));
         assert_eq!(time.steady(), Duration::from_millis(300));
         assert_eq!(time.steady_at(Duration::from_millis(60_030)), Duration::from_millis(280));

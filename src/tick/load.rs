@@ -4,7 +4,7 @@
 //! sent: first zones tick at half their rate, and so send half of their snapshots; then games send
 //! half of those, and nobody new is let in. Whoever has a session keeps it, and may resume it.
 //!
-//! Data flow: the [`runner`](super::run) measures a tick → [`TickCost`], an input as the clock is →
+//! Data flow: the [`runner`](super::run) measures a tick → [`TickCost`] → [`TickInput::cost`] →
 //! `weigh`, at the beginning of the next one → [`Load`] → whoever leaves something out, which is
 //! counted in [`Shed`].
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
-use super::{TickRate, TickTime};
+use super::{TickInput, TickRate, TickTime};
 
 /// How long the last tick took. Whoever calls `app.update()` writes it: [`run`](super::run) does,
 /// from the machine's clock, and the test harness, from the manual one. Zero if nobody measures.
@@ -138,8 +138,8 @@ impl fmt::Display for LoadLevel {
 }
 
 /// Judges the load by what the last tick took.
-pub(crate) fn weigh(mut load: ResMut<Load>, cost: Res<TickCost>, rate: Res<TickRate>, time: Res<TickTime>) {
-    if load.weigh(cost.0, *rate) {
+pub(crate) fn weigh(mut load: ResMut<Load>, input: Res<TickInput>, rate: Res<TickRate>, time: Res<TickTime>) {
+    if load.weigh(input.cost, *rate) {
         tracing::warn!(level = %load.level, tick_mean = ?load.mean, tick = %time.tick(), "the load has changed");
     }
 }

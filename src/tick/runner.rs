@@ -26,7 +26,7 @@ use super::{TickCost, TickRate, TickStats};
 /// app.add_plugins(ServerPlugins::default());
 /// assert!(tick::run(&mut app, &stop).is_success());
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Resource, Debug, Clone, Default)]
 pub struct StopHandle(Arc<AtomicBool>);
 
 impl StopHandle {
@@ -78,11 +78,9 @@ pub fn run(app: &mut App, stop: &StopHandle) -> AppExit {
     app.finish();
     app.cleanup();
     let period = app.world().get_resource::<TickRate>().copied().unwrap_or_default().period();
+    app.insert_resource(stop.clone());
     let mut deadline = Instant::now();
     loop {
-        if stop.is_requested() {
-            app.world_mut().insert_resource(StopRequested(true));
-        }
         let begun = Instant::now();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| app.update())) {
             return give_up(app, panic_text(panic.as_ref()));

@@ -23,9 +23,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use bevy_ecs::prelude::*;
+
 use super::Clock;
 
-/// A source of Unix time. Clones share it. All parts of a server use the same one.
+/// A source of Unix time. Clones share it. All parts of a server use the same one. Systems do not read it,
+/// but [`TickInput::unix`](super::TickInput::unix).
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,7 +43,7 @@ use super::Clock;
 /// assert_eq!(unix.now(), Duration::from_millis(1_700_000_009_500)); // slower by a twentieth
 /// assert_eq!(unix.wall(), Duration::from_secs(1_600_000_010));
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Resource, Debug, Clone)]
 pub struct UnixClock(Arc<Inner>);
 
 #[derive(Debug)]

@@ -223,6 +223,13 @@ impl Lanes {
         self.writer.waiting_bytes()
     }
 
+    /// Bytes of frames of both lanes that the connection was not given yet.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.writer.waiting_bytes() + self.sender.waiting_bytes()
+    }
+
     /// Ends the stream behind the last frame.
     fn finish_stream(&mut self, connection: &mut Connection) {
         if let (Phase::Finishing(code), Some(stream)) = (self.life.phase(), self.stream)

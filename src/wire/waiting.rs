@@ -71,6 +71,12 @@ impl Waiting {
         Some(frame)
     }
 
+    /// Bytes of all that waits.
+    #[cfg(feature = "server")]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.control.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// Whether nothing waits but Beacons and Pings.
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()

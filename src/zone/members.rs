@@ -1,10 +1,11 @@
 //! Who is in a zone.
 
-use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
+use bevy_ecs::relationship::RelationshipSourceCollection as _;
 use bevy_ecs::world::DeferredWorld;
 
+use super::MemberList;
 use crate::session::{Core, go_astray};
 
 /// The zone that a session is in. It changes when memberships settle, and is put back if a game removes
@@ -60,21 +61,21 @@ fn zone_of(world: &DeferredWorld, session: Entity) -> Option<Entity> {
 /// }
 /// ```
 ///
-/// A hash set: leaving costs the same however many there are (0.1 µs, where a list searches).
+/// A session that leaves costs the same however many members there are.
 #[derive(Component, Debug, Default)]
 #[relationship_target(relationship = InZone)]
-pub struct Members(EntityHashSet);
+pub struct Members(MemberList);
 
 impl Members {
     /// The members' entities, in an order that depends only on who came and went.
     pub fn entities(&self) -> impl ExactSizeIterator<Item = Entity> + '_ {
-        self.0.iter().copied()
+        self.0.iter()
     }
 
     /// Whether a session is a member.
     #[must_use]
     pub fn contains(&self, session: Entity) -> bool {
-        self.0.contains(&session)
+        self.0.contains(session)
     }
 
     /// How many there are.

@@ -37,6 +37,8 @@ mod quic_clients;
 mod quic_stage;
 mod rates;
 mod relays;
+mod replay;
+mod room;
 mod rows;
 mod rows_end;
 mod rows_zones;

@@ -47,6 +47,13 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("conformance", &["ident", "wire", "tick", "proxy", "arena"]),
 ];
 
+/// Rooms whose code runs within a tick only.
+const PURE: &[&str] = &["session", "zone", "gate", "rpc", "arena"];
+
+/// What looks at a clock, or at what another thread writes.
+const LOOKS: &[&str] =
+    &["clock().now(", "Atomic", "OnceLock", "Mutex", "RwLock", "mpsc", "StopHandle", "TickCost", "Instant"];
+
 /// The room that may import all, and that only tests import.
 const TESTING: &str = "testing";
 
@@ -90,6 +97,23 @@ fn the_wall_clock_is_read_in_one_place_of_the_server_and_in_one_of_the_client() 
 
     let expected = ["src/client/udp.rs", "src/tick/unix.rs"].map(|path| root().join(path));
     assert_eq!(readers, expected, "Unix time comes from `tick::UnixClock`");
+}
+
+#[test]
+fn no_system_of_a_tick_looks_past_its_inputs() {
+    let mut wrong = String::new();
+    for (path, text) in rust_files(&["src"]) {
+        if room_of(&path).is_none_or(|room| !PURE.contains(&room.as_str())) {
+            continue;
+        }
+        let code = without_comments(&text);
+        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        for look in LOOKS.iter().filter(|look| code.contains(**look)) {
+            let _ = writeln!(wrong, "{}: {look}", path.display());
+        }
+    }
+
+    assert!(wrong.is_empty(), "what a tick goes by is gathered in `tick::TickInput`:\n{wrong}");
 }
 
 #[test]

@@ -266,6 +266,7 @@ impl Core {
         } else {
             self.urgent.remove(&handle.0);
         }
+        self.links.report_room(handle, at);
         let tally = &mut self.links.tally;
         tally.oversize_count += counts.oversize_count;
         tally.unreliable_dropped_count += counts.unreliable_dropped_count;

@@ -14,6 +14,7 @@ use super::admission::HalfOpen;
 use super::stats::QuicCounts;
 use crate::ident::LinkId;
 use crate::proxy::backlog::Backlog;
+use crate::proxy::budget::Gauge;
 use crate::proxy::port::PortSender;
 use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
 use crate::wire::quic::{Lanes, QuicKind};
@@ -39,6 +40,8 @@ pub(super) struct Links {
 pub(super) struct Peer {
     pub(super) connection: Connection,
     pub(super) lanes: Lanes,
+    /// What left the lanes, for the tick to know.
+    pub(super) gauge: Gauge,
     /// What it is to the tick.
     place: Place,
     /// The last frame was sent, and nothing more is read.
@@ -123,6 +126,7 @@ impl Links {
         self.table[handle.0] = Some(Box::new(Peer {
             connection,
             lanes: Lanes::server(FRAME_MAX_CLIENT),
+            gauge: Gauge::default(),
             place: Place::HalfOpen(half_open, deadline),
             closing: false,
             breached: false,
@@ -286,6 +290,15 @@ impl Links {
         let had_enough = peer.unread && peer.has_said_enough();
         (peer.frame_count, peer.frame_bytes) = (0, 0);
         had_enough
+    }
+
+    /// Tells the tick how much a link has been able to send, if that is enough to tell.
+    pub(super) fn report_room(&mut self, handle: ConnectionHandle, at: Duration) {
+        let Some(peer) = self.get(handle) else { return };
+        let Some(id) = peer.id() else { return };
+        if let Some(room) = peer.gauge.report(peer.lanes.unsent_bytes()) {
+            self.events.push(id, at, room);
+        }
     }
 
     /// Hands events to the port. Whether there is room again for what was left unread.

@@ -17,6 +17,7 @@ use renet::RenetServer;
 use super::stats::RenetCounts;
 use crate::ident::LinkId;
 use crate::proxy::backlog::Backlog;
+use crate::proxy::budget::Gauge;
 use crate::proxy::port::PortSender;
 use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
 use crate::wire::udp::guard::{Content, PeerGuard};
@@ -50,6 +51,8 @@ pub(super) struct Link {
     address: SocketAddr,
     guard: PeerGuard,
     outlet: Outlet,
+    /// What left the outlet, for the tick to know.
+    gauge: Gauge,
     /// The last frame was sent, and nothing more is read.
     closing: bool,
     /// The reliable lane is not read.
@@ -141,6 +144,7 @@ impl Links {
                 address,
                 guard: PeerGuard::default(),
                 outlet: Outlet::new(at),
+                gauge: Gauge::default(),
                 closing: false,
                 paused: false,
                 payload_count: 0,
@@ -234,6 +238,7 @@ impl Links {
         let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else {
             return true;
         };
+        link.gauge.take_in(frame.len());
         if frame.len() <= FRAME_MAX_SERVER {
             return link.outlet.push(frame, unacked);
         }
@@ -250,6 +255,9 @@ impl Links {
         };
         let frames = if ends { Some(link.outlet.take_all()) } else { link.outlet.take(now, unacked) };
         self.tally.unreliable_dropped_count += link.outlet.take_dropped_count();
+        if let Some(room) = link.gauge.report(link.outlet.waiting_bytes()) {
+            self.events.push(id, now, room);
+        }
         let Some(frames) = frames else {
             return Vec::new();
         };

@@ -20,6 +20,7 @@ use super::output::Output;
 use super::stats::WebSocketCounts;
 use crate::ident::LinkId;
 use crate::proxy::backlog::Backlog;
+use crate::proxy::budget::Gauge;
 use crate::proxy::port::PortSender;
 use crate::proxy::{LinkEnd, LinkInfo, ProxyCommand, ProxyEvent, ProxyEventKind};
 use crate::tick::Clock;
@@ -57,6 +58,8 @@ struct Link {
     output: Output<Socket>,
     /// Unreliable frames that came while the socket took nothing.
     waiting: Waiting,
+    /// What the socket has taken, for the tick to know.
+    gauge: Gauge,
     /// The socket took nothing when it was last asked.
     is_blocked: bool,
     /// What the newest ping said that is not answered.
@@ -131,6 +134,7 @@ impl Hub {
             address,
             output: Output::new(socket),
             waiting: Waiting::default(),
+            gauge: Gauge::default(),
             is_blocked: false,
             ping: None,
             wakers: wakers.clone(),
@@ -256,6 +260,7 @@ impl Hub {
     pub(super) fn answer_ping(&mut self, id: LinkId) {
         if let Some(link) = self.table.get_mut(&id).filter(|link| link.ping.is_some()) {
             link.write(self.clock.now());
+            self.report_room(id);
         }
     }
 
@@ -278,6 +283,7 @@ impl Hub {
     fn send(&mut self, id: LinkId, frame: &Bytes) {
         let now = self.clock.now();
         let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else { return };
+        link.gauge.take_in(frame.len());
         let fits = |link: &Link, max| link.output.waiting() + frame.len() <= max;
         // Beacons wait in line like what is reliable: they carry acks.
         let is_state = lane_of(frame) == Lane::Unreliable
@@ -341,9 +347,10 @@ impl Hub {
 
     /// Writes what was queued in this batch, one write a link where its socket takes all.
     pub(super) fn flush(&mut self) {
-        for id in self.dirty.drain(..) {
+        for id in std::mem::take(&mut self.dirty) {
             if let Some(link) = self.table.get_mut(&id) {
                 link.write(self.clock.now());
+                self.report_room(id);
             }
         }
     }
@@ -358,7 +365,16 @@ impl Hub {
         let link = self.table.get_mut(&id)?;
         let written = link.poll_write(now, context);
         self.tally.unreliable_dropped_count += link.waiting.take_dropped_count();
+        self.report_room(id);
         Some(written)
+    }
+
+    /// Tells the tick how much the socket of a link has taken, if that is enough to tell.
+    fn report_room(&mut self, id: LinkId) {
+        let Some(link) = self.table.get_mut(&id).filter(|link| !link.is_told) else { return };
+        if let Some(room) = link.gauge.report(link.output.waiting() + link.waiting.bytes()) {
+            self.tell(id, room);
+        }
     }
 
     /// Hands events to the tick. If it was behind and is not any more, all links read on.

@@ -28,6 +28,14 @@ pub(super) struct Sender {
     stream_bytes: usize,
 }
 
+#[cfg(feature = "server")]
+impl Sender {
+    /// Bytes of the frames that wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.bytes()
+    }
+}
+
 impl Lanes {
     /// Hands over a frame, whose id says which lane it takes. False if it is reliable and there is
     /// no room for it: the peer does not take what it is sent. Unreliable frames are dropped while

@@ -123,6 +123,12 @@ impl Outlet {
         self.reliable.is_empty() && self.waiting.is_empty()
     }
 
+    /// Bytes of the frames that wait.
+    #[cfg(feature = "server")]
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.reliable_bytes + self.waiting.bytes()
+    }
+
     /// Whether any frame waits.
     #[cfg(feature = "client")]
     pub(crate) fn has_frames(&self) -> bool {

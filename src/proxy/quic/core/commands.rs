@@ -17,6 +17,7 @@ impl Core {
         let Some(handle) = self.links.of(link) else { return };
         let Some(peer) = self.links.get(handle).filter(|peer| !peer.closing) else { return };
         peer.pending = true;
+        peer.gauge.take_in(frame.len());
         if !peer.lanes.send(frame, &mut peer.connection) {
             tracing::debug!(%link, "the client does not take what is sent");
             self.links.tally.slow_count += 1;

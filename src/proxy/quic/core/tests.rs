@@ -12,8 +12,8 @@ use web_transport_proto as h3;
 
 use super::*;
 use crate::ident::LinkId;
-use crate::proxy::ProxyEventKind;
 use crate::proxy::port::{Budget, PortReceiver, port};
+use crate::proxy::{LINK_BUDGET, ProxyEventKind, ROOM_STEP};
 use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, Lanes, QuicKind};
 use crate::wire::{FRAME_MAX_SERVER, Lane};
 
@@ -27,6 +27,8 @@ struct Stage {
     /// Links that opened and have not ended, by their clients' addresses.
     open: BTreeMap<LinkId, SocketAddr>,
     heard: BTreeSet<(LinkId, Bytes)>,
+    /// Bytes that were reported as passed on.
+    passed_on: usize,
     tls: [Arc<rustls::ClientConfig>; 2],
     clients: Vec<Client>,
 }
@@ -61,6 +63,7 @@ impl Stage {
             events: port(Budget { count: 1 << 20, bytes: 1 << 30 }),
             open: BTreeMap::new(),
             heard: BTreeSet::new(),
+            passed_on: 0,
             tls,
             clients: Vec::new(),
         }
@@ -110,7 +113,7 @@ impl Stage {
         }
         self.core.batch(self.now, &mut self.out);
         self.core.deliver(&self.events.0, self.now, &mut self.out);
-        let (open, heard) = (&mut self.open, &mut self.heard);
+        let (open, heard, passed_on) = (&mut self.open, &mut self.heard, &mut self.passed_on);
         self.events.1.drain_all(|event| match event.kind {
             ProxyEventKind::Opened(info) => {
                 let address = info.address.expect("an address");
@@ -119,6 +122,10 @@ impl Stage {
             ProxyEventKind::Frame { bytes, .. } => {
                 assert!(open.contains_key(&event.link), "{} has ended", event.link);
                 heard.insert((event.link, bytes));
+            }
+            ProxyEventKind::Room { bytes } => {
+                assert!(open.contains_key(&event.link), "{} has ended", event.link);
+                *passed_on += bytes;
             }
             ProxyEventKind::Breach(_) => assert!(open.contains_key(&event.link), "{} has ended", event.link),
             ProxyEventKind::Closed(_) => {
@@ -402,5 +409,33 @@ fn whatever_strangers_do_to_their_connections_honest_links_stay_and_nothing_is_l
         }
         assert_eq!(honest.map(|client| stage.link_of(client)), links, "seed {seed}");
         stage.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_client_that_acknowledges_nothing_leaves_little_room_until_it_does() {
+    for kind in [QuicKind::Quic, QuicKind::WebTransport] {
+        let mut stage = Stage::new();
+        let client = stage.client(kind, true);
+        // The client knows of its session a moment after the server does.
+        (0..50).for_each(|_| stage.turn());
+        stage.assert_echo(client);
+        let link = stage.link_of(client).expect("a link");
+        let frame = Bytes::from([vec![1, 0x50], vec![7; 8_000]].concat());
+        let count = LINK_BUDGET.div_ceil(frame.len());
+        for _ in 0..count {
+            stage.command(ProxyCommand::Send { link, frame: frame.clone() });
+        }
+
+        for _ in 0..200 {
+            stage.now += Duration::from_millis(10);
+            stage.look();
+        }
+        let deaf = stage.passed_on;
+        assert!(deaf < LINK_BUDGET / 2, "{deaf} bytes came back for nothing");
+        stage.clients[client].received.clear();
+        stage.until("all has arrived", |stage| stage.clients[client].received.len() >= count);
+
+        assert!(stage.passed_on > count * frame.len() - ROOM_STEP, "{} bytes", stage.passed_on);
     }
 }

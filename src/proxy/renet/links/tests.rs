@@ -2,6 +2,7 @@ use renet::RenetClient;
 
 use super::*;
 use crate::proxy::port::{Budget, port};
+use crate::proxy::{LINK_BUDGET, ROOM_STEP};
 
 const AT: Duration = Duration::ZERO;
 
@@ -173,4 +174,54 @@ fn reliable_frames_beyond_what_a_batch_takes_wait_for_the_next() {
     assert_eq!(first, BYTES_PER_BATCH_MAX / LENGTH);
     links.begin_batch(AT);
     assert_eq!(take_frames(&mut links, eve), 20 - first);
+}
+
+#[test]
+fn a_client_that_acknowledges_nothing_leaves_little_room_until_it_does() {
+    let (sender, mut receiver) = port(Budget { count: 1_000, bytes: 1_000_000 });
+    let mut links = Links::new();
+    let mut client = RenetClient::new(connection_config());
+    client.set_connected();
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    links.open(7, address, None, AT);
+    let id = links.at(address).expect("a link");
+    let frame = Bytes::from([vec![1, 0], vec![7; 8_000]].concat());
+    let count = LINK_BUDGET.div_ceil(frame.len());
+    for _ in 0..count {
+        assert!(links.send(id, frame.clone()));
+    }
+
+    let mut turn = |is_deaf: bool| {
+        let (mut room, mut heard) = (0, 0);
+        for millis in (0..60_000).step_by(50) {
+            let now = Duration::from_millis(millis + if is_deaf { 0 } else { 60_000 });
+            links.renet.update(Duration::from_millis(50));
+            for packet in links.packets(id, now, false) {
+                if !is_deaf {
+                    client.process_packet(&packet);
+                }
+            }
+            heard += std::iter::from_fn(|| client.receive_message(CHANNEL_RELIABLE)).count();
+            client.update(Duration::from_millis(50));
+            if !is_deaf {
+                for packet in client.get_packets_to_send() {
+                    assert!(links.payload(id, &packet, now));
+                }
+            }
+            links.begin_batch(now);
+            links.deliver(&sender, now);
+            receiver.drain_all(|event| {
+                if let ProxyEventKind::Room { bytes } = event.kind {
+                    room += bytes;
+                }
+            });
+        }
+        (room, heard)
+    };
+    let (deaf_room, _) = turn(true);
+    let (room, heard) = turn(false);
+
+    assert!(deaf_room < LINK_BUDGET / 2, "{deaf_room} bytes came back for nothing");
+    assert_eq!(heard, count);
+    assert!(deaf_room + room > count * frame.len() - ROOM_STEP, "{deaf_room} and {room} bytes came back");
 }

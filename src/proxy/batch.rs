@@ -1,0 +1,220 @@
+//! The commands for one adapter: what waits for the next flush, and what the adapter has yet to take.
+//!
+//! The bound of both together is kept here, on the tick's side, by how much the adapter had taken when the
+//! tick began. The port itself takes all that it is handed, so nothing depends on what the adapter does
+//! while the tick runs.
+//!
+//! - Counted frames: while a proxy [has no room](super::Proxies::has_room), they stay in the outboxes.
+//! - Unreliable frames: while it has none, they are dropped and counted.
+//! - Other link control, such as Acks and answers: it has [`CONTROL_BUDGET`] besides. A link whose frame finds
+//!   that used up is cut, so that no frame is lost on a link that lives.
+//! - Close and Cut: one of each for a link.
+//! - Pause and Unpause: while there is no room, the last one of each link waits.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::ProxyCommand;
+use super::port::{Budget, PortSender, Taken, Weigh as _};
+use crate::ident::LinkId;
+
+/// The commands for one adapter.
+#[derive(Debug)]
+pub(super) struct Batch {
+    commands: VecDeque<ProxyCommand>,
+    /// What was commanded since the start.
+    given: Taken,
+    /// What the adapter had taken of it when the tick began.
+    taken: Taken,
+    budget: Budget,
+    /// Links to pause, or to read on, as soon as there is room.
+    pauses: BTreeMap<LinkId, bool>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            commands: VecDeque::new(),
+            given: Taken::default(),
+            taken: Taken::default(),
+            budget: COMMAND_BUDGET,
+            pauses: BTreeMap::new(),
+        }
+    }
+}
+
+impl Batch {
+    /// Whether there is room for frames.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_below(self.budget)
+    }
+
+    /// Whether there is room for link control.
+    pub(super) fn has_room_for_control(&self) -> bool {
+        let Budget { count, bytes } = self.budget;
+        self.is_below(Budget { count: count + CONTROL_BUDGET.count, bytes: bytes + CONTROL_BUDGET.bytes })
+    }
+
+    fn is_below(&self, budget: Budget) -> bool {
+        let waiting = self.given.since(self.taken);
+        waiting.count < budget.count as u64 && waiting.bytes < budget.bytes as u64
+    }
+
+    /// Another bound than [`COMMAND_BUDGET`], for tests.
+    pub(super) fn set_budget(&mut self, budget: Budget) {
+        self.budget = budget;
+    }
+
+    /// Adds a command.
+    pub(super) fn push(&mut self, command: ProxyCommand) {
+        if let ProxyCommand::Pause { link } | ProxyCommand::Unpause { link } = command {
+            self.pauses.insert(link, matches!(command, ProxyCommand::Pause { .. }));
+            self.push_pauses();
+            return;
+        }
+        self.push_now(command);
+        let waiting = self.given.since(self.taken).count;
+        let max = (self.budget.count + CONTROL_BUDGET.count + CLOSINGS_MAX) as u64;
+        if waiting > max {
+            tracing::error!(waiting, max, "more commands wait for an adapter than its links can have");
+        }
+        debug_assert!(waiting <= max, "{waiting} commands wait for an adapter, more than its links can have");
+    }
+
+    /// Takes in how much the adapter has taken.
+    pub(super) fn note_taken(&mut self, taken: Taken) {
+        self.taken = taken;
+        self.push_pauses();
+    }
+
+    /// Forgets a link that is gone.
+    pub(super) fn forget(&mut self, link: LinkId) {
+        self.pauses.remove(&link);
+    }
+
+    /// Hands all to the port, and wakes the adapter even if there is nothing: it also does what is due
+    /// each tick. Without a port, which is how a replay is, nobody gets it.
+    pub(super) fn send(
+        &mut self,
+        port: Option<&PortSender<ProxyCommand>>,
+        mut sent: impl FnMut(&ProxyCommand),
+    ) {
+        match port {
+            Some(port) => port.send(&mut self.commands, sent),
+            None => self.commands.drain(..).for_each(|command| sent(&command)),
+        }
+        debug_assert!(self.commands.is_empty(), "the port of commands takes all");
+    }
+
+    fn push_pauses(&mut self) {
+        while self.has_room()
+            && let Some((link, is_pause)) = self.pauses.pop_first()
+        {
+            self.push_now(if is_pause {
+                ProxyCommand::Pause { link }
+            } else {
+                ProxyCommand::Unpause { link }
+            });
+        }
+    }
+
+    fn push_now(&mut self, command: ProxyCommand) {
+        self.given.count += 1;
+        self.given.bytes += command.weight() as u64;
+        self.commands.push_back(command);
+    }
+}
+
+/// What may wait for an adapter: a second of 13,000 frames a tick. A broadcast's bytes are shared, so this
+/// bounds work, not memory.
+pub(super) const COMMAND_BUDGET: Budget = Budget { count: 262_144, bytes: 128 * 1024 * 1024 };
+
+/// What may wait besides for frames that nobody keeps: a Welcome, an Ack and an answer for each of 10,000
+/// links.
+const CONTROL_BUDGET: Budget = Budget { count: 32_768, bytes: 4 * 1024 * 1024 };
+
+/// Close and Cut of 65,536 links, more than any adapter has.
+const CLOSINGS_MAX: usize = 2 * 65_536;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ident::LinkKey;
+    use crate::proxy::port::{UNBOUNDED, port};
+    use crate::proxy::{LinkInfo, Proxies, ProxyEvent, ProxyEventKind};
+    use crate::tick::Clock;
+
+    fn send(link: u64) -> ProxyCommand {
+        ProxyCommand::Send { link: LinkId(link), frame: Bytes::from_static(b"frame") }
+    }
+
+    #[test]
+    fn there_is_room_again_when_the_adapter_has_taken_some_and_not_when_it_was_handed_them() {
+        let (sender, mut receiver) = port(UNBOUNDED);
+        let mut batch = Batch { budget: Budget { count: 2, bytes: 1_000 }, ..Batch::default() };
+
+        batch.push(send(1));
+        assert!(batch.has_room());
+        batch.push(send(2));
+        batch.send(Some(&sender), |_| {});
+        assert!(!batch.has_room() && batch.has_room_for_control());
+        receiver.drain_all(|_| {});
+        assert!(!batch.has_room(), "the tick does not look");
+        batch.note_taken(sender.taken());
+
+        assert!(batch.has_room());
+    }
+
+    #[test]
+    fn while_there_is_no_room_the_last_pause_of_each_link_waits() {
+        let (sender, mut receiver) = port(UNBOUNDED);
+        let mut batch = Batch { budget: Budget { count: 1, bytes: 1_000 }, ..Batch::default() };
+        batch.push(send(1));
+        for _ in 0..1_000 {
+            batch.push(ProxyCommand::Pause { link: LinkId(1) });
+            batch.push(ProxyCommand::Unpause { link: LinkId(1) });
+            batch.push(ProxyCommand::Pause { link: LinkId(2) });
+        }
+        batch.forget(LinkId(2));
+
+        batch.send(Some(&sender), |_| {});
+        receiver.drain_all(|_| {});
+        batch.note_taken(sender.taken());
+        batch.send(Some(&sender), |_| {});
+        let mut left = Vec::new();
+        receiver.drain_all(|command| left.push(command));
+
+        assert!(matches!(left[..], [ProxyCommand::Unpause { link: LinkId(1) }]), "{left:?}");
+    }
+
+    #[test]
+    fn a_link_whose_frame_finds_no_room_for_link_control_is_cut() {
+        let mut proxies = Proxies::default();
+        let mut adapter = proxies.attach("adapter", Clock::manual());
+        let link = |number| LinkKey { proxy: adapter.id, link: LinkId(number) };
+        for number in [1, 2] {
+            let kind = ProxyEventKind::Opened(LinkInfo::default());
+            let event = ProxyEvent { link: LinkId(number), at: Duration::ZERO, kind };
+            adapter.events.send(&mut [event].into(), |_| {});
+        }
+        proxies.take_events(|_, _| {});
+        let frame = Bytes::from_static(&[0, 1]);
+        let max = COMMAND_BUDGET.count + CONTROL_BUDGET.count;
+
+        for _ in 0..max + 10 {
+            proxies.send(link(1), frame.clone());
+        }
+        proxies.send(link(2), frame);
+        proxies.send_batches(Duration::ZERO, |_| {});
+
+        assert!(!proxies.has_room(adapter.id));
+        assert_eq!((proxies.room(link(1)), proxies.room(link(2))), (0, 0));
+        let mut commands = Vec::new();
+        adapter.commands.drain_all(|command| commands.push(command));
+        assert_eq!(commands.len(), max + 2);
+        assert!(matches!(commands[max..], [ProxyCommand::Cut { .. }, ProxyCommand::Cut { .. }]));
+    }
+}

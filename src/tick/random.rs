@@ -1,0 +1,327 @@
+//! Randomness: secrets, which nobody may guess, and dice, which anybody may know.
+//!
+//! [`Secrets`] are session ids and resume tokens. Their generator is seeded once, when the server
+//! starts, from the operating system. Knowing that seed means knowing every token, so it is never
+//! logged and never recorded. [`Dice`] are a game's: their seed is logged, so that a run can be
+//! repeated.
+//!
+//! No tick asks the operating system for random bytes.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use bevy_ecs::prelude::*;
+use rand::rngs::{StdRng, SysRng};
+use rand::{Rng as _, RngExt as _, SeedableRng as _, TryRng as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::wire::TOKEN_BYTES;
+
+/// A game's randomness.
+///
+/// The same seed gives the same draws, with the same build of the server. The seed is drawn when the
+/// server starts and logged as `dice`; insert `Dice::new(seed)` after the server's plugins to repeat
+/// a run. Never use it for what a player must not guess in earnest: whoever reads the log knows all
+/// draws.
+///
+/// ```
+/// use waystation::tick::Dice;
+///
+/// let mut dice = Dice::new(7);
+/// let pips = dice.below(6) + 1;
+/// assert!((1..=6).contains(&pips));
+/// assert!((0.0..1.0).contains(&dice.unit()));
+/// assert_eq!(Dice::new(7).below(6) + 1, pips);
+/// ```
+#[derive(Resource, Debug)]
+pub struct Dice {
+    seed: u64,
+    rng: StdRng,
+}
+
+impl Dice {
+    /// Dice with this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed, rng: StdRng::seed_from_u64(seed) }
+    }
+
+    /// Dice with a seed from the operating system. If it has none, the process ends.
+    #[must_use]
+    pub(super) fn system() -> Self {
+        Self::new(u64::from_le_bytes(system_bytes()))
+    }
+
+    /// Dice whose seed follows from the seed of [`Secrets`], which does not follow from it.
+    #[must_use]
+    pub(super) fn beside(seed: u64) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"waystation dice");
+        hash.update(seed.to_le_bytes());
+        let digest: [u8; 32] = hash.finalize().into();
+        Self::new(digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte)))
+    }
+
+    /// The seed that the dice started with.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// A number from 0 to `count - 1`, each as likely as the others; 0 if `count` is 0.
+    pub fn below(&mut self, count: u32) -> u32 {
+        if count == 0 { 0 } else { self.rng.random_range(0..count) }
+    }
+
+    /// A number from 0 up to, and never, 1.
+    pub fn unit(&mut self) -> f32 {
+        self.rng.random()
+    }
+
+    /// 64 random bits, such as a seed for a generator of the game's own.
+    pub fn bits(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+}
+
+/// A resume token: what its client is told, and what the server keeps.
+pub(crate) struct Token {
+    /// The SHA-256 hash of the token.
+    pub(crate) hash: [u8; 32],
+    /// The token. In a replay, which does not know it, zeros.
+    pub(crate) secret: [u8; TOKEN_BYTES],
+}
+
+/// The id of a session or the hash of a resume token, as a tick has drawn it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Drawn(Draw);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Draw {
+    Id(u64),
+    /// The hash of a token.
+    Token([u8; 32]),
+}
+
+/// Session ids and resume tokens.
+///
+/// What a tick draws is one of its inputs: see [`TickInput`](super::TickInput). A recording holds ids
+/// and the hashes of tokens, so it resumes no session.
+#[derive(Resource)]
+pub(crate) struct Secrets {
+    source: Source,
+    /// What was drawn since it was last asked for, if anybody asks.
+    drawn: Option<Vec<Drawn>>,
+}
+
+enum Source {
+    Seeded(Box<StdRng>),
+    Recorded {
+        draws: VecDeque<Drawn>,
+        /// Draws that the recording does not have.
+        missing_count: u64,
+    },
+}
+
+impl Secrets {
+    /// Secrets that nobody can guess. If the operating system gives no seed, the process ends.
+    #[must_use]
+    pub(crate) fn system() -> Self {
+        Self::from_rng(StdRng::from_seed(system_bytes()))
+    }
+
+    /// The same draws for the same seed: for tests only, since whoever knows the seed knows every token.
+    #[must_use]
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self::from_rng(StdRng::seed_from_u64(seed))
+    }
+
+    fn from_rng(rng: StdRng) -> Self {
+        Self { source: Source::Seeded(Box::new(rng)), drawn: None }
+    }
+
+    /// The id of a session: random, never 0.
+    pub(crate) fn id(&mut self) -> u64 {
+        let id = match &mut self.source {
+            Source::Seeded(rng) => loop {
+                let id = rng.next_u64();
+                if id != 0 {
+                    break id;
+                }
+            },
+            Source::Recorded { draws, missing_count } => match draws.pop_front() {
+                Some(Drawn(Draw::Id(id))) => id,
+                other => {
+                    note_missing(missing_count, other);
+                    *missing_count
+                }
+            },
+        };
+        self.note(Draw::Id(id));
+        id
+    }
+
+    /// A new resume token.
+    pub(crate) fn token(&mut self) -> Token {
+        let token = match &mut self.source {
+            Source::Seeded(rng) => {
+                let mut secret = [0; TOKEN_BYTES];
+                rng.fill_bytes(&mut secret);
+                Token { hash: Sha256::digest(secret).into(), secret }
+            }
+            Source::Recorded { draws, missing_count } => {
+                let hash = match draws.pop_front() {
+                    Some(Drawn(Draw::Token(hash))) => hash,
+                    other => {
+                        note_missing(missing_count, other);
+                        Sha256::digest(missing_count.to_le_bytes()).into()
+                    }
+                };
+                Token { hash, secret: [0; TOKEN_BYTES] }
+            }
+        };
+        self.note(Draw::Token(token.hash));
+        token
+    }
+
+    /// Keeps what is drawn from now on, without what makes it secret.
+    pub(super) fn record(&mut self) {
+        self.drawn = Some(Vec::new());
+    }
+
+    /// Keeps nothing any more.
+    pub(super) fn stop_recording(&mut self) {
+        self.drawn = None;
+    }
+
+    /// What was drawn since the last call.
+    pub(super) fn take_drawn(&mut self) -> Vec<Drawn> {
+        self.drawn.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Secrets that were drawn before.
+    pub(super) fn recorded(drawn: Vec<Drawn>) -> Self {
+        Self { source: Source::Recorded { draws: drawn.into(), missing_count: 0 }, drawn: None }
+    }
+
+    /// Adds what is drawn next in a replay.
+    pub(super) fn replay(&mut self, drawn: &[Drawn]) {
+        if let Source::Recorded { draws, .. } = &mut self.source {
+            if !draws.is_empty() {
+                tracing::error!(
+                    count = draws.len(),
+                    "the replay has left its recording: it draws fewer secrets"
+                );
+                draws.clear();
+            }
+            draws.extend(drawn);
+        }
+    }
+
+    fn note(&mut self, draw: Draw) {
+        if let Some(drawn) = &mut self.drawn {
+            drawn.push(Drawn(draw));
+        }
+    }
+}
+
+/// Logs that a replay draws what its recording does not have: it is another run from here on.
+fn note_missing(missing_count: &mut u64, found: Option<Drawn>) {
+    *missing_count += 1;
+    tracing::error!(?found, "the replay has left its recording: it draws a secret that is not there");
+}
+
+/// Bytes from the operating system. If it has none, the process ends: a guessable token would be worse.
+fn system_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if let Err(error) = SysRng.try_fill_bytes(&mut bytes) {
+        tracing::error!(%error, "the operating system gives no random bytes; stopping");
+        std::process::abort();
+    }
+    bytes
+}
+
+impl fmt::Debug for Secrets {
+    /// Without the generator.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Token {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Drawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_repeats_draws_and_another_one_gives_others() {
+        let draws = |seed| {
+            let mut dice = Dice::new(seed);
+            (dice.below(1_000_000), dice.unit().to_bits(), dice.bits())
+        };
+
+        assert_eq!(draws(1), draws(1));
+        assert_ne!(draws(1), draws(2));
+        assert_eq!(Dice::new(1).below(0), 0);
+        assert_eq!(Dice::new(9).seed(), 9);
+    }
+
+    #[test]
+    fn the_dice_do_not_tell_the_seed_of_the_secrets_and_follow_from_it() {
+        let (dice, same, other) = (Dice::beside(1), Dice::beside(1), Dice::beside(2));
+
+        assert_eq!(dice.seed(), same.seed());
+        assert!(dice.seed() != other.seed() && dice.seed() != 1);
+    }
+
+    #[test]
+    fn secrets_of_the_operating_system_differ_and_hash_to_what_is_kept() {
+        let (mut one, mut other) = (Secrets::system(), Secrets::system());
+
+        let (token, another) = (one.token(), other.token());
+
+        assert_ne!(token.secret, another.secret);
+        assert_eq!(token.hash, <[u8; 32]>::from(Sha256::digest(token.secret)));
+        assert!(one.id() != other.id());
+    }
+
+    #[test]
+    fn what_was_drawn_is_drawn_again_but_for_the_tokens_themselves() {
+        let mut live = Secrets::seeded(3);
+        live.record();
+        let (id, token) = (live.id(), live.token());
+        let drawn = live.take_drawn();
+
+        let mut again = Secrets::recorded(drawn.clone());
+        let (same_id, same_token) = (again.id(), again.token());
+
+        assert_eq!((same_id, same_token.hash), (id, token.hash));
+        assert_eq!(same_token.secret, [0; TOKEN_BYTES]);
+        assert!(live.take_drawn().is_empty());
+        let text = format!("{drawn:?}");
+        assert!(!text.contains(&format!("{:?}", token.secret)), "{text}");
+        assert_ne!(again.id(), again.id(), "a replay that has left its recording goes on");
+    }
+
+    #[test]
+    fn nothing_that_is_secret_is_shown() {
+        let mut secrets = Secrets::seeded(1);
+        let token = secrets.token();
+
+        let text = format!("{secrets:?} {token:?}");
+
+        assert_eq!(text, "Secrets { .. } Token { .. }");
+    }
+}

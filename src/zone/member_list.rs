@@ -1,0 +1,127 @@
+//! The members of a zone as a collection: adding, finding and removing one costs the same however many there
+//! are, and their order depends on nothing but who came and went.
+
+use std::iter::Copied;
+use std::slice;
+
+use bevy_ecs::entity::{EntityHashMap, EntityMapper, MapEntities};
+use bevy_ecs::prelude::*;
+use bevy_ecs::relationship::RelationshipSourceCollection;
+
+/// Sessions in the order in which they came, except that the last one takes the place of one that leaves.
+///
+/// A hash set has an order that depends on the numbers of the entities, which another app with the same inputs
+/// does not have. A list has to be searched.
+#[derive(Debug, Clone, Default)]
+pub struct MemberList {
+    members: Vec<Entity>,
+    places: EntityHashMap<usize>,
+}
+
+impl MemberList {
+    /// Returns true if a session is in the list.
+    #[must_use]
+    pub fn contains(&self, session: Entity) -> bool {
+        self.places.contains_key(&session)
+    }
+}
+
+impl RelationshipSourceCollection for MemberList {
+    type SourceIter<'a> = Copied<slice::Iter<'a, Entity>>;
+
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn with_capacity(capacity: usize) -> Self {
+        let mut list = Self::default();
+        list.reserve(capacity);
+        list
+    }
+
+    fn reserve(&mut self, additional: usize) {
+        self.members.reserve(additional);
+        self.places.reserve(additional);
+    }
+
+    fn add(&mut self, entity: Entity) -> bool {
+        let place = self.members.len();
+        let is_new = self.places.try_insert(entity, place).is_ok();
+        if is_new {
+            self.members.push(entity);
+        }
+        is_new
+    }
+
+    fn remove(&mut self, entity: Entity) -> bool {
+        let Some(place) = self.places.remove(&entity) else { return false };
+        self.members.swap_remove(place);
+        if let Some(moved) = self.members.get(place) {
+            self.places.insert(*moved, place);
+        }
+        true
+    }
+
+    fn iter(&self) -> Self::SourceIter<'_> {
+        <[Entity]>::iter(&self.members).copied()
+    }
+
+    fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    fn clear(&mut self) {
+        self.members.clear();
+        self.places.clear();
+    }
+
+    fn shrink_to_fit(&mut self) {
+        self.members.shrink_to_fit();
+        self.places.shrink_to_fit();
+    }
+
+    fn extend_from_iter(&mut self, entities: impl IntoIterator<Item = Entity>) {
+        entities.into_iter().for_each(|entity| _ = self.add(entity));
+    }
+}
+
+impl MapEntities for MemberList {
+    fn map_entities<M: EntityMapper>(&mut self, mapper: &mut M) {
+        let members = std::mem::take(&mut self.members);
+        self.places.clear();
+        self.extend_from_iter(members.into_iter().map(|member| mapper.get_mapped(member)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// It holds what a set holds, and the order is that of the same steps with other entities.
+        #[test]
+        fn it_is_a_set_whose_order_knows_no_entities(
+            steps in prop::collection::vec((0_u32..12, any::<bool>()), 0..80),
+        ) {
+            let entity = |number: u32| Entity::from_raw_u32(number).expect("a small number");
+            let (mut list, mut other, mut set) = (MemberList::new(), MemberList::new(), BTreeSet::new());
+            for (number, is_coming) in steps {
+                let (member, twin) = (entity(number), entity(1_000 - number * 7));
+                let changed = if is_coming { set.insert(member) } else { set.remove(&member) };
+                let step = |list: &mut MemberList, member| {
+                    if is_coming { list.add(member) } else { list.remove(member) }
+                };
+                prop_assert_eq!(step(&mut list, member), changed);
+                prop_assert_eq!(step(&mut other, twin), changed);
+            }
+            prop_assert_eq!(list.iter().collect::<BTreeSet<_>>(), set.clone());
+            prop_assert!(set.iter().all(|member| list.contains(*member)) && list.len() == set.len());
+            let numbers = other.iter().map(|twin| (1_000 - twin.index_u32()) / 7);
+            prop_assert!(list.iter().map(Entity::index_u32).eq(numbers));
+        }
+    }
+}

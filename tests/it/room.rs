@@ -1,0 +1,146 @@
+//! What a link may be sent before its client has taken what it was sent before.
+
+use bytes::Bytes;
+use waystation::arena::v1::Snapshot;
+use waystation::ident::{LinkKey, ProxyId};
+use waystation::proxy::{LINK_BUDGET, Proxies, ROOM_STEP};
+use waystation::rpc::Sender;
+use waystation::session::{SessionCounts, SessionState};
+use waystation::testing::{Harness, Player, Via};
+use waystation::tick::Clock;
+use waystation::wire::quic::QuicKind;
+
+use crate::support::{echoes, entity, game, shout};
+use crate::{quic_stage, udp_stage, websocket_stage};
+
+/// Bytes of the frames that fill a link: a few to a step of its reports.
+const FRAME_BYTES: usize = 16_000;
+
+fn reliable() -> Bytes {
+    let mut frame = vec![7; FRAME_BYTES];
+    (frame[0], frame[1]) = (0x01, 0x50);
+    frame.into()
+}
+
+fn room(game: &Harness, player: &Player) -> usize {
+    let link = game.view(player.session()).and_then(|view| view.link);
+    game.resource::<Proxies>().room(link.expect("a link"))
+}
+
+fn frame_count(game: &Harness, player: &Player) -> Option<usize> {
+    game.view(player.session()).map(|view| view.held_count)
+}
+
+/// Sends a player the state of many avatars, some 12 KB, in each tick while `is_on`.
+fn flood(game: &mut Harness, player: &Player) {
+    let to = entity(game, player);
+    let columns: Vec<u32> = (0..2_000).map(|id| 100_000 + id).collect();
+    let snapshot = Snapshot { id: columns.clone(), flags: columns, ..Snapshot::default() };
+    let send = move |mut sender: Sender| sender.send(to, &snapshot);
+    game.app.add_systems(bevy_app::Update, send);
+}
+
+#[test]
+fn a_client_that_does_not_read_makes_state_drop_at_the_tick_and_messages_wait_in_its_outbox() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    flood(&mut game, &ada);
+    let mut ticks = 0;
+    while room(&game, &ada) > 0 {
+        game.tick();
+        ticks += 1;
+        assert!(ticks < 100, "its room never ends");
+    }
+    let dropped = game.resource::<SessionCounts>().dropped_unreliable_count;
+
+    for number in 1..=10 {
+        shout(&mut game, number);
+        game.run_with(&mut [&mut bob], 50);
+    }
+    assert_eq!(game.resource::<SessionCounts>().dropped_unreliable_count, dropped + 10);
+    assert_eq!(frame_count(&game, &ada), Some(10));
+    assert_eq!((room(&game, &ada), room(&game, &bob) > LINK_BUDGET - ROOM_STEP), (0, true));
+    assert_eq!(echoes(&mut bob), (1..=10).collect::<Vec<_>>(), "the other one is not kept waiting");
+    ada.pump();
+    assert!(echoes(&mut ada).is_empty(), "they have not left");
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(echoes(&mut ada), (1..=10).collect::<Vec<_>>());
+    assert!(room(&game, &ada) > 0);
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+}
+
+/// Sends on a client's link until it has no room, and ticks until it has some again.
+macro_rules! room_comes_back {
+    ($stage:ident, $client:ident) => {{
+        let link = LinkKey { proxy: ProxyId(0), link: $stage.link_of($client).expect("a link") };
+        let room = move |app: &bevy_app::App| app.world().resource::<Proxies>().room(link);
+        assert_eq!(room(&$stage.app), LINK_BUDGET);
+        let mut count = 0;
+        while room(&$stage.app) > 0 {
+            $stage.send($client, reliable());
+            count += 1;
+        }
+        assert_eq!(count, LINK_BUDGET.div_ceil(FRAME_BYTES));
+
+        $stage.until("there is room again", |stage| room(&stage.app) > LINK_BUDGET - ROOM_STEP);
+        $stage.until("all has arrived", |stage| stage.clients[$client].received.len() >= count);
+        $stage.assert_echo($client);
+    }};
+}
+
+#[test]
+fn room_comes_back_over_udp() {
+    let mut stage = udp_stage::Stage::new(Clock::wall());
+    let client = stage.connect("ada");
+
+    room_comes_back!(stage, client);
+}
+
+#[test]
+fn room_comes_back_over_quic_and_webtransport() {
+    for kind in [QuicKind::Quic, QuicKind::WebTransport] {
+        let mut stage = quic_stage::Stage::new();
+        let client = stage.connect(kind);
+
+        room_comes_back!(stage, client);
+    }
+}
+
+#[test]
+fn room_comes_back_over_websocket() {
+    let mut stage = websocket_stage::Stage::new();
+    let client = stage.connect();
+
+    room_comes_back!(stage, client);
+}
+
+#[test]
+fn a_client_over_websocket_that_does_not_read_leaves_no_room() {
+    let mut stage = websocket_stage::Stage::new();
+    let client = stage.connect_narrow();
+    stage.clients[client].deaf = true;
+    let link = LinkKey { proxy: ProxyId(0), link: stage.link_of(client).expect("a link") };
+    let mut count = 0;
+
+    // What the kernel's buffers hold comes back once; then nothing does.
+    let mut quiet = 0;
+    while quiet < 50 {
+        let has_room = stage.app.world().resource::<Proxies>().room(link) > 0;
+        quiet = if has_room { 0 } else { quiet + 1 };
+        if has_room {
+            stage.send(client, reliable());
+            count += 1;
+        }
+        stage.tick();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(count < 1_000, "its room never ends");
+    }
+    stage.clients[client].deaf = false;
+
+    stage.until("all has arrived", |stage| stage.clients[client].received.len() >= count);
+    stage.until("there is room again", |stage| {
+        stage.app.world().resource::<Proxies>().room(link) > LINK_BUDGET - ROOM_STEP
+    });
+}
