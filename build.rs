@@ -18,6 +18,7 @@ fn main() {
         "proto/waystation/v1/reason.proto",
         "proto/waystation/v1/link.proto",
         "proto/waystation/v1/session.proto",
+        "proto/waystation/record/v1/record.proto",
         "proto/arena/v1/arena.proto",
         // What only this crate's own tests include.
         "tests/proto/floats.proto",

@@ -28,6 +28,7 @@ mod mirror;
 mod outbox;
 #[cfg(feature = "planted")]
 pub(crate) mod planted;
+mod record;
 mod state;
 mod table;
 mod token;
@@ -64,6 +65,7 @@ pub(crate) use mirror::{go_astray, repair, update as update_mirrors};
 pub(crate) use outbox::ResumePoint;
 #[cfg(feature = "planted")]
 pub use planted::Planted;
+pub use record::{RecordError, SessionRecord};
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
 pub use table::{SessionTable, UnknownSession};
 pub(crate) use token::TokenHash;

@@ -59,4 +59,6 @@ pub enum LossCause {
     Slow,
     /// Another link took over.
     Replaced,
+    /// The server was restarted, or the session comes from another process.
+    Restart,
 }

@@ -117,6 +117,9 @@ pub struct SessionCounts {
     pub late_answer_count: u64,
     /// Reliable frames that were not queued, because the session was closing or awaits a resync.
     pub undelivered_count: u64,
+    /// Reliable frames of clients that are lost, since a session was restored from an older record than its
+    /// client had seen.
+    pub missed_count: u64,
     /// Unreliable frames of clients, and link control, that were dropped because they were over
     /// the rates or because too much waits for dispatch.
     pub throttled_frame_count: u64,

@@ -8,6 +8,8 @@
 //! them; what is sent waits in the outbox, or on the link, for the next flush; a loss, a deadline or
 //! an end moves the core on to its next state.
 
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 use std::sync::Arc;
@@ -145,6 +147,11 @@ impl Core {
         core.welcome(token, terms, None);
         let effects = [Effect::Bind(link), Effect::Issue(token.hash), Effect::Note(News::Registered {})];
         (core, effects.into())
+    }
+
+    /// A client's session that was written down.
+    pub(super) fn restored(id: SessionId, principal: Principal, epoch: Epoch, player: Player) -> Self {
+        Self { epoch, ..Self::with(id, principal, Life::Player(Box::new(player))) }
     }
 
     /// Opens an agent's session.
@@ -327,8 +334,9 @@ impl Core {
         player.is_confirmed = true;
         effects.extend(player.tokens.rotate(rebind.presented, token.hash).map(Effect::Retire));
         // What older links delivered and dispatch has not taken is sent again by the client.
-        let gap = player.inbox.rebase(rebind.trimmed, terms.now, config);
-        let point = ResumePoint { resync: rebind.point.resync || gap, ..rebind.point };
+        let lost_count = player.inbox.rebase(rebind.trimmed, terms.now, config);
+        effects.extend((lost_count > 0).then_some(Effect::Miss(lost_count)));
+        let point = ResumePoint { resync: rebind.point.resync || lost_count > 0, ..rebind.point };
         let resync = player.outbox.resume(point, terms.now);
         player.binding = Binding::Linked(Link::new(rebind.link, id, player.beacon_count, terms));
         effects.extend([Effect::Bind(rebind.link), Effect::Issue(token.hash)]);

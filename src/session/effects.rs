@@ -17,8 +17,8 @@ use crate::wire::v1::Reason;
 
 /// What follows from a change of a core, in order.
 #[must_use]
-#[derive(Debug, Default)]
-pub(crate) struct Effects(Vec<Effect>);
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Effects(pub(super) Vec<Effect>);
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Effect {
@@ -36,6 +36,9 @@ pub(super) enum Effect {
     Retire(TokenHash),
     /// The session is found no longer.
     Forget,
+    /// Frames that the client had sent are lost, and it knows of it: the session was restored from an older
+    /// record.
+    Miss(u64),
     /// The game is told.
     Note(News),
 }
@@ -85,7 +88,7 @@ pub(super) fn record(
             Effect::Lose { link, cause } => {
                 let mut proxies = world.resource_mut::<Proxies>();
                 match cause {
-                    LossCause::Link(_) => {}
+                    LossCause::Link(_) | LossCause::Restart => {}
                     LossCause::Silent => proxies.close_lost(link, Reason::Timeout, clock),
                     LossCause::Slow => proxies.close_lost(link, Reason::Slow, clock),
                     // Its client has to know: the next resume presents another token for it.
@@ -102,6 +105,7 @@ pub(super) fn record(
                 }
                 proxies.close(link, reason, &detail, clock);
             }
+            Effect::Miss(count) => world.resource_mut::<SessionCounts>().missed_count += count,
             Effect::Note(news) => {
                 if !is_agent {
                     world.resource_mut::<SessionCounts>().count(&news);

@@ -48,6 +48,11 @@ impl Inbound {
 }
 
 impl Inbox {
+    /// An inbox from which this many counted frames were taken.
+    pub(super) fn since(received: u64) -> Self {
+        Self { received, acked: received, ..Self::default() }
+    }
+
     /// Returns how many counted frames were taken, over all links.
     pub(crate) fn received(&self) -> u64 {
         self.received
@@ -143,16 +148,16 @@ impl Inbox {
     }
 
     /// A new link: drops what waits, uncounted, and takes the client's word that it has trimmed
-    /// further than was received here. Returns true if it had: those frames are lost.
-    pub(super) fn rebase(&mut self, trimmed: u64, now: Duration, config: &SessionConfig) -> bool {
+    /// further than was received here. Returns how many frames are lost by that.
+    pub(super) fn rebase(&mut self, trimmed: u64, now: Duration, config: &SessionConfig) -> u64 {
         self.discard();
         self.meter.allow_replay(now, config);
-        let gap = trimmed > self.received;
+        let lost = trimmed.saturating_sub(self.received);
         if trimmed <= COUNT_MAX {
             self.received = self.received.max(trimmed);
         }
         self.acked = self.received;
-        gap
+        lost
     }
 
     /// Takes all that waits, whatever the rates.

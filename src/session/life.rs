@@ -4,13 +4,17 @@
 //! None of them knows zones. The entity may be gone when a step is done, since hooks and observers of
 //! the game's may despawn it.
 
+use std::time::Duration;
+
 use bevy_ecs::prelude::*;
 
 use super::agenda::Agenda;
 use super::core::{Membership, Rebind, Terms};
 use super::effects::{self, Effects};
 use super::token::Issued;
-use super::{Core, EndCause, LossCause, Principal, ResumeTimeout, SessionConfig, SessionTable, mirror};
+use super::{
+    Core, EndCause, LossCause, OnDisconnect, Principal, ResumeTimeout, SessionConfig, SessionTable, mirror,
+};
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::Network;
 use crate::tick::{Secrets, TickRate, TickTime};
@@ -34,7 +38,19 @@ pub(crate) fn open(world: &mut World, link: LinkKey, principal: Principal, netwo
     let (id, token) = (SessionId(secrets.id()), Issued::draw(&mut secrets));
     let (core, effects) = Core::open(id, principal, link, &token, &terms);
     let session = enter(world, core, network, effects);
-    // From here on observers of the game's run.
+    dress(world, session, timeout, on_disconnect);
+}
+
+/// Takes in a client's session that was written down.
+pub(super) fn restore(world: &mut World, core: Core, timeout: Duration, effects: Effects) -> Entity {
+    let on_disconnect = world.resource::<SessionConfig>().on_disconnect.clone();
+    let session = enter(world, core, None, effects);
+    dress(world, session, timeout, on_disconnect);
+    session
+}
+
+/// Gives a new session the components that a game sees. Observers of the game's run from here on.
+fn dress(world: &mut World, session: Entity, timeout: Duration, on_disconnect: Option<OnDisconnect>) {
     if let Ok(mut entity) = world.get_entity_mut(session) {
         entity.insert(ResumeTimeout(timeout));
     }
@@ -130,7 +146,7 @@ fn apply(world: &mut World, session: Entity, effects: Effects) {
 }
 
 /// Returns how long a session lives without a link. A game may change it, or take it away.
-fn resume_timeout(world: &World, session: Entity) -> ResumeTimeout {
+pub(super) fn resume_timeout(world: &World, session: Entity) -> ResumeTimeout {
     let of_all = || ResumeTimeout(world.resource::<SessionConfig>().timeout);
     world.get::<ResumeTimeout>(session).copied().unwrap_or_else(of_all)
 }

@@ -64,7 +64,6 @@ impl Outbox {
     }
 
     /// The frames held, oldest first.
-    #[cfg(any(feature = "testing", feature = "planted"))]
     pub(crate) fn frames(&self) -> impl ExactSizeIterator<Item = &Bytes> {
         self.frames.iter()
     }
@@ -72,6 +71,23 @@ impl Outbox {
     /// Whether it has overflowed: nothing is queued or counted until the client resumes.
     pub(crate) fn awaits_resync(&self) -> bool {
         self.overflowed
+    }
+
+    /// An outbox as it was written down. If it holds more than the configuration allows, it is given up.
+    pub(super) fn restored(
+        acked: u64,
+        frames: &[Bytes],
+        awaits_resync: bool,
+        now: Duration,
+        config: &SessionConfig,
+    ) -> Self {
+        let mut outbox = Self { acked, overflowed: awaits_resync, ..Self::default() };
+        for frame in frames {
+            if outbox.push(frame.clone(), now, config).is_err() {
+                break;
+            }
+        }
+        outbox
     }
 
     /// Queues a frame.

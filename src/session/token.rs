@@ -14,6 +14,15 @@ impl TokenHash {
     pub(crate) fn of(token: &[u8]) -> Self {
         Self(Sha256::digest(token).into())
     }
+
+    /// Reads a hash; `None` if it does not have 32 bytes.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// A new token: what the client is told, and what the server keeps.
@@ -27,6 +36,12 @@ impl Issued {
     pub(crate) fn draw(secrets: &mut Secrets) -> Self {
         let token = secrets.token();
         Self { secret: token.secret, hash: TokenHash(token.hash) }
+    }
+
+    /// A token that a test knows.
+    #[cfg(test)]
+    pub(super) fn fixed(secret: [u8; TOKEN_BYTES]) -> Self {
+        Self { secret, hash: TokenHash::of(&secret) }
     }
 }
 
@@ -57,6 +72,15 @@ impl Tokens {
     /// The client has the newest token. Returns the one before, which is void.
     pub(super) fn confirm(&mut self) -> Option<TokenHash> {
         self.presented.take()
+    }
+
+    pub(super) fn of(newest: TokenHash, presented: Option<TokenHash>) -> Self {
+        Self { newest, presented }
+    }
+
+    /// Returns the newest, and the one that was presented last while that is valid.
+    pub(super) fn both(&self) -> (TokenHash, Option<TokenHash>) {
+        (self.newest, self.presented)
     }
 
     /// All valid ones.

@@ -235,7 +235,7 @@ impl Reference {
         match cause {
             LossCause::Silent => self.shut_link(link, Reason::Timeout),
             LossCause::Slow => self.shut_link(link, Reason::Slow),
-            LossCause::Link(_) | LossCause::Replaced => {}
+            LossCause::Link(_) | LossCause::Replaced | LossCause::Restart => {}
         }
         self.announce(number, News::Disconnected(cause));
         match zone.and_then(|zone| self.zones[zone]) {

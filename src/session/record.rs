@@ -1,0 +1,167 @@
+//! Session records: what is kept of a session across a restart, or given to another process.
+//!
+//! A record is written of a client's session and read back into one that has no link and is in no zone. The
+//! client resumes it with the token that it has. If the record is older than what the client has seen, the counts
+//! do not fit, and the resume ends in a resync.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+
+use super::core::{Binding, Core, Player};
+use super::effects::{Effect, Effects};
+use super::inbox::Inbox;
+use super::link::Latency;
+use super::outbox::Outbox;
+use super::token::Tokens;
+use super::{LossCause, News, Principal, SessionConfig, SessionTable, TokenHash, UnknownSession, life};
+use crate::ident::{Epoch, SessionId};
+use crate::tick::TickTime;
+
+pub use v1::SessionRecord;
+
+/// The records (`proto/waystation/record/v1`).
+#[allow(missing_docs, reason = "generated: the .proto file holds the documentation")]
+mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/waystation.record.v1.rs"));
+}
+
+/// Why a record cannot be read back into a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The id is 0.
+    #[error("the record has no session id: it is damaged, or of another format")]
+    Id,
+    /// A hash of a token does not have 32 bytes.
+    #[error("a token hash of the record has {0} bytes instead of 32: the record is damaged")]
+    Token(usize),
+    /// The session lives on this server already.
+    #[error("session {0} is there already: end it before it is restored")]
+    Exists(SessionId),
+}
+
+impl SessionRecord {
+    /// Writes a client's session down, as it is after the last tick.
+    ///
+    /// ```
+    /// use waystation::session::SessionRecord;
+    /// use waystation::testing::{Harness, Via};
+    ///
+    /// let mut before = Harness::new();
+    /// let mut ada = before.player(Via::Alpha);
+    /// let session = before.entity(ada.session()).expect("she plays");
+    /// let record = SessionRecord::of(before.app.world(), session).expect("a client's session");
+    ///
+    /// let mut after = Harness::new();
+    /// record.restore(after.app.world_mut()).expect("a good record");
+    /// ada.connect(&after, Via::Beta);
+    /// ada.resume();
+    /// after.exchange(&mut [&mut ada]);
+    /// assert!(ada.is_welcome());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownSession`] if the entity is no session, an agent's, or one that has ended. Its id is 0 if the
+    /// entity is no session.
+    pub fn of(world: &World, session: Entity) -> Result<Self, UnknownSession> {
+        let now = world.resource::<TickTime>().steady();
+        let core = world.get::<Core>(session).ok_or(UnknownSession(SessionId(0)))?;
+        core.to_record(life::resume_timeout(world, session).0, now).ok_or(UnknownSession(core.id()))
+    }
+
+    /// Reads a session back. It has no link, is in no zone, and expires when what was left of its time is over.
+    /// The game is told that it was registered, and that its link was lost by a
+    /// [restart](LossCause::Restart). It counts to no network. An outbox above the limits of this server
+    /// is given up, and the client resyncs.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`] if the record is damaged, or the session is there already.
+    pub fn restore(&self, world: &mut World) -> Result<Entity, RecordError> {
+        let id = SessionId(self.session);
+        if world.resource::<SessionTable>().find(id).is_ok() {
+            return Err(RecordError::Exists(id));
+        }
+        let now = world.resource::<TickTime>().steady();
+        let restored =
+            world.resource_scope(|_, config: Mut<SessionConfig>| Core::from_record(self, now, &config));
+        let (core, effects) = restored?;
+        Ok(life::restore(world, core, Duration::from_millis(self.timeout_ms), effects))
+    }
+}
+
+impl Core {
+    /// Writes a client's session down; `None` for an agent's, or after the end.
+    pub(super) fn to_record(&self, timeout: Duration, now: Duration) -> Option<SessionRecord> {
+        let player = self.player()?;
+        let left = match player.binding {
+            Binding::Linked(_) => timeout,
+            Binding::Disconnected { expires_at } => expires_at.saturating_sub(now),
+        };
+        let (newest, presented) = player.tokens.both();
+        Some(SessionRecord {
+            session: self.id().0,
+            principal: self.principal().name().to_owned(),
+            is_authenticated: self.principal().is_authenticated(),
+            epoch: self.epoch().0,
+            newest_token: newest.bytes().to_vec().into(),
+            presented_token: presented.map(|token| token.bytes().to_vec().into()).unwrap_or_default(),
+            is_confirmed: player.is_confirmed,
+            received: player.inbox.received(),
+            acked: player.outbox.acked(),
+            outbox: player.outbox.frames().cloned().collect(),
+            awaits_resync: player.outbox.awaits_resync(),
+            zone: self.membership().map(|membership| membership.name.to_string()).unwrap_or_default(),
+            timeout_ms: milliseconds(timeout),
+            left_ms: milliseconds(left),
+            beacons: player.beacon_count,
+        })
+    }
+
+    /// Reads a session back.
+    pub(super) fn from_record(
+        record: &SessionRecord,
+        now: Duration,
+        config: &SessionConfig,
+    ) -> Result<(Self, Effects), RecordError> {
+        if record.session == 0 {
+            return Err(RecordError::Id);
+        }
+        let name = &record.principal;
+        let principal =
+            if record.is_authenticated { Principal::named(name) } else { Principal::anonymous(name) };
+        let presented = match &record.presented_token[..] {
+            [] => None,
+            token => Some(read_token(token)?),
+        };
+        let tokens = Tokens::of(read_token(&record.newest_token)?, presented);
+        let mut effects = Effects::default();
+        effects.extend(tokens.hashes().map(Effect::Issue));
+        let (cause, silent_ms) = (LossCause::Restart, 0);
+        effects.extend([
+            Effect::Note(News::Registered {}),
+            Effect::Note(News::Disconnected { cause, silent_ms }),
+        ]);
+        let player = Player {
+            tokens,
+            is_confirmed: record.is_confirmed,
+            binding: Binding::Disconnected {
+                expires_at: now.saturating_add(Duration::from_millis(record.left_ms)),
+            },
+            inbox: Inbox::since(record.received),
+            outbox: Outbox::restored(record.acked, &record.outbox, record.awaits_resync, now, config),
+            latency: Latency::UNKNOWN,
+            beacon_count: record.beacons,
+        };
+        Ok((Self::restored(SessionId(record.session), principal, Epoch(record.epoch), player), effects))
+    }
+}
+
+fn read_token(hash: &[u8]) -> Result<TokenHash, RecordError> {
+    TokenHash::read(hash).ok_or(RecordError::Token(hash.len()))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
