@@ -20,6 +20,7 @@
 mod exam;
 mod game;
 mod ledger;
+mod moves;
 mod report;
 mod steps;
 mod unusual;

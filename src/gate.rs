@@ -4,7 +4,7 @@
 //! session or to the one that its token resumes. The gate checks what a new session is proved by,
 //! denies, takes over and answers the open channel. It knows no games.
 //!
-//! Data flow: [`Arrivals`](crate::proxy::Arrivals) → `route` → a guest's Hello, or the inbox of the session that the link
+//! Data flow: [`TickInput`](crate::tick::TickInput) → `route` → a guest's Hello, or the inbox of the session that the link
 //! is bound to → `admit`: Hellos by arrival, then lost links → the tick's dispatch. Guests that are too many
 //! are put out after the Hellos.
 
@@ -135,7 +135,7 @@ impl Plugin for GatePlugin {
             .init_resource::<Drain>()
             .add_systems(
                 PreUpdate,
-                (route::route, watch, stop::heed_stop, stop::end_all, admit::admit)
+                (route::route, stop::heed_stop, stop::end_all, admit::take_effect, watch, admit::lose_links)
                     .chain()
                     .in_set(TickSystems::Admit),
             )

@@ -5,9 +5,8 @@
 //! and frames and nothing of sessions. The smallest one, [`loopback`], is the place to learn how
 //! to write another; the example `custom_proxy` is one over TCP, with threads and sockets.
 //!
-//! Data flow: adapter → event port → [`TickInput`], when the tick begins and in the order of proxy ids →
-//! [`Arrivals`], in `Receive` → the gate; whoever sends → [`Proxies::command`] → one batch a proxy in `Flush` → command
-//! port → adapter.
+//! Data flow: adapter → event port → [`TickInput`], gathered when a tick begins, by proxy id → the gate; frames
+//! to links → [`Proxies::command`] → one batch a proxy in `Flush` → command port → adapter.
 
 mod adapter;
 mod backlog;
@@ -125,10 +124,6 @@ struct OpenLink {
     is_cut: bool,
 }
 
-/// What arrived since the last tick: by proxy id, then in order of arrival. Taken by the gate.
-#[derive(Resource, Debug, Default)]
-pub struct Arrivals(pub Vec<(ProxyId, ProxyEvent)>);
-
 /// The commands that left in this tick, by proxy id. Kept only where somebody has inserted it, as a test does.
 #[derive(Resource, Debug, Default)]
 pub struct Departed(pub Vec<(ProxyId, ProxyCommand)>);
@@ -225,10 +220,11 @@ impl Proxies {
     /// Takes what the adapters have to tell, by proxy id and from each port within the budget of a
     /// tick. The plugin's systems do this and [`send_batches`](Self::send_batches); it is for those who drive
     /// adapters without an app.
-    pub fn take_events(&mut self, take: impl FnMut(ProxyId, ProxyEvent)) {
+    pub fn take_events(&mut self, mut take: impl FnMut(ProxyId, ProxyEvent)) {
         let mut input = TickInput::default();
         self.gather(&mut input);
-        self.apply(&mut input, take);
+        self.apply(&input);
+        input.events.into_iter().for_each(|(proxy, event)| take(proxy, event));
     }
 
     /// Looks once at all that other threads have written.
@@ -243,16 +239,15 @@ impl Proxies {
     }
 
     /// Takes in what was gathered. Proxies that are not known yet are those of a recording.
-    fn apply(&mut self, input: &mut TickInput, mut take: impl FnMut(ProxyId, ProxyEvent)) {
+    fn apply(&mut self, input: &TickInput) {
         for (index, told) in input.proxies.iter().enumerate() {
             if index == self.ports.len() {
                 self.add(ProxyPort::default());
             }
             self.ports[index].note(told.clone());
         }
-        for (id, event) in input.events.drain(..) {
-            self.note(LinkKey { proxy: id, link: event.link }, &event.kind);
-            take(id, event);
+        for (proxy, event) in &input.events {
+            self.note(LinkKey { proxy: *proxy, link: event.link }, &event.kind);
         }
     }
 
@@ -312,7 +307,6 @@ pub struct ProxyPlugin;
 impl Plugin for ProxyPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Proxies>()
-            .init_resource::<Arrivals>()
             .init_resource::<Traffic>()
             .add_systems(PreUpdate, (receive, heed_failures).chain().in_set(TickSystems::Receive))
             .add_systems(PostUpdate, depart.in_set(TickSystems::Flush));
@@ -333,22 +327,15 @@ fn gather(world: &mut World, input: &mut TickInput) {
     world.resource_mut::<Proxies>().gather(input);
 }
 
-/// Takes what the adapters said from the inputs.
-fn receive(
-    mut input: ResMut<TickInput>,
-    mut proxies: ResMut<Proxies>,
-    mut arrivals: ResMut<Arrivals>,
-    mut traffic: ResMut<Traffic>,
-) {
-    let arrivals = &mut arrivals.0;
-    arrivals.clear();
-    proxies.apply(&mut input, |proxy, event| {
+/// Takes in what the adapters said. The events stay in the inputs, for the gate.
+fn receive(input: Res<TickInput>, mut proxies: ResMut<Proxies>, mut traffic: ResMut<Traffic>) {
+    proxies.apply(&input);
+    for (_, event) in &input.events {
         if let ProxyEventKind::Frame { bytes, .. } = &event.kind {
             traffic.in_count += 1;
             traffic.in_bytes += bytes.len() as u64;
         }
-        arrivals.push((proxy, event));
-    });
+    }
 }
 
 /// A server without one of its proxies serves some of its players and looks healthy: it stops.

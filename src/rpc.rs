@@ -27,7 +27,7 @@ use bevy_app::{App, Plugin, PostUpdate};
 use bevy_ecs::prelude::*;
 
 use crate::ident::{Epoch, SessionId, Tick};
-use crate::session::{Core, Delivered, Dispatch, Next, Offence, Sent, SessionCounts};
+use crate::session::{Delivered, Dispatch, Next, Offence, Sent, SessionCore, SessionCounts};
 use crate::tick::{TickSystems, TickTime};
 use crate::wire::{Range, WireMessage};
 use crate::zone::InZone;
@@ -125,6 +125,6 @@ fn call<M: WireMessage>(world: &mut World, sent: Sent) -> Result<Next, Offence> 
 
 /// Returns who calls; `None` if the session is in no zone.
 fn caller(world: &World, session: Entity) -> Option<(SessionId, Epoch, Entity)> {
-    let core = world.get::<Core>(session)?;
+    let core = world.get::<SessionCore>(session)?;
     Some((core.id(), core.epoch(), world.get::<InZone>(session)?.zone()))
 }

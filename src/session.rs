@@ -1,13 +1,14 @@
 //! Sessions: what a client is to the server, across all its links.
 //!
 //! A session is an entity with [`Session`] and exactly one of the markers [`Disconnected`],
-//! [`Connected`], [`Active`]. It owns what must outlive a link: the counts and the unacknowledged
-//! frames of both directions, the tokens that resume it, and the game's own components. This
-//! room does not decide who gets in (the gate does), knows no zone and no transport by name.
+//! [`Connected`], [`Active`]. What must outlive a link is in its core, a private value: the counts and the
+//! unacknowledged frames of both directions, and the tokens that resume it. The components that a game
+//! sees repeat the core. This module does not decide who gets in (the gate does), and knows no zone and no
+//! transport by name.
 //!
-//! Data flow: frames of the bound link → [`Inbox`] → dispatch; whoever sends → [`Outbox`] and
-//! [`Uplink`] → `flush` → the link's proxy. Each change of state is noted in the
-//! [`Journal`], and published as a message that the game's systems read in the next tick.
+//! Data flow: frames of the bound link → the core's inbox → dispatch, by a table in which modules register;
+//! what is sent → the core's outbox, or its link → `flush` → the link's proxy. What becomes of a session is noted
+//! in the [`Journal`], and published as a message that the game's systems read in the next tick.
 
 mod agenda;
 pub mod agent;
@@ -48,7 +49,8 @@ pub(crate) use agenda::Agenda;
 pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
 pub use cause::{EndCause, LossCause};
 pub use config::{SessionConfig, SessionCounts};
-pub(crate) use delivery::{Delivery, Parcel, tell, tell_all};
+pub use delivery::LinkRoom;
+pub(crate) use delivery::{Delivery, Parcel, WARM_COUNT, tell, tell_all, warm};
 pub(crate) use dispatch::{
     Dispatch, Endings, FIRST, LAST, Next, Offence, Sent, control, dispatch as dispatch_frames,
 };
@@ -61,7 +63,7 @@ pub use journal::{
 pub(crate) use journal::{announce, announce_of};
 pub(crate) use life::{bury, edit, end, lose, open, resume, set_membership};
 pub use link::{Latency, LinkState};
-pub(crate) use mirror::{go_astray, repair, update as update_mirrors};
+pub(crate) use mirror::{SessionCore, go_astray, repair, update as update_mirrors};
 pub(crate) use outbox::ResumePoint;
 #[cfg(feature = "planted")]
 pub use planted::Planted;
@@ -260,7 +262,7 @@ impl Plugin for SessionPlugin {
         .add_systems(PreUpdate, dispatch_frames.in_set(TickSystems::Dispatch))
         .add_systems(
             PostUpdate,
-            (delivery::send_beacons, delivery::flush, due::bound_memory)
+            (delivery::flush, due::bound_memory)
                 .chain()
                 .in_set(TickSystems::Flush)
                 .before(crate::proxy::depart),

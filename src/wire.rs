@@ -27,6 +27,8 @@ pub(crate) mod window;
 pub use config_error::ConfigError;
 pub(crate) use config_error::{at_least, within};
 pub use finite::Finite;
+#[cfg(feature = "server")]
+pub(crate) use frame::encode_into;
 pub use frame::{Frame, FrameError, Lane, Range, WireMessage, decode, encode, id_of, lane_of};
 pub use limits::*;
 

@@ -32,7 +32,7 @@ use crate::ident::ZoneId;
 pub use crate::session::journal::{
     JoinCancelled, JoinRequested, MemberDisconnected, MemberResumed, ZoneJoined, ZoneParted,
 };
-use crate::session::{Core, Delivered, Dispatch, FIRST, Next, find_expired};
+use crate::session::{Delivered, Dispatch, FIRST, Next, SessionCore, find_expired};
 use crate::tick::{TickRate, TickSystems};
 use crate::wire::WireMessage as _;
 use crate::wire::v1::{self, Join, Joined, Part, Parted, Reason, Refused};
@@ -310,7 +310,7 @@ fn drop_disconnected(world: &mut World, zone: Entity) {
     }
     let members: Vec<Entity> = world.get::<Members>(zone).into_iter().flat_map(Members::entities).collect();
     for member in members {
-        if world.get::<Core>(member).is_some_and(|core| !core.is_linked()) {
+        if world.get::<SessionCore>(member).is_some_and(|core| !core.is_linked()) {
             world.resource_mut::<Changes>().push(FIRST, member, Change::Drop);
         }
     }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 use super::ledger::Ledger;
 use super::report::Report;
-use super::steps;
 use crate::ident::{LinkKey, MessageId};
 use crate::proxy::{AdapterPort, Proxies, ProxyCommand, ProxyEventKind};
 use crate::tick::{Clock, Secrets};
@@ -99,13 +98,6 @@ impl Exam {
     /// The port of an adapter.
     pub fn attach(&mut self, name: &'static str) -> AdapterPort {
         self.proxies.attach(name, self.clock.clone())
-    }
-
-    /// Examines the client that comes. `turn` is called over and over: it lets some milliseconds pass,
-    /// and says whether to go on.
-    pub fn run(mut self, mut turn: impl FnMut() -> bool) -> Report {
-        steps::run(&mut self, &mut turn);
-        self.report
     }
 
     pub(super) fn patience(&self) -> Duration {

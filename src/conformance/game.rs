@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::exam::{Exam, Halt, TICK_HZ, ZONE};
 use super::ledger::Taken;
-use super::steps::EARLY;
+use super::moves::EARLY;
 use crate::arena::v1::{Echo, Input, Pellets, Say, Score, Scores, Snapshot, You};
 use crate::wire::v1::{Ack, Bye, Hello, Join, Joined, Part, Parted, Ping, Probe, Reason, Refused};
 use crate::wire::{ACK_EVERY_FRAMES, FRAME_MAX_CLIENT, Frame, FrameError, Lane, WireMessage as _};

@@ -5,14 +5,27 @@ use std::time::Duration;
 
 use super::exam::{Exam, Halt, Turn, millis};
 use super::game::IDLE_MAX;
-use super::{report::Verdict, unusual};
+use super::moves::{
+    EARLY, GRACE, REPLAY_WITHIN, admit, check_first_ack, check_resume, cut_bound, resume, settle,
+    settled_within,
+};
+use super::report::{Report, Verdict};
+use super::unusual;
 use crate::arena::v1::Scores;
-use crate::ident::LinkKey;
-use crate::wire::v1::{Ack, Beacon, Hello, Reason, Resume};
-use crate::wire::{self, ACK_EVERY, ACK_EVERY_FRAMES, LINK_TIMEOUT, WireMessage as _};
+use crate::wire::v1::{Beacon, Reason};
+use crate::wire::{self, ACK_EVERY, ACK_EVERY_FRAMES, LINK_TIMEOUT};
+
+impl Exam {
+    /// Examines the client that comes. `turn` is called over and over: it lets some milliseconds pass,
+    /// and says whether to go on.
+    pub fn run(mut self, mut turn: impl FnMut() -> bool) -> Report {
+        run(&mut self, &mut turn);
+        self.report
+    }
+}
 
 /// Runs all steps, until the client is gone or all are done.
-pub(super) fn run(exam: &mut Exam, turn: Turn) {
+fn run(exam: &mut Exam, turn: Turn) {
     for (row, step) in STEPS {
         exam.row = row;
         // A step that lost the link has failed; the next one takes the client as it comes back.
@@ -232,60 +245,6 @@ fn close(exam: &mut Exam, turn: Turn, reason: Reason, retry_after: Duration) -> 
     Ok(())
 }
 
-/// The client comes back to its session.
-pub(super) fn resume(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
-    let (link, hello) = exam.await_hello(turn)?;
-    admit(exam, link, &hello, exam.row);
-    check_first_ack(exam, turn)
-}
-
-/// Welcomes whoever resumes, and whoever does not as somebody new, which fails the row.
-pub(super) fn admit(exam: &mut Exam, link: LinkKey, hello: &Hello, row: &'static str) {
-    let resume = check_resume(exam, hello, row);
-    exam.welcome(link, resume, false);
-}
-
-/// What a Hello resumes, if it resumes the session at all.
-pub(super) fn check_resume<'a>(exam: &mut Exam, hello: &'a Hello, row: &'static str) -> Option<&'a Resume> {
-    let Some(resume) = &hello.resume else {
-        exam.fail(row, "its Hello resumes nothing");
-        return None;
-    };
-    if resume.token != exam.ledger.token {
-        exam.fail(row, "it shows another token than the newest");
-        return None;
-    }
-    let (acked, sent, told) = (exam.ledger.acked, exam.ledger.sent, exam.ledger.told);
-    if !(acked..=sent).contains(&resume.received) || resume.resync {
-        let received = resume.received;
-        exam.fail(
-            "count",
-            format!("Resume has received = {received}, of {acked} acknowledged and {sent} sent"),
-        );
-        return None;
-    }
-    if resume.trimmed > told {
-        let trimmed = resume.trimmed;
-        exam.fail("outbox", format!("Resume has trimmed = {trimmed}, and {told} were acknowledged to it"));
-    }
-    if row == "cut" {
-        exam.report.pass("cut");
-    }
-    exam.report.pass("count");
-    Some(resume)
-}
-
-pub(super) fn check_first_ack(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
-    let came = exam.attend(turn, ACK_EVERY, |exam| exam.first.is_some())?;
-    match exam.first {
-        Some((Ack::ID, _)) => exam.report.pass("ack-at-once"),
-        Some((id, _)) => exam.fail("ack-at-once", format!("message {id} came before the Ack")),
-        None => exam.fail("ack-at-once", format!("nothing came within {} ms", ACK_EVERY.as_millis())),
-    }
-    debug_assert_eq!(came, exam.first.is_some());
-    Ok(())
-}
-
 fn check_pause(exam: &mut Exam, row: &'static str, since: Duration, retry_after: Duration) {
     let pause = exam.now.saturating_sub(since);
     if pause + COARSE < retry_after {
@@ -295,38 +254,12 @@ fn check_pause(exam: &mut Exam, row: &'static str, since: Duration, retry_after:
     }
 }
 
-/// Waits until all that was sent is acknowledged, as long as any client may take.
-pub(super) fn settle(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
-    settled_within(exam, turn, ACK_EVERY + GRACE).map(drop)
-}
-
-/// Whether all that was sent is acknowledged in time, no more and no less. Nothing is said meanwhile:
-/// the echo of a Beacon would hide that no Ack comes, and an answer that one is missing.
-pub(super) fn settled_within(exam: &mut Exam, turn: Turn, limit: Duration) -> Result<bool, Halt> {
-    exam.fall_mute();
-    let settled = exam.attend(turn, limit, |exam| exam.ledger.acked == exam.ledger.sent);
-    exam.speak();
-    settled
-}
-
-pub(super) fn cut_bound(exam: &mut Exam) {
-    if let Some(link) = exam.link {
-        exam.cut(link);
-    }
-}
-
 /// What clients are asked to wait: more than they would of their own accord.
 const RETRY_AFTER: Duration = Duration::from_millis(1_500);
 /// How much sooner a client may come that looks at its clock once a frame.
 const COARSE: Duration = Duration::from_millis(50);
-/// The id of a Beacon that must not be echoed.
-pub(super) const EARLY: u64 = 0xEA51;
 /// How long it goes ahead of the Welcome.
 const EARLY_BY: Duration = Duration::from_millis(250);
-/// How long a client may take for what it does at once: some frames of a slow game, and the network.
-pub(super) const GRACE: Duration = Duration::from_millis(500);
-/// When what is sent again must have come.
-pub(super) const REPLAY_WITHIN: Duration = Duration::from_millis(1_500);
 /// When two of five Beacons must have come back.
 const PINGS_WITHIN: Duration = Duration::from_millis(5_500);
 /// How often what may go well by chance is tried.

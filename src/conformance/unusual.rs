@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::exam::{Exam, Halt, Turn};
-use super::steps::{GRACE, REPLAY_WITHIN, check_first_ack, check_resume, cut_bound, settle, settled_within};
+use super::moves::{GRACE, REPLAY_WITHIN, check_first_ack, check_resume, cut_bound, settle, settled_within};
 use crate::arena::v1::Scores;
 use crate::wire::v1::{Ack, Reason};
 use crate::wire::{self, ACK_EVERY, LINK_TIMEOUT, WireMessage as _};

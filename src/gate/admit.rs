@@ -1,61 +1,67 @@
 //! Hellos and lost links, in order of arrival.
 
 use std::time::Duration;
+use std::vec;
 
 use bevy_ecs::prelude::*;
 
 use super::hello::{Denial, OpenRequest, Request, ResumeRequest, parse};
-use super::route::Controls;
+use super::route::{Control, Controls};
 use super::ticket::Tickets;
 use super::{Drain, GateConfig, Lobby, newcomers, stop};
 use crate::ident::{LinkKey, ProxyId};
 use crate::proxy::{LinkInfo, Proxies};
-use crate::session::{self, Core, Inbound, Overdue, Rebind, SessionConfig, SessionCounts, SessionTable};
+use crate::session::{self, Overdue, Rebind, SessionConfig, SessionCore, SessionCounts, SessionTable};
 use crate::tick::{Load, Shed, TickInput, TickTime};
 use crate::wire;
 use crate::wire::v1::{Denied, Hello, Reason};
 use crate::zone;
 
-/// Lets link control and Hellos take effect, then takes the links that are lost: a session that loses its
-/// link and is resumed in the same tick was never without one.
-pub(super) fn admit(world: &mut World) {
-    take_effect(world);
+/// Puts out guests that are silent or too many, and takes the links that are lost. Hellos were answered
+/// before: a session that loses its link and is resumed in the same tick was never without one.
+pub(super) fn lose_links(world: &mut World) {
     close_silent_guests(world);
     put_out_surplus(world);
     for (session, link, cause) in std::mem::take(&mut world.resource_mut::<Overdue>().lost) {
-        let bound = world.get::<Core>(session).and_then(Core::link);
+        let bound = world.get::<SessionCore>(session).and_then(|core| core.link());
         if bound == Some(link) {
             zone::disconnect(world, session, cause);
         }
     }
 }
 
-/// What takes effect in order of arrival.
-enum Arrived {
-    /// Link control of the session that the link is bound to.
-    Control(Inbound),
-    /// A guest asks for a session.
-    Hello(Box<(LinkInfo, Hello)>),
-}
-
 /// Lets link control and Hellos take effect in order of arrival: an Ack that came before a Hello has
 /// retired its token.
-fn take_effect(world: &mut World) {
-    let controls = std::mem::take(&mut world.resource_mut::<Controls>().0).into_iter();
-    let controls = controls.map(|(at, link, control)| ((at, control.order), link, Arrived::Control(control)));
-    let hellos = take_hellos(world).into_iter();
-    let hellos =
-        hellos.map(|(when, link, info, hello)| (when, link, Arrived::Hello(Box::new((info, hello)))));
-    let mut arrived: Vec<_> = controls.chain(hellos).collect();
-    arrived.sort_by_key(|(when, ..)| *when);
-    for (_, link, arrived) in arrived {
-        match arrived {
-            Arrived::Hello(guest) => answer(world, link, &guest.0, guest.1),
+pub(super) fn take_effect(world: &mut World) {
+    let mut controls = std::mem::take(&mut world.resource_mut::<Controls>().0);
+    let mut hellos = take_hellos(world);
+    if !hellos.is_empty() {
+        hellos.sort_by_key(|(when, ..)| *when);
+        controls.sort_by_key(Control::when);
+    }
+    let mut controls = controls.into_iter();
+    for (when, link, info, hello) in hellos {
+        let before = controls.as_slice().partition_point(|control| control.when() <= when);
+        take_controls(world, &mut controls, before);
+        answer(world, link, &info, hello);
+    }
+    let rest = controls.len();
+    take_controls(world, &mut controls, rest);
+}
+
+/// Lets this much link control take effect.
+fn take_controls(world: &mut World, controls: &mut vec::IntoIter<Control>, mut count: usize) {
+    while count > 0 {
+        let chunk = count.min(session::WARM_COUNT);
+        count -= chunk;
+        let next = &controls.as_slice()[..chunk];
+        session::warm(world, next.iter().map(|control| (control.link, &control.frame)));
+        for Control { link, frame, .. } in controls.take(chunk) {
             // A Hello may have bound the session to another link meanwhile.
-            Arrived::Control(inbound) => match world.resource::<SessionTable>().bound_to(link) {
-                Some(session) => session::control(world, session, inbound),
+            match world.resource::<SessionTable>().bound_to(link) {
+                Some(session) => session::control(world, session, frame),
                 None => world.resource_mut::<SessionCounts>().stale_frame_count += 1,
-            },
+            }
         }
     }
 }
@@ -118,7 +124,7 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest)
 
 fn resume(world: &mut World, link: LinkKey, request: &ResumeRequest) -> Result<(), Denial> {
     let session = world.resource::<SessionTable>().by_token(request.token).ok_or(Denial::TOKEN)?;
-    let core = world.get::<Core>(session).filter(|core| !core.is_doomed()).ok_or(Denial::TOKEN)?;
+    let core = world.get::<SessionCore>(session).filter(|core| !core.is_doomed()).ok_or(Denial::TOKEN)?;
     if !request.may_resume(core.principal()) {
         return Err(Denial::TOKEN);
     }

@@ -3,6 +3,7 @@
 //! Link control of sessions is kept to take effect with the guests' Hellos, in order of arrival. What else a
 //! session sends waits for dispatch.
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
@@ -10,28 +11,51 @@ use bytes::Bytes;
 
 use super::{GateConfig, Lobby, probe};
 use crate::ident::LinkKey;
-use crate::proxy::{Arrivals, LinkInfo, Proxies, ProxyEventKind};
+use crate::proxy::{LinkInfo, Proxies, ProxyEventKind};
 use crate::session::{
     self, Agenda, Dispatch, Inbound, LossCause, Overdue, SessionConfig, SessionCounts, SessionTable,
 };
-use crate::tick::TickTime;
+use crate::tick::{TickInput, TickTime};
 use crate::wire::v1::{Hello, Probe, Reason};
 use crate::wire::{FRAME_MAX_BEFORE_WELCOME, Frame, FrameError, Lane, PROBE_EVERY, WireMessage as _};
 
-/// Link control of sessions that has arrived in this tick: when, and on which link.
+/// Link control of sessions that has arrived in this tick.
 #[derive(Resource, Debug, Default)]
-pub(super) struct Controls(pub(super) Vec<(Duration, LinkKey, Inbound)>);
+pub(super) struct Controls(pub(super) Vec<Control>);
+
+/// A frame of link control that has arrived.
+#[derive(Debug)]
+pub(super) struct Control {
+    /// The time at which it arrived, on the uncapped clock.
+    at: Duration,
+    pub(super) link: LinkKey,
+    pub(super) frame: Inbound,
+}
+
+impl Control {
+    /// Returns when it arrived, and its place among all frames.
+    pub(super) fn when(&self) -> (Duration, u64) {
+        (self.at, self.frame.order)
+    }
+}
 
 /// Takes the tick's arrivals, in order.
 pub(super) fn route(world: &mut World) {
-    let mut arrivals = std::mem::take(&mut world.resource_mut::<Arrivals>().0);
+    let mut arrivals = std::mem::take(&mut world.resource_mut::<TickInput>().events);
+    let mut controls = Vec::new();
+    for (_, event) in &arrivals {
+        // Frames are not in the processor's caches: reads of several in a row are waited for together.
+        if let ProxyEventKind::Frame { bytes, .. } = &event.kind {
+            black_box(bytes.first());
+        }
+    }
     for (proxy, event) in arrivals.drain(..) {
         let link = LinkKey { proxy, link: event.link };
         match event.kind {
             ProxyEventKind::Opened(info) => enter(world, link, info),
             ProxyEventKind::Frame { lane, bytes } => {
-                if let Some(control) = frame(world, link, event.at, lane, bytes) {
-                    world.resource_mut::<Controls>().0.push((event.at, link, control));
+                if let Some(frame) = frame(world, link, event.at, lane, bytes) {
+                    controls.push(Control { at: event.at, link, frame });
                 }
             }
             ProxyEventKind::Breach(what) => {
@@ -51,7 +75,8 @@ pub(super) fn route(world: &mut World) {
             }
         }
     }
-    world.resource_mut::<Arrivals>().0 = arrivals;
+    world.resource_mut::<TickInput>().events = arrivals;
+    world.resource_mut::<Controls>().0 = controls;
 }
 
 fn enter(world: &mut World, link: LinkKey, info: LinkInfo) {
@@ -63,38 +88,26 @@ fn enter(world: &mut World, link: LinkKey, info: LinkInfo) {
 
 /// Takes a frame. Returns it if it is link control, which takes effect in order with the Hellos.
 fn frame(world: &mut World, link: LinkKey, at: Duration, lane: Lane, bytes: Bytes) -> Option<Inbound> {
-    if let Some(session) = world.resource::<SessionTable>().bound_to(link) {
-        return session_frame(world, session, at, lane, bytes);
-    }
-    if world.resource_mut::<Lobby>().get_mut(link).is_none() {
-        world.resource_mut::<SessionCounts>().stale_frame_count += 1;
-    } else if lane == Lane::Unreliable || guest_frame(world, link, at, bytes).is_err() {
-        // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.
-        let now = world.resource::<TickTime>().now();
-        world.resource_mut::<Lobby>().leave(link);
-        world.resource_mut::<Proxies>().close(link, Reason::Protocol, "", now);
-    }
-    None
-}
-
-fn session_frame(
-    world: &mut World,
-    session: Entity,
-    at: Duration,
-    lane: Lane,
-    bytes: Bytes,
-) -> Option<Inbound> {
-    let at = world.resource::<TickTime>().steady_at(at);
     let order = world.resource_mut::<Agenda>().arrived();
+    if world.resource_mut::<Lobby>().get_mut(link).is_some() {
+        if lane == Lane::Unreliable || guest_frame(world, link, (at, order), bytes).is_err() {
+            // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.
+            let now = world.resource::<TickTime>().now();
+            world.resource_mut::<Lobby>().leave(link);
+            world.resource_mut::<Proxies>().close(link, Reason::Protocol, "", now);
+        }
+        return None;
+    }
+    let at = world.resource::<TickTime>().steady_at(at);
     let inbound = Inbound { order, at, lane, length: bytes.len(), frame: Frame::parse(bytes) };
-    let is_control = match &inbound.frame {
-        Ok(frame) => world.resource::<Dispatch>().is_control(frame.id),
-        Err(_) => false,
-    };
-    if is_control {
-        session::edit(world, session, |core| core.hear(at));
+    let dispatch = world.resource::<Dispatch>();
+    if inbound.frame.as_ref().is_ok_and(|frame| dispatch.is_control(frame.id)) {
         return Some(inbound);
     }
+    let Some(session) = world.resource::<SessionTable>().bound_to(link) else {
+        world.resource_mut::<SessionCounts>().stale_frame_count += 1;
+        return None;
+    };
     let is_kept = world.resource_scope(|world, config: Mut<SessionConfig>| {
         session::edit(world, session, |core| {
             core.hear(at);
@@ -107,9 +120,13 @@ fn session_frame(
     None
 }
 
-fn guest_frame(world: &mut World, link: LinkKey, at: Duration, bytes: Bytes) -> Result<(), FrameError> {
+fn guest_frame(
+    world: &mut World,
+    link: LinkKey,
+    (at, order): (Duration, u64),
+    bytes: Bytes,
+) -> Result<(), FrameError> {
     let now = world.resource::<TickTime>().now();
-    let order = world.resource_mut::<Agenda>().arrived();
     let length = bytes.len();
     let mut lobby = world.resource_mut::<Lobby>();
     let Some(guest) = lobby.get_mut(link) else { return Ok(()) };

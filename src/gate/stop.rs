@@ -13,7 +13,7 @@ use bevy_ecs::system::SystemParam;
 
 use super::{GateConfig, Lobby};
 use crate::proxy::Proxies;
-use crate::session::{Core, EndCause, LAST, SessionTable, tell_all};
+use crate::session::{EndCause, LAST, SessionCore, SessionTable, tell_all};
 use crate::tick::{StopRequested, TickTime};
 use crate::wire::CLOSE_TIMEOUT;
 use crate::wire::v1::{Notice, Reason};
@@ -83,7 +83,7 @@ fn begin(world: &mut World, within: Duration) {
     world.insert_resource(JoinPolicy(Some(Reason::Draining)));
     cancel_all(world, None, Reason::Draining);
     if within > Duration::ZERO {
-        let mut cores = world.query_filtered::<(Entity, &Core), Allow<Disabled>>();
+        let mut cores = world.query_filtered::<(Entity, &SessionCore), Allow<Disabled>>();
         let players = cores.iter(world).filter(|(_, core)| !core.is_agent());
         let players: Vec<Entity> = players.map(|(player, _)| player).collect();
         notify(world, &players);
@@ -102,7 +102,7 @@ pub(super) fn notify(world: &mut World, players: &[Entity]) {
 /// knocks is told at first, and cut later.
 pub(super) fn end_all(
     mut drain: ResMut<Drain>,
-    cores: Query<(Entity, &Core), Allow<Disabled>>,
+    cores: Query<(Entity, &SessionCore), Allow<Disabled>>,
     mut changes: ResMut<Changes>,
     mut guests: Guests,
 ) {

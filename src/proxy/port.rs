@@ -56,6 +56,13 @@ impl<T: Weigh> PortSender<T> {
     /// each, and wakes the other side. What does not fit stays in `batch`, in order.
     pub fn send(&self, batch: &mut VecDeque<T>, mut moved: impl FnMut(&T)) {
         let mut queue = lock(&self.queue);
+        let bytes = batch.iter().map(T::weight).sum::<usize>();
+        if queue.items.is_empty() && batch.len() <= self.budget.count && bytes <= self.budget.bytes {
+            // All of it at once.
+            batch.iter().for_each(&mut moved);
+            queue.bytes += bytes;
+            std::mem::swap(&mut queue.items, batch);
+        }
         while queue.items.len() < self.budget.count && queue.bytes < self.budget.bytes {
             let Some(item) = batch.pop_front() else { break };
             moved(&item);

@@ -5,11 +5,12 @@ use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 use bevy_platform::collections::HashSet;
+use bytes::Bytes;
 
 use super::Call;
 use crate::ident::MessageId;
 use crate::session::{Delivery, Parcel};
-use crate::wire::{Range, WireMessage};
+use crate::wire::{self, Range, WireMessage};
 use crate::zone::Members;
 
 /// Answers calls and sends messages. What is sent in a tick leaves at its end, as one batch, in the
@@ -72,9 +73,44 @@ impl Sender<'_> {
     /// }
     /// ```
     pub fn send_to<M: WireMessage>(&mut self, sessions: impl IntoIterator<Item = Entity>, message: &M) {
-        let mut seen = EntityHashSet::default();
-        let sessions = sessions.into_iter().filter(|session| seen.insert(*session)).collect();
-        self.queue.push(Target::Sessions(sessions), message);
+        self.queue.push(Target::each(sessions), message);
+    }
+
+    /// Sends a frame that is encoded already to each of some sessions; to one that is listed twice, once. It takes
+    /// the lane that its id says. For games that make a frame once and send it in several ticks, or put it
+    /// together themselves. Agents get no frames.
+    ///
+    /// A frame without an id of the game's, or of more than 64 KiB, is not sent to anybody; that is logged as an
+    /// error.
+    ///
+    /// ```
+    /// use bevy_ecs::prelude::*;
+    /// use bytes::Bytes;
+    /// use waystation::arena::v1::Echo;
+    /// use waystation::rpc::Sender;
+    /// use waystation::wire;
+    ///
+    /// #[derive(Resource)]
+    /// struct Rules(Bytes);
+    ///
+    /// impl Default for Rules {
+    ///     fn default() -> Self {
+    ///         Self(wire::encode(&Echo { number: 1, taken: 0 }))
+    ///     }
+    /// }
+    ///
+    /// fn explain(newcomers: Query<Entity, Added<waystation::session::Active>>, rules: Res<Rules>, mut sender: Sender) {
+    ///     sender.send_frame(&newcomers, &rules.0);
+    /// }
+    /// ```
+    pub fn send_frame(&mut self, sessions: impl IntoIterator<Item = Entity>, frame: &Bytes) {
+        let Some(id) = wire::id_of(frame).filter(|id| is_of_a_game(*id)) else {
+            tracing::error!(bytes = frame.len(), "not sent: a game's frame begins with an id of the game's");
+            return;
+        };
+        if let Some(parcel) = Parcel::of_frame(id, frame.clone()) {
+            self.queue.add(Target::each(sessions), parcel);
+        }
     }
 
     /// Sends to all who are members of a zone now. The message is encoded once for all.
@@ -106,6 +142,10 @@ impl Sender<'_> {
 #[derive(Resource, Default)]
 pub(super) struct SendQueue {
     sends: Vec<Outgoing>,
+    /// Bytes of their frames.
+    bytes: usize,
+    /// Messages that were not queued, since there were too many.
+    dropped_count: u64,
     /// Messages that agents want as values.
     deliveries: HashSet<MessageId>,
 }
@@ -121,20 +161,42 @@ enum Target {
     Zone { zone: Entity, except: Option<Entity> },
 }
 
+impl Target {
+    /// Each of some sessions, once.
+    fn each(sessions: impl IntoIterator<Item = Entity>) -> Self {
+        let mut seen = EntityHashSet::default();
+        Self::Sessions(sessions.into_iter().filter(|session| seen.insert(*session)).collect())
+    }
+}
+
 impl SendQueue {
     pub(super) fn deliver<M: WireMessage>(&mut self) {
         self.deliveries.insert(M::ID);
     }
 
     fn push<M: WireMessage>(&mut self, to: Target, message: &M) {
-        if !matches!(M::ID.range(), Range::GameReliable | Range::GameUnreliable) {
+        if !is_of_a_game(M::ID) {
             tracing::error!(message = M::NAME, id = %M::ID, "not sent: the id is the core's, a game sends its own");
             return;
         }
         if let Some(parcel) = Parcel::new(message, self.deliveries.contains(&M::ID)) {
-            self.sends.push(Outgoing { to, parcel });
+            self.add(to, parcel);
         }
     }
+
+    fn add(&mut self, to: Target, parcel: Parcel) {
+        let bytes = self.bytes + parcel.frame_bytes();
+        if self.sends.len() >= SENDS_MAX || bytes > SENDS_MAX_BYTES {
+            self.dropped_count += 1;
+            return;
+        }
+        self.bytes = bytes;
+        self.sends.push(Outgoing { to, parcel });
+    }
+}
+
+fn is_of_a_game(id: MessageId) -> bool {
+    matches!(id.range(), Range::GameReliable | Range::GameUnreliable)
 }
 
 /// Puts what was sent where it goes, before any membership changes.
@@ -143,6 +205,15 @@ pub(super) fn resolve(
     zones: Query<&Members, Allow<Disabled>>,
     mut delivery: Delivery,
 ) {
+    queue.bytes = 0;
+    let dropped_count = std::mem::take(&mut queue.dropped_count);
+    if dropped_count > 0 {
+        delivery.miss(dropped_count);
+        tracing::error!(
+            dropped_count,
+            "not sent: a tick sends {SENDS_MAX} messages and 64 MiB at most, send less"
+        );
+    }
     for Outgoing { to, parcel } in queue.sends.drain(..) {
         match to {
             Target::Session(session) => delivery.deliver(session, &parcel),
@@ -164,3 +235,9 @@ pub(super) fn resolve(
         }
     }
 }
+
+/// Messages that a game may send in one tick, and the bytes that their frames may have. A broadcast counts once.
+/// What is over that is dropped, counted as undelivered and logged: a game that sends without end would take all
+/// memory before the tick is over.
+const SENDS_MAX: usize = 262_144;
+const SENDS_MAX_BYTES: usize = 64 * 1024 * 1024;

@@ -11,8 +11,8 @@ use bevy_ecs::prelude::*;
 
 use crate::ident::{Epoch, LinkKey, SessionId, ZoneId};
 use crate::session::{
-    Active, Agenda, Closing, Connected, Core, Disconnected, EndCause, Entry, ExpiresAt, Journal, News,
-    Session, SessionConfig, SessionTable,
+    Active, Agenda, Closing, Connected, Disconnected, EndCause, Entry, ExpiresAt, Journal, News, Session,
+    SessionConfig, SessionCore, SessionTable,
 };
 use crate::tick::{TickSystems, TickTime};
 use crate::zone::{InZone, Members, Zone};
@@ -114,7 +114,7 @@ fn check_histories(
 /// A session, as the checks look at it.
 type Checked<'a> = (
     Entity,
-    &'a Core,
+    &'a SessionCore,
     (Has<Disconnected>, Has<Connected>, Has<Active>),
     Option<&'a ExpiresAt>,
     Option<&'a Session>,
@@ -159,7 +159,7 @@ fn check_states(
 
 /// Invariant 13.
 fn check_outboxes(
-    sessions: Query<(Entity, &Core), Allow<Disabled>>,
+    sessions: Query<(Entity, &SessionCore), Allow<Disabled>>,
     agenda: Res<Agenda>,
     config: Res<SessionConfig>,
     mut violations: ResMut<Violations>,
@@ -186,7 +186,7 @@ fn check_outboxes(
 
 /// Invariant 14.
 fn check_binds(
-    sessions: Query<(Entity, &Core), Allow<Disabled>>,
+    sessions: Query<(Entity, &SessionCore), Allow<Disabled>>,
     mut binds: ResMut<Binds>,
     mut violations: ResMut<Violations>,
 ) {
@@ -205,7 +205,7 @@ fn check_binds(
 }
 
 /// What is in a zone, as the checks look at it.
-type Inside<'a> = (Entity, &'a InZone, Option<&'a Core>, Has<Disconnected>);
+type Inside<'a> = (Entity, &'a InZone, Option<&'a SessionCore>, Has<Disconnected>);
 
 /// Invariants 5 and 6.
 fn check_zones(
@@ -222,7 +222,7 @@ fn check_zones(
         if !mirrored.is_some_and(|members| members.contains(session)) {
             violations.0.push(format!("6: {session} is in a zone whose member it is not"));
         }
-        let membership = core.and_then(Core::membership).map(|membership| membership.zone);
+        let membership = core.and_then(|core| core.membership()).map(|membership| membership.zone);
         if membership != Some(zone.zone()) {
             violations.0.push(format!("6: {session} is in another zone than its core: members differ"));
         }
@@ -235,7 +235,7 @@ fn check_zones(
 
 /// Invariants 15 and 20.
 fn check_ends(
-    sessions: Query<&Core, Allow<Disabled>>,
+    sessions: Query<&SessionCore, Allow<Disabled>>,
     table: Res<SessionTable>,
     agenda: Res<Agenda>,
     mut violations: ResMut<Violations>,
@@ -246,7 +246,7 @@ fn check_ends(
         }
     };
     let session_count = sessions.iter().filter(|core| core.state().is_some()).count();
-    let tokens: Vec<_> = sessions.iter().flat_map(Core::tokens).collect();
+    let tokens: Vec<_> = sessions.iter().flat_map(|core| core.tokens()).collect();
     check(table.session_count() == session_count, "15: the table has other sessions than the world");
     check(table.token_count() == tokens.len(), "15: a token of no session, or of two");
     check(tokens.iter().all(|token| table.by_token(*token).is_some()), "15: a token that is not found");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 
 use super::core::{Binding, Player};
+use super::meter::Rate;
 use super::{Core, SessionConfig};
 use crate::ident::Tick;
 use crate::wire::ACK_EVERY_FRAMES;
@@ -38,11 +39,12 @@ pub(crate) struct Agenda {
     arrived: u64,
 }
 
-/// The limits of [`SessionConfig`] that deadlines go by.
+/// The limits of [`SessionConfig`] that deadlines and link control go by.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
     pub(super) link_timeout: Duration,
     pub(super) unacked_max: Duration,
+    pub(super) control: Rate,
 }
 
 /// What the agenda knows of a session.
@@ -53,7 +55,6 @@ pub(super) struct Marks {
     beacon: Option<Duration>,
     is_flushing: bool,
     is_dispatching: bool,
-    bytes: usize,
 }
 
 /// What the agenda has to know of a session since the last notice.
@@ -67,6 +68,12 @@ pub(super) struct Notice {
     dispatch: bool,
     /// Bytes that the outbox held, and those that it holds.
     bytes: (usize, usize),
+}
+
+impl Notice {
+    pub(super) fn with_bytes(self, before: usize, after: usize) -> Self {
+        Self { bytes: (before, after), ..self }
+    }
 }
 
 impl Marks {
@@ -89,14 +96,12 @@ impl Marks {
         if player.inbox.frame_count() > 0 {
             notice.dispatch = !std::mem::replace(&mut self.is_dispatching, true);
         }
-        let bytes = player.outbox.bytes();
-        notice.bytes = (std::mem::replace(&mut self.bytes, bytes), bytes);
         notice
     }
 
-    /// A Beacon may be due. Returns false if another deadline is noted.
-    pub(super) fn beacon_comes(&mut self, clock: Duration) -> bool {
-        comes(&mut self.beacon, clock)
+    /// See `Core::warm`.
+    pub(super) fn warm(&self) -> usize {
+        usize::from(self.loss.is_some()) ^ usize::from(self.beacon.is_some()) ^ usize::from(self.is_flushing)
     }
 
     /// The link may have to go. Returns false if another deadline is noted.
@@ -109,19 +114,15 @@ impl Marks {
         comes(&mut self.expiry, now)
     }
 
-    /// The session is flushed.
-    pub(super) fn flushes(&mut self) {
+    /// The session is flushed. Returns true if a Beacon may be due.
+    pub(super) fn flushes(&mut self, clock: Duration) -> bool {
         self.is_flushing = false;
+        comes(&mut self.beacon, clock)
     }
 
     /// The session's frames are dispatched.
     pub(super) fn dispatches(&mut self) {
         self.is_dispatching = false;
-    }
-
-    /// The session holds nothing.
-    pub(super) fn clear(&mut self) -> Notice {
-        Notice { bytes: (std::mem::take(&mut self.bytes), 0), ..Notice::default() }
     }
 }
 
@@ -213,5 +214,9 @@ fn millisecond(at: Duration) -> u64 {
 
 /// Reads the limits, which a game may change.
 pub(super) fn read_limits(mut agenda: ResMut<Agenda>, config: Res<SessionConfig>) {
-    agenda.limits = Limits { link_timeout: config.link_timeout, unacked_max: config.unacked_max };
+    agenda.limits = Limits {
+        link_timeout: config.link_timeout,
+        unacked_max: config.unacked_max,
+        control: Rate { per_second: config.control_per_second, burst: config.control_burst },
+    };
 }

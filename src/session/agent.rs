@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::EntityCommands;
 
-use super::{Core, life};
+use super::{SessionCore, life};
 use crate::ident::{MessageId, SessionId};
 use crate::wire::WireMessage;
 use crate::wire::v1::{Bye, Join, Part};
@@ -105,7 +105,7 @@ impl SpawnAgent for Commands<'_, '_> {
 
 /// Delivers a value to an agent, if anybody reads such values.
 pub(super) fn deliver_native<M: WireMessage>(world: &mut World, entity: Entity, message: Arc<M>) {
-    let Some(session) = world.get::<Core>(entity).map(Core::id) else { return };
+    let Some(session) = world.get::<SessionCore>(entity).map(|core| core.id()) else { return };
     if let Some(mut messages) = world.get_resource_mut::<Messages<Delivered<M>>>() {
         messages.write(Delivered { session, entity, message });
     }

@@ -15,7 +15,7 @@ mod traffic;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bevy_ecs::prelude::*;
+use bevy_ecs::entity::Entity;
 
 use super::agenda::{Limits, Marks, Notice};
 use super::effects::{Effect, Effects};
@@ -24,7 +24,7 @@ use super::journal::Whose;
 use super::link::{Latency, Link, LinkState};
 use super::outbox::{Outbox, ResumePoint};
 use super::token::{Issued, TokenHash, Tokens};
-use super::{EndCause, LossCause, News, Principal, SessionConfig, SessionState, mirror};
+use super::{EndCause, LossCause, News, Principal, SessionConfig, SessionState};
 use crate::ident::{Epoch, LinkKey, SessionId, Tick, ZoneId};
 use crate::proxy::LinkEnd;
 use crate::tick::TickRate;
@@ -34,8 +34,7 @@ use crate::wire::v1::Welcome;
 pub(super) use traffic::Put;
 
 /// A session as a value.
-#[derive(Component, Debug)]
-#[component(on_remove = mirror::core_removed)]
+#[derive(Debug)]
 pub(crate) struct Core {
     id: SessionId,
     principal: Principal,
@@ -47,8 +46,8 @@ pub(crate) struct Core {
     is_held: bool,
     /// It ends when this tick settles, and cannot be resumed.
     is_doomed: bool,
-    /// What the agenda knows of it.
-    pub(super) marks: Marks,
+    /// Bytes of the outbox that the agenda knows of.
+    noted_bytes: usize,
     #[cfg(feature = "planted")]
     pub(super) planted_expiry: Option<Duration>,
 }
@@ -62,11 +61,12 @@ pub(crate) struct Membership {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "agents are few")]
 enum Life {
     /// An agent's: it has no link, and needs none.
     Agent,
     /// A client's.
-    Player(Box<Player>),
+    Player(Player),
     /// The session has ended.
     Closed { since: Tick, is_agent: bool },
 }
@@ -83,6 +83,8 @@ pub(super) struct Player {
     pub(super) latency: Latency,
     /// Beacons sent over all links.
     pub(super) beacon_count: u64,
+    /// What the agenda knows of the session.
+    pub(super) marks: Marks,
 }
 
 /// Whether a client's session has a link.
@@ -142,8 +144,9 @@ impl Core {
             outbox: Outbox::default(),
             latency: Latency::UNKNOWN,
             beacon_count: 0,
+            marks: Marks::default(),
         };
-        let mut core = Self::with(id, principal, Life::Player(Box::new(player)));
+        let mut core = Self::with(id, principal, Life::Player(player));
         core.welcome(token, terms, None);
         let effects = [Effect::Bind(link), Effect::Issue(token.hash), Effect::Note(News::Registered {})];
         (core, effects.into())
@@ -151,7 +154,7 @@ impl Core {
 
     /// A client's session that was written down.
     pub(super) fn restored(id: SessionId, principal: Principal, epoch: Epoch, player: Player) -> Self {
-        Self { epoch, ..Self::with(id, principal, Life::Player(Box::new(player))) }
+        Self { epoch, ..Self::with(id, principal, Life::Player(player)) }
     }
 
     /// Opens an agent's session.
@@ -160,7 +163,6 @@ impl Core {
     }
 
     fn with(id: SessionId, principal: Principal, life: Life) -> Self {
-        let marks = Marks::default();
         Self {
             id,
             principal,
@@ -169,7 +171,7 @@ impl Core {
             life,
             is_held: false,
             is_doomed: false,
-            marks,
+            noted_bytes: 0,
             #[cfg(feature = "planted")]
             planted_expiry: None,
         }
@@ -184,8 +186,8 @@ impl Core {
             return None;
         }
         let gone = Self::with(self.id, self.principal.clone(), life);
-        let (membership, marks) = (self.membership.take(), std::mem::take(&mut self.marks));
-        Some(Self { epoch: self.epoch, membership, marks, ..gone })
+        let (membership, noted_bytes) = (self.membership.take(), std::mem::take(&mut self.noted_bytes));
+        Some(Self { epoch: self.epoch, membership, noted_bytes, ..gone })
     }
 
     /// Returns whose journal entries those of this session are.
@@ -411,11 +413,21 @@ impl Core {
 
     /// Tells what the agenda has to know since the last notice.
     pub(super) fn notice(&mut self, limits: &Limits) -> Notice {
-        let Self { life, marks, .. } = self;
-        match life {
-            Life::Player(player) => marks.compare(player, limits),
-            Life::Agent | Life::Closed { .. } => marks.clear(),
-        }
+        let (notice, bytes) = match self.player_mut() {
+            Some(player) => {
+                let mut marks = player.marks;
+                let notice = marks.compare(player, limits);
+                player.marks = marks;
+                (notice, player.outbox.bytes())
+            }
+            None => (Notice::default(), 0),
+        };
+        notice.with_bytes(std::mem::replace(&mut self.noted_bytes, bytes), bytes)
+    }
+
+    /// What the agenda knows of a client's session.
+    pub(super) fn marks(&mut self) -> Option<&mut Marks> {
+        Some(&mut self.player_mut()?.marks)
     }
 
     pub(super) fn player(&self) -> Option<&Player> {

@@ -3,19 +3,21 @@
 //! Data flow: [`Parcel`] → [`Delivery`], which puts its frame into the outbox or onto the link of each
 //! client, and gives its value to each agent → `flush`, once a tick → the links' proxies.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::{SystemParam, SystemState};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::agenda::Agenda;
 use super::agent::deliver_native;
 use super::core::Put;
+use super::inbox::Inbound;
 use super::link::Outlet;
-use super::{Core, SessionConfig, SessionCounts, mirror};
-use crate::ident::LinkKey;
+use super::{Latency, SessionConfig, SessionCore, SessionCounts, SessionTable, mirror};
+use crate::ident::{LinkKey, MessageId};
 use crate::proxy::Proxies;
 use crate::tick::TickTime;
 use crate::wire::{self, FRAME_MAX_SERVER, WireMessage};
@@ -33,24 +35,32 @@ type Native = Arc<dyn Fn(&mut World, Entity) + Send + Sync>;
 impl Parcel {
     /// Encodes a message. Returns `None`, and logs an error, if its frame is longer than any may be.
     pub(crate) fn new<M: WireMessage>(message: &M, is_for_agents: bool) -> Option<Self> {
-        let frame = wire::encode(message);
-        if frame.len() > FRAME_MAX_SERVER {
-            let bytes = frame.len();
-            tracing::error!(message = M::NAME, bytes, "not sent: a frame has at most 64 KiB, split it");
-            return None;
-        }
+        let frame = Self::of_frame(M::ID, wire::encode(message))?.frame;
         let native = is_for_agents.then(|| -> Native {
             let message = Arc::new(message.clone());
             Arc::new(move |world, agent| deliver_native(world, agent, Arc::clone(&message)))
         });
         Some(Self { frame, native })
     }
+
+    /// Takes a frame that is encoded. Returns `None`, and logs an error, if it is longer than any may be.
+    pub(crate) fn of_frame(id: MessageId, frame: Bytes) -> Option<Self> {
+        if frame.len() > FRAME_MAX_SERVER {
+            tracing::error!(message = %id, bytes = frame.len(), "not sent: a frame has at most 64 KiB, split it");
+            return None;
+        }
+        Some(Self { frame, native: None })
+    }
+
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.frame.len()
+    }
 }
 
 /// Where messages go.
 #[derive(SystemParam)]
 pub(crate) struct Delivery<'w, 's> {
-    cores: Query<'w, 's, &'static mut Core, Allow<Disabled>>,
+    cores: Query<'w, 's, &'static mut SessionCore, Allow<Disabled>>,
     agenda: ResMut<'w, Agenda>,
     counts: ResMut<'w, SessionCounts>,
     time: Res<'w, TickTime>,
@@ -63,12 +73,17 @@ impl Delivery<'_, '_> {
     pub(crate) fn members_astray(&self, zone: Entity) -> Vec<Entity> {
         let is_member = |session: &&Entity| {
             let core = self.cores.get(**session).ok();
-            core.and_then(Core::membership).is_some_and(|membership| membership.zone == zone)
+            core.and_then(|core| core.membership()).is_some_and(|membership| membership.zone == zone)
         };
         let mut members: Vec<Entity> = self.agenda.astray.iter().filter(is_member).copied().collect();
         members.sort_unstable();
         members.dedup();
         members
+    }
+
+    /// Counts messages that nobody was sent.
+    pub(crate) fn miss(&mut self, count: u64) {
+        self.counts.undelivered_count += count;
     }
 
     /// Delivers a message to one session. To a session that has ended nothing is sent, and that is
@@ -94,6 +109,40 @@ impl Delivery<'_, '_> {
     }
 }
 
+/// How much the links of sessions may still take, for games that fit what they send to each client.
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use waystation::arena::v1::Snapshot;
+/// use waystation::rpc::Sender;
+/// use waystation::session::{Active, LinkRoom};
+///
+/// fn send_details(players: Query<Entity, With<Active>>, room: LinkRoom, mut sender: Sender) {
+///     for player in &players {
+///         if room.bytes(player) > 16 * 1024 {
+///             sender.send(player, &Snapshot::default());
+///         }
+///     }
+/// }
+/// ```
+#[derive(SystemParam)]
+pub struct LinkRoom<'w, 's> {
+    cores: Query<'w, 's, &'static SessionCore, Allow<Disabled>>,
+    proxies: Res<'w, Proxies>,
+}
+
+impl LinkRoom<'_, '_> {
+    /// Returns the bytes of frames that a session's link may still take in this tick, as its adapter reports: 0 if
+    /// there is no link, or if its proxy does not keep up; [`LINK_BUDGET`](crate::proxy::LINK_BUDGET) at most.
+    /// What the game has sent in this tick already is not taken off.
+    #[must_use]
+    pub fn bytes(&self, session: Entity) -> usize {
+        let link = self.cores.get(session).ok().and_then(|core| core.link());
+        let link = link.filter(|link| self.proxies.has_room(link.proxy));
+        link.map_or(0, |link| self.proxies.room(link))
+    }
+}
+
 /// [`Delivery`] for those who have the whole world.
 #[derive(Resource)]
 pub(super) struct DeliveryState(SystemState<Delivery<'static, 'static>>);
@@ -111,7 +160,7 @@ pub(crate) fn tell<M: WireMessage>(world: &mut World, session: Entity, message: 
 
 /// Sends one message to many sessions. It is encoded once.
 pub(crate) fn tell_all<M: WireMessage>(world: &mut World, sessions: &[Entity], message: &M) {
-    let is_agent = |session: &Entity| world.get::<Core>(*session).is_some_and(Core::is_agent);
+    let is_agent = |session: &Entity| world.get::<SessionCore>(*session).is_some_and(|core| core.is_agent());
     let Some(parcel) = Parcel::new(message, sessions.iter().any(is_agent)) else { return };
     world.resource_scope(|world, mut state: Mut<DeliveryState>| {
         let Ok(mut delivery) = state.0.get_mut(world) else { return };
@@ -122,47 +171,69 @@ pub(crate) fn tell_all<M: WireMessage>(world: &mut World, sessions: &[Entity], m
     });
 }
 
-/// Sends each linked session its Beacon, once a second, staggered by session.
-pub(super) fn send_beacons(
-    mut cores: Query<&mut Core, Allow<Disabled>>,
-    mut agenda: ResMut<Agenda>,
-    time: Res<TickTime>,
-    mut commands: Commands,
-) {
-    for session in agenda.beacons.take(time.now()) {
-        let Ok(mut core) = cores.get_mut(session) else { continue };
-        let core = core.bypass_change_detection();
-        if !core.marks.beacon_comes(time.now()) {
-            continue;
-        }
-        let before = core.link_state();
-        core.beat(time.now(), time.steady(), time.tick());
-        if core.link_state() != before {
-            commands.queue(move |world: &mut World| mirror::update_link(world, session));
-        }
-        agenda.update(session, core);
+/// Reads what these frames of link control, on these links, will touch.
+pub(crate) fn warm<'a>(world: &World, controls: impl Iterator<Item = (LinkKey, &'a Inbound)>) {
+    let table = world.resource::<SessionTable>();
+    let mut sessions = Vec::with_capacity(WARM_COUNT);
+    for (link, inbound) in controls {
+        sessions.extend(table.bound_to(link));
+        black_box(inbound.frame.as_ref().map(|frame| frame.body.first()).ok());
+    }
+    read_ahead(&sessions, |session| world.get::<SessionCore>(session));
+    for session in sessions {
+        let latency = world.get_entity(session).ok().and_then(|session| session.get_ref::<Latency>());
+        black_box(latency.map(|latency| (latency.last_changed(), latency.round_trip())));
     }
 }
 
-/// Hands every link what is queued for it. The session that is served first is another one in each tick,
-/// so that it is not always the same ones that a busy proxy has no room for.
+/// Reads what is about to be touched of some sessions. Each step follows one pointer of all of them, so that the
+/// processor waits for many reads at a time. Measured with 100,000 sessions: a tick of 5,000 Beacons and as
+/// many Pings takes half as long.
+fn read_ahead<'a>(sessions: &[Entity], core: impl Fn(Entity) -> Option<&'a SessionCore>) {
+    for session in sessions {
+        black_box(core(*session).is_some());
+    }
+    for session in sessions {
+        black_box(core(*session).map(|core| core.is_doomed()));
+    }
+    for session in sessions {
+        black_box(core(*session).map(|core| core.warm()));
+    }
+}
+
+/// Hands every link what is queued for it, with a Beacon where that is due. The session that is served first
+/// is another one in each tick, so that it is not always the same ones that a busy proxy has no room for.
 pub(super) fn flush(
-    mut cores: Query<&mut Core, Allow<Disabled>>,
+    mut cores: Query<&mut SessionCore, Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
     mut proxies: ResMut<Proxies>,
     mut counts: ResMut<SessionCounts>,
     time: Res<TickTime>,
+    mut commands: Commands,
 ) {
     let mut sessions = std::mem::take(&mut agenda.flush);
+    sessions.extend(agenda.beacons.take(time.now()));
     let first = time.turn(sessions.len());
     sessions.rotate_left(first);
-    for session in sessions {
-        let Ok(mut core) = cores.get_mut(session) else { continue };
-        let core = core.bypass_change_detection();
-        core.marks.flushes();
-        let Some(link) = core.link() else { continue };
-        counts.dropped_unreliable_count += core.flush(&mut ToLink { proxies: &mut proxies, link });
-        agenda.update(session, core);
+    for sessions in sessions.chunks(WARM_COUNT) {
+        read_ahead(sessions, |session| cores.get(session).ok());
+        for session in sessions {
+            let link = cores.get(*session).ok().and_then(|core| core.link());
+            black_box(link.map(|link| proxies.room(link)));
+        }
+        let mut beacons = BytesMut::with_capacity(sessions.len() * BEACON_BYTES);
+        for session in sessions {
+            let Ok(mut core) = cores.get_mut(*session) else { continue };
+            let core = core.bypass_change_detection();
+            let Some(is_due) = core.marks().map(|marks| marks.flushes(time.now())) else { continue };
+            let Some(link) = core.link() else { continue };
+            if is_due && core.beat(&time, &mut beacons) {
+                let session = *session;
+                commands.queue(move |world: &mut World| mirror::update_link(world, session, true));
+            }
+            counts.dropped_unreliable_count += core.flush(&mut ToLink { proxies: &mut proxies, link });
+            agenda.update(*session, core);
+        }
     }
 }
 
@@ -185,3 +256,8 @@ impl Outlet for ToLink<'_> {
         self.proxies.send(self.link, frame);
     }
 }
+
+/// Sessions that are read ahead: what these touch fits the smaller caches of a processor.
+pub(crate) const WARM_COUNT: usize = 64;
+/// What a Beacon takes at most: its id and five fields of numbers.
+const BEACON_BYTES: usize = 64;

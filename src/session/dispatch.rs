@@ -19,7 +19,7 @@ use super::agenda::Agenda;
 use super::inbox::Inbound;
 #[cfg(feature = "planted")]
 use super::planted::{Planted, is_planted};
-use super::{Agent, Core, EndCause, SessionConfig, SessionCounts, SessionTable, edit, mirror};
+use super::{Agent, Core, EndCause, SessionConfig, SessionCore, SessionCounts, SessionTable, edit, mirror};
 use crate::ident::MessageId;
 use crate::proxy::{Proxies, ProxyCommand};
 use crate::tick::TickTime;
@@ -140,15 +140,15 @@ pub(super) fn register(dispatch: &mut Dispatch) {
     dispatch.register_control(Ack::ID, |world, sent| {
         let session = sent.session;
         let Ack { received } = sent.read()?;
-        ack(world, session, received)
+        ack(world, session, received, |_| ())?;
+        Ok(Next::Go)
     });
     dispatch.register_control(Ping::ID, |world, sent| {
         let (session, at) = (sent.session, sent.at);
         let Ping { id, received } = sent.read()?;
-        let next = ack(world, session, received)?;
-        edit(world, session, |core| core.echo(id, at));
-        mirror::update_link(world, session);
-        Ok(next)
+        let is_changed = ack(world, session, received, |core| core.echo(id, at))?;
+        mirror::update_link(world, session, is_changed);
+        Ok(Next::Go)
     });
     dispatch.register(Bye::ID, |_, sent| {
         // An agent has nobody who leaves: it ends as one whose link is gone.
@@ -158,31 +158,44 @@ pub(super) fn register(dispatch: &mut Dispatch) {
     });
 }
 
-/// The client has received this many frames.
-fn ack(world: &mut World, session: Entity, received: u64) -> Result<Next, Offence> {
+/// The client has received this many frames, and something else is so.
+fn ack<R: Default>(
+    world: &mut World,
+    session: Entity,
+    received: u64,
+    also: impl FnOnce(&mut Core) -> R,
+) -> Result<R, Offence> {
     let now = world.resource::<TickTime>().steady();
     #[cfg(feature = "planted")]
-    if is_planted(world, Planted::TokenNotRotated) {
-        return match edit(world, session, |core| core.outbox_ack(received, now)) {
-            Some(Err(_)) => Err(Offence::Ack),
-            _ => Ok(Next::Go),
-        };
-    }
-    let retired = edit(world, session, |core| core.ack(received, now));
-    if let Some(token) = retired.transpose().map_err(|_| Offence::Ack)?.flatten() {
+    let keeps_tokens = is_planted(world, Planted::TokenNotRotated);
+    #[cfg(not(feature = "planted"))]
+    let keeps_tokens = false;
+    let acked = edit(world, session, |core| {
+        let retired =
+            if keeps_tokens { core.take_ack(received, now).map(|()| None) } else { core.ack(received, now) };
+        retired.map(|retired| (retired, also(core)))
+    });
+    let Some((retired, result)) = acked.transpose().map_err(|_| Offence::Ack)? else {
+        return Ok(R::default());
+    };
+    if let Some(token) = retired {
         world.resource_mut::<SessionTable>().remove_token(token);
     }
-    Ok(Next::Go)
+    Ok(result)
 }
 
 /// Acts on link control that has just arrived. What is over the rate is dropped and counted.
 pub(crate) fn control(world: &mut World, session: Entity, inbound: Inbound) {
     let (order, at) = (inbound.order, inbound.at);
     let now = world.resource::<TickTime>().steady();
-    let admits = world.resource_scope(|world, config: Mut<SessionConfig>| {
-        edit(world, session, |core| !core.is_doomed() && core.admits_control(now, &config))
+    let limits = world.resource::<Agenda>().limits;
+    let admits = world.get_mut::<SessionCore>(session).is_some_and(|mut core| {
+        let core = core.bypass_change_detection();
+        // A deadline that is put off by this is looked at again when it comes.
+        core.hear(at);
+        !core.is_doomed() && core.admits_control(now, &limits)
     });
-    if admits != Some(true) {
+    if !admits {
         world.resource_mut::<SessionCounts>().throttled_frame_count += 1;
         return;
     }
@@ -207,13 +220,13 @@ pub(crate) fn dispatch(world: &mut World) {
 
 fn dispatch_session(world: &mut World, session: Entity, config: &SessionConfig, dispatch: &Dispatch) {
     let (now, mut dropped) = (world.resource::<TickTime>().steady(), 0);
-    let Some(core) = world.get::<Core>(session) else { return };
+    let Some(core) = world.get::<SessionCore>(session) else { return };
     let mut next = if core.is_held() { Next::Wait } else { Next::Go };
     for _ in 0..config.dispatch_max_frames {
         if next != Next::Go {
             break;
         }
-        let core = world.get_mut::<Core>(session);
+        let core = world.get_mut::<SessionCore>(session);
         let taken =
             core.and_then(|mut core| core.bypass_change_detection().next_frame(now, config, &mut dropped));
         let Some(inbound) = taken else { break };
@@ -223,7 +236,9 @@ fn dispatch_session(world: &mut World, session: Entity, config: &SessionConfig, 
     }
     world.resource_mut::<SessionCounts>().throttled_frame_count += dropped;
     let regulated = edit(world, session, |core| {
-        core.marks.dispatches();
+        if let Some(marks) = core.marks() {
+            marks.dispatches();
+        }
         if !core.is_linked() {
             // What a lost link delivered was dispatched as if it still were there, within the budget. A
             // Bye that had to wait is heard all the same.
@@ -297,7 +312,7 @@ fn conclude(world: &mut World, session: Entity, order: u64, acted: Result<Next, 
 /// What agents have sent in the last tick is older than all that has arrived in this one.
 fn dispatch_agents(world: &mut World, dispatch: &Dispatch) {
     let now = world.resource::<TickTime>().steady();
-    let mut agents = world.query_filtered::<(Entity, &mut Agent, &Core), Allow<Disabled>>();
+    let mut agents = world.query_filtered::<(Entity, &mut Agent, &SessionCore), Allow<Disabled>>();
     let waiting: Vec<_> = agents
         .iter_mut(world)
         .filter(|(_, agent, core)| agent.has_outgoing() && core.is_agent())

@@ -8,7 +8,7 @@ use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 
 use super::agenda::Agenda;
-use super::{Core, LossCause, SessionConfig};
+use super::{LossCause, SessionConfig, SessionCore};
 use crate::ident::LinkKey;
 use crate::tick::TickTime;
 
@@ -23,7 +23,7 @@ pub(crate) struct Overdue {
 
 /// Finds sessions whose link must go: silent for too long, or too slow to take what they are sent.
 pub(crate) fn watch(
-    mut cores: Query<&mut Core, Allow<Disabled>>,
+    mut cores: Query<&mut SessionCore, Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
     mut overdue: ResMut<Overdue>,
     time: Res<TickTime>,
@@ -32,7 +32,7 @@ pub(crate) fn watch(
     for session in agenda.losses.take(now) {
         let Ok(mut core) = cores.get_mut(session) else { continue };
         let core = core.bypass_change_detection();
-        if !core.marks.loss_comes(now) {
+        if !core.marks().is_some_and(|marks| marks.loss_comes(now)) {
             continue;
         }
         match core.overdue(now, &agenda.limits) {
@@ -44,7 +44,7 @@ pub(crate) fn watch(
 
 /// Finds sessions without a link whose time is up.
 pub(crate) fn find_expired(
-    mut cores: Query<&mut Core, Allow<Disabled>>,
+    mut cores: Query<&mut SessionCore, Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
     mut overdue: ResMut<Overdue>,
     time: Res<TickTime>,
@@ -53,7 +53,7 @@ pub(crate) fn find_expired(
     for session in agenda.expiries.take(now) {
         let Ok(mut core) = cores.get_mut(session) else { continue };
         let core = core.bypass_change_detection();
-        if !core.marks.expiry_comes(now) {
+        if !core.marks().is_some_and(|marks| marks.expiry_comes(now)) {
             continue;
         }
         if core.expires_at().is_some_and(|expires| expires <= now) {
@@ -68,7 +68,7 @@ pub(crate) fn find_expired(
 /// clients have not acknowledged anything of late. A session whose link is there is then dropped as
 /// a slow consumer, and resumes with a resync; one that holds nothing is left alone.
 pub(super) fn bound_memory(
-    mut cores: Query<(Entity, &mut Core), Allow<Disabled>>,
+    mut cores: Query<(Entity, &mut SessionCore), Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
     time: Res<TickTime>,
     config: Res<SessionConfig>,

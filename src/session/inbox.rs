@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::SessionConfig;
-use super::meter::Meter;
+use super::meter::{Meter, Rate};
 use super::outbox::COUNT_MAX;
 use crate::ident::MessageId;
 use crate::wire::{self, Frame, FrameError, Lane, Range};
@@ -70,6 +70,11 @@ impl Inbox {
         }
         self.acked = self.received;
         Some(self.received)
+    }
+
+    /// See `Core::warm`.
+    pub(super) fn warm(&self) -> usize {
+        self.frames.len() ^ self.meter.warm() ^ usize::from(self.received > self.acked)
     }
 
     /// Returns how many frames wait.
@@ -137,8 +142,8 @@ impl Inbox {
     }
 
     /// Takes a frame of link control into account. Returns false if it is over its rate.
-    pub(super) fn admits_control(&mut self, now: Duration, config: &SessionConfig) -> bool {
-        self.meter.admits_control(now, config)
+    pub(super) fn admits_control(&mut self, now: Duration, rate: Rate) -> bool {
+        self.meter.admits_control(now, rate)
     }
 
     /// Another message that the server does not take. Returns how many there were.

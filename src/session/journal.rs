@@ -10,7 +10,7 @@ use std::fmt;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::{Core, EndCause, LossCause, Principal};
+use super::{EndCause, LossCause, Principal, SessionCore};
 use crate::ident::{SessionId, Tick, ZoneId};
 use crate::tick::TickTime;
 use crate::wire::v1::Reason;
@@ -74,7 +74,7 @@ pub(crate) struct Whose {
 
 /// Notes what happened to a session.
 pub(crate) fn announce(world: &mut World, entity: Entity, news: News) {
-    if let Some(whose) = world.get::<Core>(entity).map(|core| core.whose(entity)) {
+    if let Some(whose) = world.get::<SessionCore>(entity).map(|core| core.whose(entity)) {
         announce_of(world, whose, news);
     }
 }

@@ -13,7 +13,8 @@ use super::core::{Membership, Rebind, Terms};
 use super::effects::{self, Effects};
 use super::token::Issued;
 use super::{
-    Core, EndCause, LossCause, OnDisconnect, Principal, ResumeTimeout, SessionConfig, SessionTable, mirror,
+    Core, EndCause, LossCause, OnDisconnect, Principal, ResumeTimeout, SessionConfig, SessionCore,
+    SessionTable, mirror,
 };
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::Network;
@@ -22,7 +23,7 @@ use crate::tick::{Secrets, TickRate, TickTime};
 /// Changes a core and updates the agenda. Returns `None` if the entity is no session.
 pub(crate) fn edit<R>(world: &mut World, session: Entity, act: impl FnOnce(&mut Core) -> R) -> Option<R> {
     let limits = world.resource::<Agenda>().limits;
-    let mut core = world.get_mut::<Core>(session)?;
+    let mut core = world.get_mut::<SessionCore>(session)?;
     let core = core.bypass_change_detection();
     let result = act(core);
     let notice = core.notice(&limits);
@@ -68,7 +69,7 @@ pub(super) fn open_agent(world: &mut World, agent: Entity, name: &str) {
     let (core, effects) = Core::agent(id, Principal::named(name));
     let whose = core.whose(agent);
     let Ok(mut entity) = world.get_entity_mut(agent) else { return };
-    entity.insert(core);
+    entity.insert(SessionCore::new(core));
     world.resource_mut::<SessionTable>().add_agent(id, agent);
     effects::record(world, &whose, true, effects);
     mirror::update(world, agent);
@@ -77,7 +78,7 @@ pub(super) fn open_agent(world: &mut World, agent: Entity, name: &str) {
 /// Enters a new session into the books. Nothing of the game's runs here.
 fn enter(world: &mut World, core: Core, network: Option<Network>, effects: Effects) -> Entity {
     let id = core.id();
-    let session = world.spawn(core).id();
+    let session = world.spawn(SessionCore::new(core)).id();
     world.resource_mut::<SessionTable>().add(id, session, network);
     if let Some(whose) = edit(world, session, |core| core.whose(session)) {
         effects::record(world, &whose, false, effects);
@@ -139,7 +140,7 @@ pub(crate) fn set_membership(
 }
 
 fn apply(world: &mut World, session: Entity, effects: Effects) {
-    if let Some(core) = world.get::<Core>(session) {
+    if let Some(core) = world.get::<SessionCore>(session) {
         let (whose, is_agent) = (core.whose(session), core.is_agent());
         effects::apply(world, session, &whose, is_agent, effects);
     }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::core::Terms;
 use super::outbox::Outbox;
-use crate::ident::{LinkKey, SessionId, Tick};
+use crate::ident::{LinkKey, SessionId};
+use crate::tick::TickTime;
 use crate::wire::v1::{Ack, Beacon};
 use crate::wire::{self, BEACON_EVERY, OUTBOX_MAX_BYTES, PROBE_EVERY};
 
@@ -49,6 +50,18 @@ impl Link {
         }
     }
 
+    /// See `Core::warm`.
+    pub(super) fn warm(&self) -> usize {
+        let beacons = &self.beacons;
+        let is_awaited = beacons.awaited[0].is_some() ^ beacons.awaited[BEACONS_AWAITED - 1].is_some();
+        let is_set =
+            [is_awaited, beacons.answered, self.is_paused, self.welcome.is_some(), self.beacon.is_some()];
+        self.unreliable.len()
+            ^ is_set.into_iter().map(usize::from).sum::<usize>()
+            ^ self.heard.subsec_nanos() as usize
+            ^ beacons.unanswered as usize
+    }
+
     pub(super) fn key(&self) -> LinkKey {
         self.key
     }
@@ -72,23 +85,24 @@ impl Link {
         self.beacons.due
     }
 
-    /// Sends the Beacon that is due by now. Returns how many were sent over all links.
+    /// Sends the Beacon that is due by now, encoded at the end of `buffer`. Returns how many were sent over all
+    /// links.
     pub(super) fn beat(
         &mut self,
-        clock: Duration,
-        now: Duration,
-        (tick, received, latency_ms): (Tick, u64, u32),
+        time: &TickTime,
+        (received, latency_ms): (u64, u32),
+        buffer: &mut BytesMut,
     ) -> Option<u64> {
         // Clients go by the time between two Beacons, so slow ticks do not make it longer.
-        if self.beacons.due > clock {
+        if self.beacons.due > time.now() {
             return None;
         }
-        self.beacons.due = clock + BEACON_EVERY;
+        self.beacons.due = time.now() + BEACON_EVERY;
         // A client whose link is left unread is not given up, whatever of it has arrived.
         let echoed = if self.is_paused { self.beacons.sent } else { self.beacons.echoed };
-        let id = self.beacons.send(now);
-        let beacon = Beacon { id, tick: tick.0, received, latency_ms, echoed: Some(echoed) };
-        self.beacon = Some(wire::encode(&beacon));
+        let id = self.beacons.send(time.steady());
+        let beacon = Beacon { id, tick: time.tick().0, received, latency_ms, echoed: Some(echoed) };
+        self.beacon = Some(wire::encode_into(buffer, &beacon));
         Some(id)
     }
 

@@ -27,10 +27,10 @@ struct Replay {
 }
 
 /// What a bucket holds and how fast it fills.
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    per_second: u32,
-    burst: u32,
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rate {
+    pub(super) per_second: u32,
+    pub(super) burst: u32,
 }
 
 /// The time, on the steady clock, up to which is paid for what was taken.
@@ -76,9 +76,13 @@ impl Meter {
         admits
     }
 
+    /// See `Core::warm`.
+    pub(super) fn warm(&self) -> usize {
+        self.control.0.subsec_nanos() as usize
+    }
+
     /// Takes a frame of link control into account, if its rate allows it now.
-    pub(super) fn admits_control(&mut self, now: Duration, config: &SessionConfig) -> bool {
-        let rate = Rate { per_second: config.control_per_second, burst: config.control_burst };
+    pub(super) fn admits_control(&mut self, now: Duration, rate: Rate) -> bool {
         let admits = self.control.has_any(rate, now);
         if admits {
             self.control.take(1, rate, now);
@@ -167,7 +171,8 @@ mod tests {
         let config = SessionConfig::default();
         assert_eq!(admitted(&mut meter, 1_000, 10, 0), 240);
 
-        let passed = (0..1_000).filter(|_| meter.admits_control(Duration::ZERO, &config)).count();
+        let rate = Rate { per_second: config.control_per_second, burst: config.control_burst };
+        let passed = (0..1_000).filter(|_| meter.admits_control(Duration::ZERO, rate)).count();
 
         assert_eq!(passed, usize::try_from(config.control_burst).expect("a small number"));
     }

@@ -5,6 +5,8 @@
 //! session as astray, and [`repair`] writes its mirrors anew. A game that despawns the entity ends
 //! the session: its core is taken out before it is gone, and buried when memberships settle.
 
+use std::ops::{Deref, DerefMut};
+
 use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
@@ -13,6 +15,31 @@ use super::agenda::Agenda;
 use super::state::{Active, Closing, Connected, Disconnected};
 use super::{Core, ExpiresAt, Latency, LinkState, Principal, Session, SessionState, SessionTable};
 use crate::tick::TickTime;
+
+/// The component that carries a session's core. It is private to the server, and never replaced.
+#[derive(Component, Debug)]
+#[component(on_remove = core_removed)]
+pub(crate) struct SessionCore(Box<Core>);
+
+impl SessionCore {
+    pub(super) fn new(core: Core) -> Self {
+        Self(Box::new(core))
+    }
+}
+
+impl Deref for SessionCore {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.0
+    }
+}
+
+impl DerefMut for SessionCore {
+    fn deref_mut(&mut self) -> &mut Core {
+        &mut self.0
+    }
+}
 
 /// A component that repeats a part of a core.
 pub(super) trait Mirror: Component + PartialEq + Sized {
@@ -87,15 +114,17 @@ pub(crate) fn update(world: &mut World, session: Entity) {
     set_latency(world, session);
 }
 
-/// Writes what a frame of link control changes.
-pub(super) fn update_link(world: &mut World, session: Entity) {
-    set::<LinkState>(world, session);
+/// Writes what a Beacon or its echo changes: the latency, and the state of the link if it is another one.
+pub(super) fn update_link(world: &mut World, session: Entity, is_state_changed: bool) {
+    if is_state_changed {
+        set::<LinkState>(world, session);
+    }
     set_latency(world, session);
 }
 
 fn set<M: Mirror>(world: &mut World, session: Entity) {
     let Ok(mut entity) = world.get_entity_mut(session) else { return };
-    if let Some(wanted) = entity.get::<Core>().and_then(M::of)
+    if let Some(wanted) = entity.get::<SessionCore>().and_then(|core| M::of(core))
         && entity.get::<M>() != Some(&wanted)
     {
         entity.insert(wanted);
@@ -104,25 +133,25 @@ fn set<M: Mirror>(world: &mut World, session: Entity) {
 
 fn unset<M: Mirror>(world: &mut World, session: Entity) {
     let Ok(mut entity) = world.get_entity_mut(session) else { return };
-    if entity.contains::<M>() && entity.get::<Core>().is_some_and(|core| M::of(core).is_none()) {
+    if entity.contains::<M>() && entity.get::<SessionCore>().is_some_and(|core| M::of(core).is_none()) {
         entity.remove::<M>();
     }
 }
 
 /// Latencies change with each Ping, so they are written in place.
 fn set_latency(world: &mut World, session: Entity) {
-    let Ok(mut entity) = world.get_entity_mut(session) else { return };
-    let Some(wanted) = entity.get::<Core>().and_then(Core::latency) else { return };
-    match entity.get_mut::<Latency>() {
-        Some(mut latency) => _ = latency.set_if_neq(wanted),
-        None => _ = entity.insert(wanted),
+    let Some(wanted) = world.get::<SessionCore>(session).and_then(|core| core.latency()) else { return };
+    if let Some(mut latency) = world.get_mut::<Latency>(session) {
+        latency.set_if_neq(wanted);
+    } else if let Ok(mut entity) = world.get_entity_mut(session) {
+        entity.insert(wanted);
     }
 }
 
 /// A mirror was written. If the game did it, the session is astray.
 pub(super) fn inserted<M: Mirror>(mut world: DeferredWorld, context: HookContext) {
     let session = context.entity;
-    if let Some(core) = world.get::<Core>(session)
+    if let Some(core) = world.get::<SessionCore>(session)
         && world.get::<M>(session) != M::of(core).as_ref()
     {
         go_astray(&mut world, session);
@@ -131,7 +160,7 @@ pub(super) fn inserted<M: Mirror>(mut world: DeferredWorld, context: HookContext
 
 /// A mirror was removed. If the game did it, the session is astray.
 pub(super) fn removed<M: Mirror>(mut world: DeferredWorld, context: HookContext) {
-    if world.get::<Core>(context.entity).is_some_and(|core| M::of(core).is_some()) {
+    if world.get::<SessionCore>(context.entity).is_some_and(|core| M::of(core).is_some()) {
         go_astray(&mut world, context.entity);
     }
 }
@@ -155,7 +184,7 @@ pub(crate) fn repair(world: &mut World) -> Vec<Entity> {
 /// The game despawned a session, or cleared its entity: the core is kept to be buried.
 pub(super) fn core_removed(mut world: DeferredWorld, context: HookContext) {
     let Some(tick) = world.get_resource::<TickTime>().map(TickTime::tick) else { return };
-    let core = world.get_mut::<Core>(context.entity).and_then(|mut core| core.take(tick));
+    let core = world.get_mut::<SessionCore>(context.entity).and_then(|mut core| core.take(tick));
     if let Some(core) = core
         && let Some(mut table) = world.get_resource_mut::<SessionTable>()
     {

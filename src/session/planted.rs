@@ -10,7 +10,7 @@ use bevy_ecs::prelude::*;
 
 use super::core::Binding;
 use super::inbox::Inbound;
-use super::{Core, life};
+use super::{SessionCore, life};
 
 /// A bug that a test plants into a server.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ impl Sabotage {
             expires_at: None,
             stale: VecDeque::new(),
         };
-        if let Some(mut core) = world.get_mut::<Core>(entity) {
+        if let Some(mut core) = world.get_mut::<SessionCore>(entity) {
             sabotage.expires_at = core.expires_at().filter(|_| sabotage.keeps_timer);
             if let Some(player) = core.player_mut().filter(|_| sabotage.keeps_frames) {
                 sabotage.stale = player.inbox.take_all();

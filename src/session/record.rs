@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
+use super::agenda::Marks;
 use super::core::{Binding, Core, Player};
 use super::effects::{Effect, Effects};
 use super::inbox::Inbox;
 use super::link::Latency;
 use super::outbox::Outbox;
 use super::token::Tokens;
-use super::{LossCause, News, Principal, SessionConfig, SessionTable, TokenHash, UnknownSession, life};
+use super::{
+    LossCause, News, Principal, SessionConfig, SessionCore, SessionTable, TokenHash, UnknownSession, life,
+};
 use crate::ident::{Epoch, SessionId};
 use crate::tick::TickTime;
 
@@ -66,7 +69,7 @@ impl SessionRecord {
     /// entity is no session.
     pub fn of(world: &World, session: Entity) -> Result<Self, UnknownSession> {
         let now = world.resource::<TickTime>().steady();
-        let core = world.get::<Core>(session).ok_or(UnknownSession(SessionId(0)))?;
+        let core = world.get::<SessionCore>(session).ok_or(UnknownSession(SessionId(0)))?;
         core.to_record(life::resume_timeout(world, session).0, now).ok_or(UnknownSession(core.id()))
     }
 
@@ -153,6 +156,7 @@ impl Core {
             outbox: Outbox::restored(record.acked, &record.outbox, record.awaits_resync, now, config),
             latency: Latency::UNKNOWN,
             beacon_count: record.beacons,
+            marks: Marks::default(),
         };
         Ok((Self::restored(SessionId(record.session), principal, Epoch(record.epoch), player), effects))
     }

@@ -8,7 +8,7 @@ use super::agenda::Agenda;
 use super::mirror;
 use crate::tick::TickTime;
 
-/// The session has no link and waits to be resumed until its [`ExpiresAt`].
+/// The session has no link and waits to be resumed until its [`ExpiresAt`](super::ExpiresAt).
 #[derive(Component, Debug, PartialEq, Eq)]
 #[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
 #[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]

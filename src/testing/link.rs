@@ -13,7 +13,7 @@ use crate::client::{Dial, DialError, Link, LinkStatus};
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::LinkInfo;
 use crate::proxy::loopback::{Loopback, LoopbackError, LoopbackLink};
-use crate::session::{Core, SessionTable};
+use crate::session::{SessionCore, SessionTable};
 use crate::tick::Clock;
 use crate::wire::{Lane, lane_of};
 
@@ -277,7 +277,7 @@ impl SharedBooks {
 /// Writes down what sessions were sent, after each tick. What a session was sent in its last tick is
 /// not in the books.
 pub(super) fn keep_books(
-    sessions: Query<&Core, Allow<Disabled>>,
+    sessions: Query<&SessionCore, Allow<Disabled>>,
     table: Res<SessionTable>,
     books: Res<SharedBooks>,
 ) {

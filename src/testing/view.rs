@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Harness;
 use crate::ident::{LinkKey, SessionId};
-use crate::session::Core;
+use crate::session::SessionCore;
 
 /// What the server keeps of a client's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Harness {
     /// Returns what the server keeps of a client's live session; `None` for an agent's, or if there is none.
     #[must_use]
     pub fn view(&self, session: SessionId) -> Option<SessionView> {
-        let core = self.component::<Core>(session)?;
+        let core = self.component::<SessionCore>(session)?;
         let (outbox, inbox) = (core.outbox()?, core.inbox()?);
         Some(SessionView {
             link: core.link(),

@@ -1,6 +1,6 @@
 //! Frames: a message id and a body.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use prost::Message;
 
 use crate::ident::MessageId;
@@ -84,11 +84,13 @@ impl Frame {
     /// # Errors
     ///
     /// [`FrameError::Short`] if there is no id.
-    pub fn parse(bytes: Bytes) -> Result<Self, FrameError> {
+    pub fn parse(mut bytes: Bytes) -> Result<Self, FrameError> {
         let [high, low, ..] = *bytes else {
             return Err(FrameError::Short(bytes.len()));
         };
-        Ok(Self { id: MessageId::new(u16::from_be_bytes([high, low])), body: bytes.slice(ID_BYTES..) })
+        // A slice would be a second owner of the bytes, which costs an allocation.
+        bytes.advance(ID_BYTES);
+        Ok(Self { id: MessageId::new(u16::from_be_bytes([high, low])), body: bytes })
     }
 
     /// Reads the body as the message `M`.
@@ -149,9 +151,21 @@ pub fn lane_of(frame: &[u8]) -> Lane {
 #[must_use]
 pub fn encode<M: WireMessage>(message: &M) -> Bytes {
     let mut frame = BytesMut::with_capacity(ID_BYTES + message.encoded_len());
-    frame.put_u16(M::ID.value());
-    message.encode_raw(&mut frame);
+    put(&mut frame, message);
     frame.freeze()
+}
+
+fn put<M: WireMessage>(frame: &mut BytesMut, message: &M) {
+    frame.put_u16(M::ID.value());
+    message.encode_raw(frame);
+}
+
+/// Encodes a message as a frame at the end of an empty buffer, and takes the frame out of it. Frames of one
+/// buffer share its memory, which is free when the last of them is gone.
+#[cfg(feature = "server")]
+pub(crate) fn encode_into<M: WireMessage>(buffer: &mut BytesMut, message: &M) -> Bytes {
+    put(buffer, message);
+    buffer.split().freeze()
 }
 
 /// Reads a frame's body as the message `M`.

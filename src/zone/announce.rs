@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 
 use super::{Members, Zone};
 use crate::ident::SessionId;
-use crate::session::{Core, tell_all};
+use crate::session::{SessionCore, tell_all};
 use crate::wire::v1;
 
 /// What has changed in an announcing zone since it was last told.
@@ -29,7 +29,7 @@ impl Roster {
         let members = world.get::<Members>(zone);
         let is_missing = !members.is_some_and(|members| members.contains(newcomer));
         let all = members.into_iter().flat_map(Members::entities).chain(is_missing.then_some(newcomer));
-        all.filter_map(|member| world.get::<Core>(member)).map(|core| core.id().0).collect()
+        all.filter_map(|member| world.get::<SessionCore>(member)).map(|core| core.id().0).collect()
     }
 
     fn is_empty(&self) -> bool {
@@ -39,7 +39,7 @@ impl Roster {
 
 /// Notes a change for the zone's members.
 pub(super) fn note(world: &mut World, zone: Entity, session: Entity, change: impl FnOnce(&mut Roster, u64)) {
-    if let Some(SessionId(id)) = world.get::<Core>(session).map(Core::id) {
+    if let Some(SessionId(id)) = world.get::<SessionCore>(session).map(|core| core.id()) {
         note_id(world, zone, |roster| change(roster, id));
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::changes::{Change, Changes};
 use super::{JoinRequested, Zones};
 use crate::ident::SessionId;
-use crate::session::{Core, EndCause, LAST};
+use crate::session::{EndCause, LAST, SessionCore};
 use crate::wire::v1::Reason;
 
 /// Commands of a game to sessions and zones. They take effect when this tick settles, behind what
@@ -161,7 +161,7 @@ pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError,
         Change::Refuse { .. } | Change::End { cause: EndCause::Kicked, .. } => None,
         Change::Join { .. } | Change::Part { .. } | Change::Drop | Change::End { .. } => return,
     };
-    let session = world.get::<Core>(entity).map(Core::id);
+    let session = world.get::<SessionCore>(entity).map(|core| core.id());
     write(world, MembershipRefused { session, entity, zone, error });
 }
 

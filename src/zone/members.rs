@@ -6,7 +6,7 @@ use bevy_ecs::relationship::RelationshipSourceCollection as _;
 use bevy_ecs::world::DeferredWorld;
 
 use super::MemberList;
-use crate::session::{Core, go_astray};
+use crate::session::{SessionCore, go_astray};
 
 /// The zone that a session is in. It changes when memberships settle, and is put back if a game removes
 /// or replaces it: a game commands [`part_zone`](super::MembershipCommands::part_zone) instead.
@@ -44,7 +44,7 @@ fn note_removal(mut world: DeferredWorld, context: HookContext) {
 }
 
 fn zone_of(world: &DeferredWorld, session: Entity) -> Option<Entity> {
-    Some(world.get::<Core>(session)?.membership()?.zone)
+    Some(world.get::<SessionCore>(session)?.membership()?.zone)
 }
 
 /// The sessions that are in a zone; a zone without members has no such component, so ask for

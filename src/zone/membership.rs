@@ -14,7 +14,7 @@ use super::commands::MembershipError;
 use super::{InZone, Members, Zone};
 #[cfg(feature = "planted")]
 use crate::session::planted::{Planted, is_planted};
-use crate::session::{Core, Membership, News, announce, set_membership, tell, update_mirrors};
+use crate::session::{Membership, News, SessionCore, announce, set_membership, tell, update_mirrors};
 use crate::tick::TickRate;
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
 
@@ -79,7 +79,7 @@ pub(super) fn leave(
 
 /// Returns why a session cannot enter a zone now; `None` if it can, or is in it already.
 pub(super) fn obstacle(world: &World, session: Entity, zone: Entity) -> Option<MembershipError> {
-    let Some(core) = world.get::<Core>(session).filter(|core| core.state().is_some()) else {
+    let Some(core) = world.get::<SessionCore>(session).filter(|core| core.state().is_some()) else {
         return Some(MembershipError::UnknownSession);
     };
     let Some(target) = world.get::<Zone>(zone) else { return Some(MembershipError::NoSuchZone) };
@@ -93,7 +93,7 @@ pub(super) fn obstacle(world: &World, session: Entity, zone: Entity) -> Option<M
 
 /// Returns the zone that a session is in.
 pub(super) fn membership(world: &World, session: Entity) -> Option<&Membership> {
-    world.get::<Core>(session)?.membership()
+    world.get::<SessionCore>(session)?.membership()
 }
 
 /// Returns the zone that a session is in, unless it was closed and the session has yet to learn of it.

@@ -12,7 +12,7 @@ use super::membership::{leave, membership, refuse, tell_parted};
 use super::settle::end;
 use super::{InZone, Members, Zone, Zones};
 use crate::session::{
-    self, AgentOf, Core, EndCause, News, SessionTable, announce, announce_of, update_mirrors,
+    self, AgentOf, Core, EndCause, News, SessionCore, SessionTable, announce, announce_of, update_mirrors,
 };
 use crate::wire::v1::Reason;
 
@@ -86,7 +86,7 @@ fn bury(world: &mut World, session: Entity, mut core: Core, asks: &[DroppedAsk])
 
 /// The game has removed an ask from a session that lives on.
 fn cancel_dropped(world: &mut World, ask: &DroppedAsk) {
-    if world.get::<Core>(ask.session).is_some_and(|core| core.state().is_some()) {
+    if world.get::<SessionCore>(ask.session).is_some_and(|core| core.state().is_some()) {
         let (zone, zone_id, reason) = (ask.zone, ask.zone_id, Reason::Cancelled);
         refuse(world, ask.session, ask.request, reason);
         announce(world, ask.session, News::JoinCancelled { zone, zone_id, reason });
@@ -120,11 +120,11 @@ fn restore_membership(world: &mut World, session: Entity) {
 /// An agent goes with its owner, in the same tick; and so do those that it owned.
 pub(super) fn end_orphaned_agents(
     world: &mut World,
-    agents: &mut QueryState<(Entity, &AgentOf, &Core), Allow<Disabled>>,
+    agents: &mut QueryState<(Entity, &AgentOf, &SessionCore), Allow<Disabled>>,
 ) {
     let is_gone = |world: &World, owner: Entity| {
         let owner = world.get_entity(owner).ok();
-        owner.is_none_or(|owner| owner.get::<Core>().is_some_and(|core| core.state().is_none()))
+        owner.is_none_or(|owner| owner.get::<SessionCore>().is_some_and(|core| core.state().is_none()))
     };
     loop {
         let orphaned: Vec<Entity> = agents

@@ -12,7 +12,7 @@ use super::membership::{
 };
 use super::{JoinPolicy, Zone, Zones, ask};
 use crate::session::{
-    self, Agenda, Core, EndCause, Endings, LossCause, News, Overdue, announce, edit, update_mirrors,
+    self, Agenda, EndCause, Endings, LossCause, News, Overdue, SessionCore, announce, edit, update_mirrors,
 };
 use crate::tick::{Load, Shed};
 use crate::wire::v1::Reason;
@@ -48,7 +48,7 @@ pub(super) fn settle(world: &mut World) {
 }
 
 fn is_live(world: &World, session: Entity) -> bool {
-    world.get::<Core>(session).is_some_and(|core| core.state().is_some())
+    world.get::<SessionCore>(session).is_some_and(|core| core.state().is_some())
 }
 
 /// A change that cannot be made in this tick is the session's first in the next: before what its
@@ -116,7 +116,7 @@ fn join(world: &mut World, session: Entity, request: u32, name: &str, payload: B
         return refuse(world, session, request, reason);
     }
     let is_newcomer =
-        world.get::<Core>(session).is_some_and(|core| core.membership().is_none() && !core.is_agent());
+        world.get::<SessionCore>(session).is_some_and(|core| core.membership().is_none() && !core.is_agent());
     if is_newcomer && world.resource::<Load>().refuses_newcomers() {
         world.resource_mut::<Shed>().newcomer_count += 1;
         return refuse(world, session, request, Reason::Throttled);
@@ -168,7 +168,7 @@ fn take(world: &mut World, session: Entity) {
 
 /// A session without a link leaves a hard zone, unless it was resumed meanwhile.
 fn drop_out(world: &mut World, session: Entity) {
-    if world.get::<Core>(session).is_some_and(|core| !core.is_linked()) {
+    if world.get::<SessionCore>(session).is_some_and(|core| !core.is_linked()) {
         leave(world, session, Reason::Dropped, Bytes::new());
         update_mirrors(world, session);
     }

@@ -9,8 +9,8 @@ use waystation::client::{Dial as _, Link as _, LinkStatus, UdpDial};
 use waystation::proxy::Origins;
 use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::proxy::tls::Tls;
-use waystation::proxy::{self, Arrivals, ProxyEventKind};
-use waystation::tick::Clock;
+use waystation::proxy::{self, ProxyEventKind};
+use waystation::tick::{Clock, TickInput};
 use waystation::wire::discovery::Discovery;
 use waystation::wire::ticket::TicketKey;
 use waystation::wire::udp::{DEV_KEY, token_from_text};
@@ -70,7 +70,7 @@ fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
     stage.until("the link is open on both sides", |stage| {
         link.update(Duration::from_millis(2));
         link.flush();
-        for (_, event) in &stage.app.world().resource::<Arrivals>().0 {
+        for (_, event) in &stage.app.world().resource::<TickInput>().events {
             if let ProxyEventKind::Opened(info) = &event.kind {
                 identity.clone_from(&info.identity);
             }

@@ -17,10 +17,8 @@ use waystation::client::Trust;
 use waystation::ident::{LinkId, LinkKey, ProxyId};
 use waystation::proxy::quic::{QuicConfig, QuicCounts, QuicHandle, QuicProxy};
 use waystation::proxy::tls::Tls;
-use waystation::proxy::{
-    self, Arrivals, LinkEnd, Proxies, ProxyCommand, ProxyEvent, ProxyEventKind, ProxyPlugin,
-};
-use waystation::tick::{Clock, TickPlugin};
+use waystation::proxy::{self, LinkEnd, Proxies, ProxyCommand, ProxyEvent, ProxyEventKind, ProxyPlugin};
+use waystation::tick::{Clock, TickInput, TickPlugin};
 use waystation::wire::quic::{
     ALPN_QUIC, ALPN_WEBTRANSPORT, Exchanged, Happened, Lanes, QuicKind, QuicLimits, exchange,
 };
@@ -98,8 +96,8 @@ impl Stage {
 
     pub(crate) fn tick(&mut self) {
         self.app.update();
-        if let Some(arrivals) = self.app.world().get_resource::<Arrivals>() {
-            self.events.extend(arrivals.0.iter().map(|(_, event)| event.clone()));
+        if let Some(input) = self.app.world().get_resource::<TickInput>() {
+            self.events.extend(input.events.iter().map(|(_, event)| event.clone()));
         }
         for client in &mut self.clients {
             client.step();

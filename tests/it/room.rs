@@ -1,14 +1,18 @@
 //! What a link may be sent before its client has taken what it was sent before.
 
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce as _;
 use bytes::Bytes;
-use waystation::arena::v1::Snapshot;
+use waystation::arena::v1::{Echo, Snapshot};
 use waystation::ident::{LinkKey, ProxyId};
 use waystation::proxy::{LINK_BUDGET, Proxies, ROOM_STEP};
 use waystation::rpc::Sender;
-use waystation::session::{SessionCounts, SessionState};
+use waystation::session::{LinkRoom, SessionCounts, SessionState};
 use waystation::testing::{Harness, Player, Via};
 use waystation::tick::Clock;
+use waystation::wire;
 use waystation::wire::quic::QuicKind;
+use waystation::wire::v1::Ack;
 
 use crate::support::{echoes, entity, game, shout};
 use crate::{quic_stage, udp_stage, websocket_stage};
@@ -38,6 +42,48 @@ fn flood(game: &mut Harness, player: &Player) {
     let snapshot = Snapshot { id: columns.clone(), flags: columns, ..Snapshot::default() };
     let send = move |mut sender: Sender| sender.send(to, &snapshot);
     game.app.add_systems(bevy_app::Update, send);
+}
+
+#[test]
+fn a_frame_that_the_game_has_encoded_reaches_each_target_once_and_a_game_can_ask_for_room() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    let (a, b) = (entity(&game, &ada), entity(&game, &bob));
+    let good = wire::encode(&Echo { number: 7, taken: 0 });
+    let of_the_core = wire::encode(&Ack { received: 0 });
+    let too_long = [&good[..], &vec![0; wire::FRAME_MAX_SERVER]].concat().into();
+
+    let sent = game.app.world_mut().run_system_once(move |mut sender: Sender, links: LinkRoom| {
+        sender.send_frame([a, b, a], &good);
+        sender.send_frame([a, b], &of_the_core);
+        sender.send_frame([a, b], &too_long);
+        (links.bytes(a), links.bytes(Entity::PLACEHOLDER))
+    });
+    let room = sent.expect("it runs");
+    game.exchange(&mut [&mut ada, &mut bob]);
+
+    assert_eq!((echoes(&mut ada), echoes(&mut bob)), (vec![7], vec![7]));
+    assert!(room.0 > LINK_BUDGET / 2 && room.0 <= LINK_BUDGET && room.1 == 0, "{room:?}");
+}
+
+#[test]
+fn a_game_that_sends_without_end_is_bounded_and_told() {
+    let mut game = game();
+    let ada = game.member(Via::Alpha, "hall");
+    let to = entity(&game, &ada);
+    let frame: Bytes = [&[0x81, 0x50][..], &[0; 60_000]].concat().into();
+
+    let sent = game.app.world_mut().run_system_once(move |mut sender: Sender| {
+        for _ in 0..2_000 {
+            sender.send_frame([to], &frame);
+        }
+    });
+    sent.expect("it runs");
+    game.tick();
+
+    assert_eq!(game.resource::<SessionCounts>().undelivered_count, 2_000 - 64 * 1024 * 1024 / 60_002);
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
 }
 
 #[test]

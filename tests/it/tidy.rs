@@ -57,6 +57,9 @@ const LOOKS: &[&str] =
 /// The room that may import all, and that only tests import.
 const TESTING: &str = "testing";
 
+/// The structs that a session core is made of.
+const CORE: &[&str] = &["Core", "Player", "Link", "Beacons", "Inbox", "Meter", "Outbox", "Tokens"];
+
 /// Longest file, in lines.
 const LINES_MAX: usize = 500;
 
@@ -114,6 +117,26 @@ fn no_system_of_a_tick_looks_past_its_inputs() {
     }
 
     assert!(wrong.is_empty(), "what a tick goes by is gathered in `tick::TickInput`:\n{wrong}");
+}
+
+#[test]
+fn the_fields_of_a_session_core_are_written_in_session_alone() {
+    let mut open = String::new();
+    let mut seen = BTreeSet::new();
+    for (path, text) in rust_files(&["src/session"]) {
+        for (name, field) in fields(&text) {
+            if !CORE.contains(&name.as_str()) {
+                continue;
+            }
+            if field.starts_with("pub ") || field.starts_with("pub(crate) ") {
+                let _ = writeln!(open, "{}: {name}: {field}", path.display());
+            }
+            seen.insert(name);
+        }
+    }
+
+    assert!(open.is_empty(), "fields that other modules could write:\n{open}");
+    assert_eq!(seen.len(), CORE.len(), "only these were found: {seen:?}");
 }
 
 #[test]
@@ -275,6 +298,28 @@ fn name(rest: &str) -> Option<String> {
     let next = rest[end..].chars().next();
     let ends = next.is_none_or(|c| !c.is_alphanumeric());
     (end > 0 && ends).then(|| rest[..end].to_owned())
+}
+
+/// The fields of all structs, as they are declared, with the name of each struct.
+fn fields(text: &str) -> Vec<(String, String)> {
+    let code = without_comments(text);
+    let mut found = Vec::new();
+    let mut inside: Option<String> = None;
+    for line in code.lines() {
+        let declared = line.split_once("struct ").filter(|_| line.ends_with(" {"));
+        if let Some((_, rest)) = declared {
+            inside = name_of(rest);
+        } else if line == "}" {
+            inside = None;
+        } else if let (Some(name), true) = (&inside, line.contains(": ")) {
+            found.push((name.clone(), line.trim().to_owned()));
+        }
+    }
+    found
+}
+
+fn name_of(rest: &str) -> Option<String> {
+    rest.split(|c: char| !c.is_alphanumeric()).next().map(str::to_owned)
 }
 
 /// The text with comments blanked out. It keeps all lines.

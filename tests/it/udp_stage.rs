@@ -11,10 +11,8 @@ use renet::RenetClient;
 use renetcode::{ClientAuthentication, NetcodeClient};
 use waystation::ident::{LinkId, LinkKey, ProxyId};
 use waystation::proxy::renet::{RenetConfig, RenetCounts, RenetHandle, RenetProxy};
-use waystation::proxy::{
-    self, Arrivals, LinkEnd, Proxies, ProxyCommand, ProxyEvent, ProxyEventKind, ProxyPlugin,
-};
-use waystation::tick::{Clock, TickPlugin, UnixClock};
+use waystation::proxy::{self, LinkEnd, Proxies, ProxyCommand, ProxyEvent, ProxyEventKind, ProxyPlugin};
+use waystation::tick::{Clock, TickInput, TickPlugin, UnixClock};
 use waystation::wire::Lane;
 use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, DEV_KEY, TokenMint, connection_config};
 
@@ -74,8 +72,8 @@ impl Stage {
 
     pub(crate) fn tick(&mut self) {
         self.app.update();
-        if let Some(arrivals) = self.app.world().get_resource::<Arrivals>() {
-            self.events.extend(arrivals.0.iter().map(|(_, event)| event.clone()));
+        if let Some(input) = self.app.world().get_resource::<TickInput>() {
+            self.events.extend(input.events.iter().map(|(_, event)| event.clone()));
         }
         for client in &mut self.clients {
             client.step();

@@ -14,10 +14,8 @@ use tungstenite::{Message, WebSocket};
 use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpHandle, HttpServer, Offers};
 use waystation::ident::{LinkId, LinkKey, ProxyId};
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketCounts, WebSocketProxy, WebSocketStats};
-use waystation::proxy::{
-    self, Arrivals, LinkEnd, Proxies, ProxyCommand, ProxyEvent, ProxyEventKind, ProxyPlugin,
-};
-use waystation::tick::{Clock, TickPlugin};
+use waystation::proxy::{self, LinkEnd, Proxies, ProxyCommand, ProxyEvent, ProxyEventKind, ProxyPlugin};
+use waystation::tick::{Clock, TickInput, TickPlugin};
 
 /// A server with the adapter, and clients of it.
 pub(crate) struct Stage {
@@ -92,8 +90,8 @@ impl Stage {
 
     pub(crate) fn tick(&mut self) {
         self.app.update();
-        if let Some(arrivals) = self.app.world().get_resource::<Arrivals>() {
-            self.events.extend(arrivals.0.iter().map(|(_, event)| event.clone()));
+        if let Some(input) = self.app.world().get_resource::<TickInput>() {
+            self.events.extend(input.events.iter().map(|(_, event)| event.clone()));
         }
         for client in &mut self.clients {
             client.step();

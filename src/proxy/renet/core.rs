@@ -323,8 +323,8 @@ mod tests {
     use super::*;
     use crate::proxy::renet::RenetProxy;
     use crate::proxy::restarts::RESTARTS_MAX;
-    use crate::proxy::{self, Arrivals, ProxyEventKind, ProxyPlugin};
-    use crate::tick::{Clock, Failure, StopRequested, TickPlugin, UnixClock};
+    use crate::proxy::{self, ProxyEventKind, ProxyPlugin};
+    use crate::tick::{Clock, Failure, StopRequested, TickInput, TickPlugin, UnixClock};
     use crate::wire::udp::DEV_KEY;
 
     proptest! {
@@ -387,7 +387,7 @@ mod tests {
 
         assert_eq!(opened, 1 + RESTARTS_MAX);
         assert_eq!(stats.counts().restart_count, RESTARTS_MAX as u64);
-        let arrivals = &app.world().resource::<Arrivals>().0;
+        let arrivals = &app.world().resource::<TickInput>().events;
         let kinds = arrivals.iter().map(|(_, event)| (event.link.0, &event.kind));
         for (index, (link, kind)) in kinds.enumerate() {
             assert_eq!(link, 1 + index as u64 / 2, "no number is used again");

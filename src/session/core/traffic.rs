@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{Binding, Core, Player};
-use crate::ident::{LinkKey, MessageId, Tick};
+use crate::ident::{LinkKey, MessageId};
+use crate::session::agenda::Limits;
 use crate::session::inbox::Inbound;
-use crate::session::link::Outlet;
+use crate::session::link::{Link, Outlet};
 use crate::session::outbox::AckError;
 use crate::session::{SessionConfig, TokenHash};
+use crate::tick::TickTime;
 use crate::wire::{self, ACK_EVERY_FRAMES, Lane};
 
 /// What became of a frame.
@@ -24,6 +26,17 @@ pub(crate) enum Put {
 }
 
 impl Core {
+    /// Reads what each Beacon and Ping of the session will touch. Among many sessions that is not in the
+    /// processor's caches, and reads of several sessions in a row are waited for together.
+    pub(in crate::session) fn warm(&self) -> usize {
+        let Some(player) = self.player() else { return 0 };
+        let link = player.link().map_or(0, Link::warm);
+        let queues =
+            player.inbox.warm() ^ player.outbox.frame_count() ^ usize::from(player.outbox.has_unsent());
+        let rest = [self.is_doomed, player.is_confirmed, player.latency.round_trip().is_some()];
+        link ^ queues ^ player.marks.warm() ^ rest.into_iter().map(usize::from).sum::<usize>()
+    }
+
     /// Something has arrived on the link.
     pub(crate) fn hear(&mut self, at: Duration) {
         if let Some(link) = self.player_mut().and_then(Player::link_mut) {
@@ -37,34 +50,39 @@ impl Core {
     }
 
     /// A frame of link control has arrived. Returns false if it is over its rate.
-    pub(crate) fn admits_control(&mut self, now: Duration, config: &SessionConfig) -> bool {
-        self.player_mut().is_some_and(|player| player.inbox.admits_control(now, config))
+    pub(in crate::session) fn admits_control(&mut self, now: Duration, limits: &Limits) -> bool {
+        self.player_mut().is_some_and(|player| player.inbox.admits_control(now, limits.control))
     }
 
     /// The client has received this many counted frames. Returns the token that this retires.
-    pub(crate) fn ack(&mut self, received: u64, now: Duration) -> Result<Option<TokenHash>, AckError> {
-        let Some(player) = self.player_mut() else { return Ok(None) };
-        player.outbox.ack(received, now)?;
-        player.is_confirmed = true;
-        Ok(player.tokens.confirm())
+    pub(in crate::session) fn ack(
+        &mut self,
+        received: u64,
+        now: Duration,
+    ) -> Result<Option<TokenHash>, AckError> {
+        self.take_ack(received, now)?;
+        Ok(self.player_mut().and_then(|player| player.tokens.confirm()))
     }
 
-    /// Takes an ack and leaves the tokens as they are.
-    #[cfg(feature = "planted")]
-    pub(in crate::session) fn outbox_ack(&mut self, received: u64, now: Duration) -> Result<(), AckError> {
+    /// The client has received this many counted frames, and so has read a Welcome.
+    pub(in crate::session) fn take_ack(&mut self, received: u64, now: Duration) -> Result<(), AckError> {
         let Some(player) = self.player_mut() else { return Ok(()) };
         player.outbox.ack(received, now)?;
         player.is_confirmed = true;
         Ok(())
     }
 
-    /// The client has echoed a Beacon, which arrived at this time.
-    pub(crate) fn echo(&mut self, beacon: u64, at: Duration) {
-        let Some(player) = self.player_mut() else { return };
-        let round_trip = player.link_mut().and_then(|link| link.echo(beacon, at));
+    /// The client has echoed a Beacon, which arrived at this time. Returns true if the state of the link changes.
+    pub(crate) fn echo(&mut self, beacon: u64, at: Duration) -> bool {
+        let Some(player) = self.player_mut() else { return false };
+        let Some(link) = player.link_mut() else { return false };
+        let before = link.state();
+        let round_trip = link.echo(beacon, at);
+        let is_changed = link.state() != before;
         if let Some(round_trip) = round_trip {
             player.latency.sample(round_trip);
         }
+        is_changed
     }
 
     /// A Probe has arrived. Returns the link to answer on, unless the last one was just now.
@@ -139,15 +157,18 @@ impl Core {
         }
     }
 
-    /// Sends the Beacon that is due by now.
-    pub(crate) fn beat(&mut self, clock: Duration, now: Duration, tick: Tick) {
-        let Some(player) = self.player_mut() else { return };
+    /// Sends the Beacon that is due by now, encoded at the end of `buffer`. Returns true if the state of the link
+    /// changes.
+    pub(in crate::session) fn beat(&mut self, time: &TickTime, buffer: &mut BytesMut) -> bool {
+        let Some(player) = self.player_mut() else { return false };
         let (received, latency_ms) = (player.inbox.received(), player.latency.round_trip_ms());
-        if let Some(sent) =
-            player.link_mut().and_then(|link| link.beat(clock, now, (tick, received, latency_ms)))
-        {
-            player.beacon_count = sent;
+        let beacon_count = &mut player.beacon_count;
+        let Binding::Linked(link) = &mut player.binding else { return false };
+        let before = link.state();
+        if let Some(sent) = link.beat(time, (received, latency_ms), buffer) {
+            *beacon_count = sent;
         }
+        link.state() != before
     }
 
     /// Hands the link what is queued for it. Returns how many unreliable frames were dropped for want of

@@ -25,8 +25,8 @@ impl Reference {
         self.now += period;
         self.news.append(&mut self.announced);
         let (acks, mut lost) = self.receive();
-        lost.extend(self.watch());
         self.admit(acks);
+        lost.extend(self.watch());
         for (session, link, cause) in lost {
             if self.sessions[session].link == Some(link) {
                 self.disconnect(session, cause);
