@@ -19,6 +19,7 @@ pub mod held;
 pub mod loopback;
 mod network;
 mod origins;
+mod outlet;
 mod places;
 pub mod port;
 mod pump;
@@ -48,6 +49,7 @@ pub use adapter::AdapterPort;
 pub use budget::{LINK_BUDGET, Outflow, ROOM_STEP};
 pub use network::Network;
 pub use origins::Origins;
+pub(crate) use outlet::LinkOutlet;
 
 use adapter::{ProxyPort, RECEIVE_BUDGET};
 use budget::LinkBudget;
@@ -184,8 +186,15 @@ impl Proxies {
         counts
     }
 
-    /// Puts a command into the batch of the link's proxy.
+    /// Puts a command into the batch of the link's proxy. A frame is sent as by [`send`](Self::send).
     pub fn command(&mut self, proxy: ProxyId, command: ProxyCommand) {
+        match command {
+            ProxyCommand::Send { link, frame } => self.send(LinkKey { proxy, link }, frame),
+            command => self.push(proxy, command),
+        }
+    }
+
+    fn push(&mut self, proxy: ProxyId, command: ProxyCommand) {
         if let ProxyCommand::Send { link, frame } | ProxyCommand::Close { link, frame } = &command
             && let Some(open) = self.links.get_mut(&LinkKey { proxy, link: *link })
         {
@@ -206,7 +215,7 @@ impl Proxies {
             self.cut(to);
             return;
         }
-        self.command(to.proxy, ProxyCommand::Send { link: to.link, frame });
+        self.push(to.proxy, ProxyCommand::Send { link: to.link, frame });
     }
 
     /// Bytes that a link may still take in this tick: what is left of [`LINK_BUDGET`]. While it is above 0,

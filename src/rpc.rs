@@ -30,7 +30,7 @@ use crate::ident::{Epoch, SessionId, Tick};
 use crate::session::{Delivered, Dispatch, Next, Offence, Sent, SessionCore, SessionCounts};
 use crate::tick::{TickSystems, TickTime};
 use crate::wire::{Range, WireMessage};
-use crate::zone::InZone;
+use crate::zone::live_zone;
 
 use sender::SendQueue;
 pub use sender::Sender;
@@ -126,5 +126,5 @@ fn call<M: WireMessage>(world: &mut World, sent: Sent) -> Result<Next, Offence> 
 /// Returns who calls; `None` if the session is in no zone.
 fn caller(world: &World, session: Entity) -> Option<(SessionId, Epoch, Entity)> {
     let core = world.get::<SessionCore>(session)?;
-    Some((core.id(), core.epoch(), world.get::<InZone>(session)?.zone()))
+    Some((core.id(), core.epoch(), live_zone(world, session)?))
 }

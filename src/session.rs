@@ -61,7 +61,7 @@ pub use journal::{
     SessionResumed, SessionUnregistered,
 };
 pub(crate) use journal::{announce, announce_of};
-pub(crate) use life::{bury, edit, end, lose, open, resume, set_membership};
+pub(crate) use life::{arrive, bury, edit, end, lose, open, resume, set_membership};
 pub use link::{Latency, LinkState};
 pub(crate) use mirror::{SessionCore, go_astray, repair, update as update_mirrors};
 pub(crate) use outbox::ResumePoint;
@@ -77,7 +77,8 @@ pub(crate) use token::TokenHash;
 /// The session itself is private to the server. This component, [`Principal`], [`LinkState`],
 /// [`ExpiresAt`], the markers and [`InZone`](crate::zone::InZone) repeat what a game may see of it: if a game
 /// removes or replaces one of them, it is put back in the same tick. A game that despawns the
-/// entity ends the session, as by a kick.
+/// entity ends the session, as by a kick. `Disabled` hides a session from the game's queries and changes
+/// nothing else; do not put a disabling component of your own on a session, which the server does not know.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 #[component(immutable, clone_behavior = Ignore)]
 #[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
@@ -133,8 +134,7 @@ impl ExpiresAt {
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeTimeout(pub Duration);
 
-/// What a session does whenever it loses its link, just before it does: once a loss, takeovers
-/// included. Starts as [`SessionConfig::on_disconnect`]; insert another for one session.
+/// What a session does when it has lost its link: once a loss, takeovers included. Starts as [`SessionConfig::on_disconnect`]; insert another for one session.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -258,6 +258,10 @@ impl Plugin for SessionPlugin {
                 (journal::publish, agenda::read_limits).chain().after(tick::weigh),
             )
                 .in_set(TickSystems::Begin),
+        )
+        .add_systems(
+            PreUpdate,
+            mirror::write_link_states.before(TickSystems::Admit).after(TickSystems::Receive),
         )
         .add_systems(PreUpdate, dispatch_frames.in_set(TickSystems::Dispatch))
         .add_systems(

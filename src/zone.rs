@@ -32,7 +32,7 @@ use crate::ident::ZoneId;
 pub use crate::session::journal::{
     JoinCancelled, JoinRequested, MemberDisconnected, MemberResumed, ZoneJoined, ZoneParted,
 };
-use crate::session::{Delivered, Dispatch, FIRST, Next, SessionCore, find_expired};
+use crate::session::{Delivered, Dispatch, FIRST, Next, SessionCore, edit, find_expired};
 use crate::tick::{TickRate, TickSystems};
 use crate::wire::WireMessage as _;
 use crate::wire::v1::{self, Join, Joined, Part, Parted, Reason, Refused};
@@ -46,7 +46,7 @@ pub(crate) use changes::{Change, Changes};
 pub use commands::{MembershipCommands, MembershipError, MembershipRefused, PAYLOAD_MAX_BYTES};
 pub use member_list::MemberList;
 pub use members::{InZone, Members};
-pub(crate) use membership::zone_name;
+pub(crate) use membership::{live_zone, zone_name};
 pub use pace::{ZoneClock, ZoneTicked};
 pub(crate) use settle::{disconnect, resumed};
 
@@ -279,6 +279,10 @@ fn open(mut world: DeferredWorld, context: HookContext) {
 }
 
 fn enroll(world: &mut World, entity: Entity) {
+    if world.get::<Zone>(entity).is_none() {
+        // An observer of the game's has despawned it meanwhile.
+        return;
+    }
     let mut zones = world.get_resource_or_init::<Zones>();
     let id = match zones.ids.get(&entity) {
         Some(id) => *id,
@@ -300,7 +304,16 @@ fn enroll(world: &mut World, entity: Entity) {
             "a zone of this name exists: this one cannot be joined; choose another name"
         );
     }
+    rename_members(world, entity, &name);
     drop_disconnected(world, entity);
+}
+
+/// A zone that was inserted anew may have another name.
+fn rename_members(world: &mut World, zone: Entity, name: &Arc<str>) {
+    let members: Vec<Entity> = world.get::<Members>(zone).into_iter().flat_map(Members::entities).collect();
+    for member in members {
+        edit(world, member, |core| core.rename_zone(name));
+    }
 }
 
 /// A zone that is hard now may have members without a link: they part when this tick settles.

@@ -12,9 +12,7 @@ use bytes::Bytes;
 use super::{GateConfig, Lobby, probe};
 use crate::ident::LinkKey;
 use crate::proxy::{LinkInfo, Proxies, ProxyEventKind};
-use crate::session::{
-    self, Agenda, Dispatch, Inbound, LossCause, Overdue, SessionConfig, SessionCounts, SessionTable,
-};
+use crate::session::{self, Agenda, Dispatch, Inbound, LossCause, Overdue, SessionCounts, SessionTable};
 use crate::tick::{TickInput, TickTime};
 use crate::wire::v1::{Hello, Probe, Reason};
 use crate::wire::{FRAME_MAX_BEFORE_WELCOME, Frame, FrameError, Lane, PROBE_EVERY, WireMessage as _};
@@ -108,15 +106,7 @@ fn frame(world: &mut World, link: LinkKey, at: Duration, lane: Lane, bytes: Byte
         world.resource_mut::<SessionCounts>().stale_frame_count += 1;
         return None;
     };
-    let is_kept = world.resource_scope(|world, config: Mut<SessionConfig>| {
-        session::edit(world, session, |core| {
-            core.hear(at);
-            core.arrive(inbound, &config)
-        })
-    });
-    if is_kept != Some(true) {
-        world.resource_mut::<SessionCounts>().throttled_frame_count += 1;
-    }
+    session::arrive(world, session, inbound);
     None
 }
 

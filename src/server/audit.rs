@@ -29,11 +29,22 @@ impl Plugin for AuditPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Violations>().init_resource::<Histories>().init_resource::<Binds>().add_systems(
             Last,
-            (check_histories, check_states, check_outboxes, check_binds, check_zones, check_ends, report)
+            (
+                check_histories,
+                (check_states, check_outboxes, check_binds, check_zones, check_ends)
+                    .chain()
+                    .run_if(nothing_to_repair),
+                report,
+            )
                 .chain()
                 .in_set(TickSystems::Measure),
         );
     }
+}
+
+/// Returns true if the game has done nothing since the timers that is made good in the next tick.
+fn nothing_to_repair(table: Res<SessionTable>, agenda: Res<Agenda>) -> bool {
+    !table.has_despawned() && !agenda.has_astray()
 }
 
 /// What is known of a session from its news.

@@ -31,6 +31,8 @@ pub(crate) struct Agenda {
     dispatch: Vec<Entity>,
     /// Bytes of all outboxes.
     outbox_bytes: usize,
+    /// Sessions of whose links a Beacon has changed the state. It is written in the next tick, before anybody looks.
+    pub(super) link_states: Vec<Entity>,
     /// Sessions whose components are not what their cores say.
     pub(super) astray: Vec<Entity>,
     /// Sessions that have ended, and when. Their entities stay until the game has read of it.
@@ -45,6 +47,7 @@ pub(crate) struct Limits {
     pub(super) link_timeout: Duration,
     pub(super) unacked_max: Duration,
     pub(super) control: Rate,
+    pub(super) inbox_max_frames: usize,
 }
 
 /// What the agenda knows of a session.
@@ -172,6 +175,11 @@ impl Agenda {
         std::mem::take(&mut self.dispatch)
     }
 
+    /// Returns true if components of sessions are to be put back.
+    pub(crate) fn has_astray(&self) -> bool {
+        !self.astray.is_empty()
+    }
+
     /// Returns how many bytes all outboxes hold.
     pub(crate) fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
@@ -218,5 +226,6 @@ pub(super) fn read_limits(mut agenda: ResMut<Agenda>, config: Res<SessionConfig>
         link_timeout: config.link_timeout,
         unacked_max: config.unacked_max,
         control: Rate { per_second: config.control_per_second, burst: config.control_burst },
+        inbox_max_frames: config.inbox_max_frames,
     };
 }

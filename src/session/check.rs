@@ -94,7 +94,7 @@ impl SessionConfig {
 
 /// The longest timeout: a client is told its window in milliseconds of 32 bits, and a day of abandoned
 /// sessions is more than a server has room for.
-const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest link timeout: two Beacons.
 const LINK_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 /// The shortest time that a frame may be unacknowledged: an Ack each second, and a second for its way.

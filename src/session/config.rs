@@ -46,7 +46,7 @@ pub struct SessionConfig {
     /// Acks, Pings and Probes a second that a session may send; the rest is dropped. Default 60;
     /// from 3 up clients work.
     pub control_per_second: u32,
-    /// Of these, at once. Default 120: at most so many wait for dispatch, of 16 KiB at worst.
+    /// Of these, at once. Default 120.
     pub control_burst: u32,
     /// Sessions, agents not counted. Default 10,000; further Hellos are denied as FULL.
     pub max_sessions: usize,

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bevy_ecs::entity::Entity;
 
-use super::agenda::{Limits, Marks, Notice};
+use super::agenda::{Limits, Marks};
 use super::effects::{Effect, Effects};
 use super::inbox::Inbox;
 use super::journal::Whose;
@@ -320,6 +320,13 @@ impl Core {
         std::mem::replace(&mut self.membership, membership)
     }
 
+    /// The zone that the session is in has this name now.
+    pub(crate) fn rename_zone(&mut self, name: &Arc<str>) {
+        if let Some(membership) = &mut self.membership {
+            membership.name = Arc::clone(name);
+        }
+    }
+
     /// Binds the session to another link, whether it still has one or not.
     pub(crate) fn resume(
         &mut self,
@@ -337,8 +344,8 @@ impl Core {
         effects.extend(player.tokens.rotate(rebind.presented, token.hash).map(Effect::Retire));
         // What older links delivered and dispatch has not taken is sent again by the client.
         let lost_count = player.inbox.rebase(rebind.trimmed, terms.now, config);
-        effects.extend((lost_count > 0).then_some(Effect::Miss(lost_count)));
-        let point = ResumePoint { resync: rebind.point.resync || lost_count > 0, ..rebind.point };
+        effects.extend(lost_count.map(Effect::Miss));
+        let point = ResumePoint { resync: rebind.point.resync || lost_count.is_some(), ..rebind.point };
         let resync = player.outbox.resume(point, terms.now);
         player.binding = Binding::Linked(Link::new(rebind.link, id, player.beacon_count, terms));
         effects.extend([Effect::Bind(rebind.link), Effect::Issue(token.hash)]);
@@ -361,6 +368,15 @@ impl Core {
         let timeout = if is_given_up { Duration::ZERO } else { timeout };
         player.binding = Binding::Disconnected { expires_at: now.saturating_add(timeout) };
         Some(effects)
+    }
+
+    /// The time that the session has without a link is another one than it was when the link was lost, now.
+    pub(crate) fn change_window(&mut self, before: Duration, after: Duration, now: Duration) {
+        if let Some(Player { binding: Binding::Disconnected { expires_at }, .. }) = self.player_mut()
+            && *expires_at == now.saturating_add(before)
+        {
+            *expires_at = now.saturating_add(after);
+        }
     }
 
     /// Ends the session, which must be in no zone. The detail is for the client.
@@ -409,25 +425,6 @@ impl Core {
             (false, true) => Some((link.key(), LossCause::Silent)),
             (false, false) => None,
         }
-    }
-
-    /// Tells what the agenda has to know since the last notice.
-    pub(super) fn notice(&mut self, limits: &Limits) -> Notice {
-        let (notice, bytes) = match self.player_mut() {
-            Some(player) => {
-                let mut marks = player.marks;
-                let notice = marks.compare(player, limits);
-                player.marks = marks;
-                (notice, player.outbox.bytes())
-            }
-            None => (Notice::default(), 0),
-        };
-        notice.with_bytes(std::mem::replace(&mut self.noted_bytes, bytes), bytes)
-    }
-
-    /// What the agenda knows of a client's session.
-    pub(super) fn marks(&mut self) -> Option<&mut Marks> {
-        Some(&mut self.player_mut()?.marks)
     }
 
     pub(super) fn player(&self) -> Option<&Player> {

@@ -16,9 +16,9 @@ use super::agent::deliver_native;
 use super::core::Put;
 use super::inbox::Inbound;
 use super::link::Outlet;
-use super::{Latency, SessionConfig, SessionCore, SessionCounts, SessionTable, mirror};
+use super::{Latency, SessionConfig, SessionCore, SessionCounts, SessionTable};
 use crate::ident::{LinkKey, MessageId};
-use crate::proxy::Proxies;
+use crate::proxy::{LinkOutlet, Proxies};
 use crate::tick::TickTime;
 use crate::wire::{self, FRAME_MAX_SERVER, WireMessage};
 
@@ -76,7 +76,7 @@ impl Delivery<'_, '_> {
             core.and_then(|core| core.membership()).is_some_and(|membership| membership.zone == zone)
         };
         let mut members: Vec<Entity> = self.agenda.astray.iter().filter(is_member).copied().collect();
-        members.sort_unstable();
+        members.sort_unstable_by_key(|session| self.cores.get(*session).map(|core| core.id()).ok());
         members.dedup();
         members
     }
@@ -174,6 +174,9 @@ pub(crate) fn tell_all<M: WireMessage>(world: &mut World, sessions: &[Entity], m
 /// Reads what these frames of link control, on these links, will touch.
 pub(crate) fn warm<'a>(world: &World, controls: impl Iterator<Item = (LinkKey, &'a Inbound)>) {
     let table = world.resource::<SessionTable>();
+    if table.session_count() < READ_AHEAD_FROM {
+        return;
+    }
     let mut sessions = Vec::with_capacity(WARM_COUNT);
     for (link, inbound) in controls {
         sessions.extend(table.bound_to(link));
@@ -208,56 +211,56 @@ pub(super) fn flush(
     mut agenda: ResMut<Agenda>,
     mut proxies: ResMut<Proxies>,
     mut counts: ResMut<SessionCounts>,
+    table: Res<SessionTable>,
     time: Res<TickTime>,
-    mut commands: Commands,
 ) {
     let mut sessions = std::mem::take(&mut agenda.flush);
     sessions.extend(agenda.beacons.take(time.now()));
     let first = time.turn(sessions.len());
     sessions.rotate_left(first);
     for sessions in sessions.chunks(WARM_COUNT) {
-        read_ahead(sessions, |session| cores.get(session).ok());
-        for session in sessions {
-            let link = cores.get(*session).ok().and_then(|core| core.link());
-            black_box(link.map(|link| proxies.room(link)));
+        if table.session_count() >= READ_AHEAD_FROM {
+            read_ahead(sessions, |session| cores.get(session).ok());
+            for session in sessions {
+                let link = cores.get(*session).ok().and_then(|core| core.link());
+                black_box(link.map(|link| proxies.room(link)));
+            }
         }
-        let mut beacons = BytesMut::with_capacity(sessions.len() * BEACON_BYTES);
+        let mut beacons = BytesMut::new();
         for session in sessions {
             let Ok(mut core) = cores.get_mut(*session) else { continue };
             let core = core.bypass_change_detection();
             let Some(is_due) = core.marks().map(|marks| marks.flushes(time.now())) else { continue };
             let Some(link) = core.link() else { continue };
             if is_due && core.beat(&time, &mut beacons) {
-                let session = *session;
-                commands.queue(move |world: &mut World| mirror::update_link(world, session, true));
+                agenda.link_states.push(*session);
             }
-            counts.dropped_unreliable_count += core.flush(&mut ToLink { proxies: &mut proxies, link });
+            let Some(mut outlet) = proxies.outlet(link) else { continue };
+            counts.dropped_unreliable_count += core.flush(&mut outlet);
+            if outlet.is_overrun() {
+                tracing::debug!(%link, "cut: its proxy does not take what is sent");
+                proxies.cut(link);
+            }
             agenda.update(*session, core);
         }
     }
 }
 
-/// A link that frames are handed to.
-struct ToLink<'a> {
-    proxies: &'a mut Proxies,
-    link: LinkKey,
-}
-
-impl Outlet for ToLink<'_> {
+impl Outlet for LinkOutlet<'_> {
     fn has_room(&self) -> bool {
-        self.keeps_up() && self.proxies.room(self.link) > 0
+        LinkOutlet::has_room(self)
     }
 
     fn keeps_up(&self) -> bool {
-        self.proxies.has_room(self.link.proxy)
+        LinkOutlet::keeps_up(self)
     }
 
     fn send(&mut self, frame: Bytes) {
-        self.proxies.send(self.link, frame);
+        LinkOutlet::send(self, frame);
     }
 }
 
+/// With fewer sessions than this, most of them are in the processor's caches.
+const READ_AHEAD_FROM: usize = 10_000;
 /// Sessions that are read ahead: what these touch fits the smaller caches of a processor.
 pub(crate) const WARM_COUNT: usize = 64;
-/// What a Beacon takes at most: its id and five fields of numbers.
-const BEACON_BYTES: usize = 64;

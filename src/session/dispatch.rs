@@ -242,7 +242,8 @@ fn dispatch_session(world: &mut World, session: Entity, config: &SessionConfig, 
         if !core.is_linked() {
             // What a lost link delivered was dispatched as if it still were there, within the budget. A
             // Bye that had to wait is heard all the same.
-            let bye = if next == Next::Wait { core.find_waiting(Bye::ID) } else { None };
+            let is_over = matches!(next, Next::End(_));
+            let bye = if is_over { None } else { core.find_waiting(Bye::ID) };
             core.discard();
             return (bye, None);
         }
@@ -315,7 +316,7 @@ fn dispatch_agents(world: &mut World, dispatch: &Dispatch) {
     let mut agents = world.query_filtered::<(Entity, &mut Agent, &SessionCore), Allow<Disabled>>();
     let waiting: Vec<_> = agents
         .iter_mut(world)
-        .filter(|(_, agent, core)| agent.has_outgoing() && core.is_agent())
+        .filter(|(_, agent, core)| agent.has_outgoing() && core.is_agent() && !core.is_held())
         .map(|(entity, mut agent, _)| (entity, agent.take_outgoing()))
         .collect();
     for (session, messages) in waiting {
@@ -325,7 +326,9 @@ fn dispatch_agents(world: &mut World, dispatch: &Dispatch) {
                 Some(act) => act(world, sent),
                 None => stray(world, session, id),
             };
-            conclude(world, session, FIRST, acted);
+            if conclude(world, session, FIRST, acted) != Next::Go {
+                break;
+            }
         }
     }
 }

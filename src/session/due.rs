@@ -81,11 +81,11 @@ pub(super) fn bound_memory(
         .filter_map(|(session, core)| {
             let (bytes, since) = core.held()?;
             let is_recent = time.steady().saturating_sub(since) < RECENT_ACK;
-            (bytes > 0).then_some((is_recent, Reverse(bytes), session))
+            (bytes > 0).then_some((is_recent, Reverse(bytes), core.id(), session))
         })
         .collect();
     order.sort_unstable();
-    for (_, _, session) in order {
+    for (.., session) in order {
         if agenda.outbox_bytes() <= config.outboxes_max_bytes {
             break;
         }

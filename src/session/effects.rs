@@ -99,13 +99,17 @@ pub(super) fn record(
             Effect::Close { link, last, reason, detail } => {
                 let mut proxies = world.resource_mut::<Proxies>();
                 for frame in last {
-                    if proxies.has_room(link.proxy) && proxies.room(link) > 0 {
+                    // Whatever room the link has: these are an outbox at most, and the last there is.
+                    if proxies.has_room(link.proxy) {
                         proxies.send(link, frame);
                     }
                 }
                 proxies.close(link, reason, &detail, clock);
             }
-            Effect::Miss(count) => world.resource_mut::<SessionCounts>().missed_count += count,
+            Effect::Miss(count) => {
+                let mut counts = world.resource_mut::<SessionCounts>();
+                counts.missed_count = counts.missed_count.saturating_add(count);
+            }
             Effect::Note(news) => {
                 if !is_agent {
                     world.resource_mut::<SessionCounts>().count(&news);

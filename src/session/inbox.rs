@@ -131,9 +131,9 @@ impl Inbox {
     }
 
     /// A frame has arrived, and is kept if there is room for it: what is counted always is.
-    pub(super) fn push(&mut self, frame: Inbound, config: &SessionConfig) -> bool {
+    pub(super) fn push(&mut self, frame: Inbound, max_frames: usize) -> bool {
         let may_be_lost = frame.lane == Lane::Unreliable || frame.range() == Range::GameUnreliable;
-        if self.is_full(config.inbox_max_frames) && may_be_lost {
+        if may_be_lost && self.is_full(max_frames) {
             return false;
         }
         self.bytes += frame.length;
@@ -153,16 +153,18 @@ impl Inbox {
     }
 
     /// A new link: drops what waits, uncounted, and takes the client's word that it has trimmed
-    /// further than was received here. Returns how many frames are lost by that.
-    pub(super) fn rebase(&mut self, trimmed: u64, now: Duration, config: &SessionConfig) -> u64 {
+    /// further than was received here. Returns how many frames are lost if it had, as far as its word is
+    /// believed.
+    pub(super) fn rebase(&mut self, trimmed: u64, now: Duration, config: &SessionConfig) -> Option<u64> {
         self.discard();
         self.meter.allow_replay(now, config);
-        let lost = trimmed.saturating_sub(self.received);
-        if trimmed <= COUNT_MAX {
+        let lost = trimmed.checked_sub(self.received).filter(|lost| *lost > 0);
+        let is_believed = trimmed <= COUNT_MAX;
+        if is_believed {
             self.received = self.received.max(trimmed);
         }
         self.acked = self.received;
-        lost
+        lost.map(|lost| if is_believed { lost } else { 0 })
     }
 
     /// Takes all that waits, whatever the rates.

@@ -102,6 +102,9 @@ impl Link {
         let echoed = if self.is_paused { self.beacons.sent } else { self.beacons.echoed };
         let id = self.beacons.send(time.steady());
         let beacon = Beacon { id, tick: time.tick().0, received, latency_ms, echoed: Some(echoed) };
+        if buffer.capacity() < BEACON_BYTES {
+            buffer.reserve(BEACONS_PER_BUFFER * BEACON_BYTES);
+        }
         self.beacon = Some(wire::encode_into(buffer, &beacon));
         Some(id)
     }
@@ -173,7 +176,8 @@ impl Link {
         if let Some(received) = ack {
             to.send(wire::encode(&Ack { received }));
         }
-        while to.has_room()
+        while outbox.has_unsent()
+            && to.has_room()
             && let Some(frame) = outbox.next_unsent()
         {
             to.send(frame);
@@ -326,6 +330,10 @@ impl Beacons {
     }
 }
 
+/// What a Beacon takes at most: its id and five fields of numbers.
+const BEACON_BYTES: usize = 64;
+/// Beacons that share an allocation, which is free when the last of them was sent.
+const BEACONS_PER_BUFFER: usize = 32;
 /// Beacons whose answers are still awaited: five seconds' worth, as long as a link may be silent.
 const BEACONS_AWAITED: usize = 5;
 /// With the third unanswered Beacon the link is in doubt. The one just sent does not count.

@@ -17,13 +17,14 @@ use super::{Core, ExpiresAt, Latency, LinkState, Principal, Session, SessionStat
 use crate::tick::TickTime;
 
 /// The component that carries a session's core. It is private to the server, and never replaced.
+/// A sparse set keeps cores in one array, where no change of other components moves them.
 #[derive(Component, Debug)]
-#[component(on_remove = core_removed)]
-pub(crate) struct SessionCore(Box<Core>);
+#[component(storage = "SparseSet", on_remove = core_removed)]
+pub(crate) struct SessionCore(Core);
 
 impl SessionCore {
     pub(super) fn new(core: Core) -> Self {
-        Self(Box::new(core))
+        Self(core)
     }
 }
 
@@ -120,6 +121,13 @@ pub(super) fn update_link(world: &mut World, session: Entity, is_state_changed: 
         set::<LinkState>(world, session);
     }
     set_latency(world, session);
+}
+
+/// Writes the states of links that Beacons of the last tick have changed.
+pub(super) fn write_link_states(world: &mut World) {
+    for session in std::mem::take(&mut world.resource_mut::<Agenda>().link_states) {
+        set::<LinkState>(world, session);
+    }
 }
 
 fn set<M: Mirror>(world: &mut World, session: Entity) {

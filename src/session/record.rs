@@ -7,19 +7,22 @@
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
+use bytes::Bytes;
 
 use super::agenda::Marks;
+use super::check::TIMEOUT_MAX;
 use super::core::{Binding, Core, Player};
 use super::effects::{Effect, Effects};
 use super::inbox::Inbox;
 use super::link::Latency;
-use super::outbox::Outbox;
+use super::outbox::{COUNT_MAX, Outbox};
 use super::token::Tokens;
 use super::{
     LossCause, News, Principal, SessionConfig, SessionCore, SessionTable, TokenHash, UnknownSession, life,
 };
-use crate::ident::{Epoch, SessionId};
+use crate::ident::{Epoch, MessageId, SessionId};
 use crate::tick::TickTime;
+use crate::wire::{self, FRAME_MAX_SERVER};
 
 pub use v1::SessionRecord;
 
@@ -38,8 +41,19 @@ pub enum RecordError {
     /// A hash of a token does not have 32 bytes.
     #[error("a token hash of the record has {0} bytes instead of 32: the record is damaged")]
     Token(usize),
-    /// The session lives on this server already.
-    #[error("session {0} is there already: end it before it is restored")]
+    /// Both tokens are the same.
+    #[error("the record has one token twice: it is damaged")]
+    Tokens,
+    /// A count is higher than any session can count, or the epoch is the last there is.
+    #[error("a count of the record is out of range: the record is damaged")]
+    Count,
+    /// A frame of the outbox is not one that is counted, or is longer than any may be.
+    #[error(
+        "a frame of the record's outbox, of {0} bytes, is none that a server counts: the record is damaged"
+    )]
+    Frame(usize),
+    /// A live session of this server has the same id, or the same token.
+    #[error("session {0} or its token belongs to a live session of this server: end that session first")]
     Exists(SessionId),
 }
 
@@ -76,21 +90,25 @@ impl SessionRecord {
     /// Reads a session back. It has no link, is in no zone, and expires when what was left of its time is over.
     /// The game is told that it was registered, and that its link was lost by a
     /// [restart](LossCause::Restart). It counts to no network. An outbox above the limits of this server
-    /// is given up, and the client resyncs.
+    /// is given up, and the client resyncs. Times are cut to the longest that [`SessionConfig::timeout`] may be.
     ///
     /// # Errors
     ///
     /// [`RecordError`] if the record is damaged, or the session is there already.
     pub fn restore(&self, world: &mut World) -> Result<Entity, RecordError> {
         let id = SessionId(self.session);
-        if world.resource::<SessionTable>().find(id).is_ok() {
+        let table = world.resource::<SessionTable>();
+        let mut tokens = [&self.newest_token, &self.presented_token].into_iter();
+        let is_taken =
+            tokens.any(|token| TokenHash::read(token).and_then(|token| table.by_token(token)).is_some());
+        if is_taken || table.find(id).is_ok() {
             return Err(RecordError::Exists(id));
         }
         let now = world.resource::<TickTime>().steady();
         let restored =
             world.resource_scope(|_, config: Mut<SessionConfig>| Core::from_record(self, now, &config));
         let (core, effects) = restored?;
-        Ok(life::restore(world, core, Duration::from_millis(self.timeout_ms), effects))
+        Ok(life::restore(world, core, Duration::from_millis(self.timeout_ms).min(TIMEOUT_MAX), effects))
     }
 }
 
@@ -131,6 +149,17 @@ impl Core {
         if record.session == 0 {
             return Err(RecordError::Id);
         }
+        let is_in_range =
+            [record.received, record.acked, record.beacons].into_iter().all(|count| count <= COUNT_MAX);
+        if !is_in_range || record.epoch == u32::MAX {
+            return Err(RecordError::Count);
+        }
+        let is_counted = |frame: &Bytes| wire::id_of(frame).is_some_and(MessageId::is_counted);
+        if let Some(frame) =
+            record.outbox.iter().find(|frame| !is_counted(frame) || frame.len() > FRAME_MAX_SERVER)
+        {
+            return Err(RecordError::Frame(frame.len()));
+        }
         let name = &record.principal;
         let principal =
             if record.is_authenticated { Principal::named(name) } else { Principal::anonymous(name) };
@@ -138,7 +167,11 @@ impl Core {
             [] => None,
             token => Some(read_token(token)?),
         };
-        let tokens = Tokens::of(read_token(&record.newest_token)?, presented);
+        let newest = read_token(&record.newest_token)?;
+        if presented == Some(newest) {
+            return Err(RecordError::Tokens);
+        }
+        let tokens = Tokens::of(newest, presented);
         let mut effects = Effects::default();
         effects.extend(tokens.hashes().map(Effect::Issue));
         let (cause, silent_ms) = (LossCause::Restart, 0);
@@ -150,7 +183,7 @@ impl Core {
             tokens,
             is_confirmed: record.is_confirmed,
             binding: Binding::Disconnected {
-                expires_at: now.saturating_add(Duration::from_millis(record.left_ms)),
+                expires_at: now.saturating_add(Duration::from_millis(record.left_ms).min(TIMEOUT_MAX)),
             },
             inbox: Inbox::since(record.received),
             outbox: Outbox::restored(record.acked, &record.outbox, record.awaits_resync, now, config),

@@ -112,6 +112,11 @@ impl SessionTable {
         }
     }
 
+    /// Returns true if the game has despawned sessions that are not buried yet.
+    pub(crate) fn has_despawned(&self) -> bool {
+        !self.despawned.is_empty()
+    }
+
     pub(crate) fn take_despawned(&mut self) -> Vec<(Entity, Core)> {
         std::mem::take(&mut self.despawned)
     }

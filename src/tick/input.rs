@@ -21,7 +21,7 @@ use crate::ident::ProxyId;
 
 /// Everything that a tick goes by, apart from the world that the last tick left.
 ///
-/// `Receive` takes the events out; all else stays readable until the next tick begins.
+/// The gate takes the events out; all else stays readable until the next tick begins.
 #[derive(Resource, Debug, Clone, Default)]
 pub struct TickInput {
     /// The monotonic clock.

@@ -3,6 +3,7 @@
 //! A zone's changes of a tick go into one `Members` message, sent when the tick is settled; a
 //! newcomer's `Joined` lists all members.
 
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 
 use super::{Members, Zone};
@@ -55,7 +56,10 @@ pub(super) fn note_id(world: &mut World, zone: Entity, change: impl FnOnce(&mut 
 }
 
 /// Tells the members of each zone what has changed.
-pub(super) fn announce_members(world: &mut World, zones: &mut QueryState<(Entity, &mut Roster)>) {
+pub(super) fn announce_members(
+    world: &mut World,
+    zones: &mut QueryState<(Entity, &mut Roster), Allow<Disabled>>,
+) {
     let changed: Vec<(Entity, Roster)> = zones
         .iter_mut(world)
         .filter(|(_, roster)| !roster.is_empty())

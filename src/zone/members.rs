@@ -2,7 +2,7 @@
 
 use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
-use bevy_ecs::relationship::RelationshipSourceCollection as _;
+use bevy_ecs::relationship::{RelationshipHookMode, RelationshipSourceCollection as _};
 use bevy_ecs::world::DeferredWorld;
 
 use super::MemberList;
@@ -12,14 +12,10 @@ use crate::session::{SessionCore, go_astray};
 /// or replaces it: a game commands [`part_zone`](super::MembershipCommands::part_zone) instead.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 #[relationship(relationship_target = Members)]
-#[component(clone_behavior = Ignore, on_insert = note_change, on_remove = note_removal)]
+#[component(on_insert = note_change, on_remove = note_removal)]
 pub struct InZone(Entity);
 
 impl InZone {
-    pub(super) fn new(zone: Entity) -> Self {
-        Self(zone)
-    }
-
     /// The zone's entity.
     #[must_use]
     pub fn zone(&self) -> Entity {
@@ -45,6 +41,36 @@ fn note_removal(mut world: DeferredWorld, context: HookContext) {
 
 fn zone_of(world: &DeferredWorld, session: Entity) -> Option<Entity> {
     Some(world.get::<SessionCore>(session)?.membership()?.zone)
+}
+
+/// Puts a session into a zone's [`Members`], then the zone into its [`InZone`]. Bevy does it the other way round,
+/// by a command that observers of the game's are ahead of: they may have despawned either entity by then.
+pub(super) fn put_in(world: &mut World, session: Entity, zone: Entity) {
+    let Ok(mut entity) = world.get_entity_mut(zone) else { return };
+    if let Some(mut members) = entity.get_mut::<Members>() {
+        members.0.add(session);
+    } else {
+        let mut members = Members::default();
+        members.0.add(session);
+        entity.insert(members);
+    }
+    let is_there = world.get_entity(zone).is_ok();
+    if let (true, Ok(mut entity)) = (is_there, world.get_entity_mut(session)) {
+        entity.insert_with_relationship_hook_mode(InZone(zone), RelationshipHookMode::Skip);
+    }
+    if world.get::<InZone>(session).map(InZone::zone) != Some(zone) {
+        take_out(world, session, zone);
+    }
+}
+
+/// Takes a session that is gone out of a zone's [`Members`].
+pub(super) fn take_out(world: &mut World, session: Entity, zone: Entity) {
+    let Ok(mut entity) = world.get_entity_mut(zone) else { return };
+    let Some(mut members) = entity.get_mut::<Members>() else { return };
+    members.0.remove(session);
+    if members.count() == 0 {
+        entity.remove::<Members>();
+    }
 }
 
 /// The sessions that are in a zone; a zone without members has no such component, so ask for

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::announce::{Roster, note};
 use super::commands::MembershipError;
+use super::members::put_in;
 use super::{InZone, Members, Zone};
 #[cfg(feature = "planted")]
 use crate::session::planted::{Planted, is_planted};
@@ -45,9 +46,7 @@ pub(super) fn enter(
     tell_joined(world, session, request, answer);
     note(world, zone, session, |roster, id| roster.joined.push(id));
     announce(world, session, News::Joined { zone, zone_id, payload: given });
-    if let Ok(mut entity) = world.get_entity_mut(session) {
-        entity.insert(InZone::new(zone));
-    }
+    put_in(world, session, zone);
     update_mirrors(world, session);
     Ok(())
 }
@@ -98,9 +97,15 @@ pub(super) fn membership(world: &World, session: Entity) -> Option<&Membership> 
 
 /// Returns the zone that a session is in, unless it was closed and the session has yet to learn of it.
 pub(super) fn live_membership(world: &World, session: Entity) -> Option<&Membership> {
-    let inside = world.get::<InZone>(session)?.zone();
-    let is_live = |membership: &&Membership| membership.zone == inside && world.get::<Zone>(inside).is_some();
+    let is_live = |membership: &&Membership| {
+        world.get::<Zone>(membership.zone).is_some_and(|zone| zone.id == membership.zone_id)
+    };
     membership(world, session).filter(is_live)
+}
+
+/// Returns the entity of the zone that a session is in, unless the zone was closed.
+pub(crate) fn live_zone(world: &World, session: Entity) -> Option<Entity> {
+    live_membership(world, session).map(|membership| membership.zone)
 }
 
 /// Returns the name of the zone that a session is in, for its Welcome.

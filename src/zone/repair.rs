@@ -7,12 +7,15 @@ use bytes::Bytes;
 
 use super::announce::note_id;
 use super::ask::{DroppedAsk, cancel_all};
+use super::changes::{Change, Changes};
 use super::commands::refused_zone;
+use super::members::{put_in, take_out};
 use super::membership::{leave, membership, refuse, tell_parted};
 use super::settle::end;
 use super::{InZone, Members, Zone, Zones};
 use crate::session::{
-    self, AgentOf, Core, EndCause, News, SessionCore, SessionTable, announce, announce_of, update_mirrors,
+    self, AgentOf, Core, EndCause, FIRST, News, SessionCore, SessionTable, announce, announce_of,
+    update_mirrors,
 };
 use crate::wire::v1::Reason;
 
@@ -78,10 +81,15 @@ fn bury(world: &mut World, session: Entity, mut core: Core, asks: &[DroppedAsk])
     if let Some(left) = core.set_membership(None) {
         let (zone, zone_id, reason) = (left.zone, left.zone_id, Reason::Kicked);
         note_id(world, zone, |roster| roster.parted.push(core.id().0));
+        take_out(world, session, zone);
         let payload = Bytes::new();
         announce_of(world, core.whose(session), News::Parted { zone, zone_id, reason, payload });
     }
     session::bury(world, session, core, EndCause::Kicked);
+    if let Ok(mut entity) = world.get_entity_mut(session) {
+        // The game has taken the session and left the entity.
+        entity.remove::<InZone>();
+    }
 }
 
 /// The game has removed an ask from a session that lives on.
@@ -110,14 +118,18 @@ fn restore_membership(world: &mut World, session: Entity) {
         tell_parted(world, session, 0, &membership.name, Reason::ZoneClosed);
         leave(world, session, Reason::ZoneClosed, Bytes::new());
         update_mirrors(world, session);
-    } else if inside != Some(membership.zone)
-        && let Ok(mut entity) = world.get_entity_mut(session)
-    {
-        entity.insert(InZone::new(membership.zone));
+    } else if inside != Some(membership.zone) {
+        put_in(world, session, membership.zone);
+        let is_hard = world.get::<Zone>(membership.zone).is_some_and(Zone::is_hard);
+        if is_hard && world.get::<SessionCore>(session).is_some_and(|core| !core.is_linked()) {
+            // It was out of sight when the zone became hard.
+            world.resource_mut::<Changes>().push(FIRST, session, Change::Drop);
+        }
     }
 }
 
-/// An agent goes with its owner, in the same tick; and so do those that it owned.
+/// An agent goes with its owner, in the same tick; and so do those that it owned. A game that spawns another one
+/// each time has them ended in later ticks.
 pub(super) fn end_orphaned_agents(
     world: &mut World,
     agents: &mut QueryState<(Entity, &AgentOf, &SessionCore), Allow<Disabled>>,
@@ -126,7 +138,7 @@ pub(super) fn end_orphaned_agents(
         let owner = world.get_entity(owner).ok();
         owner.is_none_or(|owner| owner.get::<SessionCore>().is_some_and(|core| core.state().is_none()))
     };
-    loop {
+    for _ in 0..ROUNDS_MAX {
         let orphaned: Vec<Entity> = agents
             .iter(world)
             .filter(|(_, owner, core)| core.state().is_some() && is_gone(world, owner.0))

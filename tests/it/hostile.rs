@@ -7,14 +7,14 @@ use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use waystation::gate::DrainCommand as _;
 use waystation::session::{
-    Active, AgentOf, Connected, Disconnected, EndCause, ExpiresAt, LinkState, OnDisconnect, Principal,
-    Session, SessionState, SpawnAgent as _,
+    Active, AgentOf, Closing, Connected, Disconnected, EndCause, ExpiresAt, LinkState, OnDisconnect,
+    Principal, Session, SessionCounts, SessionState, SpawnAgent as _,
 };
 use waystation::testing::News::{
     Closed, Disconnected as Lost, Expired, Joined, Parted, Registered, Unregistered,
 };
 use waystation::testing::{Harness, News, Player, Via};
-use waystation::wire::v1::{Ack, Bye, Denied, Join, Part, Reason, Refused};
+use waystation::wire::v1::{Ack, Bye, Denied, Hello, Join, Part, Reason, Refused, Resume};
 use waystation::zone::{InZone, JoinPending, Members, MembershipCommands as _, Zone};
 
 use crate::support::{Told, ask, command, echoes, entity, game, game_with_club, refusals, shout, zone};
@@ -401,4 +401,98 @@ fn a_zone_may_become_hard_while_a_member_has_no_link() {
 
     assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
     assert!(matches!(game.news_of(ada.session())[..], [.., Parted(_, Reason::Dropped)]));
+}
+
+/// What an observer of the game's despawns when a session is put into a zone, ahead of bevy's own hooks.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    Session,
+    Zone,
+}
+
+#[test]
+fn an_observer_that_runs_ahead_of_the_membership_leaves_no_ghost_in_the_zone() {
+    for victim in [Victim::Session, Victim::Zone] {
+        let mut game = game();
+        let attic = zone(&game, "attic");
+        let small = game.app.world().get::<Zone>(attic).expect("a zone").clone().capacity(1);
+        game.app.world_mut().entity_mut(attic).insert(small);
+        game.app.add_observer(
+            move |joined: On<Add<InZone>>, zones: Query<&InZone>, mut commands: Commands| {
+                let zone = zones.get(joined.entity).expect("it was inserted").zone();
+                match victim {
+                    Victim::Session if zone == attic => commands.entity(joined.entity).despawn(),
+                    Victim::Zone if zone == attic => commands.entity(attic).despawn(),
+                    _ => {}
+                }
+            },
+        );
+        let mut ada = game.player(Via::Alpha);
+
+        join(&mut ada, "attic");
+        game.exchange(&mut [&mut ada]);
+
+        let news = game.news_of(ada.session());
+        match victim {
+            Victim::Session => {
+                assert!(has_ended(&news, Reason::Kicked, EndCause::Kicked), "{news:?}");
+                assert!(game.app.world().get::<Members>(attic).is_none(), "its place is free");
+            }
+            Victim::Zone => {
+                assert!(
+                    matches!(news[..], [Registered, Joined(_), Parted(_, Reason::ZoneClosed)]),
+                    "{news:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hook_that_takes_the_zone_from_its_session_changes_nothing_for_a_hard_zone() {
+    let mut game = game_with_club();
+    let mut ada = game.member(Via::Alpha, "ring");
+    let a = entity(&game, &ada);
+    game.app.world_mut().entity_mut(a).insert(OnDisconnect::new(|session, _| _ = session.remove::<InZone>()));
+
+    ada.close();
+    game.exchange(&mut []);
+
+    assert!(matches!(game.news_of(ada.session())[..], [.., Lost(_), Parted(_, Reason::Dropped)]));
+    assert_eq!(game.component::<InZone>(ada.session()), None);
+}
+
+#[test]
+fn a_pet_that_comes_back_each_time_does_not_keep_the_tick_from_ending() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let owner = entity(&game, &ada);
+    game.app.add_observer(|ended: On<Add<Closing>>, pets: Query<&AgentOf>, mut commands: Commands| {
+        if let Ok(owner) = pets.get(ended.entity) {
+            commands.spawn_agent("pet").insert(*owner);
+        }
+    });
+    command(&mut game, |commands| _ = commands.spawn_agent("pet").insert(AgentOf(owner)));
+    game.tick();
+
+    ada.send(&Bye {});
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(game.state(ada.session()), None);
+}
+
+#[test]
+fn counts_that_no_client_has_are_not_believed_however_often_they_are_given() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    for _ in 0..3 {
+        ada.cut();
+        ada.connect(&game, Via::Beta);
+        let resume = Resume { token: ada.token(), received: 0, trimmed: u64::MAX, resync: false };
+        ada.say(&Hello { protocol: 1, resume: Some(resume), ..Hello::default() });
+        game.exchange(&mut [&mut ada]);
+    }
+
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+    assert_eq!(game.resource::<SessionCounts>().missed_count, 0);
 }

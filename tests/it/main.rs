@@ -36,6 +36,7 @@ mod quic_attacks;
 mod quic_clients;
 mod quic_stage;
 mod rates;
+mod records;
 mod relays;
 mod replay;
 mod room;

@@ -37,6 +37,10 @@ fn frame(number: u64) -> Bytes {
     [&CALL.to_be_bytes()[..], &number.to_be_bytes()[..]].concat().into()
 }
 
+fn limits() -> Limits {
+    Limits { inbox_max_frames: 512, ..Limits::default() }
+}
+
 fn number(frame: &[u8]) -> u64 {
     u64::from_be_bytes(frame[2..].try_into().expect("eight bytes"))
 }
@@ -194,7 +198,7 @@ impl Pair {
             4 => {
                 self.next.1 += 1;
                 self.outbox.push_back(self.next.1);
-                self.core.arrive(inbound(&frame(self.next.1)), &self.config);
+                self.core.arrive(inbound(&frame(self.next.1)), &limits());
             }
             5 => self.dispatch(1),
             6 => self.dispatch(usize::MAX),
@@ -273,7 +277,7 @@ impl Pair {
         }
         self.trim(self.counted());
         for number in self.outbox.clone() {
-            self.core.arrive(inbound(&frame(number)), &config);
+            self.core.arrive(inbound(&frame(number)), &limits());
         }
         (resync, missed.unwrap_or_default())
     }

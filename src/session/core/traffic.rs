@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Binding, Core, Player};
 use crate::ident::{LinkKey, MessageId};
-use crate::session::agenda::Limits;
+use crate::session::agenda::{Limits, Marks, Notice};
 use crate::session::inbox::Inbound;
 use crate::session::link::{Link, Outlet};
 use crate::session::outbox::AckError;
@@ -45,8 +45,8 @@ impl Core {
     }
 
     /// A frame has arrived that takes effect in dispatch. Returns false if it is dropped.
-    pub(crate) fn arrive(&mut self, frame: Inbound, config: &SessionConfig) -> bool {
-        self.player_mut().is_some_and(|player| player.inbox.push(frame, config))
+    pub(in crate::session) fn arrive(&mut self, frame: Inbound, limits: &Limits) -> bool {
+        self.player_mut().is_some_and(|player| player.inbox.push(frame, limits.inbox_max_frames))
     }
 
     /// A frame of link control has arrived. Returns false if it is over its rate.
@@ -178,5 +178,24 @@ impl Core {
             return 0;
         };
         link.flush(inbox.take_ack(ACK_EVERY_FRAMES), outbox, to)
+    }
+
+    /// Tells what the agenda has to know since the last notice.
+    pub(in crate::session) fn notice(&mut self, limits: &Limits) -> Notice {
+        let (notice, bytes) = match self.player_mut() {
+            Some(player) => {
+                let mut marks = player.marks;
+                let notice = marks.compare(player, limits);
+                player.marks = marks;
+                (notice, player.outbox.bytes())
+            }
+            None => (Notice::default(), 0),
+        };
+        notice.with_bytes(std::mem::replace(&mut self.noted_bytes, bytes), bytes)
+    }
+
+    /// What the agenda knows of a client's session.
+    pub(in crate::session) fn marks(&mut self) -> Option<&mut Marks> {
+        Some(&mut self.player_mut()?.marks)
     }
 }

@@ -1,0 +1,53 @@
+//! A link that a flush hands frames to: looked up once, however many frames there are.
+
+use bytes::Bytes;
+
+use super::batch::Batch;
+use super::{OpenLink, Proxies, ProxyCommand};
+use crate::ident::{LinkId, LinkKey};
+
+/// An open link and the batch of its proxy.
+#[derive(Debug)]
+pub(crate) struct LinkOutlet<'a> {
+    batch: &'a mut Batch,
+    open: &'a mut OpenLink,
+    link: LinkId,
+    is_overrun: bool,
+}
+
+impl Proxies {
+    /// Returns a link to hand frames to; `None` if it is gone, or was told to go.
+    pub(crate) fn outlet(&mut self, link: LinkKey) -> Option<LinkOutlet<'_>> {
+        let open = self.links.get_mut(&link).filter(|open| !open.is_closing && !open.is_cut)?;
+        let batch = &mut self.ports.get_mut(usize::from(link.proxy.0))?.batch;
+        Some(LinkOutlet { batch, open, link: link.link, is_overrun: false })
+    }
+}
+
+impl LinkOutlet<'_> {
+    /// Returns true if the proxy keeps up; see [`Proxies::has_room`].
+    pub(crate) fn keeps_up(&self) -> bool {
+        self.batch.has_room()
+    }
+
+    /// Returns true if the link may take another frame in this tick; see [`Proxies::room`].
+    pub(crate) fn has_room(&self) -> bool {
+        self.batch.has_room() && self.open.budget.room() > 0
+    }
+
+    /// Sends a frame. If the proxy has no room for link control either, the frame is not sent, and the link
+    /// [has to be cut](Self::is_overrun).
+    pub(crate) fn send(&mut self, frame: Bytes) {
+        if !self.batch.has_room_for_control() {
+            self.is_overrun = true;
+            return;
+        }
+        self.open.budget.spend(frame.len());
+        self.batch.push(ProxyCommand::Send { link: self.link, frame });
+    }
+
+    /// Returns true if a frame was not sent, so that the link has to be cut.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.is_overrun
+    }
+}
