@@ -205,9 +205,9 @@ impl Proxies {
         }
     }
 
-    /// Sends a frame on a link. Who can wait asks for [`room`](Self::room) before; a frame for which
-    /// there is none is sent all the same, unless the proxy has taken nothing for so long that it has no room
-    /// for link control either: then the link is cut, so that no frame is lost on a link that lives.
+    /// Sends a frame on a link, even if the link has no [`room`](Self::room): ask for room first for a frame that
+    /// can wait. If the proxy has no room for link control either, the link is cut instead, so that no frame
+    /// is lost on a link that lives.
     pub fn send(&mut self, to: LinkKey, frame: Bytes) {
         let port = self.ports.get(usize::from(to.proxy.0));
         if port.is_some_and(|port| !port.batch.has_room_for_control()) {
@@ -294,8 +294,8 @@ impl Proxies {
 
     /// Whether a proxy keeps up: what it was commanded, less what it had taken when the tick began, is
     /// below a bound. While it is not, unreliable frames are dropped and reliable ones wait in their
-    /// outboxes. Where that can happen within a tick, whoever is served first takes turns: see
-    /// [`TickTime::turn`].
+    /// outboxes. A system that may use up the room within a tick begins with another session in each tick,
+    /// by [`TickTime::turn`].
     #[must_use]
     pub fn has_room(&self, proxy: ProxyId) -> bool {
         self.ports.get(usize::from(proxy.0)).is_some_and(|port| port.batch.has_room())
@@ -359,7 +359,7 @@ fn heed_failures(input: Res<TickInput>, mut failure: ResMut<Failure>, mut stop: 
     }
 }
 
-/// A system has panicked: whoever has a link is told that the server ends.
+/// A system has panicked: the clients of all links are told that the server ends.
 fn say_goodbye(world: &mut World) {
     let now = world.resource::<TickTime>().now();
     let mut proxies = world.resource_mut::<Proxies>();

@@ -122,8 +122,8 @@ pub struct TickPlugin {
     /// Where time comes from.
     pub clock: Clock,
     /// The seed of ids, tokens and [`Dice`]. Default: `None`, and the operating system gives both
-    /// seeds. A given seed makes every token known to whoever knows it, so it is for tests only; to
-    /// repeat the dice of a run alone, insert [`Dice`] with the seed from its log.
+    /// seeds. A seed that is given tells every token, so it is for tests only. To repeat the dice of a
+    /// run, insert [`Dice`] with the seed from its log.
     pub seed: Option<u64>,
 }
 

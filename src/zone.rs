@@ -2,7 +2,7 @@
 //!
 //! A zone is an entity with [`Zone`]; its members are the sessions whose [`InZone`] points to it.
 //! Membership changes in one place only, `settle`, after the game's systems have run, so that
-//! no system sees it change under its feet. This room knows no transports.
+//! no system sees it change under its feet. This module knows no transports.
 //!
 //! Data flow: Join, Part and the end of a session → a queue, in order of arrival → `settle` →
 //! [`Members`], frames to the session, and [`ZoneJoined`], [`ZoneParted`] for the game in the next

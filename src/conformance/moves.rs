@@ -15,7 +15,7 @@ pub(super) fn resume(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     check_first_ack(exam, turn)
 }
 
-/// Welcomes whoever resumes, and whoever does not as somebody new, which fails the row.
+/// Welcomes the client. If its Hello does not resume the session, the row fails, and the client gets a new one.
 pub(super) fn admit(exam: &mut Exam, link: LinkKey, hello: &Hello, row: &'static str) {
     let resume = check_resume(exam, hello, row);
     exam.welcome(link, resume, false);
@@ -67,8 +67,8 @@ pub(super) fn settle(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     settled_within(exam, turn, ACK_EVERY + GRACE).map(drop)
 }
 
-/// Whether all that was sent is acknowledged in time, no more and no less. Nothing is said meanwhile:
-/// the echo of a Beacon would hide that no Ack comes, and an answer that one is missing.
+/// Returns true if exactly what was sent is acknowledged in time. The server sends nothing meanwhile: the
+/// echo of a Beacon would hide that no Ack comes, and an answer that one is missing.
 pub(super) fn settled_within(exam: &mut Exam, turn: Turn, limit: Duration) -> Result<bool, Halt> {
     exam.fall_mute();
     let settled = exam.attend(turn, limit, |exam| exam.ledger.acked == exam.ledger.sent);

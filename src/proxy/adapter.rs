@@ -19,8 +19,8 @@ use crate::tick::{Clock, ProxyInput};
 /// An adapter queues what the tick sends on a link until the network takes it, and says how that goes on.
 /// When frames of a link have left its queue, because they were written or dropped, it adds their lengths
 /// up; each time the sum has reached [`ROOM_STEP`], it tells the tick by [`ProxyEventKind::Room`] and begins
-/// anew. An [`Outflow`] for each link does both. The tick sends no more than [`LINK_BUDGET`] bytes, and one
-/// frame, beyond what was reported; then what is reliable waits in the session's outbox and what is
+/// anew. An [`Outflow`] for each link does both. The tick sends at most [`LINK_BUDGET`] bytes and one
+/// frame beyond what was reported; then what is reliable waits in the session's outbox and what is
 /// unreliable is dropped. A link whose adapter never reports falls silent after its first 256 KiB.
 #[derive(Debug)]
 pub struct AdapterPort {
@@ -53,14 +53,14 @@ impl AdapterPort {
     /// Says how many links the adapter can have at a time. An adapter says it once, before its first link. One
     /// that says nothing is taken for one that turns no link away.
     pub fn set_places(&self, max: usize) {
-        // Only the first word counts.
+        // An adapter that says it again changes nothing.
         let _ = self.shared.places.set(max);
     }
 
     /// The adapter cannot go on, and has logged why: the server stops with an error. Its links are
     /// to be ended before, each with a [`ProxyEventKind::Closed`](super::ProxyEventKind::Closed).
     pub fn give_up(&self, why: impl Into<String>) {
-        // Who gave up twice is believed once.
+        // The first reason is kept.
         let _ = self.shared.failure.set(why.into());
     }
 }

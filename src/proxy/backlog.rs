@@ -65,9 +65,9 @@ impl Backlog {
     }
 }
 
-/// Events held while the port is full or before it is asked, but for openings, endings and reports of
-/// room: half of what the port holds. Of these others a link has seven at most, since it is sent no more
-/// than its budget until the tick has taken its reports.
+/// Frames held while the port is full, or before it is asked: half of what the port holds. Openings, endings
+/// and reports of room come on top: a link has seven of them at most, since the tick sends it one budget
+/// until it has taken the reports.
 const EVENTS_MAX: usize = 65_536;
 /// Bytes of those.
 const EVENTS_MAX_BYTES: usize = 16 * 1024 * 1024;

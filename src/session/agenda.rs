@@ -1,4 +1,4 @@
-//! What is to be done for which session, and when: so that a session with nothing to do costs nothing.
+//! Lists of the sessions that have something to do, so that a session with nothing to do costs nothing.
 //!
 //! A core compares what the agenda knows of it with its state after each change, and gives
 //! [`Notice`] of the difference. A deadline stays where it is while frames put it off: when it comes, the core
@@ -186,8 +186,7 @@ impl Agenda {
     }
 }
 
-/// Takes a deadline that has come out of the marks. Returns false if it was replaced by a later one, and is
-/// to be left alone.
+/// Clears a noted deadline that has come. Returns false if a later one is noted, which stays.
 fn comes(noted: &mut Option<Duration>, now: Duration) -> bool {
     noted.take_if(|noted| millisecond(*noted) <= millisecond(now)).is_some()
 }

@@ -124,7 +124,7 @@ pub(crate) struct Rebind {
     pub(crate) zone: Option<Arc<str>>,
 }
 
-/// What is due of a linked session: its link must go.
+/// A link that its session has to lose, and why.
 pub(crate) type Overdue = (LinkKey, LossCause);
 
 impl Core {
@@ -177,7 +177,7 @@ impl Core {
         }
     }
 
-    /// Takes the session out of a core that is about to be gone. Returns `None` if it has ended.
+    /// Takes the session out of a core whose entity is being despawned. Returns `None` if the session has ended.
     pub(super) fn take(&mut self, tick: Tick) -> Option<Self> {
         let closed = Life::Closed { since: tick, is_agent: self.is_agent() };
         let life = std::mem::replace(&mut self.life, closed);
@@ -190,7 +190,7 @@ impl Core {
         Some(Self { epoch: self.epoch, membership, noted_bytes, ..gone })
     }
 
-    /// Returns whose journal entries those of this session are.
+    /// Returns what an entry of the journal says of its session.
     pub(crate) fn whose(&self, entity: Entity) -> Whose {
         Whose { session: self.id, entity, principal: self.principal.clone() }
     }

@@ -1,4 +1,4 @@
-//! Delivery: a message to sessions, whoever sends it.
+//! Delivery: messages of the server and of the game on their way to sessions.
 //!
 //! Data flow: [`Parcel`] → [`Delivery`], which puts its frame into the outbox or onto the link of each
 //! client, and gives its value to each agent → `flush`, once a tick → the links' proxies.

@@ -83,9 +83,9 @@ pub(crate) enum Offence {
     Ack,
     #[error("a second Hello")]
     SecondHello,
-    #[error("message {0} is unknown or the server's, and there were others before")]
+    #[error("too many messages that no server takes, the last one of id {0}")]
     Stray(MessageId),
-    #[error("an agent sent another value than message {0}")]
+    #[error("an agent sent a value that is not a message of id {0}")]
     Value(MessageId),
 }
 

@@ -65,8 +65,8 @@ pub(crate) fn find_expired(
 }
 
 /// Keeps all outboxes together within their bound: the largest are given up, those first whose
-/// clients have not acknowledged anything of late. A session whose link is there is then dropped as
-/// a slow consumer, and resumes with a resync; one that holds nothing is left alone.
+/// clients have not acknowledged anything for two seconds. A session with a link then loses it as a slow
+/// consumer, and its client resumes with a resync. A session that holds nothing is left alone.
 pub(super) fn bound_memory(
     mut cores: Query<(Entity, &mut SessionCore), Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,

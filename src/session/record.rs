@@ -49,11 +49,13 @@ pub enum RecordError {
     Count,
     /// A frame of the outbox is not one that is counted, or is longer than any may be.
     #[error(
-        "a frame of the record's outbox, of {0} bytes, is none that a server counts: the record is damaged"
+        "the outbox holds a frame of {0} bytes that is too long or is not counted: the record is damaged"
     )]
     Frame(usize),
     /// A live session of this server has the same id, or the same token.
-    #[error("session {0} or its token belongs to a live session of this server: end that session first")]
+    #[error(
+        "session {0}, or its token, belongs to a session that lives on this server: end that session first"
+    )]
     Exists(SessionId),
 }
 

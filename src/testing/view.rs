@@ -30,7 +30,7 @@ pub struct SessionView {
 }
 
 impl Harness {
-    /// Returns what the server keeps of a client's live session; `None` for an agent's, or if there is none.
+    /// Returns what the server keeps of a client's session; `None` if the session has ended or is an agent's.
     #[must_use]
     pub fn view(&self, session: SessionId) -> Option<SessionView> {
         let core = self.component::<SessionCore>(session)?;

@@ -21,8 +21,7 @@ use crate::wire::TOKEN_BYTES;
 ///
 /// The same seed gives the same draws, with the same build of the server. The seed is drawn when the
 /// server starts and logged as `dice`; insert `Dice::new(seed)` after the server's plugins to repeat
-/// a run. Never use it for what a player must not guess in earnest: whoever reads the log knows all
-/// draws.
+/// a run. Do not use it for secrets: the log tells all draws.
 ///
 /// ```
 /// use waystation::tick::Dice;
@@ -130,7 +129,7 @@ impl Secrets {
         Self::from_rng(StdRng::from_seed(system_bytes()))
     }
 
-    /// The same draws for the same seed: for tests only, since whoever knows the seed knows every token.
+    /// The same draws for the same seed: for tests only, since the seed tells every token.
     #[must_use]
     pub(super) fn seeded(seed: u64) -> Self {
         Self::from_rng(StdRng::seed_from_u64(seed))

@@ -44,8 +44,8 @@ pub(super) fn repair(world: &mut World) {
     for session in session::repair(world) {
         tracing::error!(
             %session,
-            "a system or observer of the game changes what the server has put back into this session, each \
-             time anew; the session is ended: read the components of sessions, and do not write them"
+            "the game removes or replaces a component of this session each time the server puts it back; the \
+             session is ended: read the components of sessions, and do not write them"
         );
         end(world, session, EndCause::Internal, "the game broke this session");
     }

@@ -4,6 +4,7 @@ mod agents;
 mod any;
 mod any_networks;
 mod arena;
+mod arrival;
 mod asks;
 mod binary;
 mod bounds;

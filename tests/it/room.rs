@@ -5,6 +5,7 @@ use bevy_ecs::system::RunSystemOnce as _;
 use bytes::Bytes;
 use waystation::arena::v1::{Echo, Snapshot};
 use waystation::ident::{LinkKey, ProxyId};
+use waystation::proxy::port::Budget;
 use waystation::proxy::{LINK_BUDGET, Proxies, ROOM_STEP};
 use waystation::rpc::Sender;
 use waystation::session::{LinkRoom, SessionCounts, SessionState};
@@ -84,6 +85,27 @@ fn a_game_that_sends_without_end_is_bounded_and_told() {
 
     assert_eq!(game.resource::<SessionCounts>().undelivered_count, 2_000 - 64 * 1024 * 1024 / 60_002);
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+}
+
+#[test]
+fn a_proxy_with_little_room_serves_another_session_first_in_each_tick() {
+    let mut game = game();
+    let mut players: Vec<Player> = (0..4).map(|_| game.member(Via::Alpha, "hall")).collect();
+    let budget = Budget { count: 2, bytes: usize::MAX / 2 };
+    game.app.world_mut().resource_mut::<Proxies>().set_command_budget(budget);
+    players.iter().for_each(|player| flood(&mut game, player));
+
+    let mut counts = [0; 4];
+    for _ in 0..40 {
+        game.tick();
+        for (player, count) in players.iter_mut().zip(&mut counts) {
+            player.pump();
+            *count += player.take::<Snapshot>().len();
+        }
+    }
+
+    assert!(counts.iter().all(|count| *count >= 5), "{counts:?}");
+    assert!(game.resource::<SessionCounts>().dropped_unreliable_count > 0, "there was not room for all");
 }
 
 #[test]

@@ -94,7 +94,7 @@ export function isCounted(id: number): boolean {
   return laneOf(id) === "reliable" && rangeOf(id) !== "link";
 }
 
-/** The name of a reason, as WIRE.md has it: `KICKED`. */
+/** The name of a reason, as in `reason.proto`, without its prefix: `KICKED`. */
 export function reasonName(reason: Reason | undefined): string {
   return reason === undefined ? "nothing was said" : (Reason[reason] ?? `reason ${reason}`);
 }

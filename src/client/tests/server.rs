@@ -1,4 +1,4 @@
-//! A server as small as WIRE.md allows: the counterpart that the client is tested against.
+//! The smallest server that keeps the protocol: the counterpart that the client is tested against.
 
 use std::collections::VecDeque;
 use std::time::Duration;

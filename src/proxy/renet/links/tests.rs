@@ -16,15 +16,21 @@ fn send(links: &mut Links, client: &mut RenetClient, id: LinkId) {
     }
 }
 
-#[test]
-fn a_tick_that_does_not_keep_up_loses_no_event_and_no_reliable_frame() {
-    let (sender, mut receiver) = port(Budget { count: 4, bytes: 1_000 });
+/// An open link and the client at its other end.
+fn one_link() -> (Links, RenetClient, LinkId) {
     let mut links = Links::new();
     let mut client = RenetClient::new(connection_config());
     client.set_connected();
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     links.open(7, address, None, AT);
     let id = links.at(address).expect("a link");
+    (links, client, id)
+}
+
+#[test]
+fn a_tick_that_does_not_keep_up_loses_no_event_and_no_reliable_frame() {
+    let (sender, mut receiver) = port(Budget { count: 4, bytes: 1_000 });
+    let (mut links, mut client, id) = one_link();
 
     for tag in 0..10 {
         client.send_message(CHANNEL_RELIABLE, frame(tag));
@@ -64,12 +70,7 @@ fn a_tick_that_does_not_keep_up_loses_no_event_and_no_reliable_frame() {
 #[test]
 fn a_link_that_is_read_may_send_for_ever() {
     let (sender, mut receiver) = port(Budget { count: 100, bytes: 100_000 });
-    let mut links = Links::new();
-    let mut client = RenetClient::new(connection_config());
-    client.set_connected();
-    let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    links.open(7, address, None, AT);
-    let id = links.at(address).expect("a link");
+    let (mut links, mut client, id) = one_link();
 
     let mut count = 0;
     for round in 0..6_000 {
