@@ -18,6 +18,7 @@ mod counters;
 pub mod held;
 pub mod loopback;
 mod network;
+mod open_links;
 mod origins;
 mod outlet;
 mod places;
@@ -35,7 +36,6 @@ use std::time::Duration;
 
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
 use bevy_ecs::prelude::*;
-use bevy_platform::collections::HashMap;
 use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
@@ -48,11 +48,12 @@ pub use crate::tick::event::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
 pub use adapter::AdapterPort;
 pub use budget::{LINK_BUDGET, Outflow, ROOM_STEP};
 pub use network::Network;
+pub(crate) use open_links::LinkSlot;
 pub use origins::Origins;
 pub(crate) use outlet::LinkOutlet;
 
 use adapter::{ProxyPort, RECEIVE_BUDGET};
-use budget::LinkBudget;
+use open_links::OpenLinks;
 use port::{Budget, Weigh};
 
 /// What the tick tells an adapter.
@@ -109,21 +110,11 @@ impl ProxyCommand {
 pub struct Proxies {
     ports: Vec<ProxyPort>,
     /// Links that are there.
-    links: HashMap<LinkKey, OpenLink>,
+    links: OpenLinks,
     /// Links that were told to close and are not gone yet, and when they are cut.
     closing: BTreeMap<LinkKey, Duration>,
     /// What may wait for each adapter, if a test has its own idea of that.
     command_budget: Option<Budget>,
-}
-
-/// A link that is there, as the tick knows it.
-#[derive(Debug, Default)]
-struct OpenLink {
-    budget: LinkBudget,
-    /// It was told to close, and takes nothing more.
-    is_closing: bool,
-    /// It was cut, and takes nothing more.
-    is_cut: bool,
 }
 
 /// The commands that left in this tick, by proxy id. Kept only where somebody has inserted it, as a test does.
@@ -196,7 +187,7 @@ impl Proxies {
 
     fn push(&mut self, proxy: ProxyId, command: ProxyCommand) {
         if let ProxyCommand::Send { link, frame } | ProxyCommand::Close { link, frame } = &command
-            && let Some(open) = self.links.get_mut(&LinkKey { proxy, link: *link })
+            && let Some(open) = self.links.get_mut(LinkKey { proxy, link: *link })
         {
             open.budget.spend(frame.len());
         }
@@ -222,7 +213,7 @@ impl Proxies {
     /// a frame of any length may go. 0 for a link that is gone or was told to go.
     #[must_use]
     pub fn room(&self, link: LinkKey) -> usize {
-        let open = self.links.get(&link).filter(|open| !open.is_closing && !open.is_cut);
+        let open = self.links.get(link).filter(|open| !open.is_closing && !open.is_cut);
         open.map_or(0, |open| open.budget.room())
     }
 
@@ -266,7 +257,7 @@ impl Proxies {
             ProxyEventKind::Opened(_) => self.note_opened(link),
             ProxyEventKind::Closed(_) => self.note_closed(link),
             ProxyEventKind::Room { bytes } => {
-                if let Some(open) = self.links.get_mut(&link) {
+                if let Some(open) = self.links.get_mut(link) {
                     open.budget.restore(*bytes);
                 }
             }
@@ -363,7 +354,7 @@ fn heed_failures(input: Res<TickInput>, mut failure: ResMut<Failure>, mut stop: 
 fn say_goodbye(world: &mut World) {
     let now = world.resource::<TickTime>().now();
     let mut proxies = world.resource_mut::<Proxies>();
-    let mut links: Vec<LinkKey> = proxies.links.keys().copied().collect();
+    let mut links: Vec<LinkKey> = proxies.links.keys().collect();
     links.sort_unstable();
     for link in links {
         proxies.close(link, Reason::Shutdown, "", now);

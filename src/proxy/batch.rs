@@ -23,8 +23,8 @@ pub(super) struct Batch {
     commands: VecDeque<ProxyCommand>,
     /// What was commanded since the start.
     given: Taken,
-    /// What the adapter had taken of it when the tick began.
-    taken: Taken,
+    /// What the adapter had not taken of it when the tick began, and what was commanded since.
+    waiting: Taken,
     budget: Budget,
     /// Links to pause, or to read on, as soon as there is room.
     pauses: BTreeMap<LinkId, bool>,
@@ -35,7 +35,7 @@ impl Default for Batch {
         Self {
             commands: VecDeque::new(),
             given: Taken::default(),
-            taken: Taken::default(),
+            waiting: Taken::default(),
             budget: COMMAND_BUDGET,
             pauses: BTreeMap::new(),
         }
@@ -54,9 +54,9 @@ impl Batch {
         self.is_below(Budget { count: count + CONTROL_BUDGET.count, bytes: bytes + CONTROL_BUDGET.bytes })
     }
 
+    #[inline]
     fn is_below(&self, budget: Budget) -> bool {
-        let waiting = self.given.since(self.taken);
-        waiting.count < budget.count as u64 && waiting.bytes < budget.bytes as u64
+        self.waiting.count < budget.count as u64 && self.waiting.bytes < budget.bytes as u64
     }
 
     /// Another bound than [`COMMAND_BUDGET`], for tests.
@@ -65,14 +65,26 @@ impl Batch {
     }
 
     /// Adds a command.
+    #[inline(always)]
     pub(super) fn push(&mut self, command: ProxyCommand) {
-        if let ProxyCommand::Pause { link } | ProxyCommand::Unpause { link } = command {
-            self.pauses.insert(link, matches!(command, ProxyCommand::Pause { .. }));
-            self.push_pauses();
-            return;
+        match command {
+            ProxyCommand::Pause { link } => self.pause(link, true),
+            ProxyCommand::Unpause { link } => self.pause(link, false),
+            command => {
+                self.push_now(command);
+                self.check();
+            }
         }
-        self.push_now(command);
-        let waiting = self.given.since(self.taken).count;
+    }
+
+    fn pause(&mut self, link: LinkId, is_pause: bool) {
+        self.pauses.insert(link, is_pause);
+        self.push_pauses();
+    }
+
+    #[inline]
+    fn check(&self) {
+        let waiting = self.waiting.count;
         let max = (self.budget.count + CONTROL_BUDGET.count + CLOSINGS_MAX) as u64;
         if waiting > max {
             tracing::error!(waiting, max, "more commands wait for an adapter than its links can have");
@@ -82,7 +94,7 @@ impl Batch {
 
     /// Takes in how much the adapter has taken.
     pub(super) fn note_taken(&mut self, taken: Taken) {
-        self.taken = taken;
+        self.waiting = self.given.since(taken);
         self.push_pauses();
     }
 
@@ -117,9 +129,13 @@ impl Batch {
         }
     }
 
+    #[inline]
     fn push_now(&mut self, command: ProxyCommand) {
-        self.given.count += 1;
-        self.given.bytes += command.weight() as u64;
+        let bytes = command.weight() as u64;
+        for sum in [&mut self.given, &mut self.waiting] {
+            sum.count += 1;
+            sum.bytes += bytes;
+        }
         self.commands.push_back(command);
     }
 }

@@ -21,7 +21,7 @@ impl Proxies {
     }
 
     fn close_within(&mut self, hold: Duration, link: LinkKey, reason: Reason, detail: &str, now: Duration) {
-        let Some(open) = self.links.get_mut(&link).filter(|open| !open.is_closing && !open.is_cut) else {
+        let Some(open) = self.links.get_mut(link).filter(|open| !open.is_closing && !open.is_cut) else {
             return;
         };
         open.is_closing = true;

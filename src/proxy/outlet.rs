@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::batch::Batch;
-use super::{OpenLink, Proxies, ProxyCommand};
+use super::open_links::{LinkSlot, OpenLink};
+use super::{Proxies, ProxyCommand};
 use crate::ident::{LinkId, LinkKey};
 
 /// An open link and the batch of its proxy.
@@ -16,11 +17,18 @@ pub(crate) struct LinkOutlet<'a> {
 }
 
 impl Proxies {
-    /// Returns a link to hand frames to; `None` if it is gone, or was told to go.
-    pub(crate) fn outlet(&mut self, link: LinkKey) -> Option<LinkOutlet<'_>> {
-        let open = self.links.get_mut(&link).filter(|open| !open.is_closing && !open.is_cut)?;
+    /// Returns a link to hand frames to; `None` if it is gone, or was told to go. `slot` is where the link was found
+    /// before.
+    #[inline]
+    pub(crate) fn outlet(&mut self, link: LinkKey, slot: &mut LinkSlot) -> Option<LinkOutlet<'_>> {
+        let open = self.links.get_at(slot, link).filter(|open| !open.is_closing && !open.is_cut)?;
         let batch = &mut self.ports.get_mut(usize::from(link.proxy.0))?.batch;
         Some(LinkOutlet { batch, open, link: link.link, is_overrun: false })
+    }
+
+    /// Reads what [`outlet`](Self::outlet) will touch.
+    pub(crate) fn warm(&self, slot: LinkSlot) -> bool {
+        self.links.warm(slot)
     }
 }
 
@@ -37,6 +45,7 @@ impl LinkOutlet<'_> {
 
     /// Sends a frame. If the proxy has no room for link control either, the frame is not sent, and the link
     /// [has to be cut](Self::is_overrun).
+    #[inline]
     pub(crate) fn send(&mut self, frame: Bytes) {
         if !self.batch.has_room_for_control() {
             self.is_overrun = true;

@@ -7,7 +7,7 @@
 
 #[cfg(doc)]
 use super::AdapterPort;
-use super::{OpenLink, Proxies, ProxyCommand};
+use super::{Proxies, ProxyCommand};
 use crate::ident::{LinkKey, ProxyId};
 
 /// The links of one adapter.
@@ -34,7 +34,7 @@ impl Proxies {
 
     /// Closes a link at once. A link that is gone, or was cut before, is left alone.
     pub fn cut(&mut self, link: LinkKey) {
-        let Some(open) = self.links.get_mut(&link).filter(|open| !open.is_cut) else { return };
+        let Some(open) = self.links.get_mut(link).filter(|open| !open.is_cut) else { return };
         open.is_cut = true;
         if let Some(port) = self.ports.get_mut(usize::from(link.proxy.0)) {
             port.places.cut_count += 1;
@@ -54,7 +54,7 @@ impl Proxies {
 
     /// Notes that a link has opened.
     pub(super) fn note_opened(&mut self, link: LinkKey) {
-        if self.links.insert(link, OpenLink::default()).is_none()
+        if self.links.open(link)
             && let Some(port) = self.ports.get_mut(usize::from(link.proxy.0))
         {
             port.places.open_count += 1;
@@ -64,7 +64,7 @@ impl Proxies {
     /// Notes that a link is gone.
     pub(super) fn note_closed(&mut self, link: LinkKey) {
         self.closing.remove(&link);
-        let Some(open) = self.links.remove(&link) else { return };
+        let Some(open) = self.links.close(link) else { return };
         if let Some(port) = self.ports.get_mut(usize::from(link.proxy.0)) {
             port.places.open_count -= 1;
             port.places.cut_count -= usize::from(open.is_cut);

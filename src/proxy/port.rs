@@ -56,11 +56,14 @@ impl<T: Weigh> PortSender<T> {
     /// each, and wakes the other side. What does not fit stays in `batch`, in order.
     pub fn send(&self, batch: &mut VecDeque<T>, mut moved: impl FnMut(&T)) {
         let mut queue = lock(&self.queue);
-        let bytes = batch.iter().map(T::weight).sum::<usize>();
-        if queue.items.is_empty() && batch.len() <= self.budget.count && bytes <= self.budget.bytes {
+        let fits =
+            || self.budget == UNBOUNDED || batch.iter().map(T::weight).sum::<usize>() <= self.budget.bytes;
+        if queue.items.is_empty() && batch.len() <= self.budget.count && fits() {
             // All of it at once.
-            batch.iter().for_each(&mut moved);
-            queue.bytes += bytes;
+            for item in batch.iter() {
+                moved(item);
+                queue.bytes += item.weight();
+            }
             std::mem::swap(&mut queue.items, batch);
         }
         while queue.items.len() < self.budget.count && queue.bytes < self.budget.bytes {

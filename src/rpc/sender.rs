@@ -216,21 +216,17 @@ pub(super) fn resolve(
     }
     for Outgoing { to, parcel } in queue.sends.drain(..) {
         match to {
-            Target::Session(session) => delivery.deliver(session, &parcel),
-            Target::Sessions(sessions) => {
-                for session in sessions {
-                    delivery.deliver(session, &parcel);
-                }
-            }
+            Target::Session(session) => delivery.deliver(&parcel, [session]),
+            Target::Sessions(sessions) => delivery.deliver(&parcel, sessions),
             Target::Zone { zone, except } => {
-                let members = zones.get(zone).ok();
-                let mut astray = delivery.members_astray(zone);
+                let is_other = |session: &Entity| Some(*session) != except;
                 // A zone that was despawned since had these.
-                astray.retain(|session| !members.is_some_and(|members| members.contains(*session)));
-                let all = members.into_iter().flat_map(Members::entities).chain(astray);
-                for member in all.filter(|member| Some(*member) != except) {
-                    delivery.deliver(member, &parcel);
+                let mut astray = delivery.members_astray(zone);
+                if let Ok(members) = zones.get(zone) {
+                    astray.retain(|session| !members.contains(*session));
+                    delivery.deliver(&parcel, members.entities().filter(is_other));
                 }
+                delivery.deliver(&parcel, astray.into_iter().filter(is_other));
             }
         }
     }

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
-use super::core::{Binding, Player};
+use super::core::Binding;
+use super::inbox::Inbox;
 use super::meter::Rate;
+use super::outbox::Outbox;
 use super::{Core, SessionConfig};
 use crate::ident::Tick;
 use crate::wire::ACK_EVERY_FRAMES;
@@ -81,25 +83,38 @@ impl Notice {
 
 impl Marks {
     /// Compares the state of a client's session with what the agenda knows.
-    pub(super) fn compare(&mut self, player: &Player, limits: &Limits) -> Notice {
+    pub(super) fn compare(
+        &mut self,
+        (binding, inbox, outbox): (&Binding, &Inbox, &Outbox),
+        limits: &Limits,
+    ) -> Notice {
         let mut notice = Notice::default();
-        match &player.binding {
+        match binding {
             Binding::Linked(link) => {
                 let silent_at = link.silent_at(limits.link_timeout);
-                let slow_at = player.outbox.slow_at(limits.unacked_max);
+                let slow_at = outbox.slow_at(limits.unacked_max);
                 notice.loss = arm(&mut self.loss, silent_at.into_iter().chain(slow_at).min());
                 notice.beacon = arm(&mut self.beacon, Some(link.beacon_due()));
-                let has_any = link.has_any()
-                    || player.outbox.has_unsent()
-                    || player.inbox.unacked_count() >= ACK_EVERY_FRAMES;
+                let has_any =
+                    link.has_any() || outbox.has_unsent() || inbox.unacked_count() >= ACK_EVERY_FRAMES;
                 notice.flush = has_any && !std::mem::replace(&mut self.is_flushing, true);
             }
             Binding::Disconnected { expires_at } => notice.expiry = arm(&mut self.expiry, Some(*expires_at)),
         }
-        if player.inbox.frame_count() > 0 {
+        if inbox.frame_count() > 0 {
             notice.dispatch = !std::mem::replace(&mut self.is_dispatching, true);
         }
         notice
+    }
+
+    /// As [`compare`](Self::compare), for a session with a link whose only change is that a frame was put: each
+    /// recipient of a broadcast pays for what is looked at here.
+    #[inline]
+    pub(super) fn compare_put(&mut self, outbox: &Outbox, limits: &Limits) -> Notice {
+        // The frames of an outbox are late from when the oldest one was put.
+        let slow_at = if outbox.frame_count() <= 1 { outbox.slow_at(limits.unacked_max) } else { None };
+        let loss = arm(&mut self.loss, slow_at);
+        Notice { loss, flush: !std::mem::replace(&mut self.is_flushing, true), ..Notice::default() }
     }
 
     /// See `Core::warm`.
@@ -109,18 +124,20 @@ impl Marks {
 
     /// The link may have to go. Returns false if another deadline is noted.
     pub(super) fn loss_comes(&mut self, now: Duration) -> bool {
-        comes(&mut self.loss, now)
+        comes(&mut self.loss, end_of_millisecond(now))
     }
 
     /// The session may have to expire. Returns false if another deadline is noted.
     pub(super) fn expiry_comes(&mut self, now: Duration) -> bool {
-        comes(&mut self.expiry, now)
+        comes(&mut self.expiry, end_of_millisecond(now))
     }
 
-    /// The session is flushed. Returns true if a Beacon may be due.
-    pub(super) fn flushes(&mut self, clock: Duration) -> bool {
+    /// The session is flushed. Returns true if a Beacon may be due before `end`, the
+    /// [end](end_of_millisecond) of this millisecond.
+    #[inline]
+    pub(super) fn flushes(&mut self, end: Duration) -> bool {
         self.is_flushing = false;
-        comes(&mut self.beacon, clock)
+        comes(&mut self.beacon, end)
     }
 
     /// The session's frames are dispatched.
@@ -130,6 +147,7 @@ impl Marks {
 }
 
 /// Notes a deadline, unless an earlier one is noted. Returns it if it has to be.
+#[inline]
 fn arm(noted: &mut Option<Duration>, due: Option<Duration>) -> Option<Duration> {
     let due = due.filter(|due| noted.is_none_or(|noted| *due < noted))?;
     *noted = Some(due);
@@ -138,11 +156,18 @@ fn arm(noted: &mut Option<Duration>, due: Option<Duration>) -> Option<Duration> 
 
 impl Agenda {
     /// Takes notice of a session after a change.
+    #[inline(always)]
     pub(super) fn take(&mut self, session: Entity, notice: Notice) {
         let Notice { loss, expiry, beacon, flush, dispatch, bytes: (before, after) } = notice;
-        loss.into_iter().for_each(|due| self.losses.arm(due, session));
-        expiry.into_iter().for_each(|due| self.expiries.arm(due, session));
-        beacon.into_iter().for_each(|due| self.beacons.arm(due, session));
+        if let Some(due) = loss {
+            self.losses.arm(due, session);
+        }
+        if let Some(due) = expiry {
+            self.expiries.arm(due, session);
+        }
+        if let Some(due) = beacon {
+            self.beacons.arm(due, session);
+        }
         if flush {
             self.flush.push(session);
         }
@@ -156,6 +181,13 @@ impl Agenda {
     /// Looks at a core after a change.
     pub(crate) fn update(&mut self, session: Entity, core: &mut Core) {
         let notice = core.notice(&self.limits);
+        self.take(session, notice);
+    }
+
+    /// Looks at a core after a frame was put and nothing else.
+    #[inline]
+    pub(super) fn update_put(&mut self, session: Entity, core: &mut Core) {
+        let notice = core.notice_put(&self.limits);
         self.take(session, notice);
     }
 
@@ -187,8 +219,13 @@ impl Agenda {
 }
 
 /// Clears a noted deadline that has come. Returns false if a later one is noted, which stays.
-fn comes(noted: &mut Option<Duration>, now: Duration) -> bool {
-    noted.take_if(|noted| millisecond(*noted) <= millisecond(now)).is_some()
+fn comes(noted: &mut Option<Duration>, end: Duration) -> bool {
+    noted.take_if(|noted| *noted < end).is_some()
+}
+
+/// Returns the end of the millisecond that a moment is in: what is due before it is taken from [`Timers`].
+pub(super) fn end_of_millisecond(now: Duration) -> Duration {
+    Duration::from_millis(millisecond(now).saturating_add(1))
 }
 
 /// Deadlines, and whose they are. To arm one costs the same however many there are.

@@ -33,21 +33,23 @@ use crate::wire::v1::Welcome;
 
 pub(super) use traffic::Put;
 
-/// A session as a value.
+/// A session as a value. Its fields, and those of the values in it, are in the order in which they are needed:
+/// what each recipient of a broadcast touches comes first and is together, so that less memory is read for it.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Core {
-    id: SessionId,
-    principal: Principal,
-    /// How many times it was bound to a link; 1 for an agent.
-    epoch: Epoch,
-    membership: Option<Membership>,
+    /// Bytes of the outbox that the agenda knows of.
+    noted_bytes: usize,
     life: Life,
     /// A change of its membership waits for the next tick, and nothing is dispatched until then.
     is_held: bool,
     /// It ends when this tick settles, and cannot be resumed.
     is_doomed: bool,
-    /// Bytes of the outbox that the agenda knows of.
-    noted_bytes: usize,
+    id: SessionId,
+    /// How many times it was bound to a link; 1 for an agent.
+    epoch: Epoch,
+    membership: Option<Membership>,
+    principal: Principal,
     #[cfg(feature = "planted")]
     pub(super) planted_expiry: Option<Duration>,
 }
@@ -73,18 +75,19 @@ enum Life {
 
 /// What only a client's session has.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Player {
-    pub(super) tokens: Tokens,
-    /// The client has shown that it got a Welcome of this session.
-    pub(super) is_confirmed: bool,
+    /// What the agenda knows of the session.
+    pub(super) marks: Marks,
+    pub(super) outbox: Outbox,
     pub(super) binding: Binding,
     pub(super) inbox: Inbox,
-    pub(super) outbox: Outbox,
     pub(super) latency: Latency,
     /// Beacons sent over all links.
     pub(super) beacon_count: u64,
-    /// What the agenda knows of the session.
-    pub(super) marks: Marks,
+    pub(super) tokens: Tokens,
+    /// The client has shown that it got a Welcome of this session.
+    pub(super) is_confirmed: bool,
 }
 
 /// Whether a client's session has a link.

@@ -11,11 +11,11 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::{SystemParam, SystemState};
 use bytes::{Bytes, BytesMut};
 
-use super::agenda::Agenda;
+use super::agenda::{Agenda, end_of_millisecond};
 use super::agent::deliver_native;
 use super::core::Put;
 use super::inbox::Inbound;
-use super::link::Outlet;
+use super::link::{Link, Outlet};
 use super::{Latency, SessionConfig, SessionCore, SessionCounts, SessionTable};
 use crate::ident::{LinkKey, MessageId};
 use crate::proxy::{LinkOutlet, Proxies};
@@ -60,7 +60,7 @@ impl Parcel {
 /// Where messages go.
 #[derive(SystemParam)]
 pub(crate) struct Delivery<'w, 's> {
-    cores: Query<'w, 's, &'static mut SessionCore, Allow<Disabled>>,
+    cores: Query<'w, 's, (Entity, &'static mut SessionCore), Allow<Disabled>>,
     agenda: ResMut<'w, Agenda>,
     counts: ResMut<'w, SessionCounts>,
     time: Res<'w, TickTime>,
@@ -73,10 +73,10 @@ impl Delivery<'_, '_> {
     pub(crate) fn members_astray(&self, zone: Entity) -> Vec<Entity> {
         let is_member = |session: &&Entity| {
             let core = self.cores.get(**session).ok();
-            core.and_then(|core| core.membership()).is_some_and(|membership| membership.zone == zone)
+            core.and_then(|(_, core)| core.membership()).is_some_and(|membership| membership.zone == zone)
         };
         let mut members: Vec<Entity> = self.agenda.astray.iter().filter(is_member).copied().collect();
-        members.sort_unstable_by_key(|session| self.cores.get(*session).map(|core| core.id()).ok());
+        members.sort_unstable_by_key(|session| self.cores.get(*session).map(|(_, core)| core.id()).ok());
         members.dedup();
         members
     }
@@ -86,26 +86,30 @@ impl Delivery<'_, '_> {
         self.counts.undelivered_count += count;
     }
 
-    /// Delivers a message to one session. To a session that has ended nothing is sent, and that is
+    /// Delivers a message to each of some sessions. To a session that has ended nothing is sent, and that is
     /// counted.
-    pub(crate) fn deliver(&mut self, session: Entity, parcel: &Parcel) {
-        let Ok(mut core) = self.cores.get_mut(session) else {
-            self.counts.undelivered_count += 1;
-            return;
-        };
-        let core = core.bypass_change_detection();
-        if core.is_agent() && core.is_linked() {
-            if let Some(native) = parcel.native.clone() {
-                self.commands.queue(move |world: &mut World| native(world, session));
+    pub(crate) fn deliver(&mut self, parcel: &Parcel, sessions: impl IntoIterator<Item = Entity>) {
+        let now = self.time.steady();
+        let mut cores = self.cores.iter_many_mut(sessions);
+        while let Some(found) = cores.fetch_next() {
+            let Ok((session, mut core)) = found else {
+                self.counts.undelivered_count += 1;
+                continue;
+            };
+            let core = core.bypass_change_detection();
+            if core.is_agent() && core.is_linked() {
+                if let Some(native) = parcel.native.clone() {
+                    self.commands.queue(move |world: &mut World| native(world, session));
+                }
+                continue;
             }
-            return;
+            match core.put(parcel.frame.clone(), now, &self.config) {
+                Put::Queued => {}
+                Put::Dropped => self.counts.dropped_unreliable_count += 1,
+                Put::Undelivered => self.counts.undelivered_count += 1,
+            }
+            self.agenda.update_put(session, core);
         }
-        match core.put(parcel.frame.clone(), self.time.steady(), &self.config) {
-            Put::Queued => {}
-            Put::Dropped => self.counts.dropped_unreliable_count += 1,
-            Put::Undelivered => self.counts.undelivered_count += 1,
-        }
-        self.agenda.update(session, core);
     }
 }
 
@@ -164,9 +168,7 @@ pub(crate) fn tell_all<M: WireMessage>(world: &mut World, sessions: &[Entity], m
     let Some(parcel) = Parcel::new(message, sessions.iter().any(is_agent)) else { return };
     world.resource_scope(|world, mut state: Mut<DeliveryState>| {
         let Ok(mut delivery) = state.0.get_mut(world) else { return };
-        for session in sessions {
-            delivery.deliver(*session, &parcel);
-        }
+        delivery.deliver(&parcel, sessions.iter().copied());
         state.0.apply(world);
     });
 }
@@ -207,41 +209,50 @@ fn read_ahead<'a>(sessions: &[Entity], core: impl Fn(Entity) -> Option<&'a Sessi
 /// Hands every link what is queued for it, with a Beacon where that is due. The session that is served first
 /// is another one in each tick, so that it is not always the same ones that a busy proxy has no room for.
 pub(super) fn flush(
-    mut cores: Query<&mut SessionCore, Allow<Disabled>>,
+    mut cores: Query<(Entity, &mut SessionCore), Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
     mut proxies: ResMut<Proxies>,
     mut counts: ResMut<SessionCounts>,
     table: Res<SessionTable>,
     time: Res<TickTime>,
+    mut sessions: Local<Vec<Entity>>,
 ) {
-    let mut sessions = std::mem::take(&mut agenda.flush);
+    sessions.clear();
+    std::mem::swap(&mut *sessions, &mut agenda.flush);
     sessions.extend(agenda.beacons.take(time.now()));
     let first = time.turn(sessions.len());
     sessions.rotate_left(first);
+    let end = end_of_millisecond(time.now());
     for sessions in sessions.chunks(WARM_COUNT) {
         if table.session_count() >= READ_AHEAD_FROM {
-            read_ahead(sessions, |session| cores.get(session).ok());
+            read_ahead(sessions, |session| cores.get(session).ok().map(|(_, core)| core));
             for session in sessions {
-                let link = cores.get(*session).ok().and_then(|core| core.link());
-                black_box(link.map(|link| proxies.room(link)));
+                let slot =
+                    cores.get(*session).ok().and_then(|(_, core)| core.player()?.link()).map(Link::slot);
+                black_box(slot.map(|slot| proxies.warm(slot)));
             }
         }
         let mut beacons = BytesMut::new();
-        for session in sessions {
-            let Ok(mut core) = cores.get_mut(*session) else { continue };
+        let mut cores = cores.iter_many_mut(sessions);
+        while let Some(found) = cores.fetch_next() {
+            let Ok((session, mut core)) = found else { continue };
             let core = core.bypass_change_detection();
-            let Some(is_due) = core.marks().map(|marks| marks.flushes(time.now())) else { continue };
-            let Some(link) = core.link() else { continue };
+            let Some(is_due) = core.marks().map(|marks| marks.flushes(end)) else { continue };
+            let Some((link, slot)) = core.link_slot() else { continue };
+            let outlet = proxies.outlet(link, slot);
             if is_due && core.beat(&time, &mut beacons) {
-                agenda.link_states.push(*session);
+                agenda.link_states.push(session);
             }
-            let Some(mut outlet) = proxies.outlet(link) else { continue };
+            let Some(mut outlet) = outlet else { continue };
             counts.dropped_unreliable_count += core.flush(&mut outlet);
             if outlet.is_overrun() {
                 tracing::debug!(%link, "cut: its proxy does not take what is sent");
                 proxies.cut(link);
             }
-            agenda.update(*session, core);
+            // What waits for room is flushed again in the next tick. Nothing else can have changed.
+            if is_due || core.has_unsent() {
+                agenda.update(session, core);
+            }
         }
     }
 }

@@ -15,13 +15,14 @@ use crate::wire::{self, Frame, FrameError, Lane, Range};
 
 /// Frames of a client that wait for dispatch, and the count of those that were taken.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Inbox {
-    frames: VecDeque<Inbound>,
-    bytes: usize,
-    meter: Meter,
     received: u64,
     /// Of these, how many the client was told of by a frame of its own.
     acked: u64,
+    frames: VecDeque<Inbound>,
+    bytes: usize,
+    meter: Meter,
     stray_count: u32,
 }
 

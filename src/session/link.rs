@@ -8,25 +8,29 @@ use bytes::{Bytes, BytesMut};
 use super::core::Terms;
 use super::outbox::Outbox;
 use crate::ident::{LinkKey, SessionId};
+use crate::proxy::LinkSlot;
 use crate::tick::TickTime;
 use crate::wire::v1::{Ack, Beacon};
 use crate::wire::{self, BEACON_EVERY, OUTBOX_MAX_BYTES, PROBE_EVERY};
 
 /// The bound link of a session, and what leaves on it with the next flush.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Link {
+    /// Unreliable frames, which leave last.
+    unreliable: Vec<Bytes>,
+    unreliable_bytes: usize,
     key: LinkKey,
-    /// The steady time at which something was last received.
-    heard: Duration,
-    /// The server does not read it for now.
-    is_paused: bool,
+    /// Where the proxies keep it.
+    slot: LinkSlot,
     /// Leaves before all else.
     welcome: Option<Bytes>,
     /// Leaves after what is counted.
     beacon: Option<Bytes>,
-    /// Unreliable frames, which leave last.
-    unreliable: Vec<Bytes>,
-    unreliable_bytes: usize,
+    /// The steady time at which something was last received.
+    heard: Duration,
+    /// The server does not read it for now.
+    is_paused: bool,
     beacons: Beacons,
     /// A Probe is not answered before this steady time.
     probe_from: Duration,
@@ -39,6 +43,7 @@ impl Link {
         let stagger = Duration::from_millis(session.0 % BEACON_EVERY.as_millis() as u64);
         Self {
             key,
+            slot: LinkSlot::default(),
             heard: terms.now,
             is_paused: false,
             welcome: None,
@@ -64,6 +69,16 @@ impl Link {
 
     pub(super) fn key(&self) -> LinkKey {
         self.key
+    }
+
+    /// Returns where the proxies keep it.
+    pub(super) fn slot(&self) -> LinkSlot {
+        self.slot
+    }
+
+    /// As [`slot`](Self::slot), to note it.
+    pub(super) fn slot_mut(&mut self) -> &mut LinkSlot {
+        &mut self.slot
     }
 
     pub(super) fn heard(&self) -> Duration {
@@ -133,6 +148,7 @@ impl Link {
     }
 
     /// Queues an unreliable frame. Returns false if there is no room.
+    #[inline]
     pub(super) fn put(&mut self, frame: Bytes) -> bool {
         let bytes = self.unreliable_bytes + frame.len();
         if bytes > OUTBOX_MAX_BYTES || self.unreliable.len() >= UNRELIABLE_MAX_FRAMES {
@@ -169,6 +185,7 @@ impl Link {
 
     /// Hands over what is queued: the Welcome, an Ack, what is counted, a Beacon, then the rest. Returns how
     /// many unreliable frames were dropped for want of room.
+    #[inline(always)]
     pub(super) fn flush(&mut self, ack: Option<u64>, outbox: &mut Outbox, to: &mut impl Outlet) -> u64 {
         if let Some(welcome) = self.welcome.take() {
             to.send(welcome);

@@ -91,6 +91,7 @@ impl Outbox {
     }
 
     /// Queues a frame.
+    #[inline]
     pub(super) fn push(
         &mut self,
         frame: Bytes,
@@ -169,6 +170,7 @@ impl Outbox {
     }
 
     /// The next frame for the current link, if there is one.
+    #[inline]
     pub(super) fn next_unsent(&mut self) -> Option<Bytes> {
         let frame = self.frames.get(self.cursor)?.clone();
         self.cursor += 1;

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Binding, Core, Player};
 use crate::ident::{LinkKey, MessageId};
+use crate::proxy::LinkSlot;
 use crate::session::agenda::{Limits, Marks, Notice};
 use crate::session::inbox::Inbound;
 use crate::session::link::{Link, Outlet};
@@ -129,6 +130,7 @@ impl Core {
 
     /// Puts a frame where its id belongs: a reliable one into the outbox, an unreliable one onto the
     /// link if there is one.
+    #[inline(always)]
     pub(crate) fn put(&mut self, frame: Bytes, now: Duration, config: &SessionConfig) -> Put {
         let Some(player) = self.player_mut() else { return Put::Undelivered };
         match wire::lane_of(&frame) {
@@ -173,6 +175,7 @@ impl Core {
 
     /// Hands the link what is queued for it. Returns how many unreliable frames were dropped for want of
     /// room.
+    #[inline]
     pub(in crate::session) fn flush(&mut self, to: &mut impl Outlet) -> u64 {
         let Some(Player { binding: Binding::Linked(link), inbox, outbox, .. }) = self.player_mut() else {
             return 0;
@@ -180,15 +183,36 @@ impl Core {
         link.flush(inbox.take_ack(ACK_EVERY_FRAMES), outbox, to)
     }
 
+    /// Returns true if the link was not given all that is counted.
+    pub(in crate::session) fn has_unsent(&self) -> bool {
+        self.player().is_some_and(|player| player.outbox.has_unsent())
+    }
+
+    /// Returns the link, and where the proxies keep it.
+    pub(in crate::session) fn link_slot(&mut self) -> Option<(LinkKey, &mut LinkSlot)> {
+        let link = self.player_mut()?.link_mut()?;
+        Some((link.key(), link.slot_mut()))
+    }
+
     /// Tells what the agenda has to know since the last notice.
     pub(in crate::session) fn notice(&mut self, limits: &Limits) -> Notice {
         let (notice, bytes) = match self.player_mut() {
-            Some(player) => {
-                let mut marks = player.marks;
-                let notice = marks.compare(player, limits);
-                player.marks = marks;
-                (notice, player.outbox.bytes())
+            Some(Player { marks, binding, inbox, outbox, .. }) => {
+                (marks.compare((binding, inbox, outbox), limits), outbox.bytes())
             }
+            None => (Notice::default(), 0),
+        };
+        notice.with_bytes(std::mem::replace(&mut self.noted_bytes, bytes), bytes)
+    }
+
+    /// As [`notice`](Self::notice), after a frame was put and nothing else.
+    #[inline]
+    pub(in crate::session) fn notice_put(&mut self, limits: &Limits) -> Notice {
+        let (notice, bytes) = match self.player_mut() {
+            Some(Player { marks, binding: Binding::Linked(_), outbox, .. }) => {
+                (marks.compare_put(outbox, limits), outbox.bytes())
+            }
+            Some(player) => (Notice::default(), player.outbox.bytes()),
             None => (Notice::default(), 0),
         };
         notice.with_bytes(std::mem::replace(&mut self.noted_bytes, bytes), bytes)
