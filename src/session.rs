@@ -12,6 +12,7 @@
 
 mod agenda;
 pub mod agent;
+mod arrivals;
 mod cause;
 mod check;
 mod config;
@@ -47,10 +48,11 @@ use crate::tick::{self, TickSystems};
 pub(crate) use self::core::{Core, Membership, Rebind};
 pub(crate) use agenda::Agenda;
 pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
+pub(crate) use arrivals::{Arrivals, warm};
 pub use cause::{EndCause, LossCause};
 pub use config::{SessionConfig, SessionCounts};
 pub use delivery::LinkRoom;
-pub(crate) use delivery::{Delivery, Parcel, WARM_COUNT, tell, tell_all, warm};
+pub(crate) use delivery::{Delivery, Parcel, WARM_COUNT, tell, tell_all};
 pub(crate) use dispatch::{
     Dispatch, Endings, FIRST, LAST, Next, Offence, Sent, control, dispatch as dispatch_frames,
 };
@@ -61,7 +63,7 @@ pub use journal::{
     SessionResumed, SessionUnregistered,
 };
 pub(crate) use journal::{announce, announce_of};
-pub(crate) use life::{arrive, bury, edit, end, lose, open, resume, set_membership};
+pub(crate) use life::{bury, edit, end, lose, open, resume, set_membership};
 pub use link::{Latency, LinkState};
 pub(crate) use mirror::{SessionCore, go_astray, repair, update as update_mirrors};
 pub(crate) use outbox::ResumePoint;

@@ -1,7 +1,8 @@
 //! The open channel: questions that need no session.
 
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::SystemParam;
+use bevy_ecs::system::{SystemParam, SystemState};
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::{Drain, GateConfig};
@@ -14,21 +15,12 @@ use crate::zone::Zones;
 
 /// What a server says of itself.
 #[derive(SystemParam)]
-struct StatusParts<'w> {
+pub(super) struct StatusParts<'w> {
     gate: Res<'w, GateConfig>,
     sessions: Res<'w, SessionConfig>,
     table: Res<'w, SessionTable>,
     zones: Res<'w, Zones>,
     draining: Res<'w, Drain>,
-}
-
-/// The answer to a Probe; to a topic that nobody knows, an empty one.
-fn answer(probe: &Probe, parts: &StatusParts) -> ProbeReply {
-    let body = match probe.topic.as_str() {
-        STATUS => parts.status().encode_to_vec().into(),
-        _ => bytes::Bytes::new(),
-    };
-    ProbeReply { topic: probe.topic.chars().take(TOPIC_MAX_CHARS).collect(), body }
 }
 
 /// Registers Probes of sessions.
@@ -45,14 +37,22 @@ pub(super) fn register(dispatch: &mut Dispatch) {
 }
 
 /// Answers a Probe.
-pub(super) fn reply(world: &mut World, link: LinkKey, probe: &Probe) {
-    let mut state = bevy_ecs::system::SystemState::<StatusParts>::new(world);
-    let Ok(parts) = state.get(world) else { return };
-    let frame = wire::encode(&answer(probe, &parts));
-    world.resource_mut::<Proxies>().send(link, frame);
+fn reply(world: &mut World, link: LinkKey, probe: &Probe) {
+    let mut state = SystemState::<(StatusParts, ResMut<Proxies>)>::new(world);
+    let Ok((parts, mut proxies)) = state.get_mut(world) else { return };
+    proxies.send(link, parts.reply(probe));
 }
 
 impl StatusParts<'_> {
+    /// The answer to a Probe; to a topic that nobody knows, an empty one.
+    pub(super) fn reply(&self, probe: &Probe) -> Bytes {
+        let body = match probe.topic.as_str() {
+            STATUS => self.status().encode_to_vec().into(),
+            _ => Bytes::new(),
+        };
+        wire::encode(&ProbeReply { topic: probe.topic.chars().take(TOPIC_MAX_CHARS).collect(), body })
+    }
+
     fn status(&self) -> Status {
         Status {
             name: self.gate.name.clone(),

@@ -7,12 +7,14 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
+use bevy_ecs::system::SystemParam;
 use bytes::Bytes;
 
-use super::{GateConfig, Lobby, probe};
+use super::probe::StatusParts;
+use super::{GateConfig, Lobby};
 use crate::ident::LinkKey;
-use crate::proxy::{LinkInfo, Proxies, ProxyEventKind};
-use crate::session::{self, Agenda, Dispatch, Inbound, LossCause, Overdue, SessionCounts, SessionTable};
+use crate::proxy::{Proxies, ProxyEventKind};
+use crate::session::{Arrivals, Inbound, LossCause, Overdue};
 use crate::tick::{TickInput, TickTime};
 use crate::wire::v1::{Hello, Probe, Reason};
 use crate::wire::{FRAME_MAX_BEFORE_WELCOME, Frame, FrameError, Lane, PROBE_EVERY, WireMessage as _};
@@ -37,100 +39,91 @@ impl Control {
     }
 }
 
+/// What arrivals on links concern.
+#[derive(SystemParam)]
+pub(super) struct Links<'w, 's> {
+    lobby: ResMut<'w, Lobby>,
+    sessions: Arrivals<'w, 's>,
+    overdue: ResMut<'w, Overdue>,
+    proxies: ResMut<'w, Proxies>,
+    status: StatusParts<'w>,
+    config: Res<'w, GateConfig>,
+    time: Res<'w, TickTime>,
+}
+
 /// Takes the tick's arrivals, in order.
-pub(super) fn route(world: &mut World) {
-    let mut arrivals = std::mem::take(&mut world.resource_mut::<TickInput>().events);
-    let mut controls = Vec::new();
-    for (_, event) in &arrivals {
+pub(super) fn route(mut input: ResMut<TickInput>, mut controls: ResMut<Controls>, mut links: Links) {
+    for (_, event) in &input.events {
         // Frames are not in the processor's caches: reads of several in a row are waited for together.
         if let ProxyEventKind::Frame { bytes, .. } = &event.kind {
             black_box(bytes.first());
         }
     }
-    for (proxy, event) in arrivals.drain(..) {
+    for (proxy, event) in input.events.drain(..) {
         let link = LinkKey { proxy, link: event.link };
         match event.kind {
-            ProxyEventKind::Opened(info) => enter(world, link, info),
+            ProxyEventKind::Opened(info) => links.lobby.enter(link, info, links.time.now(), &links.config),
             ProxyEventKind::Frame { lane, bytes } => {
-                if let Some(frame) = frame(world, link, event.at, lane, bytes) {
-                    controls.push(Control { at: event.at, link, frame });
-                }
+                let frame = links.take_frame(link, event.at, lane, bytes);
+                controls.0.extend(frame.map(|frame| Control { at: event.at, link, frame }));
             }
             ProxyEventKind::Breach(what) => {
                 tracing::debug!(%link, what, "protocol error");
                 // A frame without an id is one too: it ends a session in its turn, behind what
                 // arrived before it, and a guest at once.
-                frame(world, link, event.at, Lane::Reliable, Bytes::new());
+                links.take_frame(link, event.at, Lane::Reliable, Bytes::new());
             }
             // The room of links is kept by `Proxies`.
             ProxyEventKind::Room { .. } => {}
             ProxyEventKind::Closed(end) => {
-                if world.resource_mut::<Lobby>().leave(link).is_none()
-                    && let Some(session) = world.resource::<SessionTable>().bound_to(link)
+                if links.lobby.leave(link).is_none()
+                    && let Some(session) = links.sessions.bound_to(link)
                 {
-                    world.resource_mut::<Overdue>().lost.push((session, link, LossCause::Link(end)));
+                    links.overdue.lost.push((session, link, LossCause::Link(end)));
                 }
             }
         }
     }
-    world.resource_mut::<TickInput>().events = arrivals;
-    world.resource_mut::<Controls>().0 = controls;
 }
 
-fn enter(world: &mut World, link: LinkKey, info: LinkInfo) {
-    let now = world.resource::<TickTime>().now();
-    world.resource_scope(|world, config: Mut<GateConfig>| {
-        world.resource_mut::<Lobby>().enter(link, info, now, &config);
-    });
-}
-
-/// Takes a frame. Returns it if it is link control, which takes effect in order with the Hellos.
-fn frame(world: &mut World, link: LinkKey, at: Duration, lane: Lane, bytes: Bytes) -> Option<Inbound> {
-    let order = world.resource_mut::<Agenda>().arrived();
-    if world.resource_mut::<Lobby>().get_mut(link).is_some() {
-        if lane == Lane::Unreliable || guest_frame(world, link, (at, order), bytes).is_err() {
-            // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.
-            let now = world.resource::<TickTime>().now();
-            world.resource_mut::<Lobby>().leave(link);
-            world.resource_mut::<Proxies>().close(link, Reason::Protocol, "", now);
+impl Links<'_, '_> {
+    /// Takes a frame. Returns it if it is link control, which takes effect in order with the Hellos.
+    fn take_frame(&mut self, link: LinkKey, at: Duration, lane: Lane, bytes: Bytes) -> Option<Inbound> {
+        let order = self.sessions.count();
+        if self.lobby.get_mut(link).is_some() {
+            if lane == Lane::Unreliable || self.take_guest_frame(link, (at, order), bytes).is_err() {
+                // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.
+                self.lobby.leave(link);
+                self.proxies.close(link, Reason::Protocol, "", self.time.now());
+            }
+            return None;
         }
-        return None;
+        let at = self.time.steady_at(at);
+        let inbound = Inbound { order, at, lane, length: bytes.len(), frame: Frame::parse(bytes) };
+        self.sessions.take(link, inbound)
     }
-    let at = world.resource::<TickTime>().steady_at(at);
-    let inbound = Inbound { order, at, lane, length: bytes.len(), frame: Frame::parse(bytes) };
-    let dispatch = world.resource::<Dispatch>();
-    if inbound.frame.as_ref().is_ok_and(|frame| dispatch.is_control(frame.id)) {
-        return Some(inbound);
-    }
-    let Some(session) = world.resource::<SessionTable>().bound_to(link) else {
-        world.resource_mut::<SessionCounts>().stale_frame_count += 1;
-        return None;
-    };
-    session::arrive(world, session, inbound);
-    None
-}
 
-fn guest_frame(
-    world: &mut World,
-    link: LinkKey,
-    (at, order): (Duration, u64),
-    bytes: Bytes,
-) -> Result<(), FrameError> {
-    let now = world.resource::<TickTime>().now();
-    let length = bytes.len();
-    let mut lobby = world.resource_mut::<Lobby>();
-    let Some(guest) = lobby.get_mut(link) else { return Ok(()) };
-    let frame = Frame::parse(bytes)?;
-    let answers_now = guest.asked.is_none() && length <= FRAME_MAX_BEFORE_WELCOME;
-    if frame.id == Hello::ID && answers_now {
-        guest.asked = Some((at, order, frame.decode()?));
-        return Ok(());
+    fn take_guest_frame(
+        &mut self,
+        link: LinkKey,
+        (at, order): (Duration, u64),
+        bytes: Bytes,
+    ) -> Result<(), FrameError> {
+        let now = self.time.now();
+        let length = bytes.len();
+        let Some(guest) = self.lobby.get_mut(link) else { return Ok(()) };
+        let frame = Frame::parse(bytes)?;
+        let answers_now = guest.asked.is_none() && length <= FRAME_MAX_BEFORE_WELCOME;
+        if frame.id == Hello::ID && answers_now {
+            guest.asked = Some((at, order, frame.decode()?));
+            return Ok(());
+        }
+        // Probes are answered at their own pace; the rest is dropped.
+        let probe: Probe = frame.decode()?;
+        if answers_now && guest.probe_from <= now {
+            guest.probe_from = now + PROBE_EVERY;
+            self.proxies.send(link, self.status.reply(&probe));
+        }
+        Ok(())
     }
-    // Probes are answered at their own pace; the rest is dropped.
-    let probe: Probe = frame.decode()?;
-    if answers_now && guest.probe_from <= now {
-        guest.probe_from = now + PROBE_EVERY;
-        probe::reply(world, link, &probe);
-    }
-    Ok(())
 }

@@ -135,7 +135,11 @@ impl LoopbackLink {
         let pipe = hub.links.get_mut(&self.link)?;
         let frame = pipe.down.pop_front()?;
         pipe.down_bytes -= frame.len();
-        hub.report_room(self.link);
+        if !pipe.closed
+            && let Some(room) = pipe.gauge.report(pipe.down_bytes)
+        {
+            hub.event(self.link, room);
+        }
         Some(frame)
     }
 
@@ -209,13 +213,9 @@ impl Hub {
             pipe.down.push_back(frame);
         } else if lane_of(&frame) == Lane::Reliable && !pipe.gone {
             self.close(link, LinkEnd::Failed);
+            return;
         }
         // What was dropped does not wait.
-        self.report_room(link);
-    }
-
-    fn report_room(&mut self, link: LinkId) {
-        let Some(pipe) = self.links.get_mut(&link).filter(|pipe| !pipe.closed) else { return };
         if let Some(room) = pipe.gauge.report(pipe.down_bytes) {
             self.event(link, room);
         }

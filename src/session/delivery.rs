@@ -14,10 +14,9 @@ use bytes::{Bytes, BytesMut};
 use super::agenda::{Agenda, end_of_millisecond};
 use super::agent::deliver_native;
 use super::core::Put;
-use super::inbox::Inbound;
 use super::link::{Link, Outlet};
-use super::{Latency, SessionConfig, SessionCore, SessionCounts, SessionTable};
-use crate::ident::{LinkKey, MessageId};
+use super::{SessionConfig, SessionCore, SessionCounts, SessionTable};
+use crate::ident::MessageId;
 use crate::proxy::{LinkOutlet, Proxies};
 use crate::tick::TickTime;
 use crate::wire::{self, FRAME_MAX_SERVER, WireMessage};
@@ -173,28 +172,10 @@ pub(crate) fn tell_all<M: WireMessage>(world: &mut World, sessions: &[Entity], m
     });
 }
 
-/// Reads what these frames of link control, on these links, will touch.
-pub(crate) fn warm<'a>(world: &World, controls: impl Iterator<Item = (LinkKey, &'a Inbound)>) {
-    let table = world.resource::<SessionTable>();
-    if table.session_count() < READ_AHEAD_FROM {
-        return;
-    }
-    let mut sessions = Vec::with_capacity(WARM_COUNT);
-    for (link, inbound) in controls {
-        sessions.extend(table.bound_to(link));
-        black_box(inbound.frame.as_ref().map(|frame| frame.body.first()).ok());
-    }
-    read_ahead(&sessions, |session| world.get::<SessionCore>(session));
-    for session in sessions {
-        let latency = world.get_entity(session).ok().and_then(|session| session.get_ref::<Latency>());
-        black_box(latency.map(|latency| (latency.last_changed(), latency.round_trip())));
-    }
-}
-
 /// Reads what is about to be touched of some sessions. Each step follows one pointer of all of them, so that the
 /// processor waits for many reads at a time. Measured with 100,000 sessions: a tick of 5,000 Beacons and as
 /// many Pings takes half as long.
-fn read_ahead<'a>(sessions: &[Entity], core: impl Fn(Entity) -> Option<&'a SessionCore>) {
+pub(super) fn read_ahead<'a>(sessions: &[Entity], core: impl Fn(Entity) -> Option<&'a SessionCore>) {
     for session in sessions {
         black_box(core(*session).is_some());
     }
@@ -272,6 +253,6 @@ impl Outlet for LinkOutlet<'_> {
 }
 
 /// With fewer sessions than this, most of them are in the processor's caches.
-const READ_AHEAD_FROM: usize = 10_000;
+pub(super) const READ_AHEAD_FROM: usize = 10_000;
 /// Sessions that are read ahead: what these touch fits the smaller caches of a processor.
 pub(crate) const WARM_COUNT: usize = 64;

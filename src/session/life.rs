@@ -11,11 +11,10 @@ use bevy_ecs::prelude::*;
 use super::agenda::Agenda;
 use super::core::{Membership, Rebind, Terms};
 use super::effects::{self, Effects};
-use super::inbox::Inbound;
 use super::token::Issued;
 use super::{
     Core, EndCause, LossCause, OnDisconnect, Principal, ResumeTimeout, SessionConfig, SessionCore,
-    SessionCounts, SessionTable, mirror,
+    SessionTable, mirror,
 };
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::Network;
@@ -30,18 +29,6 @@ pub(crate) fn edit<R>(world: &mut World, session: Entity, act: impl FnOnce(&mut 
     let notice = core.notice(&limits);
     world.resource_mut::<Agenda>().take(session, notice);
     Some(result)
-}
-
-/// A frame has arrived that takes effect in dispatch. One for which there is no room is dropped and counted.
-pub(crate) fn arrive(world: &mut World, session: Entity, frame: Inbound) {
-    let limits = world.resource::<Agenda>().limits;
-    let is_kept = edit(world, session, |core| {
-        core.hear(frame.at);
-        core.arrive(frame, &limits)
-    });
-    if is_kept != Some(true) {
-        world.resource_mut::<SessionCounts>().throttled_frame_count += 1;
-    }
 }
 
 /// Opens a client's session on a link. It counts to the network until it ends.
