@@ -1,18 +1,22 @@
 //! The gate: the single way in.
 //!
 //! A link is a guest in the [`Lobby`] until its Hello is accepted; then it is bound to a new
-//! session or to the one that its token resumes. The gate checks what a new session is proved by,
-//! denies, takes over and answers the open channel. It knows no games.
+//! session or to the one that its token resumes. The gate checks what a new session is proved by, or asks
+//! an [`Authenticator`] and waits for its verdict; it denies, takes over and answers the open channel. It
+//! knows no games.
 //!
 //! Data flow: [`TickInput`](crate::tick::TickInput) → `route` → a guest's Hello, or the inbox of the session that the link
-//! is bound to → `admit`: Hellos by arrival, then lost links → the tick's dispatch. Guests that are too many
+//! is bound to → `admit`: verdicts, Hellos by arrival, then lost links → the tick's dispatch. Guests that are too many
 //! are put out after the Hellos.
 
 mod admit;
+mod auth;
+mod authenticator;
 mod check;
 mod hello;
 mod lobby;
 mod newcomers;
+mod policy;
 mod probe;
 mod route;
 mod stop;
@@ -27,25 +31,16 @@ use bevy_ecs::prelude::*;
 #[cfg(doc)]
 use crate::proxy::Network;
 use crate::session::{Dispatch, Offence, watch};
-use crate::tick::{TickSystems, UnixClock};
+use crate::tick::{InputSources, TickSystems, UnixClock};
 use crate::wire::ticket::TicketKey;
 use crate::wire::v1::Hello;
 use crate::wire::{self, WireMessage as _};
 
+pub use auth::{AuthPort, Authenticators, QUESTIONS_MAX, QUESTIONS_PER_NETWORK, Question, VERDICT_TIMEOUT};
+pub use authenticator::{AddAuthenticator, Authenticator, serve_authenticator};
 pub use lobby::Lobby;
+pub use policy::GatePolicy;
 pub use stop::{Drain, DrainCommand};
-
-/// Who may open a new session. A session that is there already is resumed by its resume token alone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum GatePolicy {
-    /// Everybody may: for a server that only this machine or a trusted network reaches.
-    #[default]
-    Open,
-    /// Only a client that proves that it may: by a ticket in its Hello, or by a link whose transport
-    /// has asked for a proof, as UDP has by its connect tokens. Others are denied as
-    /// UNAUTHENTICATED.
-    Proved,
-}
 
 /// Who is let in, and how long that may take.
 #[derive(Resource, Debug, Clone)]
@@ -56,7 +51,7 @@ pub struct GateConfig {
     /// VERSION; one that names none is let in. Default empty: any game fits.
     pub game: String,
     /// Who may open a new session. Default: everybody, so a server that strangers reach sets
-    /// [`GatePolicy::Proved`], and [`tickets`](Self::tickets).
+    /// [`GatePolicy::Identified`], and [`tickets`](Self::tickets) or an [`Authenticator`].
     pub policy: GatePolicy,
     /// What the tickets in Hellos are opened with: derived from the same key as
     /// [`Offers::tickets`](crate::admin::Offers::tickets). Default: none, and tickets are ignored.
@@ -123,6 +118,7 @@ impl Plugin for GatePlugin {
         if let Err(error) = self.config.check() {
             panic!("{error}");
         }
+        app.world_mut().get_resource_or_init::<InputSources>().0.push(auth::gather);
         let mut dispatch = app.world_mut().get_resource_or_init::<Dispatch>();
         probe::register(&mut dispatch);
         dispatch.register(Hello::ID, |_, _| Err(Offence::SecondHello));
@@ -130,15 +126,25 @@ impl Plugin for GatePlugin {
             .insert_resource(self.config.unix.clone())
             .insert_resource(self.config.clone())
             .init_resource::<Lobby>()
+            .init_resource::<Authenticators>()
             .init_resource::<route::Controls>()
             .init_resource::<newcomers::Newcomers>()
             .init_resource::<Drain>()
             .add_systems(
                 PreUpdate,
-                (route::route, stop::heed_stop, stop::end_all, admit::take_effect, watch, admit::lose_links)
+                (
+                    route::route,
+                    stop::heed_stop,
+                    stop::end_all,
+                    admit::take_effect,
+                    auth::send,
+                    watch,
+                    admit::lose_links,
+                )
                     .chain()
                     .in_set(TickSystems::Admit),
             )
+            .add_systems(PreUpdate, auth::receive.in_set(TickSystems::Receive))
             .add_systems(Last, stop::finish_stop);
     }
 }

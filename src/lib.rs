@@ -61,7 +61,7 @@
 //!
 //! | for | rooms |
 //! | --- | --- |
-//! | a game | [`server`] (start here), [`session`], [`zone`], [`rpc`], [`tick`], [`config`] |
+//! | a game | [`server`] (start here), [`session`], [`zone`], [`rpc`], [`tick`], [`identity`], [`config`] |
 //! | its players | `client` |
 //! | its tests | `testing` |
 //! | its messages | [`wire`], `build` |
@@ -97,6 +97,8 @@ pub mod conformance;
 pub mod gate;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod ident;
+#[cfg(feature = "server")]
+pub mod identity;
 #[cfg(feature = "server")]
 pub mod proxy;
 #[cfg(feature = "server")]

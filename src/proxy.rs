@@ -47,6 +47,7 @@ use crate::wire::v1::Reason;
 pub use crate::tick::event::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
 pub use adapter::AdapterPort;
 pub use budget::{LINK_BUDGET, Outflow, ROOM_STEP};
+pub(crate) use closing::DETAIL_MAX_CHARS;
 pub use network::Network;
 pub(crate) use open_links::LinkSlot;
 pub use origins::Origins;

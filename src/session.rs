@@ -46,6 +46,7 @@ use crate::ident::{Epoch, SessionId};
 use crate::tick::{self, TickSystems};
 
 pub(crate) use self::core::{Core, Membership, Rebind};
+pub use crate::identity::Principal;
 pub(crate) use agenda::Agenda;
 pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
 pub(crate) use arrivals::{Arrivals, warm};
@@ -182,55 +183,6 @@ impl fmt::Debug for OnDisconnect {
     }
 }
 
-/// Who a session belongs to, as far as the gate could tell. Cheap to clone.
-#[derive(Component, Debug, Clone, PartialEq, Eq)]
-#[component(immutable, clone_behavior = Ignore)]
-#[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
-pub struct Principal(Who);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Who {
-    Anonymous(Arc<str>),
-    Named(Arc<str>),
-}
-
-impl Principal {
-    /// Nobody in particular; the name is for show and proves nothing.
-    #[must_use]
-    pub fn anonymous(name: &str) -> Self {
-        Self(Who::Anonymous(name.into()))
-    }
-
-    /// Somebody whose name was authenticated.
-    #[must_use]
-    pub fn named(name: &str) -> Self {
-        Self(Who::Named(name.into()))
-    }
-
-    /// The name, to show.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match &self.0 {
-            Who::Anonymous(name) | Who::Named(name) => name,
-        }
-    }
-
-    /// Whether the name was authenticated.
-    #[must_use]
-    pub fn is_authenticated(&self) -> bool {
-        matches!(self.0, Who::Named(_))
-    }
-}
-
-impl fmt::Display for Principal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Who::Anonymous(name) => write!(f, "~{name}"),
-            Who::Named(name) => f.write_str(name),
-        }
-    }
-}
-
 /// Adds sessions: their table, messages, beacons and flush. Panics with the text of the error if its
 /// configuration does not pass [`SessionConfig::check`].
 #[derive(Debug, Clone, Default)]
@@ -251,6 +203,7 @@ impl Plugin for SessionPlugin {
             .init_resource::<Overdue>()
             .init_resource::<Endings>()
             .init_resource::<delivery::DeliveryState>();
+        mirror::watch_principals(app.world_mut());
         journal::add(app);
         dispatch::register(&mut app.world_mut().get_resource_or_init::<Dispatch>());
         app.add_systems(

@@ -18,6 +18,7 @@ mod replay;
 mod runner;
 mod stats;
 mod unix;
+mod verdict;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub use runner::{Failure, StopHandle, StopRequested, run};
 pub(crate) use runner::{LastWords, panic_text};
 pub use stats::{TickStats, TickSummary};
 pub use unix::UnixClock;
+pub use verdict::{Answer, QuestionId, Verdict};
 
 /// The phases of a tick, in this order. A game's systems belong in [`Simulate`](Self::Simulate),
 /// which is where systems of `Update` run if they say nothing else.

@@ -146,7 +146,7 @@ impl ListenArgs {
 
     /// Who may open a new session: everybody on this machine, or who proves it.
     pub(super) fn policy(&self) -> GatePolicy {
-        if self.is_dev() { GatePolicy::Open } else { GatePolicy::Proved }
+        if self.is_dev() { GatePolicy::Open } else { GatePolicy::Identified }
     }
 
     /// Whether discovery gives anybody what a new session needs.

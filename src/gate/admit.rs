@@ -5,16 +5,19 @@ use std::vec;
 
 use bevy_ecs::prelude::*;
 
-use super::hello::{Denial, OpenRequest, Request, ResumeRequest, parse};
+use super::hello::{Denial, OpenRequest, Request, ResumeRequest};
+use super::lobby::{Asked, Checking, Decided, Stage, limited};
+use super::policy::Decision;
 use super::route::{Control, Controls};
-use super::ticket::Tickets;
-use super::{Drain, GateConfig, Lobby, newcomers, stop};
+use super::ticket::{Shown, Tickets, UNUSABLE};
+use super::{Authenticators, Drain, GateConfig, Lobby, Question, auth, newcomers, stop};
 use crate::ident::{LinkKey, ProxyId};
-use crate::proxy::{LinkInfo, Proxies};
+use crate::identity::Principal;
+use crate::proxy::{DETAIL_MAX_CHARS, LinkInfo, Proxies};
 use crate::session::{self, Overdue, Rebind, SessionConfig, SessionCore, SessionCounts, SessionTable};
-use crate::tick::{Load, Shed, TickInput, TickTime};
+use crate::tick::{Load, QuestionId, Shed, TickInput, TickTime, Verdict};
 use crate::wire;
-use crate::wire::v1::{Denied, Hello, Reason};
+use crate::wire::v1::{Denied, Reason};
 use crate::zone;
 
 /// Puts out guests that are silent or too many, and takes the links that are lost. Hellos were answered
@@ -31,19 +34,20 @@ pub(super) fn lose_links(world: &mut World) {
 }
 
 /// Lets link control and Hellos take effect in order of arrival: an Ack that came before a Hello has
-/// retired its token.
+/// retired its token. Verdicts of authenticators are about earlier Hellos, so they come first.
 pub(super) fn take_effect(world: &mut World) {
+    conclude_checks(world);
     let mut controls = std::mem::take(&mut world.resource_mut::<Controls>().0);
     let mut hellos = take_hellos(world);
     if !hellos.is_empty() {
-        hellos.sort_by_key(|(when, ..)| *when);
+        hellos.sort_by_key(|(_, _, asked)| asked.when);
         controls.sort_by_key(Control::when);
     }
     let mut controls = controls.into_iter();
-    for (when, link, info, hello) in hellos {
+    for (link, info, Asked { when, request }) in hellos {
         let before = controls.as_slice().partition_point(|control| control.when() <= when);
         take_controls(world, &mut controls, before);
-        answer(world, link, &info, hello);
+        answer(world, link, &info, request);
     }
     let rest = controls.len();
     take_controls(world, &mut controls, rest);
@@ -66,39 +70,105 @@ fn take_controls(world: &mut World, controls: &mut vec::IntoIter<Control>, mut c
     }
 }
 
+/// Answers the Hellos that authenticators have decided.
+fn conclude_checks(world: &mut World) {
+    for Decided { link, shown, verdict, .. } in world.resource_mut::<Lobby>().take_decided() {
+        let Some(info) = world.resource_mut::<Lobby>().get_mut(link).map(|guest| guest.info.clone()) else {
+            continue;
+        };
+        let concluded = match verdict {
+            Verdict::Accept(principal) => {
+                let is_other = shown.known_as.as_deref().is_some_and(|name| name != principal.name());
+                if is_other { Err(UNUSABLE) } else { register(world, link, &info, principal, &shown) }
+            }
+            Verdict::Deny(detail) => {
+                let detail: String = detail.chars().take(DETAIL_MAX_CHARS).collect();
+                Err(Denial { detail: detail.into(), ..Denial::new(Reason::Unauthenticated, "") })
+            }
+            Verdict::Later(after) => Err(auth::busy("the login is not to be had now", after)),
+        };
+        finish(world, link, concluded.map(|()| Outcome::In));
+    }
+}
+
+/// What came of a Hello that was not denied.
+enum Outcome {
+    /// The link drives a session.
+    In,
+    /// An authenticator was asked.
+    Asked,
+}
+
 /// Answers a Hello.
-fn answer(world: &mut World, link: LinkKey, info: &LinkInfo, hello: Hello) {
-    let answered = match parse(hello, info, world.resource::<GateConfig>()) {
-        Ok(Request::Resume(request)) => resume(world, link, &request),
+fn answer(world: &mut World, link: LinkKey, info: &LinkInfo, request: Result<Request, Denial>) {
+    let answered = match request {
+        Ok(Request::Resume(request)) => resume(world, link, &request).map(|()| Outcome::In),
         Ok(Request::Open(request)) => open(world, link, info, request),
         Err(denial) => Err(denial),
     };
+    finish(world, link, answered);
+}
+
+fn finish(world: &mut World, link: LinkKey, answered: Result<Outcome, Denial>) {
     match answered {
-        Ok(()) => _ = world.resource_mut::<Lobby>().leave(link),
+        Ok(Outcome::In) => _ = world.resource_mut::<Lobby>().leave(link),
+        Ok(Outcome::Asked) => {}
         Err(denial) => deny(world, link, denial),
     }
 }
 
-/// Takes the Hellos that may be answered now, with the time and the place among all frames at which each
-/// arrived.
-fn take_hellos(world: &mut World) -> Vec<((Duration, u64), LinkKey, LinkInfo, Hello)> {
+/// Takes the Hellos that may be answered now.
+fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Asked)> {
     let now = world.resource::<TickTime>().now();
     world.resource_scope(|world, mut lobby: Mut<Lobby>| {
         let table = world.resource::<SessionTable>();
-        let ready = lobby.iter_mut().filter(|(_, guest)| guest.is_ready(now, table));
-        let hellos = ready.filter_map(|(link, guest)| {
-            guest.asked.take().map(|(at, order, hello)| ((at, order), link, guest.info.clone(), hello))
+        let hellos = lobby.iter_mut().filter_map(|(link, guest)| {
+            let asked = guest.take_asked(now, table)?;
+            Some((link, guest.info.clone(), asked))
         });
         hellos.collect()
     })
 }
 
-/// Opens a session. What proves that the client may is looked at first: a stranger learns nothing of
-/// the server's state. A ticket is used up last: one that was denied for want of room is still good.
-fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest) -> Result<(), Denial> {
+/// Opens a session, or asks who the client is. What proves that the client may is looked at first: a stranger learns
+/// nothing of the server's state.
+fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest) -> Result<Outcome, Denial> {
     let is_vouched = world.resource::<Proxies>().vouches_for_links(link.proxy);
     let unix = world.resource::<TickInput>().unix;
-    let proof = world.resource::<Tickets>().prove(request, is_vouched, unix)?;
+    let shown = world.resource::<Tickets>().check(&request, is_vouched, unix)?;
+    let policy = world.resource::<GateConfig>().policy;
+    match policy.decide(world.resource::<Authenticators>(), &request.credentials, &shown)? {
+        Decision::Open(principal) => {
+            register(world, link, info, principal, &shown)?;
+            Ok(Outcome::In)
+        }
+        Decision::Ask(seat) => {
+            let question = Question {
+                id: QuestionId::default(),
+                credentials: request.credentials,
+                known_as: shown.known_as.clone(),
+                address: info.address,
+            };
+            let network = limited(info, world.resource::<GateConfig>());
+            let now = world.resource::<TickTime>().now();
+            let question = world.resource_mut::<Authenticators>().ask(seat, link, network, now, question)?;
+            if let Some(guest) = world.resource_mut::<Lobby>().get_mut(link) {
+                guest.stage = Stage::Checking(Checking { question, shown });
+            }
+            Ok(Outcome::Asked)
+        }
+    }
+}
+
+/// Opens the session of a client who may have one, if there is room. A ticket is used up last: one that was denied for
+/// want of room is still good.
+fn register(
+    world: &mut World,
+    link: LinkKey,
+    info: &LinkInfo,
+    principal: Principal,
+    shown: &Shown,
+) -> Result<(), Denial> {
     if world.resource::<Drain>().is_draining() {
         return Err(Denial {
             retry_after_ms: RETRY_MS,
@@ -117,8 +187,9 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest)
         return Err(Denial { retry_after_ms: RETRY_MS, ..Denial::new(Reason::Full, "the server is full") });
     }
     let network = newcomers::check(world, link.proxy, info)?;
-    world.resource_mut::<Tickets>().use_up(&proof, unix)?;
-    session::open(world, link, proof.principal, network);
+    let unix = world.resource::<TickInput>().unix;
+    world.resource_mut::<Tickets>().use_up(shown, unix)?;
+    session::open(world, link, principal, network);
     Ok(())
 }
 
@@ -163,7 +234,7 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     }
     let denied = wire::encode(&Denied {
         reason: denial.reason.into(),
-        detail: denial.detail.to_owned(),
+        detail: denial.detail.into_owned(),
         retry_after_ms: denial.retry_after_ms,
     });
     let mut proxies = world.resource_mut::<Proxies>();

@@ -1,13 +1,15 @@
 //! What a Hello asks for. What got past here has a type that says so.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::GateConfig;
+use crate::identity::{Credentials, Principal, Secret};
 use crate::proxy::LinkInfo;
-use crate::session::{Principal, ResumePoint, TokenHash};
+use crate::session::{ResumePoint, TokenHash};
 use crate::wire::PROTOCOL;
 use crate::wire::v1::credentials::Kind;
-use crate::wire::v1::{Hello, Reason};
+use crate::wire::v1::{Anonymous, Bearer, Hello, Password, Reason};
 
 /// A Hello that makes sense.
 #[derive(Debug)]
@@ -23,8 +25,8 @@ pub(super) enum Request {
 pub(super) struct OpenRequest {
     /// Who the transport says the client is.
     pub(super) identity: Option<String>,
-    /// The name that the client gives itself, to show.
-    pub(super) name: String,
+    /// What the client shows.
+    pub(super) credentials: Credentials,
     /// Empty: none.
     pub(super) ticket: String,
 }
@@ -34,7 +36,7 @@ impl fmt::Debug for OpenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenRequest")
             .field("identity", &self.identity)
-            .field("name", &self.name)
+            .field("credentials", &self.credentials)
             .finish_non_exhaustive()
     }
 }
@@ -63,16 +65,21 @@ impl ResumeRequest {
 }
 
 /// Why a Hello is denied, in words for the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Denial {
     pub(super) reason: Reason,
-    pub(super) detail: &'static str,
+    pub(super) detail: Cow<'static, str>,
     pub(super) retry_after_ms: u32,
 }
 
 impl Denial {
     pub(super) const fn new(reason: Reason, detail: &'static str) -> Self {
-        Self { reason, detail, retry_after_ms: 0 }
+        Self::later(reason, detail, 0)
+    }
+
+    /// A denial whose client comes again after this time in milliseconds.
+    pub(super) const fn later(reason: Reason, detail: &'static str, retry_after_ms: u32) -> Self {
+        Self { reason, detail: Cow::Borrowed(detail), retry_after_ms }
     }
 
     /// One answer for every token that resumes nothing, whatever is wrong with it.
@@ -88,12 +95,13 @@ pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Resul
         return Err(Denial::new(Reason::Version, "this server runs another game or another version of it"));
     }
     let identity = info.identity.clone();
-    let name = match hello.credentials.and_then(|credentials| credentials.kind) {
-        Some(Kind::Password(_) | Kind::Bearer(_)) => return Err(UNSUPPORTED),
-        Some(Kind::Anonymous(anonymous)) => Some(shown(&anonymous.name)),
-        None => None,
-    };
+    let credentials = hello.credentials.and_then(|credentials| credentials.kind).map(read);
     if let Some(resume) = hello.resume {
+        let name = match credentials {
+            Some(Credentials::Anonymous { name }) => Some(name),
+            // The token proves enough.
+            Some(Credentials::Password { .. } | Credentials::Bearer { .. }) | None => None,
+        };
         return Ok(Request::Resume(ResumeRequest {
             token: TokenHash::of(&resume.token),
             point: ResumePoint { received: resume.received, resync: resume.resync },
@@ -102,7 +110,19 @@ pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Resul
             name,
         }));
     }
-    Ok(Request::Open(OpenRequest { identity, name: name.unwrap_or_default(), ticket: hello.ticket }))
+    let credentials = credentials.unwrap_or(Credentials::Anonymous { name: String::new() });
+    Ok(Request::Open(OpenRequest { identity, credentials, ticket: hello.ticket }))
+}
+
+/// Reads what a client shows. Names that are only for show are cut to what can be shown.
+fn read(kind: Kind) -> Credentials {
+    match kind {
+        Kind::Anonymous(Anonymous { name }) => Credentials::Anonymous { name: shown(&name) },
+        Kind::Password(Password { user, realm, password, slot }) => {
+            Credentials::Password { user, realm, password: Secret::new(password), slot }
+        }
+        Kind::Bearer(Bearer { token, slot }) => Credentials::Bearer { token: Secret::new(token), slot },
+    }
 }
 
 /// A name as it is shown: no control characters, and not longer than a name.
@@ -110,20 +130,18 @@ fn shown(name: &str) -> String {
     name.chars().filter(|character| !character.is_control()).take(NAME_MAX_CHARS).collect()
 }
 
-const UNSUPPORTED: Denial =
-    Denial::new(Reason::Unauthenticated, "this server has no accounts: come as anonymous");
 /// Longest name of an anonymous client, in characters: what fits above an avatar.
 const NAME_MAX_CHARS: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v1::{Anonymous, Credentials, Password, Resume};
+    use crate::wire::v1::{self, Resume};
 
     fn hello(kind: Option<Kind>) -> Hello {
         Hello {
             protocol: 1,
-            credentials: kind.map(|kind| Credentials { kind: Some(kind) }),
+            credentials: kind.map(|kind| v1::Credentials { kind: Some(kind) }),
             ..Hello::default()
         }
     }
@@ -139,7 +157,8 @@ mod tests {
         );
 
         let Ok(Request::Open(request)) = request else { panic!("denied") };
-        assert_eq!(request.name, format!("ab{}", "c".repeat(30)));
+        let name = format!("ab{}", "c".repeat(30));
+        assert_eq!(request.credentials, Credentials::Anonymous { name });
     }
 
     #[test]
@@ -168,18 +187,16 @@ mod tests {
     }
 
     #[test]
-    fn another_version_another_game_and_accounts_are_denied() {
+    fn another_version_and_another_game_are_denied() {
         let config = GateConfig { game: "chess/2".to_owned(), ..GateConfig::default() };
         let info = LinkInfo::default();
 
         let version = parse(Hello { protocol: 2, ..hello(None) }, &info, &config);
         let game = parse(Hello { game: "chess/1".to_owned(), ..hello(None) }, &info, &config);
-        let account = parse(hello(Some(Kind::Password(Password::default()))), &info, &config);
         let any = parse(hello(None), &info, &config);
 
         assert_eq!(version.expect_err("denied").reason, Reason::Version);
         assert_eq!(game.expect_err("denied").reason, Reason::Version);
-        assert_eq!(account.expect_err("denied").reason, Reason::Unauthenticated);
         assert!(any.is_ok());
     }
 }

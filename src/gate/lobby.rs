@@ -9,11 +9,13 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 
 use super::GateConfig;
+use super::hello::{Denial, Request};
 use super::surplus::{Candidate, choose};
+use super::ticket::Shown;
 use crate::ident::{LinkKey, ProxyId};
 use crate::proxy::{LinkInfo, Network};
-use crate::session::{SessionTable, TokenHash};
-use crate::wire::v1::Hello;
+use crate::session::SessionTable;
+use crate::tick::{QuestionId, Verdict};
 
 /// Links that have no session yet.
 #[derive(Resource, Debug, Default)]
@@ -33,14 +35,84 @@ pub(super) struct Guest {
     since: Duration,
     /// When it is closed, unless a Hello of it is accepted; on the uncapped clock.
     pub(super) deadline: Duration,
-    /// Its Hello, when that arrived, and its place among all frames.
-    pub(super) asked: Option<(Duration, u64, Hello)>,
+    pub(super) stage: Stage,
     pub(super) denied_count: u32,
     pub(super) bad_token_count: u32,
     /// Another bad token is not answered before.
     pub(super) resume_from: Duration,
     /// A Probe is not answered before.
     pub(super) probe_from: Duration,
+}
+
+/// How far a guest is. A denial leads back to the beginning.
+#[derive(Debug, Default)]
+pub(super) enum Stage {
+    /// It has not said Hello, or was denied since.
+    #[default]
+    Silent,
+    /// It has said Hello, which was not answered yet.
+    Asked(Asked),
+    /// An authenticator has to decide.
+    Checking(Checking),
+    /// The authenticator has decided.
+    Decided(Checking, Verdict),
+}
+
+/// A Hello that was not answered yet.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// When it arrived, on the uncapped clock, and its place among all frames.
+    pub(super) when: (Duration, u64),
+    /// What it asks for.
+    pub(super) request: Result<Request, Denial>,
+}
+
+/// A Hello that an authenticator decides.
+#[derive(Debug)]
+pub(super) struct Checking {
+    pub(super) question: QuestionId,
+    /// What else the client has shown.
+    pub(super) shown: Shown,
+}
+
+/// A guest with a verdict.
+#[derive(Debug)]
+pub(super) struct Decided {
+    question: QuestionId,
+    pub(super) link: LinkKey,
+    pub(super) shown: Shown,
+    pub(super) verdict: Verdict,
+}
+
+impl Stage {
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self, Self::Silent)
+    }
+
+    fn decide(&mut self, question: QuestionId, verdict: impl FnOnce() -> Verdict) -> bool {
+        match std::mem::take(self) {
+            Self::Checking(checking) if checking.question == question => {
+                *self = Self::Decided(checking, verdict());
+                true
+            }
+            other => {
+                *self = other;
+                false
+            }
+        }
+    }
+
+    fn take_decided(&mut self, link: LinkKey) -> Option<Decided> {
+        match std::mem::take(self) {
+            Self::Decided(Checking { question, shown }, verdict) => {
+                Some(Decided { question, link, shown, verdict })
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 impl Lobby {
@@ -80,9 +152,29 @@ impl Lobby {
         self.guests.iter_mut().map(|(link, guest)| (*link, guest))
     }
 
+    /// A question about a guest has its verdict. Returns false if the guest is gone, or waits for another one.
+    pub(super) fn decide(
+        &mut self,
+        link: LinkKey,
+        question: QuestionId,
+        verdict: impl FnOnce() -> Verdict,
+    ) -> bool {
+        let Some(guest) = self.guests.get_mut(&link) else { return false };
+        guest.stage.decide(question, verdict)
+    }
+
+    /// Takes the guests with a verdict, in the order of their questions.
+    pub(super) fn take_decided(&mut self) -> Vec<Decided> {
+        let decided = self.guests.iter_mut().filter_map(|(link, guest)| guest.stage.take_decided(*link));
+        let mut decided: Vec<Decided> = decided.collect();
+        decided.sort_unstable_by_key(|decided| decided.question);
+        decided
+    }
+
     /// All guests whose time is up.
     pub(super) fn overdue(&self, now: Duration) -> Vec<LinkKey> {
-        let overdue = self.guests.iter().filter(|(_, guest)| guest.asked.is_none() && guest.deadline <= now);
+        let is_overdue = |guest: &Guest| guest.stage.is_silent() && guest.deadline <= now;
+        let overdue = self.guests.iter().filter(|(_, guest)| is_overdue(guest));
         overdue.map(|(link, _)| *link).collect()
     }
 
@@ -123,7 +215,7 @@ impl Guest {
             info,
             since: now,
             deadline: now.saturating_add(config.hello_timeout),
-            asked: None,
+            stage: Stage::Silent,
             denied_count: 0,
             bad_token_count: 0,
             resume_from: Duration::ZERO,
@@ -131,15 +223,19 @@ impl Guest {
         }
     }
 
-    /// Whether its Hello may be answered. Only a bad token is slowed: a good one must not miss its
-    /// deadline for the bad ones before it.
-    pub(super) fn is_ready(&self, now: Duration, table: &SessionTable) -> bool {
-        match &self.asked {
-            Some((.., Hello { resume: Some(resume), .. })) => {
-                self.resume_from <= now || table.by_token(TokenHash::of(&resume.token)).is_some()
-            }
-            Some(_) => true,
-            None => false,
+    /// Takes its Hello, if that may be answered now, with the time and the place among all frames at which it arrived.
+    /// Only a bad token is slowed: a good one must not miss its deadline for the bad ones before it.
+    pub(super) fn take_asked(&mut self, now: Duration, table: &SessionTable) -> Option<Asked> {
+        let Stage::Asked(asked) = &self.stage else { return None };
+        if let Ok(Request::Resume(resume)) = &asked.request
+            && self.resume_from > now
+            && table.by_token(resume.token).is_none()
+        {
+            return None;
+        }
+        match std::mem::take(&mut self.stage) {
+            Stage::Asked(asked) => Some(asked),
+            _ => None,
         }
     }
 }

@@ -10,8 +10,9 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 use bytes::Bytes;
 
+use super::lobby::{Asked, Stage};
 use super::probe::StatusParts;
-use super::{GateConfig, Lobby};
+use super::{GateConfig, Lobby, hello};
 use crate::ident::LinkKey;
 use crate::proxy::{Proxies, ProxyEventKind};
 use crate::session::{Arrivals, Inbound, LossCause, Overdue};
@@ -113,9 +114,10 @@ impl Links<'_, '_> {
         let length = bytes.len();
         let Some(guest) = self.lobby.get_mut(link) else { return Ok(()) };
         let frame = Frame::parse(bytes)?;
-        let answers_now = guest.asked.is_none() && length <= FRAME_MAX_BEFORE_WELCOME;
+        let answers_now = guest.stage.is_silent() && length <= FRAME_MAX_BEFORE_WELCOME;
         if frame.id == Hello::ID && answers_now {
-            guest.asked = Some((at, order, frame.decode()?));
+            let request = hello::parse(frame.decode()?, &guest.info, &self.config);
+            guest.stage = Stage::Asked(Asked { when: (at, order), request });
             return Ok(());
         }
         // Probes are answered at their own pace; the rest is dropped.

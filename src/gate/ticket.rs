@@ -1,30 +1,28 @@
-//! Who may open a session: the check of what a Hello proves, and the tickets that are used up.
+//! Tickets: the check of what a Hello shows, and the tickets that are used up.
 //!
-//! A new session is proved by a ticket, or by a link whose transport has asked for a proof already.
+//! A client proves that it may open a session by a ticket, or by a link whose transport has asked for a proof already.
 //! A ticket opens one session. The gate remembers the used ones until they expire, and takes none
 //! that was minted before it began, which an earlier run of the server may have seen used.
 //!
-//! Data flow: Hello → [`Tickets::prove`], which changes nothing → whether there is room for the
-//! session → [`Tickets::use_up`] → the session.
+//! Data flow: Hello → [`Tickets::check`], which changes nothing → the [policy](super::GatePolicy), or a verdict →
+//! whether there is room for the session → [`Tickets::use_up`] → the session.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
+use super::GateConfig;
 use super::hello::{Denial, OpenRequest};
-use super::{GateConfig, GatePolicy};
-use crate::session::Principal;
 use crate::wire::ticket::{TICKET_EXPIRE_MAX, TICKET_ID_BYTES, Ticket, TicketKey};
 use crate::wire::v1::Reason;
 
 /// When a used ticket expires, in Unix time, and its id.
-type Mark = (Duration, [u8; TICKET_ID_BYTES]);
+pub(super) type Mark = (Duration, [u8; TICKET_ID_BYTES]);
 
 /// The tickets of this server: which are genuine, and which are used up.
 #[derive(Resource, Debug)]
 pub(super) struct Tickets {
-    policy: GatePolicy,
     key: Option<TicketKey>,
     /// When the gate began, in Unix time to the millisecond.
     since: Duration,
@@ -32,20 +30,21 @@ pub(super) struct Tickets {
     is_full: bool,
 }
 
-/// What a Hello for a new session has proved.
-#[derive(Debug)]
-pub(super) struct Proof {
-    /// Who the session will belong to.
-    pub(super) principal: Principal,
+/// What a Hello for a new session has shown beside its credentials.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shown {
+    /// The user whom the link or the ticket names.
+    pub(super) known_as: Option<String>,
+    /// The client has proved that it may enter.
+    pub(super) is_proof: bool,
     /// What is used up when the session opens.
-    mark: Option<Mark>,
+    pub(super) mark: Option<Mark>,
 }
 
 impl Tickets {
     pub(super) fn new(config: &GateConfig) -> Self {
         let now = config.unix.now();
         Self {
-            policy: config.policy,
             key: config.tickets.clone(),
             since: Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
             used: BTreeSet::new(),
@@ -53,33 +52,30 @@ impl Tickets {
         }
     }
 
-    /// Says who a Hello proves its client to be, or why it may not open a session. `is_vouched` says
-    /// that the adapter of the link has asked for a proof. A ticket that is shown has to be good, even
-    /// where none is needed. `unix` is [`TickInput::unix`](crate::tick::TickInput::unix).
-    pub(super) fn prove(
+    /// Checks what a Hello shows beside its credentials. `is_vouched` says that the adapter of the link has asked for a
+    /// proof. A ticket that is shown has to be good, even where none is needed. `unix` is
+    /// [`TickInput::unix`](crate::tick::TickInput::unix).
+    pub(super) fn check(
         &self,
-        request: OpenRequest,
+        request: &OpenRequest,
         is_vouched: bool,
         unix: Duration,
-    ) -> Result<Proof, Denial> {
+    ) -> Result<Shown, Denial> {
         let ticket = match &self.key {
-            Some(key) if !request.ticket.is_empty() => Some(self.check(key, &request.ticket, unix)?),
+            Some(key) if !request.ticket.is_empty() => Some(self.open(key, &request.ticket, unix)?),
             _ => None,
         };
-        let is_proved = is_vouched || request.identity.is_some() || ticket.is_some();
-        if self.policy == GatePolicy::Proved && !is_proved {
-            return Err(MISSING);
-        }
+        let is_proof = is_vouched || request.identity.is_some() || ticket.is_some();
         let mark = ticket.as_ref().map(|ticket| (ticket.expires, ticket.id));
-        let principal = match (request.identity, ticket.and_then(|ticket| ticket.identity)) {
-            (Some(link), Some(ticket)) if link != ticket => return Err(UNUSABLE),
-            (Some(identity), _) | (None, Some(identity)) => Principal::named(&identity),
-            (None, None) => Principal::anonymous(&request.name),
+        let known_as = match (&request.identity, ticket.and_then(|ticket| ticket.identity)) {
+            (Some(link), Some(ticket)) if *link != ticket => return Err(UNUSABLE),
+            (Some(identity), _) => Some(identity.clone()),
+            (None, identity) => identity,
         };
-        Ok(Proof { principal, mark })
+        Ok(Shown { known_as, is_proof, mark })
     }
 
-    fn check(&self, key: &TicketKey, text: &str, now: Duration) -> Result<Ticket, Denial> {
+    fn open(&self, key: &TicketKey, text: &str, now: Duration) -> Result<Ticket, Denial> {
         let ticket = key.open(text).map_err(|_| UNUSABLE)?;
         let is_in_time =
             ticket.minted >= self.since && now < ticket.expires && ticket.expires <= now + AHEAD_MAX;
@@ -91,9 +87,9 @@ impl Tickets {
         Err(UNUSABLE)
     }
 
-    /// Uses up the ticket of a proof, now that its session opens.
-    pub(super) fn use_up(&mut self, proof: &Proof, now: Duration) -> Result<(), Denial> {
-        let Some(mark) = proof.mark else { return Ok(()) };
+    /// Uses up the ticket that was shown, now that its session opens.
+    pub(super) fn use_up(&mut self, shown: &Shown, now: Duration) -> Result<(), Denial> {
+        let Some(mark) = shown.mark else { return Ok(()) };
         while self.used.first().is_some_and(|(expires, _)| *expires <= now) {
             self.used.pop_first();
         }
@@ -113,18 +109,12 @@ impl Tickets {
 }
 
 /// One answer for every ticket that opens nothing, whatever is wrong with it.
-const UNUSABLE: Denial = Denial::new(
+pub(super) const UNUSABLE: Denial = Denial::new(
     Reason::Unauthenticated,
     "this ticket opens no session: it is unknown, used or too old; ask the server's discovery for another",
 );
-const MISSING: Denial = Denial::new(
-    Reason::Unauthenticated,
-    "a new session needs a ticket: ask the server's discovery (/v1/connect), with a bearer, and show it in the Hello",
-);
-const CROWDED: Denial = Denial {
-    retry_after_ms: 5_000,
-    ..Denial::new(Reason::Throttled, "too many sessions were opened by tickets lately")
-};
+const CROWDED: Denial =
+    Denial::later(Reason::Throttled, "too many sessions were opened by tickets lately", 5_000);
 /// How far ahead a ticket may expire: its longest lifetime, and as much again for a minter whose clock
 /// is ahead of this server's.
 const AHEAD_MAX: Duration = TICKET_EXPIRE_MAX.saturating_mul(2);
@@ -137,17 +127,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::identity::Credentials;
     use crate::tick::{Clock, UnixClock};
     use crate::wire::ticket::TICKET_EXPIRE;
 
     const START: Duration = Duration::from_millis(1_700_000_000_500);
     const MS: Duration = Duration::from_millis(1);
 
-    /// A gate that wants proof, and begins at `START`.
+    /// A gate that begins at `START`.
     fn gate() -> (TicketKey, Tickets) {
         let key = TicketKey::new([7; 32]);
         let config = GateConfig {
-            policy: GatePolicy::Proved,
             tickets: Some(key.clone()),
             unix: UnixClock::manual(Clock::manual(), START),
             ..GateConfig::default()
@@ -156,11 +146,12 @@ mod tests {
     }
 
     fn request(ticket: &str) -> OpenRequest {
-        OpenRequest { identity: None, name: "bob".to_owned(), ticket: ticket.to_owned() }
+        let credentials = Credentials::Anonymous { name: "bob".to_owned() };
+        OpenRequest { identity: None, credentials, ticket: ticket.to_owned() }
     }
 
     fn denied(tickets: &Tickets, text: &str, now: Duration) -> Option<Reason> {
-        tickets.prove(request(text), false, now).err().map(|denial| denial.reason)
+        tickets.check(&request(text), false, now).err().map(|denial| denial.reason)
     }
 
     #[test]
@@ -169,10 +160,10 @@ mod tests {
         let mut now = START;
         let text = key.mint(START, TICKET_EXPIRE, Some("ada")).expect("a ticket");
 
-        let proof = tickets.prove(request(&text), false, now).expect("good");
-        let second = tickets.prove(request(&text), false, now).expect("not used yet");
-        assert_eq!(proof.principal, Principal::named("ada"));
-        tickets.use_up(&proof, now).expect("room");
+        let shown = tickets.check(&request(&text), false, now).expect("good");
+        let second = tickets.check(&request(&text), false, now).expect("not used yet");
+        assert_eq!(shown.known_as.as_deref(), Some("ada"));
+        tickets.use_up(&shown, now).expect("room");
 
         assert_eq!(denied(&tickets, &text, now), Some(Reason::Unauthenticated), "used");
         assert!(tickets.use_up(&second, now).is_err(), "used in the same tick");
@@ -182,8 +173,8 @@ mod tests {
         now += MS;
         assert_eq!(denied(&tickets, &late, now), Some(Reason::Unauthenticated), "stale");
         let next = key.mint(START + TICKET_EXPIRE, TICKET_EXPIRE, None).expect("a ticket");
-        let proof = tickets.prove(request(&next), false, now).expect("good");
-        tickets.use_up(&proof, now).expect("room");
+        let shown = tickets.check(&request(&next), false, now).expect("good");
+        tickets.use_up(&shown, now).expect("room");
         assert_eq!(tickets.used.len(), 1, "what has expired is forgotten");
     }
 
@@ -205,17 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn without_a_ticket_only_a_link_that_was_asked_for_a_proof_opens_a_session() {
+    fn a_link_that_was_asked_for_a_proof_is_one_and_nothing_is_none() {
         let (_, tickets) = gate();
         let linked = |identity: &str| OpenRequest { identity: Some(identity.to_owned()), ..request("") };
 
-        assert_eq!(denied(&tickets, "", START), Some(Reason::Unauthenticated));
-        let vouched = tickets.prove(request(""), true, START).expect("its connect token is a proof");
-        assert_eq!(vouched.principal, Principal::anonymous("bob"));
-        let named = tickets.prove(linked("ada"), false, START).expect("its transport knows it");
-        assert_eq!(named.principal, Principal::named("ada"));
-        let open = Tickets { policy: GatePolicy::Open, ..gate().1 };
-        assert_eq!(denied(&open, "", START), None);
+        let nothing = tickets.check(&request(""), false, START).expect("nothing is wrong with it");
+        let vouched = tickets.check(&request(""), true, START).expect("its connect token");
+        let named = tickets.check(&linked("ada"), false, START).expect("its transport knows it");
+
+        assert_eq!([&nothing, &vouched, &named].map(|shown| shown.is_proof), [false, true, true]);
+        assert_eq!((vouched.known_as, named.known_as.as_deref()), (None, Some("ada")));
     }
 
     #[test]
@@ -224,10 +214,10 @@ mod tests {
         let text = key.mint(START, TICKET_EXPIRE, Some("ada")).expect("a ticket");
         let on_link_of = |name: &str| {
             let request = OpenRequest { identity: Some(name.to_owned()), ..request(&text) };
-            tickets.prove(request, true, START).map(|proof| proof.principal).ok()
+            tickets.check(&request, true, START).map(|shown| shown.known_as).ok().flatten()
         };
 
-        assert_eq!(on_link_of("ada"), Some(Principal::named("ada")));
+        assert_eq!(on_link_of("ada").as_deref(), Some("ada"));
         assert_eq!(on_link_of("eve"), None);
     }
 
@@ -244,22 +234,22 @@ mod tests {
         };
         tickets.used = (0..u32::try_from(USED_MAX).expect("it fits")).map(mark).collect();
         let text = key.mint(START, TICKET_EXPIRE, None).expect("a ticket");
-        let proof = tickets.prove(request(&text), false, now).expect("good");
+        let shown = tickets.check(&request(&text), false, now).expect("good");
 
-        let denial = tickets.use_up(&proof, now).expect_err("no room");
+        let denial = tickets.use_up(&shown, now).expect_err("no room");
 
         assert_eq!(denial.reason, Reason::Throttled);
         assert!(denial.retry_after_ms > 0);
         assert_eq!(denied(&tickets, &text, now), None, "it is not used up");
         now += TICKET_EXPIRE;
         tickets
-            .use_up(&Proof { mark: Some((START + TICKET_EXPIRE_MAX, [1; 16])), ..proof }, now)
+            .use_up(&Shown { mark: Some((START + TICKET_EXPIRE_MAX, [1; 16])), ..shown }, now)
             .expect("room again");
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_the_gate_panic_or_open(text in "\\PC{0,600}") {
+        fn no_text_makes_the_gate_panic_or_open(text in "\\PC{1,600}") {
             let (_, tickets) = gate();
             prop_assert_eq!(denied(&tickets, &text, START), Some(Reason::Unauthenticated));
         }

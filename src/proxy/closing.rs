@@ -56,7 +56,7 @@ impl Proxies {
 const LOST_LINK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest words on why a link was closed, in characters: a line or two to show to a player.
-const DETAIL_MAX_CHARS: usize = 256;
+pub(crate) const DETAIL_MAX_CHARS: usize = 256;
 
 /// When to come back to a server that stops, in milliseconds: a restart takes about as long.
 const SHUTDOWN_RETRY_MS: u32 = 1_000;

@@ -125,7 +125,7 @@ impl<T: Weigh> PortReceiver<T> {
 }
 
 /// No bound: for a drain that takes all, and for a port whose sender keeps one.
-pub(super) const UNBOUNDED: Budget = Budget { count: usize::MAX, bytes: usize::MAX };
+pub(crate) const UNBOUNDED: Budget = Budget { count: usize::MAX, bytes: usize::MAX };
 
 impl<T> Queue<T> {
     fn wake(&self) {

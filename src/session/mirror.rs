@@ -96,6 +96,12 @@ impl Mirror for Active {
     }
 }
 
+/// Puts the hooks of a mirror onto [`Principal`], which other modules know without sessions.
+pub(super) fn watch_principals(world: &mut World) {
+    let hooks = world.register_component_hooks::<Principal>();
+    hooks.on_insert(inserted::<Principal>).on_remove(removed::<Principal>);
+}
+
 /// Writes a session's mirrors anew where they differ from its core. Observers of the game's may do
 /// anything at each step, so each one looks at the core again.
 pub(crate) fn update(world: &mut World, session: Entity) {

@@ -21,6 +21,7 @@ use super::{
     LossCause, News, Principal, SessionConfig, SessionCore, SessionTable, TokenHash, UnknownSession, life,
 };
 use crate::ident::{Epoch, MessageId, SessionId};
+use crate::identity::User;
 use crate::tick::TickTime;
 use crate::wire::{self, FRAME_MAX_SERVER};
 
@@ -123,10 +124,13 @@ impl Core {
             Binding::Disconnected { expires_at } => expires_at.saturating_sub(now),
         };
         let (newest, presented) = player.tokens.both();
+        let user = self.principal().user();
         Some(SessionRecord {
             session: self.id().0,
             principal: self.principal().name().to_owned(),
-            is_authenticated: self.principal().is_authenticated(),
+            is_authenticated: user.is_some(),
+            realm: user.map(|user| user.realm.clone()).unwrap_or_default(),
+            slot: user.map(|user| user.slot.clone()).unwrap_or_default(),
             epoch: self.epoch().0,
             newest_token: newest.bytes().to_vec().into(),
             presented_token: presented.map(|token| token.bytes().to_vec().into()).unwrap_or_default(),
@@ -162,9 +166,12 @@ impl Core {
         {
             return Err(RecordError::Frame(frame.len()));
         }
-        let name = &record.principal;
-        let principal =
-            if record.is_authenticated { Principal::named(name) } else { Principal::anonymous(name) };
+        let name = record.principal.clone();
+        let principal = if record.is_authenticated {
+            Principal::of(User { name, realm: record.realm.clone(), slot: record.slot.clone() })
+        } else {
+            Principal::anonymous(&name)
+        };
         let presented = match &record.presented_token[..] {
             [] => None,
             token => Some(read_token(token)?),

@@ -16,7 +16,7 @@ use super::event::ProxyEvent;
 use super::random::Drawn;
 use super::replay::{Recorder, Replay};
 use super::runner::{StopHandle, StopRequested};
-use super::{TickCost, TickTime, UnixClock};
+use super::{Answer, TickCost, TickTime, UnixClock};
 use crate::ident::ProxyId;
 
 /// Everything that a tick goes by, apart from the world that the last tick left.
@@ -36,6 +36,10 @@ pub struct TickInput {
     pub proxies: Vec<ProxyInput>,
     /// What happened to links: by proxy id, then in the order of each adapter.
     pub events: Vec<(ProxyId, ProxyEvent)>,
+    /// How many questions each authenticator has taken since it was attached, in the order in which they were.
+    pub authenticators: Vec<Taken>,
+    /// What authenticators have answered: by authenticator, then in the order of each.
+    pub verdicts: Vec<Answer>,
     /// The session ids and the hashes of tokens that the tick drew. They are known when the tick is over;
     /// only a recorded input has them.
     pub drawn: Vec<Drawn>,

@@ -6,6 +6,7 @@ mod any_networks;
 mod arena;
 mod arrival;
 mod asks;
+mod auth;
 mod binary;
 mod bounds;
 mod calls;

@@ -46,7 +46,7 @@ impl Server {
         let listen = ([127, 0, 0, 1], 0).into();
         let rate = TickRate::new(200).expect("in range");
         let mut config = ServerConfig { rate, ..ServerConfig::default() };
-        config.gate.policy = GatePolicy::Proved;
+        config.gate.policy = GatePolicy::Identified;
         config.gate.tickets = Some(TicketKey::new(KEY));
         config.gate.exempt_loopback = true;
         // However slow the machine is, no session expires here.

@@ -22,6 +22,7 @@ pub(crate) const DONE: &[&str] = &[
 const ORDER: &[&str] = &[
     "ident",
     "wire",
+    "identity",
     "tick",
     "proxy",
     "session",

@@ -26,7 +26,7 @@ impl Guarded {
         let (key, clock) = (TicketKey::new([0x5A; 32]), Clock::manual());
         let unix = UnixClock::manual(clock.clone(), Duration::from_secs(1_700_000_000));
         let mut config = ServerConfig { session, ..ServerConfig::default() };
-        config.gate.policy = GatePolicy::Proved;
+        config.gate.policy = GatePolicy::Identified;
         config.gate.tickets = Some(key.clone());
         config.gate.unix = unix.clone();
         Self { stage: Stage::with(config), key, clock, unix }

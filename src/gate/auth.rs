@@ -1,0 +1,268 @@
+//! Questions to authenticators, and their verdicts.
+//!
+//! A Hello that an authenticator has to decide becomes a [`Question`] in its port. The link stays a guest meanwhile,
+//! and the tick goes on. The [`Verdict`] comes back as an input of a later tick.
+//!
+//! What can go wrong ends that login and nothing else:
+//!
+//! - No verdict within [`VERDICT_TIMEOUT`]: the client is denied as THROTTLED. A verdict that comes later is dropped.
+//! - The link is lost meanwhile: the verdict is dropped, and no session is opened.
+//! - The authenticator does not keep up: [`QUESTIONS_MAX`] questions may be open, and as many wait in its port.
+//!   Further clients are denied as THROTTLED, and come again.
+//! - One network asks without end: it may have [`QUESTIONS_PER_NETWORK`] open questions.
+//!
+//! Data flow: Hello → [`Authenticators`] → [`AuthPort`] → authenticator → [`AuthPort`] →
+//! [`TickInput::verdicts`] → the guest → the session.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+
+use super::hello::Denial;
+use super::lobby::Lobby;
+use crate::ident::LinkKey;
+use crate::identity::{CredentialKind, Credentials};
+use crate::proxy::Network;
+use crate::proxy::port::{Budget, PortReceiver, PortSender, UNBOUNDED, Weigh, port};
+use crate::tick::{Answer, QuestionId, Taken, TickInput, TickTime, Verdict};
+use crate::wire::v1::Reason;
+
+/// Who is a client that says Hello? The answer is a [`Verdict`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Names the question in the answer.
+    pub id: QuestionId,
+    /// What the client shows.
+    pub credentials: Credentials,
+    /// The user whom the client's link or its ticket names. The verdict has to name the same one.
+    pub known_as: Option<String>,
+    /// The client's address, if its link has one.
+    pub address: Option<SocketAddr>,
+}
+
+/// The authenticator's end of its ports. [`serve_authenticator`](super::serve_authenticator) does what is to be done
+/// with it on a thread of its own.
+#[derive(Debug)]
+pub struct AuthPort {
+    /// Questions of the gate.
+    pub questions: PortReceiver<Question>,
+    /// Answers to the gate. What does not fit waits with the authenticator.
+    pub answers: PortSender<Answer>,
+}
+
+/// The authenticators of a server, by the kind of credentials that each decides.
+#[derive(Resource, Debug, Default)]
+pub struct Authenticators {
+    seats: Vec<Seat>,
+    by_kind: BTreeMap<CredentialKind, usize>,
+    /// Questions without a verdict, oldest first.
+    open: BTreeMap<QuestionId, OpenQuestion>,
+    /// How many of these each network has.
+    by_network: BTreeMap<Network, usize>,
+    asked_count: u64,
+}
+
+/// What the gate holds of an authenticator.
+#[derive(Debug)]
+struct Seat {
+    questions: PortSender<Question>,
+    answers: PortReceiver<Answer>,
+    batch: VecDeque<Question>,
+    /// Questions since the start.
+    given: u64,
+    /// Questions that it had not taken when the tick began, and those asked since.
+    waiting: u64,
+}
+
+#[derive(Debug)]
+struct OpenQuestion {
+    link: LinkKey,
+    network: Option<Network>,
+    /// On the uncapped clock.
+    deadline: Duration,
+}
+
+/// Which authenticator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SeatId(usize);
+
+impl Authenticators {
+    /// Adds an authenticator that decides these kinds of credentials. Returns its end.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is an authenticator for one of the kinds already.
+    pub fn attach(&mut self, kinds: impl IntoIterator<Item = CredentialKind>) -> AuthPort {
+        let seat = self.seats.len();
+        for kind in kinds {
+            let before = self.by_kind.insert(kind, seat);
+            assert!(
+                before.is_none_or(|before| before == seat),
+                "two authenticators for {kind:?} credentials: add one, which may ask the other"
+            );
+        }
+        let (questions_in, questions) = port(UNBOUNDED);
+        let (answers, answers_out) = port(ANSWER_BUDGET);
+        self.seats.push(Seat {
+            questions: questions_in,
+            answers: answers_out,
+            batch: VecDeque::new(),
+            given: 0,
+            waiting: 0,
+        });
+        AuthPort { questions, answers }
+    }
+
+    /// Returns the authenticator for a kind of credentials.
+    pub(super) fn seat(&self, kind: CredentialKind) -> Option<SeatId> {
+        self.by_kind.get(&kind).copied().map(SeatId)
+    }
+
+    /// Returns how many questions have no verdict yet.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Asks a question. Returns its id.
+    pub(super) fn ask(
+        &mut self,
+        SeatId(seat): SeatId,
+        link: LinkKey,
+        network: Option<Network>,
+        now: Duration,
+        question: Question,
+    ) -> Result<QuestionId, Denial> {
+        let of_network =
+            network.map_or(0, |network| self.by_network.get(&network).copied().unwrap_or_default());
+        let seat = &mut self.seats[seat];
+        if self.open.len() >= QUESTIONS_MAX || seat.waiting >= QUESTIONS_MAX as u64 {
+            return Err(busy("too many players log in just now", BUSY_RETRY));
+        }
+        if of_network >= QUESTIONS_PER_NETWORK {
+            return Err(busy("too many players of your network log in just now", BUSY_RETRY));
+        }
+        self.asked_count += 1;
+        let id = QuestionId(self.asked_count);
+        seat.given += 1;
+        seat.waiting += 1;
+        seat.batch.push_back(Question { id, ..question });
+        self.open.insert(id, OpenQuestion { link, network, deadline: now.saturating_add(VERDICT_TIMEOUT) });
+        if let Some(network) = network {
+            *self.by_network.entry(network).or_default() += 1;
+        }
+        Ok(id)
+    }
+
+    /// Closes a question. Returns the link that it was about; `None` if it is closed already.
+    fn close(&mut self, id: QuestionId) -> Option<LinkKey> {
+        let OpenQuestion { link, network, .. } = self.open.remove(&id)?;
+        if let Some(network) = network
+            && let Some(count) = self.by_network.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_network.remove(&network);
+            }
+        }
+        Some(link)
+    }
+
+    /// Closes the questions whose time is up, oldest first. All have the same time.
+    fn close_overdue(&mut self, now: Duration) -> Vec<(QuestionId, LinkKey)> {
+        let overdue = self.open.iter().take_while(|(_, open)| open.deadline <= now);
+        let ids: Vec<QuestionId> = overdue.map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| Some((id, self.close(id)?))).collect()
+    }
+}
+
+/// Gathers what the authenticators have said.
+pub(super) fn gather(world: &mut World, input: &mut TickInput) {
+    for seat in &mut world.resource_mut::<Authenticators>().seats {
+        input.authenticators.push(seat.questions.taken());
+        seat.answers.drain(ANSWER_BUDGET, |answer| input.verdicts.push(answer));
+    }
+}
+
+/// Takes in verdicts, and closes questions that have had none for too long. A guest that has left meanwhile is not
+/// told.
+pub(super) fn receive(
+    input: Res<TickInput>,
+    time: Res<TickTime>,
+    mut authenticators: ResMut<Authenticators>,
+    mut lobby: ResMut<Lobby>,
+) {
+    for (seat, taken) in authenticators.seats.iter_mut().zip(&input.authenticators) {
+        let Taken { count, .. } = *taken;
+        seat.waiting = seat.given.saturating_sub(count);
+    }
+    for Answer { question, verdict } in &input.verdicts {
+        let link = authenticators.close(*question);
+        let is_awaited = link.is_some_and(|link| lobby.decide(link, *question, || verdict.clone()));
+        if !is_awaited {
+            tracing::debug!(%question, "a verdict that nobody waits for is dropped");
+        }
+    }
+    for (question, link) in authenticators.close_overdue(time.now()) {
+        tracing::debug!(%link, %question, "no verdict in time");
+        lobby.decide(link, question, || Verdict::Later(BUSY_RETRY));
+    }
+}
+
+/// Hands the questions of this tick to their authenticators.
+pub(super) fn send(mut authenticators: ResMut<Authenticators>) {
+    for seat in &mut authenticators.bypass_change_detection().seats {
+        if !seat.batch.is_empty() {
+            seat.questions.send(&mut seat.batch, |_| {});
+        }
+    }
+}
+
+/// What a client is told that is to come again.
+pub(super) fn busy(detail: &'static str, retry: Duration) -> Denial {
+    Denial::later(Reason::Throttled, detail, u32::try_from(retry.as_millis()).unwrap_or(u32::MAX))
+}
+
+impl Weigh for Question {
+    fn weight(&self) -> usize {
+        let shown = match &self.credentials {
+            Credentials::Anonymous { name } => name.len(),
+            Credentials::Password { user, realm, password, slot } => {
+                user.len() + realm.len() + password.reveal().len() + slot.len()
+            }
+            Credentials::Bearer { token, slot } => token.reveal().len() + slot.len(),
+        };
+        shown + self.known_as.as_ref().map_or(0, String::len)
+    }
+}
+
+impl Weigh for Answer {
+    fn weight(&self) -> usize {
+        match &self.verdict {
+            Verdict::Accept(principal) => principal
+                .user()
+                .map_or(principal.name().len(), |user| user.name.len() + user.realm.len() + user.slot.len()),
+            Verdict::Deny(detail) => detail.len(),
+            Verdict::Later(_) => 0,
+        }
+    }
+}
+
+/// How long an authenticator has for a verdict: as long as a link may be silent before its Hello, so that a login
+/// takes no place for longer than a link that says nothing.
+pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Questions that may be open at a time, and that may wait in the port of an authenticator: as many as the lobby has
+/// guests by default. A Hello has at most 4 KiB, so they take 16 MiB at most.
+pub const QUESTIONS_MAX: usize = 4_096;
+
+/// Open questions of one [network](Network). With a verdict after 100 ms that is 640 logins a second.
+pub const QUESTIONS_PER_NETWORK: usize = 64;
+
+/// What an authenticator may answer in one tick, and what waits for the tick: each open question twice.
+const ANSWER_BUDGET: Budget = Budget { count: 2 * QUESTIONS_MAX, bytes: 16 * 1024 * 1024 };
+
+/// When to come again if no verdict is to be had now: a second after most of the open questions are closed.
+const BUSY_RETRY: Duration = Duration::from_secs(2);
