@@ -12,6 +12,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use data_encoding::HEXLOWER;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
@@ -227,7 +228,7 @@ impl Desk {
         let ticket = ticket.map(|key| key.mint(now, TICKET_EXPIRE, identity)).transpose()?;
         let udp = self.offers.udp.as_ref().map(|udp| udp.offer(now, identity)).transpose()?;
         let quic = self.offers.quic.as_ref();
-        let cert_sha256 = quic.and_then(|quic| quic.tls.sha256()).map(hex);
+        let cert_sha256 = quic.and_then(|quic| quic.tls.sha256()).map(|hash| HEXLOWER.encode(&hash));
         let url = || self.offers.websocket_url.clone().unwrap_or_else(|| self.websocket_url(headers));
         Ok(Discovery {
             protocol: PROTOCOL,
@@ -285,10 +286,6 @@ fn address_of(request: &Request) -> Option<IpAddr> {
 /// A header's value; of one that is no text, something that is nobody's.
 fn text(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or("?")
-}
-
-fn hex(bytes: [u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The path of WebSocket.
