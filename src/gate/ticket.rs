@@ -15,6 +15,7 @@ use bevy_ecs::prelude::*;
 use super::hello::{Denial, OpenRequest};
 use super::{GateConfig, GatePolicy};
 use crate::session::Principal;
+use crate::wire::millis;
 use crate::wire::ticket::{TICKET_EXPIRE_MAX, TICKET_ID_BYTES, Ticket, TicketKey};
 use crate::wire::v1::Reason;
 
@@ -43,11 +44,10 @@ pub(super) struct Proof {
 
 impl Tickets {
     pub(super) fn new(config: &GateConfig) -> Self {
-        let now = config.unix.now();
         Self {
             policy: config.policy,
             key: config.tickets.clone(),
-            since: Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
+            since: Duration::from_millis(millis(config.unix.now())),
             used: BTreeSet::new(),
             is_full: false,
         }
