@@ -16,6 +16,8 @@ mod limits;
 mod millis;
 #[cfg(feature = "quic")]
 pub mod quic;
+#[cfg(feature = "server")]
+pub(crate) mod retry;
 mod secret;
 #[cfg(feature = "server")]
 pub mod ticket;

@@ -22,11 +22,11 @@ use super::throttle::Rates;
 use crate::proxy::Origins;
 use crate::proxy::tls::Tls;
 use crate::tick::UnixClock;
-use crate::wire::PROTOCOL;
 use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
 use crate::wire::quic::WEBTRANSPORT_PATH;
 use crate::wire::ticket::{TICKET_EXPIRE, TicketError, TicketKey};
 use crate::wire::udp::{TOKEN_EXPIRE, TokenError, TokenMint, token_to_text};
+use crate::wire::{PROTOCOL, retry};
 
 /// What discovery offers; WebSocket is offered where the HTTP server has it. Default: nothing else.
 #[derive(Debug, Clone, Default)]
@@ -176,7 +176,7 @@ impl Desk {
 
     fn answer_to(&self, address: Option<IpAddr>, headers: &HeaderMap) -> Response {
         if !self.admits(address) {
-            let later = [(header::RETRY_AFTER, "1")];
+            let later = [(header::RETRY_AFTER, HeaderValue::from(retry::HTTP.as_secs()))];
             return (StatusCode::TOO_MANY_REQUESTS, later, "too often: come again in a second\n")
                 .into_response();
         }

@@ -13,8 +13,8 @@ use crate::ident::{LinkKey, ProxyId};
 use crate::proxy::{LinkInfo, Proxies};
 use crate::session::{self, Overdue, Rebind, SessionConfig, SessionCore, SessionCounts, SessionTable};
 use crate::tick::{Load, Shed, TickInput, TickTime};
-use crate::wire;
 use crate::wire::v1::{Denied, Hello, Reason};
+use crate::wire::{self, retry};
 use crate::zone;
 
 /// Puts out guests that are silent or too many, and takes the links that are lost. Hellos were answered
@@ -100,21 +100,15 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest)
     let unix = world.resource::<TickInput>().unix;
     let proof = world.resource::<Tickets>().prove(request, is_vouched, unix)?;
     if world.resource::<Drain>().is_draining() {
-        return Err(Denial {
-            retry_after_ms: RETRY_MS,
-            ..Denial::new(Reason::Draining, "the server is stopping")
-        });
+        return Err(Denial::later(Reason::Draining, "the server is stopping", retry::NO_ROOM));
     }
     if world.resource::<Load>().refuses_newcomers() {
         world.resource_mut::<Shed>().newcomer_count += 1;
-        return Err(Denial {
-            retry_after_ms: OVERLOADED_RETRY_MS,
-            ..Denial::new(Reason::Throttled, "the server has too much to do")
-        });
+        return Err(Denial::later(Reason::Throttled, "the server has too much to do", retry::OVERLOADED));
     }
     let max = world.resource::<SessionConfig>().max_sessions;
     if world.resource::<SessionTable>().player_count() >= max {
-        return Err(Denial { retry_after_ms: RETRY_MS, ..Denial::new(Reason::Full, "the server is full") });
+        return Err(Denial::later(Reason::Full, "the server is full", retry::NO_ROOM));
     }
     let network = newcomers::check(world, link.proxy, info)?;
     world.resource_mut::<Tickets>().use_up(&proof, unix)?;
@@ -207,11 +201,6 @@ fn put_out(world: &mut World, links: Vec<LinkKey>) {
     }
 }
 
-/// When to ask again, in milliseconds, where nobody can know better.
-const RETRY_MS: u32 = 2_000;
-/// When to ask an overloaded server again, in milliseconds: no level of load is left sooner than in
-/// two seconds, and whoever asks is work too.
-const OVERLOADED_RETRY_MS: u32 = 5_000;
 /// Denials on one link before it is closed: enough to mistype a password.
 const DENIALS_MAX: u32 = 8;
 /// After a bad token, the next one on that link waits this long for each denial so far.

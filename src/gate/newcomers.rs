@@ -18,6 +18,7 @@ use crate::ident::ProxyId;
 use crate::proxy::{LinkInfo, Network, Proxies};
 use crate::session::{SessionConfig, SessionTable};
 use crate::tick::TickTime;
+use crate::wire::retry;
 use crate::wire::v1::Reason;
 
 /// How many sessions each network has opened recently.
@@ -45,10 +46,8 @@ struct Rate {
 /// Checks whether a link may open a session. Returns the network that the session counts to, if it is limited.
 pub(super) fn check(world: &mut World, proxy: ProxyId, info: &LinkInfo) -> Result<Option<Network>, Denial> {
     if is_full(world, proxy) {
-        return Err(Denial {
-            retry_after_ms: FULL_RETRY_MS,
-            ..Denial::new(Reason::Full, "the links of this transport are all in use")
-        });
+        let detail = "the links of this transport are all in use";
+        return Err(Denial::later(Reason::Full, detail, retry::NO_ROOM));
     }
     let now = world.resource::<TickTime>().now();
     let config = world.resource::<GateConfig>();
@@ -57,11 +56,12 @@ pub(super) fn check(world: &mut World, proxy: ProxyId, info: &LinkInfo) -> Resul
         Rate { per_second: config.sessions_per_second_per_network, burst: config.sessions_burst_per_network };
     let max = config.sessions_of_a_network(world.resource::<SessionConfig>());
     if world.resource::<SessionTable>().count_from(network) >= max {
-        return Err(throttled(SHARE_RETRY, "your network has as many sessions as it may have"));
+        let detail = "your network has as many sessions as it may have";
+        return Err(Denial::later(Reason::Throttled, detail, retry::IN_USE));
     }
     match world.resource_mut::<Newcomers>().admit(network, now, rate) {
         Ok(()) => Ok(Some(network)),
-        Err(wait) => Err(throttled(wait, "your network opens sessions too fast")),
+        Err(wait) => Err(Denial::later(Reason::Throttled, "your network opens sessions too fast", wait)),
     }
 }
 
@@ -73,10 +73,11 @@ fn is_full(world: &World, proxy: ProxyId) -> bool {
     taken >= places - places / KEPT_SHARE
 }
 
-fn throttled(wait: Duration, detail: &'static str) -> Denial {
-    // Rounded up: a player who comes a moment too early is denied again.
-    let retry_after_ms = u32::try_from(wait.as_nanos().div_ceil(NANOS_PER_MS)).unwrap_or(u32::MAX);
-    Denial { retry_after_ms, ..Denial::new(Reason::Throttled, detail) }
+impl Denial {
+    /// A denial that says when to come again.
+    pub(super) const fn later(reason: Reason, detail: &'static str, wait: Duration) -> Self {
+        Self { retry_after_ms: retry::in_ms(wait), ..Self::new(reason, detail) }
+    }
 }
 
 impl GateConfig {
@@ -103,8 +104,8 @@ impl Newcomers {
             return Ok(());
         }
         let free_at = refilled_at - ahead_max;
-        recent.promised = free_at.max(recent.promised + interval).min(now + RATE_RETRY_MAX);
-        Err((recent.promised - now).max(RATE_RETRY_MIN))
+        recent.promised = free_at.max(recent.promised + interval).min(now + retry::RATE_MAX);
+        Err((recent.promised - now).max(retry::RATE_MIN))
     }
 
     /// Forgets networks if there are too many to know another one: those that have used nothing of their rate,
@@ -135,16 +136,6 @@ const SESSIONS_PER_NETWORK: usize = 512;
 const NETWORK_SHARE: usize = 4;
 /// But no fewer than this, so that friends in one house fill a small server.
 const SESSIONS_PER_NETWORK_MIN: usize = 32;
-/// When to come again where there is no place, in milliseconds.
-const FULL_RETRY_MS: u32 = 2_000;
-/// When to come again to a network that has all its sessions: one of them ends when its player leaves, or when
-/// its timeout of 5 s is over.
-const SHARE_RETRY: Duration = Duration::from_secs(5);
-/// The shortest wait that a player is told, so that a client does not spin.
-const RATE_RETRY_MIN: Duration = Duration::from_millis(100);
-/// The longest wait that a player is told. Beyond it, those who wait come together and are told again.
-const RATE_RETRY_MAX: Duration = Duration::from_secs(10);
-const NANOS_PER_MS: u128 = 1_000_000;
 /// Networks whose use is known at a time, some 1 MiB. With so many, an attacker has a burst of each anyway,
 /// and `max_sessions` is the limit.
 const NETWORKS_MAX: usize = 16_384;
@@ -187,7 +178,7 @@ mod tests {
 
         let waits: Vec<_> = (0..1_000).map(|_| newcomers.admit(network(1), Duration::ZERO, RATE)).collect();
 
-        assert_eq!(waits.last(), Some(&Err(RATE_RETRY_MAX)));
+        assert_eq!(waits.last(), Some(&Err(retry::RATE_MAX)));
     }
 
     #[test]

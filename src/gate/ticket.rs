@@ -15,9 +15,9 @@ use bevy_ecs::prelude::*;
 use super::hello::{Denial, OpenRequest};
 use super::{GateConfig, GatePolicy};
 use crate::session::Principal;
-use crate::wire::millis;
 use crate::wire::ticket::{TICKET_EXPIRE_MAX, TICKET_ID_BYTES, Ticket, TicketKey};
 use crate::wire::v1::Reason;
+use crate::wire::{millis, retry};
 
 /// When a used ticket expires, in Unix time, and its id.
 type Mark = (Duration, [u8; TICKET_ID_BYTES]);
@@ -121,10 +121,8 @@ const MISSING: Denial = Denial::new(
     Reason::Unauthenticated,
     "a new session needs a ticket: ask the server's discovery (/v1/connect), with a bearer, and show it in the Hello",
 );
-const CROWDED: Denial = Denial {
-    retry_after_ms: 5_000,
-    ..Denial::new(Reason::Throttled, "too many sessions were opened by tickets lately")
-};
+const CROWDED: Denial =
+    Denial::later(Reason::Throttled, "too many sessions were opened by tickets lately", retry::IN_USE);
 /// How far ahead a ticket may expire: its longest lifetime, and as much again for a minter whose clock
 /// is ahead of this server's.
 const AHEAD_MAX: Duration = TICKET_EXPIRE_MAX.saturating_mul(2);
