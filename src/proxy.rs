@@ -25,6 +25,7 @@ mod places;
 pub mod port;
 mod pump;
 pub mod quic;
+pub(crate) mod rates;
 pub mod renet;
 pub(crate) mod restarts;
 pub mod tls;

@@ -18,9 +18,9 @@ use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
 
 use super::health::Health;
-use super::throttle::Rates;
-use crate::proxy::Origins;
+use crate::proxy::rates::{NetworkRates, Rate};
 use crate::proxy::tls::Tls;
+use crate::proxy::{Network, Origins};
 use crate::tick::UnixClock;
 use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
 use crate::wire::quic::WEBTRANSPORT_PATH;
@@ -143,7 +143,8 @@ pub(super) struct Desk {
     pub(super) offers: Offers,
     pub(super) auth: ConnectAuth,
     pub(super) origins: Origins,
-    pub(super) rates: Mutex<Rates>,
+    pub(super) rates: Mutex<NetworkRates>,
+    pub(super) rate: Rate,
     pub(super) exempt_loopback: bool,
     pub(super) health: Health,
     pub(super) unix: UnixClock,
@@ -198,10 +199,12 @@ impl Desk {
     }
 
     fn admits(&self, address: Option<IpAddr>) -> bool {
-        let Some(ip) = address.filter(|ip| !(self.exempt_loopback && ip.to_canonical().is_loopback())) else {
+        let network = address.map(Network::of);
+        let Some(network) = network.filter(|network| !(self.exempt_loopback && network.is_loopback())) else {
             return true;
         };
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).admit(ip, self.health.clock().now())
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.admit(network, self.health.clock().now(), self.rate).is_ok()
     }
 
     /// Who asks, as far as that is known; or what to tell who may not.
