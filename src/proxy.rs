@@ -15,6 +15,7 @@ mod budget;
 mod closing;
 #[macro_use]
 mod counters;
+pub(crate) mod crowd;
 pub mod held;
 pub mod loopback;
 mod network;

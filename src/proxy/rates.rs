@@ -1,6 +1,7 @@
 //! How often each network may do something: some times at once, and then at a pace.
 //!
-//! Of each [`Network`] two times are kept, and of 16,384 networks at most.
+//! Of each [`Network`] two times are kept, and of 16,384 networks at most. It is not a limit of how many
+//! there are at a time: a [`Crowd`](super::crowd::Crowd) is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
