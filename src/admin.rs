@@ -27,7 +27,6 @@ mod pool;
 mod proxy_header;
 mod relays;
 mod serve;
-mod throttle;
 
 use std::fmt;
 use std::io;
@@ -47,8 +46,8 @@ use self::connect::{Desk, WEBSOCKET_PATH};
 pub use self::health::Health;
 pub use self::relays::{Cidr, CidrError, ToldBy, TrustedRelays};
 use self::serve::{Site, Wishes};
-use self::throttle::Rates;
 use crate::proxy::held::TLS_BYTES;
+use crate::proxy::rates::Rate;
 use crate::proxy::tls::{Tls, TlsError};
 use crate::proxy::websocket::WebSocketProxy;
 use crate::proxy::{AdapterPort, Origins};
@@ -228,7 +227,8 @@ impl HttpServer {
             offers,
             auth: config.connect_auth,
             origins: config.origins,
-            rates: Mutex::new(Rates::new(config.max_connects_per_address, config.connects_per_second)),
+            rates: Mutex::default(),
+            rate: Rate { per_second: config.connects_per_second, burst: config.max_connects_per_address },
             exempt_loopback: config.exempt_loopback,
             health: health.clone(),
             unix: config.unix,

@@ -15,6 +15,7 @@ mod budget;
 mod closing;
 #[macro_use]
 mod counters;
+pub(crate) mod crowd;
 pub mod held;
 pub mod loopback;
 mod network;
@@ -25,6 +26,7 @@ mod places;
 pub mod port;
 mod pump;
 pub mod quic;
+pub(crate) mod rates;
 pub mod renet;
 pub(crate) mod restarts;
 pub mod tls;

@@ -13,7 +13,11 @@ mod finite;
 mod frame;
 mod limits;
 #[cfg(feature = "quic")]
+mod millis;
+#[cfg(feature = "quic")]
 pub mod quic;
+#[cfg(feature = "server")]
+pub(crate) mod retry;
 mod secret;
 #[cfg(feature = "server")]
 pub mod ticket;
@@ -31,6 +35,8 @@ pub use finite::Finite;
 pub(crate) use frame::encode_into;
 pub use frame::{Frame, FrameError, Lane, Range, WireMessage, decode, encode, id_of, lane_of};
 pub use limits::*;
+#[cfg(feature = "quic")]
+pub(crate) use millis::millis;
 
 /// The protobuf runtime that generated code uses.
 pub use prost;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use waystation::client::{Dial as _, Link as _, LinkStatus, UdpDial};
 use waystation::wire::udp::{DEV_KEY, TokenMint};
@@ -59,10 +59,7 @@ fn throw_datagrams(seed: u64) -> io::Result<u64> {
 
 /// A link with a valid token, and one kind of bad frames.
 fn abuse_link(kind: u64) -> u64 {
-    let mint = TokenMint::new(DEV_KEY, vec![SERVER.into()]);
-    let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let id = u64::try_from(unix.as_nanos() & u128::from(u64::MAX)).unwrap_or_default();
-    let mut dial = UdpDial::new(move || mint.mint(unix, id, None));
+    let mut dial = UdpDial::minting(TokenMint::new(DEV_KEY, vec![SERVER.into()]));
     let Ok(mut link) = dial.dial() else { return 0 };
     let hello = Hello {
         protocol: PROTOCOL,

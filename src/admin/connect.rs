@@ -12,20 +12,21 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use data_encoding::HEXLOWER;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
 
 use super::health::Health;
-use super::throttle::Rates;
-use crate::proxy::Origins;
+use crate::proxy::rates::{NetworkRates, Rate};
 use crate::proxy::tls::Tls;
+use crate::proxy::{Network, Origins};
 use crate::tick::UnixClock;
-use crate::wire::PROTOCOL;
 use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
 use crate::wire::quic::WEBTRANSPORT_PATH;
 use crate::wire::ticket::{TICKET_EXPIRE, TicketError, TicketKey};
 use crate::wire::udp::{TOKEN_EXPIRE, TokenError, TokenMint, token_to_text};
+use crate::wire::{PROTOCOL, retry};
 
 /// What discovery offers; WebSocket is offered where the HTTP server has it. Default: nothing else.
 #[derive(Debug, Clone, Default)]
@@ -142,7 +143,8 @@ pub(super) struct Desk {
     pub(super) offers: Offers,
     pub(super) auth: ConnectAuth,
     pub(super) origins: Origins,
-    pub(super) rates: Mutex<Rates>,
+    pub(super) rates: Mutex<NetworkRates>,
+    pub(super) rate: Rate,
     pub(super) exempt_loopback: bool,
     pub(super) health: Health,
     pub(super) unix: UnixClock,
@@ -175,7 +177,7 @@ impl Desk {
 
     fn answer_to(&self, address: Option<IpAddr>, headers: &HeaderMap) -> Response {
         if !self.admits(address) {
-            let later = [(header::RETRY_AFTER, "1")];
+            let later = [(header::RETRY_AFTER, HeaderValue::from(retry::HTTP.as_secs()))];
             return (StatusCode::TOO_MANY_REQUESTS, later, "too often: come again in a second\n")
                 .into_response();
         }
@@ -197,10 +199,12 @@ impl Desk {
     }
 
     fn admits(&self, address: Option<IpAddr>) -> bool {
-        let Some(ip) = address.filter(|ip| !(self.exempt_loopback && ip.to_canonical().is_loopback())) else {
+        let network = address.map(Network::of);
+        let Some(network) = network.filter(|network| !(self.exempt_loopback && network.is_loopback())) else {
             return true;
         };
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).admit(ip, self.health.clock().now())
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.admit(network, self.health.clock().now(), self.rate).is_ok()
     }
 
     /// Who asks, as far as that is known; or what to tell who may not.
@@ -227,7 +231,7 @@ impl Desk {
         let ticket = ticket.map(|key| key.mint(now, TICKET_EXPIRE, identity)).transpose()?;
         let udp = self.offers.udp.as_ref().map(|udp| udp.offer(now, identity)).transpose()?;
         let quic = self.offers.quic.as_ref();
-        let cert_sha256 = quic.and_then(|quic| quic.tls.sha256()).map(hex);
+        let cert_sha256 = quic.and_then(|quic| quic.tls.sha256()).map(|hash| HEXLOWER.encode(&hash));
         let url = || self.offers.websocket_url.clone().unwrap_or_else(|| self.websocket_url(headers));
         Ok(Discovery {
             protocol: PROTOCOL,
@@ -285,10 +289,6 @@ fn address_of(request: &Request) -> Option<IpAddr> {
 /// A header's value; of one that is no text, something that is nobody's.
 fn text(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or("?")
-}
-
-fn hex(bytes: [u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The path of WebSocket.

@@ -5,6 +5,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 /// A file of the page.
@@ -65,9 +66,7 @@ impl Asset {
 
 /// A name for this content.
 fn tag(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
-    let hex: String = hash.iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{hex}\"")
+    format!("\"{}\"", HEXLOWER.encode(&Sha256::digest(bytes)[..TAG_BYTES]))
 }
 
 /// What the page may do: its own scripts and styles, and links to any server, since the transports

@@ -11,8 +11,6 @@
 //! Data flow: a connection enters → it tells of each request → it is put out, or leaves.
 
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -20,31 +18,28 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 use crate::proxy::Network;
+use crate::proxy::crowd::{Crowd, Spot};
 
 /// The pool, as the tasks of one thread share it.
 #[derive(Debug, Clone)]
 pub(super) struct Pool(Rc<RefCell<State>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     max: usize,
-    /// The members of each group, by when they last did something.
-    groups: BTreeMap<Group, BTreeSet<Stamp>>,
-    /// How each member is told to go.
-    exits: BTreeMap<Stamp, Rc<Notify>>,
+    /// How each member is told to go. In each group they stand by when they last did something.
+    exits: Crowd<Group, Rc<Notify>>,
     /// Members that are still there: those of `exits`, and those on their way out.
     held_count: usize,
-    last: Stamp,
+    /// The number of the last connection whose client was not known at first.
+    last_untold: u64,
 }
-
-/// When a member last did something: the order of what members did.
-type Stamp = u64;
 
 /// What a connection counts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
     /// Alone: a relay's, as long as the relay has not said which client it is for.
-    Untold(Stamp),
+    Untold(u64),
     /// Those of one network.
     Of(Network),
 }
@@ -53,36 +48,34 @@ enum Group {
 #[derive(Debug)]
 pub(super) struct Member {
     pool: Pool,
-    stamp: Cell<Stamp>,
-    group: Cell<Group>,
+    spot: Cell<Spot<Group>>,
     exit: Rc<Notify>,
 }
 
 impl Pool {
     /// Holds at most so many connections, and no fewer than one.
     pub(super) fn new(max: usize) -> Self {
-        Self(Rc::new(RefCell::new(State {
-            max: max.max(1),
-            groups: BTreeMap::new(),
-            exits: BTreeMap::new(),
-            held_count: 0,
-            last: 0,
-        })))
+        Self(Rc::new(RefCell::new(State { max: max.max(1), ..State::default() })))
     }
 
     /// Takes a connection in, from this address if that is known, and puts out another if there are
     /// too many. The newcomer is not the one.
     pub(super) fn enter(&self, address: Option<IpAddr>) -> Member {
         let mut state = self.0.borrow_mut();
-        let stamp = state.next_stamp();
-        let group = address.map_or(Group::Untold(stamp), |ip| Group::Of(Network::of(ip)));
+        let group = match address {
+            Some(ip) => Group::Of(Network::of(ip)),
+            None => {
+                state.last_untold += 1;
+                Group::Untold(state.last_untold)
+            }
+        };
         let exit = Rc::new(Notify::new());
-        state.insert(group, stamp, Rc::clone(&exit));
+        let spot = state.exits.enter(group, Rc::clone(&exit));
         state.held_count += 1;
-        if state.exits.len() > state.max {
+        if state.exits.count() > state.max {
             state.put_one_out();
         }
-        Member { pool: self.clone(), stamp: Cell::new(stamp), group: Cell::new(group), exit }
+        Member { pool: self.clone(), spot: Cell::new(spot), exit }
     }
 
     /// Puts out the longest idle connection of the network that has most. Returns false if there is
@@ -101,43 +94,14 @@ impl Pool {
 
     fn has_leaving(&self) -> bool {
         let state = self.0.borrow();
-        state.held_count > state.exits.len()
+        state.held_count > state.exits.count()
     }
 }
 
 impl State {
-    fn next_stamp(&mut self) -> Stamp {
-        self.last += 1;
-        self.last
-    }
-
-    fn insert(&mut self, group: Group, stamp: Stamp, exit: Rc<Notify>) {
-        self.groups.entry(group).or_default().insert(stamp);
-        self.exits.insert(stamp, exit);
-    }
-
-    /// Takes a member out. Returns `None` if it was put out before.
-    fn remove(&mut self, group: Group, stamp: Stamp) -> Option<Rc<Notify>> {
-        let exit = self.exits.remove(&stamp)?;
-        if let Some(stamps) = self.groups.get_mut(&group) {
-            stamps.remove(&stamp);
-            if stamps.is_empty() {
-                self.groups.remove(&group);
-            }
-        }
-        Some(exit)
-    }
-
     fn put_one_out(&mut self) -> bool {
-        // Of groups with as many, the one whose connection is idle for longer.
-        let fullest = self.groups.iter().filter_map(|(group, stamps)| {
-            let oldest = *stamps.first()?;
-            Some((stamps.len(), Reverse(oldest), *group))
-        });
-        let Some((_, Reverse(oldest), group)) = fullest.max() else { return false };
-        if let Some(exit) = self.remove(group, oldest) {
-            exit.notify_one();
-        }
+        let Some((spot, _)) = self.exits.first_of_fullest() else { return false };
+        self.exits.leave(spot).inspect(|exit| exit.notify_one());
         true
     }
 }
@@ -145,13 +109,9 @@ impl State {
 impl Member {
     /// It was asked something, by a client of this address.
     pub(super) fn asked(&self, address: IpAddr) {
-        let group = Group::Of(Network::of(address));
         let mut state = self.pool.0.borrow_mut();
-        let Some(exit) = state.remove(self.group.get(), self.stamp.get()) else { return };
-        let stamp = state.next_stamp();
-        state.insert(group, stamp, exit);
-        self.group.set(group);
-        self.stamp.set(stamp);
+        let Some(exit) = state.exits.leave(self.spot.get()) else { return };
+        self.spot.set(state.exits.enter(Group::Of(Network::of(address)), exit));
     }
 
     /// Waits until it has to go.
@@ -163,7 +123,7 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let mut state = self.pool.0.borrow_mut();
-        state.remove(self.group.get(), self.stamp.get());
+        state.exits.leave(self.spot.get());
         state.held_count -= 1;
     }
 }
@@ -181,7 +141,7 @@ mod tests {
 
     /// Whether a member was put out.
     fn is_out(member: &Member) -> bool {
-        !member.pool.0.borrow().exits.contains_key(&member.stamp.get())
+        !member.pool.0.borrow().exits.holds(member.spot.get())
     }
 
     fn outs(members: &[Member]) -> Vec<bool> {
@@ -251,7 +211,7 @@ mod tests {
         drop((first, second));
 
         let state = pool.0.borrow();
-        assert!(state.groups.is_empty() && state.exits.is_empty() && state.held_count == 0);
+        assert!(state.exits.groups().is_empty() && state.exits.count() == 0 && state.held_count == 0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use waystation::client::ConnectToken;
@@ -81,14 +82,9 @@ pub(crate) fn read_secret(file: &Path) -> anyhow::Result<String> {
 }
 
 fn parse_key(hex: &str) -> anyhow::Result<[u8; 32]> {
-    let mut key = [0; 32];
-    ensure!(
-        hex.len() == 2 * key.len() && hex.bytes().all(|digit| digit.is_ascii_hexdigit()),
-        "a key is 64 hex digits: make one with `od -An -tx1 -N32 /dev/urandom | tr -d ' \\n'`"
-    );
-    for (at, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16)?;
-    }
+    let key = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok().and_then(|key| key.try_into().ok());
+    let key =
+        key.context("a key is 64 hex digits: make one with `od -An -tx1 -N32 /dev/urandom | tr -d ' \\n'`")?;
     if key == [0; 32] || key == DEV_KEY {
         bail!("this key is no secret: make one with `od -An -tx1 -N32 /dev/urandom | tr -d ' \\n'`");
     }
@@ -106,7 +102,6 @@ mod tests {
             let error = parse_key(bad).expect_err(bad).to_string();
             assert!(error.contains("/dev/urandom"), "{error}");
         }
-        let dev: String = DEV_KEY.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert!(parse_key(&dev).is_err());
+        assert!(parse_key(&HEXLOWER_PERMISSIVE.encode(&DEV_KEY)).is_err());
     }
 }

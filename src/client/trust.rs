@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -55,18 +56,9 @@ impl Trust {
         let Some(hex) = cert_sha256 else {
             return Ok(Self::WebPki);
         };
+        let hash = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok().and_then(|hash| hash.try_into().ok());
         let error = || TrustError::Hash(hex.chars().take(SHOWN_MAX_CHARS).collect());
-        let digits = hex.as_bytes();
-        let mut hash = [0; 32];
-        if digits.len() != 2 * hash.len() {
-            return Err(error());
-        }
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-            *byte =
-                digit(pair[0]).zip(digit(pair[1])).map(|(high, low)| high << 4 | low).ok_or_else(error)?;
-        }
-        Ok(Self::Sha256(hash))
+        Ok(Self::Sha256(hash.ok_or_else(error)?))
     }
 
     /// What a connection with this trust is opened with; `alpn` are the application protocols it
@@ -108,8 +100,8 @@ struct Pinned {
 #[error(
     "the server's certificate has the SHA-256 {}, and {} was expected: it is another server, or it \
      has a new certificate; ask its discovery again",
-    Hex(.found),
-    Hex(.expected)
+    HEXLOWER.encode(.found),
+    HEXLOWER.encode(.expected)
 )]
 struct OtherCertificate {
     found: [u8; 32],
@@ -161,15 +153,6 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Prints a hash as discovery does.
-struct Hex<'a>(&'a [u8; 32]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::ident::{LinkKey, MessageId};
 use crate::proxy::{AdapterPort, Proxies, ProxyCommand, ProxyEventKind};
 use crate::tick::{Clock, Secrets};
 use crate::wire::v1::{Beacon, Closed, Denied, Hello, Probe, ProbeReply, Reason, Resume, Welcome};
-use crate::wire::{self, BEACON_EVERY, FRAME_MAX_BEFORE_WELCOME, Frame, Lane, WireMessage};
+use crate::wire::{self, BEACON_EVERY, FRAME_MAX_BEFORE_WELCOME, Frame, Lane, WireMessage, retry};
 
 /// One examination of one client.
 ///
@@ -242,7 +242,7 @@ impl Exam {
     /// Refuses a Hello; the link stays open for another.
     pub(super) fn deny(&mut self, link: LinkKey, reason: Reason, retry_after: Duration) {
         let detail = DETAIL.to_owned();
-        let retry_after_ms = millis(retry_after);
+        let retry_after_ms = retry::in_ms(retry_after);
         self.proxies.send(link, wire::encode(&Denied { reason: reason.into(), detail, retry_after_ms }));
     }
 
@@ -349,11 +349,6 @@ impl Exam {
             self.link = None;
         }
     }
-}
-
-/// A duration as the wire has it.
-pub(super) fn millis(time: Duration) -> u32 {
-    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// The zone that clients are to join.

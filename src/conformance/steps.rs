@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::exam::{Exam, Halt, Turn, millis};
+use super::exam::{Exam, Halt, Turn};
 use super::game::IDLE_MAX;
 use super::moves::{
     EARLY, GRACE, REPLAY_WITHIN, admit, check_first_ack, check_resume, cut_bound, resume, settle,
@@ -13,7 +13,7 @@ use super::report::{Report, Verdict};
 use super::unusual;
 use crate::arena::v1::Scores;
 use crate::wire::v1::{Beacon, Reason};
-use crate::wire::{self, ACK_EVERY, ACK_EVERY_FRAMES, LINK_TIMEOUT};
+use crate::wire::{self, ACK_EVERY, ACK_EVERY_FRAMES, LINK_TIMEOUT, retry};
 
 impl Exam {
     /// Examines the client that comes. `turn` is called over and over: it lets some milliseconds pass,
@@ -234,7 +234,7 @@ fn lose_welcome(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
 fn close(exam: &mut Exam, turn: Turn, reason: Reason, retry_after: Duration) -> Result<(), Halt> {
     let row = exam.row;
     if let Some(link) = exam.link {
-        exam.close(link, reason, millis(retry_after));
+        exam.close(link, reason, retry::in_ms(retry_after));
     }
     let closed_at = exam.now;
     let (link, hello) = exam.await_hello(turn)?;

@@ -10,14 +10,14 @@ use super::lobby::{Asked, Checking, Decided, Stage, limited};
 use super::policy::Decision;
 use super::route::{Control, Controls};
 use super::ticket::{Shown, Tickets, UNUSABLE};
-use super::{Authenticators, Drain, GateConfig, Lobby, Question, auth, newcomers, stop};
+use super::{Authenticators, Drain, GateConfig, Lobby, Question, newcomers, stop};
 use crate::ident::{LinkKey, ProxyId};
 use crate::identity::Principal;
 use crate::proxy::{DETAIL_MAX_CHARS, LinkInfo, Proxies};
 use crate::session::{self, Overdue, Rebind, SessionConfig, SessionCore, SessionCounts, SessionTable};
 use crate::tick::{Load, QuestionId, Shed, TickInput, TickTime, Verdict};
-use crate::wire;
 use crate::wire::v1::{Denied, Reason};
+use crate::wire::{self, retry};
 use crate::zone;
 
 /// Puts out guests that are silent or too many, and takes the links that are lost. Hellos were answered
@@ -85,7 +85,9 @@ fn conclude_checks(world: &mut World) {
                 let detail: String = detail.chars().take(DETAIL_MAX_CHARS).collect();
                 Err(Denial { detail: detail.into(), ..Denial::new(Reason::Unauthenticated, "") })
             }
-            Verdict::Later(after) => Err(auth::busy("the login is not to be had now", after)),
+            Verdict::Later(after) => {
+                Err(Denial::later(Reason::Throttled, "the login is not to be had now", after))
+            }
         };
         finish(world, link, concluded.map(|()| Outcome::In));
     }
@@ -170,21 +172,15 @@ fn register(
     shown: &Shown,
 ) -> Result<(), Denial> {
     if world.resource::<Drain>().is_draining() {
-        return Err(Denial {
-            retry_after_ms: RETRY_MS,
-            ..Denial::new(Reason::Draining, "the server is stopping")
-        });
+        return Err(Denial::later(Reason::Draining, "the server is stopping", retry::NO_ROOM));
     }
     if world.resource::<Load>().refuses_newcomers() {
         world.resource_mut::<Shed>().newcomer_count += 1;
-        return Err(Denial {
-            retry_after_ms: OVERLOADED_RETRY_MS,
-            ..Denial::new(Reason::Throttled, "the server has too much to do")
-        });
+        return Err(Denial::later(Reason::Throttled, "the server has too much to do", retry::OVERLOADED));
     }
     let max = world.resource::<SessionConfig>().max_sessions;
     if world.resource::<SessionTable>().player_count() >= max {
-        return Err(Denial { retry_after_ms: RETRY_MS, ..Denial::new(Reason::Full, "the server is full") });
+        return Err(Denial::later(Reason::Full, "the server is full", retry::NO_ROOM));
     }
     let network = newcomers::check(world, link.proxy, info)?;
     let unix = world.resource::<TickInput>().unix;
@@ -278,11 +274,6 @@ fn put_out(world: &mut World, links: Vec<LinkKey>) {
     }
 }
 
-/// When to ask again, in milliseconds, where nobody can know better.
-const RETRY_MS: u32 = 2_000;
-/// When to ask an overloaded server again, in milliseconds: no level of load is left sooner than in
-/// two seconds, and whoever asks is work too.
-const OVERLOADED_RETRY_MS: u32 = 5_000;
 /// Denials on one link before it is closed: enough to mistype a password.
 const DENIALS_MAX: u32 = 8;
 /// After a bad token, the next one on that link waits this long for each denial so far.

@@ -27,6 +27,7 @@ use crate::identity::{CredentialKind, Credentials};
 use crate::proxy::Network;
 use crate::proxy::port::{Budget, PortReceiver, PortSender, UNBOUNDED, Weigh, port};
 use crate::tick::{Answer, QuestionId, Taken, TickInput, TickTime, Verdict};
+use crate::wire::retry;
 use crate::wire::v1::Reason;
 
 /// Who is a client that says Hello? The answer is a [`Verdict`].
@@ -139,10 +140,18 @@ impl Authenticators {
             network.map_or(0, |network| self.by_network.get(&network).copied().unwrap_or_default());
         let seat = &mut self.seats[seat];
         if self.open.len() >= QUESTIONS_MAX || seat.waiting >= QUESTIONS_MAX as u64 {
-            return Err(busy("too many players log in just now", BUSY_RETRY));
+            return Err(Denial::later(
+                Reason::Throttled,
+                "too many players log in just now",
+                retry::NO_VERDICT,
+            ));
         }
         if of_network >= QUESTIONS_PER_NETWORK {
-            return Err(busy("too many players of your network log in just now", BUSY_RETRY));
+            return Err(Denial::later(
+                Reason::Throttled,
+                "too many players of your network log in just now",
+                retry::NO_VERDICT,
+            ));
         }
         self.asked_count += 1;
         let id = QuestionId(self.asked_count);
@@ -207,7 +216,7 @@ pub(super) fn receive(
     }
     for (question, link) in authenticators.close_overdue(time.now()) {
         tracing::debug!(%link, %question, "no verdict in time");
-        lobby.decide(link, question, || Verdict::Later(BUSY_RETRY));
+        lobby.decide(link, question, || Verdict::Later(retry::NO_VERDICT));
     }
 }
 
@@ -218,11 +227,6 @@ pub(super) fn send(mut authenticators: ResMut<Authenticators>) {
             seat.questions.send(&mut seat.batch, |_| {});
         }
     }
-}
-
-/// What a client is told that is to come again.
-pub(super) fn busy(detail: &'static str, retry: Duration) -> Denial {
-    Denial::later(Reason::Throttled, detail, u32::try_from(retry.as_millis()).unwrap_or(u32::MAX))
 }
 
 impl Weigh for Question {
@@ -263,6 +267,3 @@ pub const QUESTIONS_PER_NETWORK: usize = 64;
 
 /// What an authenticator may answer in one tick, and what waits for the tick: each open question twice.
 const ANSWER_BUDGET: Budget = Budget { count: 2 * QUESTIONS_MAX, bytes: 16 * 1024 * 1024 };
-
-/// When to come again if no verdict is to be had now: a second after most of the open questions are closed.
-const BUSY_RETRY: Duration = Duration::from_secs(2);

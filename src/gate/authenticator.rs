@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::auth::{AuthPort, Authenticators, Question, VERDICT_TIMEOUT};
 use crate::identity::CredentialKind;
 use crate::tick::{Answer, QuestionId, Verdict};
+use crate::wire::retry;
 
 /// Decides who a client is, off the tick.
 ///
@@ -128,7 +129,7 @@ async fn decide(authenticator: Arc<impl Authenticator>, question: Question) -> A
         Err(_) => {
             abort.abort();
             tracing::warn!(question = %id, "an authenticator gave no verdict in time");
-            Verdict::Later(LATER)
+            Verdict::Later(retry::NO_VERDICT)
         }
     };
     Answer { question: id, verdict }
@@ -142,5 +143,3 @@ fn failed(id: QuestionId) -> Verdict {
 
 /// How long the thread outlives the gate at most, and how long answers for which the port had no room wait.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// When a client comes again to whom no verdict was given.
-const LATER: Duration = Duration::from_secs(2);

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use super::GateConfig;
 use crate::identity::{Credentials, Principal, Secret};
 use crate::proxy::LinkInfo;
 use crate::session::{ResumePoint, TokenHash};
-use crate::wire::PROTOCOL;
 use crate::wire::v1::credentials::Kind;
 use crate::wire::v1::{Anonymous, Bearer, Hello, Password, Reason};
+use crate::wire::{PROTOCOL, retry};
 
 /// A Hello that makes sense.
 #[derive(Debug)]
@@ -74,12 +75,12 @@ pub(super) struct Denial {
 
 impl Denial {
     pub(super) const fn new(reason: Reason, detail: &'static str) -> Self {
-        Self::later(reason, detail, 0)
+        Self::later(reason, detail, Duration::ZERO)
     }
 
-    /// A denial whose client comes again after this time in milliseconds.
-    pub(super) const fn later(reason: Reason, detail: &'static str, retry_after_ms: u32) -> Self {
-        Self { reason, detail: Cow::Borrowed(detail), retry_after_ms }
+    /// A denial whose client comes again after this time.
+    pub(super) const fn later(reason: Reason, detail: &'static str, wait: Duration) -> Self {
+        Self { reason, detail: Cow::Borrowed(detail), retry_after_ms: retry::in_ms(wait) }
     }
 
     /// One answer for every token that resumes nothing, whatever is wrong with it.

@@ -16,6 +16,7 @@ use super::GateConfig;
 use super::hello::{Denial, OpenRequest};
 use crate::wire::ticket::{TICKET_EXPIRE_MAX, TICKET_ID_BYTES, Ticket, TicketKey};
 use crate::wire::v1::Reason;
+use crate::wire::{millis, retry};
 
 /// When a used ticket expires, in Unix time, and its id.
 pub(super) type Mark = (Duration, [u8; TICKET_ID_BYTES]);
@@ -43,10 +44,9 @@ pub(super) struct Shown {
 
 impl Tickets {
     pub(super) fn new(config: &GateConfig) -> Self {
-        let now = config.unix.now();
         Self {
             key: config.tickets.clone(),
-            since: Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
+            since: Duration::from_millis(millis(config.unix.now())),
             used: BTreeSet::new(),
             is_full: false,
         }
@@ -114,7 +114,7 @@ pub(super) const UNUSABLE: Denial = Denial::new(
     "this ticket opens no session: it is unknown, used or too old; ask the server's discovery for another",
 );
 const CROWDED: Denial =
-    Denial::later(Reason::Throttled, "too many sessions were opened by tickets lately", 5_000);
+    Denial::later(Reason::Throttled, "too many sessions were opened by tickets lately", retry::IN_USE);
 /// How far ahead a ticket may expire: its longest lifetime, and as much again for a minter whose clock
 /// is ahead of this server's.
 const AHEAD_MAX: Duration = TICKET_EXPIRE_MAX.saturating_mul(2);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Proxies, ProxyCommand};
 use crate::ident::LinkKey;
 use crate::wire::v1::{Closed, Reason};
-use crate::wire::{self, CLOSE_TIMEOUT};
+use crate::wire::{self, CLOSE_TIMEOUT, retry};
 
 impl Proxies {
     /// Closes a link behind a last frame that says why. It is held until that is flushed, for
@@ -25,7 +25,7 @@ impl Proxies {
             return;
         };
         open.is_closing = true;
-        let retry_after_ms = if reason == Reason::Shutdown { SHUTDOWN_RETRY_MS } else { 0 };
+        let retry_after_ms = if reason == Reason::Shutdown { retry::in_ms(retry::RESTART) } else { 0 };
         let detail = detail.chars().take(DETAIL_MAX_CHARS).collect();
         let frame = wire::encode(&Closed { reason: reason.into(), detail, retry_after_ms });
         self.command(link.proxy, ProxyCommand::Close { link: link.link, frame });
@@ -57,9 +57,6 @@ const LOST_LINK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest words on why a link was closed, in characters: a line or two to show to a player.
 pub(crate) const DETAIL_MAX_CHARS: usize = 256;
-
-/// When to come back to a server that stops, in milliseconds: a restart takes about as long.
-const SHUTDOWN_RETRY_MS: u32 = 1_000;
 
 #[cfg(test)]
 mod tests {

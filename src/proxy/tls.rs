@@ -11,7 +11,6 @@
 
 mod files;
 mod self_signed;
-mod validity;
 mod watch;
 
 use std::fmt;
@@ -22,16 +21,17 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::UnixTime;
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, crypto};
+use rustls::{CertificateError, Error, RootCertStore, ServerConfig, crypto};
 use sha2::{Digest as _, Sha256};
 
 use crate::tick::UnixClock;
 use files::Files;
 use self_signed::SelfSigned;
-use validity::Validity;
 
 /// A certificate with its key, renewed while the server runs. Clones share it.
 ///
@@ -267,7 +267,6 @@ impl Source {
 /// The certificate in use.
 struct Current {
     key: Arc<CertifiedKey>,
-    validity: Option<Validity>,
     sha256: Option<[u8; 32]>,
     /// Whether the log has been told that clients refuse it.
     warned: AtomicBool,
@@ -277,18 +276,32 @@ impl Current {
     fn new(key: CertifiedKey, is_self_signed: bool) -> Self {
         let leaf = key.cert.first().map(|certificate| certificate.as_ref()).unwrap_or_default();
         let sha256 = is_self_signed.then(|| Sha256::digest(leaf).into());
-        Self { validity: Validity::of(leaf), sha256, key: Arc::new(key), warned: AtomicBool::new(false) }
+        Self { sha256, key: Arc::new(key), warned: AtomicBool::new(false) }
+    }
+
+    /// Why clients whose clocks say `now` refuse the certificate's dates, if they do.
+    fn refusal(&self, now: Duration) -> Option<CertificateError> {
+        let leaf = ParsedCertificate::try_from(self.key.end_entity_cert().ok()?).ok()?;
+        let (roots, now) = (RootCertStore::empty(), UnixTime::since_unix_epoch(now));
+        // Nobody vouches for it here, which rustls finds after it has looked at the dates.
+        match verify_server_cert_signed_by_trust_anchor(&leaf, &roots, &[], now, &[]) {
+            Err(Error::InvalidCertificate(
+                why @ (CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. }),
+            )) => Some(why),
+            _ => None,
+        }
     }
 
     /// Clients refuse it, and the log says why before anybody asks; once.
     fn warn_if_invalid(&self, now: Duration) {
-        let Some(validity) = self.validity.filter(|validity| !validity.contains(now)) else {
-            return;
-        };
+        let Some(why) = self.refusal(now) else { return };
         if self.warned.swap(true, Ordering::Relaxed) {
             return;
         }
-        if validity.not_after <= now {
+        if matches!(why, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
             tracing::warn!("the certificate has expired, and clients refuse it: replace its files");
         } else {
             tracing::warn!("the certificate is not valid yet: look at this machine's clock");

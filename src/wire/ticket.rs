@@ -31,6 +31,8 @@ use ring::aead::{self, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+use super::millis;
+
 /// How long a ticket of discovery may be used after it was minted: a client that was just told how
 /// to connect tries every transport in that time.
 pub const TICKET_EXPIRE: Duration = Duration::from_secs(30);
@@ -173,10 +175,6 @@ impl Ticket {
 /// Each key seals one ticket only.
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; aead::NONCE_LEN])
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Bytes of a ticket's id: enough that no two are ever the same.

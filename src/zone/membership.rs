@@ -17,6 +17,7 @@ use super::{InZone, Members, Zone};
 use crate::session::planted::{Planted, is_planted};
 use crate::session::{Membership, News, SessionCore, announce, set_membership, tell, update_mirrors};
 use crate::tick::TickRate;
+use crate::wire::retry;
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
 
 /// Puts a session into a zone that has room, out of the one that it may be in. What the client has given
@@ -143,15 +144,10 @@ pub(super) fn refuse(world: &mut World, session: Entity, request: u32, reason: R
 /// Says no to a session, and why in words.
 pub(super) fn refuse_with(world: &mut World, session: Entity, request: u32, reason: Reason, detail: &str) {
     let retry_after_ms = match reason {
-        Reason::Full | Reason::Draining => RETRY_MS,
-        Reason::Throttled => OVERLOADED_RETRY_MS,
+        Reason::Full | Reason::Draining => retry::in_ms(retry::ZONE_FULL),
+        Reason::Throttled => retry::in_ms(retry::OVERLOADED),
         _ => 0,
     };
     let detail = detail.to_owned();
     tell(world, session, &Refused { request, reason: reason.into(), detail, retry_after_ms });
 }
-
-/// When to ask again where there was no room, in milliseconds: members leave by seconds, not by ticks.
-const RETRY_MS: u32 = 1_000;
-/// When to ask an overloaded server again, in milliseconds, as the gate says too.
-const OVERLOADED_RETRY_MS: u32 = 5_000;

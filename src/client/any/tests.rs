@@ -6,6 +6,7 @@ use crate::client::udp::host::Host;
 use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
 use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT};
 use crate::wire::udp::token_to_text;
+use data_encoding::HEXLOWER;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -85,7 +86,7 @@ fn quic_host() -> QuicHost {
 }
 
 fn hex(host: &QuicHost) -> String {
-    host.sha256().iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&host.sha256())
 }
 
 /// What offers a server over QUIC.

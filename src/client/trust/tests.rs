@@ -26,7 +26,7 @@ fn another_certificate_is_refused_with_both_hashes_and_what_to_do() {
     let refused = handshake(Trust::Sha256(other.sha256()), &server.config(&rustls::version::TLS13));
 
     let told = refused.expect_err("another certificate").to_string();
-    let hashes = [server.sha256(), other.sha256()].map(|hash| Hex(&hash).to_string());
+    let hashes = [server.sha256(), other.sha256()].map(|hash| HEXLOWER.encode(&hash));
     assert!(hashes.iter().all(|hash| told.contains(hash)), "{told}");
     assert!(told.contains("ask its discovery again"), "{told}");
 }

@@ -3,33 +3,21 @@
 //! No network has a share of its own, since any handshake may be that of a player who comes back. When there
 //! are too many, the oldest one of the network that has most of them is given up for the next.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use quinn_proto::ConnectionHandle;
 
 use super::QuicConfig;
 use crate::proxy::Network;
+use crate::proxy::crowd::{Crowd, Spot};
 
-/// Handshakes under way.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Admission {
-    half_open_count: usize,
-    /// The handshakes of each network, in the order in which they began. Those from addresses that are not
-    /// known to be their senders' are under `None`: from such addresses an attacker could fill the networks of
-    /// others.
-    networks: BTreeMap<Option<Network>, BTreeMap<u64, ConnectionHandle>>,
-    /// The number of the last handshake.
-    last: u64,
-}
+/// Handshakes under way, by network. Those from addresses that are not known to be their senders' are under
+/// `None`: from such addresses an attacker could fill the networks of others.
+#[derive(Debug, Default)]
+pub(super) struct Admission(Crowd<Option<Network>, ConnectionHandle>);
 
 /// One handshake under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct HalfOpen {
-    network: Option<Network>,
-    number: u64,
-}
+pub(super) type HalfOpen = Spot<Option<Network>>;
 
 /// What becomes of a client that begins a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,52 +42,36 @@ impl Admission {
         config: &QuicConfig,
     ) -> Verdict {
         // Handshakes take no place of a link: with those an attacker could fill the server.
-        let is_full = connection_count.saturating_sub(self.half_open_count) >= config.max_links;
+        let is_full = connection_count.saturating_sub(self.0.count()) >= config.max_links;
         match is_validated {
             true if is_full => Verdict::Refuse,
             true => Verdict::Accept(Some(Network::of(ip))),
-            false if is_full || self.half_open_count >= config.retry_above => Verdict::Retry,
-            false if self.half_open_count >= config.max_handshakes => Verdict::Ignore,
+            false if is_full || self.0.count() >= config.retry_above => Verdict::Retry,
+            false if self.0.count() >= config.max_handshakes => Verdict::Ignore,
             false => Verdict::Accept(None),
         }
     }
 
     /// Counts a handshake that goes on, until it [leaves](Self::leave).
     pub(super) fn enter(&mut self, network: Option<Network>, handle: ConnectionHandle) -> HalfOpen {
-        self.last += 1;
-        self.half_open_count += 1;
-        self.networks.entry(network).or_default().insert(self.last, handle);
-        HalfOpen { network, number: self.last }
+        self.0.enter(network, handle)
     }
 
     /// A handshake is over, one way or the other.
     pub(super) fn leave(&mut self, half_open: HalfOpen) {
-        let Some(handshakes) = self.networks.get_mut(&half_open.network) else { return };
-        if handshakes.remove(&half_open.number).is_some() {
-            self.half_open_count -= 1;
-        }
-        if handshakes.is_empty() {
-            self.networks.remove(&half_open.network);
-        }
+        self.0.leave(half_open);
     }
 
     /// Whether no handshake is under way.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.half_open_count == 0 && self.networks.is_empty()
+        self.0.count() == 0 && self.0.groups().is_empty()
     }
 
-    /// The handshake that is to be given up before another one begins, if there are too many: the oldest of the
-    /// network that has most of them.
+    /// The handshake that is to be given up before another one begins, if there are too many.
     pub(super) fn surplus(&self, config: &QuicConfig) -> Option<ConnectionHandle> {
-        if self.half_open_count < config.max_handshakes {
-            return None;
-        }
-        let oldest = self.networks.values().filter_map(|handshakes| {
-            let (number, handle) = handshakes.first_key_value()?;
-            Some(((handshakes.len(), Reverse(*number)), *handle))
-        });
-        oldest.max_by_key(|(rank, _)| *rank).map(|(_, handle)| handle)
+        let surplus = (self.0.count() >= config.max_handshakes).then(|| self.0.first_of_fullest());
+        surplus?.map(|(_, handle)| *handle)
     }
 }
 
@@ -123,11 +95,7 @@ mod tests {
             let Verdict::Accept(network) = admission.judge(from, true, 0, &config()) else { continue };
             if let Some(ConnectionHandle(surplus)) = admission.surplus(&config()) {
                 given_up.push(surplus);
-                let own = |(network, handshakes): (&Option<Network>, &BTreeMap<u64, ConnectionHandle>)| {
-                    let number = handshakes.iter().find(|(_, handle)| handle.0 == surplus)?.0;
-                    Some(HalfOpen { network: *network, number: *number })
-                };
-                let half_open = admission.networks.iter().find_map(own).expect("it is under way");
+                let (half_open, _) = admission.0.first_of_fullest().expect("it is under way");
                 admission.leave(half_open);
             }
             admission.enter(network, ConnectionHandle(handle));
@@ -151,11 +119,7 @@ mod tests {
 
         assert_eq!(verdicts[..3], [Verdict::Accept(None); 3]);
         assert_eq!(verdicts[3..], [Verdict::Retry; 97]);
-        assert_eq!(
-            admission.networks.keys().collect::<Vec<_>>(),
-            [&None],
-            "forged addresses fill no network"
-        );
+        assert_eq!(admission.0.groups(), [None], "forged addresses fill no network");
     }
 
     #[test]
@@ -169,7 +133,7 @@ mod tests {
         assert_eq!(first, [0, 1], "ten in all, and the oldest goes");
         assert_eq!(other, [2, 3, 4], "the first address has more");
         assert_eq!(third, [5]);
-        assert_eq!(admission.half_open_count, 10);
+        assert_eq!(admission.0.count(), 10);
     }
 
     #[test]
@@ -184,7 +148,7 @@ mod tests {
             admission.leave(*half_open);
         }
 
-        assert_eq!(admission, Admission { last: 8, ..Admission::default() });
+        assert!(admission.is_empty());
     }
 
     #[test]

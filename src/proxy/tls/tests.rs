@@ -117,11 +117,10 @@ fn a_self_signed_certificate_is_one_that_browsers_take_by_its_hash() {
     let current = tls.shared.current();
     let der = current.key.cert[0].to_vec();
 
-    let validity = current.validity.expect("valid at some time");
+    let (begins, ends) = dates(&tls);
 
-    let now = UnixClock::system().wall();
-    assert!(validity.contains(now) && !validity.contains(validity.not_after));
-    assert!(validity.not_after - validity.not_before <= Duration::from_secs(14 * 24 * 3_600));
+    assert_eq!(current.refusal(UnixClock::system().wall()), None);
+    assert!(ends - begins <= Duration::from_secs(14 * 24 * 3_600));
     assert_eq!(current.key.key.algorithm(), rustls::SignatureAlgorithm::ECDSA);
     assert_eq!(tls.sha256(), Some(Sha256::digest(&der).into()));
     assert_eq!(shown_as(&config, &der, "localhost"), Ok(der.clone()));
@@ -132,7 +131,7 @@ fn a_self_signed_certificate_is_one_that_browsers_take_by_its_hash() {
 #[test]
 fn a_self_signed_certificate_is_renewed_long_before_it_ends() {
     let (tls, unix) = self_signed();
-    let (first, ends) = (tls.sha256(), tls.shared.current().validity.expect("an end").not_after);
+    let (first, (_, ends)) = (tls.sha256(), dates(&tls));
 
     unix.set_wall(START + Duration::from_secs(24 * 3_600));
     let early = tls.reload();
@@ -142,7 +141,7 @@ fn a_self_signed_certificate_is_renewed_long_before_it_ends() {
 
     assert!(matches!(early, Ok(false)) && unchanged == first);
     assert!(matches!(later, Ok(true)) && tls.sha256() != first);
-    assert!(tls.shared.current().validity.expect("an end").not_after > ends);
+    assert!(dates(&tls).1 > ends);
 }
 
 #[test]
@@ -158,15 +157,15 @@ fn a_step_of_the_wall_clock_never_leaves_a_self_signed_certificate_that_clients_
             unix.set_wall(wall);
             let renewed = tls.reload().expect("a certificate");
 
-            let validity = tls.shared.current().validity.expect("valid at some time");
+            let refusals =
+                [wall, wall - Duration::from_secs(30 * 60)].map(|at| tls.shared.current().refusal(at));
             assert_eq!(renewed, renews, "the wall clock moves by {step_s} s, to {wall:?}");
             assert_eq!(tls.sha256() != first, renewed);
-            let late = Duration::from_secs(30 * 60);
-            assert!(validity.contains(wall) && validity.contains(wall - late), "{step_s} s, to {wall:?}");
+            assert_eq!(refusals, [None, None], "{step_s} s, to {wall:?}, and half an hour before");
             assert!(!tls.reload().expect("a certificate"), "the next one comes in a week");
             unix.set_wall(START);
             tls.reload().expect("a certificate");
-            assert!(tls.shared.current().validity.expect("valid at some time").contains(START));
+            assert_eq!(tls.shared.current().refusal(START), None);
         }
     }
 }
@@ -186,10 +185,26 @@ fn a_certificate_that_has_expired_is_used_and_warned_of() {
     tls.reload().expect("both files are whole");
 
     assert!(!is_warned());
-    let ends = tls.shared.current().validity.expect("an end").not_after;
+    let (_, ends) = dates(&tls);
     unix.set_wall(ends);
     assert!(matches!(tls.reload(), Ok(false)));
+    assert!(!is_warned(), "it is valid to its last second");
+    unix.set_wall(ends + Duration::from_secs(1));
+    assert!(matches!(tls.reload(), Ok(false)));
     assert!(is_warned(), "it has expired while it was in use");
+}
+
+#[test]
+fn the_dates_of_a_certificate_are_read_in_both_notations() {
+    let refused = |year, wall_s| {
+        let current = Current::new(Pair::until(year).certified(), false);
+        current.refusal(Duration::from_secs(wall_s)).is_some()
+    };
+
+    // The first second of 2026, in UTCTime, and of 2051, in GeneralizedTime.
+    for (year, begins_s) in [(2026, 1_767_225_600), (2051, 2_556_144_000)] {
+        assert_eq!([begins_s, begins_s + 1].map(|wall_s| refused(year, wall_s)), [false, true], "{year}");
+    }
 }
 
 #[test]
@@ -207,6 +222,15 @@ fn self_signed() -> (Tls, UnixClock) {
     let unix = UnixClock::manual(Clock::manual(), START);
     let source = Source::SelfSigned(SelfSigned::new(vec!["localhost".to_owned()]));
     (Tls::start(source, Duration::from_secs(3_600), unix.clone()).expect("a certificate"), unix)
+}
+
+/// The first and the last second of the certificate in use, as rustls tells those who come before and after.
+fn dates(tls: &Tls) -> (Duration, Duration) {
+    let current = tls.shared.current();
+    let (early, late) = (current.refusal(Duration::ZERO), current.refusal(START * 100));
+    let Some(CertificateError::NotValidYetContext { not_before, .. }) = early else { panic!("{early:?}") };
+    let Some(CertificateError::ExpiredContext { not_after, .. }) = late else { panic!("{late:?}") };
+    (Duration::from_secs(not_before.as_secs()), Duration::from_secs(not_after.as_secs()))
 }
 
 /// The wall clock at the start: in November 2027.

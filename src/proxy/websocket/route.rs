@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 use hyper::upgrade::OnUpgrade;
@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::handshake;
 use crate::proxy::Origins;
+use crate::wire::retry;
 
 /// What the route looks at.
 #[derive(Debug)]
@@ -65,6 +66,6 @@ impl Door {
 }
 
 fn full() -> Response {
-    let later = [(header::RETRY_AFTER, "1")];
+    let later = [(header::RETRY_AFTER, HeaderValue::from(retry::HTTP.as_secs()))];
     (StatusCode::SERVICE_UNAVAILABLE, later, "there are too many links: come again\n").into_response()
 }

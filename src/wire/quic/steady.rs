@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use quinn_proto::congestion::{Controller, ControllerFactory};
 use quinn_proto::{Connection, RttEstimator};
 
+use crate::wire::millis;
 use crate::wire::window::{TRICKLE_EVERY, WINDOW_MAX, Window};
 
 /// Makes a controller for each path of a connection.
@@ -133,10 +134,6 @@ impl Controller for Steady {
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// More than the lanes let be on its way, so that it is never full.

@@ -4,6 +4,7 @@ use super::*;
 use crate::client::link::{Link as _, LinkStatus};
 use crate::client::quic::host::Host;
 use crate::wire::quic::ALPN_QUIC;
+use data_encoding::HEXLOWER;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ fn two_addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn ways_to(host: &Host) -> Ways {
-    let hex: String = host.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = HEXLOWER.encode(&host.sha256());
     let url = format!("quic://localhost:{}?cert_sha256={hex}", host.address().port());
     let mut ways = Ways::new(vec![url.parse().expect("a URL")]);
     ways.names = Names::new(two_addresses);
