@@ -119,9 +119,7 @@ cases! {
 
 /// Shows a case over one transport.
 fn show(case: fn(&mut Stage, Way), over: Way) {
-    let mut stage = Stage::new();
-    case(&mut stage, over);
-    stage.end();
+    case(&mut Stage::new(), over);
 }
 
 #[test]
