@@ -1,17 +1,19 @@
 //! Agents: sessions without a network.
 
-use bevy_app::{Startup, Update};
+use bevy_app::{Last, Startup, Update};
 use bevy_ecs::prelude::*;
 use waystation::arena::v1::{Echo, Say};
 use waystation::ident::ZoneId;
-use waystation::rpc::AppRpc as _;
-use waystation::session::{Agent, Delivered, Session, SessionState, SpawnAgent as _};
+use waystation::rpc::{AppRpc as _, Sender};
+use waystation::session::{
+    Agent, Delivered, Session, SessionConfig, SessionState, SessionTable, SpawnAgent as _,
+};
 use waystation::testing::News;
 use waystation::testing::{Harness, Via};
 use waystation::tick::TickTime;
-use waystation::wire::v1::{Joined, Reason, Refused};
+use waystation::wire::v1::{Denied, Joined, Reason, Refused};
 
-use crate::support::{Heard, echoes, game, shout};
+use crate::support::{Heard, echoes, game, game_bounded, shout, stop};
 
 /// What the guard received: echoes with their tick, and where it joined or was refused.
 #[derive(Resource, Default)]
@@ -89,4 +91,57 @@ fn an_agent_outlives_any_silence() {
     game.run_ms(30_000);
 
     assert_eq!(SessionState::at(game.app.world(), guard), Some(SessionState::Active));
+}
+
+#[test]
+fn agents_take_no_player_s_place() {
+    let mut game = game_bounded(SessionConfig { max_sessions: 1, ..SessionConfig::default() });
+    game.app.world_mut().commands().spawn_agent("guard");
+    game.tick();
+
+    let mut ada = game.stranger(Via::Alpha);
+    ada.hello();
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(ada.take::<Denied>(), []);
+    assert!(ada.is_welcome());
+}
+
+#[test]
+fn an_agent_that_has_ended_is_sent_nothing() {
+    #[derive(Resource, Default)]
+    struct Late(usize);
+    fn greet(agents: Query<Entity, With<Agent>>, mut sender: Sender) {
+        for agent in &agents {
+            sender.send(agent, &Echo { number: 1, taken: 0 });
+        }
+    }
+    fn count(
+        mut echoes: MessageReader<Delivered<Echo>>,
+        table: Res<SessionTable>,
+        mut late: ResMut<Late>,
+        mut was_alive: Local<bool>,
+    ) {
+        // What was sent while it lived is read in this tick; after that, nothing should come.
+        let count = echoes.read().count();
+        let is_alive = table.session_count() > 0;
+        if !is_alive && !*was_alive {
+            late.0 += count;
+        }
+        *was_alive = is_alive;
+    }
+    let mut game = game();
+    game.app
+        .add_delivery::<Echo>()
+        .init_resource::<Late>()
+        .add_systems(Update, greet)
+        .add_systems(Last, count);
+    game.app.world_mut().commands().spawn_agent("guard");
+    game.tick();
+    stop(&mut game);
+    for _ in 0..4 {
+        game.tick();
+    }
+
+    assert_eq!(game.resource::<Late>().0, 0);
 }

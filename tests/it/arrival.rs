@@ -9,7 +9,7 @@ use waystation::testing::Via;
 use waystation::wire::v1::{Ack, Bye, Denied, Hello, Join, Part, Reason, Resume};
 use waystation::zone::MembershipCommands as _;
 
-use crate::support::{command, entity, game, shout, zone};
+use crate::support::{command, entity, game, game_with_club, parts, shout, zone};
 
 #[test]
 fn a_first_ack_that_arrived_before_the_loss_keeps_the_session() {
@@ -116,4 +116,16 @@ fn counts_that_no_client_has_are_not_believed_however_often_they_are_given() {
 
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
     assert_eq!(game.resource::<SessionCounts>().missed_count, 0);
+}
+
+#[test]
+fn a_part_that_arrived_before_the_loss_in_a_hard_zone_takes_effect() {
+    let mut game = game_with_club();
+    let mut ada = game.member(Via::Alpha, "ring");
+
+    ada.send(&Part { request: 7, payload: "good night".into() });
+    ada.close();
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(parts(&game, &ada), [Reason::Left]);
 }

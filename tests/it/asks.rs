@@ -1,11 +1,14 @@
 //! Admission that asks the game.
 
+use bevy_app::Update;
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
 use waystation::session::{SessionCounts, SessionState};
 use waystation::testing::{Harness, Player, Via};
 use waystation::wire::v1::{Bye, Join, Joined, Part, Reason, Refused};
 use waystation::zone::{JoinPending, JoinRequested, MembershipCommands as _, MembershipError, Zone};
 
-use crate::support::{Told, ask, command, game_with_club, refusals, zone};
+use crate::support::{Told, ask, assert_frames_fit, command, entity, game_with_club, refusals, zone};
 
 /// What the game was asked last.
 fn request(game: &Harness) -> JoinRequested {
@@ -194,4 +197,69 @@ fn row_06b_an_answer_to_an_earlier_ask_does_not_let_into_another_zone() {
             .is_some_and(|ask| Some(ask.zone()) == game.zone("vault"))
     );
     assert_eq!(game.resource::<SessionCounts>().late_answer_count, 1);
+}
+
+#[test]
+fn a_yes_to_one_zone_lets_nobody_into_another() {
+    let mut game = game_with_club();
+    let vault = game.open_zone(Zone::new("vault").asks());
+    // Everybody may come into the club, and nobody into the vault.
+    let doorman = move |mut requests: MessageReader<JoinRequested>, mut commands: Commands| {
+        for request in requests.read() {
+            if request.zone == vault {
+                commands.refuse_join(request, "no");
+            } else {
+                commands.accept_join(request);
+            }
+        }
+    };
+    game.app.add_systems(Update, doorman);
+    let mut eve = game.player(Via::Alpha);
+
+    eve.send(&Join { request: 1, zone: "club".to_owned(), ..Join::default() });
+    game.tick();
+    // The game says yes to the club in the tick in which this arrives.
+    eve.send(&Join { request: 2, zone: "vault".to_owned(), ..Join::default() });
+    game.exchange(&mut [&mut eve]);
+
+    assert_ne!(eve.zone(), Some("vault"));
+}
+
+#[test]
+fn the_ask_of_a_session_that_the_game_despawned_is_cancelled() {
+    let mut game = game_with_club();
+    let mut ada = game.player(Via::Alpha);
+    ask(&mut game, &mut ada);
+    let ada_entity = entity(&game, &ada);
+
+    command(&mut game, |commands| commands.entity(ada_entity).despawn());
+    game.run_ms(150);
+
+    assert_eq!(game.resource::<Told>().cancelled, [Reason::Cancelled]);
+}
+
+#[test]
+fn an_answer_to_a_join_is_no_longer_than_a_frame() {
+    let mut game = game_with_club();
+    let mut ada = game.player(Via::Alpha);
+    ask(&mut game, &mut ada);
+    let request = request(&game);
+
+    command(&mut game, |commands| commands.accept_join_with(&request, Bytes::from(vec![7; 100_000])));
+    game.exchange(&mut [&mut ada]);
+
+    assert_frames_fit(&ada);
+}
+
+#[test]
+fn a_refusal_in_many_words_is_no_longer_than_a_frame() {
+    let mut game = game_with_club();
+    let mut ada = game.player(Via::Alpha);
+    ask(&mut game, &mut ada);
+    let request = request(&game);
+
+    command(&mut game, |commands| commands.refuse_join(&request, &"no ".repeat(40_000)));
+    game.exchange(&mut [&mut ada]);
+
+    assert_frames_fit(&ada);
 }

@@ -13,7 +13,8 @@ use waystation::wire::ticket::TicketKey;
 use waystation::wire::udp::token_from_text;
 use waystation::wire::v1::Reason;
 
-use crate::websocket_stage::{get, now};
+use crate::stage::now;
+use crate::stage::websocket::get;
 
 /// A server that ends with the test, on ports that were free.
 pub(crate) struct Server {

@@ -1,17 +1,33 @@
 //! What is too much, and what becomes of it: nobody else is disturbed, and memory is bounded.
 
-use waystation::config::ServerConfig;
+use waystation::arena::v1::Input;
 use waystation::session::{LossCause, SessionConfig, SessionState};
 use waystation::testing::News::{Disconnected, Resumed};
-use waystation::testing::{Hang, Harness, Via};
-use waystation::wire::v1::{Joined, Reason, Welcome};
+use waystation::testing::{Hang, Harness, Player, Via};
+use waystation::wire::Lane;
+use waystation::wire::v1::{Ack, Joined, Reason, Welcome};
 
-use crate::support::{echoes, game, game_with, said, say, shout};
+use crate::support::{echoes, game, game_bounded, said, say, shout};
 
 /// A game in which outboxes hold `max` frames.
 fn game_with_outbox(max: usize) -> Harness {
-    let session = SessionConfig { outbox_max_frames: max, ..SessionConfig::default() };
-    game_with(ServerConfig { session, ..ServerConfig::default() })
+    game_bounded(SessionConfig { outbox_max_frames: max, ..SessionConfig::default() })
+}
+
+/// A game in which all outboxes together hold 600 bytes.
+fn game_with_600_bytes() -> Harness {
+    game_bounded(SessionConfig { outboxes_max_bytes: 600, ..SessionConfig::default() })
+}
+
+fn outbox_bytes(game: &Harness, player: &Player) -> usize {
+    game.view(player.session()).map_or(0, |view| view.held_bytes)
+}
+
+/// What waits for dispatch is bounded, but for what comes in one tick.
+fn assert_little_waits(game: &Harness, player: &Player) {
+    let waiting = game.view(player.session()).map_or(0, |view| view.waiting_count);
+    let max = SessionConfig::default().inbox_max_frames + 2_000;
+    assert!(waiting <= max, "{waiting} frames wait");
 }
 
 #[test]
@@ -83,8 +99,7 @@ fn ten_seconds_without_an_ack_are_too_slow() {
 
 #[test]
 fn the_fattest_outbox_gives_way_when_all_together_are_too_much() {
-    let session = SessionConfig { outboxes_max_bytes: 600, ..SessionConfig::default() };
-    let mut game = game_with(ServerConfig { session, ..ServerConfig::default() });
+    let mut game = game_with_600_bytes();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.close();
     game.tick();
@@ -105,9 +120,44 @@ fn the_fattest_outbox_gives_way_when_all_together_are_too_much() {
 }
 
 #[test]
+fn an_idle_client_is_not_dropped_for_the_bytes_of_others() {
+    let mut game = game_with_600_bytes();
+    let mut idle = game.member(Via::Alpha, "attic");
+    let mut busy = game.member(Via::Beta, "hall");
+    game.run_with(&mut [&mut idle, &mut busy], 3_000);
+    assert_eq!(outbox_bytes(&game, &idle), 0);
+
+    for _ in 0..60 {
+        shout(&mut game, u64::MAX);
+    }
+    game.run_with(&mut [&mut idle, &mut busy], 200);
+
+    assert_eq!(idle.closed(), None);
+    assert_eq!(game.state(idle.session()), Some(SessionState::Active));
+}
+
+#[test]
+fn outboxes_take_no_more_than_they_may_while_their_clients_acknowledge_a_little() {
+    let mut game = game_with_600_bytes();
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.hang = Hang::Acks;
+    for _ in 0..120 {
+        shout(&mut game, u64::MAX);
+    }
+    game.exchange(&mut [&mut ada]);
+
+    for received in 2..8 {
+        ada.say(&Ack { received });
+        game.run_with(&mut [&mut ada], 1_000);
+    }
+
+    assert!(outbox_bytes(&game, &ada) <= 600, "{} bytes for seven seconds", outbox_bytes(&game, &ada));
+}
+
+#[test]
 fn a_client_that_sends_too_much_is_read_slowly_and_loses_nothing() {
     let session = SessionConfig { dispatch_max_frames: 16, inbox_max_frames: 32, ..SessionConfig::default() };
-    let mut game = game_with(ServerConfig { session, ..ServerConfig::default() });
+    let mut game = game_bounded(session);
     let mut ada = game.member(Via::Alpha, "hall");
 
     say(&mut ada, 1..=100);
@@ -121,4 +171,36 @@ fn a_client_that_sends_too_much_is_read_slowly_and_loses_nothing() {
 
     assert_eq!(said(&game, &ada), (1..=200).collect::<Vec<_>>());
     assert_eq!(game.view(ada.session()).map(|view| view.received), Some(201));
+}
+
+#[test]
+fn what_waits_for_dispatch_is_bounded_on_the_unreliable_lane_too() {
+    let mut game = game();
+    let mut eve = game.member(Via::Alpha, "hall");
+
+    for _ in 0..20 {
+        for tick in 0..2_000 {
+            eve.say(&Input { tick, ..Input::default() });
+        }
+        game.tick();
+    }
+
+    assert_little_waits(&game, &eve);
+}
+
+#[test]
+fn link_control_that_nobody_knows_does_not_pile_up_behind_calls_that_wait() {
+    let mut game = game();
+    let mut eve = game.member(Via::Alpha, "hall");
+    eve.hang = Hang::Mute;
+    say(&mut eve, 1..=500);
+
+    for _ in 0..10 {
+        for _ in 0..2_000 {
+            eve.say_bytes(Lane::Unreliable, vec![0x80, 0xF0]);
+        }
+        game.tick();
+    }
+
+    assert_little_waits(&game, &eve);
 }

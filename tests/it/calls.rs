@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use bevy_app::Update;
+use bevy_app::{Last, Update};
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce as _;
-use waystation::arena::v1::{Echo, Input, Pellets, You};
+use waystation::arena::v1::{Echo, Input, Pellets, Say, You};
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::session::{Agent, Delivered, Session, SessionCounts, SessionState, SpawnAgent as _};
 use waystation::testing::{Harness, Player, Via};
@@ -105,6 +105,20 @@ fn a_call_with_a_float_that_is_no_number_is_dropped_and_no_offence() {
     assert_eq!(game.resource::<SessionCounts>().nonfinite_call_count, 6);
     assert_eq!(said(&game, &ada), [1]);
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+}
+
+#[test]
+fn calls_that_are_read_in_the_last_schedule_are_read() {
+    let mut game = Harness::new();
+    game.app.add_call::<Say>().add_systems(Last, |mut calls: MessageReader<Call<Say>>| {
+        calls.read().count();
+    });
+    let mut ada = game.member(Via::Alpha, "hall");
+
+    say(&mut ada, 1..=3);
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(game.resource::<SessionCounts>().unread_call_count, 0);
 }
 
 #[test]

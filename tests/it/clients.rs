@@ -10,7 +10,7 @@ use waystation::session::{SessionConfig, SessionState, SessionTable};
 use waystation::testing::{Harness, HarnessDial};
 use waystation::wire::v1::{Joined, Reason};
 
-use crate::support::{Heard, game, shout};
+use crate::support::{Heard, game, game_bounded, shout};
 
 /// A client and what it was told.
 struct Ada {
@@ -157,8 +157,7 @@ fn cc_13_an_idle_client_is_heard_and_bye_ends_its_session() {
 #[test]
 fn a_client_falls_behind_while_it_is_away_and_is_told_to_resync() {
     let session = SessionConfig { outbox_max_frames: 8, ..SessionConfig::default() };
-    let mut game =
-        crate::support::game_with(waystation::config::ServerConfig { session, ..Default::default() });
+    let mut game = game_bounded(session);
     let mut ada = Ada::joined(&mut game);
 
     ada.client.cut(Cut::Close { hold: Duration::from_secs(2) });

@@ -1,5 +1,8 @@
 //! What WIRE.md and SESSIONS.md promise a client, over every transport by the same code.
 //!
+//! Each case is a test of its own over each transport. `cargo test conformance::udp::` runs all cases
+//! over UDP, and `cargo test conformance::udp::row_07` the cases of row 07 over UDP.
+//!
 //! A case is named after the row of SESSIONS.md that it shows, or after the section of WIRE.md
 //! (`wire_frame`, `wire_counting`, `wire_core`, `wire_reasons`, `wire_limits`). What a client cannot see
 //! is proved over the harness alone, in `rows`, `zones` and the others.
@@ -17,21 +20,35 @@ mod tickets;
 mod transports;
 mod zones;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use stage::Stage;
 use transports::Way;
 
-/// What is shown, and how.
-type Case = (&'static str, fn(&mut Stage, Way));
-
-/// Cases by their functions' names.
+/// Makes a test of each case over each transport, from the names of the cases' functions.
 macro_rules! cases {
-    ($($module:ident::$name:ident),* $(,)?) => { &[$((stringify!($name), $module::$name)),*] };
+    ($($module:ident::$name:ident),* $(,)?) => {
+        /// The names of all cases.
+        const CASES: &[&str] = &[$(stringify!($name)),*];
+
+        cases!(@over loopback, Loopback, $($module::$name)*);
+        cases!(@over udp, Udp, $($module::$name)*);
+        cases!(@over quic, Quic, $($module::$name)*);
+        cases!(@over webtransport, WebTransport, $($module::$name)*);
+        cases!(@over websocket, WebSocket, $($module::$name)*);
+    };
+    (@over $transport:ident, $way:ident, $($module:ident::$name:ident)*) => {
+        mod $transport {
+            $(
+                #[test]
+                fn $name() {
+                    super::show(super::$module::$name, super::Way::$way);
+                }
+            )*
+        }
+    };
 }
 
-/// All that every transport must show.
-const CASES: &[Case] = cases![
+// All that every transport must show.
+cases! {
     handshake::row_01_a_hello_is_answered_by_welcome,
     handshake::row_02_a_link_without_hello_is_closed_after_five_seconds,
     handshake::row_02_a_link_that_only_probes_is_closed_too,
@@ -98,48 +115,11 @@ const CASES: &[Case] = cases![
     tickets::wire_core_a_new_session_needs_a_ticket_that_is_fresh_and_genuine,
     tickets::wire_core_a_resume_needs_its_token_alone_and_a_probe_nothing,
     tickets::wire_core_a_ticket_that_found_no_room_is_not_used_up,
-];
-
-/// Shows all cases over one transport, and tells of all that fail.
-fn conforms(over: Way) {
-    let mut failed = Vec::new();
-    for (name, case) in CASES {
-        let shown = catch_unwind(AssertUnwindSafe(|| {
-            let mut stage = Stage::new();
-            case(&mut stage, over);
-            stage.end();
-        }));
-        if shown.is_err() {
-            failed.push(*name);
-        }
-    }
-
-    assert!(failed.is_empty(), "{} of {} cases fail over {over:?}: {failed:#?}", failed.len(), CASES.len());
 }
 
-#[test]
-fn loopback_conforms() {
-    conforms(Way::Loopback);
-}
-
-#[test]
-fn udp_conforms() {
-    conforms(Way::Udp);
-}
-
-#[test]
-fn quic_conforms() {
-    conforms(Way::Quic);
-}
-
-#[test]
-fn webtransport_conforms() {
-    conforms(Way::WebTransport);
-}
-
-#[test]
-fn websocket_conforms() {
-    conforms(Way::WebSocket);
+/// Shows a case over one transport.
+fn show(case: fn(&mut Stage, Way), over: Way) {
+    case(&mut Stage::new(), over);
 }
 
 #[test]
@@ -147,7 +127,7 @@ fn every_case_names_a_row_or_a_section() {
     let sections = ["wire_frame", "wire_counting", "wire_core", "wire_reasons", "wire_limits"];
     let known: Vec<&str> = crate::tidy::DONE.iter().copied().chain(sections).collect();
 
-    for (name, _) in CASES {
+    for name in CASES {
         let is_named = known.iter().any(|row| crate::tidy::is_named_after(name, row));
         assert!(is_named, "{name} names no row of SESSIONS.md and no section of WIRE.md");
     }
@@ -163,7 +143,7 @@ const VISIBLE: &[&str] = &[
 
 #[test]
 fn every_row_that_a_client_can_see_has_a_case() {
-    let is_shown = |row: &&&str| !CASES.iter().any(|(name, _)| crate::tidy::is_named_after(name, row));
+    let is_shown = |row: &&&str| !CASES.iter().any(|name| crate::tidy::is_named_after(name, row));
 
     let missing: Vec<&&str> = VISIBLE.iter().filter(is_shown).collect();
 

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use waystation::arena::v1::{Echo, Say};
+use bevy_app::Update;
+use bevy_ecs::prelude::*;
+use waystation::arena::v1::{Echo, Say, Score, Scores};
+use waystation::rpc::Sender;
 use waystation::session::{SessionCounts, SessionState};
 use waystation::testing::{Hang, Via};
 use waystation::wire::v1::{Ack, Beacon, Bye, Closed, Joined};
 use waystation::wire::{self, Lane, WireMessage as _};
 
-use crate::support::{echoes, game, said, say, shout};
+use crate::support::{echoes, entity, game, said, say, shout};
 
 #[test]
 fn cc_01_what_is_sent_while_a_session_registers_comes_after_its_welcome() {
@@ -189,13 +192,9 @@ fn unreliable_frames_are_dropped_while_there_is_no_link() {
 
 #[test]
 fn a_frame_too_long_for_the_wire_is_sent_to_nobody() {
-    use bevy_ecs::prelude::*;
-    use waystation::arena::v1::{Score, Scores};
-    use waystation::rpc::Sender;
-
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
-    let entity = game.entity(ada.session()).expect("alive");
+    let entity = entity(&game, &ada);
     let send = move |mut sender: Sender, mut done: Local<bool>| {
         if !std::mem::replace(&mut *done, true) {
             let score = Score { name: "x".repeat(70_000), ..Score::default() };
@@ -203,10 +202,26 @@ fn a_frame_too_long_for_the_wire_is_sent_to_nobody() {
             sender.send(entity, &Echo { number: 1, taken: 0 });
         }
     };
-    game.app.add_systems(bevy_app::Update, send);
+    game.app.add_systems(Update, send);
     game.exchange(&mut [&mut ada]);
 
     assert!(ada.take::<Scores>().is_empty());
     assert_eq!(echoes(&mut ada), [1]);
     assert!(wire::encode(&Say { number: 1 }).starts_with(&Say::ID.value().to_be_bytes()));
+}
+
+#[test]
+fn link_control_that_a_game_sends_does_not_upset_the_counts() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let entity = entity(&game, &ada);
+
+    game.app.add_systems(Update, move |mut sender: Sender, mut sent: Local<bool>| {
+        if !std::mem::replace(&mut *sent, true) {
+            sender.send(entity, &Ack { received: 0 });
+        }
+    });
+    game.run_with(&mut [&mut ada], 11_000);
+
+    assert_eq!(ada.closed(), None);
 }

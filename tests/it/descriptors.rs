@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::binary::{Server, until};
-use crate::websocket_stage::get;
+use crate::stage::websocket::get;
 
 fn http(server: &Server) -> SocketAddr {
     server.address("http").parse().expect("an address")

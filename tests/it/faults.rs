@@ -110,6 +110,22 @@ fn a_link_that_is_cut_on_the_way_up_is_closed_as_silent() {
     assert_ne!(ada.closed(), Some(Reason::Timeout));
 }
 
+#[test]
+fn what_is_on_its_way_down_is_lost_with_a_cut_as_the_harness_says() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.set_faults(Faults::new(7).delay(Duration::from_secs(3)).down_only());
+    say(&mut ada, 1..=1);
+    game.exchange(&mut [&mut ada]);
+    assert_eq!(echoes(&mut ada), [0_u64; 0], "it is on its way");
+
+    ada.set_faults(Faults::new(7).cut_after(0).down_only());
+    say(&mut ada, 2..=2);
+    game.run_with(&mut [&mut ada], 4_000);
+
+    assert_eq!(echoes(&mut ada), [0_u64; 0]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 

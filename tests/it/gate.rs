@@ -4,10 +4,11 @@ use waystation::proxy::LinkInfo;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
 use waystation::testing::{Player, Via};
 use waystation::wire::prost::Message as _;
-use waystation::wire::v1::{Ack, Denied, Join, Probe, ProbeReply, Reason, Status};
+use waystation::wire::v1::{Ack, Denied, Hello, Join, Probe, ProbeReply, Reason, Status};
 use waystation::wire::{self, Lane};
+use waystation::zone::Zone;
 
-use crate::support::game;
+use crate::support::{assert_frames_fit, game};
 
 #[test]
 fn row_22_a_link_that_is_lost_with_its_hello_leaves_no_session() {
@@ -61,6 +62,32 @@ fn pr_01_before_welcome_nothing_is_understood_but_hello_and_probe() {
         assert_eq!(hasty.closed(), Some(Reason::Protocol));
         assert_eq!(game.resource::<SessionCounts>().registered_count, 0);
     }
+}
+
+#[test]
+fn a_reliable_frame_on_the_unreliable_lane_is_a_protocol_error_before_welcome_too() {
+    let mut game = game();
+    let mut eve = game.stranger(Via::Alpha);
+    let hello = wire::encode(&Hello { protocol: wire::PROTOCOL, ..Hello::default() });
+
+    eve.say_bytes(Lane::Unreliable, hello);
+    game.exchange(&mut [&mut eve]);
+
+    assert_eq!(eve.closed(), Some(Reason::Protocol));
+}
+
+#[test]
+fn a_reply_to_a_stranger_is_no_longer_than_a_frame() {
+    let mut game = game();
+    for number in 0..4_000 {
+        game.open_zone(Zone::new(&format!("dungeon of the seven sorrows {number}")));
+    }
+    let mut eve = game.stranger(Via::Alpha);
+
+    eve.say(&Probe { topic: "status".to_owned(), ..Probe::default() });
+    game.exchange(&mut [&mut eve]);
+
+    assert_frames_fit(&eve);
 }
 
 #[test]

@@ -15,7 +15,8 @@ use waystation::wire::discovery::Discovery;
 use waystation::wire::ticket::TicketKey;
 use waystation::wire::udp::{DEV_KEY, token_from_text};
 
-use crate::websocket_stage::{Setup, Stage, ask, get, now};
+use crate::stage::now;
+use crate::stage::websocket::{Setup, Stage, ask, get};
 
 fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").expect("a head and a body").1
@@ -46,7 +47,7 @@ fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
     };
     let mut stage = Stage::with(setup);
     let _udp = udp.start(proxy::attach(&mut stage.app, "udp")).expect("a thread");
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
     let answer = get(server, "/v1/connect", "authorization: Bearer ada's ticket\r\n");
     let offer = Discovery::parse(body(&answer).as_bytes()).expect("our own");
@@ -84,7 +85,7 @@ fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
 fn discovery_without_a_bearer_that_counts_is_401_and_says_what_is_missing() {
     let closed = with_http(|http| http.connect_auth = ConnectAuth::nobody());
     let stage = with_http(|http| http.connect_auth = ConnectAuth::bearer("0123456789abcdef"));
-    let (closed, server) = (closed.http.local_addr(), stage.http.local_addr());
+    let (closed, server) = (closed.local_addr(), stage.local_addr());
 
     let nobody = get(closed, "/v1/connect", "authorization: Bearer 0123456789abcdef\r\n");
     let without = get(server, "/v1/connect", "");
@@ -109,7 +110,7 @@ fn discovery_is_answered_so_often_at_once_and_then_at_a_pace() {
     setup.http.max_connects_per_address = 3;
     setup.http.connects_per_second = 2;
     let stage = Stage::with(setup);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
     for _ in 0..3 {
         assert!(get(server, "/v1/connect", "").starts_with("HTTP/1.1 200"));
@@ -127,7 +128,7 @@ fn discovery_is_answered_so_often_at_once_and_then_at_a_pace() {
 fn pages_of_listed_origins_may_ask_discovery_and_others_may_not() {
     let listed = vec!["https://play.example".to_owned()];
     let stage = with_http(|http| http.origins = Origins::Only(listed));
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
     let allowed = get(server, "/v1/connect", "origin: https://play.example\r\n");
     let refused = get(server, "/v1/connect", "origin: https://elsewhere.example\r\n");
@@ -151,7 +152,7 @@ fn pages_of_listed_origins_may_ask_discovery_and_others_may_not() {
 fn health_is_503_while_ticks_do_not_come_and_200_when_they_do_again() {
     let clock = Clock::manual();
     let mut stage = Stage::with(Setup { clock: clock.clone(), ..Setup::default() });
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let ask = || ["/healthz", "/livez"].map(|path| get(server, path, ""));
 
     let [not_yet, starting] = ask();
@@ -183,7 +184,7 @@ fn health_is_503_while_ticks_do_not_come_and_200_when_they_do_again() {
 #[test]
 fn the_page_is_served_with_its_scripts_and_styles_and_not_twice() {
     let stage = Stage::new();
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
     let page = get(server, "/play", "");
     let paths = ["/play/play.js", "/play/play.css"];
@@ -211,7 +212,7 @@ fn the_page_is_served_with_its_scripts_and_styles_and_not_twice() {
 #[test]
 fn who_sends_a_byte_now_and_then_is_hung_up_on() {
     let stage = with_http(|http| http.header_timeout = Duration::from_millis(300));
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let mut slow = TcpStream::connect(server).expect("a connection");
     slow.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
     let begun = now();
@@ -239,7 +240,7 @@ fn who_sends_a_byte_now_and_then_is_hung_up_on() {
 #[test]
 fn a_head_that_is_too_long_is_refused() {
     let stage = Stage::new();
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
     let answer = get(server, "/healthz", &format!("x: {}\r\n", "y".repeat(20_000)));
 

@@ -8,7 +8,7 @@ use waystation::admin::{ToldBy, TrustedRelays};
 use waystation::proxy::tls::Tls;
 use waystation::tick::Clock;
 
-use crate::websocket_stage::{Setup, Stage, get};
+use crate::stage::websocket::{Setup, Stage, get};
 
 /// A server that holds so many connections without a session.
 fn with_room_for(max_connections: usize) -> Stage {
@@ -72,7 +72,7 @@ fn assert_closed(stream: &mut TcpStream) {
 #[test]
 fn silent_connections_give_way_to_new_ones_the_longest_idle_first() {
     let stage = with_room_for(4);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let mut silent: Vec<TcpStream> = (0..12).map(|_| connect(server)).collect();
 
     let answer = get(server, "/v1/connect", "");
@@ -88,7 +88,7 @@ fn silent_connections_give_way_to_new_ones_the_longest_idle_first() {
 #[test]
 fn a_connection_that_was_used_lately_stays_when_a_silent_one_is_there() {
     let stage = with_room_for(3);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let mut used = connect(server);
     let mut silent = [connect(server), connect(server)];
     // Connections are taken in order: now the server has all three.
@@ -105,7 +105,7 @@ fn a_connection_that_was_used_lately_stays_when_a_silent_one_is_there() {
 #[test]
 fn the_network_with_most_connections_gives_way_and_others_keep_theirs() {
     let stage = behind_relays(4);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let mut honest = connect_from(server, "203.0.113.1");
     let mut greedy: Vec<TcpStream> = (0..20).map(|_| connect_from(server, "203.0.113.2")).collect();
     let mut late = connect_from(server, "203.0.113.3");
@@ -122,7 +122,7 @@ fn a_handshake_that_is_half_done_gives_way_too() {
     let mut setup = setup(3);
     setup.http.tls = Some(Tls::self_signed(&["localhost".to_owned()]).expect("a certificate"));
     let stage = Stage::with(setup);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let mut half_done: Vec<TcpStream> = (0..6).map(|_| connect(server)).collect();
     for stream in &mut half_done {
         // The head of a ClientHello, whose rest never comes. It may be closed by now.
@@ -140,7 +140,7 @@ fn a_handshake_that_is_half_done_gives_way_too() {
 #[test]
 fn a_websocket_leaves_the_pool_and_is_never_closed_for_room() {
     let mut stage = with_room_for(2);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let links: Vec<usize> = (0..5).map(|_| stage.connect()).collect();
     let _silent: Vec<TcpStream> = (0..8).map(|_| connect(server)).collect();
 
@@ -156,7 +156,7 @@ fn a_websocket_leaves_the_pool_and_is_never_closed_for_room() {
 fn a_school_behind_one_address_gets_in_at_once() {
     // The clock stands still: all of them come in the same instant.
     let stage = Stage::with(Setup { clock: Clock::manual(), ..Setup::default() });
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
     let mut players: Vec<TcpStream> = (0..300).map(|_| connect(server)).collect();
     for player in &mut players {
@@ -175,7 +175,7 @@ fn a_connection_of_which_no_byte_is_read_is_over_when_its_time_is_up() {
     let mut setup = setup(64);
     setup.http.header_timeout = Duration::from_millis(300);
     let stage = Stage::with(setup);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
     let mut silent = connect(server);
     let mut kept_alive = connect(server);
@@ -191,7 +191,7 @@ fn a_handshake_that_is_never_completed_is_over_when_its_time_is_up() {
     setup.http.header_timeout = Duration::from_millis(300);
     setup.http.tls = Some(Tls::self_signed(&["localhost".to_owned()]).expect("a certificate"));
     let stage = Stage::with(setup);
-    let mut half_done = connect(stage.http.local_addr());
+    let mut half_done = connect(stage.local_addr());
 
     half_done.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03").expect("room");
 

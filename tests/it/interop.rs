@@ -5,7 +5,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bevy_app::App;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -24,6 +24,8 @@ use waystation::wire::quic::{ALPN_QUIC, QuicKind};
 use waystation::wire::v1::credentials::Kind;
 use waystation::wire::v1::{Ack, Anonymous, Credentials, Hello, Join, Joined, Resume, Welcome};
 use waystation::wire::{Frame, PROTOCOL, WireMessage, encode};
+
+use crate::stage::now;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -192,9 +194,4 @@ fn assert_plays(kind: QuicKind) {
         app.update();
         thread::sleep(Duration::from_millis(5));
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "real sockets take real time")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -31,8 +31,9 @@ use waystation::wire::v1::{Anonymous, Credentials, Hello, Join};
 use waystation::wire::{FRAME_MAX_CLIENT, PROTOCOL, encode};
 
 use crate::binary::{Files, Server};
-use crate::udp_stage::{self, RELIABLE_SLICE, UNRELIABLE_SLICE};
-use crate::websocket_stage::{get, now};
+use crate::stage::udp::{Client, RELIABLE_SLICE, UNRELIABLE_SLICE};
+use crate::stage::websocket::get;
+use crate::stage::{Client as _, now};
 
 /// A server under one attack. Each attack has a server of its own: in pages that an earlier attack has
 /// left to the allocator, what a connection holds would not be seen.
@@ -381,7 +382,7 @@ fn over_udp_a_link_holds_what_the_table_says() {
     let open = || {
         count += 1;
         let token = mint.mint(UnixClock::system().now(), count, None).expect("a token");
-        let mut client = udp_stage::Client::new(token);
+        let mut client = Client::new(token);
         let deadline = now() + Duration::from_secs(30);
         while !client.netcode.is_connected() {
             assert!(now() < deadline, "it never connects");

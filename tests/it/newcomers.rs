@@ -15,7 +15,7 @@ use waystation::testing::{Harness, HarnessLink, Player, Via};
 use waystation::wire::v1::{Bye, Denied, Hello, Probe, Reason, Welcome};
 use waystation::wire::{self, Frame, Lane};
 
-use crate::support::{game, game_with};
+use crate::support::{game, game_bounded, game_with};
 
 /// What a transport knows of a link from this host of an IPv4 network.
 fn from(host: u8) -> LinkInfo {
@@ -78,7 +78,7 @@ fn silent_links_from_many_networks_keep_no_player_from_resuming() {
 #[test]
 fn one_network_does_not_take_every_place() {
     let session = SessionConfig { max_sessions: 200, ..SessionConfig::default() };
-    let mut game = game_with(ServerConfig { session, ..ServerConfig::default() });
+    let mut game = game_bounded(session);
     let mut taken = Vec::new();
     for _ in 0..8 {
         taken.extend((0..25).map(|_| newcomer(&game, Via::Alpha, from(66))));
@@ -95,6 +95,21 @@ fn one_network_does_not_take_every_place() {
     let (reason, retry_after) = denied(taken.last_mut().expect("many")).expect("over the limit");
     assert_eq!(reason, Reason::Throttled);
     assert!(retry_after >= Duration::from_secs(1), "{retry_after:?}");
+}
+
+#[test]
+fn players_behind_ipv4_addresses_of_a_dual_stack_socket_are_not_one_address() {
+    let mut game = game();
+    let from = |last: u8| LinkInfo {
+        address: Some((Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped(), 5_000).into()),
+        ..LinkInfo::default()
+    };
+
+    let links: Vec<_> = (1..=100).map(|last| game.link_as(Via::Alpha, from(last))).collect();
+    game.tick();
+
+    assert_eq!(game.resource::<SessionCounts>().turned_away_count, 0);
+    assert!(links.iter().all(|link| !link.is_closed()));
 }
 
 #[test]

@@ -22,6 +22,7 @@ use waystation::wire::udp::DEV_KEY;
 use waystation::wire::v1::{Closed, Joined, Reason};
 use waystation::zone::Zone;
 
+use crate::stage::now;
 use crate::support::game;
 
 #[test]
@@ -170,9 +171,4 @@ fn a_network_thread_that_fails_again_and_again_ends_the_server_with_an_error() {
     assert!(handle.is_finished());
     let failure = app.world().resource::<Failure>().0.clone().expect("why it stops");
     assert!(failure.contains("udp") && failure.contains("planted"), "{failure}");
-}
-
-#[allow(clippy::disallowed_methods, reason = "real sockets take real time")]
-fn now() -> Instant {
-    Instant::now()
 }

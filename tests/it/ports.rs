@@ -10,7 +10,6 @@ use waystation::proxy::{self, AdapterPort, LinkInfo, ProxyCommand, ProxyEvent, P
 use waystation::session::{LossCause, SessionCounts, SessionState};
 use waystation::testing::News;
 use waystation::testing::{Harness, Player, Via};
-use waystation::tick::StopRequested;
 use waystation::wire::v1::{Bye, Closed, Hello, Reason, Resume};
 use waystation::wire::{self, Frame, Lane, WireMessage};
 
@@ -111,21 +110,6 @@ fn the_latest_of_the_resumes_in_one_drain_has_the_session() {
         .filter(|news| *news == News::Disconnected(LossCause::Replaced))
         .collect();
     assert_eq!(taken_over.len(), 2);
-}
-
-#[test]
-fn a_stopping_server_tells_everybody_and_exits() {
-    let mut game = game();
-    let mut ada = game.member(Via::Alpha, "hall");
-    let mut eve = game.stranger(Via::Beta);
-    game.tick();
-
-    game.app.world_mut().insert_resource(StopRequested(true));
-    game.exchange(&mut [&mut ada, &mut eve]);
-
-    assert_eq!(ada.closed(), Some(Reason::Shutdown));
-    assert_eq!(eve.closed(), Some(Reason::Shutdown));
-    assert!(game.app.should_exit().is_some());
 }
 
 #[test]

@@ -3,26 +3,24 @@
 use std::time::Duration;
 
 use waystation::arena::v1::{Input, Say};
-use waystation::config::ServerConfig;
 use waystation::session::{Latency, LossCause, SessionConfig, SessionCounts, SessionState};
 use waystation::testing::News::Disconnected;
 use waystation::testing::{Hang, Harness, Player, Via};
-use waystation::wire::v1::{Ack, Probe, ProbeReply};
+use waystation::wire::v1::{Ack, Join, Probe, ProbeReply};
 use waystation::wire::{self, Lane};
 
-use crate::support::{Heard, game, game_with, said, say, shout};
+use crate::support::{Heard, game, game_bounded, said, say, shout};
 
 /// A game whose sessions may send so many messages a second, and as many at once.
 fn game_at(messages_per_second: u32, inbox_max_frames: usize) -> Harness {
-    let session = SessionConfig {
+    game_bounded(SessionConfig {
         messages_per_second,
         messages_burst: messages_per_second,
         inbox_max_frames,
         // A client that is mute acknowledges nothing; that is not what is looked at here.
         unacked_max: if inbox_max_frames < 512 { Duration::MAX } else { wire::UNACKED_MAX },
         ..SessionConfig::default()
-    };
-    game_with(ServerConfig { session, ..ServerConfig::default() })
+    })
 }
 
 fn throttled(game: &Harness) -> u64 {
@@ -172,4 +170,36 @@ fn link_control_has_a_small_limit_of_its_own() {
     game.exchange(&mut [&mut eve]);
     assert_eq!(eve.take::<ProbeReply>().len(), 1);
     assert_eq!(game.view(eve.session()).map(|view| view.waiting_count), Some(0));
+}
+
+#[test]
+fn joins_that_wait_do_not_keep_a_silent_link() {
+    let mut game = game();
+    let mut eve = game.member(Via::Alpha, "hall");
+    for request in 2..302 {
+        eve.send(&Join { request, zone: "hall".to_owned(), ..Join::default() });
+    }
+
+    game.run_ms(5_100);
+
+    assert_eq!(game.state(eve.session()), Some(SessionState::Disconnected));
+}
+
+#[test]
+fn who_takes_itself_over_again_and_again_is_held_to_its_rates() {
+    let mut game = game();
+    let mut eve = game.member(Via::Alpha, "hall");
+
+    // Half a minute, in which 120 messages a second are 3,840 with the burst, and one more replay of
+    // an outbox than the first is earned.
+    for _ in 0..30 {
+        eve.connect(&game, Via::Beta);
+        eve.resume();
+        game.exchange(&mut [&mut eve]);
+        say(&mut eve, 1..=500);
+        game.run_with(&mut [&mut eve], 850);
+    }
+
+    let count = said(&game, &eve).len();
+    assert!(count <= 3_840 + 2 * 512, "{count} messages in half a minute");
 }

@@ -4,7 +4,6 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce as _;
 use bytes::Bytes;
 use waystation::arena::v1::{Echo, Snapshot};
-use waystation::ident::{LinkKey, ProxyId};
 use waystation::proxy::port::Budget;
 use waystation::proxy::{LINK_BUDGET, Proxies, ROOM_STEP};
 use waystation::rpc::Sender;
@@ -15,8 +14,8 @@ use waystation::wire;
 use waystation::wire::quic::QuicKind;
 use waystation::wire::v1::Ack;
 
+use crate::stage::{Adapter, Client as _, Stage, quic, udp, websocket};
 use crate::support::{echoes, entity, game, shout};
-use crate::{quic_stage, udp_stage, websocket_stage};
 
 /// Bytes of the frames that fill a link: a few to a step of its reports.
 const FRAME_BYTES: usize = 16_000;
@@ -140,56 +139,54 @@ fn a_client_that_does_not_read_makes_state_drop_at_the_tick_and_messages_wait_in
 }
 
 /// Sends on a client's link until it has no room, and ticks until it has some again.
-macro_rules! room_comes_back {
-    ($stage:ident, $client:ident) => {{
-        let link = LinkKey { proxy: ProxyId(0), link: $stage.link_of($client).expect("a link") };
-        let room = move |app: &bevy_app::App| app.world().resource::<Proxies>().room(link);
-        assert_eq!(room(&$stage.app), LINK_BUDGET);
-        let mut count = 0;
-        while room(&$stage.app) > 0 {
-            $stage.send($client, reliable());
-            count += 1;
-        }
-        assert_eq!(count, LINK_BUDGET.div_ceil(FRAME_BYTES));
+fn assert_room_comes_back<A: Adapter>(stage: &mut Stage<A>, client: usize) {
+    let link = stage.key_of(client);
+    let room = |stage: &Stage<A>| stage.app.world().resource::<Proxies>().room(link);
+    assert_eq!(room(stage), LINK_BUDGET);
+    let mut count = 0;
+    while room(stage) > 0 {
+        stage.send(client, reliable());
+        count += 1;
+    }
+    assert_eq!(count, LINK_BUDGET.div_ceil(FRAME_BYTES));
 
-        $stage.until("there is room again", |stage| room(&stage.app) > LINK_BUDGET - ROOM_STEP);
-        $stage.until("all has arrived", |stage| stage.clients[$client].received.len() >= count);
-        $stage.assert_echo($client);
-    }};
+    stage.until("there is room again", |stage| room(stage) > LINK_BUDGET - ROOM_STEP);
+    stage.until("all has arrived", |stage| stage.clients[client].heard().len() >= count);
+    stage.assert_echo(client);
 }
 
 #[test]
 fn room_comes_back_over_udp() {
-    let mut stage = udp_stage::Stage::new(Clock::wall());
+    let mut stage = udp::Stage::new(Clock::wall());
     let client = stage.connect("ada");
 
-    room_comes_back!(stage, client);
+    assert_room_comes_back(&mut stage, client);
 }
 
 #[test]
 fn room_comes_back_over_quic_and_webtransport() {
     for kind in [QuicKind::Quic, QuicKind::WebTransport] {
-        let mut stage = quic_stage::Stage::new();
+        let mut stage = quic::Stage::new();
         let client = stage.connect(kind);
 
-        room_comes_back!(stage, client);
+        assert_room_comes_back(&mut stage, client);
     }
 }
 
 #[test]
 fn room_comes_back_over_websocket() {
-    let mut stage = websocket_stage::Stage::new();
+    let mut stage = websocket::Stage::new();
     let client = stage.connect();
 
-    room_comes_back!(stage, client);
+    assert_room_comes_back(&mut stage, client);
 }
 
 #[test]
 fn a_client_over_websocket_that_does_not_read_leaves_no_room() {
-    let mut stage = websocket_stage::Stage::new();
+    let mut stage = websocket::Stage::new();
     let client = stage.connect_narrow();
     stage.clients[client].deaf = true;
-    let link = LinkKey { proxy: ProxyId(0), link: stage.link_of(client).expect("a link") };
+    let link = stage.key_of(client);
     let mut count = 0;
 
     // What the kernel's buffers hold comes back once; then nothing does.

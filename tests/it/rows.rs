@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use waystation::ident::{Epoch, ZoneId};
-use waystation::proxy::LinkEnd;
+use waystation::proxy::{LinkEnd, Proxies};
 use waystation::session::{ExpiresAt, LossCause, Session, SessionCounts, SessionState, SessionTable};
 use waystation::testing::News::{self, Disconnected, MemberDisconnected, MemberResumed, Registered, Resumed};
 use waystation::testing::Via;
@@ -289,6 +289,21 @@ fn row_11a_a_resume_whose_own_link_closed_in_the_same_tick_is_skipped() {
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
     assert!(!old.is_closed());
     assert_eq!(game.news_of(ada.session()).len(), 2);
+}
+
+#[test]
+fn a_link_that_closed_itself_is_not_waited_for() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+
+    // Loss and resume in one tick: row 11a.
+    ada.close();
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.exchange(&mut [&mut ada]);
+
+    assert!(ada.is_welcome());
+    assert_eq!(game.resource::<Proxies>().closing_count(), 0);
 }
 
 #[test]

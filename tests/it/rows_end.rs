@@ -5,7 +5,7 @@ use std::time::Duration;
 use waystation::arena::v1::Say;
 use waystation::ident::ZoneId;
 use waystation::proxy::LinkEnd;
-use waystation::session::{EndCause, LossCause, SessionState, SessionTable};
+use waystation::session::{EndCause, LossCause, ResumeTimeout, SessionState, SessionTable};
 use waystation::testing::News::{
     self, Closed, Disconnected, Expired, MemberDisconnected, Registered, Unregistered,
 };
@@ -13,7 +13,7 @@ use waystation::testing::{Hang, Via};
 use waystation::wire::v1::{Ack, Bye, Denied, Hello, Join, Joined, Part, Parted, Reason, Refused, Welcome};
 use waystation::wire::{self, Lane};
 
-use crate::support::{echoes, game, said};
+use crate::support::{echoes, entity, game, game_with_club, parts, said, say};
 
 const HALL: ZoneId = ZoneId(1);
 const BY_PEER: LossCause = LossCause::Link(LinkEnd::ByPeer);
@@ -74,6 +74,27 @@ fn row_13_whoever_tries_tokens_is_slowed_but_may_say_hello() {
 }
 
 #[test]
+fn a_valid_resume_that_arrived_in_time_wins_even_if_it_is_slowed() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.close();
+    game.run_ms(4_850);
+    ada.connect(&game, Via::Beta);
+    ada.resume_with(vec![7; 32].into(), false);
+    game.exchange(&mut [&mut ada]);
+    assert_eq!(ada.take::<Denied>().len(), 1);
+
+    // It arrives in the tick of the deadline.
+    ada.resume();
+    game.run_with(&mut [&mut ada], 2_000);
+
+    assert!(ada.is_welcome());
+    say(&mut ada, 1..=1);
+    game.exchange(&mut [&mut ada]);
+    assert_eq!(said(&game, &ada), [1]);
+}
+
+#[test]
 fn row_14_and_cc_02_a_session_that_is_not_resumed_expires() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
@@ -116,6 +137,19 @@ fn row_14a_a_resume_in_the_tick_of_the_deadline_wins() {
 }
 
 #[test]
+fn a_session_may_be_kept_for_ever() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let entity = entity(&game, &ada);
+
+    game.app.world_mut().entity_mut(entity).insert(ResumeTimeout(Duration::MAX));
+    ada.close();
+    game.tick();
+
+    assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
+}
+
+#[test]
 fn row_15_and_cc_02_bye_ends_a_session() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
@@ -155,6 +189,18 @@ fn row_15_a_bye_that_arrived_before_the_loss_counts() {
             Closed(EndCause::Bye)
         ]
     );
+}
+
+#[test]
+fn row_15_who_says_bye_and_closes_has_left_a_hard_zone_too() {
+    let mut game = game_with_club();
+    let mut ada = game.member(Via::Alpha, "ring");
+
+    ada.send(&Bye {});
+    ada.close();
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(parts(&game, &ada), [Reason::Left]);
 }
 
 #[test]
@@ -320,4 +366,25 @@ fn a_session_whose_welcome_was_acknowledged_just_before_the_loss_is_kept_and_res
         assert!(ada.take::<Welcome>().iter().any(|welcome| welcome.resumed));
         assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
     }
+}
+
+#[test]
+fn who_has_resumed_has_shown_that_it_was_welcome() {
+    let mut game = game();
+    let mut ada = game.stranger(Via::Alpha);
+    ada.hello();
+    game.tick();
+    // Its Ack is lost with the link; its token is not.
+    ada.hang = Hang::Mute;
+    ada.pump();
+    ada.connect(&game, Via::Beta);
+    ada.resume();
+    game.tick();
+    ada.pump();
+    assert!(ada.take::<Welcome>().last().is_some_and(|welcome| welcome.resumed));
+
+    ada.close();
+    game.tick();
+
+    assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
 }

@@ -180,6 +180,22 @@ fn row_20_an_agent_ends_by_itself_or_with_its_owner() {
 }
 
 #[test]
+fn row_20_an_agent_ends_in_the_tick_in_which_its_owner_does() {
+    let mut game = game();
+    let ada = game.player(Via::Alpha);
+    let owner = entity(&game, &ada);
+    let pet = game.app.world_mut().commands().spawn_agent("pet").insert(AgentOf(owner)).id();
+    game.tick();
+    assert_eq!(SessionState::at(game.app.world(), pet), Some(SessionState::Connected));
+
+    command(&mut game, |commands| commands.kick(owner, "out"));
+    game.tick();
+
+    assert_eq!(game.state(ada.session()), None);
+    assert_eq!(SessionState::at(game.app.world(), pet), None);
+}
+
+#[test]
 fn ow_06_the_game_moves_a_session_and_is_told_what_it_cannot_do() {
     let mut game = game_with_club();
     let mut ada = game.player(Via::Alpha);

@@ -1,5 +1,7 @@
 //! The game that most tests play: `Say` is answered by `Echo`, and heard by the test.
 
+use std::time::Duration;
+
 use bevy_app::Update;
 use bevy_ecs::prelude::*;
 use waystation::arena::v1::{Echo, Input, Say};
@@ -7,7 +9,9 @@ use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::session::SessionConfig;
-use waystation::testing::{Harness, Player};
+use waystation::testing::{Harness, News, Player};
+use waystation::tick::StopRequested;
+use waystation::wire::FRAME_MAX_SERVER;
 use waystation::wire::v1::{Join, Reason, Refused};
 use waystation::zone::{JoinCancelled, JoinRequested, MembershipError, MembershipRefused, Zone, ZoneTicked};
 
@@ -45,6 +49,11 @@ pub(crate) fn game_with(config: ServerConfig) -> Harness {
     game
 }
 
+/// The same with other bounds of sessions.
+pub(crate) fn game_bounded(session: SessionConfig) -> Harness {
+    game_with(ServerConfig { session, ..ServerConfig::default() })
+}
+
 /// Queues a broadcast of `Echo` to `hall`.
 pub(crate) fn shout(game: &mut Harness, number: u64) {
     game.app.world_mut().resource_mut::<Shout>().0.push(number);
@@ -59,6 +68,22 @@ pub(crate) fn said(game: &Harness, player: &Player) -> Vec<u64> {
         .filter(|(who, _)| *who == session)
         .map(|(_, number)| *number)
         .collect()
+}
+
+/// The reasons of all parts of a player so far, as the game was told.
+pub(crate) fn parts(game: &Harness, player: &Player) -> Vec<Reason> {
+    let parted = |news: &News| match news {
+        News::Parted(_, reason) => Some(*reason),
+        _ => None,
+    };
+    game.news_of(player.session()).iter().filter_map(parted).collect()
+}
+
+/// No frame that a player saw is longer than a server's may be.
+#[track_caller]
+pub(crate) fn assert_frames_fit(player: &Player) {
+    let longest = player.seen().iter().map(|frame| frame.len()).max().expect("a frame");
+    assert!(longest <= FRAME_MAX_SERVER, "{longest} bytes");
 }
 
 /// The numbers of all `Echo` that a player saw since the last look.
@@ -156,4 +181,20 @@ pub(crate) fn refusals(player: &mut Player) -> Vec<(u32, Reason)> {
 pub(crate) fn ask(game: &mut Harness, player: &mut Player) {
     player.send(&Join { request: 5, zone: "club".to_owned(), payload: "please".into() });
     game.exchange(&mut [player]);
+}
+
+/// Asks the server to stop.
+pub(crate) fn stop(game: &mut Harness) {
+    game.app.world_mut().insert_resource(StopRequested(true));
+}
+
+/// Whether the server exits within ten seconds, while `meanwhile` happens in each tick. Looks at
+/// the server alone: the audit has no say.
+pub(crate) fn exits(game: &mut Harness, mut meanwhile: impl FnMut(&mut Harness)) -> bool {
+    (0..200).any(|_| {
+        meanwhile(game);
+        game.pass(Duration::from_millis(50));
+        game.app.update();
+        game.app.should_exit().is_some()
+    })
 }

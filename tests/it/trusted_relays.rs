@@ -8,7 +8,7 @@ use waystation::admin::{ToldBy, TrustedRelays};
 use waystation::proxy::ProxyEventKind;
 use waystation::tick::Clock;
 
-use crate::websocket_stage::{Setup, Stage, ask, get};
+use crate::stage::websocket::{Setup, Stage, ask, get};
 
 /// A server on a clock that stands still, which answers discovery once a second to each network,
 /// and trusts relays on loopback.
@@ -51,7 +51,7 @@ fn open(server: SocketAddr, before: &[u8], headers: &str) -> TcpStream {
 #[test]
 fn limits_by_address_count_the_clients_of_a_relay_and_not_the_relay() {
     let stage = behind_a_relay(ToldBy::XForwardedFor);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let from = |list: &str| get(server, "/v1/connect", &format!("x-forwarded-for: {list}\r\n"));
 
     assert_eq!(status(&from("203.0.113.1")), "200");
@@ -70,7 +70,7 @@ fn without_a_trusted_relay_clients_cannot_choose_their_address() {
     let mut setup = Setup { clock: Clock::manual(), ..Setup::default() };
     setup.http.max_connects_per_address = 1;
     let stage = Stage::with(setup);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
     let first = get(server, "/v1/connect", "x-forwarded-for: 203.0.113.1\r\n");
     let second = get(server, "/v1/connect", "x-forwarded-for: 203.0.113.2\r\nforwarded: for=203.0.113.3\r\n");
@@ -81,7 +81,7 @@ fn without_a_trusted_relay_clients_cannot_choose_their_address() {
 #[test]
 fn a_link_over_websocket_has_its_clients_address() {
     let mut stage = behind_a_relay(ToldBy::XForwardedFor);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
     let _link = open(server, b"", "x-forwarded-for: 198.51.100.7, [2001:db8::9]:4711\r\n");
 
@@ -92,7 +92,7 @@ fn a_link_over_websocket_has_its_clients_address() {
 #[test]
 fn a_proxy_header_names_the_client_of_all_that_follows_on_its_connection() {
     let mut stage = behind_a_relay(ToldBy::ProxyProtocol);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let request = format!("GET /v1/connect HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n");
     let v1 = |client: &str| ask(server, &format!("PROXY TCP4 {client} 192.0.2.1 4711 443\r\n{request}"));
 
@@ -110,7 +110,7 @@ fn a_proxy_header_names_the_client_of_all_that_follows_on_its_connection() {
 #[test]
 fn a_relay_that_promises_a_proxy_header_and_sends_none_is_hung_up_on() {
     let stage = behind_a_relay(ToldBy::ProxyProtocol);
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let mut stream = TcpStream::connect(server).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").expect("room");

@@ -9,7 +9,8 @@ use waystation::tick::{Clock, UnixClock};
 use waystation::wire::Lane;
 use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, TOKEN_EXPIRE};
 
-use crate::udp_stage::{Stage, frame};
+use crate::stage::frame;
+use crate::stage::udp::Stage;
 
 #[test]
 fn two_clients_get_their_frames_both_ways_on_both_lanes() {
@@ -40,9 +41,9 @@ fn two_clients_get_their_frames_both_ways_on_both_lanes() {
         assert!(frames.contains(&(Lane::Unreliable, frame(0x81, tag))));
         assert!(frames.contains(&(Lane::Reliable, Bytes::from(vec![tag; 16_384]))));
         let received = &stage.clients[who].received;
-        assert!(received.contains(&(CHANNEL_RELIABLE, frame(0x01, tag))));
-        assert!(received.contains(&(CHANNEL_UNRELIABLE, frame(0x81, tag))));
-        assert!(received.contains(&(CHANNEL_RELIABLE, Bytes::from(vec![tag; 65_536]))));
+        assert!(received.contains(&(Lane::Reliable, frame(0x01, tag))));
+        assert!(received.contains(&(Lane::Unreliable, frame(0x81, tag))));
+        assert!(received.contains(&(Lane::Reliable, Bytes::from(vec![tag; 65_536]))));
         assert_eq!(stage.identity_of(who), Some(name));
     }
 }
@@ -76,7 +77,7 @@ fn a_cut_link_ends_at_once_after_what_was_sent() {
     });
 
     assert_eq!(stage.end_of(ada), Some(LinkEnd::ByServer));
-    assert_eq!(stage.clients[ada].received, [(CHANNEL_RELIABLE, frame(0x01, 1))]);
+    assert_eq!(stage.clients[ada].received, [(Lane::Reliable, frame(0x01, 1))]);
 }
 
 #[test]
@@ -142,10 +143,10 @@ fn a_dropped_server_disconnects_its_clients_and_ends_its_thread() {
 
     stage.app = App::new();
     stage.until("the client knows, and the thread is gone", |stage| {
-        stage.clients[ada].netcode.is_disconnected() && stage.handle.is_finished()
+        stage.clients[ada].netcode.is_disconnected() && stage.adapter.handle.is_finished()
     });
 
-    assert_eq!(stage.clients[ada].received, [(CHANNEL_RELIABLE, frame(0x00, 9))]);
+    assert_eq!(stage.clients[ada].received, [(Lane::Reliable, frame(0x00, 9))]);
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn a_step_of_the_wall_clock_changes_nothing_for_links_and_connect_tokens() {
             stage.until_open(before);
             stage.assert_serves_others();
             // A thread that begins anew reads the same clock.
-            stage.handle.plant_panic();
+            stage.adapter.handle.plant_panic();
             stage.until("the thread has begun anew", |stage| stage.counts().restart_count == 1);
             stage.assert_serves_others();
         }

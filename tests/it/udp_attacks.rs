@@ -6,7 +6,8 @@ use waystation::proxy::LinkEnd;
 use waystation::tick::Clock;
 use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
 
-use crate::udp_stage::{RELIABLE_SLICE, SMALL_RELIABLE, SMALL_UNRELIABLE, Stage, UNRELIABLE_SLICE, frame};
+use crate::stage::frame;
+use crate::stage::udp::{RELIABLE_SLICE, SMALL_RELIABLE, SMALL_UNRELIABLE, Stage, UNRELIABLE_SLICE};
 
 #[test]
 fn a_slice_beyond_its_message_costs_the_attacker_its_link_and_nobody_else() {

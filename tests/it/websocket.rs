@@ -12,7 +12,8 @@ use waystation::proxy::{LinkEnd, Origins, ProxyCommand};
 use waystation::wire::v1::{Closed, Reason};
 use waystation::wire::{self, FRAME_MAX_CLIENT, FRAME_MAX_SERVER};
 
-use crate::websocket_stage::{Setup, Stage, frame, shake};
+use crate::stage::websocket::{Setup, Stage, get, shake};
+use crate::stage::{Client as _, frame};
 
 fn closed(reason: Reason) -> Bytes {
     wire::encode(&Closed { reason: reason.into(), ..Closed::default() })
@@ -30,7 +31,7 @@ fn two_clients_get_their_frames_both_ways_and_in_order() {
         stage.clients[who].say(Bytes::from(vec![tag; FRAME_MAX_CLIENT]));
     }
     stage.until("all frames are with the server", |stage| {
-        [ada, bob].iter().all(|who| stage.frames_of(*who).len() == 3)
+        [ada, bob].iter().all(|who| stage.bytes_of(*who).len() == 3)
     });
     for (who, tag) in [(ada, 1), (bob, 2)] {
         stage.send(who, frame(0x01, tag));
@@ -43,7 +44,7 @@ fn two_clients_get_their_frames_both_ways_and_in_order() {
 
     for (who, tag) in [(ada, 1), (bob, 2)] {
         let up = Bytes::from(vec![tag; FRAME_MAX_CLIENT]);
-        assert_eq!(stage.frames_of(who), [frame(0x01, tag), frame(0x81, tag), up]);
+        assert_eq!(stage.bytes_of(who), [frame(0x01, tag), frame(0x81, tag), up]);
         let down = Bytes::from(vec![tag; FRAME_MAX_SERVER]);
         assert_eq!(stage.clients[who].received, [frame(0x01, tag), frame(0x81, tag), down]);
     }
@@ -97,7 +98,7 @@ fn a_client_that_leaves_is_heard_to_the_end_with_or_without_a_word() {
 
     for (who, tag) in [(ada, 1), (bob, 2)] {
         assert_eq!(stage.end_of(who), Some(LinkEnd::ByPeer));
-        assert_eq!(stage.frames_of(who), [frame(0x01, tag)]);
+        assert_eq!(stage.bytes_of(who), [frame(0x01, tag)]);
     }
     assert!(stage.clients[ada].closed.is_some(), "its close was answered");
 }
@@ -136,7 +137,7 @@ fn a_text_or_a_frame_that_is_too_long_is_told_to_the_tick_and_nothing_behind_it_
     });
 
     for who in [ada, bob] {
-        assert_eq!(stage.frames_of(who), [frame(0x01, 1)]);
+        assert_eq!(stage.bytes_of(who), [frame(0x01, 1)]);
         assert_eq!(stage.clients[who].received, [closed(Reason::Protocol)]);
         assert_eq!(stage.clients[who].closed, Some(4_000 + Reason::Protocol as u16));
     }
@@ -182,12 +183,12 @@ fn a_paused_link_leaves_what_its_client_sends_in_the_socket() {
     }
     // Another's echo shows that the thread has had its turns since.
     stage.assert_serves_others();
-    assert_eq!(stage.frames_of(ada), Vec::<Bytes>::new());
+    assert_eq!(stage.bytes_of(ada), Vec::<Bytes>::new());
 
     stage.command(ada, |link| ProxyCommand::Unpause { link });
-    stage.until("all is read", |stage| stage.frames_of(ada).len() == 50);
+    stage.until("all is read", |stage| stage.bytes_of(ada).len() == 50);
     let sent: Vec<_> = (0..50).map(|tag| frame(0x01, tag)).collect();
-    assert_eq!(stage.frames_of(ada), sent);
+    assert_eq!(stage.bytes_of(ada), sent);
 }
 
 #[test]
@@ -203,8 +204,8 @@ fn a_client_that_sends_more_than_a_tick_takes_is_heard_to_the_end_and_in_order()
         stage.clients[client].say(frame(0x01, 7));
     }
 
-    stage.until("all is with the server", |stage| stage.frames_of(client).len() == 3_100);
-    let frames = stage.frames_of(client);
+    stage.until("all is with the server", |stage| stage.bytes_of(client).len() == 3_100);
+    let frames = stage.bytes_of(client);
     assert!((0..100).all(|tag| frames[usize::from(tag)] == long(tag)));
     assert!(frames[100..].iter().all(|short| *short == frame(0x01, 7)));
     stage.assert_serves_others();
@@ -273,7 +274,7 @@ fn pages_of_other_origins_are_refused_and_those_of_the_host_and_the_list_are_not
         websocket: WebSocketConfig { origins, ..WebSocketConfig::default() },
         ..Setup::default()
     });
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
     let other = shake(server, "origin: https://elsewhere.example\r\n");
     let null = shake(server, "origin: null\r\n");
@@ -297,7 +298,7 @@ fn there_are_so_many_links_and_one_that_ends_makes_room() {
         websocket: WebSocketConfig { max_links: 2, ..WebSocketConfig::default() },
         ..Setup::default()
     });
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     let (ada, _bob) = (stage.connect(), stage.connect());
 
     let refused = shake(server, "");
@@ -312,10 +313,10 @@ fn there_are_so_many_links_and_one_that_ends_makes_room() {
 #[test]
 fn what_is_no_handshake_is_told_so() {
     let stage = Stage::new();
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
 
-    let plain = crate::websocket_stage::get(server, "/ws", "");
-    let old = crate::websocket_stage::get(
+    let plain = get(server, "/ws", "");
+    let old = get(
         server,
         "/ws",
         "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 8\r\nsec-websocket-key: x\r\n",
@@ -334,12 +335,12 @@ fn a_dropped_server_says_its_last_words_and_ends_its_thread() {
 
     stage.app = App::new();
     stage.until("the clients know, and the thread is gone", |stage| {
-        stage.clients.iter().all(|client| client.is_over) && stage.http.is_finished()
+        stage.clients.iter().all(|client| client.is_over) && stage.adapter.handle.is_finished()
     });
 
     assert_eq!(stage.clients[ada].received, [closed(Reason::Shutdown)]);
     assert_eq!(stage.clients[bob].closed, Some(1_001));
-    let nobody = TcpStream::connect_timeout(&stage.http.local_addr(), Duration::from_secs(30));
+    let nobody = TcpStream::connect_timeout(&stage.local_addr(), Duration::from_secs(30));
     assert!(nobody.is_err());
 }
 
@@ -348,7 +349,7 @@ fn a_thread_that_panics_loses_its_links_and_serves_on() {
     let mut stage = Stage::new();
     let ada = stage.connect();
 
-    stage.http.plant_panic();
+    stage.adapter.handle.plant_panic();
     stage.until("the link is over on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
     });

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use waystation::proxy::LinkEnd;
 use waystation::proxy::websocket::WebSocketConfig;
 
-use crate::websocket_stage::{Setup, Stage, frame, shake};
+use crate::stage::websocket::{Setup, Stage, shake};
+use crate::stage::{Client as _, frame};
 
 /// A frame as a client masks it, with a mask of zeros, which leaves the payload as it is.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -53,7 +54,7 @@ fn frames_that_rfc_6455_forbids_are_answered_with_the_code_for_them() {
 
         assert_eq!(stage.clients[ada].closed, Some(wanted), "{what}");
         assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed), "{what}");
-        assert_eq!(stage.frames_of(ada), Vec::<Bytes>::new(), "{what}");
+        assert_eq!(stage.bytes_of(ada), Vec::<Bytes>::new(), "{what}");
         assert_eq!(stage.counts().breach_count, before.breach_count + 1, "{what}");
     }
     stage.assert_serves_others();
@@ -68,7 +69,7 @@ fn a_client_that_is_told_of_its_error_and_stays_is_put_out() {
 
     stage.clients[ada].throw(&[0x82, 0]);
     stage.until("the tick is told", |stage| stage.end_of(ada).is_some());
-    let server = stage.http.local_addr();
+    let server = stage.local_addr();
     stage.until("its place is free", |_| shake(server, "").starts_with("HTTP/1.1 101"));
     stage.clients[ada].deaf = false;
     stage.until("it knows", |stage| stage.clients[ada].is_over);
@@ -88,6 +89,6 @@ fn a_close_that_is_followed_by_a_flood_is_answered_once() {
     });
 
     assert_eq!(stage.end_of(ada), Some(LinkEnd::ByPeer));
-    assert_eq!(stage.frames_of(ada), [frame(0x01, 1)]);
+    assert_eq!(stage.bytes_of(ada), [frame(0x01, 1)]);
     assert_eq!(stage.clients[ada].closed, Some(1_000));
 }

@@ -10,13 +10,15 @@ use waystation::ident::ZoneId;
 use waystation::rpc::{Call, Sender};
 use waystation::session::{Latency, LinkState, Session, SessionCounts, SessionState};
 use waystation::testing::News::{self, MemberResumed};
-use waystation::testing::{Hang, Via};
+use waystation::testing::{Hang, Harness, Via};
 use waystation::tick::TickRate;
 use waystation::wire::v1::{Beacon, Part, Ping, Reason, Refused};
 use waystation::wire::{self, Lane};
-use waystation::zone::{Members, Zone, ZoneClock, ZoneJoined, ZoneParted, ZoneTicked};
+use waystation::zone::{
+    Members, MembershipCommands as _, Zone, ZoneClock, ZoneJoined, ZoneParted, ZoneTicked,
+};
 
-use crate::support::{Heard, echoes, game, game_with, said, say, shout};
+use crate::support::{Heard, command, echoes, game, game_with, said, say, shout, zone};
 
 const HALL: ZoneId = ZoneId(1);
 
@@ -406,4 +408,33 @@ fn the_phases_of_a_tick_have_no_ambiguous_systems_of_ours() {
     game.app.edit_schedule(PostUpdate, detect).edit_schedule(Last, detect);
 
     game.tick();
+}
+
+#[test]
+fn a_zone_whose_capacity_is_changed_by_inserting_it_anew_stays_the_same_zone() {
+    let mut game = game();
+    let hall = game.zone("hall").expect("a zone");
+    let id = |game: &Harness| game.app.world().get::<Zone>(hall).map(Zone::id);
+    let before = id(&game);
+
+    game.app.world_mut().entity_mut(hall).insert(Zone::new("hall").capacity(5));
+
+    assert_eq!(id(&game), before);
+}
+
+#[test]
+fn a_zone_of_the_same_name_may_take_the_place_of_one_that_closes() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let old = zone(&game, "hall");
+
+    // The next round: in one system, as a game would.
+    command(&mut game, |commands| {
+        commands.close_zone(old);
+        commands.spawn(Zone::new("hall"));
+    });
+    game.exchange(&mut [&mut ada]);
+    game.join(&mut ada, "hall");
+
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
 }

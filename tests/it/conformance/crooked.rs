@@ -8,10 +8,10 @@ use tungstenite::Message;
 use waystation::arena::v1::Say;
 use waystation::client::{Link, LinkStatus};
 use waystation::wire::quic::{Happened, QuicKind};
-use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
+use waystation::wire::udp::CHANNEL_UNRELIABLE;
 use waystation::wire::{self, Lane, lane_of};
 
-use crate::{quic_stage, udp_stage, websocket_stage};
+use crate::stage::{Client as _, now, quic, udp, websocket};
 
 /// What a link does that no frame shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ fn misplaced() -> Bytes {
 }
 
 /// A link over UDP.
-pub(crate) struct CrookedUdp(pub(crate) udp_stage::Client);
+pub(crate) struct CrookedUdp(pub(crate) udp::Client);
 
 impl Link for CrookedUdp {
     fn update(&mut self, _dt: Duration) {
@@ -58,15 +58,13 @@ impl Link for CrookedUdp {
     }
 
     fn receive(&mut self) -> Option<(Lane, Bytes)> {
-        let (channel, frame) = (!self.0.received.is_empty()).then(|| self.0.received.remove(0))?;
-        Some((if channel == CHANNEL_RELIABLE { Lane::Reliable } else { Lane::Unreliable }, frame))
+        (!self.0.received.is_empty()).then(|| self.0.received.remove(0))
     }
 
     fn send(&mut self, frame: Bytes) -> bool {
-        match (Offence::of(&frame), lane_of(&frame)) {
-            (Some(_), _) => self.0.send(CHANNEL_UNRELIABLE, misplaced()),
-            (None, Lane::Reliable) => self.0.send(CHANNEL_RELIABLE, frame),
-            (None, Lane::Unreliable) => self.0.send(CHANNEL_UNRELIABLE, frame),
+        match Offence::of(&frame) {
+            None => self.0.say(frame),
+            Some(_) => self.0.send(CHANNEL_UNRELIABLE, misplaced()),
         }
         true
     }
@@ -79,7 +77,7 @@ impl Link for CrookedUdp {
 }
 
 /// A link over QUIC, raw or inside a WebTransport session.
-pub(crate) struct CrookedQuic(pub(crate) quic_stage::Client);
+pub(crate) struct CrookedQuic(pub(crate) quic::Client);
 
 impl Link for CrookedQuic {
     fn update(&mut self, _dt: Duration) {
@@ -118,13 +116,13 @@ impl Link for CrookedQuic {
     fn flush(&mut self) {}
 
     fn close(&mut self) {
-        self.0.lanes.close(0, &mut self.0.connection, quic_stage::now());
+        self.0.lanes.close(0, &mut self.0.connection, now());
         self.0.flush();
     }
 }
 
 /// A link over WebSocket.
-pub(crate) struct CrookedWebSocket(pub(crate) websocket_stage::Client);
+pub(crate) struct CrookedWebSocket(pub(crate) websocket::Client);
 
 impl Link for CrookedWebSocket {
     fn update(&mut self, _dt: Duration) {

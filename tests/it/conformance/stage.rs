@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::ops::{Index, IndexMut};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce as _;
@@ -17,13 +17,14 @@ use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
 use waystation::rpc::Sender;
 use waystation::session::SessionState;
-use waystation::testing::{Hang, Harness, Player};
+use waystation::testing::{Hang, Harness, Player, Via};
 use waystation::tick::TickTime;
 use waystation::wire::v1::{Ack, Join, Joined, Probe, ProbeReply, Reason, Welcome};
 use waystation::wire::{self, WireMessage};
 use waystation::zone::Zone;
 
 use super::transports::{Adapters, Way};
+use crate::stage::{WATCHDOG, has_links, now};
 use crate::support::{echoes, game_with_club_and};
 
 /// The server and its players.
@@ -143,15 +144,6 @@ impl Stage {
         self.asleep.remove(&who);
     }
 
-    /// Lets go of all links, so that no adapter waits for what is under way on them.
-    pub(crate) fn end(mut self) {
-        self.players.iter_mut().for_each(Player::close);
-        for _ in 0..LAST_TICKS {
-            self.game.tick_after(wire::CLOSE_TIMEOUT);
-            thread::sleep(PAUSE);
-        }
-    }
-
     /// A tick, in which next to no time passes.
     pub(crate) fn turn(&mut self) {
         self.tick_after(TURN);
@@ -262,6 +254,25 @@ fn broadcast<M: WireMessage>(In((zone, message)): In<(Entity, M)>, mut sender: S
     sender.broadcast(zone, &message);
 }
 
+impl Drop for Stage {
+    /// All links are let go, and nothing is left of them: none in an adapter, and none in the tick.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            return;
+        }
+        self.players.iter_mut().for_each(Player::close);
+        self.until("nothing is left of the links", |stage| {
+            // A loopback carries out commands when one of its links is used.
+            for via in [Via::Alpha, Via::Beta] {
+                stage.game.link(via).close();
+            }
+            // However long an adapter waits for what is under way on a link, its time is up.
+            stage.tick_after(wire::CLOSE_TIMEOUT);
+            !stage.adapters.have_links() && !has_links(&stage.game.app)
+        });
+    }
+}
+
 impl Index<Who> for Stage {
     type Output = Player;
 
@@ -276,20 +287,11 @@ impl IndexMut<Who> for Stage {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 /// What passes for the server while a test waits: little, so that no deadline is met by waiting.
 const TURN: Duration = Duration::from_micros(500);
 /// What passes for the players' sockets in a turn.
 const SOCKET_STEP: Duration = Duration::from_millis(5);
-/// Ticks in which adapters learn that links have ended, and that their time is up.
-const LAST_TICKS: usize = 4;
 /// How long a turn leaves the machine to the adapters' threads.
 const PAUSE: Duration = Duration::from_millis(1);
 /// The most that the server's timers take in one tick.
 const STEP_MAX: Duration = TickTime::STEADY_STEP_MAX;
-/// No test waits this long unless it fails.
-const WATCHDOG: Duration = Duration::from_secs(30);

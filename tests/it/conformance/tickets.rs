@@ -132,5 +132,4 @@ fn a_session_that_a_ticket_opened_keeps_its_identity_over_all_transports() {
         assert_eq!((welcome.session, welcome.resumed), (session.0, true), "{over:?}");
         assert_eq!(server.principal(ada), Principal::named("ada"), "{over:?}");
     }
-    server.stage.end();
 }

@@ -1,0 +1,126 @@
+//! Drains and stops: players are told, and nobody keeps a server from ending.
+
+use std::time::Duration;
+
+use bevy_app::Update;
+use bevy_ecs::prelude::*;
+use waystation::gate::DrainCommand as _;
+use waystation::session::{Agent, SpawnAgent as _};
+use waystation::testing::Via;
+use waystation::wire::v1::{Join, Notice, Reason};
+
+use crate::support::{command, exits, game, stop};
+
+#[test]
+fn a_stopping_server_tells_everybody_and_exits() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut eve = game.stranger(Via::Beta);
+    game.tick();
+
+    stop(&mut game);
+    game.exchange(&mut [&mut ada, &mut eve]);
+
+    assert_eq!(ada.closed(), Some(Reason::Shutdown));
+    assert_eq!(eve.closed(), Some(Reason::Shutdown));
+    assert!(game.app.should_exit().is_some());
+}
+
+#[test]
+fn a_client_that_joins_and_joins_does_not_keep_a_stopping_server() {
+    let mut game = game();
+    let mut eve = game.member(Via::Alpha, "hall");
+    stop(&mut game);
+
+    let exited = exits(&mut game, |_| {
+        eve.say(&Join { request: 1, zone: "hall".to_owned(), ..Join::default() });
+    });
+
+    assert!(exited, "after ten seconds its session is {:?}", game.state(eve.session()));
+}
+
+#[test]
+fn strangers_who_knock_do_not_keep_a_stopping_server() {
+    let mut game = game();
+    stop(&mut game);
+
+    let mut links = Vec::new();
+    let exited = exits(&mut game, |game| {
+        links.push(game.link(Via::Alpha));
+        let _ = links.iter().filter(|link| link.is_closed()).count();
+    });
+
+    assert!(exited, "ten seconds after it was asked to stop");
+}
+
+#[test]
+fn a_server_that_was_draining_stops_when_it_is_asked() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    game.app.world_mut().commands().drain(Duration::from_secs(600));
+    game.tick();
+    stop(&mut game);
+
+    let exited = exits(&mut game, |_| ada.pump());
+
+    assert_eq!(ada.closed(), Some(Reason::Shutdown));
+    assert!(exited);
+}
+
+#[test]
+fn a_game_that_keeps_its_number_of_agents_can_be_stopped() {
+    fn keep_three(agents: Query<(), With<Agent>>, mut commands: Commands) {
+        for _ in agents.iter().count()..3 {
+            commands.spawn_agent("guard");
+        }
+    }
+    let mut game = game();
+    game.app.add_systems(Update, keep_three);
+    // Her link is silent, so that it is held for as long as a closing one may be: five seconds.
+    let ada = game.player(Via::Alpha);
+    stop(&mut game);
+
+    assert!(exits(&mut game, |_| {}));
+    assert_eq!(game.state(ada.session()), None);
+}
+
+#[test]
+fn an_agent_that_the_game_despawns_does_not_keep_a_stopping_server() {
+    let mut game = game();
+    let agent = game.app.world_mut().commands().spawn_agent("guard").id();
+    game.tick();
+
+    game.app.world_mut().despawn(agent);
+    stop(&mut game);
+
+    assert!(exits(&mut game, |_| {}));
+}
+
+#[test]
+fn players_are_told_when_a_drain_is_to_end_earlier() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    command(&mut game, |commands| commands.drain(Duration::from_secs(600)));
+    game.exchange(&mut [&mut ada]);
+
+    command(&mut game, |commands| commands.drain(Duration::from_secs(10)));
+    game.exchange(&mut [&mut ada]);
+
+    let told: Vec<u32> = ada.take::<Notice>().iter().map(|notice| notice.shutdown_in_ms).collect();
+    assert_eq!(told, [600_000, 10_000]);
+}
+
+#[test]
+fn a_resync_keeps_nobody_from_hearing_of_a_drain() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    ada.cut();
+    command(&mut game, |commands| commands.drain(Duration::from_secs(60)));
+    game.tick();
+
+    ada.connect(&game, Via::Beta);
+    ada.resume_with(ada.token(), true);
+    game.exchange(&mut [&mut ada]);
+
+    assert_eq!(ada.take::<Notice>().len(), 1);
+}
