@@ -63,8 +63,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use crate::wire::Credentials;
 pub use any::{AnyDial, AnyLink, Detour, Fetch, FetchError, Transport, UrlError};
-pub use config::{ClientConfig, Credentials};
+pub use config::ClientConfig;
 pub use event::{ClientEvent, EVENTS_MAX, EVENTS_MAX_BYTES, SendError};
 pub use link::{Dial, DialError, Link, LinkStatus, Outlook};
 pub use protocol::ClientState;

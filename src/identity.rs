@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
 
+pub use crate::wire::{CredentialKind, Credentials};
+
 /// Who a session belongs to. Cheap to clone.
 ///
 /// ```
@@ -105,81 +107,6 @@ impl fmt::Display for User {
     }
 }
 
-/// What a client shows of itself in a Hello.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credentials {
-    /// Nothing but a name to show.
-    Anonymous {
-        /// The name; empty if the client gives none.
-        name: String,
-    },
-    /// A user's name and password.
-    Password {
-        /// The user's name within the realm.
-        user: String,
-        /// Where the name is valid.
-        realm: String,
-        /// The password.
-        password: Secret,
-        /// Which of the user's places the session is for.
-        slot: String,
-    },
-    /// A signed token of an identity provider.
-    Bearer {
-        /// The token.
-        token: Secret,
-        /// Which of the user's places the session is for.
-        slot: String,
-    },
-}
-
-/// The kinds of [`Credentials`]. Each has at most one authenticator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CredentialKind {
-    /// [`Credentials::Anonymous`].
-    Anonymous,
-    /// [`Credentials::Password`].
-    Password,
-    /// [`Credentials::Bearer`].
-    Bearer,
-}
-
-impl Credentials {
-    /// Returns the kind.
-    #[must_use]
-    pub fn kind(&self) -> CredentialKind {
-        match self {
-            Self::Anonymous { .. } => CredentialKind::Anonymous,
-            Self::Password { .. } => CredentialKind::Password,
-            Self::Bearer { .. } => CredentialKind::Bearer,
-        }
-    }
-}
-
-/// A text that no log shows.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps a text from being shown.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Returns the text.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,18 +121,5 @@ mod tests {
             [user("", ""), user("club", ""), user("", "phone"), user("club", "phone")],
             ["ada", "ada@club", "ada/phone", "ada@club/phone"]
         );
-    }
-
-    #[test]
-    fn what_is_shown_of_credentials_holds_no_secret() {
-        let password = Credentials::Password {
-            user: "ada".into(),
-            realm: String::new(),
-            password: Secret::new("hunter2"),
-            slot: String::new(),
-        };
-        let bearer = Credentials::Bearer { token: Secret::new("hunter2"), slot: String::new() };
-
-        assert!(!format!("{password:?}{bearer:?}").contains("hunter2"));
     }
 }

@@ -7,6 +7,7 @@
 //! [`Frame::decode`] → a message.
 
 mod config_error;
+mod credentials;
 #[cfg(feature = "quic")]
 pub mod discovery;
 mod finite;
@@ -30,6 +31,7 @@ pub(crate) mod window;
 
 pub use config_error::ConfigError;
 pub(crate) use config_error::{at_least, within};
+pub use credentials::{CredentialKind, Credentials};
 pub use finite::Finite;
 #[cfg(feature = "server")]
 pub(crate) use frame::encode_into;

@@ -1,9 +1,8 @@
 //! What a client is told before it starts.
 
-use std::fmt;
 use std::time::Duration;
 
-use crate::wire::{LINK_TIMEOUT, v1};
+use crate::wire::{Credentials, LINK_TIMEOUT};
 
 /// How a client behaves. Every field has a default, so set what differs:
 ///
@@ -49,34 +48,6 @@ pub struct ClientConfig {
     pub seed: Option<u64>,
 }
 
-/// Who a client says it is when it asks for a new session. A resume needs none of this.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Credentials {
-    /// Nobody in particular: unique, never in conflict with anybody.
-    Anonymous {
-        /// A name to show.
-        name: String,
-    },
-    /// An account of the server's.
-    Password {
-        /// The account.
-        user: String,
-        /// Where the account lives; empty: the server's own.
-        realm: String,
-        /// Its secret; never printed.
-        password: String,
-        /// Which of the account's places to take; empty: any.
-        slot: String,
-    },
-    /// A signed JWT.
-    Bearer {
-        /// The JWT; never printed.
-        token: String,
-        /// Which of the account's places to take; empty: any.
-        slot: String,
-    },
-}
-
 impl Default for ClientConfig {
     fn default() -> Self {
         Self {
@@ -92,42 +63,6 @@ impl Default for ClientConfig {
     }
 }
 
-impl Default for Credentials {
-    fn default() -> Self {
-        Self::Anonymous { name: String::new() }
-    }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Anonymous { name } => f.debug_struct("Anonymous").field("name", name).finish(),
-            Self::Password { user, realm, slot, .. } => f
-                .debug_struct("Password")
-                .field("user", user)
-                .field("realm", realm)
-                .field("slot", slot)
-                .finish_non_exhaustive(),
-            Self::Bearer { slot, .. } => f.debug_struct("Bearer").field("slot", slot).finish_non_exhaustive(),
-        }
-    }
-}
-
-impl From<&Credentials> for v1::Credentials {
-    fn from(credentials: &Credentials) -> Self {
-        use v1::credentials::Kind;
-
-        let kind = match credentials.clone() {
-            Credentials::Anonymous { name } => Kind::Anonymous(v1::Anonymous { name }),
-            Credentials::Password { user, realm, password, slot } => {
-                Kind::Password(v1::Password { user, realm, password, slot })
-            }
-            Credentials::Bearer { token, slot } => Kind::Bearer(v1::Bearer { token, slot }),
-        };
-        Self { kind: Some(kind) }
-    }
-}
-
 /// Four round trips of a bad mobile link, which takes 600 ms each.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// Long enough that a server which refuses is not asked in a tight loop, short enough to go
@@ -137,25 +72,3 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// More than a server needs to restart.
 const TRIES: u32 = 15;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_not_printed() {
-        let secrets = [
-            Credentials::Password {
-                user: "ada".to_owned(),
-                realm: String::new(),
-                password: "hunter2".to_owned(),
-                slot: String::new(),
-            },
-            Credentials::Bearer { token: "hunter2".to_owned(), slot: String::new() },
-        ];
-
-        for secret in secrets {
-            assert!(!format!("{secret:?}").contains("hunter2"));
-        }
-    }
-}

@@ -234,9 +234,9 @@ impl Weigh for Question {
         let shown = match &self.credentials {
             Credentials::Anonymous { name } => name.len(),
             Credentials::Password { user, realm, password, slot } => {
-                user.len() + realm.len() + password.reveal().len() + slot.len()
+                user.len() + realm.len() + password.len() + slot.len()
             }
-            Credentials::Bearer { token, slot } => token.reveal().len() + slot.len(),
+            Credentials::Bearer { token, slot } => token.len() + slot.len(),
         };
         shown + self.known_as.as_ref().map_or(0, String::len)
     }

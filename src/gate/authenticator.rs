@@ -34,7 +34,7 @@ use crate::wire::retry;
 /// impl Authenticator for Guests {
 ///     async fn check(&self, question: Question) -> Verdict {
 ///         match question.credentials {
-///             Credentials::Password { user, password, .. } if password.reveal() == "open sesame" => {
+///             Credentials::Password { user, password, .. } if password == "open sesame" => {
 ///                 Verdict::Accept(Principal::named(&user))
 ///             }
 ///             _ => Verdict::Deny("wrong name or password".to_owned()),

@@ -5,11 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use super::GateConfig;
-use crate::identity::{Credentials, Principal, Secret};
+use crate::identity::{Credentials, Principal};
 use crate::proxy::LinkInfo;
 use crate::session::{ResumePoint, TokenHash};
 use crate::wire::v1::credentials::Kind;
-use crate::wire::v1::{Anonymous, Bearer, Hello, Password, Reason};
+use crate::wire::v1::{Hello, Reason};
 use crate::wire::{PROTOCOL, retry};
 
 /// A Hello that makes sense.
@@ -115,14 +115,11 @@ pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Resul
     Ok(Request::Open(OpenRequest { identity, credentials, ticket: hello.ticket }))
 }
 
-/// Reads what a client shows. Names that are only for show are cut to what can be shown.
+/// Reads what a client shows. A name that is only for show is cut to what can be shown.
 fn read(kind: Kind) -> Credentials {
-    match kind {
-        Kind::Anonymous(Anonymous { name }) => Credentials::Anonymous { name: shown(&name) },
-        Kind::Password(Password { user, realm, password, slot }) => {
-            Credentials::Password { user, realm, password: Secret::new(password), slot }
-        }
-        Kind::Bearer(Bearer { token, slot }) => Credentials::Bearer { token: Secret::new(token), slot },
+    match Credentials::from(kind) {
+        Credentials::Anonymous { name } => Credentials::Anonymous { name: shown(&name) },
+        other => other,
     }
 }
 
@@ -137,7 +134,7 @@ const NAME_MAX_CHARS: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v1::{self, Resume};
+    use crate::wire::v1::{self, Anonymous, Resume};
 
     fn hello(kind: Option<Kind>) -> Hello {
         Hello {

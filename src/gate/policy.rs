@@ -67,7 +67,7 @@ const MISSING: Denial = Denial::new(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{CredentialKind, Secret};
+    use crate::identity::CredentialKind;
 
     fn decide(
         policy: GatePolicy,
@@ -92,7 +92,7 @@ mod tests {
         use CredentialKind::{Anonymous, Password};
         use GatePolicy::{Custom, Identified, Open};
         let anonymous = Credentials::Anonymous { name: "bob".to_owned() };
-        let bearer = Credentials::Bearer { token: Secret::default(), slot: String::new() };
+        let bearer = Credentials::Bearer { token: String::new(), slot: String::new() };
         let (nothing, vouched) = (Shown::default(), Shown { is_proof: true, ..Shown::default() });
         let named = Shown { known_as: Some("ada".to_owned()), ..vouched.clone() };
         let denied = "denied";

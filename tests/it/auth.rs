@@ -80,7 +80,7 @@ fn a_client_has_a_session_when_the_verdict_is_there_and_plays_on_over_the_other_
         else {
             panic!("one question, not {asked:?}")
         };
-        assert_eq!((user.as_str(), password.reveal()), ("ada", "hunter2"));
+        assert_eq!((user.as_str(), password.as_str()), ("ada", "hunter2"));
         assert_eq!(game.resource::<SessionTable>().session_count(), 0);
         let user = User { name: "ada".into(), realm: "club".into(), slot: "phone".into() };
         answer(&mut game, &port, *id, Verdict::Accept(Principal::of(user.clone())));
