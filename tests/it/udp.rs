@@ -9,6 +9,7 @@ use waystation::tick::{Clock, UnixClock};
 use waystation::wire::Lane;
 use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, TOKEN_EXPIRE};
 
+use crate::support::fail_network_thread;
 use crate::udp_stage::{Stage, frame};
 
 #[test]
@@ -199,7 +200,7 @@ fn a_step_of_the_wall_clock_changes_nothing_for_links_and_connect_tokens() {
             stage.until_open(before);
             stage.assert_serves_others();
             // A thread that begins anew reads the same clock.
-            stage.handle.plant_panic();
+            fail_network_thread(&mut stage.app);
             stage.until("the thread has begun anew", |stage| stage.counts().restart_count == 1);
             stage.assert_serves_others();
         }

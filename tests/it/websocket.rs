@@ -12,6 +12,7 @@ use waystation::proxy::{LinkEnd, Origins, ProxyCommand};
 use waystation::wire::v1::{Closed, Reason};
 use waystation::wire::{self, FRAME_MAX_CLIENT, FRAME_MAX_SERVER};
 
+use crate::support::fail_network_thread;
 use crate::websocket_stage::{Setup, Stage, frame, shake};
 
 fn closed(reason: Reason) -> Bytes {
@@ -348,7 +349,7 @@ fn a_thread_that_panics_loses_its_links_and_serves_on() {
     let mut stage = Stage::new();
     let ada = stage.connect();
 
-    stage.http.plant_panic();
+    fail_network_thread(&mut stage.app);
     stage.until("the link is over on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
     });
