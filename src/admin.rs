@@ -40,12 +40,13 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::routing::get;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Notify;
 
 pub use self::connect::{ConnectAuth, Offers, QuicSource, UdpSource};
 use self::connect::{Desk, WEBSOCKET_PATH};
 pub use self::health::Health;
 pub use self::relays::{Cidr, CidrError, ToldBy, TrustedRelays};
-use self::serve::{Site, Wishes};
+use self::serve::Site;
 use crate::proxy::held::TLS_BYTES;
 use crate::proxy::rates::Rate;
 use crate::proxy::tls::{Tls, TlsError};
@@ -181,7 +182,8 @@ pub struct HttpServer {
 /// all connections and ends; the drop waits for it, a second or two at most.
 pub struct HttpHandle {
     address: SocketAddr,
-    wishes: Arc<Wishes>,
+    /// Tells the thread to end.
+    stop: Arc<Notify>,
     /// It ends with the tick, whose links it has.
     has_links: bool,
     thread: Option<JoinHandle<()>>,
@@ -243,16 +245,16 @@ impl HttpServer {
             trusted_relays: config.trusted_relays,
             header_timeout: config.header_timeout,
         };
-        let wishes = Arc::new(Wishes::default());
-        let heard = Arc::clone(&wishes);
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("http".to_owned())
             .spawn(move || {
                 let websocket = websocket.map(|(proxy, port)| proxy.into_adapter(port));
-                serve::run(&listener, site, websocket, &heard);
+                serve::run(&listener, site, websocket, &stopped);
             })
             .map_err(HttpError::Thread)?;
-        Ok(HttpHandle { address, wishes, has_links, thread: Some(thread) })
+        Ok(HttpHandle { address, stop, has_links, thread: Some(thread) })
     }
 }
 
@@ -261,12 +263,6 @@ impl HttpHandle {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Makes the thread panic in its next turn, to see what becomes of its clients. For tests only.
-    #[cfg(feature = "testing")]
-    pub fn plant_panic(&self) {
-        self.wishes.planted.notify_one();
     }
 
     /// Whether the thread has ended: after the server was dropped, or because it gave up after
@@ -280,7 +276,7 @@ impl HttpHandle {
     /// dropped; without, it is told to.
     pub fn join(mut self) {
         if !self.has_links {
-            self.wishes.stop.notify_one();
+            self.stop.notify_one();
         }
         self.wait();
     }
@@ -295,7 +291,7 @@ impl HttpHandle {
 
 impl Drop for HttpHandle {
     fn drop(&mut self) {
-        self.wishes.stop.notify_one();
+        self.stop.notify_one();
         self.wait();
     }
 }

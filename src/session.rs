@@ -28,8 +28,6 @@ mod link;
 mod meter;
 mod mirror;
 mod outbox;
-#[cfg(feature = "planted")]
-pub(crate) mod planted;
 mod record;
 mod state;
 mod table;
@@ -68,8 +66,6 @@ pub(crate) use life::{bury, edit, end, lose, open, resume, set_membership};
 pub use link::{Latency, LinkState};
 pub(crate) use mirror::{SessionCore, go_astray, repair, update as update_mirrors};
 pub(crate) use outbox::ResumePoint;
-#[cfg(feature = "planted")]
-pub use planted::Planted;
 pub use record::{RecordError, SessionRecord};
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
 pub use table::{SessionTable, UnknownSession};

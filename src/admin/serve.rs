@@ -40,28 +40,18 @@ pub(super) struct Site {
     pub(super) header_timeout: Duration,
 }
 
-/// What others want of the thread.
-#[derive(Debug, Default)]
-pub(super) struct Wishes {
-    /// That it ends.
-    pub(super) stop: Notify,
-    /// That it panics: a test asks for it.
-    #[cfg(feature = "testing")]
-    pub(super) planted: Notify,
-}
-
-/// Serves until the tick is gone or the handle asks for an end. After a panic it begins anew on the
+/// Serves until the tick is gone or the handle notifies `stop`. After a panic it begins anew on the
 /// same listener, unless there were too many of late: then it gives up, and the server stops.
 pub(super) fn run(
     listener: &TcpListener,
     site: Site,
     mut websocket: Option<WebSocketAdapter>,
-    wishes: &Wishes,
+    stop: &Notify,
 ) {
     let site = Rc::new(site);
     let mut restarts = Restarts::default();
     loop {
-        let ended = catch_unwind(AssertUnwindSafe(|| turn(listener, &site, &mut websocket, wishes)));
+        let ended = catch_unwind(AssertUnwindSafe(|| turn(listener, &site, &mut websocket, stop)));
         let failure = match ended {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
@@ -85,7 +75,7 @@ fn turn(
     listener: &TcpListener,
     site: &Rc<Site>,
     websocket: &mut Option<WebSocketAdapter>,
-    wishes: &Wishes,
+    stop: &Notify,
 ) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = listener.try_clone()?;
@@ -100,7 +90,7 @@ fn turn(
         tokio::select! {
             () = links => {}
             () = accept_all(&listener, site) => {}
-            () = wished(wishes) => {}
+            () = stop.notified() => {}
         }
         drop(listener);
         if let Some(websocket) = websocket {
@@ -108,16 +98,6 @@ fn turn(
         }
         Ok(())
     })
-}
-
-async fn wished(wishes: &Wishes) {
-    #[cfg(feature = "testing")]
-    tokio::select! {
-        () = wishes.stop.notified() => {}
-        () = wishes.planted.notified() => panic!("a panic that a test has planted"),
-    }
-    #[cfg(not(feature = "testing"))]
-    wishes.stop.notified().await;
 }
 
 /// Takes connections, each into a task of its own. Where there are too many, another one is closed.

@@ -97,17 +97,12 @@ pub(super) struct Running {
     stop: Arc<AtomicBool>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
-    #[cfg(feature = "testing")]
-    planted: Arc<AtomicBool>,
 }
 
 /// What the thread owns.
 #[derive(Debug)]
 pub(super) struct Pump<T> {
     pub(super) transport: T,
-    /// A test asks for a panic.
-    #[cfg(feature = "testing")]
-    planted: Arc<AtomicBool>,
     out: Outgoing,
     poll: Poll,
     port: AdapterPort,
@@ -133,17 +128,8 @@ impl Bound {
         let (address, waker) = (self.address, Arc::clone(&self.waker));
         let pump = self.pump(transport, port);
         let stop = Arc::clone(&pump.stop);
-        #[cfg(feature = "testing")]
-        let planted = Arc::clone(&pump.planted);
         let thread = thread::Builder::new().name(T::NAME.to_owned()).spawn(move || pump.run())?;
-        Ok(Running {
-            address,
-            stop,
-            waker,
-            thread: Some(thread),
-            #[cfg(feature = "testing")]
-            planted,
-        })
+        Ok(Running { address, stop, waker, thread: Some(thread) })
     }
 
     pub(super) fn pump<T: Transport>(self, transport: T, mut port: AdapterPort) -> Pump<T> {
@@ -154,8 +140,6 @@ impl Bound {
         });
         Pump {
             transport,
-            #[cfg(feature = "testing")]
-            planted: Arc::default(),
             out: Outgoing::new(self.socket),
             poll: self.poll,
             port,
@@ -166,14 +150,6 @@ impl Bound {
 }
 
 impl Running {
-    /// Makes the thread panic in its next turn.
-    #[cfg(feature = "testing")]
-    pub(super) fn plant_panic(&self) {
-        self.planted.store(true, Ordering::Release);
-        // A thread that cannot be woken looks by itself four times a second.
-        let _ = self.waker.wake();
-    }
-
     /// Whether the thread has ended.
     pub(super) fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
@@ -250,8 +226,6 @@ impl<T: Transport> Pump<T> {
         // What came before is announced no second time.
         let mut readable = true;
         loop {
-            #[cfg(feature = "testing")]
-            assert!(!self.planted.swap(false, Ordering::AcqRel), "a panic that a test has planted");
             // What is left in the socket is announced no second time.
             let wait = if readable { Duration::ZERO } else { self.patience(batched.elapsed()) };
             let woken = self.wait(&mut events, wait, &mut readable)?;

@@ -213,12 +213,6 @@ impl QuicHandle {
         self.stats.clone()
     }
 
-    /// Makes the thread panic in its next turn, to see what becomes of its clients. For tests only.
-    #[cfg(feature = "testing")]
-    pub fn plant_panic(&self) {
-        self.running.plant_panic();
-    }
-
     /// Whether the thread has ended: after the server was dropped, or because it gave up after
     /// faults that it logged.
     #[must_use]

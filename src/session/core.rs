@@ -50,8 +50,6 @@ pub(crate) struct Core {
     epoch: Epoch,
     membership: Option<Membership>,
     principal: Principal,
-    #[cfg(feature = "planted")]
-    pub(super) planted_expiry: Option<Duration>,
 }
 
 /// The zone that a session is in.
@@ -175,8 +173,6 @@ impl Core {
             is_held: false,
             is_doomed: false,
             noted_bytes: 0,
-            #[cfg(feature = "planted")]
-            planted_expiry: None,
         }
     }
 
@@ -308,10 +304,6 @@ impl Core {
 
     /// Returns when the session expires, on the steady clock, if it has no link.
     pub(crate) fn expires_at(&self) -> Option<Duration> {
-        #[cfg(feature = "planted")]
-        if self.planted_expiry.is_some() {
-            return self.planted_expiry;
-        }
         match self.player()?.binding {
             Binding::Disconnected { expires_at } => Some(expires_at),
             Binding::Linked(_) => None,

@@ -17,8 +17,6 @@ use bevy_platform::collections::HashMap;
 
 use super::agenda::Agenda;
 use super::inbox::Inbound;
-#[cfg(feature = "planted")]
-use super::planted::{Planted, is_planted};
 use super::{Agent, Core, EndCause, SessionConfig, SessionCore, SessionCounts, SessionTable, edit, mirror};
 use crate::ident::MessageId;
 use crate::proxy::{Proxies, ProxyCommand};
@@ -166,15 +164,7 @@ fn ack<R: Default>(
     also: impl FnOnce(&mut Core) -> R,
 ) -> Result<R, Offence> {
     let now = world.resource::<TickTime>().steady();
-    #[cfg(feature = "planted")]
-    let keeps_tokens = is_planted(world, Planted::TokenNotRotated);
-    #[cfg(not(feature = "planted"))]
-    let keeps_tokens = false;
-    let acked = edit(world, session, |core| {
-        let retired =
-            if keeps_tokens { core.take_ack(received, now).map(|()| None) } else { core.ack(received, now) };
-        retired.map(|retired| (retired, also(core)))
-    });
+    let acked = edit(world, session, |core| core.ack(received, now).map(|retired| (retired, also(core))));
     let Some((retired, result)) = acked.transpose().map_err(|_| Offence::Ack)? else {
         return Ok(R::default());
     };

@@ -168,20 +168,6 @@ impl Inbox {
         lost.map(|lost| if is_believed { lost } else { 0 })
     }
 
-    /// Takes all that waits, whatever the rates.
-    #[cfg(feature = "planted")]
-    pub(super) fn take_all(&mut self) -> VecDeque<Inbound> {
-        self.bytes = 0;
-        std::mem::take(&mut self.frames)
-    }
-
-    /// Puts back what was taken.
-    #[cfg(feature = "planted")]
-    pub(super) fn put_back(&mut self, frames: VecDeque<Inbound>) {
-        self.bytes += frames.iter().map(|frame| frame.length).sum::<usize>();
-        self.frames.extend(frames);
-    }
-
     /// Drops what waits, uncounted: its client will send it again.
     pub(super) fn discard(&mut self) {
         self.frames = VecDeque::new();

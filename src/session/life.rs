@@ -93,11 +93,7 @@ pub(crate) fn resume(world: &mut World, session: Entity, rebind: &Rebind) -> Opt
     let terms = terms(world, timeout);
     let token = Issued::draw(&mut world.resource_mut::<Secrets>());
     let config = world.resource::<SessionConfig>().clone();
-    #[cfg(feature = "planted")]
-    let planted = super::planted::Sabotage::of(world, session);
     let (resync, effects) = edit(world, session, |core| core.resume(rebind, &token, &terms, &config))??;
-    #[cfg(feature = "planted")]
-    planted.apply(world, session);
     apply(world, session, effects);
     Some(resync)
 }

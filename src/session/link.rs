@@ -216,12 +216,6 @@ impl Link {
         }
         dropped
     }
-
-    /// What a resume replays, twice.
-    #[cfg(feature = "planted")]
-    pub(super) fn replay(&mut self, outbox: &Outbox) {
-        self.unreliable.extend(outbox.frames().cloned());
-    }
 }
 
 /// Where the frames of a link go.

@@ -13,8 +13,6 @@ use super::announce::{Roster, note};
 use super::commands::MembershipError;
 use super::members::put_in;
 use super::{InZone, Members, Zone};
-#[cfg(feature = "planted")]
-use crate::session::planted::{Planted, is_planted};
 use crate::session::{Membership, News, SessionCore, announce, set_membership, tell, update_mirrors};
 use crate::tick::TickRate;
 use crate::wire::retry;
@@ -62,15 +60,7 @@ pub(super) fn leave(
     let left = set_membership(world, session, None)?;
     let (zone, zone_id) = (left.zone, left.zone_id);
     note(world, zone, session, |roster, id| roster.parted.push(id));
-    #[cfg(feature = "planted")]
-    if is_planted(world, Planted::DoublePart) {
-        announce(world, session, News::Parted { zone, zone_id, reason, payload: payload.clone() });
-    }
     announce(world, session, News::Parted { zone, zone_id, reason, payload });
-    #[cfg(feature = "planted")]
-    if is_planted(world, Planted::MembersLeak) && reason == Reason::Expired {
-        return Some(left);
-    }
     if let Ok(mut entity) = world.get_entity_mut(session) {
         entity.remove::<InZone>();
     }

@@ -23,7 +23,7 @@ use waystation::wire::v1::{Closed, Joined, Reason};
 use waystation::zone::Zone;
 
 use crate::stage::now;
-use crate::support::game;
+use crate::support::{CAUSED, fail_network_thread, game};
 
 #[test]
 fn a_system_that_panics_ends_the_server_with_an_error_and_all_are_told() {
@@ -140,7 +140,7 @@ fn a_network_thread_that_panics_begins_anew_and_its_clients_resume() {
         for number in first..first + 20 {
             stage.client.send(&Say { number }).expect("it has room");
         }
-        stage.handle.plant_panic();
+        fail_network_thread(&mut stage.app);
         stage.until("resumed", |stage| stage.resume_count() == fault);
         stage.until("all echoes", |stage| stage.echoes().len() == 20 * fault);
     }
@@ -158,7 +158,8 @@ fn a_network_thread_that_fails_again_and_again_ends_the_server_with_an_error() {
     let Stage { mut app, handle, .. } = Stage::new();
 
     for fault in 1..=6 {
-        handle.plant_panic();
+        fail_network_thread(&mut app);
+        app.update();
         let deadline = now() + Duration::from_secs(30);
         while handle.stats().counts().restart_count < fault && !handle.is_finished() {
             assert!(now() < deadline, "fault {fault} was not noticed");
@@ -170,5 +171,5 @@ fn a_network_thread_that_fails_again_and_again_ends_the_server_with_an_error() {
     assert!(exit.is_error());
     assert!(handle.is_finished());
     let failure = app.world().resource::<Failure>().0.clone().expect("why it stops");
-    assert!(failure.contains("udp") && failure.contains("planted"), "{failure}");
+    assert!(failure.contains("udp") && failure.contains(CAUSED), "{failure}");
 }

@@ -14,6 +14,7 @@ use waystation::wire::{FRAME_MAX_SERVER, Lane};
 
 use crate::stage::quic::Stage;
 use crate::stage::{Client as _, frame, loopback, sized};
+use crate::support::fail_network_thread;
 
 const KINDS: [QuicKind; 2] = [QuicKind::Quic, QuicKind::WebTransport];
 
@@ -268,7 +269,7 @@ fn a_thread_that_fails_loses_its_links_and_serves_newcomers() {
     let mut stage = Stage::new();
     let clients = KINDS.map(|kind| stage.connect(kind));
 
-    stage.adapter.handle.as_ref().expect("it runs").plant_panic();
+    fail_network_thread(&mut stage.app);
 
     stage.until("the links are lost", |stage| {
         clients.iter().all(|client| stage.end_of(*client) == Some(LinkEnd::Failed))

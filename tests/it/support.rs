@@ -1,12 +1,15 @@
 //! The game that most tests play: `Say` is answered by `Echo`, and heard by the test.
 
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use bevy_app::Update;
+use bevy_app::{App, Update};
 use bevy_ecs::prelude::*;
+use bytes::Bytes;
 use waystation::arena::v1::{Echo, Input, Say};
 use waystation::config::ServerConfig;
-use waystation::ident::SessionId;
+use waystation::ident::{LinkId, ProxyId, SessionId};
+use waystation::proxy::{Proxies, ProxyCommand};
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::session::SessionConfig;
 use waystation::testing::{Harness, News, Player};
@@ -53,6 +56,34 @@ pub(crate) fn game_with(config: ServerConfig) -> Harness {
 pub(crate) fn game_bounded(session: SessionConfig) -> Harness {
     game_with(ServerConfig { session, ..ServerConfig::default() })
 }
+
+/// Makes the thread of the first proxy panic after the next tick, when it carries out commands. The
+/// thread gets a frame for a link that it does not have, and the frame panics where it is dropped.
+pub(crate) fn fail_network_thread(app: &mut App) {
+    let frame = Bytes::from_owner(PanicsWhenDropped { test: thread::current().id() });
+    let command = ProxyCommand::Send { link: LinkId(u64::MAX), frame };
+    app.world_mut().resource_mut::<Proxies>().command(ProxyId(0), command);
+}
+
+/// A frame that no thread but the test's own can drop without a panic.
+struct PanicsWhenDropped {
+    test: ThreadId,
+}
+
+impl AsRef<[u8]> for PanicsWhenDropped {
+    fn as_ref(&self) -> &[u8] {
+        &[1, 0]
+    }
+}
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        assert!(thread::current().id() == self.test || thread::panicking(), "{CAUSED}");
+    }
+}
+
+/// What the panic of [`fail_network_thread`] says.
+pub(crate) const CAUSED: &str = "a panic that a test has caused";
 
 /// Queues a broadcast of `Echo` to `hall`.
 pub(crate) fn shout(game: &mut Harness, number: u64) {

@@ -1,10 +1,11 @@
-//! The house rules that no lint knows: who may import whom, how long a file may be, and that a
-//! row of the design that is said to be kept has a test.
+//! The house rules that no lint knows: who may import whom, how long a file may be, that a row of
+//! the design that is said to be kept has a test, and that planted bugs apply to the code of today.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The rows that this crate says it keeps: `row_…` of the state table, `ow_…`, `cc_…`, `oz_…` and
 /// `pr_…`. A test that proves one has the row at the start of its name: `row_01_a_hello_opens_…`.
@@ -186,6 +187,34 @@ fn every_row_that_is_said_to_be_kept_has_a_test() {
     assert!(missing.is_empty(), "rows said to be kept that no test is named after: {missing:?}");
     let rows: BTreeSet<&str> = DONE.iter().copied().collect();
     assert_eq!(rows.len(), DONE.len(), "a row stands twice in the list");
+}
+
+#[test]
+fn every_planted_bug_applies_and_stands_in_the_table_of_what_finds_it() {
+    let folder = root().join("tests/planted");
+    let table = fs::read_to_string(folder.join("README.md")).expect("a table");
+    let mut patches: Vec<PathBuf> = fs::read_dir(&folder)
+        .expect("a readable folder")
+        .map(|entry| entry.expect("a readable entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "patch"))
+        .collect();
+    patches.sort();
+
+    let mut wrong = String::new();
+    for patch in &patches {
+        let name = patch.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+        if !table.contains(&format!("\n| `{name}` |")) {
+            let _ = writeln!(wrong, "{name}: not in the table");
+        }
+        let mut apply = Command::new("git");
+        let applied = apply.args(["apply", "--check"]).arg(patch).current_dir(root()).output().expect("git");
+        if !applied.status.success() {
+            let _ = writeln!(wrong, "{name}: {}", String::from_utf8_lossy(&applied.stderr));
+        }
+    }
+
+    assert!(wrong.is_empty(), "write these patches anew (tests/planted/README.md):\n{wrong}");
+    assert_eq!(table.matches("\n| `").count(), patches.len(), "rows of the table, patches");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, TOKEN_EXPIRE};
 
 use crate::stage::frame;
 use crate::stage::udp::Stage;
+use crate::support::fail_network_thread;
 
 #[test]
 fn two_clients_get_their_frames_both_ways_on_both_lanes() {
@@ -200,7 +201,7 @@ fn a_step_of_the_wall_clock_changes_nothing_for_links_and_connect_tokens() {
             stage.until_open(before);
             stage.assert_serves_others();
             // A thread that begins anew reads the same clock.
-            stage.adapter.handle.plant_panic();
+            fail_network_thread(&mut stage.app);
             stage.until("the thread has begun anew", |stage| stage.counts().restart_count == 1);
             stage.assert_serves_others();
         }

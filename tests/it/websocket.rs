@@ -14,6 +14,7 @@ use waystation::wire::{self, FRAME_MAX_CLIENT, FRAME_MAX_SERVER};
 
 use crate::stage::websocket::{Setup, Stage, get, shake};
 use crate::stage::{Client as _, frame};
+use crate::support::fail_network_thread;
 
 fn closed(reason: Reason) -> Bytes {
     wire::encode(&Closed { reason: reason.into(), ..Closed::default() })
@@ -349,7 +350,7 @@ fn a_thread_that_panics_loses_its_links_and_serves_on() {
     let mut stage = Stage::new();
     let ada = stage.connect();
 
-    stage.adapter.handle.plant_panic();
+    fail_network_thread(&mut stage.app);
     stage.until("the link is over on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
     });

@@ -61,16 +61,10 @@ impl Core {
         received: u64,
         now: Duration,
     ) -> Result<Option<TokenHash>, AckError> {
-        self.take_ack(received, now)?;
-        Ok(self.player_mut().and_then(|player| player.tokens.confirm()))
-    }
-
-    /// The client has received this many counted frames, and so has read a Welcome.
-    pub(in crate::session) fn take_ack(&mut self, received: u64, now: Duration) -> Result<(), AckError> {
-        let Some(player) = self.player_mut() else { return Ok(()) };
+        let Some(player) = self.player_mut() else { return Ok(None) };
         player.outbox.ack(received, now)?;
         player.is_confirmed = true;
-        Ok(())
+        Ok(player.tokens.confirm())
     }
 
     /// The client has echoed a Beacon, which arrived at this time. Returns true if the state of the link changes.

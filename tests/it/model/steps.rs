@@ -95,21 +95,6 @@ impl fmt::Debug for Shown {
     }
 }
 
-impl Step {
-    /// A step that does less of the same.
-    pub(crate) fn simpler(self) -> Option<Self> {
-        match self {
-            Self::Tick(count @ 2..) => Some(Self::Tick(count - 1)),
-            Self::Play(count @ 2..) => Some(Self::Play(count - 1)),
-            Self::Play(1) => Some(Self::Tick(1)),
-            Self::Rest(count) => Some(Self::Wait(count)),
-            Self::Wait(count) if count < 5 => Some(Self::Tick(count)),
-            Self::Wait(count) => Some(Self::Wait(count - 1)),
-            _ => None,
-        }
-    }
-}
-
 impl Room {
     pub(crate) const ALL: [Self; ZONES] = [Self::Hall, Self::Den, Self::Pit];
 

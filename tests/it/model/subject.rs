@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use waystation::arena::v1::{Echo, Say};
 use waystation::ident::{LinkKey, SessionId};
-use waystation::session::{ExpiresAt, Planted, Session, SessionTable};
+use waystation::session::{ExpiresAt, Session, SessionTable};
 use waystation::testing::News;
 use waystation::testing::{Faults, Hang, Harness, Player, Via};
 use waystation::wire::v1::{Ack, Bye, Closed, Denied, Join, Joined, Part, Parted, Refused, Welcome};
@@ -33,14 +33,11 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    pub(crate) fn new(planted: Option<Planted>) -> Self {
+    pub(crate) fn new() -> Self {
         let mut game = game();
         for name in ["hall", "attic"] {
             let zone = game.zone(name).expect("support opens it");
             game.app.world_mut().despawn(zone);
-        }
-        if let Some(bug) = planted {
-            game.app.insert_resource(bug);
         }
         let players = Who::ALL.map(|who| {
             let mut player = Player::new();

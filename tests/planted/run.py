@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Puts each bug of this folder into a copy of the checkout, and runs the test that has to find it.
+
+A bug is found if the test fails, and says of the failure what the patch says that it does. The exit code
+is 0 if all bugs are found. Needs git and cargo. The copy and what is compiled of it stay in `planted` of the
+target folder, so that a further run compiles this crate alone.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+FOLDER = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "planted"
+COPY = FOLDER / "copy"
+ENVIRONMENT = os.environ | {
+    "CARGO_TARGET_DIR": str(FOLDER / "target"),
+    "CARGO_TERM_COLOR": "never",
+    # Patches apply to the copy, whatever repository it is in.
+    "GIT_CEILING_DIRECTORIES": str(FOLDER),
+    "RUST_BACKTRACE": "0",
+    # The same traces each time.
+    "PROPTEST_RNG_SEED": "1",
+    # A short trace is easier to read, but it is the reason of the failure that counts.
+    "PROPTEST_MAX_SHRINK_ITERS": "200",
+}
+# A model that needs more traces than this to find a bug is too weak.
+TRACES_MAX = 200
+# A bug may hang the test. Without one, the model takes about a minute.
+TEST_MAX = 600
+# How much is shown of how a bug was found, and of an output that was not expected.
+SHOWN = 200
+TAIL = 3_000
+
+
+class Bug:
+    """A patch, and what its head says of it."""
+
+    def __init__(self, path):
+        self.path = path
+        self.name = path.stem
+        head = path.read_text().split("\ndiff --git ", 1)[0]
+        self.test = re.search(r"^Test: (.+)$", head, re.M)[1]
+        self.says = re.search(r"^Says: (.+)$", head, re.M)[1]
+
+    def apply(self, *options):
+        """Applies the patch to the copy. Returns what is wrong, in words."""
+        done = run(["git", "apply", *options, str(self.path)])
+        return done.stdout if done.returncode else None
+
+    def find(self):
+        """Compiles the copy with the bug and runs the test. Returns how the bug was found, or raises NotFound."""
+        arguments = shlex.split(self.test)
+        target = arguments[: arguments.index("--")]
+        built = run(["cargo", "test", "--locked", "--no-run", *target])
+        if built.returncode:
+            raise NotFound("it does not compile", built.stdout)
+        try:
+            tested = run(["cargo", "test", "--locked", *arguments], timeout=TEST_MAX)
+        except subprocess.TimeoutExpired:
+            raise NotFound(f"the test did not end within {TEST_MAX} s") from None
+        output = tested.stdout
+        if tested.returncode == 0:
+            raise NotFound("the test passes: no bug, no such test, or a test that is too weak", output)
+        # What proptest says in the end, of the shortest trace that it came to.
+        failure = re.search(r"Test failed: (.*?)\.?\nminimal failing input.*?\tsuccesses: (\d+)", output, re.S)
+        if not failure or not re.search(self.says, failure[1]):
+            raise NotFound(f"the test fails for another reason than {self.says!r}", output)
+        print(f"  {' '.join(failure[1].split())[:SHOWN]}", flush=True)
+        traces = int(failure[2]) + 1
+        if traces > TRACES_MAX:
+            raise NotFound(f"it took {traces} traces, more than {TRACES_MAX}")
+        return f"found in trace {traces}"
+
+
+class NotFound(Exception):
+    """Why a bug counts as not found, and the output that shows it."""
+
+    def __init__(self, why, output=""):
+        super().__init__(why)
+        self.output = output[-TAIL:]
+
+
+def run(command, **options):
+    return subprocess.run(
+        command, cwd=COPY, env=ENVIRONMENT, text=True, errors="replace",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options,
+    )
+
+
+def copy_checkout():
+    """Copies what git would commit. The copies are new to cargo, so nothing of an earlier run is taken for theirs."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+    )
+    for name in listed.stdout.split("\0"):
+        if (ROOT / name).is_file():
+            (COPY / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, COPY / name)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bugs", nargs="*", help="names of patches; all by default")
+    names = parser.parse_args().bugs
+    bugs = [Bug(path) for path in sorted(HERE.glob("*.patch"))]
+    unknown = set(names) - {bug.name for bug in bugs}
+    if unknown or not bugs:
+        sys.exit(f"no such patch in {HERE}: {', '.join(sorted(unknown)) or '*.patch'}")
+    bugs = [bug for bug in bugs if not names or bug.name in names]
+
+    copy_checkout()
+    for bug in bugs:
+        if wrong := bug.apply("--check"):
+            sys.exit(f"{bug.path.name} does not apply; write it anew against the code of today:\n{wrong}")
+
+    rows, missed = [], False
+    for bug in bugs:
+        print(f"{bug.name}: cargo test {bug.test}", flush=True)
+        begun = time.monotonic()
+        bug.apply()
+        try:
+            verdict = bug.find()
+        except NotFound as error:
+            print(error.output)
+            verdict, missed = f"NOT FOUND: {error}", True
+        bug.apply("--reverse")
+        rows.append((bug.name, shlex.split(bug.test)[-1], verdict, f"{time.monotonic() - begun:.0f}"))
+
+    rows.insert(0, ("bug", "test", "verdict", "seconds"))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    print()
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
