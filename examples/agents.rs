@@ -8,9 +8,10 @@
 use bevy_app::{App, AppExit, Startup, Update};
 use bevy_ecs::prelude::*;
 use waystation::ident::MessageId;
+use waystation::identity::Principal;
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::server::ServerPlugins;
-use waystation::session::{Agent, Delivered, Principal, SpawnAgent as _};
+use waystation::session::{Agent, Delivered, SpawnAgent as _};
 use waystation::tick::{self, Dice, StopHandle};
 use waystation::wire::{WireMessage, prost, v1::Joined};
 use waystation::zone::Zone;

@@ -7,6 +7,7 @@
 //! | `/livez` | 200 while the tick is alive, also while the server drains; else 503 |
 //! | `/play` | the arena in a browser |
 //! | `/ws` | links over [WebSocket](crate::proxy::websocket) |
+//! | others | what a game adds by [`HttpServer::routes`] |
 //!
 //! The server is a thread of its own, called `http`, and knows no session. It listens plainly or
 //! under TLS; a relay that ends TLS before it works too. Connections are bounded in number and in
@@ -35,6 +36,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+/// The HTTP framework of [`HttpServer::routes`].
+pub use axum;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -176,6 +179,7 @@ pub struct HttpServer {
     config: HttpConfig,
     listener: TcpListener,
     address: SocketAddr,
+    routes: Router,
 }
 
 /// A running server. If it is dropped, the server tells the clients of WebSocket that it goes, closes
@@ -200,13 +204,38 @@ impl HttpServer {
         let unbound = |cause| HttpError::Bind { address: config.listen, cause };
         let listener = listen(config.listen).map_err(unbound)?;
         let address = listener.local_addr().map_err(unbound)?;
-        Ok(Self { config, listener, address })
+        Ok(Self { config, listener, address, routes: Router::new() })
     }
 
     /// Where it listens; the port is the one that the system chose, if it was to choose.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Serves these routes too: pages of a game, a webhook, a leaderboard. They share the connections and the limits of
+    /// the server, and its one thread, so a handler must not block it. A handler that panics closes its connection.
+    /// Only the server's own discovery looks at [`HttpConfig::origins`] and [`HttpConfig::connect_auth`].
+    ///
+    /// ```
+    /// use waystation::admin::axum::Router;
+    /// use waystation::admin::axum::routing::get;
+    /// use waystation::admin::{HttpConfig, HttpServer};
+    ///
+    /// let listen = ([127, 0, 0, 1], 0).into();
+    /// let best = Router::new().route("/best", get(|| std::future::ready("ada, 30 points")));
+    /// let http = HttpServer::bind(HttpConfig { listen, ..HttpConfig::default() })?.routes(best);
+    /// # Ok::<(), waystation::admin::HttpError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is a route already that these routes have too. [`start`](Self::start) panics if one of them is a
+    /// path of the server's own, or if they have a fallback, which is the server's.
+    #[must_use]
+    pub fn routes(mut self, routes: Router) -> Self {
+        self.routes = self.routes.merge(routes);
+        self
     }
 
     /// Starts the thread. With WebSocket, on a port as [`attach`](crate::proxy::attach) returns it,
@@ -221,7 +250,7 @@ impl HttpServer {
         health: Health,
         websocket: Option<(WebSocketProxy, AdapterPort)>,
     ) -> Result<HttpHandle, HttpError> {
-        let Self { config, listener, address } = self;
+        let Self { config, listener, address, routes } = self;
         let tls = config.tls.as_ref().map(|tls| tls.server_config(&[b"http/1.1"])).transpose()?;
         let has_links = websocket.is_some();
         let desk = Desk {
@@ -239,7 +268,7 @@ impl HttpServer {
             has_websocket: has_links,
         };
         let site = Site {
-            router: router(desk, health, websocket.as_ref().map(|(proxy, _)| proxy)),
+            router: routes.merge(router(desk, health, websocket.as_ref().map(|(proxy, _)| proxy))),
             tls: tls.map(serve::acceptor),
             max_connections: config.max_connections,
             trusted_relays: config.trusted_relays,

@@ -50,6 +50,7 @@ pub use crate::tick::event::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
 pub use adapter::AdapterPort;
 pub use budget::{LINK_BUDGET, Outflow, ROOM_STEP};
 pub(crate) use closing::DETAIL_MAX_CHARS;
+pub use counters::{Count, Counter};
 pub use network::Network;
 pub(crate) use open_links::LinkSlot;
 pub use origins::Origins;
@@ -178,6 +179,18 @@ impl Proxies {
             }
         }
         counts
+    }
+
+    /// What the adapters have counted by now, by proxy id. Adapters count on threads of their own, so a game's logic
+    /// must not go by it: a run could not be repeated.
+    #[must_use]
+    pub fn counters(&self) -> Vec<Counter> {
+        let mut counters = Vec::new();
+        for ProxyPort { told, ends, .. } in &self.ports {
+            let push = &mut |name, value| counters.push(Counter { proxy: told.name, name, value });
+            ends.iter().for_each(|ends| ends.count(push));
+        }
+        counters
     }
 
     /// Puts a command into the batch of the link's proxy. A frame is sent as by [`send`](Self::send).

@@ -44,7 +44,6 @@ use crate::ident::{Epoch, SessionId};
 use crate::tick::{self, TickSystems};
 
 pub(crate) use self::core::{Core, Membership, Rebind};
-pub use crate::identity::Principal;
 pub(crate) use agenda::Agenda;
 pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
 pub(crate) use arrivals::{Arrivals, warm};
@@ -73,7 +72,7 @@ pub(crate) use token::TokenHash;
 
 /// Marks an entity as a session and holds its id and epoch.
 ///
-/// The session itself is private to the server. This component, [`Principal`], [`LinkState`],
+/// The session itself is private to the server. This component, [`Principal`](crate::identity::Principal), [`LinkState`],
 /// [`ExpiresAt`], the markers and [`InZone`](crate::zone::InZone) repeat what a game may see of it: if a game
 /// removes or replaces one of them, it is put back in the same tick. A game that despawns the
 /// entity ends the session, as by a kick. `Disabled` hides a session from the game's queries and changes

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bevy_app::{App, Last, Plugin};
 use bevy_ecs::prelude::*;
 
-use crate::proxy::{Proxies, Traffic};
+use crate::proxy::{Counter, Proxies, Traffic};
 use crate::session::{Active, Agent, Closing, Connected, Disconnected, Session, SessionCounts};
 use crate::tick::{Load, LoadLevel, Shed, TickStats, TickSummary, TickSystems, TickTime};
 use crate::zone::Zone;
@@ -98,7 +98,7 @@ impl fmt::Display for Status {
 }
 
 /// All that happened since the start. Its `Display` is one line of `name=value`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
     /// The ticks.
     pub ticks: TickSummary,
@@ -108,6 +108,8 @@ pub struct Summary {
     pub traffic: Traffic,
     /// What was left out for the load of it.
     pub shed: Shed,
+    /// What the adapters have counted. The line has those that are above 0, as `proxy.name=value`.
+    pub counters: Vec<Counter>,
 }
 
 impl Summary {
@@ -119,13 +121,14 @@ impl Summary {
             sessions: world.get_resource::<SessionCounts>().copied().unwrap_or_default(),
             traffic: world.get_resource::<Traffic>().copied().unwrap_or_default(),
             shed: world.get_resource::<Shed>().copied().unwrap_or_default(),
+            counters: world.get_resource::<Proxies>().map(Proxies::counters).unwrap_or_default(),
         }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ticks, sessions, traffic, shed } = self;
+        let Self { ticks, sessions, traffic, shed, counters } = self;
         write!(
             f,
             "ticks={} tick_p50_ms={:.2} tick_p99_ms={:.2} tick_max_ms={:.2} overruns={} skipped={} \
@@ -150,7 +153,8 @@ impl fmt::Display for Summary {
             traffic.out_count,
             shed.zone_tick_count,
             shed.newcomer_count,
-        )
+        )?;
+        counters.iter().filter(|counter| counter.value > 0).try_for_each(|counter| write!(f, " {counter}"))
     }
 }
 

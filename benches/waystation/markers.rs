@@ -7,7 +7,8 @@
 use bevy_ecs::prelude::*;
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use waystation::session::{LinkState, Principal, ResumeTimeout};
+use waystation::identity::Principal;
+use waystation::session::{LinkState, ResumeTimeout};
 
 /// A way to keep two markers.
 trait Storage {

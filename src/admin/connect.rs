@@ -32,7 +32,7 @@ use crate::wire::{PROTOCOL, retry};
 #[derive(Debug, Clone, Default)]
 pub struct Offers {
     /// What tickets are minted with, one for each answer. Default: none, and no ticket is given. With
-    /// [`GatePolicy::Identified`](crate::gate::GatePolicy::Proved) it has to be the gate's
+    /// [`GatePolicy::Identified`](crate::gate::GatePolicy::Identified) it has to be the gate's
     /// [`tickets`](crate::gate::GateConfig::tickets).
     pub tickets: Option<TicketKey>,
     /// UDP, with a connect token for each who asks.

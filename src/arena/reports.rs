@@ -6,8 +6,9 @@ use bevy_ecs::prelude::*;
 
 use super::plane::SIZE;
 use super::{Arena, Avatar, Point, v1};
+use crate::identity::Principal;
 use crate::rpc::Sender;
-use crate::session::{Agent, Disconnected, Principal, Session};
+use crate::session::{Agent, Disconnected, Session};
 use crate::tick::Load;
 use crate::zone::{MemberResumed, ZoneJoined, ZoneTicked};
 

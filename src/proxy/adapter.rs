@@ -1,9 +1,11 @@
 //! The two ends of a proxy: the adapter's, and what the tick holds of it.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::batch::Batch;
+use super::counters::Count;
 use super::places::Places;
 use super::port::{Budget, PortReceiver, PortSender, UNBOUNDED, port};
 #[cfg(doc)]
@@ -36,11 +38,18 @@ pub struct AdapterPort {
 }
 
 /// What an adapter says of itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 struct Shared {
     failure: Arc<OnceLock<String>>,
     places: Arc<OnceLock<usize>>,
     vouched: Arc<AtomicBool>,
+    counters: Arc<OnceLock<Box<dyn Count>>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("failure", &self.failure).finish_non_exhaustive()
+    }
 }
 
 impl AdapterPort {
@@ -55,6 +64,13 @@ impl AdapterPort {
     pub fn set_places(&self, max: usize) {
         // An adapter that says it again changes nothing.
         let _ = self.shared.places.set(max);
+    }
+
+    /// Says where the adapter counts what it does, for [`Proxies::counters`](super::Proxies::counters). An adapter says
+    /// it once.
+    pub fn set_counters(&self, counters: impl Count + 'static) {
+        // An adapter that says it again changes nothing.
+        let _ = self.shared.counters.set(Box::new(counters));
     }
 
     /// The adapter cannot go on, and has logged why: the server stops with an error. Its links are
@@ -83,6 +99,15 @@ pub(super) struct Ends {
     pub(super) events: PortReceiver<ProxyEvent>,
     pub(super) commands: PortSender<ProxyCommand>,
     shared: Shared,
+}
+
+impl Ends {
+    /// Tells each counter of the adapter.
+    pub(super) fn count(&self, counter: &mut dyn FnMut(&'static str, u64)) {
+        if let Some(counters) = self.shared.counters.get() {
+            counters.each(counter);
+        }
+    }
 }
 
 impl ProxyPort {

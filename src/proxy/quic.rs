@@ -193,6 +193,7 @@ impl QuicProxy {
     pub fn start(self, port: AdapterPort) -> Result<QuicHandle, QuicError> {
         let stats = self.stats();
         port.set_places(self.config.max_links);
+        port.set_counters(self.stats());
         let epoch = (Instant::now(), port.clock.now());
         let core = Core::new(self.config, self.server, self.stats, epoch);
         let running = self.bound.start(core, port).map_err(QuicError::Thread)?;

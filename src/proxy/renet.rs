@@ -221,6 +221,7 @@ impl RenetProxy {
     pub fn start(self, port: AdapterPort) -> Result<RenetHandle, RenetError> {
         let stats = self.stats();
         port.set_places(self.config.max_links);
+        port.set_counters(self.stats());
         // With the key that everybody knows, everybody can mint a connect token.
         if self.config.key != DEV_KEY {
             port.vouch_for_links();

@@ -178,6 +178,7 @@ impl WebSocketProxy {
     #[must_use]
     pub fn into_adapter(self, mut port: AdapterPort) -> WebSocketAdapter {
         port.set_places(self.max_links);
+        port.set_counters(self.stats());
         let ticked = Arc::new(Notify::new());
         let waker = Arc::clone(&ticked);
         port.commands.set_waker(move || waker.notify_one());

@@ -10,8 +10,9 @@ use std::fmt;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::{EndCause, LossCause, Principal, SessionCore};
+use super::{EndCause, LossCause, SessionCore};
 use crate::ident::{SessionId, Tick, ZoneId};
+use crate::identity::Principal;
 use crate::tick::TickTime;
 use crate::wire::v1::Reason;
 

@@ -13,10 +13,10 @@ use super::core::{Membership, Rebind, Terms};
 use super::effects::{self, Effects};
 use super::token::Issued;
 use super::{
-    Core, EndCause, LossCause, OnDisconnect, Principal, ResumeTimeout, SessionConfig, SessionCore,
-    SessionTable, mirror,
+    Core, EndCause, LossCause, OnDisconnect, ResumeTimeout, SessionConfig, SessionCore, SessionTable, mirror,
 };
 use crate::ident::{LinkKey, SessionId};
+use crate::identity::Principal;
 use crate::proxy::Network;
 use crate::tick::{Secrets, TickRate, TickTime};
 

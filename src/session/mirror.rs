@@ -13,7 +13,8 @@ use bevy_ecs::world::DeferredWorld;
 
 use super::agenda::Agenda;
 use super::state::{Active, Closing, Connected, Disconnected};
-use super::{Core, ExpiresAt, Latency, LinkState, Principal, Session, SessionState, SessionTable};
+use super::{Core, ExpiresAt, Latency, LinkState, Session, SessionState, SessionTable};
+use crate::identity::Principal;
 use crate::tick::TickTime;
 
 /// The component that carries a session's core. It is private to the server, and never replaced.

@@ -17,10 +17,9 @@ use super::inbox::Inbox;
 use super::link::Latency;
 use super::outbox::{COUNT_MAX, Outbox};
 use super::token::Tokens;
-use super::{
-    LossCause, News, Principal, SessionConfig, SessionCore, SessionTable, TokenHash, UnknownSession, life,
-};
+use super::{LossCause, News, SessionConfig, SessionCore, SessionTable, TokenHash, UnknownSession, life};
 use crate::ident::{Epoch, MessageId, SessionId};
+use crate::identity::Principal;
 use crate::identity::User;
 use crate::tick::TickTime;
 use crate::wire::{self, FRAME_MAX_SERVER};

@@ -78,7 +78,7 @@ pub(super) fn take_out(world: &mut World, session: Entity, zone: Entity) {
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
-/// use waystation::session::Principal;
+/// use waystation::identity::Principal;
 /// use waystation::zone::Members;
 ///
 /// fn names_in(zone: Entity, zones: Query<&Members>, names: Query<&Principal>) -> Vec<String> {

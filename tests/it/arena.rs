@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use waystation::arena::v1::{Echo, Input, Pellets, Say, Score, Scores, Snapshot, You};
 use waystation::arena::{ArenaPlugin, Avatar, Point, ZONE};
-use waystation::session::{Principal, SessionState};
+use waystation::identity::Principal;
+use waystation::session::SessionState;
 use waystation::testing::{Harness, Player, Via};
 use waystation::wire::v1::{Join, Part};
 

@@ -130,6 +130,7 @@ fn bots_play_on_a_server_that_reports_each_second_and_sums_up_at_the_end() {
     assert!(success);
     let summary = out.lines().last().expect("a summary");
     assert!(summary.starts_with("ticks=") && summary.contains(" registered=5 resumed=0 "), "{summary}");
+    assert!(summary.contains(" udp.opened=5") && !summary.contains(" quic."), "{summary}");
     for news in ["SessionRegistered", "ZoneJoined", "ZoneParted", "SessionUnregistered", "SessionClosed"] {
         let count = log.lines().filter(|line| line.contains(news) && line.contains("principal=~")).count();
         assert_eq!(count, 5, "{news} in {log}");
@@ -154,6 +155,9 @@ fn bots_in_a_mix_come_back_each_time_over_another_transport() {
     assert!(success);
     let summary = out.lines().last().expect("a summary");
     assert!(summary.contains(" registered=8 ") && summary.contains(" protocol_errors=0 "), "{summary}");
+    for counter in ["udp.opened", "quic.quic_opened", "quic.webtransport_opened", "websocket.opened"] {
+        assert!(summary.contains(&format!(" {counter}=")), "{counter} is missing in: {summary}");
+    }
 }
 
 #[test]

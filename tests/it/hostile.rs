@@ -6,9 +6,10 @@ use std::time::Duration;
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use waystation::gate::DrainCommand as _;
+use waystation::identity::Principal;
 use waystation::session::{
     Active, AgentOf, Closing, Connected, Disconnected, EndCause, ExpiresAt, LinkState, OnDisconnect,
-    Principal, ResumeTimeout, Session, SessionState, SpawnAgent as _,
+    ResumeTimeout, Session, SessionState, SpawnAgent as _,
 };
 use waystation::testing::News::{Closed, Disconnected as Lost, Expired, Joined, Parted, Registered};
 use waystation::testing::{Harness, News, Player, Via};

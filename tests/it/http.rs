@@ -4,12 +4,15 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use waystation::admin::{ConnectAuth, HttpConfig, Offers, QuicSource, UdpSource};
+use bevy_app::App;
+use waystation::admin::axum::{Router, routing};
+use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer, Offers, QuicSource, UdpSource};
 use waystation::client::{Dial as _, Link as _, LinkStatus, UdpDial};
 use waystation::proxy::Origins;
 use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::proxy::tls::Tls;
 use waystation::proxy::{self, ProxyEventKind};
+use waystation::server::ServerPlugins;
 use waystation::tick::{Clock, TickInput};
 use waystation::wire::discovery::Discovery;
 use waystation::wire::ticket::TicketKey;
@@ -79,6 +82,36 @@ fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
         link.status() == LinkStatus::Open && identity.is_some()
     });
     assert_eq!(identity.as_deref(), Some("ada"));
+}
+
+#[test]
+fn a_games_own_routes_are_served_beside_those_of_the_server_and_may_panic() {
+    let mut app = App::new();
+    app.add_plugins(ServerPlugins::default());
+    let listen = ([127, 0, 0, 1], 0).into();
+    let own = Router::new()
+        .route("/best", routing::get(|| std::future::ready("ada, 30 points")))
+        .route("/broken", routing::get(|| async { planned_panic() }));
+    let http =
+        HttpServer::bind(HttpConfig { listen, ..HttpConfig::default() }).expect("a free port").routes(own);
+    let health = Health::watch(&mut app);
+    let http = http.start(Offers::default(), health, None).expect("a thread");
+    app.update();
+
+    let broken = get(http.local_addr(), "/broken", "");
+    let best = get(http.local_addr(), "/best", "");
+    let live = get(http.local_addr(), "/livez", "");
+    let nothing = get(http.local_addr(), "/worst", "");
+
+    assert_eq!(broken, "", "the connection is closed");
+    assert!(best.starts_with("HTTP/1.1 200") && body(&best) == "ada, 30 points", "{best}");
+    assert!(live.starts_with("HTTP/1.1 200"), "{live}");
+    assert!(nothing.starts_with("HTTP/1.1 404"), "{nothing}");
+    assert!(!http.is_finished());
+}
+
+fn planned_panic() -> &'static str {
+    panic!("planned")
 }
 
 #[test]

@@ -14,13 +14,14 @@ use waystation::client::{
 };
 use waystation::config::ServerConfig;
 use waystation::gate::GatePolicy;
+use waystation::identity::Principal;
 use waystation::proxy;
 use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
 use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
 use waystation::proxy::tls::Tls;
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
 use waystation::server::ServerPlugins;
-use waystation::session::{Principal, SessionTable};
+use waystation::session::SessionTable;
 use waystation::tick::{TickRate, UnixClock};
 use waystation::wire::ticket::{TICKET_EXPIRE, TicketKey};
 use waystation::wire::udp::TokenMint;

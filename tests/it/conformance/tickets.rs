@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use waystation::config::ServerConfig;
 use waystation::gate::GatePolicy;
-use waystation::session::{Principal, SessionConfig, SessionCounts};
+use waystation::identity::Principal;
+use waystation::session::{SessionConfig, SessionCounts};
 use waystation::tick::{Clock, UnixClock};
 use waystation::wire::PROTOCOL;
 use waystation::wire::ticket::{TICKET_EXPIRE, TicketKey};

@@ -1,0 +1,83 @@
+//! A page of a game's own on the server's HTTP port, with what its adapters have counted.
+//!
+//! Run `cargo run --example status_page`. A client connects over WebSocket, and the page is asked for. Ends by itself.
+
+#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+
+use std::error::Error;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use bevy_app::{App, Update};
+use bevy_ecs::prelude::*;
+use waystation::admin::axum::{Router, routing};
+use waystation::admin::{Health, HttpConfig, HttpServer, Offers};
+use waystation::client::{AnyDial, Client, ClientConfig};
+use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
+use waystation::proxy::{self, Proxies};
+use waystation::server::ServerPlugins;
+use waystation::session::SessionTable;
+use waystation::tick::{self, StopHandle, TickTime};
+
+/// The page, which the tick writes and the HTTP thread reads.
+#[derive(Resource, Clone, Default)]
+struct Page(Arc<Mutex<String>>);
+
+impl Page {
+    fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Writes the page, four times a second.
+fn write_page(page: Res<Page>, time: Res<TickTime>, table: Res<SessionTable>, proxies: Res<Proxies>) {
+    if time.tick().0.is_multiple_of(5) {
+        let counters: Vec<String> = proxies.counters().iter().map(ToString::to_string).collect();
+        let text = format!("sessions={}\n{}\n", table.session_count(), counters.join("\n"));
+        *page.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+}
+
+fn serve(http: HttpServer, stop: &StopHandle) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let page = Page::default();
+    let shown = page.clone();
+    let routes = Router::new().route("/status", routing::get(move || std::future::ready(shown.text())));
+    let mut app = App::new();
+    app.add_plugins(ServerPlugins::default()).insert_resource(page).add_systems(Update, write_page);
+    let websocket = WebSocketProxy::new(WebSocketConfig::default())?;
+    let links = Some((websocket, proxy::attach(&mut app, "websocket")));
+    let health = Health::watch(&mut app);
+    let _http = http.routes(routes).start(Offers::default(), health, links)?;
+    tick::run(&mut app, stop);
+    Ok(())
+}
+
+fn ask(server: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(server)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let listen = ([127, 0, 0, 1], 0).into();
+    let http = HttpServer::bind(HttpConfig { listen, ..HttpConfig::default() })?;
+    let (server, stop) = (http.local_addr(), StopHandle::default());
+    let stopped = stop.clone();
+    let serving = thread::spawn(move || serve(http, &stopped));
+    let dial = AnyDial::new([format!("ws://{server}/ws")])?;
+    let mut client = Client::new(dial, ClientConfig::default());
+    for _ in 0..100 {
+        client.update(Duration::from_millis(20));
+        while client.poll().is_some() {}
+        thread::sleep(Duration::from_millis(20));
+    }
+    println!("{}", ask(server, "/status")?);
+    client.bye();
+    stop.stop();
+    serving.join().map_err(|_| "the server panicked")?.map_err(|error| error.to_string().into())
+}
