@@ -37,7 +37,7 @@ use crate::wire::v1::Hello;
 use crate::wire::{self, WireMessage as _};
 
 pub use auth::{AuthPort, Authenticators, QUESTIONS_MAX, QUESTIONS_PER_NETWORK, Question, VERDICT_TIMEOUT};
-pub use authenticator::{AddAuthenticator, Authenticator, serve_authenticator};
+pub use authenticator::{AddAuthenticator, Authenticator, BLOCKING_THREADS, serve_authenticator};
 pub use lobby::Lobby;
 pub use policy::GatePolicy;
 pub use stop::{Drain, DrainCommand};
@@ -55,7 +55,7 @@ pub struct GateConfig {
     pub policy: GatePolicy,
     /// What the tickets in Hellos are opened with: derived from the same key as
     /// [`Offers::tickets`](crate::admin::Offers::tickets). Default: none, and tickets are ignored.
-    /// With a key, a ticket that is shown has to be good under either policy. Used tickets are
+    /// With a key, a ticket that is shown has to be good under each policy. Used tickets are
     /// remembered until they expire, in 3 MiB at most.
     pub tickets: Option<TicketKey>,
     /// The Unix time by which tickets expire. Default: the clock of this process, which is also that of

@@ -217,8 +217,8 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
         return;
     };
     guest.denied_count += 1;
-    // A link that was told when to come again is not closed before.
-    let retry_after = Duration::from_millis(denial.retry_after_ms.into());
+    // A link that was told when to come again is not closed before, unless that is late: it takes a place.
+    let retry_after = Duration::from_millis(denial.retry_after_ms.into()).min(HELD_MAX);
     guest.deadline = now.saturating_add(retry_after).saturating_add(hello_timeout);
     if denial.reason == Reason::Token {
         guest.bad_token_count += 1;
@@ -274,6 +274,8 @@ fn put_out(world: &mut World, links: Vec<LinkKey>) {
     }
 }
 
+/// How long a link that was denied is held for its client to come again at the time that it was told.
+const HELD_MAX: Duration = Duration::from_secs(10);
 /// Denials on one link before it is closed: enough to mistype a password.
 const DENIALS_MAX: u32 = 8;
 /// After a bad token, the next one on that link waits this long for each denial so far.

@@ -7,9 +7,9 @@
 //!
 //! - No verdict within [`VERDICT_TIMEOUT`]: the client is denied as THROTTLED. A verdict that comes later is dropped.
 //! - The link is lost meanwhile: the verdict is dropped, and no session is opened.
-//! - The authenticator does not keep up: [`QUESTIONS_MAX`] questions may be open, and as many wait in its port.
+//! - An authenticator does not keep up: it may have [`QUESTIONS_MAX`] open questions, and as many may wait in its port.
 //!   Further clients are denied as THROTTLED, and come again.
-//! - One network asks without end: it may have [`QUESTIONS_PER_NETWORK`] open questions.
+//! - One network asks without end: it may have [`QUESTIONS_PER_NETWORK`] open questions with each authenticator.
 //!
 //! Data flow: Hello → [`Authenticators`] → [`AuthPort`] → authenticator → [`AuthPort`] →
 //! [`TickInput::verdicts`] → the guest → the session.
@@ -26,7 +26,7 @@ use crate::ident::LinkKey;
 use crate::identity::{CredentialKind, Credentials};
 use crate::proxy::Network;
 use crate::proxy::port::{Budget, PortReceiver, PortSender, UNBOUNDED, Weigh, port};
-use crate::tick::{Answer, QuestionId, Taken, TickInput, TickTime, Verdict};
+use crate::tick::{Answer, QuestionId, Replay, Taken, TickInput, TickTime, Verdict};
 use crate::wire::retry;
 use crate::wire::v1::Reason;
 
@@ -60,8 +60,8 @@ pub struct Authenticators {
     by_kind: BTreeMap<CredentialKind, usize>,
     /// Questions without a verdict, oldest first.
     open: BTreeMap<QuestionId, OpenQuestion>,
-    /// How many of these each network has.
-    by_network: BTreeMap<Network, usize>,
+    /// How many of these each network has with each authenticator.
+    by_network: BTreeMap<(usize, Network), usize>,
     asked_count: u64,
 }
 
@@ -75,10 +75,13 @@ struct Seat {
     given: u64,
     /// Questions that it had not taken when the tick began, and those asked since.
     waiting: u64,
+    /// Questions without a verdict.
+    open_count: usize,
 }
 
 #[derive(Debug)]
 struct OpenQuestion {
+    seat: usize,
     link: LinkKey,
     network: Option<Network>,
     /// On the uncapped clock.
@@ -112,6 +115,7 @@ impl Authenticators {
             batch: VecDeque::new(),
             given: 0,
             waiting: 0,
+            open_count: 0,
         });
         AuthPort { questions, answers }
     }
@@ -130,23 +134,22 @@ impl Authenticators {
     /// Asks a question. Returns its id.
     pub(super) fn ask(
         &mut self,
-        SeatId(seat): SeatId,
+        SeatId(index): SeatId,
         link: LinkKey,
         network: Option<Network>,
         now: Duration,
         question: Question,
     ) -> Result<QuestionId, Denial> {
-        let of_network =
-            network.map_or(0, |network| self.by_network.get(&network).copied().unwrap_or_default());
-        let seat = &mut self.seats[seat];
-        if self.open.len() >= QUESTIONS_MAX || seat.waiting >= QUESTIONS_MAX as u64 {
+        let of_network = network.and_then(|network| self.by_network.get(&(index, network)));
+        let seat = &mut self.seats[index];
+        if seat.open_count >= QUESTIONS_MAX || seat.waiting >= QUESTIONS_MAX as u64 {
             return Err(Denial::later(
                 Reason::Throttled,
                 "too many players log in just now",
                 retry::NO_VERDICT,
             ));
         }
-        if of_network >= QUESTIONS_PER_NETWORK {
+        if of_network.is_some_and(|count| *count >= QUESTIONS_PER_NETWORK) {
             return Err(Denial::later(
                 Reason::Throttled,
                 "too many players of your network log in just now",
@@ -157,23 +160,26 @@ impl Authenticators {
         let id = QuestionId(self.asked_count);
         seat.given += 1;
         seat.waiting += 1;
+        seat.open_count += 1;
         seat.batch.push_back(Question { id, ..question });
-        self.open.insert(id, OpenQuestion { link, network, deadline: now.saturating_add(VERDICT_TIMEOUT) });
+        let deadline = now.saturating_add(VERDICT_TIMEOUT);
+        self.open.insert(id, OpenQuestion { seat: index, link, network, deadline });
         if let Some(network) = network {
-            *self.by_network.entry(network).or_default() += 1;
+            *self.by_network.entry((index, network)).or_default() += 1;
         }
         Ok(id)
     }
 
     /// Closes a question. Returns the link that it was about; `None` if it is closed already.
     fn close(&mut self, id: QuestionId) -> Option<LinkKey> {
-        let OpenQuestion { link, network, .. } = self.open.remove(&id)?;
+        let OpenQuestion { seat, link, network, .. } = self.open.remove(&id)?;
+        self.seats[seat].open_count -= 1;
         if let Some(network) = network
-            && let Some(count) = self.by_network.get_mut(&network)
+            && let Some(count) = self.by_network.get_mut(&(seat, network))
         {
             *count -= 1;
             if *count == 0 {
-                self.by_network.remove(&network);
+                self.by_network.remove(&(seat, network));
             }
         }
         Some(link)
@@ -187,11 +193,18 @@ impl Authenticators {
     }
 }
 
-/// Gathers what the authenticators have said.
+/// Gathers what the authenticators have said. What an authenticator says of questions that it was not asked is dropped.
 pub(super) fn gather(world: &mut World, input: &mut TickInput) {
-    for seat in &mut world.resource_mut::<Authenticators>().seats {
+    let Authenticators { seats, open, .. } = &mut *world.resource_mut::<Authenticators>();
+    for (index, seat) in seats.iter_mut().enumerate() {
         input.authenticators.push(seat.questions.taken());
-        seat.answers.drain(ANSWER_BUDGET, |answer| input.verdicts.push(answer));
+        seat.answers.drain(ANSWER_BUDGET, |answer| {
+            if open.get(&answer.question).is_some_and(|open| open.seat == index) {
+                input.verdicts.push(answer);
+            } else {
+                tracing::debug!(question = %answer.question, "a verdict that nobody waits for is dropped");
+            }
+        });
     }
 }
 
@@ -209,9 +222,8 @@ pub(super) fn receive(
     }
     for Answer { question, verdict } in &input.verdicts {
         let link = authenticators.close(*question);
-        let is_awaited = link.is_some_and(|link| lobby.decide(link, *question, || verdict.clone()));
-        if !is_awaited {
-            tracing::debug!(%question, "a verdict that nobody waits for is dropped");
+        if !link.is_some_and(|link| lobby.decide(link, *question, || verdict.clone())) {
+            tracing::debug!(%question, "a verdict about a link that is gone is dropped");
         }
     }
     for (question, link) in authenticators.close_overdue(time.now()) {
@@ -220,10 +232,12 @@ pub(super) fn receive(
     }
 }
 
-/// Hands the questions of this tick to their authenticators.
-pub(super) fn send(mut authenticators: ResMut<Authenticators>) {
+/// Hands the questions of this tick to their authenticators. A replay has the verdicts already, and asks nobody.
+pub(super) fn send(mut authenticators: ResMut<Authenticators>, replay: Option<Res<Replay>>) {
     for seat in &mut authenticators.bypass_change_detection().seats {
-        if !seat.batch.is_empty() {
+        if replay.is_some() {
+            seat.batch.clear();
+        } else if !seat.batch.is_empty() {
             seat.questions.send(&mut seat.batch, |_| {});
         }
     }
@@ -258,11 +272,11 @@ impl Weigh for Answer {
 /// takes no place for longer than a link that says nothing.
 pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Questions that may be open at a time, and that may wait in the port of an authenticator: as many as the lobby has
+/// Questions that an authenticator may have open at a time, and that may wait in its port: as many as the lobby has
 /// guests by default. A Hello has at most 4 KiB, so they take 16 MiB at most.
 pub const QUESTIONS_MAX: usize = 4_096;
 
-/// Open questions of one [network](Network). With a verdict after 100 ms that is 640 logins a second.
+/// Open questions of one [network](Network) with one authenticator. With a verdict after 100 ms that is 640 logins a second.
 pub const QUESTIONS_PER_NETWORK: usize = 64;
 
 /// What an authenticator may answer in one tick, and what waits for the tick: each open question twice.

@@ -19,8 +19,12 @@ use crate::wire::retry;
 /// Decides who a client is, off the tick.
 ///
 /// Questions are checked side by side on one thread, so `check` must not block it: what blocks, such as hashing a
-/// password, goes to [`tokio::task::spawn_blocking`]. A check that panics denies that login. A check that takes longer
-/// than [`VERDICT_TIMEOUT`] is dropped, and its client comes again.
+/// password, goes to [`tokio::task::spawn_blocking`], which has [`BLOCKING_THREADS`] threads here. A check that panics
+/// denies that login. A check that takes longer than [`VERDICT_TIMEOUT`] is dropped, and its client comes again.
+///
+/// Work that was given to `spawn_blocking` is not dropped with its check. Take a permit of a
+/// [`tokio::sync::Semaphore`] before, and give it back when the work is done: then a check whose time is up while it
+/// waits for the permit leaves no work behind.
 ///
 /// ```
 /// use bevy_app::App;
@@ -53,8 +57,8 @@ pub trait Authenticator: Send + Sync + 'static {
 
 /// Adds authenticators to an app.
 pub trait AddAuthenticator {
-    /// Asks `authenticator` about clients that show these kinds of credentials, under either policy. It runs on a thread
-    /// of its own, which ends with the app.
+    /// Asks `authenticator` about clients that show these kinds of credentials, under each policy. It runs on a thread
+    /// of its own, which ends soon after the app.
     ///
     /// # Panics
     ///
@@ -86,10 +90,13 @@ impl AddAuthenticator for App {
 ///
 /// The error of the operating system if it gives no thread.
 pub fn serve_authenticator(port: AuthPort, authenticator: impl Authenticator) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new()
-        .name("authenticator".to_owned())
-        .spawn(move || runtime.block_on(answer_all(port, Arc::new(authenticator))))
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
+    thread::Builder::new().name("authenticator".to_owned()).spawn(move || {
+        runtime.block_on(answer_all(port, Arc::new(authenticator)));
+        // Work that blocks may never return.
+        runtime.shutdown_background();
+    })
 }
 
 /// Answers questions until the gate is gone.
@@ -97,11 +104,13 @@ async fn answer_all(AuthPort { mut questions, answers }: AuthPort, authenticator
     let asked = Arc::new(Notify::new());
     let waker = Arc::clone(&asked);
     questions.set_waker(move || waker.notify_one());
-    let (mut checks, mut batch) = (JoinSet::new(), VecDeque::new());
+    let (mut checks, mut batch, mut fresh) = (JoinSet::new(), VecDeque::new(), Vec::new());
     loop {
-        questions.drain_all(|question| {
+        // The tick may wait for the port: checks begin when it is free again.
+        questions.drain_all(|question| fresh.push(question));
+        for question in fresh.drain(..) {
             checks.spawn(decide(Arc::clone(&authenticator), question));
-        });
+        }
         while let Some(decided) = checks.try_join_next() {
             batch.extend(decided);
         }
@@ -140,6 +149,9 @@ fn failed(id: QuestionId) -> Verdict {
     tracing::error!(question = %id, "an authenticator has panicked: its client is denied");
     Verdict::Deny("the login has failed".to_owned())
 }
+
+/// Threads for work that blocks. More of it waits.
+pub const BLOCKING_THREADS: usize = 16;
 
 /// How long the thread outlives the gate at most, and how long answers for which the port had no room wait.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

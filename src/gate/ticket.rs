@@ -90,6 +90,10 @@ impl Tickets {
     /// Uses up the ticket that was shown, now that its session opens.
     pub(super) fn use_up(&mut self, shown: &Shown, now: Duration) -> Result<(), Denial> {
         let Some(mark) = shown.mark else { return Ok(()) };
+        // It was good when it was shown, and has expired while an authenticator decided.
+        if mark.0 <= now {
+            return Err(UNUSABLE);
+        }
         while self.used.first().is_some_and(|(expires, _)| *expires <= now) {
             self.used.pop_first();
         }
@@ -245,6 +249,18 @@ mod tests {
         tickets
             .use_up(&Shown { mark: Some((START + TICKET_EXPIRE_MAX, [1; 16])), ..shown }, now)
             .expect("room again");
+    }
+
+    #[test]
+    fn a_ticket_that_expires_while_somebody_decides_opens_nothing() {
+        let (key, mut tickets) = gate();
+        let text = key.mint(START, TICKET_EXPIRE, None).expect("a ticket");
+        let shown = tickets.check(&request(&text), false, START + TICKET_EXPIRE - MS).expect("good");
+
+        for _ in 0..2 {
+            let denial = tickets.use_up(&shown, START + TICKET_EXPIRE).expect_err("it has expired");
+            assert_eq!(denial.reason, Reason::Unauthenticated);
+        }
     }
 
     proptest! {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::prelude::*;
 
 use super::core::Binding;
@@ -189,6 +190,12 @@ impl Agenda {
     pub(super) fn update_put(&mut self, session: Entity, core: &mut Core) {
         let notice = core.notice_put(&self.limits);
         self.take(session, notice);
+    }
+
+    /// Returns true if no session is listed twice among those with something to send.
+    pub(super) fn flushes_each_once(&self) -> bool {
+        let mut seen = EntityHashSet::default();
+        self.flush.iter().all(|session| seen.insert(*session))
     }
 
     /// A frame has arrived from a session. Returns its place among all, counted from 1.

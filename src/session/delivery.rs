@@ -204,6 +204,7 @@ pub(super) fn flush(
     let first = time.turn(sessions.len());
     sessions.rotate_left(first);
     let end = end_of_millisecond(time.now());
+    let mut waiting = Vec::new();
     for sessions in sessions.chunks(WARM_COUNT) {
         if table.session_count() >= READ_AHEAD_FROM {
             read_ahead(sessions, |session| cores.get(session).ok().map(|(_, core)| core));
@@ -230,12 +231,22 @@ pub(super) fn flush(
                 tracing::debug!(%link, "cut: its proxy does not take what is sent");
                 proxies.cut(link);
             }
-            // What waits for room is flushed again in the next tick. Nothing else can have changed.
-            if is_due || core.has_unsent() {
+            if core.has_unsent() {
+                waiting.push(session);
+            } else if is_due {
                 agenda.update(session, core);
             }
         }
     }
+    // What waits for room is flushed again in the next tick. A session with a Beacon that is due may have been visited
+    // twice, and is noted once.
+    let mut cores = cores.iter_many_mut(waiting);
+    while let Some(found) = cores.fetch_next() {
+        if let Ok((session, mut core)) = found {
+            agenda.update(session, core.bypass_change_detection());
+        }
+    }
+    debug_assert!(agenda.flushes_each_once(), "a session is flushed once a tick");
 }
 
 impl Outlet for LinkOutlet<'_> {

@@ -15,7 +15,7 @@ use super::{Dice, Secrets, TickInput, TickTime};
 /// The inputs of a run, from its first tick on.
 ///
 /// It has no token that the server has drawn, only hashes, and no seed of secrets. It does have what clients
-/// have sent, as it came: names, tickets and the tokens by which sessions were resumed. Keep it as secret as
+/// have sent, as it came: names, passwords, tickets and the tokens by which sessions were resumed. Keep it as secret as
 /// a capture of the decrypted traffic.
 #[derive(Debug, Clone, Default)]
 pub struct Recording {

@@ -131,6 +131,8 @@ fn a_client_that_does_not_read_makes_state_drop_at_the_tick_and_messages_wait_in
     assert_eq!(echoes(&mut bob), (1..=10).collect::<Vec<_>>(), "the other one is not kept waiting");
     ada.pump();
     assert!(echoes(&mut ada).is_empty(), "they have not left");
+    // Beacons are due meanwhile, and each session is still flushed once a tick: the server asserts it.
+    game.run_with(&mut [&mut bob], 2_000);
     game.exchange(&mut [&mut ada]);
 
     assert_eq!(echoes(&mut ada), (1..=10).collect::<Vec<_>>());
