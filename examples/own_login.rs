@@ -3,7 +3,7 @@
 //! Run `cargo run --example own_login`. Ada logs in with the right password and Eve with a wrong one. The endpoint
 //! takes half a second for each. Ends by itself.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -2,7 +2,7 @@
 //!
 //! Run `cargo run --example status_page`. A client connects over WebSocket, and the page is asked for. Ends by itself.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
 use std::io::{Read as _, Write as _};

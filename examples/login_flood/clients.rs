@@ -24,7 +24,7 @@ pub(crate) fn flood(links: &Loopback, rounds: u32) {
     for _ in 0..rounds {
         for _ in 0..10 {
             let link = links.connect(LinkInfo::default());
-            // A server that does not keep up takes no more.
+            // The send fails if the server does not keep up.
             _ = link.send(Lane::Reliable, hello.clone());
             open.push_back(link);
         }

@@ -3,7 +3,7 @@
 //! Run `cargo run --release --example login_flood -- 30`, for thirty seconds of 1,000 logins a second. Of ten
 //! logins one is never answered and one panics. Exits with an error if a player loses anything.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 mod clients;
 

@@ -144,7 +144,7 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest)
             register(world, link, info, principal, &shown)?;
             Ok(Outcome::In)
         }
-        Decision::Ask(seat) => {
+        Decision::Ask(authenticator) => {
             let question = Question {
                 id: QuestionId::default(),
                 credentials: request.credentials,
@@ -153,7 +153,8 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest)
             };
             let network = limited(info, world.resource::<GateConfig>());
             let now = world.resource::<TickTime>().now();
-            let question = world.resource_mut::<Authenticators>().ask(seat, link, network, now, question)?;
+            let question =
+                world.resource_mut::<Authenticators>().ask(authenticator, link, network, now, question)?;
             if let Some(guest) = world.resource_mut::<Lobby>().get_mut(link) {
                 guest.stage = Stage::Checking(Checking { question, shown });
             }

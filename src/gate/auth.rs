@@ -26,11 +26,11 @@ use crate::ident::LinkKey;
 use crate::identity::{CredentialKind, Credentials};
 use crate::proxy::Network;
 use crate::proxy::port::{Budget, PortReceiver, PortSender, UNBOUNDED, Weigh, port};
-use crate::tick::{Answer, QuestionId, Replay, Taken, TickInput, TickTime, Verdict};
+use crate::tick::{Answer, QuestionId, Replay, TickInput, TickTime, Verdict};
 use crate::wire::retry;
 use crate::wire::v1::Reason;
 
-/// Who is a client that says Hello? The answer is a [`Verdict`].
+/// A question about a client that has said Hello. The answer is a [`Verdict`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// Names the question in the answer.
@@ -43,20 +43,20 @@ pub struct Question {
     pub address: Option<SocketAddr>,
 }
 
-/// The authenticator's end of its ports. [`serve_authenticator`](super::serve_authenticator) does what is to be done
-/// with it on a thread of its own.
+/// The authenticator's end of its ports. [`serve_authenticator`](super::serve_authenticator) serves it on a thread of
+/// its own.
 #[derive(Debug)]
 pub struct AuthPort {
     /// Questions of the gate.
     pub questions: PortReceiver<Question>,
-    /// Answers to the gate. What does not fit waits with the authenticator.
+    /// Answers to the gate. The authenticator keeps those for which the port has no room.
     pub answers: PortSender<Answer>,
 }
 
 /// The authenticators of a server, by the kind of credentials that each decides.
 #[derive(Resource, Debug, Default)]
 pub struct Authenticators {
-    seats: Vec<Seat>,
+    attached: Vec<Attached>,
     by_kind: BTreeMap<CredentialKind, usize>,
     /// Questions without a verdict, oldest first.
     open: BTreeMap<QuestionId, OpenQuestion>,
@@ -67,7 +67,7 @@ pub struct Authenticators {
 
 /// What the gate holds of an authenticator.
 #[derive(Debug)]
-struct Seat {
+struct Attached {
     questions: PortSender<Question>,
     answers: PortReceiver<Answer>,
     batch: VecDeque<Question>,
@@ -81,7 +81,7 @@ struct Seat {
 
 #[derive(Debug)]
 struct OpenQuestion {
-    seat: usize,
+    authenticator: usize,
     link: LinkKey,
     network: Option<Network>,
     /// On the uncapped clock.
@@ -90,7 +90,7 @@ struct OpenQuestion {
 
 /// Which authenticator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SeatId(usize);
+pub(super) struct AuthenticatorId(usize);
 
 impl Authenticators {
     /// Adds an authenticator that decides these kinds of credentials. Returns its end.
@@ -99,17 +99,17 @@ impl Authenticators {
     ///
     /// Panics if there is an authenticator for one of the kinds already.
     pub fn attach(&mut self, kinds: impl IntoIterator<Item = CredentialKind>) -> AuthPort {
-        let seat = self.seats.len();
+        let authenticator = self.attached.len();
         for kind in kinds {
-            let before = self.by_kind.insert(kind, seat);
+            let before = self.by_kind.insert(kind, authenticator);
             assert!(
-                before.is_none_or(|before| before == seat),
+                before.is_none_or(|before| before == authenticator),
                 "two authenticators for {kind:?} credentials: add one, which may ask the other"
             );
         }
         let (questions_in, questions) = port(UNBOUNDED);
         let (answers, answers_out) = port(ANSWER_BUDGET);
-        self.seats.push(Seat {
+        self.attached.push(Attached {
             questions: questions_in,
             answers: answers_out,
             batch: VecDeque::new(),
@@ -121,8 +121,8 @@ impl Authenticators {
     }
 
     /// Returns the authenticator for a kind of credentials.
-    pub(super) fn seat(&self, kind: CredentialKind) -> Option<SeatId> {
-        self.by_kind.get(&kind).copied().map(SeatId)
+    pub(super) fn find(&self, kind: CredentialKind) -> Option<AuthenticatorId> {
+        self.by_kind.get(&kind).copied().map(AuthenticatorId)
     }
 
     /// Returns how many questions have no verdict yet.
@@ -134,36 +134,33 @@ impl Authenticators {
     /// Asks a question. Returns its id.
     pub(super) fn ask(
         &mut self,
-        SeatId(index): SeatId,
+        AuthenticatorId(index): AuthenticatorId,
         link: LinkKey,
         network: Option<Network>,
         now: Duration,
         question: Question,
     ) -> Result<QuestionId, Denial> {
         let of_network = network.and_then(|network| self.by_network.get(&(index, network)));
-        let seat = &mut self.seats[index];
-        if seat.open_count >= QUESTIONS_MAX || seat.waiting >= QUESTIONS_MAX as u64 {
-            return Err(Denial::later(
-                Reason::Throttled,
-                "too many players log in just now",
-                retry::NO_VERDICT,
-            ));
-        }
-        if of_network.is_some_and(|count| *count >= QUESTIONS_PER_NETWORK) {
-            return Err(Denial::later(
-                Reason::Throttled,
-                "too many players of your network log in just now",
-                retry::NO_VERDICT,
-            ));
+        let authenticator = &mut self.attached[index];
+        let busy =
+            if authenticator.open_count >= QUESTIONS_MAX || authenticator.waiting >= QUESTIONS_MAX as u64 {
+                Some("too many players log in just now")
+            } else if of_network.is_some_and(|count| *count >= QUESTIONS_PER_NETWORK) {
+                Some("too many players of your network log in just now")
+            } else {
+                None
+            };
+        if let Some(detail) = busy {
+            return Err(Denial::later(Reason::Throttled, detail, retry::NO_VERDICT));
         }
         self.asked_count += 1;
         let id = QuestionId(self.asked_count);
-        seat.given += 1;
-        seat.waiting += 1;
-        seat.open_count += 1;
-        seat.batch.push_back(Question { id, ..question });
+        authenticator.given += 1;
+        authenticator.waiting += 1;
+        authenticator.open_count += 1;
+        authenticator.batch.push_back(Question { id, ..question });
         let deadline = now.saturating_add(VERDICT_TIMEOUT);
-        self.open.insert(id, OpenQuestion { seat: index, link, network, deadline });
+        self.open.insert(id, OpenQuestion { authenticator: index, link, network, deadline });
         if let Some(network) = network {
             *self.by_network.entry((index, network)).or_default() += 1;
         }
@@ -172,14 +169,14 @@ impl Authenticators {
 
     /// Closes a question. Returns the link that it was about; `None` if it is closed already.
     fn close(&mut self, id: QuestionId) -> Option<LinkKey> {
-        let OpenQuestion { seat, link, network, .. } = self.open.remove(&id)?;
-        self.seats[seat].open_count -= 1;
+        let OpenQuestion { authenticator, link, network, .. } = self.open.remove(&id)?;
+        self.attached[authenticator].open_count -= 1;
         if let Some(network) = network
-            && let Some(count) = self.by_network.get_mut(&(seat, network))
+            && let Some(count) = self.by_network.get_mut(&(authenticator, network))
         {
             *count -= 1;
             if *count == 0 {
-                self.by_network.remove(&(seat, network));
+                self.by_network.remove(&(authenticator, network));
             }
         }
         Some(link)
@@ -195,11 +192,11 @@ impl Authenticators {
 
 /// Gathers what the authenticators have said. What an authenticator says of questions that it was not asked is dropped.
 pub(super) fn gather(world: &mut World, input: &mut TickInput) {
-    let Authenticators { seats, open, .. } = &mut *world.resource_mut::<Authenticators>();
-    for (index, seat) in seats.iter_mut().enumerate() {
-        input.authenticators.push(seat.questions.taken());
-        seat.answers.drain(ANSWER_BUDGET, |answer| {
-            if open.get(&answer.question).is_some_and(|open| open.seat == index) {
+    let Authenticators { attached, open, .. } = &mut *world.resource_mut::<Authenticators>();
+    for (index, authenticator) in attached.iter_mut().enumerate() {
+        input.authenticators.push(authenticator.questions.taken());
+        authenticator.answers.drain(ANSWER_BUDGET, |answer| {
+            if open.get(&answer.question).is_some_and(|open| open.authenticator == index) {
                 input.verdicts.push(answer);
             } else {
                 tracing::debug!(question = %answer.question, "a verdict that nobody waits for is dropped");
@@ -216,29 +213,28 @@ pub(super) fn receive(
     mut authenticators: ResMut<Authenticators>,
     mut lobby: ResMut<Lobby>,
 ) {
-    for (seat, taken) in authenticators.seats.iter_mut().zip(&input.authenticators) {
-        let Taken { count, .. } = *taken;
-        seat.waiting = seat.given.saturating_sub(count);
+    for (authenticator, taken) in authenticators.attached.iter_mut().zip(&input.authenticators) {
+        authenticator.waiting = authenticator.given.saturating_sub(taken.count);
     }
     for Answer { question, verdict } in &input.verdicts {
         let link = authenticators.close(*question);
-        if !link.is_some_and(|link| lobby.decide(link, *question, || verdict.clone())) {
+        if !link.is_some_and(|link| lobby.decide(link, *question, verdict.clone())) {
             tracing::debug!(%question, "a verdict about a link that is gone is dropped");
         }
     }
     for (question, link) in authenticators.close_overdue(time.now()) {
         tracing::debug!(%link, %question, "no verdict in time");
-        lobby.decide(link, question, || Verdict::Later(retry::NO_VERDICT));
+        lobby.decide(link, question, Verdict::Later(retry::NO_VERDICT));
     }
 }
 
 /// Hands the questions of this tick to their authenticators. A replay has the verdicts already, and asks nobody.
 pub(super) fn send(mut authenticators: ResMut<Authenticators>, replay: Option<Res<Replay>>) {
-    for seat in &mut authenticators.bypass_change_detection().seats {
+    for authenticator in &mut authenticators.bypass_change_detection().attached {
         if replay.is_some() {
-            seat.batch.clear();
-        } else if !seat.batch.is_empty() {
-            seat.questions.send(&mut seat.batch, |_| {});
+            authenticator.batch.clear();
+        } else if !authenticator.batch.is_empty() {
+            authenticator.questions.send(&mut authenticator.batch, |_| {});
         }
     }
 }

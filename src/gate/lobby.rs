@@ -89,10 +89,10 @@ impl Stage {
         matches!(self, Self::Silent)
     }
 
-    fn decide(&mut self, question: QuestionId, verdict: impl FnOnce() -> Verdict) -> bool {
+    fn decide(&mut self, question: QuestionId, verdict: Verdict) -> bool {
         match std::mem::take(self) {
             Self::Checking(checking) if checking.question == question => {
-                *self = Self::Decided(checking, verdict());
+                *self = Self::Decided(checking, verdict);
                 true
             }
             other => {
@@ -153,12 +153,7 @@ impl Lobby {
     }
 
     /// A question about a guest has its verdict. Returns false if the guest is gone, or waits for another one.
-    pub(super) fn decide(
-        &mut self,
-        link: LinkKey,
-        question: QuestionId,
-        verdict: impl FnOnce() -> Verdict,
-    ) -> bool {
+    pub(super) fn decide(&mut self, link: LinkKey, question: QuestionId, verdict: Verdict) -> bool {
         let Some(guest) = self.guests.get_mut(&link) else { return false };
         guest.stage.decide(question, verdict)
     }

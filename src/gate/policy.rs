@@ -1,6 +1,6 @@
 //! Who may open a new session.
 
-use super::auth::{Authenticators, SeatId};
+use super::auth::{AuthenticatorId, Authenticators};
 use super::hello::Denial;
 use super::ticket::Shown;
 use crate::identity::{Credentials, Principal};
@@ -8,8 +8,8 @@ use crate::wire::v1::Reason;
 
 /// Who may open a new session. A session that is there already is resumed by its resume token alone.
 ///
-/// Credentials for which there is an [authenticator](super::Authenticator) are decided by that one, under each policy.
-/// Credentials other than anonymous ones for which there is none are denied as UNAUTHENTICATED.
+/// An [authenticator](super::Authenticator) decides about all clients that show credentials of its kinds, under each policy.
+/// A client that shows a password or a bearer token is denied as UNAUTHENTICATED if no authenticator takes that kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum GatePolicy {
     /// Everybody may: for a server that only this machine or a trusted network reaches.
@@ -18,8 +18,8 @@ pub enum GatePolicy {
     /// Only a client that proves that it may: by credentials, by a ticket in its Hello, or by a link whose transport has
     /// asked for a proof, as UDP has by its connect tokens. Others are denied as UNAUTHENTICATED.
     Identified,
-    /// Only whom an authenticator accepts, whatever else proves that they may. Anonymous clients are denied unless there
-    /// is an authenticator for them.
+    /// Only a client that an authenticator accepts. Tickets and transports are no proof. Anonymous clients are denied
+    /// unless there is an authenticator for them.
     Custom,
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Decision {
     /// The session opens.
     Open(Principal),
     /// An authenticator is asked.
-    Ask(SeatId),
+    Ask(AuthenticatorId),
 }
 
 impl GatePolicy {
@@ -40,8 +40,8 @@ impl GatePolicy {
         credentials: &Credentials,
         shown: &Shown,
     ) -> Result<Decision, Denial> {
-        if let Some(seat) = authenticators.seat(credentials.kind()) {
-            return Ok(Decision::Ask(seat));
+        if let Some(authenticator) = authenticators.find(credentials.kind()) {
+            return Ok(Decision::Ask(authenticator));
         }
         match (self, credentials) {
             (Self::Custom, _) | (_, Credentials::Password { .. } | Credentials::Bearer { .. }) => {

@@ -70,8 +70,8 @@ impl NetworkRates {
     }
 }
 
-/// Networks whose use is known at a time, some 1 MiB. With so many, an attacker has a burst of each anyway, and
-/// to refuse those that are not known would keep players out.
+/// The table holds this many networks at most, which takes about 1 MiB. An attacker with more networks than this has
+/// a burst from each of them anyway. Refusing networks that are not in the table would keep players out.
 const NETWORKS_MAX: usize = 16_384;
 
 #[cfg(test)]

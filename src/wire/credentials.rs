@@ -11,7 +11,7 @@ use super::v1::credentials::Kind;
 pub enum Credentials {
     /// Nothing but a name: nobody in particular, never in conflict with anybody.
     Anonymous {
-        /// A name to show; empty if there is none.
+        /// The name to show. It may be empty.
         name: String,
     },
     /// A user's name and password.

@@ -2,13 +2,16 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use bevy_app::App;
 use waystation::config::ServerConfig;
 use waystation::gate::{
     AddAuthenticator as _, AuthPort, Authenticator, Authenticators, GatePolicy, QUESTIONS_MAX,
-    QUESTIONS_PER_NETWORK, Question, VERDICT_TIMEOUT,
+    QUESTIONS_PER_NETWORK, Question, VERDICT_TIMEOUT, serve_authenticator,
 };
 use waystation::identity::{CredentialKind, Credentials, Principal, User};
 use waystation::proxy::LinkInfo;
@@ -19,6 +22,7 @@ use waystation::tick::{Answer, QuestionId, Recorder, Replay, Verdict};
 use waystation::wire::v1::credentials::Kind;
 use waystation::wire::v1::{self, Denied, Hello, Password, Reason, Welcome};
 
+use crate::stage::{WATCHDOG, now};
 use crate::support::{echoes, game_with, say};
 
 /// A server whose users come by password, and the authenticator's end.
@@ -124,6 +128,24 @@ fn a_client_that_is_denied_may_try_again_on_the_same_link() {
 }
 
 #[test]
+fn a_client_that_is_told_to_come_much_later_keeps_no_link_until_then() {
+    let (mut game, mut port) = server(GatePolicy::Identified);
+    let mut ada = game.stranger(Via::Alpha);
+
+    log_in(&mut game, &mut ada, "ada");
+    let question = questions(&mut port)[0].id;
+    answer(&mut game, &port, question, Verdict::Later(Duration::from_secs(3_600)));
+    assert_eq!(denial(&mut ada).2, 3_600_000);
+    game.run_ms(14_000);
+    ada.pump();
+    assert_eq!(ada.closed(), None, "10 s, and the 5 s that a link has for its Hello");
+    game.run_ms(2_000);
+    ada.pump();
+
+    assert_eq!(ada.closed(), Some(Reason::Timeout));
+}
+
+#[test]
 fn credentials_that_nobody_decides_are_denied_and_never_taken_for_anonymous_ones() {
     for policy in [GatePolicy::Open, GatePolicy::Identified, GatePolicy::Custom] {
         let mut config = ServerConfig::default();
@@ -145,7 +167,8 @@ fn no_verdict_in_time_is_a_denial_and_a_later_one_is_dropped() {
 
     log_in(&mut game, &mut ada, "ada");
     let asked_at = game.now();
-    while !game.resource::<Authenticators>().open_count().eq(&0) {
+    while game.resource::<Authenticators>().open_count() > 0 {
+        assert!(game.now() - asked_at < 2 * VERDICT_TIMEOUT, "the question stays open");
         ada.pump();
         ada.expect_no::<Denied>();
         game.tick();
@@ -357,9 +380,10 @@ fn a_check_that_panics_or_never_returns_refuses_that_login_and_nothing_else() {
     });
 
     // The authenticator has a thread of its own: the virtual clock stands still until it has decided three of four.
-    let is_waiting = |game: &Harness| game.resource::<Authenticators>().open_count() > 1;
-    while is_waiting(&game) {
-        std::thread::yield_now();
+    let begun = now();
+    while game.resource::<Authenticators>().open_count() > 1 {
+        assert!(begun.elapsed() < WATCHDOG, "three of four checks are never decided");
+        thread::yield_now();
         game.tick_after(Duration::ZERO);
     }
     game.pass(VERDICT_TIMEOUT);
@@ -369,4 +393,45 @@ fn a_check_that_panics_or_never_returns_refuses_that_login_and_nothing_else() {
     assert!(ada.is_welcome() && bob.is_welcome());
     assert_eq!(denial(mallory).0, Reason::Unauthenticated);
     assert_eq!(denial(eve).0, Reason::Throttled);
+}
+
+/// Blocks a thread, until the test lets it go.
+struct Blocking {
+    begun: Sender<()>,
+    release: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Authenticator for Blocking {
+    async fn check(&self, _: Question) -> Verdict {
+        let (begun, release) = (self.begun.clone(), Arc::clone(&self.release));
+        let work = tokio::task::spawn_blocking(move || {
+            begun.send(()).expect("the test waits");
+            // It ends when the test drops its end.
+            let _ = release.lock().expect("nobody panics").recv();
+        });
+        work.await.expect("no panic");
+        Verdict::Deny(String::new())
+    }
+}
+
+#[test]
+fn work_that_blocks_for_ever_does_not_keep_the_authenticator_from_ending_with_the_server() {
+    let (begun_in, begun) = channel();
+    let (release_in, release) = channel();
+    let blocking = Blocking { begun: begun_in, release: Arc::new(Mutex::new(release)) };
+    let mut game = Harness::new();
+    let port = attach(&mut game.app);
+    let thread = serve_authenticator(port, blocking).expect("a thread");
+    let mut ada = game.stranger(Via::Beta);
+    log_in(&mut game, &mut ada, "ada");
+    begun.recv_timeout(WATCHDOG).expect("the check begins");
+
+    drop(game);
+
+    let since = now();
+    while !thread.is_finished() {
+        assert!(since.elapsed() < WATCHDOG, "the thread waits for work that never ends");
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(release_in);
 }

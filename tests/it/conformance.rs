@@ -1,9 +1,9 @@
-//! What WIRE.md and SESSIONS.md promise a client, over every transport by the same code.
+//! What the protocol and the state table of sessions promise a client, over every transport by the same code.
 //!
 //! Each case is a test of its own over each transport. `cargo test conformance::udp::` runs all cases
 //! over UDP, and `cargo test conformance::udp::row_07` the cases of row 07 over UDP.
 //!
-//! A case is named after the row of SESSIONS.md that it shows, or after the section of WIRE.md
+//! A case is named after the row of the state table that it shows, or after the section of the protocol
 //! (`wire_frame`, `wire_counting`, `wire_core`, `wire_reasons`, `wire_limits`). What a client cannot see
 //! is proved over the harness alone, in `rows`, `zones` and the others.
 
@@ -129,7 +129,7 @@ fn every_case_names_a_row_or_a_section() {
 
     for name in CASES {
         let is_named = known.iter().any(|row| crate::tidy::is_named_after(name, row));
-        assert!(is_named, "{name} names no row of SESSIONS.md and no section of WIRE.md");
+        assert!(is_named, "{name} names no row of the state table and no section of the protocol");
     }
 }
 
