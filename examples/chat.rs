@@ -15,7 +15,7 @@ use bevy_ecs::prelude::*;
 use waystation::client::{Client, ClientConfig, ClientEvent, Credentials, UdpDial};
 use waystation::ident::MessageId;
 use waystation::identity::Principal;
-use waystation::proxy::{self, renet};
+use waystation::proxy::{AddListener as _, renet};
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::server::ServerPlugins;
 use waystation::tick::{self, StopHandle};
@@ -69,13 +69,13 @@ fn tell(mut joined: MessageReader<ZoneJoined>, mut parted: MessageReader<ZonePar
     }
 }
 
-fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> Result<(), renet::RenetError> {
+fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
     let mut app = App::new();
     app.add_plugins(ServerPlugins::default())
         .add_call::<Say>()
         .add_systems(Startup, |mut commands: Commands| _ = commands.spawn(Zone::new("room")))
-        .add_systems(Update, (tell, talk).chain());
-    let _udp = udp.start(proxy::attach(&mut app, "udp"))?;
+        .add_systems(Update, (tell, talk).chain())
+        .add_listener(udp)?;
     tick::run(&mut app, stop);
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bevy_app::{App, Startup, Update};
 use bevy_ecs::prelude::*;
 use waystation::client::{Client, ClientConfig, ClientEvent, Credentials, Cut, UdpDial};
-use waystation::proxy::{self, renet};
+use waystation::proxy::{AddListener as _, renet};
 use waystation::server::ServerPlugins;
 use waystation::session::{SessionDisconnected, SessionResumed};
 use waystation::tick::{self, StopHandle};
@@ -43,12 +43,12 @@ fn tell_of_sessions(mut away: MessageReader<SessionDisconnected>, mut back: Mess
     back.read().for_each(|news| println!("    game: session of {} goes on", news.principal));
 }
 
-fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> Result<(), renet::RenetError> {
+fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
     let mut app = App::new();
     app.add_plugins(ServerPlugins::default())
         .add_systems(Startup, open)
-        .add_systems(Update, (tell_of_sessions, tell_of_members).chain());
-    let _udp = udp.start(proxy::attach(&mut app, "udp"))?;
+        .add_systems(Update, (tell_of_sessions, tell_of_members).chain())
+        .add_listener(udp)?;
     tick::run(&mut app, stop);
     Ok(())
 }

@@ -14,7 +14,7 @@ use bevy_app::{App, Startup, Update};
 use bevy_ecs::prelude::*;
 use waystation::client::{Client, ClientConfig, ClientEvent, UdpDial};
 use waystation::ident::MessageId;
-use waystation::proxy::{self, renet};
+use waystation::proxy::{AddListener as _, renet};
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::server::ServerPlugins;
 use waystation::tick::{self, StopHandle};
@@ -67,15 +67,15 @@ fn roll(mut ticks: MessageReader<ZoneTicked>, mut balls: Query<&mut Ball>, mut s
     }
 }
 
-fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> Result<(), renet::RenetError> {
+fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
     let mut app = App::new();
     app.add_plugins(ServerPlugins::default())
         .add_call::<Push>()
         .add_systems(Startup, |mut commands: Commands| {
             commands.spawn((Zone::new("line"), Ball::default()));
         })
-        .add_systems(Update, (take_pushes, roll).chain());
-    let _udp = udp.start(proxy::attach(&mut app, "udp"))?;
+        .add_systems(Update, (take_pushes, roll).chain())
+        .add_listener(udp)?;
     tick::run(&mut app, stop);
     Ok(())
 }

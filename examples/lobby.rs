@@ -13,7 +13,7 @@ use std::time::Duration;
 use bevy_app::{App, Startup, Update};
 use bevy_ecs::prelude::*;
 use waystation::client::{Client, ClientConfig, ClientEvent, UdpDial};
-use waystation::proxy::{self, renet};
+use waystation::proxy::{AddListener as _, renet};
 use waystation::server::ServerPlugins;
 use waystation::tick::{self, StopHandle};
 use waystation::wire::{udp::DEV_KEY, v1};
@@ -53,12 +53,12 @@ fn end_match(
     }
 }
 
-fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> Result<(), renet::RenetError> {
+fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
     let mut app = App::new();
     app.add_plugins(ServerPlugins::default())
         .add_systems(Startup, open)
-        .add_systems(Update, (doorman, end_match));
-    let _udp = udp.start(proxy::attach(&mut app, "udp"))?;
+        .add_systems(Update, (doorman, end_match))
+        .add_listener(udp)?;
     tick::run(&mut app, stop);
     Ok(())
 }

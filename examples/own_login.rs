@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use waystation::client::{Client, ClientConfig, ClientEvent, UdpDial};
 use waystation::gate::{AddAuthenticator as _, Authenticator, Question};
 use waystation::identity::{CredentialKind, Credentials, Principal};
-use waystation::proxy::{self, renet};
+use waystation::proxy::{AddListener as _, renet};
 use waystation::server::ServerPlugins;
 use waystation::session::SessionRegistered;
 use waystation::tick::{self, StopHandle, Verdict};
@@ -71,13 +71,13 @@ fn greet(mut registered: MessageReader<SessionRegistered>) {
     registered.read().for_each(|news| println!("server: {} is in", news.principal));
 }
 
-fn serve(udp: renet::RenetProxy, login: HttpLogin, stop: &StopHandle) -> Result<(), renet::RenetError> {
+fn serve(udp: renet::RenetProxy, login: HttpLogin, stop: &StopHandle) -> std::io::Result<()> {
     let mut app = App::new();
     app.add_plugins(ServerPlugins::default())
         .add_authenticator([CredentialKind::Password], login)
         .add_systems(Startup, |mut commands: Commands| _ = commands.spawn(Zone::new("hall")))
-        .add_systems(Update, greet);
-    let _udp = udp.start(proxy::attach(&mut app, "udp"))?;
+        .add_systems(Update, greet)
+        .add_listener(udp)?;
     tick::run(&mut app, stop);
     Ok(())
 }

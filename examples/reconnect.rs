@@ -14,7 +14,7 @@ use bevy_app::{App, Startup, Update};
 use bevy_ecs::prelude::*;
 use waystation::client::{Client, ClientConfig, ClientEvent, Cut, UdpDial};
 use waystation::ident::MessageId;
-use waystation::proxy::{self, renet};
+use waystation::proxy::{AddListener as _, renet};
 use waystation::rpc::Sender;
 use waystation::server::ServerPlugins;
 use waystation::tick::{self, StopHandle};
@@ -37,12 +37,12 @@ fn beat(mut ticks: MessageReader<ZoneTicked>, mut sender: Sender) {
     }
 }
 
-fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> Result<(), renet::RenetError> {
+fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
     let mut app = App::new();
     app.add_plugins(ServerPlugins::default())
         .add_systems(Startup, |mut commands: Commands| _ = commands.spawn(Zone::new("clock").hz(10)))
-        .add_systems(Update, beat);
-    let _udp = udp.start(proxy::attach(&mut app, "udp"))?;
+        .add_systems(Update, beat)
+        .add_listener(udp)?;
     tick::run(&mut app, stop);
     Ok(())
 }

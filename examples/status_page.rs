@@ -14,10 +14,10 @@ use std::time::Duration;
 use bevy_app::{App, Update};
 use bevy_ecs::prelude::*;
 use waystation::admin::axum::{Router, routing};
-use waystation::admin::{Health, HttpConfig, HttpServer, Offers};
+use waystation::admin::{AddHttp as _, HttpConfig, HttpServer};
 use waystation::client::{AnyDial, Client, ClientConfig};
+use waystation::proxy::Proxies;
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
-use waystation::proxy::{self, Proxies};
 use waystation::server::ServerPlugins;
 use waystation::session::SessionTable;
 use waystation::tick::{self, StopHandle, TickTime};
@@ -46,11 +46,11 @@ fn serve(http: HttpServer, stop: &StopHandle) -> Result<(), Box<dyn Error + Send
     let shown = page.clone();
     let routes = Router::new().route("/status", routing::get(move || std::future::ready(shown.text())));
     let mut app = App::new();
-    app.add_plugins(ServerPlugins::default()).insert_resource(page).add_systems(Update, write_page);
     let websocket = WebSocketProxy::new(WebSocketConfig::default())?;
-    let links = Some((websocket, proxy::attach(&mut app, "websocket")));
-    let health = Health::watch(&mut app);
-    let _http = http.routes(routes).start(Offers::default(), health, links)?;
+    app.add_plugins(ServerPlugins::default())
+        .insert_resource(page)
+        .add_systems(Update, write_page)
+        .add_http(http.routes(routes), Some(websocket))?;
     tick::run(&mut app, stop);
     Ok(())
 }

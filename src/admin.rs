@@ -18,7 +18,7 @@
 //! port: its links are lost, the tick goes on, and clients resume. After five such in a minute it
 //! gives up, and the server stops with an error.
 //!
-//! Data flow: the tick → [`Health`], [`Offers`] → answers; WebSocket as in its own room.
+//! Data flow: the tick → [`Health`], listeners → [`Offers`] → answers; WebSocket as in its own room.
 
 mod check;
 mod connect;
@@ -29,11 +29,9 @@ mod proxy_header;
 mod relays;
 mod serve;
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// The HTTP framework of [`HttpServer::routes`].
@@ -42,21 +40,24 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::routing::get;
+use bevy_app::App;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
-pub use self::connect::{ConnectAuth, Offers, QuicSource, UdpSource};
-use self::connect::{Desk, WEBSOCKET_PATH};
+pub use self::connect::ConnectAuth;
+use self::connect::Desk;
 pub use self::health::Health;
 pub use self::relays::{Cidr, CidrError, ToldBy, TrustedRelays};
 use self::serve::Site;
 use crate::proxy::held::TLS_BYTES;
 use crate::proxy::rates::Rate;
 use crate::proxy::tls::{Tls, TlsError};
-use crate::proxy::websocket::WebSocketProxy;
-use crate::proxy::{AdapterPort, Origins};
+use crate::proxy::websocket::{WEBSOCKET_PATH, WebSocketProxy};
+use crate::proxy::{self, AdapterPort, ListenerHandle, Listeners, Offers, Origins};
 use crate::tick::UnixClock;
 use crate::wire::ConfigError;
+use crate::wire::discovery::WEBSOCKET;
+use crate::wire::ticket::TicketKey;
 
 /// How to listen, and for whom.
 #[derive(Debug, Clone)]
@@ -73,6 +74,10 @@ pub struct HttpConfig {
     pub origins: Origins,
     /// Who may ask discovery. Default: nobody.
     pub connect_auth: ConnectAuth,
+    /// What discovery mints a ticket with for each answer. Default: `None`, and discovery gives no tickets. With
+    /// [`GatePolicy::Identified`](crate::gate::GatePolicy::Identified) it has to be the gate's
+    /// [`tickets`](crate::gate::GateConfig::tickets).
+    pub tickets: Option<TicketKey>,
     /// Relays in front of the server, whose word about their clients' addresses is taken. Default: no
     /// relay is trusted, and everybody behind one shares its address, and the limits of that.
     pub trusted_relays: TrustedRelays,
@@ -107,6 +112,7 @@ impl Default for HttpConfig {
             name: "waystation".to_owned(),
             origins: Origins::Only(Vec::new()),
             connect_auth: ConnectAuth::nobody(),
+            tickets: None,
             trusted_relays: TrustedRelays::default(),
             max_connects_per_address: 512,
             connects_per_second: 128,
@@ -148,29 +154,25 @@ pub enum HttpError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The system gives no thread.
-    #[error("the HTTP thread cannot start: {0}; raise the limit of threads")]
-    Thread(#[source] io::Error),
+    #[error(transparent)]
+    Thread(io::Error),
 }
 
 /// A port that nobody serves yet.
 ///
 /// ```
 /// use bevy_app::App;
-/// use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer, Offers};
-/// use waystation::proxy;
+/// use waystation::admin::{AddHttp as _, ConnectAuth, HttpConfig, HttpServer};
 /// use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
 /// use waystation::server::ServerPlugins;
 ///
 /// let mut app = App::new();
-/// app.add_plugins(ServerPlugins::default());
 /// let listen = ([127, 0, 0, 1], 0).into();
 /// let connect_auth = ConnectAuth::everybody();
 /// let http = HttpServer::bind(HttpConfig { listen, connect_auth, ..HttpConfig::default() })?;
 /// let websocket = WebSocketProxy::new(WebSocketConfig::default())?;
-/// let port = proxy::attach(&mut app, "websocket");
-/// let health = Health::watch(&mut app);
-/// let http = http.start(Offers::default(), health, Some((websocket, port)))?;
 /// println!("http://{}/play", http.local_addr());
+/// app.add_plugins(ServerPlugins::default()).add_http(http, Some(websocket))?;
 /// app.update();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -180,17 +182,6 @@ pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
     routes: Router,
-}
-
-/// A running server. If it is dropped, the server tells the clients of WebSocket that it goes, closes
-/// all connections and ends; the drop waits for it, a second or two at most.
-pub struct HttpHandle {
-    address: SocketAddr,
-    /// Tells the thread to end.
-    stop: Arc<Notify>,
-    /// It ends with the tick, whose links it has.
-    has_links: bool,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl HttpServer {
@@ -238,8 +229,9 @@ impl HttpServer {
         self
     }
 
-    /// Starts the thread. With WebSocket, on a port as [`attach`](crate::proxy::attach) returns it,
-    /// it serves links too, and ends when the server that they belong to is dropped.
+    /// Starts the thread. Discovery answers with `offers`. With WebSocket, on a port as
+    /// [`attach`](crate::proxy::attach) returns it, the thread serves links too, adds WebSocket to `offers`, and ends
+    /// when the server that they belong to is dropped. [`add_http`](AddHttp::add_http) does all of this for an app.
     ///
     /// # Errors
     ///
@@ -249,13 +241,16 @@ impl HttpServer {
         offers: Offers,
         health: Health,
         websocket: Option<(WebSocketProxy, AdapterPort)>,
-    ) -> Result<HttpHandle, HttpError> {
+    ) -> Result<ListenerHandle, HttpError> {
         let Self { config, listener, address, routes } = self;
         let tls = config.tls.as_ref().map(|tls| tls.server_config(&[b"http/1.1"])).transpose()?;
-        let has_links = websocket.is_some();
+        if let Some((websocket, _)) = &websocket {
+            offers.add(websocket.offers());
+        }
         let desk = Desk {
             name: config.name,
             offers,
+            tickets: config.tickets,
             auth: config.connect_auth,
             origins: config.origins,
             rates: Mutex::default(),
@@ -265,7 +260,6 @@ impl HttpServer {
             unix: config.unix,
             address,
             is_tls: tls.is_some(),
-            has_websocket: has_links,
         };
         let site = Site {
             router: routes.merge(router(desk, health, websocket.as_ref().map(|(proxy, _)| proxy))),
@@ -276,58 +270,41 @@ impl HttpServer {
         };
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name("http".to_owned())
-            .spawn(move || {
-                let websocket = websocket.map(|(proxy, port)| proxy.into_adapter(port));
-                serve::run(&listener, site, websocket, &stopped);
-            })
-            .map_err(HttpError::Thread)?;
-        Ok(HttpHandle { address, stop, has_links, thread: Some(thread) })
+        let serve = move || {
+            let websocket = websocket.map(|(proxy, port)| proxy.into_adapter(port));
+            serve::run(&listener, site, websocket, &stopped);
+        };
+        ListenerHandle::spawn("http", address, move || stop.notify_one(), serve).map_err(HttpError::Thread)
     }
 }
 
-impl HttpHandle {
-    /// Where it listens.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Whether the thread has ended: after the server was dropped, or because it gave up after
-    /// faults that it logged.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// Waits until the thread has ended. With WebSocket it does so by itself, when the server is
-    /// dropped; without, it is told to.
-    pub fn join(mut self) {
-        if !self.has_links {
-            self.stop.notify_one();
-        }
-        self.wait();
-    }
-
-    fn wait(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            // The thread catches its panics; there is nothing to be told.
-            let _ = thread.join();
-        }
-    }
+/// Adds an HTTP server to an app.
+pub trait AddHttp {
+    /// Serves HTTP, and WebSocket if it is given, with what the app's [listeners](crate::proxy::AddListener) offer. It
+    /// ends when the app is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Tls`] and [`HttpError::Thread`].
+    fn add_http(
+        &mut self,
+        http: HttpServer,
+        websocket: Option<WebSocketProxy>,
+    ) -> Result<&mut Self, HttpError>;
 }
 
-impl Drop for HttpHandle {
-    fn drop(&mut self) {
-        self.stop.notify_one();
-        self.wait();
-    }
-}
-
-impl fmt::Debug for HttpHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpHandle").field("address", &self.address).finish_non_exhaustive()
+impl AddHttp for App {
+    fn add_http(
+        &mut self,
+        http: HttpServer,
+        websocket: Option<WebSocketProxy>,
+    ) -> Result<&mut Self, HttpError> {
+        let health = Health::watch(self);
+        let websocket = websocket.map(|websocket| (websocket, proxy::attach(self, WEBSOCKET)));
+        let offers = self.world_mut().get_resource_or_init::<Offers>().clone();
+        let handle = http.start(offers, health, websocket)?;
+        self.world_mut().get_resource_or_init::<Listeners>().0.push(handle);
+        Ok(self)
     }
 }
 

@@ -64,7 +64,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use crate::wire::Credentials;
-pub use any::{AnyDial, AnyLink, Detour, Fetch, FetchError, Transport, UrlError};
+pub use any::{AnyDial, AnyLink, Detour, DialContext, Fetch, FetchError, Transport, UrlError};
 pub use config::ClientConfig;
 pub use event::{ClientEvent, EVENTS_MAX, EVENTS_MAX_BYTES, SendError};
 pub use link::{Dial, DialError, Link, LinkStatus, Outlook};
@@ -76,7 +76,7 @@ pub use udp::{ConnectToken, UdpDial, UdpLink};
 pub use websocket::{WebSocketDial, WebSocketLink};
 
 pub use crate::ident::SessionId;
-pub use crate::wire::discovery::Discovery;
+pub use crate::wire::discovery::{Discovery, Offer};
 use crate::wire::v1::{Join, Part, Welcome};
 pub use crate::wire::{Frame, Lane, WireMessage, v1};
 

@@ -54,7 +54,7 @@ pub struct GateConfig {
     /// [`GatePolicy::Identified`], and [`tickets`](Self::tickets) or an [`Authenticator`].
     pub policy: GatePolicy,
     /// What the tickets in Hellos are opened with: derived from the same key as
-    /// [`Offers::tickets`](crate::admin::Offers::tickets). Default: none, and tickets are ignored.
+    /// [`HttpConfig::tickets`](crate::admin::HttpConfig::tickets). Default: none, and tickets are ignored.
     /// With a key, a ticket that is shown has to be good under each policy. Used tickets are
     /// remembered until they expire, in 3 MiB at most.
     pub tickets: Option<TicketKey>,

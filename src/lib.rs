@@ -10,10 +10,10 @@
 //! ```no_run
 //! use bevy_app::{App, Startup, Update};
 //! use bevy_ecs::prelude::*;
-//! use waystation::proxy::renet::{RenetConfig, RenetError, RenetProxy};
+//! use waystation::proxy::{AddListener as _, renet::{RenetConfig, RenetProxy}};
 //! use waystation::rpc::{AppRpc as _, Call, Sender};
 //! use waystation::wire::{WireMessage, prost, udp::DEV_KEY};
-//! use waystation::{ident::MessageId, proxy, server::ServerPlugins, tick, zone::Zone};
+//! use waystation::{ident::MessageId, server::ServerPlugins, tick, zone::Zone};
 //!
 //! /// From a player: a knock. To all who are there: how many those were.
 //! #[derive(Clone, PartialEq, prost::Message)]
@@ -39,12 +39,11 @@
 //! fn open(mut commands: Commands) {
 //!     commands.spawn((Zone::new("door"), Knocks::default()));
 //! }
-//! fn main() -> Result<(), RenetError> {
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let udp = RenetProxy::bind(RenetConfig::new(DEV_KEY))?;
 //!     let mut app = App::new();
 //!     app.add_plugins(ServerPlugins::default()).add_call::<Knock>();
-//!     app.add_systems(Startup, open).add_systems(Update, knock);
-//!     let udp = RenetProxy::bind(RenetConfig::new(DEV_KEY))?;
-//!     let _udp = udp.start(proxy::attach(&mut app, "udp"))?;
+//!     app.add_systems(Startup, open).add_systems(Update, knock).add_listener(udp)?;
 //!     tick::run(&mut app, &tick::StopHandle::default());
 //!     Ok(())
 //! }

@@ -3,7 +3,9 @@
 //! An adapter runs wherever it likes (a thread of its own, or the caller's) and speaks plain data:
 //! [`ProxyEvent`]s up, [`ProxyCommand`]s down, each through a bounded [`port`](mod@port). It knows links
 //! and frames and nothing of sessions. The smallest one, [`loopback`], is the place to learn how
-//! to write another; the example `custom_proxy` is one over TCP, with threads and sockets.
+//! to write another; the example `custom_transport` is one over TCP, with threads and sockets. A transport of this crate is a
+//! [`Listener`]: it binds its port, is attached with its adapter, offers itself by discovery, counts what it does, and
+//! ends when its [handle](ListenerHandle) is dropped.
 //!
 //! Data flow: adapter → event port → [`TickInput`], gathered when a tick begins, by proxy id → the gate; frames
 //! to links → [`Proxies::command`] → one batch a proxy in `Flush` → command port → adapter.
@@ -17,8 +19,10 @@ mod closing;
 mod counters;
 pub(crate) mod crowd;
 pub mod held;
+mod listener;
 pub mod loopback;
 mod network;
+mod offers;
 mod open_links;
 mod origins;
 mod outlet;
@@ -51,7 +55,10 @@ pub use adapter::AdapterPort;
 pub use budget::{LINK_BUDGET, Outflow, ROOM_STEP};
 pub(crate) use closing::DETAIL_MAX_CHARS;
 pub use counters::{Count, Counter};
+pub(crate) use listener::Listeners;
+pub use listener::{AddListener, Listener, ListenerHandle};
 pub use network::Network;
+pub use offers::{Asked, OfferSource, Offers};
 pub(crate) use open_links::LinkSlot;
 pub use origins::Origins;
 pub(crate) use outlet::LinkOutlet;

@@ -39,6 +39,8 @@ pub use frame::{Frame, FrameError, Lane, Range, WireMessage, decode, encode, id_
 pub use limits::*;
 #[cfg(feature = "quic")]
 pub(crate) use millis::millis;
+#[cfg(feature = "server")]
+pub(crate) use millis::whole_seconds;
 
 /// The protobuf runtime that generated code uses.
 pub use prost;

@@ -6,7 +6,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use waystation::arena::v1::Say;
 use waystation::client::{
-    AnyDial, Client, ClientConfig, ClientEvent, ClientState, Credentials, Cut, UrlError,
+    AnyDial, Client, ClientConfig, ClientEvent, ClientState, Credentials, Cut, Link as _, UrlError,
 };
 
 use crate::Done;

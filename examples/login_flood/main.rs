@@ -18,7 +18,7 @@ use waystation::client::UdpDial;
 use waystation::gate::{AddAuthenticator as _, Authenticator, Question};
 use waystation::identity::{CredentialKind, Credentials, Principal};
 use waystation::proxy::loopback::Loopback;
-use waystation::proxy::{self, renet};
+use waystation::proxy::{self, AddListener as _, renet};
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::server::ServerPlugins;
 use waystation::session::SessionCounts;
@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .add_systems(Startup, |mut commands: Commands| _ = commands.spawn(Zone::new("hall")))
         .add_systems(Update, echo);
     let links = Loopback::new(proxy::attach(&mut app, "loopback"));
-    let _udp = udp.start(proxy::attach(&mut app, "udp"))?;
+    app.add_listener(udp)?;
     let players: Vec<_> = (0..20)
         .map(|_| UdpDial::minting(mint.clone()))
         .map(|dial| thread::spawn(move || clients::play(dial, seconds * 100)))

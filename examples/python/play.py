@@ -37,7 +37,7 @@ async def websocket_link(offers: dict):  # A frame is one binary message.
 
 @asynccontextmanager
 async def quic_link(offers: dict):
-    (host, port), pin = offers["quic"]["address"].rsplit(":", 1), offers["quic"].get("cert_sha256")
+    (host, port), pin = offers["quic"]["url"].removeprefix("quic://").rsplit(":", 1), offers["quic"].get("cert_sha256")
     config = configuration.QuicConfiguration(
         alpn_protocols=["waystation/1"], max_datagram_frame_size=FRAME_MAX, idle_timeout=SILENCE_S,
         verify_mode=ssl.CERT_NONE if pin else ssl.CERT_REQUIRED)
@@ -90,9 +90,10 @@ class Player:
             cut_after = options.cut_every if now() + options.cut_every < until else None
             try:
                 question = urllib.request.Request(f"{options.server}/v1/connect", headers=options.headers)
-                offers = json.load(await asyncio.to_thread(urllib.request.urlopen, question, None, 5))
+                found = json.load(await asyncio.to_thread(urllib.request.urlopen, question, None, 5))
+                offers = {offer["transport"]: offer for offer in reversed(found["offers"])}  # The first of each counts.
                 async with LINKS[options.transport](offers) as (send, receive), asyncio.timeout(cut_after):
-                    await self.drive(send, receive, offers.get("ticket", ""))
+                    await self.drive(send, receive, found.get("ticket", ""))
             except (Ended, OSError, TimeoutError, websockets.WebSocketException) as end:
                 reason, detail, wait_ms = end.args if isinstance(end, Ended) else ("DROPPED", repr(end), 0)
             print(f"the link ended: {reason} {detail}")

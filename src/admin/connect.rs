@@ -6,61 +6,20 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use data_encoding::HEXLOWER;
-use rand::TryRng as _;
-use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
 
 use super::health::Health;
 use crate::proxy::rates::{NetworkRates, Rate};
-use crate::proxy::tls::Tls;
-use crate::proxy::{Network, Origins};
+use crate::proxy::{Asked, Network, Offers, Origins};
 use crate::tick::UnixClock;
-use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
-use crate::wire::quic::WEBTRANSPORT_PATH;
+use crate::wire::discovery::Discovery;
 use crate::wire::ticket::{TICKET_EXPIRE, TicketError, TicketKey};
-use crate::wire::udp::{TOKEN_EXPIRE, TokenError, TokenMint, token_to_text};
-use crate::wire::{PROTOCOL, retry};
-
-/// What discovery offers; WebSocket is offered where the HTTP server has it. Default: nothing else.
-#[derive(Debug, Clone, Default)]
-pub struct Offers {
-    /// What tickets are minted with, one for each answer. Default: none, and no ticket is given. With
-    /// [`GatePolicy::Identified`](crate::gate::GatePolicy::Identified) it has to be the gate's
-    /// [`tickets`](crate::gate::GateConfig::tickets).
-    pub tickets: Option<TicketKey>,
-    /// UDP, with a connect token for each who asks.
-    pub udp: Option<UdpSource>,
-    /// QUIC and WebTransport, which share a port.
-    pub quic: Option<QuicSource>,
-    /// The URL of WebSocket, where it is not the one by which discovery was asked: behind a relay,
-    /// for one. Default: none.
-    pub websocket_url: Option<String>,
-}
-
-/// What is offered of UDP.
-#[derive(Debug, Clone)]
-pub struct UdpSource {
-    /// Where clients reach it: one of the addresses that the mint's tokens list.
-    pub address: SocketAddr,
-    /// Mints the tokens.
-    pub mint: TokenMint,
-}
-
-/// What is offered of QUIC and WebTransport.
-#[derive(Debug, Clone)]
-pub struct QuicSource {
-    /// Where clients reach it, `host:port`; the host is one that the certificate names.
-    pub address: String,
-    /// Its certificate, whose hash is offered if it is self-signed.
-    pub tls: Tls,
-}
+use crate::wire::{PROTOCOL, retry, whole_seconds};
 
 /// Who may ask discovery.
 #[derive(Clone, Default)]
@@ -141,6 +100,7 @@ impl fmt::Debug for ConnectAuth {
 pub(super) struct Desk {
     pub(super) name: String,
     pub(super) offers: Offers,
+    pub(super) tickets: Option<TicketKey>,
     pub(super) auth: ConnectAuth,
     pub(super) origins: Origins,
     pub(super) rates: Mutex<NetworkRates>,
@@ -148,10 +108,9 @@ pub(super) struct Desk {
     pub(super) exempt_loopback: bool,
     pub(super) health: Health,
     pub(super) unix: UnixClock,
-    /// Where it listens, and whether under TLS; and whether there is WebSocket.
+    /// Where it listens, and whether under TLS.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
-    pub(super) has_websocket: bool,
 }
 
 impl Desk {
@@ -191,9 +150,8 @@ impl Desk {
         match self.discover(headers, identity.as_deref()) {
             Ok(offer) => ([(header::CONTENT_TYPE, "application/json")], offer.to_json()).into_response(),
             Err(error) => {
-                tracing::warn!(%error, "discovery has no connect token or ticket to give");
-                (StatusCode::INTERNAL_SERVER_ERROR, "no connect token or ticket: see the server's log\n")
-                    .into_response()
+                tracing::warn!(%error, "discovery has no ticket to give");
+                (StatusCode::INTERNAL_SERVER_ERROR, "no ticket: see the server's log\n").into_response()
             }
         }
     }
@@ -225,61 +183,28 @@ impl Desk {
         })
     }
 
-    fn discover(&self, headers: &HeaderMap, identity: Option<&str>) -> Result<Discovery, MintError> {
-        let now = self.unix.now();
-        let ticket = self.offers.tickets.as_ref();
-        let ticket = ticket.map(|key| key.mint(now, TICKET_EXPIRE, identity)).transpose()?;
-        let udp = self.offers.udp.as_ref().map(|udp| udp.offer(now, identity)).transpose()?;
-        let quic = self.offers.quic.as_ref();
-        let cert_sha256 = quic.and_then(|quic| quic.tls.sha256()).map(|hash| HEXLOWER.encode(&hash));
-        let url = || self.offers.websocket_url.clone().unwrap_or_else(|| self.websocket_url(headers));
+    fn discover(&self, headers: &HeaderMap, identity: Option<&str>) -> Result<Discovery, TicketError> {
+        let unix_now = self.unix.now();
+        let ticket =
+            self.tickets.as_ref().map(|key| key.mint(unix_now, TICKET_EXPIRE, identity)).transpose()?;
+        let authority = self.authority(headers);
+        let asked = Asked { unix_now, identity, authority: &authority, is_tls: self.is_tls };
         Ok(Discovery {
             protocol: PROTOCOL,
             name: self.name.clone(),
             draining: self.health.is_draining(),
-            udp,
-            quic: quic
-                .map(|quic| QuicOffer { address: quic.address.clone(), cert_sha256: cert_sha256.clone() }),
-            webtransport: quic.map(|quic| WebTransportOffer {
-                url: format!("https://{}{WEBTRANSPORT_PATH}", quic.address),
-                cert_sha256,
-            }),
-            websocket: self.has_websocket.then(|| WebSocketOffer { url: url() }),
-            ticket_expires_s: ticket.is_some().then_some(seconds(TICKET_EXPIRE)),
+            offers: self.offers.for_client(&asked),
+            ticket_expires_s: ticket.is_some().then_some(whole_seconds(TICKET_EXPIRE)),
             ticket,
         })
     }
 
-    /// At the host by which the client got here: that one works for it.
-    fn websocket_url(&self, headers: &HeaderMap) -> String {
-        let scheme = if self.is_tls { "wss" } else { "ws" };
-        let asked = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-        match asked.filter(|host| !host.as_str().contains('@')) {
-            Some(host) => format!("{scheme}://{host}{WEBSOCKET_PATH}"),
-            None => format!("{scheme}://{}{WEBSOCKET_PATH}", self.address),
-        }
+    /// The host by which the client got here, if it says so, or else the address that is listened on.
+    fn authority(&self, headers: &HeaderMap) -> String {
+        let host = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        let host = host.filter(|host| !host.as_str().contains('@'));
+        host.map_or_else(|| self.address.to_string(), |host| host.to_string())
     }
-}
-
-impl UdpSource {
-    fn offer(&self, unix_now: Duration, identity: Option<&str>) -> Result<UdpOffer, TokenError> {
-        let link_id = SysRng.try_next_u64().map_err(|error| TokenError::Mint(error.to_string()))?;
-        let token = self.mint.mint(unix_now, link_id, identity)?;
-        Ok(UdpOffer { address: self.address, token: token_to_text(&token), expires_s: seconds(TOKEN_EXPIRE) })
-    }
-}
-
-/// A token or a ticket that cannot be minted.
-#[derive(Debug, thiserror::Error)]
-enum MintError {
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    #[error(transparent)]
-    Ticket(#[from] TicketError),
-}
-
-fn seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn address_of(request: &Request) -> Option<IpAddr> {
@@ -291,8 +216,6 @@ fn text(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or("?")
 }
 
-/// The path of WebSocket.
-pub(super) const WEBSOCKET_PATH: &str = "/ws";
 /// What a page of another origin may do, once it is a listed one.
 const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),

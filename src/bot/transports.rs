@@ -66,12 +66,7 @@ fn discover(options: &BotOptions) -> Result<Discovery, BotError> {
 
 /// The transports of an offer.
 fn offered(offer: &Discovery) -> Vec<Transport> {
-    let is_there = |transport: &Transport| match transport {
-        Transport::Udp => offer.udp.is_some(),
-        Transport::Quic => offer.quic.is_some(),
-        Transport::WebTransport => offer.webtransport.is_some(),
-        Transport::WebSocket => offer.websocket.is_some(),
-    };
+    let is_there = |transport: &Transport| offer.offer(transport.offered_as()).is_some();
     Transport::ALL.into_iter().filter(is_there).collect()
 }
 

@@ -1,33 +1,44 @@
 //! The listeners of a server: taken, served, and told to whoever looks.
 
+use std::io;
 use std::net::SocketAddr;
 
 use bevy_app::App;
-use waystation::admin::{Health, HttpHandle, HttpServer, Offers, QuicSource, UdpSource};
-use waystation::proxy::quic::{QuicHandle, QuicProxy};
-use waystation::proxy::renet::{RenetHandle, RenetProxy};
+use waystation::admin::{Health, HttpServer};
 use waystation::proxy::websocket::WebSocketProxy;
-use waystation::proxy::{self, AdapterPort};
+use waystation::proxy::{self, AdapterPort, Listener, ListenerHandle, OfferSource, Offers};
+use waystation::wire::discovery::WEBSOCKET;
 
 use super::descriptors;
 use super::listen::ListenArgs;
 
 /// Listeners that nobody serves yet.
 pub(crate) struct Bound {
-    udp: Option<RenetProxy>,
-    quic: Option<QuicProxy>,
+    /// Those of the transports that have a port of their own.
+    listeners: Vec<BoundListener>,
     http: HttpServer,
     websocket: Option<WebSocketProxy>,
-    offers: Offers,
     listening: String,
     advice: String,
 }
 
-/// Listeners that are served.
-pub(crate) struct Running {
-    udp: Option<RenetHandle>,
-    quic: Option<QuicHandle>,
-    http: HttpHandle,
+/// Any [`Listener`].
+struct BoundListener {
+    name: &'static str,
+    address: SocketAddr,
+    offers: Box<dyn OfferSource>,
+    start: Box<dyn FnOnce(AdapterPort) -> io::Result<ListenerHandle>>,
+}
+
+impl BoundListener {
+    fn new(listener: impl Listener) -> Self {
+        Self {
+            name: listener.name(),
+            address: listener.local_addr(),
+            offers: listener.offers(),
+            start: Box::new(|port| listener.start(port)),
+        }
+    }
 }
 
 impl Bound {
@@ -36,28 +47,17 @@ impl Bound {
         args.check()?;
         let room = descriptors::make_room(args.room());
         let tls = args.tls()?;
-        let udp = args.udp()?;
+        let mut listeners: Vec<BoundListener> = args.udp()?.into_iter().map(BoundListener::new).collect();
         let http = args.http(tls.as_ref(), room)?;
-        let quic = args.quic(tls.as_ref(), http.local_addr())?;
+        listeners.extend(args.quic(tls.as_ref(), http.local_addr())?.map(BoundListener::new));
         let websocket = args.websocket(room)?;
-        let offers = Offers {
-            udp: udp.as_ref().map(|(udp, address)| UdpSource { address: *address, mint: udp.mint() }),
-            quic: quic
-                .as_ref()
-                .zip(tls.clone())
-                .map(|(quic, tls)| QuicSource { address: args.quic_address(quic.local_addr()), tls }),
-            websocket_url: args.websocket_url(),
-            tickets: Some(args.tickets()?),
-        };
-        let udp = udp.map(|(udp, _)| udp);
-        let listening = listening(&[
-            ("udp", udp.as_ref().map(RenetProxy::local_addr)),
-            ("quic", quic.as_ref().map(QuicProxy::local_addr)),
-            (args.http_scheme(), Some(http.local_addr())),
-        ]);
+        let mut listening: Vec<String> =
+            listeners.iter().map(|listener| format!("{} {}", listener.name, listener.address)).collect();
+        listening.push(format!("{} {}", args.http_scheme(), http.local_addr()));
         let profile = if args.is_dev() { PROFILE_DEV } else { "" };
+        let listening = format!("listening {}{profile}", listening.join(", "));
         let advice = advice(args, http.local_addr());
-        Ok(Self { udp, quic, http, websocket, offers, listening: listening + profile, advice })
+        Ok(Self { listeners, http, websocket, listening, advice })
     }
 
     /// Where they listen: the first line of the output, there for programs that wait for it.
@@ -70,8 +70,8 @@ impl Bound {
         &self.advice
     }
 
-    /// Serves them in threads of their own.
-    pub(crate) fn start(self, app: &mut App) -> anyhow::Result<Running> {
+    /// Serves them in threads of their own, until their handles are dropped.
+    pub(crate) fn start(self, app: &mut App) -> anyhow::Result<Vec<ListenerHandle>> {
         let health = Health::watch(app);
         self.start_with(health, |name| proxy::attach(app, name))
     }
@@ -81,34 +81,17 @@ impl Bound {
         self,
         health: Health,
         mut attach: impl FnMut(&'static str) -> AdapterPort,
-    ) -> anyhow::Result<Running> {
-        let udp = self.udp.map(|udp| udp.start(attach("udp"))).transpose()?;
-        let quic = self.quic.map(|quic| quic.start(attach("quic"))).transpose()?;
-        let websocket = self.websocket.map(|websocket| (websocket, attach("websocket")));
-        let http = self.http.start(self.offers, health, websocket)?;
-        Ok(Running { udp, quic, http })
-    }
-}
-
-impl Running {
-    /// Waits until all of them have ended, which they do when the server is dropped.
-    pub(crate) fn join(self) {
-        if let Some(udp) = self.udp {
-            udp.join();
+    ) -> anyhow::Result<Vec<ListenerHandle>> {
+        let offers = Offers::default();
+        let mut handles = Vec::new();
+        for listener in self.listeners {
+            handles.push((listener.start)(attach(listener.name))?);
+            offers.add(listener.offers);
         }
-        if let Some(quic) = self.quic {
-            quic.join();
-        }
-        self.http.join();
+        let websocket = self.websocket.map(|websocket| (websocket, attach(WEBSOCKET)));
+        handles.push(self.http.start(offers, health, websocket)?);
+        Ok(handles)
     }
-}
-
-fn listening(listeners: &[(&str, Option<SocketAddr>)]) -> String {
-    let there: Vec<String> = listeners
-        .iter()
-        .filter_map(|(name, address)| address.map(|address| format!("{name} {address}")))
-        .collect();
-    format!("listening {}", there.join(", "))
 }
 
 fn advice(args: &ListenArgs, http: SocketAddr) -> String {

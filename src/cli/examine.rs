@@ -53,7 +53,7 @@ fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
     let mut exam = Exam::new(clock.clone(), Duration::from_secs(args.timeout.into()));
     let greeting = format!("{}\n{INSTRUCTION}", bound.listening());
     let health = Health::new(clock, TickRate::default());
-    let running = bound.start_with(health.clone(), |name| exam.attach(name))?;
+    let listeners = bound.start_with(health.clone(), |name| exam.attach(name))?;
     say(&greeting);
 
     let mut turn = 0;
@@ -63,7 +63,7 @@ fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
         health.beat(turn, false);
         !stop.is_requested()
     });
-    running.join();
+    drop(listeners);
     say(&report);
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

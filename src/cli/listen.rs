@@ -171,8 +171,8 @@ impl ListenArgs {
         }
     }
 
-    /// UDP, and the address by which clients reach it.
-    pub(super) fn udp(&self) -> anyhow::Result<Option<(RenetProxy, SocketAddr)>> {
+    /// UDP.
+    pub(super) fn udp(&self) -> anyhow::Result<Option<RenetProxy>> {
         if !self.has(Left::Udp) {
             return Ok(None);
         }
@@ -182,15 +182,12 @@ impl ListenArgs {
         if let Some(address) = self.public_ip().filter(|_| is_known) {
             public_addresses.push((address, self.listen.port()).into());
         }
-        let public = public_addresses.first().copied();
         let config = RenetConfig {
             listen: self.listen,
             public_addresses,
             ..RenetConfig::new(key(self.key_file.as_deref())?)
         };
-        let proxy = RenetProxy::bind(config)?;
-        let address = public.unwrap_or(proxy.local_addr());
-        Ok(Some((proxy, address)))
+        Ok(Some(RenetProxy::bind(config)?))
     }
 
     fn public_ip(&self) -> Option<IpAddr> {
@@ -202,6 +199,7 @@ impl ListenArgs {
         let Some(tls) = tls.filter(|_| self.has(Left::Quic)) else { return Ok(None) };
         let config = QuicConfig {
             listen: self.quic_listen,
+            public_address: self.quic_address(),
             origins: Origins::Only(self.page_origins(http)),
             ..QuicConfig::default()
         };
@@ -245,6 +243,7 @@ impl ListenArgs {
             name: NAME.to_owned(),
             origins: Origins::Only(self.page_origins(self.http_listen)),
             connect_auth,
+            tickets: Some(self.tickets()?),
             trusted_relays: self.trusted_relays(),
             max_connections: room.http,
             exempt_loopback: self.is_dev(),
@@ -273,13 +272,18 @@ impl ListenArgs {
             return Ok(None);
         }
         let origins = Origins::Only(self.page_origins(self.http_listen));
-        let config = WebSocketConfig { max_links: room.websocket, origins, ..WebSocketConfig::default() };
+        let config = WebSocketConfig {
+            max_links: room.websocket,
+            origins,
+            public_url: self.websocket_url(),
+            ..WebSocketConfig::default()
+        };
         Ok(Some(WebSocketProxy::new(config)?))
     }
 
     /// The URL of WebSocket, where it is not the one by which a client asks discovery: behind a relay
     /// clients may ask by a host that the relay does not pass on.
-    pub(super) fn websocket_url(&self) -> Option<String> {
+    fn websocket_url(&self) -> Option<String> {
         if let Some(url) = &self.public_url {
             let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
             let base = url.as_str().trim_start_matches(url.scheme()).trim_end_matches('/');
@@ -297,9 +301,9 @@ impl ListenArgs {
         }
     }
 
-    /// Where clients reach QUIC.
-    pub(super) fn quic_address(&self, bound: SocketAddr) -> String {
-        self.public_quic.clone().unwrap_or_else(|| self.public(bound))
+    /// Where clients reach QUIC, where it is not the bound address.
+    fn quic_address(&self) -> Option<String> {
+        self.public_quic.clone().or_else(|| self.public_host.as_deref().map(bracketed))
     }
 
     /// Where clients reach a listener that no relay is in front of.
@@ -417,11 +421,11 @@ mod tests {
         assert!(mapped.check().is_ok(), "no --public-host is needed");
         assert_eq!(mapped.websocket_url().as_deref(), Some("wss://play.example:8443/eu/ws"));
         assert_eq!(mapped.http_url(http), "https://play.example:8443/eu");
-        assert_eq!(mapped.quic_address(http), "play.example:4433");
+        assert_eq!(mapped.quic_address().as_deref(), Some("play.example:4433"));
         assert!(mapped.page_origins(http).contains(&"https://play.example:8443".to_owned()));
         assert_eq!(plain.websocket_url().as_deref(), Some("ws://127.0.0.1:8080/ws"));
         assert_eq!(relayed.websocket_url().as_deref(), Some("wss://[2001:db8::1]/ws"));
-        assert_eq!(relayed.quic_address(http), "[2001:db8::1]:7780");
+        assert_eq!(relayed.quic_address().as_deref(), Some("[2001:db8::1]"));
         assert_eq!(args(&[]).websocket_url(), None, "as the client asked");
     }
 

@@ -72,13 +72,13 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             let _ = status.try_send(line.to_string());
         }));
     let greeting = format!("{}\n{}", bound.listening(), bound.advice());
-    let running = bound.start(&mut app)?;
+    let listeners = bound.start(&mut app)?;
     say(&greeting);
 
     let exit = tick::run(&mut app, &stop);
     let summary = Summary::of(app.world());
     drop(app);
-    running.join();
+    drop(listeners);
     // It ends by itself: the sender of its lines went with the app.
     let _ = printer.join();
     say(&summary);

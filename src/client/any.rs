@@ -2,7 +2,7 @@
 //!
 //! | URL | reaches a server |
 //! | --- | --- |
-//! | `http://host:7780`, `https://host` | by whatever its discovery (`GET /v1/connect`) offers, in the order UDP, QUIC, WebTransport, WebSocket |
+//! | `http://host:7780`, `https://host` | by what its discovery (`GET /v1/connect`) offers, in the order [a game's own](AnyDial::transport), UDP, QUIC, WebTransport, WebSocket |
 //! | the same with `#udp`, `#quic`, `#wt` or `#ws` | by that transport alone |
 //! | `quic://host:7778` | by raw QUIC, without discovery |
 //! | `webtransport://host:7778` | by WebTransport; the path is `/wt` unless given |
@@ -38,11 +38,11 @@
 //! Data flow: URLs → routes → discovery, if it is needed → a race of openings → the open link →
 //! whether a frame came → the order of the next race.
 
-mod carrier;
 mod detour;
 mod fetch;
 mod names;
 mod offers;
+mod openers;
 mod race;
 mod standby;
 mod trust;
@@ -59,9 +59,11 @@ use bytes::Bytes;
 
 use super::link::{Dial, DialError, Link, LinkStatus, Outlook};
 use crate::wire::Lane;
-use carrier::Carrier;
+use crate::wire::discovery::Offer;
 pub use detour::Detour;
 pub use fetch::{Fetch, FetchError};
+use openers::Carrier;
+pub use openers::DialContext;
 use race::{Race, Standing, Won};
 use standby::Standby;
 use url::{Kind, Place};
@@ -136,6 +138,18 @@ impl AnyDial {
     #[must_use]
     pub fn bearer(self, bearer: impl Into<String>) -> Self {
         locked(&self.ways).show_bearer(bearer.into());
+        self
+    }
+
+    /// Adds a transport of a game's own. `open` begins to open a link to an offer of this name, and must not block for
+    /// long. Where discovery offers the transport, it is preferred to all others. A name that is there already is
+    /// replaced. The example `custom_transport` has both ends of such a transport.
+    #[must_use]
+    pub fn transport<F>(self, name: &'static str, open: F) -> Self
+    where
+        F: FnMut(&Offer, &mut DialContext<'_>) -> Result<Box<dyn Link + Send>, DialError> + Send + 'static,
+    {
+        locked(&self.ways).add_transport(Transport::named(name), Box::new(open));
         self
     }
 
@@ -223,20 +237,6 @@ impl AnyLink {
         match &self.state {
             State::Carried(transport, _) => Some(*transport),
             State::Racing(_) | State::Failed(_) => None,
-        }
-    }
-
-    /// Moves a link over QUIC or WebTransport to another socket: for a game that learns that the
-    /// machine's network has changed. The link goes on, and so does all that is under way on it. False
-    /// for other transports, which cannot: there [`Client::cut`](super::Client::cut) resumes at once.
-    ///
-    /// # Errors
-    ///
-    /// The system gives no socket; the old one stays.
-    pub fn rebind(&mut self) -> io::Result<bool> {
-        match &mut self.state {
-            State::Carried(_, carrier) => carrier.rebind(),
-            State::Racing(_) | State::Failed(_) => Ok(false),
         }
     }
 
@@ -335,6 +335,13 @@ impl Link for AnyLink {
     fn round_trip(&self) -> Option<Duration> {
         let trips = self.transport()?.opening_round_trips();
         Some(self.opened_in / trips)
+    }
+
+    fn rebind(&mut self) -> io::Result<bool> {
+        match &mut self.state {
+            State::Carried(_, carrier) => carrier.rebind(),
+            State::Racing(_) | State::Failed(_) => Ok(false),
+        }
     }
 
     fn breach(&self) -> Option<String> {

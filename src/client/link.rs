@@ -1,5 +1,6 @@
 //! The seam to the transports: what a client needs of one.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use crate::wire::Lane;
 /// Opens links. A client asks for one at a time and drops it before it asks for the next.
 ///
 /// A transport of one's own implements this and [`Link`]; the server's side of it is an adapter, as
-/// the example `custom_proxy` shows. In a test, a link may be two queues:
+/// the example `custom_transport` shows. In a test, a link may be two queues:
 ///
 /// ```
 /// use std::sync::mpsc::{Receiver, Sender, channel};
@@ -167,6 +168,17 @@ pub trait Link {
     /// [`ClientEvent::Closed`](super::ClientEvent::Closed). None unless a transport says so.
     fn failure(&self) -> Option<String> {
         None
+    }
+
+    /// Moves the link to another socket, for a game that learns that the machine's network has changed. The link goes
+    /// on, and so does all that is under way on it. Returns false if the transport cannot do that; then
+    /// [`Client::cut`](super::Client::cut) resumes the session at once. The default is false.
+    ///
+    /// # Errors
+    ///
+    /// The link is closed, or the operating system gives no socket. In the latter case the old socket stays.
+    fn rebind(&mut self) -> io::Result<bool> {
+        Ok(false)
     }
 
     /// Returns true if the link itself ends an opening that takes too long, so that the client does

@@ -313,6 +313,10 @@ impl fmt::Debug for QuicLink {
 }
 
 impl Link for QuicLink {
+    fn rebind(&mut self) -> io::Result<bool> {
+        Self::rebind(self).map(|_| true)
+    }
+
     fn update(&mut self, dt: Duration) {
         if self.status == LinkStatus::Closed {
             return;

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::port::PortSender;
 use super::restarts::Restarts;
 use super::udp::{self, Outgoing};
-use super::{AdapterPort, LinkEnd, ProxyCommand, ProxyEvent};
+use super::{AdapterPort, LinkEnd, ListenerHandle, ProxyCommand, ProxyEvent};
 use crate::tick::panic_text;
 
 /// What an adapter does with datagrams and commands; its thread calls it. All times are the port's
@@ -89,16 +89,6 @@ pub(super) enum Unbound {
     Wait(io::Error),
 }
 
-/// A running thread. If it is dropped, the adapter sends what was commanded before, closes its
-/// links and ends; the drop waits for it, a second or two at most.
-#[derive(Debug)]
-pub(super) struct Running {
-    pub(super) address: SocketAddr,
-    stop: Arc<AtomicBool>,
-    waker: Arc<Waker>,
-    thread: Option<JoinHandle<()>>,
-}
-
 /// What the thread owns.
 #[derive(Debug)]
 pub(super) struct Pump<T> {
@@ -124,12 +114,16 @@ impl Bound {
     }
 
     /// Starts the thread.
-    pub(super) fn start<T: Transport>(self, transport: T, port: AdapterPort) -> io::Result<Running> {
+    pub(super) fn start<T: Transport>(self, transport: T, port: AdapterPort) -> io::Result<ListenerHandle> {
         let (address, waker) = (self.address, Arc::clone(&self.waker));
         let pump = self.pump(transport, port);
         let stop = Arc::clone(&pump.stop);
-        let thread = thread::Builder::new().name(T::NAME.to_owned()).spawn(move || pump.run())?;
-        Ok(Running { address, stop, waker, thread: Some(thread) })
+        let end = move || {
+            stop.store(true, Ordering::Release);
+            // A thread that cannot be woken looks by itself four times a second.
+            let _ = waker.wake();
+        };
+        ListenerHandle::spawn(T::NAME, address, end, move || pump.run())
     }
 
     pub(super) fn pump<T: Transport>(self, transport: T, mut port: AdapterPort) -> Pump<T> {
@@ -146,33 +140,6 @@ impl Bound {
             stop: Arc::default(),
             commands: Vec::new(),
         }
-    }
-}
-
-impl Running {
-    /// Whether the thread has ended.
-    pub(super) fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// Waits until the thread has ended by itself.
-    pub(super) fn join(mut self) {
-        self.wait();
-    }
-
-    fn wait(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            // The thread catches its panics; there is nothing to be told.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        let _ = self.waker.wake();
-        self.wait();
     }
 }
 

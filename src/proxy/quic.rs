@@ -23,21 +23,24 @@ mod core;
 mod links;
 mod stats;
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use data_encoding::HEXLOWER;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{ServerConfig, TimeSource};
 
 use self::core::Core;
 pub use self::stats::{QuicCounts, QuicStats};
-use super::pump::{Bound, Running, Unbound};
+use super::pump::{Bound, Unbound};
 use super::tls::{Tls, TlsError};
-use super::{AdapterPort, Origins};
+use super::{AdapterPort, Asked, Listener, ListenerHandle, OfferSource, Origins};
 use crate::tick::UnixClock;
-use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, QuicLimits};
+use crate::wire::discovery::{Offer, QUIC, WEBTRANSPORT};
+use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, QuicLimits, WEBTRANSPORT_PATH};
 use crate::wire::{ConfigError, HELLO_TIMEOUT};
 
 /// How to listen, and for whom.
@@ -46,6 +49,10 @@ pub struct QuicConfig {
     /// Where to listen. Default: `127.0.0.1:7778`, which only this machine reaches. Port 0 lets
     /// the system choose one.
     pub listen: SocketAddr,
+    /// Where clients reach the server, for discovery: a host that the certificate names, and a port unless it is the
+    /// bound one, as in `play.example:4433` or `[2001:db8::1]`. Default: `None`, which is the bound address; so it must
+    /// be given where that is `0.0.0.0` or `[::]`, or behind an address translation.
+    pub public_address: Option<String>,
     /// Connections at a time, those being closed included and handshakes under way not, 1 to
     /// [`QUIC_LINKS_MAX`]; a client beyond is refused. Default: 1,024. At worst each holds 704 KiB on
     /// its way to a client that does not read, and 384 KiB from one that is not read: 1.1 GiB for
@@ -74,6 +81,7 @@ impl Default for QuicConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
+            public_address: None,
             max_links: 1_024,
             max_handshakes: 512,
             retry_above: 64,
@@ -115,34 +123,25 @@ pub enum QuicError {
 ///
 /// ```
 /// use bevy_app::App;
-/// use waystation::proxy;
+/// use waystation::proxy::AddListener as _;
 /// use waystation::proxy::quic::{QuicConfig, QuicProxy};
 /// use waystation::proxy::tls::Tls;
 /// use waystation::server::ServerPlugins;
 ///
 /// let mut app = App::new();
-/// app.add_plugins(ServerPlugins::default());
 /// let tls = Tls::self_signed(&["localhost".to_owned()])?;
 /// let listen = ([127, 0, 0, 1], 0).into();
 /// let quic = QuicProxy::bind(QuicConfig { listen, ..QuicConfig::default() }, &tls)?;
-/// let quic = quic.start(proxy::attach(&mut app, "quic"))?;
+/// app.add_plugins(ServerPlugins::default()).add_listener(quic)?;
 /// app.update();
-/// # drop(quic);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct QuicProxy {
     config: QuicConfig,
+    tls: Tls,
     server: Arc<ServerConfig>,
     bound: Bound,
-    stats: QuicStats,
-}
-
-/// A running adapter. If it is dropped, the adapter sends what was commanded before, closes its
-/// links and ends; the drop waits for it, a second or two at most.
-#[derive(Debug)]
-pub struct QuicHandle {
-    running: Running,
     stats: QuicStats,
 }
 
@@ -168,7 +167,7 @@ impl QuicProxy {
                 Unbound::Address(cause) => QuicError::Bind { address: config.listen, cause },
                 Unbound::Wait(cause) => QuicError::Thread(cause),
             })?;
-        Ok(Self { config, server: Arc::new(server), bound, stats: QuicStats::default() })
+        Ok(Self { config, tls: tls.clone(), server: Arc::new(server), bound, stats: QuicStats::default() })
     }
 
     /// Where it listens; the port is the one that the system chose, if it was to choose.
@@ -182,49 +181,57 @@ impl QuicProxy {
     pub fn stats(&self) -> QuicStats {
         self.stats.clone()
     }
+}
 
-    /// Starts the thread, on a port as [`attach`](super::attach) returns it. All its time is the
-    /// port's clock's: if that stands still, no link times out.
-    ///
-    /// # Errors
-    ///
-    /// [`QuicError::Thread`].
+impl Listener for QuicProxy {
+    fn name(&self) -> &'static str {
+        QUIC
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.bound.address
+    }
+
+    /// QUIC and WebTransport, at [`QuicConfig::public_address`]. If the certificate is self-signed, its hash is offered.
+    fn offers(&self) -> Box<dyn OfferSource> {
+        let bound = self.bound.address;
+        let address = match &self.config.public_address {
+            None => bound.to_string(),
+            Some(public) if has_port(public) => public.clone(),
+            Some(host) => format!("{host}:{}", bound.port()),
+        };
+        Box::new(Certified { address, tls: self.tls.clone() })
+    }
+
+    /// All times are the port's clock's: if that stands still, no link times out.
     #[allow(clippy::disallowed_methods, reason = "quinn counts in instants; the clock says how far they are")]
-    pub fn start(self, port: AdapterPort) -> Result<QuicHandle, QuicError> {
-        let stats = self.stats();
+    fn start(self, port: AdapterPort) -> io::Result<ListenerHandle> {
         port.set_places(self.config.max_links);
         port.set_counters(self.stats());
         let epoch = (Instant::now(), port.clock.now());
         let core = Core::new(self.config, self.server, self.stats, epoch);
-        let running = self.bound.start(core, port).map_err(QuicError::Thread)?;
-        Ok(QuicHandle { running, stats })
+        self.bound.start(core, port)
     }
 }
 
-impl QuicHandle {
-    /// Where it listens.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.running.address
-    }
+/// Offers QUIC and WebTransport, with the hash of the certificate that is in use when a client asks.
+struct Certified {
+    address: String,
+    tls: Tls,
+}
 
-    /// What it counts.
-    #[must_use]
-    pub fn stats(&self) -> QuicStats {
-        self.stats.clone()
+impl OfferSource for Certified {
+    fn offers(&self, _asked: &Asked<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
+        let cert_sha256 = self.tls.sha256().map(|hash| HEXLOWER.encode(&hash));
+        let quic = Offer::new(QUIC, format!("quic://{}", self.address));
+        let webtransport = Offer::new(WEBTRANSPORT, format!("https://{}{WEBTRANSPORT_PATH}", self.address));
+        Ok([quic, webtransport].map(|offer| Offer { cert_sha256: cert_sha256.clone(), ..offer }).into())
     }
+}
 
-    /// Whether the thread has ended: after the server was dropped, or because it gave up after
-    /// faults that it logged.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.running.is_finished()
-    }
-
-    /// Waits until the thread has ended by itself, which it does when the server is dropped.
-    pub fn join(self) {
-        self.running.join();
-    }
+/// Whether a port follows the host, which may be an IPv6 address in brackets.
+fn has_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, _)| !host.starts_with('[') || host.ends_with(']'))
 }
 
 /// When the tokens expire by which clients show that an address is theirs. quinn would read the wall
@@ -265,6 +272,29 @@ mod tests {
         let error = second.expect_err("the port is taken").to_string();
         assert!(error.contains(&first.local_addr().to_string()), "{error}");
         assert!(error.contains("in use"), "{error}");
+    }
+
+    #[test]
+    fn a_public_host_without_a_port_is_offered_at_the_bound_one() {
+        let asked = Asked { unix_now: Duration::ZERO, identity: None, authority: "host", is_tls: false };
+        let offered = |public: Option<&str>| {
+            let config = QuicConfig { public_address: public.map(str::to_owned), ..config() };
+            let quic = QuicProxy::bind(config, &tls()).expect("a free port");
+            let offers = quic.offers().offers(&asked).expect("QUIC has offers");
+            (
+                offers[0].url.replace(&format!(":{}", quic.local_addr().port()), ":bound"),
+                offers[1].url.clone(),
+            )
+        };
+
+        assert_eq!(offered(None).0, "quic://127.0.0.1:bound");
+        assert_eq!(offered(Some("play.example")).0, "quic://play.example:bound");
+        assert_eq!(offered(Some("[2001:db8::1]")).0, "quic://[2001:db8::1]:bound");
+        let both = offered(Some("[2001:db8::1]:4433"));
+        assert_eq!(
+            both,
+            ("quic://[2001:db8::1]:4433".to_owned(), "https://[2001:db8::1]:4433/wt".to_owned())
+        );
     }
 
     #[test]

@@ -19,20 +19,24 @@ mod links;
 mod stats;
 mod tokens;
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use renetcode::NETCODE_KEY_BYTES;
 
 use self::core::Core;
 pub use self::stats::{RenetCounts, RenetStats};
-use super::AdapterPort;
-use super::pump::{Bound, Running, Unbound};
+use super::pump::{Bound, Unbound};
 use super::udp::SOCKET_BUFFER_MIN_BYTES;
+use super::{AdapterPort, Asked, Listener, ListenerHandle, OfferSource};
 use crate::tick::UnixClock;
-use crate::wire::udp::{DEV_KEY, TokenMint};
-use crate::wire::{ConfigError, at_least, within};
+use crate::wire::discovery::{Offer, UDP};
+use crate::wire::udp::{DEV_KEY, TOKEN_EXPIRE, TokenMint, token_to_text};
+use crate::wire::{ConfigError, at_least, whole_seconds, within};
 
 /// How to listen.
 #[derive(Clone)]
@@ -137,33 +141,24 @@ pub enum RenetError {
 ///
 /// ```
 /// use bevy_app::App;
-/// use waystation::proxy;
+/// use waystation::proxy::AddListener as _;
 /// use waystation::proxy::renet::{RenetConfig, RenetProxy};
 /// use waystation::server::ServerPlugins;
 /// use waystation::wire::udp::DEV_KEY;
 ///
 /// let mut app = App::new();
-/// app.add_plugins(ServerPlugins::default());
 /// let listen = ([127, 0, 0, 1], 0).into();
 /// let udp = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) })?;
 /// let mint = udp.mint(); // for the tokens of clients
-/// let udp = udp.start(proxy::attach(&mut app, "udp"))?;
+/// app.add_plugins(ServerPlugins::default()).add_listener(udp)?;
 /// app.update();
-/// # drop((mint, udp));
-/// # Ok::<(), waystation::proxy::renet::RenetError>(())
+/// # drop(mint);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct RenetProxy {
     config: RenetConfig,
     bound: Bound,
-    stats: RenetStats,
-}
-
-/// A running adapter. If it is dropped, the adapter sends what was commanded before, closes its
-/// links and ends; the drop waits for it, a second or two at most.
-#[derive(Debug)]
-pub struct RenetHandle {
-    running: Running,
     stats: RenetStats,
 }
 
@@ -210,16 +205,27 @@ impl RenetProxy {
     pub fn stats(&self) -> RenetStats {
         self.stats.clone()
     }
+}
 
-    /// Starts the thread, on a port as [`attach`](super::attach) returns it. Links time out by the
-    /// port's clock: if that stands still, none does. Connect tokens expire by
+impl Listener for RenetProxy {
+    fn name(&self) -> &'static str {
+        UDP
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.bound.address
+    }
+
+    /// Over UDP each link takes a connect token of its own. The offer names the first of
+    /// [`RenetConfig::public_addresses`].
+    fn offers(&self) -> Box<dyn OfferSource> {
+        let address = self.config.public_addresses.first().copied().unwrap_or(self.bound.address);
+        Box::new(Tokens { address, mint: self.mint() })
+    }
+
+    /// Links time out by the port's clock: if that stands still, no link times out. Connect tokens expire by
     /// [`RenetConfig::unix`].
-    ///
-    /// # Errors
-    ///
-    /// [`RenetError::Thread`].
-    pub fn start(self, port: AdapterPort) -> Result<RenetHandle, RenetError> {
-        let stats = self.stats();
+    fn start(self, port: AdapterPort) -> io::Result<ListenerHandle> {
         port.set_places(self.config.max_links);
         port.set_counters(self.stats());
         // With the key that everybody knows, everybody can mint a connect token.
@@ -227,34 +233,24 @@ impl RenetProxy {
             port.vouch_for_links();
         }
         let core = Core::new(self.config, self.stats, port.clock.now());
-        let running = self.bound.start(core, port).map_err(RenetError::Thread)?;
-        Ok(RenetHandle { running, stats })
+        self.bound.start(core, port)
     }
 }
 
-impl RenetHandle {
-    /// Where it listens.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.running.address
-    }
+/// Offers UDP with a connect token for each client that asks.
+struct Tokens {
+    address: SocketAddr,
+    mint: TokenMint,
+}
 
-    /// What it counts.
-    #[must_use]
-    pub fn stats(&self) -> RenetStats {
-        self.stats.clone()
-    }
-
-    /// Whether the thread has ended: after the server was dropped, or because it gave up after
-    /// faults that it logged.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.running.is_finished()
-    }
-
-    /// Waits until the thread has ended by itself, which it does when the server is dropped.
-    pub fn join(self) {
-        self.running.join();
+impl OfferSource for Tokens {
+    fn offers(&self, asked: &Asked<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
+        let token = self.mint.mint(asked.unix_now, SysRng.try_next_u64()?, asked.identity)?;
+        Ok(vec![Offer {
+            token: Some(token_to_text(&token)),
+            expires_s: Some(whole_seconds(TOKEN_EXPIRE)),
+            ..Offer::new(UDP, format!("udp://{}", self.address))
+        }])
     }
 }
 

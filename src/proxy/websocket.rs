@@ -24,6 +24,7 @@ mod route;
 mod stats;
 
 use std::cell::RefCell;
+use std::error::Error;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,7 +40,8 @@ use tokio::time::{interval, sleep, timeout};
 use self::hub::{Hub, SharedHub};
 use self::route::{Door, Newcomer};
 pub use self::stats::{WebSocketCounts, WebSocketStats};
-use super::{AdapterPort, LinkEnd, Origins, ProxyCommand};
+use super::{AdapterPort, Asked, LinkEnd, OfferSource, Origins, ProxyCommand};
+use crate::wire::discovery::{Offer, WEBSOCKET};
 use crate::wire::{ConfigError, at_least, within};
 
 /// Who may open links, and what one may hold.
@@ -52,6 +54,9 @@ pub struct WebSocketConfig {
     /// Which pages may open links, besides those of the server itself: a page whose origin is the
     /// host that it asks always may. Default: no others.
     pub origins: Origins,
+    /// The URL of WebSocket for discovery, where it is not at the host by which a client reached discovery: behind a
+    /// relay that does not pass that host on. Default: `None`.
+    pub public_url: Option<String>,
     /// Bytes that wait for a client which does not take them; beyond, its link ends, as that of a
     /// slow consumer. Default: 512 KiB, twice an outbox. Safe from
     /// [`OUTBOX_MAX_BYTES`](crate::wire::OUTBOX_MAX_BYTES) and a frame up: below, a replay would
@@ -64,6 +69,7 @@ impl Default for WebSocketConfig {
         Self {
             max_links: 1_024,
             origins: Origins::Only(Vec::new()),
+            public_url: None,
             send_buffer_bytes: 2 * crate::wire::OUTBOX_MAX_BYTES,
         }
     }
@@ -122,6 +128,7 @@ pub enum WebSocketError {
 pub struct WebSocketProxy {
     door: Arc<Door>,
     newcomers: mpsc::Receiver<Newcomer>,
+    public_url: Option<String>,
     max_links: usize,
     send_buffer_bytes: usize,
     stats: WebSocketStats,
@@ -155,6 +162,7 @@ impl WebSocketProxy {
         Ok(Self {
             door: Arc::new(Door { origins: config.origins, places, newcomers: sender }),
             newcomers,
+            public_url: config.public_url,
             max_links: config.max_links,
             send_buffer_bytes: config.send_buffer_bytes,
             stats: WebSocketStats::default(),
@@ -166,6 +174,13 @@ impl WebSocketProxy {
     /// not apply.
     pub fn route<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
         route::route(Arc::clone(&self.door))
+    }
+
+    /// What discovery tells clients: [`WebSocketConfig::public_url`], or `/ws` at the host by which they reached
+    /// discovery.
+    #[must_use]
+    pub fn offers(&self) -> Box<dyn OfferSource> {
+        Box::new(AtHost { public_url: self.public_url.clone() })
     }
 
     /// What it will count.
@@ -193,6 +208,19 @@ impl WebSocketProxy {
             news,
             stats: self.stats,
         }
+    }
+}
+
+/// Offers WebSocket at the host by which the client reached discovery: that host works for the client.
+struct AtHost {
+    public_url: Option<String>,
+}
+
+impl OfferSource for AtHost {
+    fn offers(&self, asked: &Asked<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
+        let scheme = if asked.is_tls { "wss" } else { "ws" };
+        let at_host = || format!("{scheme}://{}{WEBSOCKET_PATH}", asked.authority);
+        Ok(vec![Offer::new(WEBSOCKET, self.public_url.clone().unwrap_or_else(at_host))])
     }
 }
 
@@ -286,6 +314,8 @@ impl fmt::Debug for WebSocketAdapter {
     }
 }
 
+/// The path of WebSocket on the HTTP server.
+pub(crate) const WEBSOCKET_PATH: &str = "/ws";
 /// Links that one adapter serves at most: what one thread can write to in a tick.
 pub const WEBSOCKET_LINKS_MAX: usize = 65_536;
 /// Least that waits for a client: a replay, a frame more, and link control.

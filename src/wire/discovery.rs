@@ -1,24 +1,23 @@
 //! Discovery: what `GET /v1/connect` answers, as the server writes it and clients read it.
 //!
 //! ```
-//! use waystation::wire::discovery::Discovery;
+//! use waystation::wire::discovery::{Discovery, QUIC, WEBSOCKET};
 //!
-//! let offer = Discovery::parse(
-//!     br#"{"protocol":1,"name":"arena","websocket":{"url":"ws://127.0.0.1:7780/ws"}}"#,
+//! let discovery = Discovery::parse(
+//!     br#"{"protocol":1,"name":"arena","offers":[{"transport":"websocket","url":"ws://127.0.0.1:7780/ws"}]}"#,
 //! )?;
-//! assert_eq!(offer.websocket.map(|offer| offer.url).as_deref(), Some("ws://127.0.0.1:7780/ws"));
-//! assert!(offer.udp.is_none()); // not enabled
+//! assert_eq!(discovery.offer(WEBSOCKET).map(|offer| &*offer.url), Some("ws://127.0.0.1:7780/ws"));
+//! assert!(discovery.offer(QUIC).is_none()); // not enabled
 //! # Ok::<(), waystation::wire::discovery::DiscoveryError>(())
 //! ```
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::PROTOCOL;
 
-/// Where and how a server is reached. What it has not enabled is absent.
+/// Where and how a server is reached.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discovery {
     /// The version of the protocol.
@@ -29,18 +28,10 @@ pub struct Discovery {
     /// be resumed. Absent if it is not.
     #[serde(default, skip_serializing_if = "is_false")]
     pub draining: bool,
-    /// UDP, with a connect token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub udp: Option<UdpOffer>,
-    /// QUIC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quic: Option<QuicOffer>,
-    /// WebTransport.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webtransport: Option<WebTransportOffer>,
-    /// WebSocket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub websocket: Option<WebSocketOffer>,
+    /// The ways to open a link. A transport that the server has not enabled has no offer. A client takes the first
+    /// offer of each transport, and ignores transports that it does not know.
+    #[serde(default)]
+    pub offers: Vec<Offer>,
     /// What the client shows in the Hello of one new session, over any transport: `Hello.ticket`. A
     /// resume needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,42 +41,33 @@ pub struct Discovery {
     pub ticket_expires_s: Option<u32>,
 }
 
-/// How to open one link over UDP.
+/// How to open links over one transport.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UdpOffer {
-    /// Where the server is reached; the token names all such addresses.
-    pub address: SocketAddr,
-    /// A connect token in base64, good for one link.
-    pub token: String,
+pub struct Offer {
+    /// The transport's name: [`UDP`], [`QUIC`], [`WEBTRANSPORT`], [`WEBSOCKET`], or the name of a transport of a
+    /// game's own.
+    pub transport: String,
+    /// Where the server is reached: `udp:`, `quic:`, `https:` for WebTransport, `ws:` or `wss:`. A game's own transport
+    /// puts here all that its clients need.
+    pub url: String,
+    /// The SHA-256 of the server's certificate in hex. It is absent if an authority signed the certificate, or if there
+    /// is no certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_sha256: Option<String>,
+    /// What opens one link: over UDP a connect token in base64, which also lists all addresses of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// Seconds for which the token can be used.
-    pub expires_s: u32,
-}
-
-/// How to open links over QUIC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuicOffer {
-    /// Where the server is reached: an address or a name, and a port.
-    pub address: String,
-    /// The SHA-256 of the server's certificate in hex, where no authority signed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cert_sha256: Option<String>,
+    pub expires_s: Option<u32>,
 }
 
-/// How to open links over WebTransport.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WebTransportOffer {
-    /// Where the server is reached.
-    pub url: String,
-    /// The SHA-256 of the server's certificate in hex, where no authority signed it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cert_sha256: Option<String>,
-}
-
-/// How to open links over WebSocket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WebSocketOffer {
-    /// Where the server is reached: `ws:` or `wss:`.
-    pub url: String,
+impl Offer {
+    /// An offer without a certificate's hash and without a token.
+    #[must_use]
+    pub fn new(transport: impl Into<String>, url: impl Into<String>) -> Self {
+        Self { transport: transport.into(), url: url.into(), cert_sha256: None, token: None, expires_s: None }
+    }
 }
 
 /// An answer of discovery that cannot be used.
@@ -100,7 +82,13 @@ pub enum DiscoveryError {
 }
 
 impl Discovery {
-    /// Reads an answer. What it holds besides is ignored.
+    /// The first offer of a transport; `None` if the server does not offer it.
+    #[must_use]
+    pub fn offer(&self, transport: &str) -> Option<&Offer> {
+        self.offers.iter().find(|offer| offer.transport == transport)
+    }
+
+    /// Reads an answer. Fields that this version does not know are ignored.
     ///
     /// # Errors
     ///
@@ -130,25 +118,33 @@ impl fmt::Debug for Discovery {
             .field("protocol", &self.protocol)
             .field("name", &self.name)
             .field("draining", &self.draining)
-            .field("udp", &self.udp)
-            .field("quic", &self.quic)
-            .field("webtransport", &self.webtransport)
-            .field("websocket", &self.websocket)
+            .field("offers", &self.offers)
             .field("has_ticket", &self.ticket.is_some())
             .field("ticket_expires_s", &self.ticket_expires_s)
             .finish()
     }
 }
 
-impl fmt::Debug for UdpOffer {
-    /// Without the connect token.
+impl fmt::Debug for Offer {
+    /// Without the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UdpOffer")
-            .field("address", &self.address)
+        f.debug_struct("Offer")
+            .field("transport", &self.transport)
+            .field("url", &self.url)
+            .field("cert_sha256", &self.cert_sha256)
             .field("expires_s", &self.expires_s)
             .finish_non_exhaustive()
     }
 }
+
+/// The name of renet over UDP in [`Offer::transport`].
+pub const UDP: &str = "udp";
+/// The name of QUIC in [`Offer::transport`].
+pub const QUIC: &str = "quic";
+/// The name of WebTransport in [`Offer::transport`].
+pub const WEBTRANSPORT: &str = "webtransport";
+/// The name of WebSocket in [`Offer::transport`].
+pub const WEBSOCKET: &str = "websocket";
 
 #[cfg(test)]
 mod tests {
@@ -160,14 +156,11 @@ mod tests {
             protocol: PROTOCOL,
             name: "arena".to_owned(),
             draining: false,
-            udp: Some(UdpOffer {
-                address: ([127, 0, 0, 1], 7_777).into(),
-                token: "AA==".to_owned(),
-                expires_s: 300,
-            }),
-            quic: None,
-            webtransport: None,
-            websocket: None,
+            offers: vec![Offer {
+                token: Some("AA==".to_owned()),
+                expires_s: Some(300),
+                ..Offer::new(UDP, "udp://127.0.0.1:7777")
+            }],
             ticket: Some("AXN0aWNrZXQ".to_owned()),
             ticket_expires_s: Some(30),
         };
@@ -176,7 +169,7 @@ mod tests {
 
         assert_eq!(
             json,
-            r#"{"protocol":1,"name":"arena","udp":{"address":"127.0.0.1:7777","token":"AA==","expires_s":300},"ticket":"AXN0aWNrZXQ","ticket_expires_s":30}"#
+            r#"{"protocol":1,"name":"arena","offers":[{"transport":"udp","url":"udp://127.0.0.1:7777","token":"AA==","expires_s":300}],"ticket":"AXN0aWNrZXQ","ticket_expires_s":30}"#
         );
         let shown = format!("{offer:?}");
         assert!(!shown.contains("AXN0") && !shown.contains("AA=="), "{shown}");

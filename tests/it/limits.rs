@@ -302,13 +302,14 @@ impl Dialer {
     fn new(subject: &Subject) -> Self {
         let answer = get(subject.http, "/v1/connect", "");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-        let quic = Discovery::parse(body.as_bytes()).expect("an offer").quic.expect("offered");
+        let discovery = Discovery::parse(body.as_bytes()).expect("an offer");
+        let quic = discovery.offer("quic").expect("it is there").clone();
         let sha256 = unhex(&quic.cert_sha256.expect("a pin"));
         let tls = Trust::Sha256(sha256).client_config(&[ALPN_QUIC]).expect("a configuration");
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
         let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
         endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
-        Self { endpoint, server: quic.address.parse().expect("an address") }
+        Self { endpoint, server: quic.url.trim_start_matches("quic://").parse().expect("an address") }
     }
 
     /// Opens a link and sends `first` on its stream.

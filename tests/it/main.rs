@@ -31,6 +31,7 @@ mod load;
 mod model;
 mod newcomers;
 mod own_game;
+mod own_transport;
 mod panics;
 mod ports;
 mod quic;

@@ -11,7 +11,8 @@ use waystation::arena::v1::{Echo, Say};
 use waystation::client::{Client, ClientConfig, ClientEvent, UdpDial};
 use waystation::config::ServerConfig;
 use waystation::proxy;
-use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
+use waystation::proxy::renet::{RenetConfig, RenetProxy, RenetStats};
+use waystation::proxy::{Listener as _, ListenerHandle};
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::server::ServerPlugins;
 use waystation::session::SessionCounts;
@@ -63,7 +64,8 @@ fn a_server_that_cannot_tell_anybody_ends_all_the_same() {
 /// A server on UDP whose game echoes, and a client of it.
 struct Stage {
     app: App,
-    handle: RenetHandle,
+    handle: ListenerHandle,
+    stats: RenetStats,
     client: Client<UdpDial>,
     stepped: Instant,
     events: Vec<ClientEvent>,
@@ -83,7 +85,7 @@ impl Stage {
         app.world_mut().spawn(Zone::new("hall"));
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let bound = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) }).expect("a port");
-        let mint = bound.mint();
+        let (mint, stats) = (bound.mint(), bound.stats());
         let handle = bound.start(proxy::attach(&mut app, "udp")).expect("a thread");
         let mut next = 0;
         let dial = UdpDial::new(move || {
@@ -91,7 +93,7 @@ impl Stage {
             mint.mint(UnixClock::system().now(), next, None)
         });
         let client = Client::new(dial, ClientConfig { seed: Some(1), ..ClientConfig::default() });
-        Self { app, handle, client, stepped: now(), events: Vec::new() }
+        Self { app, handle, stats, client, stepped: now(), events: Vec::new() }
     }
 
     /// Ticks until the client was told of it, or fails. How long it takes says nothing.
@@ -147,7 +149,7 @@ fn a_network_thread_that_panics_begins_anew_and_its_clients_resume() {
 
     assert_eq!(stage.echoes(), (21..=60).collect::<Vec<_>>(), "once and in order");
     assert_eq!(stage.client.session_id(), session);
-    assert_eq!(stage.handle.stats().counts().restart_count, 2);
+    assert_eq!(stage.stats.counts().restart_count, 2);
     let counts = stage.app.world().resource::<SessionCounts>();
     assert_eq!((counts.registered_count, counts.resumed_count, counts.expired_count), (1, 2, 0));
     assert!(stage.app.should_exit().is_none());
@@ -155,13 +157,13 @@ fn a_network_thread_that_panics_begins_anew_and_its_clients_resume() {
 
 #[test]
 fn a_network_thread_that_fails_again_and_again_ends_the_server_with_an_error() {
-    let Stage { mut app, handle, .. } = Stage::new();
+    let Stage { mut app, handle, stats, .. } = Stage::new();
 
     for fault in 1..=6 {
         fail_network_thread(&mut app);
         app.update();
         let deadline = now() + Duration::from_secs(30);
-        while handle.stats().counts().restart_count < fault && !handle.is_finished() {
+        while stats.counts().restart_count < fault && !handle.is_finished() {
             assert!(now() < deadline, "fault {fault} was not noticed");
             thread::sleep(Duration::from_millis(2));
         }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::thread;
@@ -18,9 +19,9 @@ use waystation::client::{
 };
 use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
-use waystation::proxy;
-use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
-use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
+use waystation::proxy::AddListener as _;
+use waystation::proxy::quic::{QuicConfig, QuicProxy, QuicStats};
+use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::proxy::tls::Tls;
 use waystation::server::ServerPlugins;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
@@ -32,8 +33,8 @@ use waystation::wire::udp::{DEV_KEY, TokenMint};
 /// A server with the arena, on UDP and on QUIC, with ports of its own.
 struct Server {
     app: App,
-    _udp: RenetHandle,
-    quic: QuicHandle,
+    quic: SocketAddr,
+    stats: QuicStats,
     mint: TokenMint,
     tls: Tls,
 }
@@ -56,13 +57,9 @@ impl Server {
         let mint = udp.mint();
         let quic =
             QuicProxy::bind(QuicConfig { listen, ..QuicConfig::default() }, &tls).expect("a free port");
-        Self {
-            _udp: udp.start(proxy::attach(&mut app, "udp")).expect("a thread"),
-            quic: quic.start(proxy::attach(&mut app, "quic")).expect("a thread"),
-            app,
-            mint,
-            tls,
-        }
+        let (address, stats) = (quic.local_addr(), quic.stats());
+        app.add_listener(udp).expect("a thread").add_listener(quic).expect("a thread");
+        Self { quic: address, stats, app, mint, tls }
     }
 
     /// The way to it, for whoever trusts its certificate.
@@ -72,7 +69,7 @@ impl Server {
 
     fn target_with(&self, sha256: [u8; 32], route: QuicRoute) -> QuicTarget {
         QuicTarget {
-            address: self.quic.local_addr(),
+            address: self.quic,
             server_name: "localhost".to_owned(),
             trust: Trust::Sha256(sha256),
             route,
@@ -241,7 +238,7 @@ fn a_session_moves_from_transport_to_transport() {
 
     assert_eq!(ada.client.session_id(), Some(session));
     assert_eq!(ada.resyncs, [false; 5]);
-    let counts = server.quic.stats().counts();
+    let counts = server.stats.counts();
     assert_eq!((counts.quic_opened_count, counts.webtransport_opened_count), (2, 2));
 }
 

@@ -6,18 +6,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bevy_app::App;
-use waystation::admin::{
-    ConnectAuth, Health, HttpConfig, HttpHandle, HttpServer, Offers, QuicSource, UdpSource,
-};
+use waystation::admin::{AddHttp as _, ConnectAuth, HttpConfig, HttpServer};
 use waystation::client::{
     AnyDial, AnyLink, Client, ClientConfig, ClientEvent, Cut, Dial, Discovery, Fetch, Transport, UdpDial,
 };
 use waystation::config::ServerConfig;
 use waystation::gate::GatePolicy;
 use waystation::identity::Principal;
-use waystation::proxy;
-use waystation::proxy::quic::{QuicConfig, QuicHandle, QuicProxy};
-use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
+use waystation::proxy::AddListener as _;
+use waystation::proxy::quic::{QuicConfig, QuicProxy};
+use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::proxy::tls::Tls;
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
 use waystation::server::ServerPlugins;
@@ -35,11 +33,10 @@ const BEARERS: [(&str, Option<&str>); 2] = [("bearer-of-ada", Some("ada")), ("be
 /// A server of the real profile, on every transport.
 struct Server {
     app: App,
-    http: HttpHandle,
+    http: SocketAddr,
     mint: TokenMint,
-    quic: QuicHandle,
+    quic: SocketAddr,
     sha256: String,
-    _udp: RenetHandle,
 }
 
 impl Server {
@@ -66,27 +63,21 @@ impl Server {
         let http = HttpServer::bind(HttpConfig {
             listen,
             connect_auth: ConnectAuth::hook(hook),
+            tickets: Some(TicketKey::new(KEY)),
             exempt_loopback: true,
             ..HttpConfig::default()
-        });
+        })
+        .expect("a free port");
         let mint = udp.mint();
-        let offers = Offers {
-            udp: Some(UdpSource { address: udp.local_addr(), mint: mint.clone() }),
-            quic: Some(QuicSource { address: quic.local_addr().to_string(), tls }),
-            tickets: Some(TicketKey::new(KEY)),
-            ..Offers::default()
-        };
-        let udp = udp.start(proxy::attach(&mut app, "udp")).expect("a thread");
-        let quic = quic.start(proxy::attach(&mut app, "quic")).expect("a thread");
+        let addresses = (http.local_addr(), quic.local_addr());
         let websocket = WebSocketProxy::new(WebSocketConfig::default()).expect("limits");
-        let websocket = (websocket, proxy::attach(&mut app, "websocket"));
-        let health = Health::watch(&mut app);
-        let http = http.expect("a free port").start(offers, health, Some(websocket)).expect("a thread");
-        Self { app, http, mint, quic, sha256, _udp: udp }
+        app.add_listener(udp).expect("a thread").add_listener(quic).expect("a thread");
+        app.add_http(http, Some(websocket)).expect("a thread");
+        Self { app, http: addresses.0, mint, quic: addresses.1, sha256 }
     }
 
     fn discovery(&self) -> String {
-        format!("http://{}", self.http.local_addr())
+        format!("http://{}", self.http)
     }
 
     /// A URL that reaches the server over a transport without its discovery; none over UDP.
@@ -95,10 +86,10 @@ impl Server {
             format!("{scheme}://localhost:{}?cert_sha256={}", address.port(), self.sha256)
         };
         match transport {
-            Transport::Udp => None,
-            Transport::Quic => Some(quic("quic", self.quic.local_addr())),
-            Transport::WebTransport => Some(quic("webtransport", self.quic.local_addr())),
-            Transport::WebSocket => Some(format!("ws://{}/ws", self.http.local_addr())),
+            Transport::Udp | Transport::Other(_) => None,
+            Transport::Quic => Some(quic("quic", self.quic)),
+            Transport::WebTransport => Some(quic("webtransport", self.quic)),
+            Transport::WebSocket => Some(format!("ws://{}/ws", self.http)),
         }
     }
 

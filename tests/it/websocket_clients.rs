@@ -1,17 +1,17 @@
 //! The client library over WebSocket, plain and under TLS, to a server with its gate, sessions and
 //! zones.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bevy_app::App;
-use waystation::admin::{Health, HttpConfig, HttpHandle, HttpServer, Offers};
+use waystation::admin::{AddHttp as _, HttpConfig, HttpServer};
 use waystation::arena::ArenaPlugin;
 use waystation::arena::v1::{Echo, Say};
 use waystation::client::{Client, ClientConfig, ClientEvent, Cut, Trust, WebSocketDial};
 use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
-use waystation::proxy;
 use waystation::proxy::tls::Tls;
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
 use waystation::server::ServerPlugins;
@@ -21,7 +21,7 @@ use waystation::tick::TickRate;
 /// A server with the arena, on WebSocket, with a port of its own.
 struct Server {
     app: App,
-    http: HttpHandle,
+    http: SocketAddr,
 }
 
 impl Server {
@@ -34,18 +34,17 @@ impl Server {
         let mut app = App::new();
         app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
         let websocket = WebSocketProxy::new(WebSocketConfig::default()).expect("the defaults");
-        let port = proxy::attach(&mut app, "websocket");
         let listen = ([127, 0, 0, 1], 0).into();
         let http =
             HttpServer::bind(HttpConfig { listen, tls, ..HttpConfig::default() }).expect("a free port");
-        let health = Health::watch(&mut app);
-        let http = http.start(Offers::default(), health, Some((websocket, port))).expect("a thread");
-        Self { app, http }
+        let address = http.local_addr();
+        app.add_http(http, Some(websocket)).expect("a thread");
+        Self { app, http: address }
     }
 
     fn dial(&self, scheme: &str, trust: Trust) -> WebSocketDial {
         // A name, so that the handshake has one to send.
-        let url = format!("{scheme}://localhost:{}/ws", self.http.local_addr().port());
+        let url = format!("{scheme}://localhost:{}/ws", self.http.port());
         WebSocketDial::new(&url, trust).expect("a URL")
     }
 

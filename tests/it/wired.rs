@@ -9,8 +9,8 @@ use waystation::arena::v1::{Echo, Say};
 use waystation::client::{Client, ClientConfig, ClientEvent, Cut, UdpDial};
 use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
-use waystation::proxy;
-use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
+use waystation::proxy::AddListener as _;
+use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::server::ServerPlugins;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
 use waystation::tick::TickRate;
@@ -19,7 +19,6 @@ use waystation::wire::udp::DEV_KEY;
 /// A server with the arena on a port of its own, and one client.
 struct Stage {
     app: App,
-    _udp: RenetHandle,
     client: Client<UdpDial>,
     echoes: Vec<u64>,
     resyncs: Vec<bool>,
@@ -38,8 +37,8 @@ impl Stage {
         config.session.timeout = Duration::from_secs(600);
         let mut app = App::new();
         app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
-        let udp = bound.start(proxy::attach(&mut app, "udp")).expect("a thread");
-        Self { app, _udp: udp, client, echoes: Vec::new(), resyncs: Vec::new() }
+        app.add_listener(bound).expect("a thread");
+        Self { app, client, echoes: Vec::new(), resyncs: Vec::new() }
     }
 
     /// Lets both sides work until something has come to pass.

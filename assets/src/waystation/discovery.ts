@@ -9,10 +9,18 @@ import { WebTransportTransport } from "./webtransport";
 export interface Discovery {
   protocol: number;
   name: string;
-  webtransport?: { url: string; cert_sha256?: string };
-  websocket?: { url: string };
+  /** A client takes the first offer of each transport, and ignores transports that it does not know. */
+  offers: Offer[];
   /** Opens one new session within a short time. */
   ticket?: string;
+}
+
+/** How to open links over one transport. */
+export interface Offer {
+  /** "webtransport", "websocket", or the name of a transport that a browser does not have. */
+  transport: string;
+  url: string;
+  cert_sha256?: string;
 }
 
 /** Says what can be dialled. */
@@ -89,7 +97,9 @@ export class DiscoveredTransports implements Transports {
 
 /** The offered transports that a browser can use, best first. */
 export function candidates(offer: Discovery, hasWebTransport: boolean): Transport[] {
-  const { webtransport, websocket } = offer;
+  const [webtransport, websocket] = ["webtransport", "websocket"].map((name) =>
+    offer.offers.find(({ transport }) => transport === name),
+  );
   const list: Transport[] = [];
   if (webtransport !== undefined && hasWebTransport) {
     list.push(new WebTransportTransport(webtransport.url, webtransport.cert_sha256));

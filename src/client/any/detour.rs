@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use crate::wire::discovery::Discovery;
+use crate::wire::discovery::{Discovery, QUIC, UDP, WEBSOCKET, WEBTRANSPORT};
 use crate::wire::udp::{token_from_text, token_to_text};
 
 /// The relays through which a client reaches a server, for tests of bad networks.
@@ -33,28 +33,26 @@ pub struct Detour {
 }
 
 impl Detour {
-    /// Puts the relays' addresses into an offer. What cannot be read is left as it is: the dial
+    /// Puts the relays' addresses into an answer. What cannot be read is left as it is: the dial
     /// reports it.
-    pub(super) fn rewrite(&self, offer: &mut Discovery) {
-        if let (Some(relay), Some(udp)) = (self.udp, &mut offer.udp) {
-            udp.address = relay;
-            if let Ok(mut token) = token_from_text(&udp.token) {
+    pub(super) fn rewrite(&self, answer: &mut Discovery) {
+        for offer in &mut answer.offers {
+            let relay = match &*offer.transport {
+                UDP => self.udp,
+                QUIC | WEBTRANSPORT => self.quic,
+                WEBSOCKET => self.http,
+                _ => None,
+            };
+            let Some(relay) = relay else { continue };
+            offer.url = moved(&offer.url, relay);
+            if let Some(token) = &mut offer.token
+                && let Ok(mut read) = token_from_text(token)
+            {
                 // Only the client reads this list; the server has its own inside the sealed part.
-                token.server_addresses = [None; 32];
-                token.server_addresses[0] = Some(relay);
-                udp.token = token_to_text(&token);
+                read.server_addresses = [None; 32];
+                read.server_addresses[0] = Some(relay);
+                *token = token_to_text(&read);
             }
-        }
-        if let Some(relay) = self.quic {
-            if let Some(quic) = &mut offer.quic {
-                quic.address = relay.to_string();
-            }
-            if let Some(webtransport) = &mut offer.webtransport {
-                webtransport.url = moved(&webtransport.url, relay);
-            }
-        }
-        if let (Some(relay), Some(websocket)) = (self.http, &mut offer.websocket) {
-            websocket.url = moved(&websocket.url, relay);
         }
     }
 }
@@ -92,7 +90,7 @@ fn moved(url: &str, relay: SocketAddr) -> String {
 mod tests {
     use super::*;
     use crate::wire::PROTOCOL;
-    use crate::wire::discovery::{QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
+    use crate::wire::discovery::Offer;
     use crate::wire::udp::{DEV_KEY, TokenMint};
     use std::time::Duration;
 
@@ -101,20 +99,15 @@ mod tests {
         let servers = vec![server, ([192, 0, 2, 2], 7_777).into()];
         let token = TokenMint::new(DEV_KEY, servers).mint(Duration::from_secs(1), 7, None).expect("a token");
         let cert_sha256 = Some("ab".repeat(32));
+        let udp = Offer { token: Some(token_to_text(&token)), ..Offer::new(UDP, format!("udp://{server}")) };
+        let quic = Offer { cert_sha256: cert_sha256.clone(), ..Offer::new(QUIC, "quic://play.example:7778") };
+        let webtransport = Offer { cert_sha256, ..Offer::new(WEBTRANSPORT, "https://play.example:7778/wt") };
+        let websocket = Offer::new(WEBSOCKET, "ws://play.example:7780/ws?room=1");
         Discovery {
             protocol: PROTOCOL,
             name: "arena".to_owned(),
             draining: false,
-            udp: Some(UdpOffer { address: server, token: token_to_text(&token), expires_s: 300 }),
-            quic: Some(QuicOffer {
-                address: "play.example:7778".to_owned(),
-                cert_sha256: cert_sha256.clone(),
-            }),
-            webtransport: Some(WebTransportOffer {
-                url: "https://play.example:7778/wt".to_owned(),
-                cert_sha256,
-            }),
-            websocket: Some(WebSocketOffer { url: "ws://play.example:7780/ws?room=1".to_owned() }),
+            offers: vec![udp, quic, webtransport, websocket, Offer::new("radio", "radio://play.example:1")],
             ticket: Some("AXN0aWNrZXQ".to_owned()),
             ticket_expires_s: Some(30),
         }
@@ -128,15 +121,20 @@ mod tests {
 
         detour.rewrite(&mut rewritten);
 
-        let udp = rewritten.udp.expect("it was offered");
-        let token = token_from_text(&udp.token).expect("still a token");
-        assert_eq!(udp.address.to_string(), "127.0.0.1:1");
-        assert_eq!(token.server_addresses.iter().flatten().collect::<Vec<_>>(), [&udp.address]);
-        assert_eq!(rewritten.quic.expect("it was offered").address, "127.0.0.1:2");
-        let webtransport = rewritten.webtransport.expect("it was offered");
-        assert_eq!(webtransport.url, "https://127.0.0.1:2/wt");
-        assert_eq!(webtransport.cert_sha256, offer().webtransport.expect("it was offered").cert_sha256);
-        assert_eq!(rewritten.websocket.expect("it was offered").url, "ws://[::1]:3/ws?room=1");
+        let urls: Vec<&str> = rewritten.offers.iter().map(|offer| &*offer.url).collect();
+        let moved =
+            ["udp://127.0.0.1:1", "quic://127.0.0.1:2", "https://127.0.0.1:2/wt", "ws://[::1]:3/ws?room=1"];
+        assert_eq!(urls, [&moved[..], &["radio://play.example:1"]].concat());
+        let token = rewritten.offers[0].token.as_deref().map(token_from_text);
+        let token = token.expect("it had one").expect("it is still a token");
+        assert_eq!(
+            token.server_addresses.iter().flatten().collect::<Vec<_>>(),
+            [&([127, 0, 0, 1], 1).into()]
+        );
+        let hashes = |answer: &Discovery| -> Vec<Option<String>> {
+            answer.offers.iter().map(|offer| offer.cert_sha256.clone()).collect()
+        };
+        assert_eq!(hashes(&rewritten), hashes(&offer()));
     }
 
     #[test]
@@ -146,7 +144,8 @@ mod tests {
         Detour::default().rewrite(&mut rewritten);
         assert_eq!(rewritten, offered);
 
-        let without = Discovery { udp: None, ..offered };
+        let mut without = offered;
+        without.offers.remove(0);
         let mut rewritten = without.clone();
         "udp=127.0.0.1:1".parse::<Detour>().expect("an address").rewrite(&mut rewritten);
         assert_eq!(rewritten, without);

@@ -27,7 +27,7 @@ use crate::wire::discovery::{Discovery, DiscoveryError};
 ///         None => std::thread::sleep(Duration::from_millis(10)), // or the next frame of the game
 ///     }
 /// };
-/// println!("{} is there, over UDP: {}", offer.name, offer.udp.is_some());
+/// println!("{} is there, over UDP: {}", offer.name, offer.offer("udp").is_some());
 /// # Ok::<(), waystation::client::FetchError>(())
 /// ```
 pub struct Fetch {

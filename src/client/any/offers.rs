@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fetch::{Fetch, FetchError};
 use super::url::Transport;
-use crate::wire::discovery::Discovery;
+use crate::wire::discovery::{Discovery, UDP};
 
 /// The last answer of a discovery, and the questions that are under way.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub(super) struct Offers {
 
 #[derive(Debug)]
 struct Known {
-    offer: Discovery,
+    answer: Discovery,
     age: Duration,
     /// The connect token has opened a link.
     is_token_used: bool,
@@ -41,11 +41,11 @@ struct Ask {
     connected: Option<Duration>,
 }
 
-/// What is known of an offer.
+/// What is known of a discovery.
 #[derive(Debug)]
 pub(super) enum Found<'a> {
     /// The answer, which is good for the transport.
-    Offer(&'a Discovery),
+    Answer(&'a Discovery),
     /// The question is under way.
     Asking,
     /// The question has failed, for this reason.
@@ -74,7 +74,7 @@ impl Offers {
         match &mut self.known {
             Some(known) => {
                 known.is_token_used |= transport == Transport::Udp;
-                Found::Offer(&known.offer)
+                Found::Answer(&known.answer)
             }
             None => Found::Asking,
         }
@@ -110,12 +110,12 @@ impl Offers {
         while let Some(asked) = self.asks.get_mut(index) {
             asked.age += dt;
             match asked.fetch.poll() {
-                Ok(Some(offer)) => {
+                Ok(Some(answer)) => {
                     // The connection and the question took a round trip each, or more under TLS.
                     let connected = asked.connected.unwrap_or_default();
                     self.round_trip = Some(connected.max(asked.age.saturating_sub(connected)));
                     self.known =
-                        Some(Known { offer, age: Duration::ZERO, is_token_used: false, is_opened: false });
+                        Some(Known { answer, age: Duration::ZERO, is_token_used: false, is_opened: false });
                     self.asks.clear();
                     return;
                 }
@@ -175,7 +175,7 @@ impl Offers {
 
     /// The ticket of an answer with which no link was opened.
     pub(super) fn ticket(&self) -> Option<String> {
-        self.known.as_ref().filter(|known| !known.is_opened)?.offer.ticket.clone()
+        self.known.as_ref().filter(|known| !known.is_opened)?.answer.ticket.clone()
     }
 
     /// A link is open.
@@ -210,7 +210,9 @@ pub(super) struct AskRules {
 impl Known {
     fn is_good_for(&self, transport: Transport) -> bool {
         // A server that does not offer UDP has no token to renew.
-        transport != Transport::Udp || self.offer.udp.is_none() || (!self.is_token_used && self.age < FRESH)
+        transport != Transport::Udp
+            || self.answer.offer(UDP).is_none()
+            || (!self.is_token_used && self.age < FRESH)
     }
 }
 

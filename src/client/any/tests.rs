@@ -3,7 +3,7 @@
 use super::*;
 use crate::client::quic::host::Host as QuicHost;
 use crate::client::udp::host::Host;
-use crate::wire::discovery::{Discovery, QuicOffer, UdpOffer, WebSocketOffer, WebTransportOffer};
+use crate::wire::discovery::{Discovery, QUIC, UDP, WEBSOCKET, WEBTRANSPORT};
 use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT};
 use crate::wire::udp::token_to_text;
 use data_encoding::HEXLOWER;
@@ -75,8 +75,7 @@ fn offers(host: &Host, count: usize) -> Vec<String> {
     (0..count)
         .map(|_| {
             let token = token_to_text(&tokens().expect("a token"));
-            let udp = UdpOffer { address: ([127, 0, 0, 1], 1).into(), token, expires_s: 300 };
-            Discovery { udp: Some(udp), ..nothing() }.to_json()
+            offering([Offer { token: Some(token), ..Offer::new(UDP, "udp://127.0.0.1:1") }]).to_json()
         })
         .collect()
 }
@@ -91,19 +90,20 @@ fn hex(host: &QuicHost) -> String {
 
 /// What offers a server over QUIC.
 fn quic_offer(host: &QuicHost) -> String {
-    let quic = QuicOffer { address: host.address().to_string(), cert_sha256: Some(hex(host)) };
-    Discovery { quic: Some(quic), ticket: Some("AXN0aWNrZXQ".to_owned()), ..nothing() }.to_json()
+    let offered = offering([quic_at(host.address(), host)]);
+    Discovery { ticket: Some("AXN0aWNrZXQ".to_owned()), ..offered }.to_json()
 }
 
-fn nothing() -> Discovery {
+fn quic_at(address: SocketAddr, host: &QuicHost) -> Offer {
+    Offer { cert_sha256: Some(hex(host)), ..Offer::new(QUIC, format!("quic://{address}")) }
+}
+
+fn offering<const N: usize>(offers: [Offer; N]) -> Discovery {
     Discovery {
         protocol: 1,
         name: "test".to_owned(),
         draining: false,
-        udp: None,
-        quic: None,
-        webtransport: None,
-        websocket: None,
+        offers: offers.into(),
         ticket: None,
         ticket_expires_s: None,
     }
@@ -252,9 +252,8 @@ fn where_datagrams_vanish_a_link_opens_over_the_stream() {
     let hole = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
     let streams = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let mut host = quic_host();
-    let websocket = WebSocketOffer { url: format!("ws://{}/ws", streams.local_addr().expect("bound")) };
-    let quic = QuicOffer { address: host.address().to_string(), cert_sha256: Some(hex(&host)) };
-    let offer = Discovery { quic: Some(quic), websocket: Some(websocket), ..nothing() };
+    let websocket = Offer::new(WEBSOCKET, format!("ws://{}/ws", streams.local_addr().expect("bound")));
+    let offer = offering([quic_at(host.address(), &host), websocket]);
     let desk = Desk::open(vec![offer.to_json()]);
     let detour = Detour { quic: Some(hole.local_addr().expect("bound")), ..Detour::default() };
     let mut dial = AnyDial::new([desk.url()]).expect("a URL").through(detour);
@@ -314,14 +313,13 @@ fn what_is_known_of_a_server_that_came_back_as_another_is_asked_anew_for_the_sam
 #[test]
 fn what_is_offered_in_vain_is_passed_over_for_the_next_transport() {
     let mut host = quic_host();
-    let offer = Discovery {
-        quic: Some(QuicOffer { address: "nowhere".to_owned(), cert_sha256: None }),
-        webtransport: Some(WebTransportOffer {
-            url: format!("https://{}/wt", host.address()),
+    let offer = offering([
+        Offer::new(QUIC, "quic://nowhere"),
+        Offer {
             cert_sha256: Some(hex(&host)),
-        }),
-        ..nothing()
-    };
+            ..Offer::new(WEBTRANSPORT, format!("https://{}/wt", host.address()))
+        },
+    ]);
     let desk = Desk::open(vec![offer.to_json()]);
     let mut dial = AnyDial::new([desk.url()]).expect("a URL");
 
@@ -372,7 +370,7 @@ fn discovery_that_does_not_answer_is_given_up_after_a_time_of_its_own() {
 #[test]
 fn what_is_not_offered_is_said() {
     let mut host = Host::bind();
-    let desk = Desk::open(vec![nothing().to_json()]);
+    let desk = Desk::open(vec![offering([]).to_json()]);
     let mut any = AnyDial::new([desk.url()]).expect("a URL");
     let mut only = AnyDial::new([format!("{}#ws", desk.url())]).expect("a URL");
 
@@ -401,8 +399,7 @@ fn a_wrong_url_is_an_error_before_anything_is_dialled_and_secrets_are_not_printe
 fn a_dial_through_relays_reaches_discovery_and_the_transports_there() {
     let mut host = quic_host();
     let elsewhere = SocketAddr::from(([127, 0, 0, 1], 9));
-    let quic = QuicOffer { address: elsewhere.to_string(), cert_sha256: Some(hex(&host)) };
-    let desk = Desk::open(vec![Discovery { quic: Some(quic), ..nothing() }.to_json()]);
+    let desk = Desk::open(vec![offering([quic_at(elsewhere, &host)]).to_json()]);
     let detour = Detour { quic: Some(host.address()), http: Some(desk.address), ..Detour::default() };
     let mut dial = AnyDial::new([nobody()]).expect("a URL").through(detour);
 

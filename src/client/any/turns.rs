@@ -33,15 +33,17 @@ pub(super) enum Outcome {
 }
 
 impl Turns {
-    pub(super) fn new(places: &[Place]) -> Self {
-        let routes = places
-            .iter()
-            .enumerate()
-            .flat_map(|(place, at)| {
-                at.transports().into_iter().map(move |transport| Route { place, transport })
-            })
-            .collect();
-        Self { routes, mute: Vec::new(), next: 0, rotates: false }
+    /// `known` are the transports that discovery may offer, the preferred one first.
+    pub(super) fn new(places: &[Place], known: &[Transport]) -> Self {
+        Self { routes: routes(places, known), mute: Vec::new(), next: 0, rotates: false }
+    }
+
+    /// Takes in that discovery may offer other transports than before.
+    pub(super) fn set_known(&mut self, places: &[Place], known: &[Transport]) {
+        let next = self.next().filter(|_| self.rotates);
+        self.routes = routes(places, known);
+        self.next =
+            next.and_then(|next| self.routes.iter().position(|route| *route == next)).unwrap_or_default();
     }
 
     /// After a link, the transport that follows its own is next, and not its own again.
@@ -120,6 +122,13 @@ impl Turns {
     }
 }
 
+fn routes(places: &[Place], known: &[Transport]) -> Vec<Route> {
+    let of_place = |(place, at): (usize, &Place)| {
+        at.transports(known).into_iter().map(move |transport| Route { place, transport })
+    };
+    places.iter().enumerate().flat_map(of_place).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +136,7 @@ mod tests {
 
     fn turns(urls: &[&str]) -> Turns {
         let places: Vec<Place> = urls.iter().map(|url| url.parse().expect("a URL")).collect();
-        Turns::new(&places)
+        Turns::new(&places, &Transport::ALL)
     }
 
     fn transports(routes: &[Route]) -> Vec<Transport> {
@@ -182,6 +191,21 @@ mod tests {
         assert_eq!(transports(&turns.order(false))[0], Udp, "all were mute");
         turns.settle(Outcome::Worked(route(0, Udp)));
         assert_eq!(transports(&turns.order(false))[0], Udp);
+    }
+
+    #[test]
+    fn a_transport_of_a_games_own_is_preferred_where_discovery_is_asked() {
+        let places: Vec<Place> = ["http://a:1", "wss://b/ws"].map(|url| url.parse().expect("a URL")).into();
+        let own = Transport::named("radio");
+        let known = [&[own][..], &Transport::ALL].concat();
+        let mut turns = Turns::new(&places, &Transport::ALL);
+
+        turns.set_known(&places, &known);
+
+        assert_eq!(transports(&turns.order(false)), [own, WebSocket, Udp, Quic, WebTransport, WebSocket]);
+        turns.rotate_from(Quic);
+        turns.set_known(&places, &Transport::ALL);
+        assert_eq!(turns.next(), Some(route(0, Quic)), "what was to be next is next");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::detour::Detour;
 use crate::client::trust::Trust;
+use crate::wire::discovery::{Offer, QUIC, UDP, WEBSOCKET, WEBTRANSPORT};
 
 /// What carries the frames of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +20,8 @@ pub enum Transport {
     WebTransport,
     /// WebSocket, over TCP.
     WebSocket,
+    /// A transport of a game's own, by the name under which it is offered. [`Transport::named`] makes it.
+    Other(&'static str),
 }
 
 /// A URL that no server can have. The message holds the URL and what to write instead.
@@ -113,17 +116,34 @@ pub(crate) enum Kind {
 }
 
 impl Transport {
-    /// All of them, in the order in which a client prefers them.
+    /// Those of this crate, in the order in which a client prefers them.
     pub const ALL: [Self; 4] = [Self::Udp, Self::Quic, Self::WebTransport, Self::WebSocket];
 
-    /// Its short name: `udp`, `quic`, `wt` or `ws`.
+    /// The transport that discovery offers under this name.
+    #[must_use]
+    pub fn named(name: &'static str) -> Self {
+        Self::ALL.into_iter().find(|known| known.offered_as() == name).unwrap_or(Self::Other(name))
+    }
+
+    /// The name under which discovery offers it: `udp`, `quic`, `webtransport`, `websocket`, or a game's own.
+    #[must_use]
+    pub fn offered_as(self) -> &'static str {
+        match self {
+            Self::Udp => UDP,
+            Self::Quic => QUIC,
+            Self::WebTransport => WEBTRANSPORT,
+            Self::WebSocket => WEBSOCKET,
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Its short name, as in the fragment of a URL: `udp`, `quic`, `wt`, `ws`, or a game's own.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Udp => "udp",
-            Self::Quic => "quic",
             Self::WebTransport => "wt",
             Self::WebSocket => "ws",
+            Self::Udp | Self::Quic | Self::Other(_) => self.offered_as(),
         }
     }
 }
@@ -133,7 +153,7 @@ impl Transport {
     pub(super) fn opening_round_trips(self) -> u32 {
         match self {
             Self::Quic => 1,
-            Self::Udp | Self::WebTransport | Self::WebSocket => 2,
+            Self::Udp | Self::WebTransport | Self::WebSocket | Self::Other(_) => 2,
         }
     }
 }
@@ -145,14 +165,30 @@ impl fmt::Display for Transport {
 }
 
 impl Place {
-    /// The transports by which it may be reached, the preferred one first.
-    pub(crate) fn transports(&self) -> Vec<Transport> {
+    /// The transports by which it may be reached, the preferred one first. `known` are those that discovery may offer.
+    pub(crate) fn transports(&self, known: &[Transport]) -> Vec<Transport> {
         match &self.kind {
-            Kind::Discovery { only: None, .. } => Transport::ALL.to_vec(),
+            Kind::Discovery { only: None, .. } => known.to_vec(),
             Kind::Discovery { only: Some(transport), .. } => vec![*transport],
             Kind::Quic => vec![Transport::Quic],
             Kind::WebTransport { .. } => vec![Transport::WebTransport],
             Kind::WebSocket { .. } => vec![Transport::WebSocket],
+        }
+    }
+
+    /// What the URL offers by itself; `None` if its discovery is to be asked.
+    pub(super) fn offer(&self) -> Option<Offer> {
+        let (host, port) = (&self.host, self.port);
+        match &self.kind {
+            Kind::Discovery { .. } => None,
+            Kind::Quic => Some(Offer::new(QUIC, format!("quic://{host}:{port}"))),
+            Kind::WebTransport { path } => {
+                Some(Offer::new(WEBTRANSPORT, format!("https://{host}:{port}{path}")))
+            }
+            Kind::WebSocket { tls, path } => {
+                let scheme = if *tls { "wss" } else { "ws" };
+                Some(Offer::new(WEBSOCKET, format!("{scheme}://{host}:{port}{path}")))
+            }
         }
     }
 }
@@ -284,12 +320,12 @@ mod tests {
 
         let Kind::Discovery { tls: false, path, only: None } = &any.kind else { panic!("{any:?}") };
         assert_eq!((any.host.as_str(), any.port, path.as_str()), ("127.0.0.1", 7780, "/v1/connect"));
-        assert_eq!(any.transports(), Transport::ALL);
+        assert_eq!(any.transports(&Transport::ALL), Transport::ALL);
         let Kind::Discovery { tls: true, path, .. } = &only.kind else { panic!("{only:?}") };
         assert_eq!((only.host.as_str(), only.port, path.as_str()), ("play.example", 443, "/eu/v1/connect"));
-        assert_eq!(only.transports(), [Transport::WebSocket]);
+        assert_eq!(only.transports(&Transport::ALL), [Transport::WebSocket]);
         for transport in Transport::ALL {
-            assert_eq!(place(&format!("http://h:1#{transport}")).transports(), [transport]);
+            assert_eq!(place(&format!("http://h:1#{transport}")).transports(&Transport::ALL), [transport]);
         }
         let whole = place("http://h:1/v1/connect");
         assert!(matches!(whole.kind, Kind::Discovery { path, .. } if path == "/v1/connect"));

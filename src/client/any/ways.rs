@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::carrier::{Carrier, Target};
 use super::fetch::{Fetch, FetchError};
 use super::names::Names;
 use super::offers::{AskRules, Found, Offers};
+use super::openers::{Carrier, DialContext, Opener, Openers};
 use super::race::{Rules, Start};
 use super::turns::{Outcome, Route, Turns};
 use super::url::{Place, Transport};
 use crate::client::link::Outlook;
 use crate::client::protocol::absence::{OPENING_ROUND_TRIPS, OPENING_TIMEOUT_MAX};
+use crate::wire::discovery::Offer;
 
 /// All that outlives a link: it belongs to the dial and to each of its links.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(super) struct Ways {
     /// One for each place.
     offers: Vec<Offers>,
     turns: Turns,
+    openers: Openers,
     names: Names,
     bearer: Option<Bearer>,
     /// For each route, which of the host's addresses is next: another one after each opening that did
@@ -45,9 +47,11 @@ impl std::fmt::Debug for Bearer {
 impl Ways {
     pub(super) fn new(places: Vec<Place>) -> Self {
         let outlook = Outlook::default();
+        let openers = Openers::default();
         Self {
             offers: places.iter().map(|_| Offers::default()).collect(),
-            turns: Turns::new(&places),
+            turns: Turns::new(&places, &openers.transports()),
+            openers,
             places,
             names: Names::default(),
             bearer: None,
@@ -61,6 +65,11 @@ impl Ways {
 
     pub(super) fn show_bearer(&mut self, bearer: String) {
         self.bearer = Some(Bearer(bearer));
+    }
+
+    pub(super) fn add_transport(&mut self, transport: Transport, opener: Opener) {
+        self.openers.add(transport, opener);
+        self.turns.set_known(&self.places, &self.openers.transports());
     }
 
     pub(super) fn turns_mut(&mut self) -> &mut Turns {
@@ -116,8 +125,8 @@ impl Ways {
 
     /// Begins to open a route.
     pub(super) fn open(&mut self, route: Route) -> Start<Carrier> {
-        let target = match self.target(route) {
-            Start::Link(target) => target,
+        let offer = match self.offer(route) {
+            Start::Link(offer) => offer,
             Start::Asking => return Start::Asking,
             Start::NotOffered => return Start::NotOffered,
             Start::Failed(why) => return Start::Failed(why),
@@ -126,25 +135,26 @@ impl Ways {
         let address = self.addresses.entry((route.place, route.transport)).or_default();
         let turn = *address;
         *address = turn.wrapping_add(1);
-        match Carrier::open(&target, turn, &mut self.names) {
+        let mut context = DialContext::new(&self.places[route.place], &mut self.names, turn);
+        match self.openers.open(route.transport, &offer, &mut context) {
             Ok(carrier) => Start::Link(carrier),
             Err(error) => Start::Failed(error.to_string()),
         }
     }
 
-    fn target(&mut self, route: Route) -> Start<Target> {
+    /// What the URL of a route or its discovery offers.
+    fn offer(&mut self, route: Route) -> Start<Offer> {
         let (Some(place), Some(offers)) = (self.places.get(route.place), self.offers.get_mut(route.place))
         else {
             return Start::NotOffered;
         };
-        if let Some(target) = Target::direct(place) {
-            return Start::Link(target);
+        if let Some(offer) = place.offer() {
+            return Start::Link(offer);
         }
         let (names, bearer) = (&mut self.names, self.bearer.as_ref());
         match offers.find(route.transport, |turn| ask(place, bearer, names, turn)) {
-            Found::Offer(offer) => match Target::offered(place, offer, route.transport) {
-                Some(Ok(target)) => Start::Link(target),
-                Some(Err(error)) => Start::Failed(error.to_string()),
+            Found::Answer(answer) => match answer.offer(route.transport.offered_as()) {
+                Some(offer) => Start::Link(offer.clone()),
                 None => Start::NotOffered,
             },
             Found::Asking => Start::Asking,
@@ -197,7 +207,8 @@ impl Ways {
     /// What to say where no route is offered.
     pub(super) fn nothing_offered(&self) -> String {
         let Some(place) = self.places.first() else { return String::new() };
-        let wanted: Vec<&str> = place.transports().iter().map(|transport| transport.name()).collect();
+        let known = self.openers.transports();
+        let wanted: Vec<&str> = place.transports(&known).iter().map(|transport| transport.name()).collect();
         format!("{place} offers none of {}; enable one at the server", wanted.join(", "))
     }
 }

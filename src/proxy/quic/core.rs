@@ -28,6 +28,7 @@ use crate::proxy::port::PortSender;
 use crate::proxy::pump::Transport;
 use crate::proxy::udp::Outgoing;
 use crate::proxy::{LinkEnd, ProxyCommand, ProxyEvent};
+use crate::wire::discovery::QUIC;
 use crate::wire::quic::{Ended, Exchanged, Happened, Request, WEBTRANSPORT_PATH, exchange};
 use crate::wire::v1::Reason;
 
@@ -313,7 +314,7 @@ impl Core {
 }
 
 impl Transport for Core {
-    const NAME: &'static str = "quic";
+    const NAME: &'static str = QUIC;
     const DATAGRAM_MAX: usize = DATAGRAM_MAX;
     // A handshake's first costs 6 µs to be sent back, and 180 to be taken up.
     const DATAGRAMS_PER_TURN: usize = 256;

@@ -20,6 +20,7 @@ use crate::proxy::port::PortSender;
 use crate::proxy::pump::Transport;
 use crate::proxy::udp::Outgoing;
 use crate::proxy::{LinkEnd, ProxyCommand, ProxyEvent};
+use crate::wire::discovery::UDP;
 use crate::wire::udp::guard::{self, DATAGRAM_MAX};
 use crate::wire::udp::{NETCODE_PROTOCOL_ID, read_identity};
 
@@ -55,7 +56,7 @@ impl Core {
 }
 
 impl Transport for Core {
-    const NAME: &'static str = "udp";
+    const NAME: &'static str = UDP;
     const DATAGRAM_MAX: usize = DATAGRAM_MAX;
     const DATAGRAMS_PER_TURN: usize = 1_024;
     // What renet has to say to datagrams, it says once a tick.

@@ -13,9 +13,9 @@ use quinn_proto::{
     VarInt,
 };
 use waystation::client::Trust;
-use waystation::proxy;
-use waystation::proxy::quic::{QuicConfig, QuicCounts, QuicHandle, QuicProxy, QuicStats};
+use waystation::proxy::quic::{QuicConfig, QuicCounts, QuicProxy, QuicStats};
 use waystation::proxy::tls::Tls;
+use waystation::proxy::{self, Listener as _, ListenerHandle};
 use waystation::tick::Clock;
 use waystation::wire::quic::{
     ALPN_QUIC, ALPN_WEBTRANSPORT, Exchanged, Happened, Lanes, QuicKind, QuicLimits, exchange,
@@ -33,7 +33,7 @@ pub(crate) type Stage = super::Stage<Quic>;
 /// The QUIC adapter, and its certificate.
 pub(crate) struct Quic {
     /// A test may take it, to see what becomes of clients when it is dropped.
-    pub(crate) handle: Option<QuicHandle>,
+    pub(crate) handle: Option<ListenerHandle>,
     address: SocketAddr,
     stats: QuicStats,
     pub(crate) tls: Tls,
@@ -77,7 +77,7 @@ impl Adapter for Quic {
     }
 
     fn is_finished(&self) -> bool {
-        self.handle.as_ref().is_none_or(QuicHandle::is_finished)
+        self.handle.as_ref().is_none_or(ListenerHandle::is_finished)
     }
 
     fn counts(&self) -> QuicCounts {

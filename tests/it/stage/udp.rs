@@ -9,8 +9,8 @@ use bevy_app::App;
 use bytes::Bytes;
 use renet::RenetClient;
 use renetcode::{ClientAuthentication, NetcodeClient};
-use waystation::proxy::renet::{RenetConfig, RenetCounts, RenetHandle, RenetProxy};
-use waystation::proxy::{self, ProxyEventKind};
+use waystation::proxy::renet::{RenetConfig, RenetCounts, RenetProxy, RenetStats};
+use waystation::proxy::{self, Listener as _, ListenerHandle, ProxyEventKind};
 use waystation::tick::{Clock, UnixClock};
 use waystation::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, DEV_KEY, TokenMint, connection_config};
 use waystation::wire::{Lane, lane_of};
@@ -22,7 +22,8 @@ pub(crate) type Stage = super::Stage<Udp>;
 
 /// The UDP adapter, and what mints tokens for it.
 pub(crate) struct Udp {
-    pub(crate) handle: RenetHandle,
+    pub(crate) handle: ListenerHandle,
+    stats: RenetStats,
     pub(crate) mint: TokenMint,
     unix: UnixClock,
 }
@@ -32,8 +33,8 @@ impl Udp {
     pub(crate) fn start(app: &mut App, unix: UnixClock) -> Self {
         let config = RenetConfig { listen: loopback(), unix: unix.clone(), ..RenetConfig::new(DEV_KEY) };
         let bound = RenetProxy::bind(config).expect("a free port");
-        let mint = bound.mint();
-        Self { handle: bound.start(proxy::attach(app, "udp")).expect("a thread"), mint, unix }
+        let (mint, stats) = (bound.mint(), bound.stats());
+        Self { handle: bound.start(proxy::attach(app, "udp")).expect("a thread"), stats, mint, unix }
     }
 
     /// A client that has not said anything yet.
@@ -55,7 +56,7 @@ impl Adapter for Udp {
     }
 
     fn counts(&self) -> RenetCounts {
-        self.handle.stats().counts()
+        self.stats.counts()
     }
 
     fn has_links(&self) -> bool {

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use socket2::{Domain, Socket, Type};
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
-use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpHandle, HttpServer, Offers};
-use waystation::proxy;
+use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer};
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketCounts, WebSocketProxy, WebSocketStats};
+use waystation::proxy::{self, ListenerHandle, Offers};
 use waystation::tick::Clock;
 use waystation::wire::{Lane, lane_of};
 
@@ -21,7 +21,7 @@ pub(crate) type Stage = super::Stage<Http>;
 
 /// The HTTP server with its WebSocket adapter.
 pub(crate) struct Http {
-    pub(crate) handle: HttpHandle,
+    pub(crate) handle: ListenerHandle,
     stats: WebSocketStats,
 }
 

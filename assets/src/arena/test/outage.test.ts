@@ -29,7 +29,8 @@ class Browser {
   }
 
   #answer(): Promise<Response> {
-    const offer = { protocol: 1, name: "arena", websocket: { url: "ws://127.0.0.1:1/ws" } };
+    const offers = [{ transport: "websocket", url: "ws://127.0.0.1:1/ws" }];
+    const offer = { protocol: 1, name: "arena", offers };
     return this.isServerThere ? Promise.resolve(Response.json(offer)) : Promise.reject(new Error("refused"));
   }
 

@@ -11,8 +11,10 @@ import { WebTransportTransport } from "../webtransport";
 const OFFER = {
   protocol: 1,
   name: "arena",
-  webtransport: { url: "https://127.0.0.1:7778/wt", cert_sha256: "00ff" },
-  websocket: { url: "ws://127.0.0.1:7780/ws" },
+  offers: [
+    { transport: "webtransport", url: "https://127.0.0.1:7778/wt", cert_sha256: "00ff" },
+    { transport: "websocket", url: "ws://127.0.0.1:7780/ws" },
+  ],
 };
 
 test("frames come out of a stream as they went in, however it is cut", () => {
@@ -112,8 +114,8 @@ test("WebTransport comes first where server and browser have it", () => {
   const names = (has: boolean) => candidates(OFFER, has).map(({ name }) => name);
   assert.deepEqual(names(true), ["webtransport", "websocket"]);
   assert.deepEqual(names(false), ["websocket"]);
-  const { webtransport: _, ...without } = OFFER;
-  assert.deepEqual(candidates(without, true).map(({ name }) => name), ["websocket"]);
+  const offers = [{ transport: "radio", url: "radio://server" }, ...OFFER.offers.slice(1)];
+  assert.deepEqual(candidates({ ...OFFER, offers }, true).map(({ name }) => name), ["websocket"]);
 });
 
 test("discovery is asked anew once nothing of its answer opens, unless a session waits", async (t) => {
@@ -161,7 +163,7 @@ test("what is not offered and a discovery that refuses are errors that say so", 
   const answers = [
     new Response("no bearer", { status: 401 }),
     new Response(JSON.stringify({ ...OFFER, protocol: 2 })),
-    new Response(JSON.stringify({ protocol: 1, name: "arena" })),
+    new Response(JSON.stringify({ protocol: 1, name: "arena", offers: [] })),
   ];
   const unreachable = () => Promise.reject(new TypeError("Failed to fetch"));
   t.mock.method(globalThis, "fetch", () => {

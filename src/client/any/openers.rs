@@ -1,0 +1,223 @@
+//! What opens a link to an offer, by the name of the offer's transport.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use url::Url;
+
+use super::names::Names;
+use super::url::{Place, Transport};
+use crate::client::link::{Dial as _, DialError, Link, LinkStatus};
+use crate::client::quic::{QuicDial, QuicRoute, QuicTarget};
+use crate::client::trust::Trust;
+use crate::client::udp::UdpLink;
+use crate::client::websocket::WebSocketDial;
+use crate::wire::Lane;
+use crate::wire::discovery::Offer;
+use crate::wire::udp::token_from_text;
+
+/// What an opener may use besides the offer: the addresses of hosts, and the certificate to expect.
+#[derive(Debug)]
+pub struct DialContext<'a> {
+    place: &'a Place,
+    names: &'a mut Names,
+    turn: usize,
+}
+
+/// A link of any transport.
+pub(super) struct Carrier(Box<dyn Link + Send>);
+
+/// Opens links to the offers of one transport.
+pub(super) type Opener =
+    Box<dyn FnMut(&Offer, &mut DialContext<'_>) -> Result<Box<dyn Link + Send>, DialError> + Send>;
+
+/// What opens links, by transport, in the order in which a client prefers them.
+pub(super) struct Openers(Vec<(Transport, Opener)>);
+
+impl<'a> DialContext<'a> {
+    /// `turn` says which of a host's addresses is first.
+    pub(super) fn new(place: &'a Place, names: &'a mut Names, turn: usize) -> Self {
+        Self { place, names, turn }
+    }
+
+    /// The addresses of a host. The first is to be tried first: it is another one after each opening that failed. The
+    /// host is looked up once, which may block, and its addresses are kept for later dials.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError::Other`]: the system does not know the host.
+    pub fn addresses(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+        let unknown = |cause| DialError::Other(format!("{host} cannot be looked up: {cause}"));
+        self.names.addresses(host, port, self.turn).map_err(unknown)
+    }
+
+    /// What a client asks of the server's certificate: the hash that the offer names. Without a hash, an offer on the
+    /// host that was asked is held to what that host was held to, since one certificate serves all its ports; any other
+    /// needs a certificate that an authority signed.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError::Other`]: the hash is not one.
+    pub fn trust(&self, offer: &Offer) -> Result<Trust, DialError> {
+        if offer.cert_sha256.is_some() {
+            return Trust::from_offer(offer.cert_sha256.as_deref())
+                .map_err(|error| unusable(offer, &error.to_string()));
+        }
+        let url = Url::parse(&offer.url);
+        let is_same = url.is_ok_and(|url| url.host_str() == Some(self.place.host.as_str()));
+        Ok(if is_same { self.place.trust } else { Trust::WebPki })
+    }
+}
+
+impl Openers {
+    /// The transports in the order of preference.
+    pub(super) fn transports(&self) -> Vec<Transport> {
+        self.0.iter().map(|(transport, _)| *transport).collect()
+    }
+
+    /// Adds a transport, which is preferred to all others, or replaces the one of this name.
+    pub(super) fn add(&mut self, transport: Transport, opener: Opener) {
+        self.0.retain(|(known, _)| *known != transport);
+        self.0.insert(0, (transport, opener));
+    }
+
+    /// Begins to open a link.
+    pub(super) fn open(
+        &mut self,
+        transport: Transport,
+        offer: &Offer,
+        context: &mut DialContext<'_>,
+    ) -> Result<Carrier, DialError> {
+        let opener = self.0.iter_mut().find(|(known, _)| *known == transport);
+        let (_, open) = opener.ok_or_else(|| unusable(offer, "this client has no such transport"))?;
+        open(offer, context).map(Carrier)
+    }
+}
+
+impl Default for Openers {
+    fn default() -> Self {
+        Self(vec![
+            (Transport::Udp, Box::new(open_udp)),
+            (Transport::Quic, Box::new(|offer, context| open_quic(offer, context, |_| QuicRoute::Quic))),
+            (Transport::WebTransport, Box::new(|offer, context| open_quic(offer, context, webtransport))),
+            (Transport::WebSocket, Box::new(open_websocket)),
+        ])
+    }
+}
+
+impl fmt::Debug for Openers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.transports()).finish()
+    }
+}
+
+fn open_udp(offer: &Offer, _context: &mut DialContext<'_>) -> Result<Box<dyn Link + Send>, DialError> {
+    let token = offer.token.as_deref().ok_or_else(|| unusable(offer, "it has no connect token"))?;
+    let token = token_from_text(token).map_err(|error| DialError::Token(error.to_string()))?;
+    Ok(Box::new(UdpLink::open(token)?))
+}
+
+fn open_quic(
+    offer: &Offer,
+    context: &mut DialContext<'_>,
+    route: fn(&Url) -> QuicRoute,
+) -> Result<Box<dyn Link + Send>, DialError> {
+    let url = Url::parse(&offer.url).map_err(|error| unusable(offer, &error.to_string()))?;
+    let host = url.host_str().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| unusable(offer, "it names no host"))?;
+    let port = url.port_or_known_default().ok_or_else(|| unusable(offer, "it names no port"))?;
+    let trust = context.trust(offer)?;
+    let address = context.addresses(host, port)?[0];
+    let target = QuicTarget { address, server_name: host.to_owned(), trust, route: route(&url) };
+    Ok(Box::new(QuicDial::new(target).dial()?))
+}
+
+fn webtransport(url: &Url) -> QuicRoute {
+    QuicRoute::WebTransport { path: url.path().to_owned() }
+}
+
+fn open_websocket(offer: &Offer, context: &mut DialContext<'_>) -> Result<Box<dyn Link + Send>, DialError> {
+    let mut dial = WebSocketDial::new(&offer.url, context.trust(offer)?)?;
+    let (host, port) = dial.endpoint();
+    let addresses = context.addresses(host, port)?;
+    Ok(Box::new(dial.dial_at(&addresses)?))
+}
+
+fn unusable(offer: &Offer, why: &str) -> DialError {
+    let Offer { transport, url, .. } = offer;
+    DialError::Other(format!("{transport} is offered at {url}: {why}; mend the server's configuration"))
+}
+
+impl Link for Carrier {
+    fn update(&mut self, dt: Duration) {
+        self.0.update(dt);
+    }
+
+    fn status(&self) -> LinkStatus {
+        self.0.status()
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        self.0.receive()
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        self.0.send(frame)
+    }
+
+    fn flush(&mut self) {
+        self.0.flush();
+    }
+
+    fn is_stream(&self) -> bool {
+        self.0.is_stream()
+    }
+
+    fn close(&mut self) {
+        self.0.close();
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.0.failure()
+    }
+
+    fn rebind(&mut self) -> io::Result<bool> {
+        self.0.rebind()
+    }
+
+    fn breach(&self) -> Option<String> {
+        self.0.breach()
+    }
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Carrier").field(&self.0.status()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_on_the_host_that_was_asked_is_held_to_the_same_pin() {
+        let pin = Trust::Sha256([0xAB; 32]);
+        let asked = format!("https://play.example:7780?cert_sha256={}", "ab".repeat(32));
+        let place: Place = asked.parse().expect("a place");
+        let mut names = Names::default();
+        let context = DialContext::new(&place, &mut names, 0);
+        let trust = |url: &str, cert_sha256: Option<&str>| {
+            let cert_sha256 = cert_sha256.map(|byte| byte.repeat(32));
+            context.trust(&Offer { cert_sha256, ..Offer::new("quic", url) }).expect("a hash, if any")
+        };
+
+        assert_eq!(trust("quic://play.example:7778", None), pin);
+        assert_eq!(trust("quic://elsewhere.example:7778", None), Trust::WebPki);
+        assert_eq!(trust("quic://play.example:7778", Some("cd")), Trust::Sha256([0xCD; 32]));
+        assert_eq!(trust("wss://play.example:7780/ws", None), pin);
+    }
+}
