@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Row {
     /// What it is called in the report.
     pub name: &'static str,
-    /// What a client does that keeps it, and where that is written.
+    /// What a client does that keeps it, as `docs/protocol.md` describes it.
     pub says: &'static str,
 }
 

@@ -1,7 +1,7 @@
 //! What one connection may make the server hold, by transport.
 //!
 //! The figures are upper bounds of memory in the process, in bytes, made of the limits that the
-//! adapters keep. ARCHITECTURE.md has them as a table, which a test compares with this module, and
+//! adapters keep. `docs/design.md` has them as a table, which a test compares with this module, and
 //! other tests fill connections of each kind and look at the process. What the kernel holds in the
 //! buffers of sockets comes on top.
 

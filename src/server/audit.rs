@@ -1,4 +1,4 @@
-//! The invariants of sessions and zones, checked after each tick.
+//! The invariants of sessions and zones, checked after each tick. `docs/sessions.md` lists them by number.
 //!
 //! The audit looks at the world and reads what the game is told; it changes nothing. It is part
 //! of every debug build, and of every test that runs an app.

@@ -278,8 +278,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is queued, sent, acknowledged and cut: a client that counts as the wire says
-        /// gets every frame once and in order, and the books balance.
+        /// Whatever is queued, sent, acknowledged and cut: a client that counts as `docs/protocol.md`
+        /// says gets every frame once and in order, and the books balance.
         #[test]
         fn every_frame_arrives_once_and_in_order(steps in prop::collection::vec(0_u8..5, 1..300)) {
             let config = SessionConfig::default();

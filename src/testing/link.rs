@@ -262,7 +262,7 @@ struct Book {
 }
 
 impl SharedBooks {
-    /// Invariant 12: a client takes as its `number`th what was sent as that.
+    /// Invariant 12 of `docs/sessions.md`: a client takes as its `number`th frame what was sent as that.
     pub(super) fn check(&self, session: SessionId, number: u64, frame: &Bytes) -> Result<(), String> {
         let books = lock(&self.0);
         let Some(book) = books.0.get(&session) else { return Ok(()) };

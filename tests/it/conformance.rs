@@ -1,4 +1,5 @@
-//! What the protocol and the state table of sessions promise a client, over every transport by the same code.
+//! What `docs/protocol.md` and the state table of `docs/sessions.md` promise a client, over every transport by the same
+//! code.
 //!
 //! Each case is a test of its own over each transport. `cargo test conformance::udp::` runs all cases
 //! over UDP, and `cargo test conformance::udp::row_07` the cases of row 07 over UDP.

@@ -1,5 +1,5 @@
 //! What one connection may make the server hold: hostile clients of each transport fill what they may,
-//! and the memory of the process grows by no more than the table in ARCHITECTURE.md says.
+//! and the memory of the process grows by no more than the table in docs/design.md says.
 //!
 //! Memory is what the process has in pages of its own, which only Linux tells.
 
@@ -428,11 +428,11 @@ fn the_table_says_what_the_limits_add_up_to() {
         row("QUIC, WebTransport", Held::of_quic(&QuicConfig::default())),
         row("UDP", Held::of_udp()),
     ];
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/ARCHITECTURE.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/design.md");
     let text = fs::read_to_string(path).expect("it is there");
 
     for row in rows {
-        assert!(text.lines().any(|line| line == row), "ARCHITECTURE.md has no row {row}");
+        assert!(text.lines().any(|line| line == row), "docs/design.md has no row {row}");
     }
 }
 

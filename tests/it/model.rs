@@ -1,6 +1,6 @@
 //! The server beside a model of it: whatever clients, links and games do, both are alike.
 //!
-//! The model is the state table of sessions in plain Rust: [`reference`] has the state,
+//! The model is the state table of `docs/sessions.md` in plain Rust: [`reference`] has the state,
 //! [`clients`] what clients do, [`server`] a tick. [`steps`] says what may happen; [`subject`] does the same to the
 //! server and compares: states, counts, deadlines, memberships, what the game was told and heard, and
 //! every reliable frame that a client saw. The invariants are checked after each tick besides.

@@ -1,4 +1,4 @@
-//! The rows of the state table, one by one, over two proxies: how a session begins and goes on.
+//! The rows of the state table of `docs/sessions.md`, one by one, over two proxies: how a session begins and goes on.
 
 use std::time::Duration;
 

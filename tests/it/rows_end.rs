@@ -1,4 +1,4 @@
-//! The rows of the state table, one by one, over two proxies: how a session ends, or is not let in.
+//! The rows of the state table of `docs/sessions.md`, one by one, over two proxies: how a session ends, or is not let in.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The rows of the state table on zones that are hard, ask, announce or close.
+//! The rows of the state table of `docs/sessions.md` on zones that are hard, ask, announce or close.
 
 use std::time::Duration;
 

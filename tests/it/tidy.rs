@@ -1,5 +1,5 @@
-//! The house rules that no lint knows: who may import whom, how long a file may be, that a row of
-//! the design that is said to be kept has a test, and that planted bugs apply to the code of today.
+//! The rules that no lint checks: which module may import which, how long a file may be, that each row of
+//! `docs/sessions.md` that is listed as kept has a test, and that the planted bugs apply to the code of today.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -7,19 +7,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The rows that this crate says it keeps: `row_…` of the state table, `ow_…`, `cc_…`, `oz_…` and
-/// `pr_…`. A test that proves one has the row at the start of its name: `row_01_a_hello_opens_…`.
+/// The rows of `docs/sessions.md` that this crate keeps: `row_…` of the state table, and `ow_…`, `cc_…`, `oz_…` and
+/// `pr_…` of the other rows. A test that proves one has the row at the start of its name: `row_01_a_hello_opens_…`.
 pub(crate) const DONE: &[&str] = &[
     "row_01", "row_02", "row_03", "row_04", "row_05", "row_06", "row_06a", "row_06b", "row_07", "row_08",
     "row_09", "row_10", "row_11", "row_11a", "row_12", "row_13", "row_14", "row_14a", "row_15", "row_16",
-    "row_16a", "row_17", "row_18", "row_19", "row_20", "ow_01", "ow_02", "ow_03", "ow_04", "ow_05", "ow_06",
-    "ow_07", "ow_08", "ow_09", "ow_10", "ow_11", "ow_12", "ow_13", "ow_14", "ow_15", "ow_16", "ow_17",
-    "ow_18", "ow_19", "ow_20", "ow_21", "ow_22", "ow_23", "ow_24", "ow_25", "cc_01", "cc_02", "cc_03",
-    "cc_05", "cc_06", "cc_07", "cc_08", "cc_09", "cc_10", "cc_11", "cc_12", "cc_13", "cc_14", "oz_01",
-    "oz_02", "oz_05", "oz_08", "oz_10", "pr_01", "pr_13", "pr_15",
+    "row_16a", "row_17", "row_18", "row_19", "row_20", "row_22", "ow_01", "ow_02", "ow_03", "ow_04", "ow_05",
+    "ow_06", "ow_07", "ow_08", "ow_09", "ow_10", "ow_11", "ow_12", "ow_13", "ow_14", "ow_15", "ow_16",
+    "ow_17", "ow_18", "ow_19", "ow_20", "ow_21", "ow_22", "ow_23", "ow_24", "ow_25", "cc_01", "cc_02",
+    "cc_03", "cc_05", "cc_06", "cc_07", "cc_08", "cc_09", "cc_10", "cc_11", "cc_12", "cc_13", "cc_14",
+    "oz_01", "oz_02", "oz_05", "oz_08", "oz_10", "pr_01", "pr_13", "pr_15",
 ];
 
-/// The order of rooms, ground floor first: a room may import those before it.
+/// The order of modules: a module may import those before it.
 const ORDER: &[&str] = &[
     "ident",
     "wire",
@@ -56,7 +56,7 @@ const PURE: &[&str] = &["session", "zone", "gate", "rpc", "arena"];
 const LOOKS: &[&str] =
     &["clock().now(", "Atomic", "OnceLock", "Mutex", "RwLock", "mpsc", "StopHandle", "TickCost", "Instant"];
 
-/// The room that may import all, and that only tests import.
+/// The module that may import all, and that no other module imports.
 const TESTING: &str = "testing";
 
 /// The structs that a session core is made of.
@@ -75,16 +75,16 @@ const FOLDERS: &[&str] = &["src", "tests", "examples", "benches"];
 fn every_import_follows_the_order_of_rooms() {
     let mut wrong = String::new();
     for (path, text) in rust_files(&["src"]) {
-        let Some(room) = room_of(&path) else { continue };
+        let Some(module) = module_of(&path) else { continue };
         let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
         for (line, target) in imports(&text, is_test) {
-            if let Err(reason) = allowed(&room, &target) {
+            if let Err(reason) = allowed(&module, &target) {
                 let _ = writeln!(wrong, "{}:{line}: crate::{target}: {reason}", path.display());
             }
         }
     }
 
-    assert!(wrong.is_empty(), "imports against the order of rooms (ARCHITECTURE.md):\n{wrong}");
+    assert!(wrong.is_empty(), "imports against the order of modules (ARCHITECTURE.md):\n{wrong}");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn the_wall_clock_is_read_in_one_place_of_the_server_and_in_one_of_the_client() 
 fn no_system_of_a_tick_looks_past_its_inputs() {
     let mut wrong = String::new();
     for (path, text) in rust_files(&["src"]) {
-        if room_of(&path).is_none_or(|room| !PURE.contains(&room.as_str())) {
+        if module_of(&path).is_none_or(|module| !PURE.contains(&module.as_str())) {
             continue;
         }
         let code = without_comments(&text);
@@ -170,7 +170,7 @@ fn an_example_is_shorter_than_120_lines() {
 fn the_arena_has_500_lines_at_most_its_tests_aside() {
     let count: usize = rust_files(&["src"])
         .iter()
-        .filter(|(path, _)| room_of(path).as_deref() == Some("arena"))
+        .filter(|(path, _)| module_of(path).as_deref() == Some("arena"))
         .map(|(_, text)| text.lines().take_while(|line| *line != "#[cfg(test)]").count())
         .sum();
 
@@ -223,10 +223,14 @@ fn the_rules_see_what_breaks_them() {
     let targets: Vec<(usize, String)> = imports(upward, false);
     assert_eq!(
         targets,
-        [(1, "ident"), (2, "session"), (2, "wire"), (3, "zone")].map(|(line, room)| (line, room.to_owned()))
+        [(1, "ident"), (2, "session"), (2, "wire"), (3, "zone")]
+            .map(|(line, module)| (line, module.to_owned()))
     );
     let split = "use crate::{\n    tick::{Clock, TickTime},\n    zone,\n};\n// crate::arena::is no import\n";
-    assert_eq!(imports(split, false), [(1, "tick"), (1, "zone")].map(|(line, room)| (line, room.to_owned())));
+    assert_eq!(
+        imports(split, false),
+        [(1, "tick"), (1, "zone")].map(|(line, module)| (line, module.to_owned()))
+    );
     let test_only = "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::testing::Scenario;\n    use crate::zone::Zone;\n}\n";
     assert_eq!(imports(test_only, false), [(5, "zone".to_owned())]);
     assert!(imports("use crate::testing::Scenario;", true).is_empty());
@@ -246,35 +250,35 @@ fn the_rules_see_what_breaks_them() {
     assert!(!is_named_after("row_06a_join_again", "row_06"));
 }
 
-/// Whether `room` may import `target`; if not, why.
-fn allowed(room: &str, target: &str) -> Result<(), String> {
-    if room == target || room == TESTING {
+/// Whether `module` may import `target`; if not, why.
+fn allowed(module: &str, target: &str) -> Result<(), String> {
+    if module == target || module == TESTING {
         return Ok(());
     }
-    if let Some((_, targets)) = BESIDE.iter().find(|(name, _)| *name == room) {
+    if let Some((_, targets)) = BESIDE.iter().find(|(name, _)| *name == module) {
         if targets.contains(&target) {
             return Ok(());
         }
-        return Err(format!("`{room}` imports {targets:?} only"));
+        return Err(format!("`{module}` imports {targets:?} only"));
     }
-    let floor = |name: &str| ORDER.iter().position(|room| *room == name);
-    match (floor(room), floor(target)) {
+    let place = |name: &str| ORDER.iter().position(|module| *module == name);
+    match (place(module), place(target)) {
         (Some(own), Some(other)) if other < own => Ok(()),
-        (Some(_), Some(_)) => Err(format!("`{target}` stands above `{room}`")),
-        (None, _) => Err(format!("`{room}` has no place in the order: give it one in tidy.rs")),
-        (_, None) => Err(format!("`{target}` is no room below `{room}`")),
+        (Some(_), Some(_)) => Err(format!("`{target}` comes after `{module}`")),
+        (None, _) => Err(format!("`{module}` has no place in the order: give it one in tidy.rs")),
+        (_, None) => Err(format!("`{target}` is no module before `{module}`")),
     }
 }
 
-/// The room that a file under `src` belongs to; none for the crate's root and its binary.
-fn room_of(path: &Path) -> Option<String> {
+/// The module that a file under `src` belongs to; none for the crate's root and its binary.
+fn module_of(path: &Path) -> Option<String> {
     let below = path.strip_prefix(root().join("src")).ok()?;
     let first = below.components().next()?.as_os_str().to_str()?;
-    let room = first.strip_suffix(".rs").unwrap_or(first);
-    (!matches!(room, "lib" | "main" | "cli")).then(|| room.to_owned())
+    let module = first.strip_suffix(".rs").unwrap_or(first);
+    (!matches!(module, "lib" | "main" | "cli")).then(|| module.to_owned())
 }
 
-/// The rooms that a file names as `crate::room`, with the line of each, in order. A file of tests,
+/// The modules that a file names as `crate::module`, with the line of each, in order. A file of tests,
 /// and what is behind `#[cfg(test)]` in others, may use the harness.
 fn imports(text: &str, is_test: bool) -> Vec<(usize, String)> {
     let code = without_comments(text);
@@ -286,24 +290,27 @@ fn imports(text: &str, is_test: bool) -> Vec<(usize, String)> {
             continue;
         }
         let line = code[..at].matches('\n').count() + 1;
-        for room in heads(&code[at + "crate::".len()..]) {
-            if at >= tests_begin && room == TESTING {
+        for module in heads(&code[at + "crate::".len()..]) {
+            if at >= tests_begin && module == TESTING {
                 continue;
             }
-            found.entry(line).or_default().insert(room);
+            found.entry(line).or_default().insert(module);
         }
     }
-    found.into_iter().flat_map(|(line, rooms)| rooms.into_iter().map(move |room| (line, room))).collect()
+    found
+        .into_iter()
+        .flat_map(|(line, modules)| modules.into_iter().map(move |module| (line, module)))
+        .collect()
 }
 
 /// The first names of a path, or of each path of a group in braces. Items of the crate's root,
-/// which are not lower case, are no rooms.
+/// which are not lower case, are no modules.
 fn heads(rest: &str) -> Vec<String> {
     let Some(group) = rest.strip_prefix('{') else {
         return name(rest).into_iter().collect();
     };
     let mut depth = 0_usize;
-    let mut rooms = Vec::new();
+    let mut modules = Vec::new();
     let mut begins = true;
     for (at, character) in group.char_indices() {
         match character {
@@ -312,13 +319,13 @@ fn heads(rest: &str) -> Vec<String> {
             '}' => depth -= 1,
             ',' if depth == 0 => begins = true,
             _ if begins && !character.is_whitespace() => {
-                rooms.extend(name(&group[at..]));
+                modules.extend(name(&group[at..]));
                 begins = false;
             }
             _ => {}
         }
     }
-    rooms
+    modules
 }
 
 fn name(rest: &str) -> Option<String> {

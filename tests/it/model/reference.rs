@@ -19,7 +19,7 @@ pub(crate) const DEAF_TICKS: u16 = 18;
 /// A token that the server never issued.
 pub(crate) const FORGED: usize = usize::MAX;
 
-/// A server and its clients, as the design says they are.
+/// A server and its clients, as `docs/sessions.md` says they are.
 #[derive(Clone)]
 pub(crate) struct Reference {
     pub(crate) now: u64,
