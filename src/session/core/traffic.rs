@@ -114,8 +114,9 @@ impl Core {
         }
     }
 
-    /// Pauses the link when too many frames wait for dispatch, and resumes it when half of them are gone.
-    /// Returns the link and true to pause it, or false to read on. Returns `None` if nothing changes.
+    /// Pauses the link when too many frames wait for dispatch, and reads on when half of them are gone.
+    /// Returns the link and true to pause it, or the link and false to read on. Returns `None` if nothing
+    /// changes.
     pub(crate) fn regulate(&mut self, now: Duration, config: &SessionConfig) -> Option<(LinkKey, bool)> {
         let player = self.player_mut()?;
         let max = config.inbox_max_frames;
