@@ -342,7 +342,7 @@ impl Core {
         // A client that presents a token has received a Welcome.
         player.is_confirmed = true;
         effects.extend(player.tokens.rotate(rebind.presented, token.hash).map(Effect::Retire));
-        // The client sends the frames of older links that were not dispatched again.
+        // The client sends again the frames of older links that were not dispatched.
         let lost_count = player.inbox.rebase(rebind.trimmed, terms.now, config);
         effects.extend(lost_count.map(Effect::Miss));
         let point = ResumePoint { resync: rebind.point.resync || lost_count.is_some(), ..rebind.point };

@@ -38,7 +38,7 @@ pub(super) enum Effect {
     /// The look-ups no longer find the session.
     Forget,
     /// This many counted frames of the client are lost, because the session was restored from an older
-    /// record. 0 if the number is not known.
+    /// record. It is 0 if the client's count is not plausible.
     Miss(u64),
     /// An entry is added to the journal.
     Note(News),

@@ -259,7 +259,11 @@ mod tests {
     fn an_ack_above_the_sent_count_is_an_error_and_a_lower_ack_is_ignored() {
         let mut outbox = filled(5);
 
-        assert_eq!(outbox.ack(1, NOW), Err(AckError::BeyondSent), "the frame is queued and was not sent on the link");
+        assert_eq!(
+            outbox.ack(1, NOW),
+            Err(AckError::BeyondSent),
+            "the frame is queued and was not sent on the link"
+        );
         drain(&mut outbox);
         assert_eq!(outbox.ack(6, NOW), Err(AckError::BeyondSent));
         assert_eq!(outbox.ack(3, NOW), Ok(true));

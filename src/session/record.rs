@@ -53,9 +53,7 @@ pub enum RecordError {
     )]
     Frame(usize),
     /// A live session of this server has the same id or the same token.
-    #[error(
-        "a live session of this server has the id {0} or the same token: end that session first"
-    )]
+    #[error("a live session of this server has the id {0} or the same token: end that session first")]
     Exists(SessionId),
 }
 
