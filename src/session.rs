@@ -125,7 +125,12 @@ impl ExpiresAt {
 /// use bevy_ecs::prelude::*;
 /// use waystation::session::{ResumeTimeout, SessionRegistered};
 ///
-/// Gives each player two minutes to come back.
+/// /// Gives each player two minutes to come back.
+/// fn be_patient(mut registered: MessageReader<SessionRegistered>, mut commands: Commands) {
+///     for news in registered.read() {
+///         commands.entity(news.entity).insert(ResumeTimeout(Duration::from_secs(120)));
+///     }
+/// }
 /// ```
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeTimeout(pub Duration);

@@ -30,14 +30,14 @@ impl SessionConfig {
             "SessionConfig::link_timeout",
             &self.link_timeout,
             LINK_TIMEOUT_MIN..=TIMEOUT_MAX,
-            "clients answer a Beacon once a second, and a shorter timeout closes their links; the default is 5 s, which \
+            "clients answer one Beacon a second, and a shorter timeout closes their links; the default is 5 s, which \
              clients assume",
         )?;
         at_least(
             "SessionConfig::unacked_max",
             &self.unacked_max,
             &UNACKED_MAX_MIN,
-            "clients acknowledge once a second, and a shorter time closes their links as SLOW; the default is 10 s",
+            "clients acknowledge once a second, and a shorter time closes links as SLOW; the default is 10 s",
         )
     }
 
@@ -46,7 +46,7 @@ impl SessionConfig {
             "SessionConfig::outbox_max_frames",
             &self.outbox_max_frames,
             &OUTBOX_MIN_FRAMES,
-            "clients acknowledge every 64 frames, and a smaller outbox overflows before that; the default is 512",
+            "clients acknowledge every 64 frames, and a smaller outbox overflows first; the default is 512",
         )?;
         at_least(
             "SessionConfig::outbox_max_bytes",

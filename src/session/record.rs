@@ -48,9 +48,7 @@ pub enum RecordError {
     #[error("a count in the record is out of range: the record is damaged")]
     Count,
     /// A frame of the outbox is not a counted frame, or is longer than the limit.
-    #[error(
-        "the outbox in the record has a frame of {0} bytes that is too long or not counted: the record is damaged"
-    )]
+    #[error("the record has a frame of {0} bytes that is too long or not counted: the record is damaged")]
     Frame(usize),
     /// A live session of this server has the same id or the same token.
     #[error("a live session of this server has the id {0} or the same token: end that session first")]
