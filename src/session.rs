@@ -78,7 +78,7 @@ pub(crate) use token::TokenHash;
 /// state. If a game removes or replaces one of them, the server restores it in the same tick. If a game
 /// despawns the entity, the session ends as if it were kicked. `Disabled` hides a session from the game's
 /// queries and has no other effect. Do not put a disabling component of your own on a session: the server's
-/// queries do not allow for it.
+/// queries would miss the session.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 #[component(immutable, clone_behavior = Ignore)]
 #[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]

@@ -122,9 +122,10 @@ impl Zone {
         self
     }
 
-    /// Sets whether the zone announces its members: Joined lists all members, and Members lists later
-    /// changes. By default, zones with a capacity of at most [`ANNOUNCED_CAPACITY_DEFAULT`] announce. A zone
-    /// with a capacity above [`ANNOUNCED_CAPACITY_MAX`] never announces.
+    /// Sets whether the zone announces its members. In an announcing zone, each Joined lists all members, and
+    /// Members messages list later changes. By default, zones with a capacity of at most
+    /// [`ANNOUNCED_CAPACITY_DEFAULT`] announce. A zone with a capacity above [`ANNOUNCED_CAPACITY_MAX`] never
+    /// announces.
     #[must_use]
     pub fn announces(mut self, announces: bool) -> Self {
         self.announces = Some(announces);
@@ -215,8 +216,8 @@ impl Zones {
     }
 }
 
-/// The reason for which all Joins of clients and agents are refused, for example while the server drains.
-/// `None`: Joins are not refused. A Join of the zone that a session is already in is not affected.
+/// The reason for which Joins of clients and agents are refused, for example while the server drains. `None`:
+/// Joins are not refused. A Join of the zone that a session is already in is not affected.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JoinPolicy(pub Option<Reason>);
 
@@ -319,8 +320,7 @@ fn rename_members(world: &mut World, zone: Entity, name: &Arc<str>) {
     }
 }
 
-/// Removes members without a link when this tick settles, if the zone is hard. It may have become hard just
-/// now.
+/// Queues the removal of members without a link, if the zone is hard. The zone may have become hard just now.
 fn drop_disconnected(world: &mut World, zone: Entity) {
     if !world.get::<Zone>(zone).is_some_and(Zone::is_hard) {
         return;

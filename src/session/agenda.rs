@@ -135,8 +135,8 @@ impl Marks {
         comes(&mut self.expiry, end_of_millisecond(now))
     }
 
-    /// Notes that the session is flushed. Returns true if a Beacon may be due before `end`, which is the [end
-    /// of the millisecond](end_of_millisecond).
+    /// Notes that the session is flushed. Returns true if a Beacon may be due before `end`, the result of
+    /// [`end_of_millisecond`].
     #[inline]
     pub(super) fn flushes(&mut self, end: Duration) -> bool {
         self.is_flushing = false;

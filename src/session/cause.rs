@@ -8,7 +8,7 @@ use crate::wire::v1::Reason;
 pub enum EndCause {
     /// The client sent Bye.
     Bye,
-    /// The session was not resumed in time, or it is an agent's that ended itself or lost its owner.
+    /// The session was not resumed in time. For an agent: the agent ended itself, or its owner has ended.
     Timeout,
     /// The game kicked the session or despawned its entity.
     Kicked,

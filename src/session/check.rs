@@ -30,8 +30,8 @@ impl SessionConfig {
             "SessionConfig::link_timeout",
             &self.link_timeout,
             LINK_TIMEOUT_MIN..=TIMEOUT_MAX,
-            "clients answer one Beacon a second, and a shorter timeout closes their links; the default is 5 s, which \
-             clients assume",
+            "clients answer one Beacon a second, and a shorter timeout closes their links; the default is 5 s, \
+             which clients assume",
         )?;
         at_least(
             "SessionConfig::unacked_max",

@@ -46,7 +46,8 @@ impl Parcel {
     /// the limit.
     pub(crate) fn of_frame(id: MessageId, frame: Bytes) -> Option<Self> {
         if frame.len() > FRAME_MAX_SERVER {
-            tracing::error!(message = %id, bytes = frame.len(), "message not sent: its frame exceeds 64 KiB; split it");
+            let bytes = frame.len();
+            tracing::error!(message = %id, bytes, "message not sent: its frame exceeds 64 KiB; split it");
             return None;
         }
         Some(Self { frame, native: None })

@@ -2,8 +2,8 @@
 //!
 //! The core is a private component and the source of all mirrors. The mirrors are written here when the core
 //! has changed. If a game removes or replaces a mirror, a hook notes the session as astray, and [`repair`]
-//! restores its mirrors in the same tick. If a game despawns the entity, the session ends: a hook takes the
-//! core out of the entity, and the core is ended when memberships settle.
+//! restores its mirrors in the same tick. If a game despawns the entity, a hook takes the core out of it, and
+//! the session ends when memberships settle.
 
 use std::ops::{Deref, DerefMut};
 

@@ -44,7 +44,8 @@ pub(crate) struct ResumePoint {
 }
 
 impl Outbox {
-    /// Returns the number of frames that were queued since the session began.
+    /// Returns the number of frames that were queued since the session began. A resync may raise it to the
+    /// count of the client.
     pub(crate) fn sent(&self) -> u64 {
         self.acked + self.frames.len() as u64
     }
@@ -200,8 +201,8 @@ impl Outbox {
     }
 }
 
-/// Highest count that the server accepts. A client that sends a frame each nanosecond reaches it in a
-/// century. Higher counts are rejected, so that no count can overflow.
+/// Highest count that the server accepts. A client that sends a frame each nanosecond needs more than a
+/// century to reach it. Higher counts are not adopted, so that no count can overflow.
 pub(super) const COUNT_MAX: u64 = 1 << 62;
 
 #[cfg(test)]

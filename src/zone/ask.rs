@@ -167,5 +167,5 @@ fn take(world: &mut World, session: Entity) -> Option<JoinPending> {
     entity.take::<JoinPending>()
 }
 
-/// Time in which the game must answer an ask.
+/// Time within which the game must answer an ask.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use crate::ident::SessionId;
 use crate::session::{EndCause, LAST, SessionCore};
 use crate::wire::v1::Reason;
 
-/// Commands of a game to sessions and zones. They take effect when the current tick settles, behind the Joins
+/// Commands of a game to sessions and zones. They take effect when the current tick settles, after the Joins
 /// and Parts of clients. The game gets a [`MembershipRefused`] for a command that cannot be carried out.
 ///
 /// ```
@@ -30,8 +30,8 @@ use crate::wire::v1::Reason;
 /// }
 /// ```
 pub trait MembershipCommands {
-    /// Puts a session into a zone. The session leaves the zone that it is in, if any. A zone that asks does
-    /// not ask.
+    /// Puts a session into a zone. The session leaves the zone that it is in, if any. No ask is opened, even
+    /// if the zone asks.
     fn join_zone(&mut self, session: Entity, zone: Entity);
 
     /// Takes a session out of its zone. This also works while the session has no link: the client receives

@@ -17,8 +17,8 @@ use crate::session::{
 use crate::tick::{Load, Shed};
 use crate::wire::v1::Reason;
 
-/// Makes the queued changes. A second change of a session waits for the next tick. The end of a session and
-/// the loss of a hard zone do not wait.
+/// Makes the queued changes. A second change of a session waits for the next tick. The end of a session, and
+/// its removal from a hard zone after it has lost its link, do not wait.
 pub(super) fn settle(world: &mut World) {
     let (waited, changes) = world.resource_scope(|world, mut endings: Mut<Endings>| {
         world.resource_mut::<Changes>().take(&mut endings)
