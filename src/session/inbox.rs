@@ -156,9 +156,10 @@ impl Inbox {
         self.stray_count
     }
 
-    /// Prepares the inbox for a new link: drops the frames that wait, uncounted, and adopts `trimmed` if it
-    /// is higher than the own count. Returns how many frames are lost in that case. Returns 0, and adopts
-    /// nothing, if `trimmed` is above [`COUNT_MAX`].
+    /// Prepares the inbox for a new link: drops the frames that wait, uncounted, and raises the count of
+    /// received frames to `trimmed`. Returns how many frames are lost if `trimmed` is above that count, and
+    /// `None` otherwise. If `trimmed` is above [`COUNT_MAX`], the count stays and the number of lost frames
+    /// is 0.
     pub(super) fn rebase(&mut self, trimmed: u64, now: Duration, config: &SessionConfig) -> Option<u64> {
         self.discard();
         self.meter.allow_replay(now, config);

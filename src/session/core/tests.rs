@@ -151,7 +151,7 @@ struct Pair {
     links: u64,
     /// Frames on their way to the client.
     down: VecDeque<Bytes>,
-    /// The numbers of the frames that the client has received.
+    /// The numbers of the frames that the client has received, and those of the frames that were dispatched.
     taken: Vec<u64>,
     dispatched: Vec<u64>,
     /// The numbers of the frames that the client has sent and that are not acknowledged.
