@@ -1,9 +1,10 @@
 //! Asks: Joins that wait for the game to accept or refuse them.
 //!
 //! A Join of a zone that [asks](super::Zone::asks) becomes a [`JoinPending`] on the session and a
-//! [`JoinRequested`] for the game, which answers with `accept_join` or `refuse_join`. If the ask ends in
-//! another way, the client gets `Refused` and the game gets [`JoinCancelled`](super::JoinCancelled). After
-//! the end of the session or a resync, only the game gets a message.
+//! [`JoinRequested`](super::JoinRequested) for the game, which answers with `accept_join` or `refuse_join`.
+//! If the ask ends in another way, the client gets `Refused` and the game gets
+//! [`JoinCancelled`](super::JoinCancelled). After the end of the session or a resync, only the game gets a
+//! message.
 
 use std::time::Duration;
 
