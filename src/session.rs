@@ -1,14 +1,15 @@
-//! Sessions: what a client is to the server, across all its links.
+//! Sessions: the server's state of each client, kept across all its links.
 //!
-//! A session is an entity with [`Session`] and exactly one of the markers [`Disconnected`],
-//! [`Connected`], [`Active`]. What must outlive a link is in its core, a private value: the counts and the
-//! unacknowledged frames of both directions, and the tokens that resume it. The components that a game
-//! sees repeat the core. This module does not decide who gets in (the gate does), and knows no zone and no
-//! transport by name.
+//! A session is an entity with [`Session`] and exactly one of the markers [`Disconnected`], [`Connected`] and
+//! [`Active`]. The session core, a private value, holds everything that outlives a link: the counts of both
+//! directions, the unacknowledged frames, and the resume tokens. The components that a game reads are copies
+//! of parts of the core. This module does not decide which clients get a session (the gate does). It does not
+//! depend on zones or on the names of transports.
 //!
-//! Data flow: frames of the bound link → the core's inbox → dispatch, by a table in which modules register;
-//! what is sent → the core's outbox, or its link → `flush` → the link's proxy. What becomes of a session is noted
-//! in the [`Journal`], and published as a message that the game's systems read in the next tick.
+//! Data flow: frames of the bound link → the core's inbox → dispatch, by a table in which other modules
+//! register actors; sent frames → the core's outbox or its link → `flush` → the link's proxy. Each change of
+//! a session is noted in the [`Journal`] and published as a message that the game's systems read in the next
+//! tick.
 
 mod agenda;
 pub mod agent;
@@ -72,11 +73,12 @@ pub(crate) use token::TokenHash;
 
 /// Marks an entity as a session and holds its id and epoch.
 ///
-/// The session itself is private to the server. This component, [`Principal`](crate::identity::Principal), [`LinkState`],
-/// [`ExpiresAt`], the markers and [`InZone`](crate::zone::InZone) repeat what a game may see of it: if a game
-/// removes or replaces one of them, it is put back in the same tick. A game that despawns the
-/// entity ends the session, as by a kick. `Disabled` hides a session from the game's queries and changes
-/// nothing else; do not put a disabling component of your own on a session, which the server does not know.
+/// The state itself is private to the server. This component, [`Principal`](crate::identity::Principal),
+/// [`LinkState`], [`ExpiresAt`], the markers and [`InZone`](crate::zone::InZone) are copies of parts of that
+/// state. If a game removes or replaces one of them, the server restores it in the same tick. If a game
+/// despawns the entity, the session ends as if it were kicked. `Disabled` hides a session from the game's
+/// queries and has no other effect. Do not put a disabling component of your own on a session: the server's
+/// queries would miss the session.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 #[component(immutable, clone_behavior = Ignore)]
 #[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
@@ -99,30 +101,31 @@ impl Session {
     }
 }
 
-/// When a session without a link expires: a reading of
-/// [`TickTime::steady`](crate::tick::TickTime::steady). Only on [`Disconnected`] ones.
+/// The time at which a session without a link expires, as a reading of
+/// [`TickTime::steady`](crate::tick::TickTime::steady). Only [`Disconnected`] sessions have this component.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 #[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
 #[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
 pub struct ExpiresAt(pub(in crate::session) Duration);
 
 impl ExpiresAt {
-    /// The reading of the steady clock at which it expires.
+    /// Returns the reading of the steady clock at which the session expires.
     #[must_use]
     pub fn steady(&self) -> Duration {
         self.0
     }
 }
 
-/// How long a session lives without a link. Starts as [`SessionConfig::timeout`]; the game may
-/// change it at any time, and the next loss of a link goes by it. Zero: no resumption.
+/// The time for which a session lives without a link. The server inserts [`SessionConfig::timeout`] when the
+/// session opens. A game may change the value at any time; it applies to the next loss of a link. Zero: the
+/// session cannot be resumed.
 ///
 /// ```
 /// use std::time::Duration;
 /// use bevy_ecs::prelude::*;
 /// use waystation::session::{ResumeTimeout, SessionRegistered};
 ///
-/// /// In this game one may fetch a coffee.
+/// /// Gives each player two minutes to come back.
 /// fn be_patient(mut registered: MessageReader<SessionRegistered>, mut commands: Commands) {
 ///     for news in registered.read() {
 ///         commands.entity(news.entity).insert(ResumeTimeout(Duration::from_secs(120)));
@@ -132,7 +135,9 @@ impl ExpiresAt {
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeTimeout(pub Duration);
 
-/// What a session does when it has lost its link: once a loss, takeovers included. Starts as [`SessionConfig::on_disconnect`]; insert another for one session.
+/// A hook that runs once each time a session loses its link, takeovers included. The server inserts
+/// [`SessionConfig::on_disconnect`] when the session opens, if that is set. Insert another hook to replace it
+/// for one session.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -152,8 +157,8 @@ pub struct OnDisconnect(Arc<Hook>);
 type Hook = dyn Fn(&mut EntityWorldMut, LossCause) + Send + Sync;
 
 impl OnDisconnect {
-    /// Does this. The session's marker is still the one of before the loss. The link takes nothing any more,
-    /// and in a takeover the next one is bound already.
+    /// Creates a hook from a function. When the function runs, the session still has the marker from before
+    /// the loss. The lost link accepts no frames any more. In a takeover, the new link is already bound.
     pub fn new(hook: impl Fn(&mut EntityWorldMut, LossCause) + Send + Sync + 'static) -> Self {
         Self(Arc::new(hook))
     }
@@ -164,7 +169,7 @@ impl OnDisconnect {
 }
 
 impl PartialEq for OnDisconnect {
-    /// Whether it is the very same hook.
+    /// Returns true if both are clones of the same hook.
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -178,11 +183,11 @@ impl fmt::Debug for OnDisconnect {
     }
 }
 
-/// Adds sessions: their table, messages, beacons and flush. Panics with the text of the error if its
-/// configuration does not pass [`SessionConfig::check`].
+/// Adds sessions: their look-ups, messages, Beacons, dispatch and flush. Panics with the text of the error if
+/// the configuration does not pass [`SessionConfig::check`].
 #[derive(Debug, Clone, Default)]
 pub struct SessionPlugin {
-    /// Timeouts and bounds.
+    /// Timeouts and bounds of all sessions.
     pub config: SessionConfig,
 }
 

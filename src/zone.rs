@@ -1,12 +1,12 @@
-//! Zones: what sessions join and part; the unit of ticking, broadcast and interest.
+//! Zones: the entities that sessions join and leave, and the units of ticking and broadcast.
 //!
-//! A zone is an entity with [`Zone`]; its members are the sessions whose [`InZone`] points to it.
-//! Membership changes in one place only, `settle`, after the game's systems have run, so that
-//! no system sees it change under its feet. This module knows no transports.
+//! A zone is an entity with [`Zone`]. Its members are the sessions whose [`InZone`] points to it. Memberships
+//! change in one place only, `settle`, after the game's systems have run, so [`Members`] stays the same while
+//! they run. This module does not depend on transports.
 //!
-//! Data flow: Join, Part and the end of a session → a queue, in order of arrival → `settle` →
-//! [`Members`], frames to the session, and [`ZoneJoined`], [`ZoneParted`] for the game in the next
-//! tick. Zones tick when `pace` says so, by [`ZoneTicked`].
+//! Data flow: Join, Part and the end of a session → a queue, in the order of arrival → `settle` →
+//! [`Members`], frames to the session, and [`ZoneJoined`] and [`ZoneParted`] for the game in the next tick.
+//! `pace` decides which zones tick, and writes [`ZoneTicked`].
 
 mod announce;
 mod ask;
@@ -50,8 +50,9 @@ pub(crate) use membership::{live_zone, zone_name};
 pub use pace::{ZoneClock, ZoneTicked};
 pub(crate) use settle::{disconnect, resumed};
 
-/// A zone. Spawn it to open one; sessions join it by its name. Insert it anew to change its
-/// capacity or pace; despawn it to close it: its members are parted as of ZONE_CLOSED.
+/// A zone. Spawn an entity with this component to open a zone; sessions join it by its name. Insert the
+/// component again to change the name or the settings. Despawn the entity to close the zone: its members
+/// leave with the reason ZONE_CLOSED.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -75,7 +76,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// A zone of that name, for [`CAPACITY_DEFAULT`] members, at [`HZ_DEFAULT`].
+    /// Creates a soft zone with a name, a capacity of [`CAPACITY_DEFAULT`] members, and a rate of
+    /// [`HZ_DEFAULT`].
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
@@ -89,106 +91,108 @@ impl Zone {
         }
     }
 
-    /// How many members it takes; further Joins are refused as FULL.
+    /// Sets the maximum number of members. Further Joins are refused as FULL.
     #[must_use]
     pub fn capacity(mut self, members: usize) -> Self {
         self.capacity = members;
         self
     }
 
-    /// How often it ticks a second, at most: a zone ticks at the server's rate divided by a whole
-    /// number, the fastest such rate that is not above this. 0 is taken as 1.
+    /// Sets the maximum number of ticks per second. A zone ticks at the server's rate divided by a whole
+    /// number: at the highest of these rates that is not above `hz`. 0 is treated as 1.
     #[must_use]
     pub fn hz(mut self, hz: u32) -> Self {
         self.hz = hz.max(1);
         self
     }
 
-    /// A member that loses its link is parted at once, as of DROPPED, though its session may still be
-    /// resumed. A zone that does not say so is soft: it keeps the member until its session expires.
+    /// Makes the zone hard: a member that loses its link leaves the zone in the same tick, with the reason
+    /// DROPPED, and its session may still be resumed. By default a zone is soft: a member stays until its
+    /// session expires.
     #[must_use]
     pub fn hard(mut self) -> Self {
         self.is_hard = true;
         self
     }
 
-    /// Who wants to join is not let in before the game has said so: see [`JoinRequested`].
+    /// Makes the zone ask the game about each Join: see [`JoinRequested`].
     #[must_use]
     pub fn asks(mut self) -> Self {
         self.is_asking = true;
         self
     }
 
-    /// Whether members are told who is in the zone, and who comes and goes. By default they are in
-    /// zones of [`ANNOUNCED_CAPACITY_DEFAULT`] members at most; never in one whose capacity is above
-    /// [`ANNOUNCED_CAPACITY_MAX`].
+    /// Sets whether the zone announces its members. In an announcing zone, each Joined lists all members, and
+    /// Members messages list later changes. By default, zones with a capacity of at most
+    /// [`ANNOUNCED_CAPACITY_DEFAULT`] announce. A zone with a capacity above [`ANNOUNCED_CAPACITY_MAX`] never
+    /// announces.
     #[must_use]
     pub fn announces(mut self, announces: bool) -> Self {
         self.announces = Some(announces);
         self
     }
 
-    /// Whether it parts members that lose their link.
+    /// Returns true if members that lose their link leave the zone.
     #[must_use]
     pub fn is_hard(&self) -> bool {
         self.is_hard
     }
 
-    /// Whether the game is asked who may join.
+    /// Returns true if the zone asks the game about each Join.
     #[must_use]
     pub fn is_asking(&self) -> bool {
         self.is_asking
     }
 
-    /// Whether members are told of each other.
+    /// Returns true if the zone announces its members.
     #[must_use]
     pub fn is_announcing(&self) -> bool {
         let wanted = self.announces.unwrap_or(self.capacity <= ANNOUNCED_CAPACITY_DEFAULT);
         wanted && self.capacity <= ANNOUNCED_CAPACITY_MAX
     }
 
-    /// The name that sessions join it by.
+    /// Returns the name of the zone, which a Join uses.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The id, given when it was spawned: 0 until the commands that spawn it are through.
+    /// Returns the id of the zone. It is 0 until the commands that spawn the zone have been applied.
     #[must_use]
     pub fn id(&self) -> ZoneId {
         self.id
     }
 
-    /// Of how many server ticks it takes one.
+    /// Returns how many server ticks the zone takes for one tick of its own.
     pub(crate) fn every(&self, server: TickRate) -> u32 {
         server.hz().div_ceil(self.hz)
     }
 }
 
-/// Zones by name.
+/// The look-up of open zones by name.
 #[derive(Resource, Debug, Default)]
 pub struct Zones {
     by_name: BTreeMap<Arc<str>, Entity>,
     ids: HashMap<Entity, ZoneId>,
     opened: u64,
-    /// Asks so far.
+    /// Number of asks since the start of the server.
     asks: u64,
-    /// Zones that close when the next settle begins.
+    /// Zones to close when the next settle begins.
     closing: Vec<Entity>,
-    /// Zones that were despawned since the last one.
+    /// Zones that were despawned since the last settle.
     closed: Vec<Entity>,
-    /// Asks that the game has taken away since the last settle.
+    /// Asks whose component or session the game has removed since the last settle.
     dropped_asks: Vec<DroppedAsk>,
 }
 
 impl Zones {
-    /// The zone of that name.
+    /// Returns the zone with this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Entity> {
         self.by_name.get(name).copied()
     }
 
-    /// The names of all zones, sorted; of as many as fit that many bytes.
+    /// Returns the sorted names of all zones, cut off before their total length exceeds `max_bytes`.
     #[must_use]
     pub fn names(&self, max_bytes: usize) -> Vec<String> {
         let mut bytes = 0;
@@ -199,24 +203,25 @@ impl Zones {
         fitting.map(ToString::to_string).collect()
     }
 
-    /// Closes a zone when the next settle begins; its name is free at once.
+    /// Closes a zone when the next settle begins. Its name is free at once.
     fn close(&mut self, zone: Entity) {
         self.by_name.retain(|_, holder| *holder != zone);
         self.closing.push(zone);
     }
 
-    /// How many zones there are.
+    /// Returns the number of zones that can be joined.
     #[must_use]
     pub fn zone_count(&self) -> usize {
         self.by_name.len()
     }
 }
 
-/// Whether Joins of clients are refused everywhere, and why; as while the server drains.
+/// The reason for which Joins of clients and agents are refused, for example while the server drains. `None`:
+/// Joins are not refused. A Join of the zone that a session is already in is not affected.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JoinPolicy(pub Option<Reason>);
 
-/// Adds zones: membership, pace and expiry.
+/// Adds zones: memberships, asks, pace, and the expiry of sessions.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ZonePlugin;
 
@@ -246,7 +251,7 @@ impl Plugin for ZonePlugin {
                     ask::expire_asks,
                     repair::end_orphaned_agents,
                     repair::close_zones,
-                    // What observers of the game's did while all this was done.
+                    // Repairs the changes that observers of the game have made in the systems above.
                     repair::repair,
                 )
                     .chain()
@@ -255,7 +260,7 @@ impl Plugin for ZonePlugin {
     }
 }
 
-/// Registers what clients ask of memberships: it takes effect when the tick settles.
+/// Registers Join and Part. They are queued, and take effect when the tick settles.
 fn register(dispatch: &mut Dispatch) {
     dispatch.register(Join::ID, |world, sent| {
         let (session, order) = (sent.session, sent.order);
@@ -271,8 +276,7 @@ fn register(dispatch: &mut Dispatch) {
     });
 }
 
-/// A zone is spawned, or inserted anew with other limits: it gets its id once, and its name's place
-/// in the index.
+/// Queues the registration of a zone that was spawned, or whose component was inserted again.
 fn open(mut world: DeferredWorld, context: HookContext) {
     let entity = context.entity;
     world.commands().queue(move |world: &mut World| enroll(world, entity));
@@ -280,7 +284,7 @@ fn open(mut world: DeferredWorld, context: HookContext) {
 
 fn enroll(world: &mut World, entity: Entity) {
     if world.get::<Zone>(entity).is_none() {
-        // An observer of the game's has despawned it meanwhile.
+        // An observer of the game has despawned the zone in the meantime.
         return;
     }
     let mut zones = world.get_resource_or_init::<Zones>();
@@ -301,14 +305,14 @@ fn enroll(world: &mut World, entity: Entity) {
     if holder != entity {
         tracing::error!(
             zone = &*name,
-            "a zone of this name exists: this one cannot be joined; choose another name"
+            "a zone with this name exists, so this zone cannot be joined; choose another name"
         );
     }
     rename_members(world, entity, &name);
     drop_disconnected(world, entity);
 }
 
-/// A zone that was inserted anew may have another name.
+/// Copies the name of a zone to its members' cores, because an inserted component may have a new name.
 fn rename_members(world: &mut World, zone: Entity, name: &Arc<str>) {
     let members: Vec<Entity> = world.get::<Members>(zone).into_iter().flat_map(Members::entities).collect();
     for member in members {
@@ -316,7 +320,7 @@ fn rename_members(world: &mut World, zone: Entity, name: &Arc<str>) {
     }
 }
 
-/// A zone that is hard now may have members without a link: they part when this tick settles.
+/// Queues the removal of members without a link, if the zone is hard. The zone may have become hard just now.
 fn drop_disconnected(world: &mut World, zone: Entity) {
     if !world.get::<Zone>(zone).is_some_and(Zone::is_hard) {
         return;
@@ -329,7 +333,7 @@ fn drop_disconnected(world: &mut World, zone: Entity) {
     }
 }
 
-/// A zone is gone: it is found no more, and settle parts its members.
+/// Removes a closed zone from the look-up. Its members leave when the tick settles.
 fn forget(mut world: DeferredWorld, context: HookContext) {
     let Some(name) = world.get::<Zone>(context.entity).map(|zone| Arc::clone(&zone.name)) else { return };
     let Some(mut zones) = world.get_resource_mut::<Zones>() else { return };
@@ -340,12 +344,13 @@ fn forget(mut world: DeferredWorld, context: HookContext) {
     }
 }
 
-/// A zone for at most so many members tells them of each other, unless it says otherwise: a hundred
-/// comings and goings a second are about as much as a snapshot.
+/// Highest capacity with which a zone announces its members by default. With 256 members, about a hundred
+/// changes a second take as much bandwidth as a snapshot.
 pub const ANNOUNCED_CAPACITY_DEFAULT: usize = 256;
-/// Above this capacity no zone announces: a newcomer's list of members must fit one frame.
+/// Highest capacity with which a zone can announce its members. The list of members in a Joined must fit one
+/// frame.
 pub const ANNOUNCED_CAPACITY_MAX: usize = 4_096;
-/// Members of a zone that does not say how many it takes: what one UDP socket can carry.
+/// Default capacity of a zone. One UDP socket can carry about this many members.
 pub const CAPACITY_DEFAULT: usize = 1_000;
-/// Pace of a zone that does not say how often it ticks.
+/// Default rate of a zone, in ticks per second.
 pub const HZ_DEFAULT: u32 = 20;

@@ -1,8 +1,8 @@
-//! Lists of the sessions that have something to do, so that a session with nothing to do costs nothing.
+//! The agenda: lists of the sessions that have work to do, so that idle sessions cost nothing.
 //!
-//! A core compares what the agenda knows of it with its state after each change, and gives
-//! [`Notice`] of the difference. A deadline stays where it is while frames put it off: when it comes, the core
-//! is asked, and noted anew.
+//! After each change, a core compares its state with its [`Marks`], which repeat what the agenda has noted,
+//! and returns the difference as a [`Notice`]. A noted deadline stays when a frame puts it off. When the
+//! deadline comes, the core is checked, and its new deadline is noted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,33 +18,35 @@ use super::{Core, SessionConfig};
 use crate::ident::Tick;
 use crate::wire::ACK_EVERY_FRAMES;
 
-/// What is to be done for sessions.
+/// The work to do for sessions.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Agenda {
     pub(super) limits: Limits,
-    /// Linked sessions that may have to lose their links, by the steady clock.
+    /// Sessions whose links may have to be taken away, on the steady clock.
     pub(super) losses: Timers,
-    /// Sessions without a link that may have to expire, by the steady clock.
+    /// Sessions without a link that may have to expire, on the steady clock.
     pub(super) expiries: Timers,
-    /// Linked sessions that may have to send a Beacon, by the sampled clock.
+    /// Sessions with a link that may have to send a Beacon, on the sampled clock.
     pub(super) beacons: Timers,
-    /// Sessions that have something to send.
+    /// Sessions with frames to send.
     pub(super) flush: Vec<Entity>,
-    /// Sessions with frames that wait for dispatch, in the order in which the first of those arrived.
+    /// Sessions with frames that wait for dispatch, in the order in which their first frames arrived.
     dispatch: Vec<Entity>,
-    /// Bytes of all outboxes.
+    /// Number of bytes in all outboxes.
     outbox_bytes: usize,
-    /// Sessions of whose links a Beacon has changed the state. It is written in the next tick, before anybody looks.
+    /// Sessions whose link state was changed by a Beacon of this tick. The component is written early in the
+    /// next tick.
     pub(super) link_states: Vec<Entity>,
-    /// Sessions whose components are not what their cores say.
+    /// Sessions whose components differ from their cores.
     pub(super) astray: Vec<Entity>,
-    /// Sessions that have ended, and when. Their entities stay until the game has read of it.
+    /// Sessions that have ended, with the tick of the end. Their entities stay until the game has read of the
+    /// end.
     pub(super) closing: Vec<(Tick, Entity)>,
-    /// Frames that have arrived from sessions so far.
+    /// Number of frames that have arrived.
     arrived: u64,
 }
 
-/// The limits of [`SessionConfig`] that deadlines and link control go by.
+/// The limits of [`SessionConfig`] that apply to deadlines, link control and inboxes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
     pub(super) link_timeout: Duration,
@@ -53,7 +55,7 @@ pub(crate) struct Limits {
     pub(super) inbox_max_frames: usize,
 }
 
-/// What the agenda knows of a session.
+/// The deadlines and lists that the agenda has noted for a session.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Marks {
     loss: Option<Duration>,
@@ -63,7 +65,7 @@ pub(super) struct Marks {
     is_dispatching: bool,
 }
 
-/// What the agenda has to know of a session since the last notice.
+/// The changes of a session that the agenda has to note.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[must_use]
 pub(super) struct Notice {
@@ -72,7 +74,7 @@ pub(super) struct Notice {
     beacon: Option<Duration>,
     flush: bool,
     dispatch: bool,
-    /// Bytes that the outbox held, and those that it holds.
+    /// The number of bytes in the outbox before and after the change.
     bytes: (usize, usize),
 }
 
@@ -83,7 +85,7 @@ impl Notice {
 }
 
 impl Marks {
-    /// Compares the state of a client's session with what the agenda knows.
+    /// Compares the state of a client's session with the marks. Returns what the agenda has to note.
     pub(super) fn compare(
         &mut self,
         (binding, inbox, outbox): (&Binding, &Inbox, &Outbox),
@@ -108,11 +110,11 @@ impl Marks {
         notice
     }
 
-    /// As [`compare`](Self::compare), for a session with a link whose only change is that a frame was put: each
-    /// recipient of a broadcast pays for what is looked at here.
+    /// Does the same as [`compare`](Self::compare), for a session with a link whose only change is that a
+    /// frame was put. This runs for each recipient of a broadcast, so it checks as little as possible.
     #[inline]
     pub(super) fn compare_put(&mut self, outbox: &Outbox, limits: &Limits) -> Notice {
-        // The frames of an outbox are late from when the oldest one was put.
+        // The deadline depends on when the oldest frame was put, so it changes with the first frame only.
         let slow_at = if outbox.frame_count() <= 1 { outbox.slow_at(limits.unacked_max) } else { None };
         let loss = arm(&mut self.loss, slow_at);
         Notice { loss, flush: !std::mem::replace(&mut self.is_flushing, true), ..Notice::default() }
@@ -123,31 +125,31 @@ impl Marks {
         usize::from(self.loss.is_some()) ^ usize::from(self.beacon.is_some()) ^ usize::from(self.is_flushing)
     }
 
-    /// The link may have to go. Returns false if another deadline is noted.
+    /// Clears the noted deadline of the link if it has come. Returns false if a later deadline is noted.
     pub(super) fn loss_comes(&mut self, now: Duration) -> bool {
         comes(&mut self.loss, end_of_millisecond(now))
     }
 
-    /// The session may have to expire. Returns false if another deadline is noted.
+    /// Clears the noted expiry if it has come. Returns false if a later deadline is noted.
     pub(super) fn expiry_comes(&mut self, now: Duration) -> bool {
         comes(&mut self.expiry, end_of_millisecond(now))
     }
 
-    /// The session is flushed. Returns true if a Beacon may be due before `end`, the
-    /// [end](end_of_millisecond) of this millisecond.
+    /// Notes that the session is flushed. Returns true if a Beacon may be due before `end`, the result of
+    /// [`end_of_millisecond`].
     #[inline]
     pub(super) fn flushes(&mut self, end: Duration) -> bool {
         self.is_flushing = false;
         comes(&mut self.beacon, end)
     }
 
-    /// The session's frames are dispatched.
+    /// Notes that the session's frames are dispatched.
     pub(super) fn dispatches(&mut self) {
         self.is_dispatching = false;
     }
 }
 
-/// Notes a deadline, unless an earlier one is noted. Returns it if it has to be.
+/// Notes a deadline, unless an earlier one is noted. Returns the deadline if it was noted.
 #[inline]
 fn arm(noted: &mut Option<Duration>, due: Option<Duration>) -> Option<Duration> {
     let due = due.filter(|due| noted.is_none_or(|noted| *due < noted))?;
@@ -156,7 +158,7 @@ fn arm(noted: &mut Option<Duration>, due: Option<Duration>) -> Option<Duration> 
 }
 
 impl Agenda {
-    /// Takes notice of a session after a change.
+    /// Notes the changes of a session.
     #[inline(always)]
     pub(super) fn take(&mut self, session: Entity, notice: Notice) {
         let Notice { loss, expiry, beacon, flush, dispatch, bytes: (before, after) } = notice;
@@ -175,70 +177,70 @@ impl Agenda {
         if dispatch {
             self.dispatch.push(session);
         }
-        debug_assert!(self.outbox_bytes + after >= before, "all outboxes hold at least what one held");
+        debug_assert!(self.outbox_bytes + after >= before, "the total is at least the size of one outbox");
         self.outbox_bytes = self.outbox_bytes.saturating_add(after).saturating_sub(before);
     }
 
-    /// Looks at a core after a change.
+    /// Notes the changes of a core.
     pub(crate) fn update(&mut self, session: Entity, core: &mut Core) {
         let notice = core.notice(&self.limits);
         self.take(session, notice);
     }
 
-    /// Looks at a core after a frame was put and nothing else.
+    /// Notes the changes of a core after a frame was put and nothing else has changed.
     #[inline]
     pub(super) fn update_put(&mut self, session: Entity, core: &mut Core) {
         let notice = core.notice_put(&self.limits);
         self.take(session, notice);
     }
 
-    /// Returns true if no session is listed twice among those with something to send.
+    /// Returns true if no session is listed twice in `flush`.
     pub(super) fn flushes_each_once(&self) -> bool {
         let mut seen = EntityHashSet::default();
         self.flush.iter().all(|session| seen.insert(*session))
     }
 
-    /// A frame has arrived from a session. Returns its place among all, counted from 1.
+    /// Counts a frame that has arrived. Returns its position among all frames, counted from 1.
     pub(crate) fn arrived(&mut self) -> u64 {
         self.arrived += 1;
         self.arrived
     }
 
-    /// Returns how many frames have arrived from sessions so far.
+    /// Returns how many frames have arrived.
     pub(crate) fn arrived_count(&self) -> u64 {
         self.arrived
     }
 
-    /// Takes the sessions whose frames are to be dispatched.
+    /// Takes the sessions with frames that wait for dispatch.
     pub(super) fn take_dispatch(&mut self) -> Vec<Entity> {
         std::mem::take(&mut self.dispatch)
     }
 
-    /// Returns true if components of sessions are to be put back.
+    /// Returns true if components of sessions must be put back.
     pub(crate) fn has_astray(&self) -> bool {
         !self.astray.is_empty()
     }
 
-    /// Returns how many bytes all outboxes hold.
+    /// Returns the number of bytes in all outboxes.
     pub(crate) fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
     }
 }
 
-/// Clears a noted deadline that has come. Returns false if a later one is noted, which stays.
+/// Clears a noted deadline that is before `end`. Returns false, and leaves the deadline, if it is later.
 fn comes(noted: &mut Option<Duration>, end: Duration) -> bool {
     noted.take_if(|noted| *noted < end).is_some()
 }
 
-/// Returns the end of the millisecond that a moment is in: what is due before it is taken from [`Timers`].
+/// Returns the end of the millisecond that contains `now`. [`Timers`] return all deadlines before it.
 pub(super) fn end_of_millisecond(now: Duration) -> Duration {
     Duration::from_millis(millisecond(now).saturating_add(1))
 }
 
-/// Deadlines, and whose they are. To arm one costs the same however many there are.
+/// Deadlines of sessions. Arming one costs almost the same for any number of deadlines.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    /// By millisecond, rounded down.
+    /// The sessions by the millisecond of their deadline, rounded down.
     due: BTreeMap<u64, Vec<Entity>>,
 }
 
@@ -247,7 +249,7 @@ impl Timers {
         self.due.entry(millisecond(at)).or_default().push(session);
     }
 
-    /// Takes the sessions with a deadline that may have come by now, in the order of the deadlines.
+    /// Takes the sessions whose deadlines may have come by `now`, in the order of the deadlines.
     pub(super) fn take(&mut self, now: Duration) -> Vec<Entity> {
         let mut taken = Vec::new();
         while let Some(entry) = self.due.first_entry()
@@ -263,7 +265,7 @@ fn millisecond(at: Duration) -> u64 {
     u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Reads the limits, which a game may change.
+/// Copies the limits from the configuration, which a game may change.
 pub(super) fn read_limits(mut agenda: ResMut<Agenda>, config: Res<SessionConfig>) {
     agenda.limits = Limits {
         link_timeout: config.link_timeout,

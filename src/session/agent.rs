@@ -1,7 +1,7 @@
-//! Agents: sessions without a network, driven by the game's systems.
+//! Agents: sessions without a network, which systems of the game drive.
 //!
-//! An agent joins, sends and receives as a player does, but in values instead of bytes: what it
-//! sends in a tick is dispatched in the next, and what it is sent arrives as [`Delivered`].
+//! An agent joins, sends and receives like a client, but with values instead of bytes. The messages that an
+//! agent sends in one tick are dispatched in the next tick. An agent receives messages as [`Delivered`].
 
 use std::any::Any;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::ident::{MessageId, SessionId};
 use crate::wire::WireMessage;
 use crate::wire::v1::{Bye, Join, Part};
 
-/// Makes a session an agent, and takes what it sends.
+/// Marks a session as an agent, and queues the messages that it sends.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -30,38 +30,38 @@ pub struct Agent {
     outgoing: Vec<AgentMessage>,
 }
 
-/// What an agent sends.
+/// A message that an agent sends.
 pub(super) type AgentMessage = (MessageId, Box<dyn Any + Send + Sync>);
 
 impl Agent {
-    /// Asks to join the zone of that name; the answer is a `Joined` or a `Refused`.
+    /// Sends a Join of the zone with this name. The answer is a `Joined` or a `Refused`.
     pub fn join(&mut self, zone: impl Into<String>) {
         self.call(Join { zone: zone.into(), ..Join::default() });
     }
 
-    /// Leaves its zone; the answer is a `Parted` or a `Refused`.
+    /// Leaves the zone. The answer is a `Parted` or a `Refused`.
     pub fn part(&mut self) {
         self.call(Part::default());
     }
 
-    /// Ends the agent's session, and its entity with it: what is commanded after this is in vain.
+    /// Ends the agent's session and despawns its entity. Messages that are sent after this are dropped.
     pub fn end(&mut self) {
         self.call(Bye {});
     }
 
-    /// Sends a call to the zone it is in. As with a player, a call of an agent in no zone is
-    /// dropped and counted.
+    /// Sends a call to the zone of the agent. If the agent is in no zone, the call is dropped and counted, as
+    /// for a client.
     pub fn call<M: WireMessage>(&mut self, message: M) {
         self.outgoing.push((M::ID, Box::new(message)));
     }
 
-    /// Returns true if anything waits for dispatch.
+    /// Returns true if a message waits for dispatch.
     pub(super) fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
     }
 
-    /// Takes what may be dispatched now: up to and including the first that changes a membership or ends the
-    /// agent.
+    /// Takes the messages that can be dispatched now: up to and including the first one that changes a
+    /// membership or ends the agent.
     pub(super) fn take_outgoing(&mut self) -> Vec<AgentMessage> {
         let end = self.outgoing.iter().position(|(id, _)| matches!(*id, Join::ID | Part::ID | Bye::ID));
         let rest = self.outgoing.split_off(end.map_or(self.outgoing.len(), |index| index + 1));
@@ -69,28 +69,28 @@ impl Agent {
     }
 }
 
-/// The entity that an agent belongs to, as a pet to its player: when that is despawned, or its
-/// session ends, the agent ends in the same tick.
+/// The owner of an agent, such as the player of a pet. When the owner is despawned, or the owner's session
+/// ends, the agent ends in the same tick.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgentOf(pub Entity);
 
-/// What an agent was sent. Read it in the tick after it was sent.
+/// A message that an agent has received. Read it in the tick after it was sent.
 ///
-/// Session messages (`Joined`, `Parted`, `Refused`) come this way always, a game's own once it has
-/// asked for them with `add_delivery`.
+/// Session messages (`Joined`, `Parted`, `Refused`, `Members`) are always delivered. The game's own messages
+/// are delivered if the game has called `add_delivery` for them.
 #[derive(Message, Debug)]
 pub struct Delivered<M: WireMessage> {
     /// The agent's session.
     pub session: SessionId,
     /// The agent's entity.
     pub entity: Entity,
-    /// The message; one value for all agents that were sent it.
+    /// The message. All agents that receive it share one value.
     pub message: Arc<M>,
 }
 
-/// Spawns agents.
+/// Adds the spawning of agents to `Commands`.
 pub trait SpawnAgent {
-    /// Spawns an agent, in no zone. It is a session once the commands have been applied.
+    /// Spawns an agent in no zone. The entity becomes a session when the commands are applied.
     fn spawn_agent(&mut self, name: &str) -> EntityCommands<'_>;
 }
 
@@ -103,7 +103,7 @@ impl SpawnAgent for Commands<'_, '_> {
     }
 }
 
-/// Delivers a value to an agent, if anybody reads such values.
+/// Delivers a value to an agent, if the message `Delivered<M>` is registered.
 pub(super) fn deliver_native<M: WireMessage>(world: &mut World, entity: Entity, message: Arc<M>) {
     let Some(session) = world.get::<SessionCore>(entity).map(|core| core.id()) else { return };
     if let Some(mut messages) = world.get_resource_mut::<Messages<Delivered<M>>>() {

@@ -1,7 +1,8 @@
-//! Arrivals: frames of clients on their way from links to sessions.
+//! Arrivals: moves frames of clients from links to sessions.
 //!
-//! Data flow: the gate → [`Arrivals`] → the inbox of the session that the link is bound to, for dispatch; link
-//! control goes back to the gate, which lets it take effect in order with the Hellos of guests.
+//! Data flow: the gate → [`Arrivals`] → the inbox of the session that the link drives, for dispatch; link
+//! control goes back to the gate, which applies it in the order of arrival, together with the Hellos of
+//! guests.
 
 use std::hint::black_box;
 
@@ -15,7 +16,7 @@ use super::inbox::Inbound;
 use super::{Dispatch, Latency, SessionCore, SessionCounts, SessionTable};
 use crate::ident::LinkKey;
 
-/// Where frames of clients go.
+/// Routes frames of clients to sessions.
 #[derive(SystemParam)]
 pub(crate) struct Arrivals<'w, 's> {
     cores: Query<'w, 's, &'static mut SessionCore, Allow<Disabled>>,
@@ -26,18 +27,20 @@ pub(crate) struct Arrivals<'w, 's> {
 }
 
 impl Arrivals<'_, '_> {
-    /// Counts a frame, of a guest or of a session. Returns its place among all, counted from 1.
+    /// Counts a frame of a guest or of a session. Returns its position among all frames that have arrived,
+    /// counted from 1.
     pub(crate) fn count(&mut self) -> u64 {
         self.agenda.arrived()
     }
 
-    /// The session that a link is bound to.
+    /// Returns the session that a link drives.
     pub(crate) fn bound_to(&self, link: LinkKey) -> Option<Entity> {
         self.table.bound_to(link)
     }
 
-    /// Takes a frame on the link of a session. Returns it if it is link control. What else there is waits for
-    /// dispatch; a frame for which there is no room is dropped and counted, as is one of a link without a session.
+    /// Takes a frame that arrived on a link. Returns the frame if it is link control. Puts any other frame
+    /// into the inbox of its session, for dispatch. Drops and counts the frame if the link drives no session,
+    /// or if the inbox has no room.
     pub(crate) fn take(&mut self, link: LinkKey, frame: Inbound) -> Option<Inbound> {
         if frame.frame.as_ref().is_ok_and(|frame| self.dispatch.is_control(frame.id)) {
             return Some(frame);
@@ -58,7 +61,7 @@ impl Arrivals<'_, '_> {
     }
 }
 
-/// Reads what these frames of link control, on these links, will touch.
+/// Reads the memory that these link control frames will use, ahead of their processing.
 pub(crate) fn warm<'a>(world: &World, controls: impl Iterator<Item = (LinkKey, &'a Inbound)>) {
     let table = world.resource::<SessionTable>();
     if table.session_count() < READ_AHEAD_FROM {

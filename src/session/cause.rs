@@ -1,29 +1,29 @@
-//! Why sessions lose their links, and why they end.
+//! The causes for the end of a session and for the loss of a link.
 
 use crate::proxy::LinkEnd;
 use crate::wire::v1::Reason;
 
-/// Why a session ended.
+/// The cause for which a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndCause {
-    /// Its client said Bye.
+    /// The client sent Bye.
     Bye,
-    /// It was not resumed in time.
+    /// The session was not resumed in time. For an agent: the agent ended itself, or its owner has ended.
     Timeout,
-    /// The server removed it.
+    /// The game kicked the session or despawned its entity.
     Kicked,
-    /// Its principal opened another.
+    /// The principal opened another session. The server does not use this cause at present.
     Conflict,
-    /// Its client broke the protocol.
+    /// The client broke the protocol.
     Protocol,
-    /// The server, or the game, broke what the server relies on.
+    /// The game made the session unusable, or the server failed internally.
     Internal,
-    /// The server stopped.
+    /// The server has shut down.
     Shutdown,
 }
 
 impl EndCause {
-    /// What the client is told, in Closed.
+    /// Returns the reason that Closed carries.
     #[must_use]
     pub fn reason(self) -> Reason {
         match self {
@@ -37,7 +37,7 @@ impl EndCause {
         }
     }
 
-    /// What the zone is told, when the session was in one.
+    /// Returns the reason of [`ZoneParted`](crate::zone::ZoneParted), if the session was in a zone.
     #[must_use]
     pub fn part_reason(self) -> Reason {
         match self {
@@ -48,17 +48,17 @@ impl EndCause {
     }
 }
 
-/// Why a session lost its link.
+/// The cause for which a session lost its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LossCause {
-    /// The transport said so.
+    /// The adapter reported the end of the link.
     Link(LinkEnd),
-    /// Nothing was received for the link timeout.
+    /// No frame was received for the duration of the link timeout.
     Silent,
-    /// Its client did not take or acknowledge what was sent to it.
+    /// The client did not acknowledge frames in time, or the outbox overflowed.
     Slow,
-    /// Another link took over.
+    /// The session was resumed over another link.
     Replaced,
-    /// The server was restarted, or the session comes from another process.
+    /// The session was restored from a [`SessionRecord`](super::SessionRecord).
     Restart,
 }

@@ -1,4 +1,4 @@
-//! Timeouts, bounds and counts of sessions.
+//! The configuration and the counters of sessions.
 
 use std::time::Duration;
 
@@ -7,50 +7,57 @@ use bevy_ecs::prelude::*;
 use super::OnDisconnect;
 use crate::wire;
 
-/// Timeouts and bounds, for all sessions of a server.
+/// Timeouts and bounds of all sessions of a server.
 #[derive(Resource, Debug, Clone, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// How long a session lives without a link. Default 5 s; 0 means no resumption; above some
-    /// minutes, abandoned sessions add up, each with its outbox.
+    /// Time for which a session lives without a link. At most 24 hours. Zero: sessions cannot be resumed.
+    /// Default: 5 s. With more than a few minutes, abandoned sessions add up, each with its outbox.
     pub timeout: Duration,
-    /// A link on which nothing was received for this long is lost. Default 5 s, which clients
-    /// assume too: 2 s to 30 s are safe.
+    /// Time without a received frame after which a link is lost. From 2 s to 24 hours; values up to 30 s are
+    /// safe. Default: 5 s, which clients assume too.
     pub link_timeout: Duration,
-    /// Reliable frames that a session may have unacknowledged. Default 512.
+    /// Maximum number of frames in the outbox of one session. At least 64. Default: 512.
     pub outbox_max_frames: usize,
-    /// Bytes that they may have. Default 256 KiB a session.
+    /// Maximum number of bytes in the outbox of one session. At least 64 KiB. Default: 256 KiB.
     pub outbox_max_bytes: usize,
-    /// Bytes of all outboxes together at the end of a tick. Default 256 MiB, and that is what they
-    /// take at most: a broadcast's bytes are shared, but counted for each of its recipients.
+    /// Maximum number of bytes in all outboxes together at the end of a tick. At least `outbox_max_bytes`.
+    /// Default: 256 MiB. The bytes of a broadcast count for each recipient, although the recipients share
+    /// them, so the memory in use is at most this.
     pub outboxes_max_bytes: usize,
-    /// A linked session that leaves a reliable frame unacknowledged for this long is dropped as
-    /// a slow consumer; it may resume. Default 10 s.
+    /// Time for which a counted frame may stay unacknowledged. At least 2 s. Default: 10 s. A session that
+    /// exceeds it loses its link as SLOW, and may be resumed.
     pub unacked_max: Duration,
-    /// Frames of one session that one tick dispatches; the rest follow in the next. Default 256.
+    /// Maximum number of frames of one session that are dispatched in one tick. The rest follow in the next
+    /// tick. At least 1. Default: 256.
     pub dispatch_max_frames: usize,
-    /// Frames that may wait for dispatch before the server stops reading the link. Default 512:
-    /// what a client resends after a resume fits. Unreliable frames beyond it are dropped. One
-    /// session holds at most this or 256 KiB, and what is already in its proxy's port.
+    /// Number of frames of one session that may wait for dispatch before the server stops reading the link.
+    /// At least 1. Default: 512, which holds everything that a client sends again after a resume. Unreliable
+    /// frames beyond the limit are dropped. The server also stops reading when the waiting frames exceed 256
+    /// KiB. Frames that are already in the port of the proxy are still accepted.
     pub inbox_max_frames: usize,
-    /// Messages a second that a session may send, link control aside. Default 120, at least 1.
-    /// What a client replays after a resume is not measured, up to an outbox. Over a rate, reliable
-    /// messages wait, and in the end the link is not read; unreliable ones are dropped.
+    /// Messages that a session may send per second, without link control. At least 1. Default: 120. Messages
+    /// that a client sends again after a resume are not counted, up to the size of an outbox. Reliable
+    /// messages over a rate wait; if too many wait, the server stops reading the link. Unreliable messages
+    /// over a rate are dropped.
     pub messages_per_second: u32,
-    /// Messages that it may send at once after it was quiet. Default 240, at least 1.
+    /// Burst size in messages. At least 1. Default: 240.
     pub messages_burst: u32,
-    /// Bytes a second that they may have. Default 32 KiB, at least 1. The inbox and the rate
-    /// together say how long an Ack may be behind what is not read: well under `unacked_max`.
+    /// Bytes of messages that a session may send per second. At least 1. Default: 32 KiB. A slow rate and a
+    /// large inbox delay Acks that wait behind unread frames. Choose the values so that this delay stays well
+    /// below `unacked_max`.
     pub bytes_per_second: u32,
-    /// Bytes that it may send at once. Default 64 KiB, and what the last message is longer than is left.
+    /// Burst size in bytes. At least 1. Default: 64 KiB. The last message may exceed what is left of the
+    /// burst, so that no message is too large to send.
     pub bytes_burst: u32,
-    /// Acks, Pings and Probes a second that a session may send; the rest is dropped. Default 60;
-    /// from 3 up clients work.
+    /// Acks, Pings and Probes that a session may send per second. Further ones are dropped. At least 3.
+    /// Default: 60.
     pub control_per_second: u32,
-    /// Of these, at once. Default 120.
+    /// Burst size in Acks, Pings and Probes. At least 3. Default: 120.
     pub control_burst: u32,
-    /// Sessions, agents not counted. Default 10,000; further Hellos are denied as FULL.
+    /// Maximum number of sessions, without agents. Further Hellos for new sessions are denied as FULL. At
+    /// least 1. Default: 10,000.
     pub max_sessions: usize,
-    /// What a session does whenever it loses its link. Default: nothing.
+    /// Hook that each new session gets as its [`OnDisconnect`]. Default: no hook.
     pub on_disconnect: Option<OnDisconnect>,
 }
 
@@ -77,52 +84,53 @@ impl Default for SessionConfig {
     }
 }
 
-/// What happened since the start, in numbers. Agents are not counted.
+/// Counters since the start of the server. The counters of sessions and links leave out agents; the counters
+/// of messages and answers include them.
 #[derive(Resource, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SessionCounts {
-    /// Sessions opened.
+    /// Number of sessions that were opened.
     pub registered_count: u64,
-    /// Times a session went on over another link.
+    /// Number of times that a session was resumed.
     pub resumed_count: u64,
-    /// Of these, how often what was under way was void.
+    /// Number of resumes with a resync. `resumed_count` includes them.
     pub resync_count: u64,
-    /// Times a session lost its link, takeovers included.
+    /// Number of times that a session lost its link, takeovers included.
     pub disconnected_count: u64,
-    /// Sessions that their clients ended.
+    /// Number of sessions that their clients ended with Bye.
     pub unregistered_count: u64,
-    /// Sessions that ended in any other way.
+    /// Number of sessions that ended in any other way.
     pub expired_count: u64,
-    /// Links without a session that were cut because there were too many of them.
+    /// Number of links without a session that were cut because there were too many of them.
     pub turned_away_count: u64,
-    /// Hellos that were denied.
+    /// Number of Hellos that were denied.
     pub denied_count: u64,
-    /// Links dropped because their client did not take or acknowledge what was sent.
+    /// Number of links that were closed because the client did not read or acknowledge its frames in time.
     pub slow_count: u64,
-    /// Sessions ended because their client broke the protocol.
+    /// Number of sessions that ended because the client broke the protocol.
     pub protocol_count: u64,
-    /// Frames of links that were bound no more.
+    /// Number of frames that arrived on links that no longer drive a session.
     pub stale_frame_count: u64,
-    /// Ids that no call has, and messages in the wrong direction.
+    /// Number of frames with an unknown id, or of a message that only servers send.
     pub stray_frame_count: u64,
-    /// Unreliable frames that did not parse.
+    /// Number of unreliable frames that did not parse or were too long.
     pub malformed_frame_count: u64,
-    /// Calls of sessions that were in no zone.
+    /// Number of calls from sessions in no zone.
     pub nonmember_call_count: u64,
-    /// Calls that held NaN or an infinity, those of agents included. Each was dropped, and its
-    /// session goes on: it is the game that gives numbers a meaning, not the protocol.
+    /// Number of calls that contained NaN or an infinity. Each of them was dropped, and the session went on.
     pub nonfinite_call_count: u64,
-    /// Calls that no system of the game's read in their tick; counted in debug builds only.
+    /// Number of calls that no system of the game read in the tick of their dispatch. Counted in debug builds
+    /// only.
     pub unread_call_count: u64,
-    /// Answers of the game to a Join that waited no more.
+    /// Number of answers of the game to asks that were already over.
     pub late_answer_count: u64,
-    /// Reliable frames that were not queued, because the session was closing or awaits a resync.
+    /// Number of reliable frames that were not queued, because the session had ended or awaits a resync.
     pub undelivered_count: u64,
-    /// Reliable frames of clients that are lost, since a session was restored from an older record than its
-    /// client had seen.
+    /// Number of counted frames of clients that are lost, because a session was restored from a record that
+    /// was older than the state of its client.
     pub missed_count: u64,
-    /// Unreliable frames of clients, and link control, that were dropped because they were over
-    /// the rates or because too much waits for dispatch.
+    /// Number of unreliable frames and link control frames of clients that were dropped, because they were
+    /// over the rates or because too many frames wait for dispatch.
     pub throttled_frame_count: u64,
-    /// Unreliable frames that were not sent, because there was no link or no room.
+    /// Number of unreliable frames that were not sent, because there was no link or the link had no room.
     pub dropped_unreliable_count: u64,
 }

@@ -1,12 +1,12 @@
-//! The session core: what the server knows of one client or agent, and what becomes of it.
+//! The session core: the state of one client's or agent's session.
 //!
-//! A [`Core`] is a value, free of bevy's world and of I/O. Its methods take the time and an input, bring the
-//! state up to date, and return the [`Effects`] that the rest of the server sees to. A core knows no
-//! zones: the zone that its session is in is an input, the [`Membership`].
+//! A [`Core`] is a value that uses neither bevy's world nor I/O. Its methods take the time and an input,
+//! update the state, and return the [`Effects`] that the rest of the server carries out. A core does not
+//! depend on zones: the zone that its session is in is an input, the [`Membership`].
 //!
-//! Data flow: a Hello opens or resumes a core; frames arrive, and are counted when dispatch takes
-//! them; what is sent waits in the outbox, or on the link, for the next flush; a loss, a deadline or
-//! an end moves the core on to its next state.
+//! Data flow: a Hello opens or resumes a core; frames arrive in the inbox and are counted when dispatch takes
+//! them; frames to send wait in the outbox, or on the link, for the next flush; the loss of a link, a
+//! deadline or an end changes the state of the core.
 
 #[cfg(test)]
 mod tests;
@@ -34,20 +34,21 @@ use crate::wire::v1::Welcome;
 
 pub(super) use traffic::Put;
 
-/// A session as a value. Its fields, and those of the values in it, are in the order in which they are needed:
-/// what each recipient of a broadcast touches comes first and is together, so that less memory is read for it.
+/// A session as a value. The order of its fields, and of the fields of the values in it, is chosen for speed:
+/// the fields that each recipient of a broadcast touches are first and adjacent, so that less memory is read.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Core {
-    /// Bytes of the outbox that the agenda knows of.
+    /// Bytes of the outbox that are included in the agenda's total.
     noted_bytes: usize,
     life: Life,
-    /// A change of its membership waits for the next tick, and nothing is dispatched until then.
+    /// True while a change of the membership waits for the next tick. Nothing is dispatched until that change
+    /// is made.
     is_held: bool,
-    /// It ends when this tick settles, and cannot be resumed.
+    /// True if the session ends when this tick settles. It cannot be resumed.
     is_doomed: bool,
     id: SessionId,
-    /// How many times it was bound to a link; 1 for an agent.
+    /// Number of times that the session was bound to a link. It is 1 for an agent.
     epoch: Epoch,
     membership: Option<Membership>,
     principal: Principal,
@@ -64,69 +65,69 @@ pub(crate) struct Membership {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "agents are few")]
 enum Life {
-    /// An agent's: it has no link, and needs none.
+    /// A session of an agent. It never has a link.
     Agent,
-    /// A client's.
+    /// A session of a client.
     Player(Player),
     /// The session has ended.
     Closed { since: Tick, is_agent: bool },
 }
 
-/// What only a client's session has.
+/// The part of a core that only sessions of clients have.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Player {
-    /// What the agenda knows of the session.
+    /// The deadlines and lists that the agenda has noted for the session.
     pub(super) marks: Marks,
     pub(super) outbox: Outbox,
     pub(super) binding: Binding,
     pub(super) inbox: Inbox,
     pub(super) latency: Latency,
-    /// Beacons sent over all links.
+    /// Number of Beacons sent, over all links.
     pub(super) beacon_count: u64,
     pub(super) tokens: Tokens,
-    /// The client has shown that it got a Welcome of this session.
+    /// True if the client has shown that it has received a Welcome of this session.
     pub(super) is_confirmed: bool,
 }
 
-/// Whether a client's session has a link.
+/// The link of a client's session, or the time at which it expires without one.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "most sessions have a link")]
 pub(super) enum Binding {
-    /// It has.
+    /// The session has this link.
     Linked(Link),
-    /// It has none, and expires at this reading of the steady clock.
+    /// The session has no link, and expires at this reading of the steady clock.
     Disconnected { expires_at: Duration },
 }
 
-/// What a Welcome says of the server, and the moment of it.
+/// The contents of a Welcome that come from the server, and the times at which it is queued.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub(crate) rate: TickRate,
     pub(crate) tick: Tick,
     /// The steady clock.
     pub(crate) now: Duration,
-    /// The sampled clock, by which Beacons are due.
+    /// The sampled clock, which schedules Beacons.
     pub(crate) clock: Duration,
-    /// How long the session lives without a link.
+    /// The time for which the session lives without a link.
     pub(crate) timeout: Duration,
 }
 
-/// A link that resumes a session.
+/// A resume of a session: the new link, and the contents of the Hello.
 #[derive(Debug)]
 pub(crate) struct Rebind {
     pub(crate) link: LinkKey,
     /// The token that was presented.
     pub(crate) presented: TokenHash,
-    /// What the client says that it has received.
+    /// The count that the client reports, and its request for a resync.
     pub(crate) point: ResumePoint,
-    /// How far the client's own outbox is trimmed.
+    /// The number of counted frames that the client has removed from its own outbox.
     pub(crate) trimmed: u64,
     /// The name of the zone that the session is in.
     pub(crate) zone: Option<Arc<str>>,
 }
 
-/// A link that its session has to lose, and why.
+/// A link that its session must lose, and the cause.
 pub(crate) type Overdue = (LinkKey, LossCause);
 
 impl Core {
@@ -154,7 +155,7 @@ impl Core {
         (core, effects.into())
     }
 
-    /// A client's session that was written down.
+    /// Creates a client's session from the contents of a record.
     pub(super) fn restored(id: SessionId, principal: Principal, epoch: Epoch, player: Player) -> Self {
         Self { epoch, ..Self::with(id, principal, Life::Player(player)) }
     }
@@ -177,7 +178,8 @@ impl Core {
         }
     }
 
-    /// Takes the session out of a core whose entity is being despawned. Returns `None` if the session has ended.
+    /// Takes the session out of a core whose entity is being despawned, and leaves an ended session behind.
+    /// Returns `None` if the session has already ended.
     pub(super) fn take(&mut self, tick: Tick) -> Option<Self> {
         let closed = Life::Closed { since: tick, is_agent: self.is_agent() };
         let life = std::mem::replace(&mut self.life, closed);
@@ -190,22 +192,23 @@ impl Core {
         Some(Self { epoch: self.epoch, membership, noted_bytes, ..gone })
     }
 
-    /// Returns what an entry of the journal says of its session.
+    /// Returns the part of a journal entry that names the session.
     pub(crate) fn whose(&self, entity: Entity) -> Whose {
         Whose { session: self.id, entity, principal: self.principal.clone() }
     }
 
-    /// A change of the membership waits for the next tick, or no longer does.
+    /// Notes that a change of the membership waits for the next tick, or that it no longer waits.
     pub(crate) fn hold(&mut self, is_held: bool) {
         self.is_held = is_held;
     }
 
-    /// Returns true if nothing is dispatched before a change of the membership is made.
+    /// Returns true if a change of the membership waits, so that nothing is dispatched.
     pub(crate) fn is_held(&self) -> bool {
         self.is_held
     }
 
-    /// The session ends when this tick settles: nothing more is dispatched, and no link resumes it.
+    /// Marks the session to end when this tick settles. No further frame is dispatched, and no link can
+    /// resume the session.
     pub(crate) fn doom(&mut self) {
         self.is_doomed = true;
         self.discard();
@@ -232,12 +235,12 @@ impl Core {
         self.epoch
     }
 
-    /// Returns true if the session is an agent's, or was.
+    /// Returns true if the session is or was an agent's.
     pub(crate) fn is_agent(&self) -> bool {
         matches!(self.life, Life::Agent | Life::Closed { is_agent: true, .. })
     }
 
-    /// The tick in which the session ended.
+    /// Returns the tick in which the session ended. Returns `None` if it has not ended.
     pub(crate) fn closed_since(&self) -> Option<Tick> {
         match self.life {
             Life::Closed { since, .. } => Some(since),
@@ -245,7 +248,7 @@ impl Core {
         }
     }
 
-    /// Returns the state; `None` if the session has ended.
+    /// Returns the state. Returns `None` if the session has ended.
     pub(crate) fn state(&self) -> Option<SessionState> {
         let is_linked = match &self.life {
             Life::Closed { .. } => return None,
@@ -259,7 +262,7 @@ impl Core {
         })
     }
 
-    /// Returns true if frames for the session leave with the next flush.
+    /// Returns true if the session has a link, or is an agent's.
     pub(crate) fn is_linked(&self) -> bool {
         self.state().is_some_and(SessionState::is_linked)
     }
@@ -281,18 +284,18 @@ impl Core {
         self.player().map(|player| player.latency)
     }
 
-    /// Returns what the client was sent and has not acknowledged; `None` for an agent, or after the end.
+    /// Returns the outbox. Returns `None` for an agent and for a session that has ended.
     pub(crate) fn outbox(&self) -> Option<&Outbox> {
         self.player().map(|player| &player.outbox)
     }
 
-    /// Returns what has arrived and was not dispatched yet; `None` for an agent, or after the end.
+    /// Returns the inbox. Returns `None` for an agent and for a session that has ended.
     #[cfg(feature = "testing")]
     pub(crate) fn inbox(&self) -> Option<&Inbox> {
         self.player().map(|player| &player.inbox)
     }
 
-    /// Returns the steady time at which something was last received on the link.
+    /// Returns the steady time at which a frame was last received on the link.
     #[cfg(feature = "testing")]
     pub(crate) fn heard(&self) -> Option<Duration> {
         Some(self.player()?.link()?.heard())
@@ -303,7 +306,7 @@ impl Core {
         self.player().map(|player| player.tokens.hashes()).into_iter().flatten()
     }
 
-    /// Returns when the session expires, on the steady clock, if it has no link.
+    /// Returns the steady time at which the session expires. Returns `None` if it has a link.
     pub(crate) fn expires_at(&self) -> Option<Duration> {
         match self.player()?.binding {
             Binding::Disconnected { expires_at } => Some(expires_at),
@@ -311,19 +314,20 @@ impl Core {
         }
     }
 
-    /// The session is in a zone from now on, or in none.
+    /// Sets the zone that the session is in, or clears it. Returns the former membership.
     pub(crate) fn set_membership(&mut self, membership: Option<Membership>) -> Option<Membership> {
         std::mem::replace(&mut self.membership, membership)
     }
 
-    /// The zone that the session is in has this name now.
+    /// Updates the name of the zone that the session is in.
     pub(crate) fn rename_zone(&mut self, name: &Arc<str>) {
         if let Some(membership) = &mut self.membership {
             membership.name = Arc::clone(name);
         }
     }
 
-    /// Binds the session to another link, whether it still has one or not.
+    /// Binds the session to another link, with or without an earlier link. Returns true if the client must
+    /// resync, and the effects. Returns `None` if the session has ended or is an agent's.
     pub(crate) fn resume(
         &mut self,
         rebind: &Rebind,
@@ -335,10 +339,10 @@ impl Core {
         let player = self.player_mut()?;
         let mut effects = Effects::default();
         player.unlink(LossCause::Replaced, terms.now, &mut effects);
-        // A client that presents a token has read a Welcome.
+        // A client that presents a token has received a Welcome.
         player.is_confirmed = true;
         effects.extend(player.tokens.rotate(rebind.presented, token.hash).map(Effect::Retire));
-        // What older links delivered and dispatch has not taken is sent again by the client.
+        // The client sends again the frames of older links that were not dispatched.
         let lost_count = player.inbox.rebase(rebind.trimmed, terms.now, config);
         effects.extend(lost_count.map(Effect::Miss));
         let point = ResumePoint { resync: rebind.point.resync || lost_count.is_some(), ..rebind.point };
@@ -351,22 +355,23 @@ impl Core {
         Some((resync, effects))
     }
 
-    /// Takes the link from the session, which then waits to be resumed for as long as `timeout`. Frames
-    /// that wait for dispatch stay, to be dispatched in this tick.
+    /// Takes the link from the session, which can then be resumed for as long as `timeout`. Frames that wait
+    /// for dispatch stay, and are dispatched in this tick. Returns `None` if the session has no link.
     pub(crate) fn lose(&mut self, cause: LossCause, timeout: Duration, now: Duration) -> Option<Effects> {
         let player = self.player_mut()?;
         player.link()?;
         let mut effects = Effects::default();
         player.unlink(cause, now, &mut effects);
-        // A client that ends its link before it has acknowledged a Welcome has given the session up. A
-        // client that is not heard may have the Welcome all the same.
+        // A client that closes its link before it has acknowledged a Welcome has given up the session. If the
+        // link ends in any other way, the client may still have received the Welcome.
         let is_given_up = !player.is_confirmed && cause == LossCause::Link(LinkEnd::ByPeer);
         let timeout = if is_given_up { Duration::ZERO } else { timeout };
         player.binding = Binding::Disconnected { expires_at: now.saturating_add(timeout) };
         Some(effects)
     }
 
-    /// The time that the session has without a link is another one than it was when the link was lost, now.
+    /// Changes the deadline of a session that lost its link at `now`, if the time it has without a link has
+    /// changed from `before` to `after`.
     pub(crate) fn change_window(&mut self, before: Duration, after: Duration, now: Duration) {
         if let Some(Player { binding: Binding::Disconnected { expires_at }, .. }) = self.player_mut()
             && *expires_at == now.saturating_add(before)
@@ -375,10 +380,11 @@ impl Core {
         }
     }
 
-    /// Ends the session, which must be in no zone. The detail is for the client.
+    /// Ends the session, which must be in no zone. The client receives the detail. Returns `None` if the
+    /// session has already ended.
     pub(crate) fn end(&mut self, cause: EndCause, detail: &str, tick: Tick) -> Option<Effects> {
         let is_agent = self.is_agent();
-        debug_assert!(self.membership.is_none(), "a session parts before it ends");
+        debug_assert!(self.membership.is_none(), "a session leaves its zone before it ends");
         let unacked_count = self.player().map_or(0, |player| player.outbox.frame_count() as u64);
         let ended = match std::mem::replace(&mut self.life, Life::Closed { since: tick, is_agent }) {
             closed @ Life::Closed { .. } => {
@@ -409,8 +415,8 @@ impl Core {
         Some(effects)
     }
 
-    /// Returns the link if it must go: it was silent for too long, or its client is too slow to take
-    /// what it is sent.
+    /// Returns the link if the session must lose it, with the cause: the link was silent for too long, or its
+    /// client is too slow.
     pub(crate) fn overdue(&self, now: Duration, limits: &Limits) -> Option<Overdue> {
         let player = self.player()?;
         let link = player.link()?;
@@ -437,7 +443,7 @@ impl Core {
         }
     }
 
-    /// Queues the Welcome: the first frame that the new link sees.
+    /// Queues the Welcome, which is the first frame on the new link.
     fn welcome(&mut self, token: &Issued, terms: &Terms, resumed: Option<(&str, bool)>) {
         let id = self.id.0;
         let Some(player) = self.player_mut() else { return };
@@ -475,7 +481,7 @@ impl Player {
         }
     }
 
-    /// The link is gone, or goes for this cause.
+    /// Adds the effects of the loss of the link, if there is one. The caller replaces `binding`.
     fn unlink(&mut self, cause: LossCause, now: Duration, effects: &mut Effects) {
         let Some(link) = self.link() else { return };
         let silent_ms = u64::try_from(now.saturating_sub(link.heard()).as_millis()).unwrap_or(u64::MAX);

@@ -1,7 +1,7 @@
-//! Delivery: messages of the server and of the game on their way to sessions.
+//! Delivery: sends messages of the server and of the game to sessions.
 //!
-//! Data flow: [`Parcel`] → [`Delivery`], which puts its frame into the outbox or onto the link of each
-//! client, and gives its value to each agent → `flush`, once a tick → the links' proxies.
+//! Data flow: [`Parcel`] → [`Delivery`], which puts the frame into the outbox or on the link of each client,
+//! and passes the value to each agent → `flush`, once a tick → the links' proxies.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use crate::proxy::{LinkOutlet, Proxies};
 use crate::tick::TickTime;
 use crate::wire::{self, FRAME_MAX_SERVER, WireMessage};
 
-/// A message on its way: its frame, and its value for agents.
+/// A message to send: its frame, and its value for agents.
 #[derive(Clone)]
 pub(crate) struct Parcel {
     frame: Bytes,
     native: Option<Native>,
 }
 
-/// Gives the value behind a frame to an agent.
+/// A function that delivers the value of the message to an agent.
 type Native = Arc<dyn Fn(&mut World, Entity) + Send + Sync>;
 
 impl Parcel {
-    /// Encodes a message. Returns `None`, and logs an error, if its frame is longer than any may be.
+    /// Encodes a message. Logs an error and returns `None` if the frame is longer than the limit.
     pub(crate) fn new<M: WireMessage>(message: &M, is_for_agents: bool) -> Option<Self> {
         let frame = Self::of_frame(M::ID, wire::encode(message))?.frame;
         let native = is_for_agents.then(|| -> Native {
@@ -42,10 +42,12 @@ impl Parcel {
         Some(Self { frame, native })
     }
 
-    /// Takes a frame that is encoded. Returns `None`, and logs an error, if it is longer than any may be.
+    /// Creates a parcel from an encoded frame. Logs an error and returns `None` if the frame is longer than
+    /// the limit.
     pub(crate) fn of_frame(id: MessageId, frame: Bytes) -> Option<Self> {
         if frame.len() > FRAME_MAX_SERVER {
-            tracing::error!(message = %id, bytes = frame.len(), "not sent: a frame has at most 64 KiB, split it");
+            let bytes = frame.len();
+            tracing::error!(message = %id, bytes, "message not sent: its frame exceeds 64 KiB; split it");
             return None;
         }
         Some(Self { frame, native: None })
@@ -56,7 +58,7 @@ impl Parcel {
     }
 }
 
-/// Where messages go.
+/// Queues messages for sessions.
 #[derive(SystemParam)]
 pub(crate) struct Delivery<'w, 's> {
     cores: Query<'w, 's, (Entity, &'static mut SessionCore), Allow<Disabled>>,
@@ -68,7 +70,8 @@ pub(crate) struct Delivery<'w, 's> {
 }
 
 impl Delivery<'_, '_> {
-    /// Returns the sessions that are in a zone by their cores alone, since its entity was despawned.
+    /// Returns the sessions whose cores are still in a zone, although the entity of the zone was despawned in
+    /// this tick.
     pub(crate) fn members_astray(&self, zone: Entity) -> Vec<Entity> {
         let is_member = |session: &&Entity| {
             let core = self.cores.get(**session).ok();
@@ -80,12 +83,12 @@ impl Delivery<'_, '_> {
         members
     }
 
-    /// Counts messages that nobody was sent.
+    /// Counts messages that were sent to no session.
     pub(crate) fn miss(&mut self, count: u64) {
         self.counts.undelivered_count += count;
     }
 
-    /// Delivers a message to each of some sessions. To a session that has ended nothing is sent, and that is
+    /// Delivers a message to each of the given sessions. A session that has ended gets nothing, which is
     /// counted.
     pub(crate) fn deliver(&mut self, parcel: &Parcel, sessions: impl IntoIterator<Item = Entity>) {
         let now = self.time.steady();
@@ -112,7 +115,8 @@ impl Delivery<'_, '_> {
     }
 }
 
-/// How much the links of sessions may still take, for games that fit what they send to each client.
+/// A system parameter that reports the room on sessions' links, for games that adapt the amount that they
+/// send to each client.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -135,9 +139,10 @@ pub struct LinkRoom<'w, 's> {
 }
 
 impl LinkRoom<'_, '_> {
-    /// Returns the bytes of frames that a session's link may still take in this tick, as its adapter reports: 0 if
-    /// there is no link, or if its proxy does not keep up; [`LINK_BUDGET`](crate::proxy::LINK_BUDGET) at most.
-    /// What the game has sent in this tick already is not taken off.
+    /// Returns how many bytes of frames a session's link can still accept in this tick, as its adapter
+    /// reports. The value is 0 if there is no link, or if the link's proxy is overloaded, and
+    /// [`LINK_BUDGET`](crate::proxy::LINK_BUDGET) at most. Messages that the game has already sent in this
+    /// tick are not subtracted.
     #[must_use]
     pub fn bytes(&self, session: Entity) -> usize {
         let link = self.cores.get(session).ok().and_then(|core| core.link());
@@ -146,7 +151,7 @@ impl LinkRoom<'_, '_> {
     }
 }
 
-/// [`Delivery`] for those who have the whole world.
+/// The state to use [`Delivery`] with a `&mut World`.
 #[derive(Resource)]
 pub(super) struct DeliveryState(SystemState<Delivery<'static, 'static>>);
 
@@ -156,12 +161,12 @@ impl FromWorld for DeliveryState {
     }
 }
 
-/// Sends one message to one session.
+/// Sends a message to one session.
 pub(crate) fn tell<M: WireMessage>(world: &mut World, session: Entity, message: &M) {
     tell_all(world, &[session], message);
 }
 
-/// Sends one message to many sessions. It is encoded once.
+/// Sends a message to many sessions. The message is encoded once.
 pub(crate) fn tell_all<M: WireMessage>(world: &mut World, sessions: &[Entity], message: &M) {
     let is_agent = |session: &Entity| world.get::<SessionCore>(*session).is_some_and(|core| core.is_agent());
     let Some(parcel) = Parcel::new(message, sessions.iter().any(is_agent)) else { return };
@@ -172,9 +177,9 @@ pub(crate) fn tell_all<M: WireMessage>(world: &mut World, sessions: &[Entity], m
     });
 }
 
-/// Reads what is about to be touched of some sessions. Each step follows one pointer of all of them, so that the
-/// processor waits for many reads at a time. Measured with 100,000 sessions: a tick of 5,000 Beacons and as
-/// many Pings takes half as long.
+/// Reads the memory of sessions that is about to be used. Each step follows one pointer of all sessions, so
+/// that the processor's reads overlap. With 100,000 sessions, a tick with 5,000 Beacons and as many Pings
+/// takes half as long.
 pub(super) fn read_ahead<'a>(sessions: &[Entity], core: impl Fn(Entity) -> Option<&'a SessionCore>) {
     for session in sessions {
         black_box(core(*session).is_some());
@@ -187,8 +192,8 @@ pub(super) fn read_ahead<'a>(sessions: &[Entity], core: impl Fn(Entity) -> Optio
     }
 }
 
-/// Hands every link what is queued for it, with a Beacon where that is due. The session that is served first
-/// is another one in each tick, so that it is not always the same ones that a busy proxy has no room for.
+/// Sends the frames that are queued for each link, with a Beacon if one is due. Each tick begins with another
+/// session, so that a busy proxy does not always lack room for the same ones.
 pub(super) fn flush(
     mut cores: Query<(Entity, &mut SessionCore), Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
@@ -228,7 +233,7 @@ pub(super) fn flush(
             let Some(mut outlet) = outlet else { continue };
             counts.dropped_unreliable_count += core.flush(&mut outlet);
             if outlet.is_overrun() {
-                tracing::debug!(%link, "cut: its proxy does not take what is sent");
+                tracing::debug!(%link, "the link is cut: its proxy does not accept more frames");
                 proxies.cut(link);
             }
             if core.has_unsent() {
@@ -238,8 +243,8 @@ pub(super) fn flush(
             }
         }
     }
-    // What waits for room is flushed again in the next tick. A session with a Beacon that is due may have been visited
-    // twice, and is noted once.
+    // Sessions whose frames wait for room are flushed again in the next tick. A session may be in `waiting`
+    // twice, because of its Beacon; the agenda notes it once.
     let mut cores = cores.iter_many_mut(waiting);
     while let Some(found) = cores.fetch_next() {
         if let Ok((session, mut core)) = found {
@@ -263,7 +268,8 @@ impl Outlet for LinkOutlet<'_> {
     }
 }
 
-/// With fewer sessions than this, most of them are in the processor's caches.
+/// Number of sessions from which reading ahead pays. With fewer sessions, most of their memory is in the
+/// processor's caches.
 pub(super) const READ_AHEAD_FROM: usize = 10_000;
-/// Sessions that are read ahead: what these touch fits the smaller caches of a processor.
+/// Number of sessions that are read ahead at a time. Their memory fits the smaller caches of a processor.
 pub(crate) const WARM_COUNT: usize = 64;

@@ -1,12 +1,12 @@
-//! Dispatch: frames take effect, each session's in order of arrival.
+//! Dispatch: applies the frames of each session in the order of arrival.
 //!
-//! Modules register who acts on a message in [`Dispatch`], by its id: this module Ack, Ping and Bye, the
-//! zones Join and Part, the gate Probe, the calls what is the game's. Link control that is
-//! registered as such takes effect when it arrives; the rest waits in the inbox for its turn.
-//! What agents send takes the same way, as values.
+//! Modules register an actor for each message id in [`Dispatch`]. This module registers Ack, Ping and Bye,
+//! `zone` registers Join and Part, `gate` registers Probe, and `rpc` registers the game's calls. A message
+//! that is registered as link control takes effect on arrival. Other messages wait in the inbox. Messages of
+//! agents are dispatched in the same way, as values.
 //!
 //! Data flow: the gate's routing → [`control`], or the inbox → `dispatch`, once a tick → the actor of the
-//! message's id → what it says of the frames behind → [`Endings`], which the zones take when they settle.
+//! message's id → [`Next`]; sessions that end → [`Endings`] → settle.
 
 use std::any::Any;
 use std::time::Duration;
@@ -24,104 +24,106 @@ use crate::tick::TickTime;
 use crate::wire::v1::{Ack, Bye, Ping};
 use crate::wire::{FRAME_MAX_CLIENT, Frame, FrameError, Lane, Range, STRAY_MESSAGES_MAX, WireMessage};
 
-/// Who acts on which message.
+/// The actors by message id.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Dispatch {
     actors: HashMap<MessageId, Actor>,
-    /// Link control, which takes effect on arrival.
+    /// The actors of link control, which takes effect on arrival.
     controls: HashMap<MessageId, Actor>,
 }
 
-/// Acts on a message. An error ends the session, as PROTOCOL.
+/// A function that acts on a message. An error ends the session as PROTOCOL.
 pub(crate) type Actor = fn(&mut World, Sent) -> Result<Next, Offence>;
 
-/// A message that a session has sent.
+/// A message from a session.
 #[derive(Debug)]
 pub(crate) struct Sent {
     /// The session.
     pub(crate) session: Entity,
-    /// The message's place among all frames that arrived in the tick.
+    /// The position of the message among all frames that have arrived.
     pub(crate) order: u64,
-    /// The steady time at which it arrived.
+    /// The steady time at which the message arrived.
     pub(crate) at: Duration,
-    /// What was sent.
+    /// The message itself.
     pub(crate) body: Body,
 }
 
-/// A message as it was sent.
+/// A message in the form in which it was sent.
 #[derive(Debug)]
 pub(crate) enum Body {
-    /// A client's, which is not decoded yet.
+    /// A frame of a client, not decoded yet.
     Frame(Frame),
-    /// An agent's.
+    /// A value of an agent.
     Value(Box<dyn Any + Send + Sync>),
 }
 
-/// What a message means for those behind it.
+/// The consequence of a message for the messages behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// They follow.
+    /// The next message is dispatched.
     Go,
-    /// They follow in the next tick.
+    /// The next message is dispatched in the next tick.
     Wait,
     /// The session ends.
     End(EndCause),
 }
 
-/// What a client did wrong.
+/// The offences of a client.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Offence {
     #[error(transparent)]
     Frame(#[from] FrameError),
-    #[error("message {0} is reliable and came on the unreliable lane")]
+    #[error("message {0} is reliable and arrived on the unreliable lane")]
     Lane(MessageId),
-    #[error("a frame of {0} bytes: {FRAME_MAX_CLIENT} are allowed")]
+    #[error("the frame has {0} bytes; at most {FRAME_MAX_CLIENT} are allowed")]
     Long(usize),
-    #[error("an ack of what was never sent")]
+    #[error("the client acknowledges more frames than were sent on its link")]
     Ack,
-    #[error("a second Hello")]
+    #[error("the client sent a second Hello")]
     SecondHello,
-    #[error("too many messages that no server takes, the last one of id {0}")]
+    #[error(
+        "the client sent too many messages that the server does not accept; the id of the last one is {0}"
+    )]
     Stray(MessageId),
-    #[error("an agent sent a value that is not a message of id {0}")]
+    #[error("an agent sent a value that is not a message with the id {0}")]
     Value(MessageId),
 }
 
-/// Sessions that end when this tick settles, each with its place among the frames of the tick.
+/// Sessions that end when this tick settles, each with the position of its last message among all frames.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Endings(Vec<(u64, Entity, EndCause)>);
 
 impl Endings {
-    /// Takes them.
+    /// Takes all entries.
     pub(crate) fn take(&mut self) -> Vec<(u64, Entity, EndCause)> {
         std::mem::take(&mut self.0)
     }
 }
 
 impl Dispatch {
-    /// Registers who acts on messages of that id. Returns false if somebody does already.
+    /// Registers the actor for an id. Returns false if the id already has an actor.
     pub(crate) fn register(&mut self, id: MessageId, actor: Actor) -> bool {
         self.actors.try_insert(id, actor).is_ok()
     }
 
-    /// Registers who acts on link control of that id, when it arrives.
+    /// Registers the actor for link control with an id. The actor runs when the frame arrives.
     pub(crate) fn register_control(&mut self, id: MessageId, actor: Actor) {
         self.controls.insert(id, actor);
     }
 
-    /// Returns true if messages of that id take effect when they arrive.
+    /// Returns true if messages with this id take effect on arrival.
     pub(crate) fn is_control(&self, id: MessageId) -> bool {
         self.controls.contains_key(&id)
     }
 }
 
 impl Sent {
-    /// Returns true if an agent has sent the message.
+    /// Returns true if the message is from an agent.
     pub(crate) fn is_value(&self) -> bool {
         matches!(self.body, Body::Value(_))
     }
 
-    /// Reads the message.
+    /// Decodes the message.
     pub(crate) fn read<M: WireMessage>(self) -> Result<M, Offence> {
         match self.body {
             Body::Frame(frame) => Ok(frame.decode()?),
@@ -133,7 +135,7 @@ impl Sent {
     }
 }
 
-/// Registers what concerns a session and no zone.
+/// Registers the actors of Ack, Ping and Bye.
 pub(super) fn register(dispatch: &mut Dispatch) {
     dispatch.register_control(Ack::ID, |world, sent| {
         let session = sent.session;
@@ -149,14 +151,14 @@ pub(super) fn register(dispatch: &mut Dispatch) {
         Ok(Next::Go)
     });
     dispatch.register(Bye::ID, |_, sent| {
-        // An agent has nobody who leaves: it ends as one whose link is gone.
+        // An agent that ends itself ends with the same cause as an agent whose owner has ended.
         let cause = if sent.is_value() { EndCause::Timeout } else { EndCause::Bye };
         let Bye {} = sent.read()?;
         Ok(Next::End(cause))
     });
 }
 
-/// The client has received this many frames, and something else is so.
+/// Applies an acknowledgement to a session's core, and then `also`.
 fn ack<R: Default>(
     world: &mut World,
     session: Entity,
@@ -174,14 +176,14 @@ fn ack<R: Default>(
     Ok(result)
 }
 
-/// Acts on link control that has just arrived. What is over the rate is dropped and counted.
+/// Acts on link control on arrival. A frame that is over the rate is dropped and counted.
 pub(crate) fn control(world: &mut World, session: Entity, inbound: Inbound) {
     let (order, at) = (inbound.order, inbound.at);
     let now = world.resource::<TickTime>().steady();
     let limits = world.resource::<Agenda>().limits;
     let admits = world.get_mut::<SessionCore>(session).is_some_and(|mut core| {
         let core = core.bypass_change_detection();
-        // A deadline that is put off by this is looked at again when it comes.
+        // The deadline of the link is not updated here. It is checked again when it comes.
         core.hear(at);
         !core.is_doomed() && core.admits_control(now, &limits)
     });
@@ -197,7 +199,7 @@ pub(crate) fn control(world: &mut World, session: Entity, inbound: Inbound) {
     conclude(world, session, order, next);
 }
 
-/// Dispatches what waits: what agents have sent in the last tick, then the inboxes.
+/// Dispatches the messages that agents sent in the last tick, then the frames in the inboxes.
 pub(crate) fn dispatch(world: &mut World) {
     world.resource_scope(|world, dispatch: Mut<Dispatch>| {
         dispatch_agents(world, &dispatch);
@@ -230,8 +232,8 @@ fn dispatch_session(world: &mut World, session: Entity, config: &SessionConfig, 
             marks.dispatches();
         }
         if !core.is_linked() {
-            // What a lost link delivered was dispatched as if it still were there, within the budget. A
-            // Bye that had to wait is heard all the same.
+            // The link is lost. Its frames were dispatched up to the limits, and the rest is discarded. A Bye
+            // among the rest still ends the session.
             let is_over = matches!(next, Next::End(_));
             let bye = if is_over { None } else { core.find_waiting(Bye::ID) };
             core.discard();
@@ -250,13 +252,13 @@ fn dispatch_session(world: &mut World, session: Entity, config: &SessionConfig, 
     }
 }
 
-/// Acts on one frame.
+/// Acts on one frame of a client.
 fn act(world: &mut World, session: Entity, inbound: Inbound, dispatch: &Dispatch) -> Result<Next, Offence> {
     check(&inbound)?;
     let Inbound { order, at, length, frame, .. } = inbound;
     let frame = frame?;
     if length > FRAME_MAX_CLIENT {
-        // An unreliable message that is too long is dropped, as one that does not parse.
+        // An unreliable message that is too long is dropped and counted, like one that does not parse.
         world.resource_mut::<SessionCounts>().malformed_frame_count += 1;
         return Ok(Next::Go);
     }
@@ -266,7 +268,7 @@ fn act(world: &mut World, session: Entity, inbound: Inbound, dispatch: &Dispatch
     }
 }
 
-/// Checks what holds for frames of all ids.
+/// Checks the rules that apply to frames of all ids.
 fn check(inbound: &Inbound) -> Result<(), Offence> {
     let frame = inbound.frame.as_ref().map_err(|error| *error)?;
     if inbound.lane == Lane::Unreliable && frame.id.lane() == Lane::Reliable {
@@ -278,7 +280,7 @@ fn check(inbound: &Inbound) -> Result<(), Offence> {
     Ok(())
 }
 
-/// A message that nobody acts on. A client may send some, if it is of another version.
+/// Counts a message without an actor. A client of another version may send a few of them.
 fn stray(world: &mut World, session: Entity, id: MessageId) -> Result<Next, Offence> {
     world.resource_mut::<SessionCounts>().stray_frame_count += 1;
     match edit(world, session, Core::stray) {
@@ -287,10 +289,10 @@ fn stray(world: &mut World, session: Entity, id: MessageId) -> Result<Next, Offe
     }
 }
 
-/// Notes the end of a session, if a message ends it.
+/// Notes the end of the session if the message ends it.
 fn conclude(world: &mut World, session: Entity, order: u64, acted: Result<Next, Offence>) -> Next {
     let next = acted.unwrap_or_else(|error| {
-        tracing::debug!(%error, "protocol error");
+        tracing::debug!(%error, "the session ends as PROTOCOL");
         Next::End(EndCause::Protocol)
     });
     if let Next::End(cause) = next {
@@ -300,7 +302,8 @@ fn conclude(world: &mut World, session: Entity, order: u64, acted: Result<Next, 
     next
 }
 
-/// What agents have sent in the last tick is older than all that has arrived in this one.
+/// Dispatches the messages that agents sent in the last tick. They are older than all frames that arrived in
+/// this tick.
 fn dispatch_agents(world: &mut World, dispatch: &Dispatch) {
     let now = world.resource::<TickTime>().steady();
     let mut agents = world.query_filtered::<(Entity, &mut Agent, &SessionCore), Allow<Disabled>>();
@@ -323,7 +326,7 @@ fn dispatch_agents(world: &mut World, dispatch: &Dispatch) {
     }
 }
 
-/// Before all frames of a tick: what agents sent in the last one.
+/// The position before all frames of a tick: messages that agents sent in the last tick.
 pub(crate) const FIRST: u64 = 0;
-/// After all frames of a tick: what the game commands.
+/// The position after all frames of a tick: commands of the game.
 pub(crate) const LAST: u64 = u64::MAX;

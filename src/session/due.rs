@@ -1,5 +1,5 @@
-//! What is due in a tick: links that must go, sessions that expire, and outboxes that give way when
-//! all of them together hold too much.
+//! Finds the sessions that must lose their links, the sessions that expire, and the outboxes to drop when all
+//! of them together are too large.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -12,16 +12,17 @@ use super::{LossCause, SessionConfig, SessionCore};
 use crate::ident::LinkKey;
 use crate::tick::TickTime;
 
-/// What is due in this tick.
+/// The sessions whose deadlines have come in this tick.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Overdue {
-    /// Linked sessions that lose their link.
+    /// Sessions that lose their link.
     pub(crate) lost: Vec<(Entity, LinkKey, LossCause)>,
-    /// Sessions without a link that expire.
+    /// Sessions that expire.
     pub(crate) expired: Vec<Entity>,
 }
 
-/// Finds sessions whose link must go: silent for too long, or too slow to take what they are sent.
+/// Finds the sessions that must lose their link, because it was silent for too long or the client is too
+/// slow.
 pub(crate) fn watch(
     mut cores: Query<&mut SessionCore, Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
@@ -42,7 +43,7 @@ pub(crate) fn watch(
     }
 }
 
-/// Finds sessions without a link whose time is up.
+/// Finds the sessions without a link that expire now.
 pub(crate) fn find_expired(
     mut cores: Query<&mut SessionCore, Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
@@ -64,9 +65,9 @@ pub(crate) fn find_expired(
     }
 }
 
-/// Keeps all outboxes together within their bound: the largest are given up, those first whose
-/// clients have not acknowledged anything for two seconds. A session with a link then loses it as a slow
-/// consumer, and its client resumes with a resync. A session that holds nothing is left alone.
+/// Keeps the total size of all outboxes within its bound: overflows the largest outboxes, beginning with
+/// those whose clients have acknowledged nothing for two seconds. A session with a link then loses the link
+/// as SLOW, and its next resume is a resync. Empty outboxes are left alone.
 pub(super) fn bound_memory(
     mut cores: Query<(Entity, &mut SessionCore), Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
@@ -97,6 +98,6 @@ pub(super) fn bound_memory(
     }
 }
 
-/// An outbox whose client acknowledged something within this time gives way last: clients
-/// acknowledge each second.
+/// Outboxes whose clients have acknowledged something within this time are overflowed last. Clients
+/// acknowledge once a second.
 const RECENT_ACK: Duration = Duration::from_secs(2);

@@ -1,8 +1,8 @@
-//! What follows from a change of a core, and the one place that sees to it.
+//! The effects of a change of a core, and the code that carries them out.
 //!
-//! A core's state is complete before anything follows from it. First come the look-ups, the links, the counts
-//! and the journal, where nothing of the game's runs. Then come the game's hook and the mirrors,
-//! whose observers may do anything to any entity: after each of them the world is looked at again.
+//! The change of a core is complete before its effects are carried out. The look-ups, the links, the counts
+//! and the journal come first; no code of the game runs there. The game's hook and the mirrors follow.
+//! Observers of mirrors may change any entity, so the world is looked up again after each of them.
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::proxy::Proxies;
 use crate::tick::TickTime;
 use crate::wire::v1::Reason;
 
-/// What follows from a change of a core, in order.
+/// The effects of a change of a core, in order.
 #[must_use]
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Effects(pub(super) Vec<Effect>);
@@ -26,20 +26,21 @@ pub(super) enum Effect {
     Bind(LinkKey),
     /// A link no longer drives the session.
     Unbind(LinkKey),
-    /// A link was lost for this cause. It is closed if it is still there, and the session's hook runs.
+    /// The session has lost a link for this cause. The link is closed if it is still open, and the session's
+    /// hook runs.
     Lose { link: LinkKey, cause: LossCause },
-    /// A link is closed behind these frames, since its session has ended.
+    /// The session has ended. Its link is closed behind these frames.
     Close { link: LinkKey, last: Vec<Bytes>, reason: Reason, detail: String },
     /// A token resumes the session.
     Issue(TokenHash),
-    /// A token is void.
+    /// A token no longer resumes the session.
     Retire(TokenHash),
-    /// The session is found no longer.
+    /// The look-ups no longer find the session.
     Forget,
-    /// Frames that the client had sent are lost, and it knows of it: the session was restored from an older
-    /// record.
+    /// This many counted frames of the client are lost, because the session was restored from an older
+    /// record. It is 0 if the client's count is not plausible.
     Miss(u64),
-    /// The game is told.
+    /// An entry is added to the journal.
     Note(News),
 }
 
@@ -55,7 +56,7 @@ impl<const N: usize> From<[Effect; N]> for Effects {
     }
 }
 
-/// Sees to what follows from a change of a session's core. The entity may be gone by the end.
+/// Carries out the effects of a change of a session's core. The entity may be gone afterwards.
 pub(super) fn apply(world: &mut World, entity: Entity, whose: &Whose, is_agent: bool, effects: Effects) {
     let hook = record(world, whose, is_agent, effects);
     if let Some(cause) = hook
@@ -67,7 +68,8 @@ pub(super) fn apply(world: &mut World, entity: Entity, whose: &Whose, is_agent: 
     mirror::update(world, entity);
 }
 
-/// The part in which nothing of the game's runs. Returns the loss that the session's hook is to hear of.
+/// Carries out the effects that run no code of the game. Returns the cause for which the session's hook must
+/// run, if the session has lost a link.
 pub(super) fn record(
     world: &mut World,
     whose: &Whose,
@@ -91,7 +93,7 @@ pub(super) fn record(
                     LossCause::Link(_) | LossCause::Restart => {}
                     LossCause::Silent => proxies.close_lost(link, Reason::Timeout, clock),
                     LossCause::Slow => proxies.close_lost(link, Reason::Slow, clock),
-                    // Its client has to know: the next resume presents another token for it.
+                    // The old link gets a Closed frame, so that a client which still reads it stops using it.
                     LossCause::Replaced => proxies.close(link, Reason::Replaced, "", clock),
                 }
                 loss = Some(cause);
@@ -99,7 +101,8 @@ pub(super) fn record(
             Effect::Close { link, last, reason, detail } => {
                 let mut proxies = world.resource_mut::<Proxies>();
                 for frame in last {
-                    // Whatever room the link has: these are an outbox at most, and the last there is.
+                    // The room of the link is not checked: these are the last frames, and at most one outbox
+                    // of them.
                     if proxies.has_room(link.proxy) {
                         proxies.send(link, frame);
                     }
@@ -122,7 +125,7 @@ pub(super) fn record(
 }
 
 impl SessionCounts {
-    /// Counts what happened to a client's session.
+    /// Counts a change of a client's session.
     fn count(&mut self, news: &News) {
         match news {
             News::Registered {} => self.registered_count += 1,

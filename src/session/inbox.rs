@@ -1,8 +1,8 @@
-//! What arrived for a session and was not dispatched yet.
+//! The inbox of a session: frames that have arrived and were not dispatched.
 //!
-//! Frames are taken in order of arrival, as fast as the session's rates allow. A counted one that
-//! is over them waits, and with it all behind it; what is unreliable is dropped instead. Link control
-//! does not wait here: it takes effect when it arrives.
+//! Frames are taken in the order of arrival, as fast as the session's rates allow. A counted frame that is
+//! over the rates waits, and all frames behind it wait too. An unreliable frame that is over the rates is
+//! dropped. Link control does not wait here, because it takes effect on arrival.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use super::outbox::COUNT_MAX;
 use crate::ident::MessageId;
 use crate::wire::{self, Frame, FrameError, Lane, Range};
 
-/// Frames of a client that wait for dispatch, and the count of those that were taken.
+/// The frames of a client that wait for dispatch, and the count of those that were taken.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Inbox {
     received: u64,
-    /// Of these, how many the client was told of by a frame of its own.
+    /// Number of received frames that an Ack has acknowledged.
     acked: u64,
     frames: VecDeque<Inbound>,
     bytes: usize,
@@ -26,30 +26,31 @@ pub(crate) struct Inbox {
     stray_count: u32,
 }
 
-/// A frame as it arrived.
+/// A frame that has arrived.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    /// Its place among all frames that the server received.
+    /// The position of the frame among all frames that the server has received.
     pub(crate) order: u64,
-    /// The steady time at which it arrived.
+    /// The steady time at which the frame arrived.
     pub(crate) at: Duration,
-    /// The lane that it came on.
+    /// The lane on which the frame arrived.
     pub(crate) lane: Lane,
-    /// Its length in bytes.
+    /// Length of the frame in bytes.
     pub(crate) length: usize,
-    /// The frame, unless it has not even an id.
+    /// The parsed frame, or the error if it has no message id.
     pub(crate) frame: Result<Frame, FrameError>,
 }
 
 impl Inbound {
-    /// Returns who owns the frame's id. Dispatch finds a frame without one as soon as one of link control.
+    /// Returns the range of the frame's id. A frame without an id is in the range of link control, so that
+    /// rates do not delay the offence.
     fn range(&self) -> Range {
         self.frame.as_ref().map_or(Range::LinkControl, |frame| frame.id.range())
     }
 }
 
 impl Inbox {
-    /// An inbox from which this many counted frames were taken.
+    /// Creates an inbox from which this many counted frames were taken.
     pub(super) fn since(received: u64) -> Self {
         Self { received, acked: received, ..Self::default() }
     }
@@ -59,12 +60,13 @@ impl Inbox {
         self.received
     }
 
-    /// Returns how many counted frames were taken that the client was not told of by an Ack.
+    /// Returns how many counted frames were taken and not yet acknowledged by an Ack.
     pub(super) fn unacked_count(&self) -> u64 {
         self.received - self.acked
     }
 
-    /// Returns the count that an Ack has to tell, if that is due.
+    /// Returns the count for an Ack if at least `every` frames are unacknowledged, and notes them as
+    /// acknowledged.
     pub(super) fn take_ack(&mut self, every: u64) -> Option<u64> {
         if self.unacked_count() < every {
             return None;
@@ -78,25 +80,25 @@ impl Inbox {
         self.frames.len() ^ self.meter.warm() ^ usize::from(self.received > self.acked)
     }
 
-    /// Returns how many frames wait.
+    /// Returns the number of frames that wait.
     pub(crate) fn frame_count(&self) -> usize {
         self.frames.len()
     }
 
-    /// Returns the place among all frames of the first one of this message that waits.
+    /// Returns the order of the first waiting frame with this id, among all frames that have arrived.
     pub(super) fn find(&self, id: MessageId) -> Option<u64> {
         let found =
             self.frames.iter().find(|inbound| inbound.frame.as_ref().is_ok_and(|frame| frame.id == id));
         found.map(|inbound| inbound.order)
     }
 
-    /// Returns true if more frames wait than that, or more bytes than an outbox holds.
+    /// Returns true if more than `max` frames wait, or more bytes than an outbox holds.
     pub(super) fn is_full(&self, max: usize) -> bool {
         self.frames.len() > max || self.bytes > wire::OUTBOX_MAX_BYTES
     }
 
-    /// Takes and counts the next frame that may be dispatched now, in order of arrival; `dropped` grows by
-    /// the unreliable ones that are over the rates.
+    /// Takes and counts the next frame that may be dispatched now, in the order of arrival. Adds to `dropped`
+    /// the number of unreliable frames that are dropped because they are over the rates.
     pub(super) fn pop(
         &mut self,
         now: Duration,
@@ -121,7 +123,7 @@ impl Inbox {
         }
     }
 
-    /// The rates are exhausted: what may be lost is.
+    /// Drops all unreliable frames.
     fn drop_unreliable(&mut self) {
         let bytes = &mut self.bytes;
         self.frames.retain(|frame| {
@@ -131,7 +133,8 @@ impl Inbox {
         });
     }
 
-    /// A frame has arrived, and is kept if there is room for it: what is counted always is.
+    /// Adds a frame. Returns false if the frame is dropped because the inbox is full. A counted frame on the
+    /// reliable lane is never dropped.
     pub(super) fn push(&mut self, frame: Inbound, max_frames: usize) -> bool {
         let may_be_lost = frame.lane == Lane::Unreliable || frame.range() == Range::GameUnreliable;
         if may_be_lost && self.is_full(max_frames) {
@@ -142,20 +145,21 @@ impl Inbox {
         true
     }
 
-    /// Takes a frame of link control into account. Returns false if it is over its rate.
+    /// Counts a link control frame. Returns false if it is over its rate.
     pub(super) fn admits_control(&mut self, now: Duration, rate: Rate) -> bool {
         self.meter.admits_control(now, rate)
     }
 
-    /// Another message that the server does not take. Returns how many there were.
+    /// Counts a message that the server does not accept. Returns how many there were.
     pub(super) fn stray(&mut self) -> u32 {
         self.stray_count += 1;
         self.stray_count
     }
 
-    /// A new link: drops what waits, uncounted, and takes the client's word that it has trimmed
-    /// further than was received here. Returns how many frames are lost if it had, as far as its word is
-    /// believed.
+    /// Prepares the inbox for a new link: drops the frames that wait, uncounted, and raises the count of
+    /// received frames to `trimmed`. Returns how many frames are lost if `trimmed` is above that count, and
+    /// `None` otherwise. If `trimmed` is above [`COUNT_MAX`], the count stays and the number of lost frames
+    /// is 0.
     pub(super) fn rebase(&mut self, trimmed: u64, now: Duration, config: &SessionConfig) -> Option<u64> {
         self.discard();
         self.meter.allow_replay(now, config);
@@ -168,7 +172,7 @@ impl Inbox {
         lost.map(|lost| if is_believed { lost } else { 0 })
     }
 
-    /// Drops what waits, uncounted: its client will send it again.
+    /// Drops the frames that wait, uncounted. The client will send them again.
     pub(super) fn discard(&mut self) {
         self.frames = VecDeque::new();
         self.bytes = 0;

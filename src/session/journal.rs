@@ -1,9 +1,9 @@
-//! The journal: what happens to sessions, in one order and as one type.
+//! The journal: all changes of sessions and memberships, in one order and as one type.
 //!
-//! Each change of a session's state or membership is noted as an [`Entry`] when it is made. At the
-//! beginning of the next tick one system publishes the entries as typed messages, which the game
-//! reads, and keeps them for that tick: the log, the audit and the test harness read the entries.
-//! The journal holds two ticks at most, so a reader that needs more keeps its own copy.
+//! Each change of a session's state or membership is noted as an [`Entry`] when it is made. At the beginning
+//! of the next tick one system publishes the entries as typed messages for the game, and keeps the entries
+//! for that tick. The log, the audit and the test harness read the entries. The journal holds the entries of
+//! two ticks at most, so a reader that needs more keeps its own copy.
 
 use std::fmt;
 
@@ -16,25 +16,25 @@ use crate::identity::Principal;
 use crate::tick::TickTime;
 use crate::wire::v1::Reason;
 
-/// Something that happened to a session.
+/// A change of a session or of its membership.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// The entry's place among all entries since the start, counted from 1.
+    /// The position of the entry among all entries since the start of the server, counted from 1.
     pub sequence: u64,
-    /// The tick in which it happened.
+    /// The tick in which the change happened.
     pub tick: Tick,
     /// The session.
     pub session: SessionId,
-    /// The session's entity. If the session has ended, it is gone after the tick in which the game
-    /// reads of the end.
+    /// The session's entity. If the session has ended, the entity is despawned after the tick in which the
+    /// game reads of the end.
     pub entity: Entity,
     /// The owner of the session.
     pub principal: Principal,
-    /// What happened.
+    /// The change.
     pub news: News,
 }
 
-/// Entries of the running tick, and those that the game reads in it.
+/// The entries of the current tick, and the entries that the game reads in the current tick.
 #[derive(Resource, Debug, Default)]
 pub struct Journal {
     sequence: u64,
@@ -43,19 +43,20 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Returns what happened since the running tick began. The game reads it in the next tick.
+    /// Returns the entries that were noted since the current tick began. The game reads them in the next
+    /// tick.
     #[must_use]
     pub fn noted(&self) -> &[Entry] {
         &self.noted
     }
 
-    /// Returns what the game reads in the running tick.
+    /// Returns the entries that the game reads in the current tick.
     #[must_use]
     pub fn published(&self) -> &[Entry] {
         &self.published
     }
 
-    /// Notes what happened to a session.
+    /// Adds an entry about a session.
     pub(crate) fn note(&mut self, tick: Tick, of: Whose, news: News) {
         self.sequence += 1;
         let Whose { session, entity, principal } = of;
@@ -73,26 +74,26 @@ pub(crate) struct Whose {
     pub(crate) principal: Principal,
 }
 
-/// Notes what happened to a session.
+/// Adds an entry about a session.
 pub(crate) fn announce(world: &mut World, entity: Entity, news: News) {
     if let Some(whose) = world.get::<SessionCore>(entity).map(|core| core.whose(entity)) {
         announce_of(world, whose, news);
     }
 }
 
-/// Notes what happened to a session whose entity may be gone.
+/// Adds an entry about a session whose entity may be gone.
 pub(crate) fn announce_of(world: &mut World, of: Whose, news: News) {
     let tick = world.resource::<TickTime>().tick();
     world.resource_mut::<Journal>().note(tick, of, news);
 }
 
-/// Defines the kinds of news, and the message as which each is published.
+/// Defines the kinds of news, and the message for each kind.
 macro_rules! news {
     ($(
         $(#[$doc:meta])*
         $kind:ident as $message:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? }
     )*) => {
-        /// What happened to a session. Each kind is published as the message of the same fields.
+        /// A kind of change of a session. Each kind is published as a message with the same fields.
         #[derive(Debug, Clone, PartialEq)]
         pub enum News { $(
             #[doc = concat!("Published as [`", stringify!($message), "`].")]
@@ -103,11 +104,11 @@ macro_rules! news {
             $(#[$doc])*
             #[derive(Message, Debug, Clone, PartialEq)]
             pub struct $message {
-                /// The message's place among all messages about sessions and memberships.
+                /// The position of the message among all messages about sessions and memberships.
                 pub sequence: u64,
                 /// The session.
                 pub session: SessionId,
-                /// The session's entity. If the session has ended, it is gone after this tick.
+                /// The session's entity. If the session has ended, the entity is despawned after this tick.
                 pub entity: Entity,
                 /// The owner of the session.
                 pub principal: Principal,
@@ -115,7 +116,7 @@ macro_rules! news {
             }
         )*
 
-        /// Publishes what was noted since the last tick began.
+        /// Publishes the entries that were noted since the last tick began.
         pub(super) fn publish(world: &mut World) {
             let entries = std::mem::take(&mut world.resource_mut::<Journal>().noted);
             for Entry { sequence, session, entity, principal, news, .. } in entries.iter().cloned() {
@@ -154,16 +155,17 @@ macro_rules! news {
 news! {
     /// A session has been opened.
     Registered as SessionRegistered {}
-    /// A session has lost its link. It expires unless it is resumed.
+    /// A session has lost its link. It expires unless it is resumed. In a takeover, [`SessionResumed`]
+    /// follows at once.
     Disconnected as SessionDisconnected {
         /// Why the link was lost.
         cause: LossCause,
-        /// For how long nothing had been received by then, in milliseconds.
+        /// Time in milliseconds between the last received frame and the loss.
         silent_ms: u64,
     }
-    /// A session goes on over another link.
+    /// A session was resumed over another link.
     Resumed as SessionResumed {
-        /// True if what was under way is void: send the client the state that it needs.
+        /// True for a resync: undelivered messages are lost. Send the client the state that it needs.
         resync: bool,
     }
     /// A client has ended its session. [`SessionClosed`] follows.
@@ -173,11 +175,11 @@ news! {
         /// Why the session ended.
         cause: EndCause,
     }
-    /// A session is over. It is the last message about a session.
+    /// A session is over. This is the last message about it.
     Closed as SessionClosed {
         /// Why the session ended.
         cause: EndCause,
-        /// Reliable messages that the client had not acknowledged, and that are lost with the session.
+        /// Number of counted frames that the client had not acknowledged. They are lost with the session.
         unacked_count: u64,
     }
     /// A session has joined a zone, and is among its [`Members`](crate::zone::Members).
@@ -186,7 +188,7 @@ news! {
         zone: Entity,
         /// The zone's id.
         zone_id: ZoneId,
-        /// The payload of the client's Join; empty if the game put the session there.
+        /// The payload of the client's Join. Empty if the game put the session into the zone.
         payload: Bytes,
     }
     /// A session has left a zone, and is no longer among its [`Members`](crate::zone::Members).
@@ -197,26 +199,27 @@ news! {
         zone_id: ZoneId,
         /// Why the session left.
         reason: Reason,
-        /// The payload of the client's Part; empty if the session did not leave by a Part.
+        /// The payload of the client's Part. Empty if the session left in another way.
         payload: Bytes,
     }
-    /// A member has lost its link. It stays a member until its session expires.
+    /// A member of a soft zone has lost its link. It stays a member until its session expires.
     MemberDisconnected as MemberDisconnected {
         /// The zone's entity.
         zone: Entity,
         /// The zone's id.
         zone_id: ZoneId,
     }
-    /// A member goes on over another link.
+    /// A member of a soft zone was resumed over another link, or a member of any zone was resumed by a
+    /// takeover.
     MemberResumed as MemberResumed {
         /// The zone's entity.
         zone: Entity,
         /// The zone's id.
         zone_id: ZoneId,
-        /// True if what was under way is void: send the member the state that it needs.
+        /// True for a resync: undelivered messages are lost. Send the member the state that it needs.
         resync: bool,
     }
-    /// A session wants to join a zone that [asks](crate::zone::Zone::asks). Answer with
+    /// A session asks to join a zone that [asks](crate::zone::Zone::asks) the game. Answer with
     /// [`accept_join`](crate::zone::MembershipCommands::accept_join) or
     /// [`refuse_join`](crate::zone::MembershipCommands::refuse_join) within
     /// [`ASK_TIMEOUT`](crate::zone::ASK_TIMEOUT).
@@ -227,16 +230,17 @@ news! {
         zone_id: ZoneId,
         /// The payload of the client's Join.
         payload: Bytes,
-        /// The number of the ask. An answer to an earlier ask does nothing.
+        /// The number of the ask. An answer to another ask has no effect.
         ask: u64,
     }
-    /// A session's wish to join is void, and an answer to it does nothing.
+    /// An ask is over before the game has answered it. An answer to it has no effect.
     JoinCancelled as JoinCancelled {
         /// The zone's entity.
         zone: Entity,
         /// The zone's id.
         zone_id: ZoneId,
-        /// Why. The client was told the same, unless it begins anew or is gone.
+        /// Why the ask is over. The client gets a Refused with the same reason, unless its session has ended
+        /// or was resumed with a resync.
         reason: Reason,
     }
 }

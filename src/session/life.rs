@@ -1,8 +1,7 @@
-//! The steps of a session's life, as the server takes them: each changes the core, and then sees to
-//! what follows from that.
+//! The steps of a session's life. Each step changes the core, and then carries out the effects.
 //!
-//! None of them knows zones. The entity may be gone when a step is done, since hooks and observers of
-//! the game's may despawn it.
+//! The steps do not depend on zones. The entity may be gone after a step, since hooks and observers of the
+//! game may despawn it.
 
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ pub(crate) fn edit<R>(world: &mut World, session: Entity, act: impl FnOnce(&mut 
     Some(result)
 }
 
-/// Opens a client's session on a link. It counts to the network until it ends.
+/// Opens a client's session on a link. The session counts to the network until it ends.
 pub(crate) fn open(world: &mut World, link: LinkKey, principal: Principal, network: Option<Network>) {
     let SessionConfig { timeout, on_disconnect, .. } = world.resource::<SessionConfig>().clone();
     let terms = terms(world, ResumeTimeout(timeout));
@@ -42,7 +41,7 @@ pub(crate) fn open(world: &mut World, link: LinkKey, principal: Principal, netwo
     dress(world, session, timeout, on_disconnect);
 }
 
-/// Takes in a client's session that was written down.
+/// Adds a client's session that was created from a record.
 pub(super) fn restore(world: &mut World, core: Core, timeout: Duration, effects: Effects) -> Entity {
     let on_disconnect = world.resource::<SessionConfig>().on_disconnect.clone();
     let session = enter(world, core, None, effects);
@@ -50,7 +49,7 @@ pub(super) fn restore(world: &mut World, core: Core, timeout: Duration, effects:
     session
 }
 
-/// Gives a new session the components that a game sees. Observers of the game's run from here on.
+/// Inserts the components that a game reads into a new session. Observers of the game may run from here on.
 fn dress(world: &mut World, session: Entity, timeout: Duration, on_disconnect: Option<OnDisconnect>) {
     if let Ok(mut entity) = world.get_entity_mut(session) {
         entity.insert(ResumeTimeout(timeout));
@@ -75,7 +74,7 @@ pub(super) fn open_agent(world: &mut World, agent: Entity, name: &str) {
     mirror::update(world, agent);
 }
 
-/// Enters a new session into the books. Nothing of the game's runs here.
+/// Spawns the entity of a new session and adds the session to the look-ups. No code of the game runs here.
 fn enter(world: &mut World, core: Core, network: Option<Network>, effects: Effects) -> Entity {
     let id = core.id();
     let session = world.spawn(SessionCore::new(core)).id();
@@ -86,8 +85,8 @@ fn enter(world: &mut World, core: Core, network: Option<Network>, effects: Effec
     session
 }
 
-/// Binds a session to another link, whether it still has one or not. Returns whether it must resync;
-/// `None` if the entity is no session of a client.
+/// Binds a session to another link, with or without an earlier link. Returns true if the client must resync.
+/// Returns `None` if the entity has no live session of a client.
 pub(crate) fn resume(world: &mut World, session: Entity, rebind: &Rebind) -> Option<bool> {
     let timeout = resume_timeout(world, session);
     let terms = terms(world, timeout);
@@ -104,7 +103,7 @@ pub(crate) fn lose(world: &mut World, session: Entity, cause: LossCause) -> bool
     let effects = edit(world, session, |core| core.lose(cause, timeout.0, now)).flatten();
     let Some(effects) = effects else { return false };
     apply(world, session, effects);
-    // The session's hook may have given it another time.
+    // The session's hook may have changed the timeout.
     let changed = resume_timeout(world, session);
     if changed != timeout {
         edit(world, session, |core| core.change_window(timeout.0, changed.0, now));
@@ -113,7 +112,7 @@ pub(crate) fn lose(world: &mut World, session: Entity, cause: LossCause) -> bool
     true
 }
 
-/// Ends a session, which must be in no zone. The detail is for its client.
+/// Ends a session, which must be in no zone. The client receives the detail.
 pub(crate) fn end(world: &mut World, session: Entity, cause: EndCause, detail: &str) {
     let tick = world.resource::<TickTime>().tick();
     let effects = edit(world, session, |core| core.end(cause, detail, tick)).flatten();
@@ -132,7 +131,8 @@ pub(crate) fn bury(world: &mut World, session: Entity, mut core: Core, cause: En
     }
 }
 
-/// Puts a session into a zone, or out of all. Its markers follow with the next [`mirror::update`].
+/// Sets or clears the zone of a session. Returns the former membership. The markers follow with the next
+/// [`mirror::update`].
 pub(crate) fn set_membership(
     world: &mut World,
     session: Entity,
@@ -148,7 +148,8 @@ fn apply(world: &mut World, session: Entity, effects: Effects) {
     }
 }
 
-/// Returns how long a session lives without a link. A game may change it, or take it away.
+/// Returns the time for which a session lives without a link. A game may have changed or removed the
+/// component.
 pub(super) fn resume_timeout(world: &World, session: Entity) -> ResumeTimeout {
     let of_all = || ResumeTimeout(world.resource::<SessionConfig>().timeout);
     world.get::<ResumeTimeout>(session).copied().unwrap_or_else(of_all)

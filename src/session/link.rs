@@ -1,4 +1,4 @@
-//! The link that drives a session, and how well it does.
+//! The link that drives a session, and its state.
 
 use std::time::Duration;
 
@@ -13,32 +13,32 @@ use crate::tick::TickTime;
 use crate::wire::v1::{Ack, Beacon};
 use crate::wire::{self, BEACON_EVERY, OUTBOX_MAX_BYTES, PROBE_EVERY};
 
-/// The bound link of a session, and what leaves on it with the next flush.
+/// The bound link of a session, and the frames that are sent on it with the next flush.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Link {
-    /// Unreliable frames, which leave last.
+    /// Unreliable frames. They are sent last.
     unreliable: Vec<Bytes>,
     unreliable_bytes: usize,
     key: LinkKey,
-    /// Where the proxies keep it.
+    /// The slot in which the proxies keep the link.
     slot: LinkSlot,
-    /// Leaves before all else.
+    /// The Welcome. It is sent first.
     welcome: Option<Bytes>,
-    /// Leaves after what is counted.
+    /// The Beacon. It is sent after the counted frames.
     beacon: Option<Bytes>,
-    /// The steady time at which something was last received.
+    /// The steady time at which a frame was last received.
     heard: Duration,
-    /// The server does not read it for now.
+    /// True while the server does not read the link.
     is_paused: bool,
     beacons: Beacons,
-    /// A Probe is not answered before this steady time.
+    /// The steady time from which the next Probe is answered.
     probe_from: Duration,
 }
 
 impl Link {
-    /// A link that was just bound. Beacons are numbered on from those of earlier links, and sent at
-    /// another moment of the second for each session.
+    /// Creates a link that was just bound. The ids of Beacons continue from those of earlier links. Each
+    /// session sends its Beacons at its own moment within the second.
     pub(super) fn new(key: LinkKey, session: SessionId, beacon_count: u64, terms: &Terms) -> Self {
         let stagger = Duration::from_millis(session.0 % BEACON_EVERY.as_millis() as u64);
         Self {
@@ -71,12 +71,12 @@ impl Link {
         self.key
     }
 
-    /// Returns where the proxies keep it.
+    /// Returns the slot in which the proxies keep the link.
     pub(super) fn slot(&self) -> LinkSlot {
         self.slot
     }
 
-    /// As [`slot`](Self::slot), to note it.
+    /// Returns the slot as a mutable reference, so that the proxies can set it.
     pub(super) fn slot_mut(&mut self) -> &mut LinkSlot {
         &mut self.slot
     }
@@ -85,13 +85,13 @@ impl Link {
         self.heard
     }
 
-    /// Something was received.
+    /// Notes the time at which a frame was received.
     pub(super) fn hear(&mut self, at: Duration) {
         self.heard = self.heard.max(at);
     }
 
-    /// Returns when the link will have been silent for too long. A link that is not read is not
-    /// silent: the server is behind, not the peer.
+    /// Returns the steady time at which the link will have been silent for too long. Returns `None` while the
+    /// server does not read the link, because then the silence is not the client's.
     pub(super) fn silent_at(&self, link_timeout: Duration) -> Option<Duration> {
         (!self.is_paused).then(|| self.heard.saturating_add(link_timeout))
     }
@@ -100,20 +100,20 @@ impl Link {
         self.beacons.due
     }
 
-    /// Sends the Beacon that is due by now, encoded at the end of `buffer`. Returns how many were sent over all
-    /// links.
+    /// Queues the Beacon if it is due, encoded at the end of `buffer`. Returns how many Beacons were sent
+    /// over all links. Returns `None` if no Beacon is due.
     pub(super) fn beat(
         &mut self,
         time: &TickTime,
         (received, latency_ms): (u64, u32),
         buffer: &mut BytesMut,
     ) -> Option<u64> {
-        // Clients go by the time between two Beacons, so slow ticks do not make it longer.
+        // Clients measure the time between two Beacons, so slow ticks must not lengthen it.
         if self.beacons.due > time.now() {
             return None;
         }
         self.beacons.due = time.now() + BEACON_EVERY;
-        // A client whose link is left unread is not given up, whatever of it has arrived.
+        // The client of a paused link must not take the link for lost, so the newest Beacon counts as echoed.
         let echoed = if self.is_paused { self.beacons.sent } else { self.beacons.echoed };
         let id = self.beacons.send(time.steady());
         let beacon = Beacon { id, tick: time.tick().0, received, latency_ms, echoed: Some(echoed) };
@@ -124,12 +124,12 @@ impl Link {
         Some(id)
     }
 
-    /// A Beacon came back. Returns the time since it was sent, if it is awaited.
+    /// Takes the echo of a Beacon. Returns the time since the Beacon was sent, if its echo is awaited.
     pub(super) fn echo(&mut self, id: u64, at: Duration) -> Option<Duration> {
         self.beacons.echo(id, at)
     }
 
-    /// A Probe came. Returns the link to answer on, unless the last one was just now.
+    /// Takes a Probe. Returns the link to answer on, unless the last answered Probe was too recent.
     pub(super) fn may_probe(&mut self, at: Duration) -> Option<LinkKey> {
         if at < self.probe_from {
             return None;
@@ -138,7 +138,7 @@ impl Link {
         Some(self.key)
     }
 
-    /// What the answers to Beacons, or their absence, say of the link.
+    /// Returns the state of the link, as derived from the echoes of Beacons.
     pub(super) fn state(&self) -> LinkState {
         self.beacons.state()
     }
@@ -147,7 +147,7 @@ impl Link {
         self.welcome = Some(frame);
     }
 
-    /// Queues an unreliable frame. Returns false if there is no room.
+    /// Queues an unreliable frame. Returns false if there is no room for it.
     #[inline]
     pub(super) fn put(&mut self, frame: Bytes) -> bool {
         let bytes = self.unreliable_bytes + frame.len();
@@ -159,7 +159,8 @@ impl Link {
         true
     }
 
-    /// Pauses a link of whose frames too many wait, and reads on when half of them are gone.
+    /// Pauses the link if too many of its frames wait, and reads on when half of them are gone. Returns the
+    /// link, and true if it is now paused. Returns `None` if nothing changes.
     pub(super) fn regulate(
         &mut self,
         is_full: bool,
@@ -170,7 +171,7 @@ impl Link {
             self.is_paused = true;
         } else if self.is_paused && !is_half_full {
             self.is_paused = false;
-            // Its silence was the server's.
+            // The link was silent only because the server did not read it.
             self.heard = self.heard.max(now);
         } else {
             return None;
@@ -178,13 +179,13 @@ impl Link {
         Some((self.key, self.is_paused))
     }
 
-    /// Returns true if something leaves with the next flush.
+    /// Returns true if a Welcome, a Beacon or an unreliable frame is queued.
     pub(super) fn has_any(&self) -> bool {
         self.welcome.is_some() || self.beacon.is_some() || !self.unreliable.is_empty()
     }
 
-    /// Hands over what is queued: the Welcome, an Ack, what is counted, a Beacon, then the rest. Returns how
-    /// many unreliable frames were dropped for want of room.
+    /// Sends the queued frames in this order: the Welcome, an Ack, the counted frames, a Beacon, the
+    /// unreliable frames. Returns how many unreliable frames were dropped for lack of room.
     #[inline(always)]
     pub(super) fn flush(&mut self, ack: Option<u64>, outbox: &mut Outbox, to: &mut impl Outlet) -> u64 {
         if let Some(welcome) = self.welcome.take() {
@@ -199,7 +200,8 @@ impl Link {
         {
             to.send(frame);
         }
-        // Without Beacons, a client takes a slow link for a dead one.
+        // A Beacon is sent even if the link has no room, because a client without Beacons takes a slow link
+        // for lost.
         if let Some(beacon) = self.beacon.take()
             && to.keeps_up()
         {
@@ -218,12 +220,12 @@ impl Link {
     }
 }
 
-/// Where the frames of a link go.
+/// The destination of a link's frames.
 pub(super) trait Outlet {
-    /// Returns true if the link takes another frame now.
+    /// Returns true if the link has room for another frame.
     fn has_room(&self) -> bool;
 
-    /// Returns true if the proxy of the link keeps up.
+    /// Returns true if the link's proxy still accepts frames.
     fn keeps_up(&self) -> bool;
 
     fn send(&mut self, frame: Bytes);
@@ -243,7 +245,7 @@ impl Outlet for Vec<Bytes> {
     }
 }
 
-/// The smoothed round-trip time of a session, measured by Beacons once a second.
+/// The smoothed round-trip time of a session. It is measured once a second, with Beacons.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 #[component(clone_behavior = Ignore)]
 pub struct Latency {
@@ -251,23 +253,23 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Nothing has been measured yet.
+    /// The latency before the first measurement.
     pub(super) const UNKNOWN: Self = Self { smoothed: None };
 
-    /// Returns the smoothed round-trip time; `None` until a Beacon came back.
+    /// Returns the smoothed round-trip time. Returns `None` until the first echo of a Beacon.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.smoothed
     }
 
-    /// Returns the smoothed round-trip time in whole milliseconds, 0 if it is unknown, as it goes over the
-    /// wire.
+    /// Returns the smoothed round-trip time in whole milliseconds, as it is sent in a Beacon. Returns 0 if it
+    /// is not known yet.
     #[must_use]
     pub fn round_trip_ms(&self) -> u32 {
         self.smoothed.map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX))
     }
 
-    /// Takes a sample, with the weight of an eighth (RFC 6298, section 2).
+    /// Adds a sample with a weight of one eighth (RFC 6298, section 2).
     pub(super) fn sample(&mut self, round_trip: Duration) {
         self.smoothed = Some(match self.smoothed {
             None => round_trip,
@@ -276,17 +278,17 @@ impl Latency {
     }
 }
 
-/// How well a session's link does. It follows from what is received; a game reads it.
+/// The state of a session's link. The server derives it from the echoes of Beacons; a game only reads it.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[component(immutable, clone_behavior = Ignore, on_insert = super::mirror::inserted::<LinkState>)]
 #[component(on_remove = super::mirror::removed::<LinkState>)]
 pub enum LinkState {
-    /// The link is bound, and no Beacon has come back on it yet.
+    /// The link is bound, and no Beacon was echoed on it yet.
     #[default]
     Connect,
-    /// Beacons come back.
+    /// The client echoes Beacons.
     Ok,
-    /// Three Beacons in a row have had no answer.
+    /// Three Beacons in a row have no Ping.
     TempFail,
     /// There is no link. The session may be resumed.
     Disconnect,
@@ -294,23 +296,24 @@ pub enum LinkState {
     PermFail,
 }
 
-/// Beacons under way.
+/// The Beacons of one link.
 #[derive(Debug, Default)]
 struct Beacons {
-    /// The id of the newest.
+    /// The id of the newest Beacon.
     sent: u64,
-    /// When the next one is due, on the sampled clock.
+    /// The time at which the next Beacon is due, on the sampled clock.
     due: Duration,
-    /// Sent and not answered, oldest first.
+    /// The ids and steady times of the Beacons that were sent and not echoed, oldest first.
     awaited: [Option<(u64, Duration)>; BEACONS_AWAITED],
-    /// The newest one that was answered on this link; 0 before the first.
+    /// The id of the newest Beacon that was echoed on this link. It is 0 before the first echo.
     echoed: u64,
     unanswered: u32,
     answered: bool,
 }
 
 impl Beacons {
-    /// Sends one. Returns its id. The oldest awaited one is given up.
+    /// Notes that a Beacon is sent at `now`, and returns its id. The oldest awaited Beacon is no longer
+    /// awaited.
     fn send(&mut self, now: Duration) -> u64 {
         self.sent += 1;
         self.unanswered += 1;
@@ -341,14 +344,16 @@ impl Beacons {
     }
 }
 
-/// What a Beacon takes at most: its id and five fields of numbers.
+/// Maximum length of a Beacon's frame in bytes: the message id and five numeric fields.
 const BEACON_BYTES: usize = 64;
-/// Beacons that share an allocation, which is free when the last of them was sent.
+/// Number of Beacons that share an allocation. The allocation is freed when the last of them was sent.
 const BEACONS_PER_BUFFER: usize = 32;
-/// Beacons whose answers are still awaited: five seconds' worth, as long as a link may be silent.
+/// Number of Beacons whose echoes are awaited. Five Beacons cover the five seconds for which a link may be
+/// silent.
 const BEACONS_AWAITED: usize = 5;
-/// With the third unanswered Beacon the link is in doubt. The one just sent does not count.
+/// Number of Beacons without a Ping above which the state is TempFail. It includes the Beacon that was just
+/// sent.
 const UNANSWERED_MAX: u32 = 3;
-/// Unreliable frames that one tick may queue for a link, as many bytes as an outbox holds at most: what
-/// is more than that would be late when it arrived, and is dropped.
+/// Maximum number of unreliable frames that can be queued for a link in one tick. They also have at most as
+/// many bytes as an outbox. Further frames are dropped, because they would arrive too late.
 const UNRELIABLE_MAX_FRAMES: usize = 1_024;

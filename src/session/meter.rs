@@ -1,20 +1,20 @@
-//! How much a client may send: three buckets that fill with virtual time.
+//! Rate limits of a session: three token buckets and an allowance for replay.
 //!
-//! A bucket is kept as the time up to which what was taken is paid for. It is full when that time
-//! is past, and empty when it is a burst ahead. This file only measures: what becomes of a frame
-//! that is too much, the [`Inbox`](super::Inbox) decides.
+//! A bucket stores the time up to which everything taken is paid for. The bucket is full when that time is
+//! past, and empty when that time is a burst ahead. The meter only measures; the [`Inbox`](super::inbox::Inbox)
+//! decides what happens to a frame that is over the rates.
 
 use std::time::Duration;
 
 use super::SessionConfig;
 
-/// What a session has used of its rates, over all its links.
+/// The use of a session's rates, over all its links.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     messages: Bucket,
     bytes: Bucket,
     control: Bucket,
-    /// What a client may replay after a resume, beside its rates.
+    /// The allowance for frames that a client sends again after a resume. It is separate from the rates.
     replay: Replay,
 }
 
@@ -22,28 +22,28 @@ pub(super) struct Meter {
 struct Replay {
     frames: usize,
     bytes: usize,
-    /// When it was granted last.
+    /// The steady time at which the allowance was last increased.
     granted: Option<Duration>,
 }
 
-/// What a bucket holds and how fast it fills.
+/// The capacity of a bucket, and the rate at which it fills.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rate {
     pub(super) per_second: u32,
     pub(super) burst: u32,
 }
 
-/// The time, on the steady clock, up to which is paid for what was taken.
+/// The steady time up to which everything taken is paid for.
 #[derive(Debug, Default)]
 struct Bucket(Duration);
 
 impl Meter {
-    /// A new link: its client replays what the server has not counted. The allowance for that fills
-    /// up within [`REPLAY_EVERY`], so that nobody gains by taking himself over again and again.
+    /// Increases the replay allowance when a session gets a new link. The allowance grows to its maximum
+    /// within [`REPLAY_EVERY`], so that a client gains nothing by many takeovers in a row.
     pub(super) fn allow_replay(&mut self, now: Duration, config: &SessionConfig) {
         let since = self.replay.granted.map_or(REPLAY_EVERY, |granted| now.saturating_sub(granted));
         let share = since.min(REPLAY_EVERY).as_secs_f64() / REPLAY_EVERY.as_secs_f64();
-        // Rounded down; a share of at most one of a whole number fits it.
+        // Rounded down. The share is at most 1, so the result fits a `usize`.
         let part = |max: usize| (max as f64 * share) as usize;
         self.replay = Replay {
             frames: (self.replay.frames + part(config.outbox_max_frames)).min(config.outbox_max_frames),
@@ -52,8 +52,8 @@ impl Meter {
         };
     }
 
-    /// Takes a frame into account, if the rates allow it now. One that is counted may be of a
-    /// replay.
+    /// Counts a frame against the rates. Returns false, and counts nothing, if the rates do not allow it. A
+    /// counted frame uses the replay allowance first.
     pub(super) fn admits(
         &mut self,
         is_counted: bool,
@@ -81,7 +81,7 @@ impl Meter {
         self.control.0.subsec_nanos() as usize
     }
 
-    /// Takes a frame of link control into account, if its rate allows it now.
+    /// Counts a link control frame against its rate. Returns false if the rate does not allow it.
     pub(super) fn admits_control(&mut self, now: Duration, rate: Rate) -> bool {
         let admits = self.control.has_any(rate, now);
         if admits {
@@ -92,8 +92,8 @@ impl Meter {
 }
 
 impl Bucket {
-    /// Whether anything is left. What is taken then may be more than is left, so that no frame is
-    /// too large to pass; the next one waits the longer.
+    /// Returns true if the bucket is not empty. The next frame may be larger than what is left, so that no
+    /// frame is too large to pass; frames after it wait longer.
     fn has_any(&self, rate: Rate, now: Duration) -> bool {
         self.0.saturating_sub(now) < rate.cost().saturating_mul(rate.burst.max(1))
     }
@@ -105,15 +105,15 @@ impl Bucket {
 }
 
 impl Rate {
-    /// The time that one unit takes; rounded up, so that a burst is no larger than it says.
+    /// Returns the time that one unit takes. It is rounded up, so that a burst is not larger than configured.
     fn cost(self) -> Duration {
         Duration::from_nanos(NANOS_PER_SECOND.div_ceil(u64::from(self.per_second.max(1))))
     }
 }
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
-/// How long the replay of a whole outbox takes to be earned anew: an unlucky client comes back over
-/// two links in a row, but does not fill an outbox between them.
+/// Time in which the replay allowance grows from zero to a whole outbox. The allowance has to last for a few
+/// resumes in a row, since a client hardly fills an outbox between them.
 const REPLAY_EVERY: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -137,17 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn bytes_bound_it_as_messages_do_and_the_last_one_may_be_too_long() {
+    fn bytes_are_limited_too_and_the_last_message_may_exceed_the_burst() {
         let mut meter = Meter::default();
 
-        // 64 KiB, and the one that is begun while some of it is left.
+        // 64 KiB, and one more frame that begins within them.
         assert_eq!(admitted(&mut meter, 100, 16_000, 0), 5);
         assert_eq!(admitted(&mut meter, 100, 16_000, 400), 0);
         assert_eq!(admitted(&mut meter, 100, 16_000, 500), 1);
     }
 
     #[test]
-    fn a_replay_is_free_up_to_an_outbox_and_only_for_what_is_counted() {
+    fn a_replay_of_counted_frames_is_free_up_to_the_size_of_an_outbox() {
         let mut meter = Meter::default();
         let config = SessionConfig::default();
         assert_eq!(admitted(&mut meter, 300, 10, 0), 240);
@@ -157,7 +157,7 @@ mod tests {
         assert!(!meter.admits(false, 10, Duration::ZERO, &config));
         assert_eq!(admitted(&mut meter, 1_000, 10, 0), config.outbox_max_frames);
         meter.allow_replay(Duration::ZERO, &config);
-        assert_eq!(admitted(&mut meter, 1_000, 10, 0), 0, "it is not earned anew at once");
+        assert_eq!(admitted(&mut meter, 1_000, 10, 0), 0, "the allowance does not grow at once");
 
         let mut meter = Meter::default();
         admitted(&mut meter, 300, 10, 0);

@@ -1,9 +1,9 @@
-//! What of a core a game can see: components that repeat it, and the hooks that keep them true.
+//! Mirrors: components that repeat parts of a core for the game, and the hooks that keep them correct.
 //!
-//! The core is a private component and the only truth. Each mirror is written here, when the core has
-//! changed. A game that removes or replaces one gets it back in the same tick: the hook notes the
-//! session as astray, and [`repair`] writes its mirrors anew. A game that despawns the entity ends
-//! the session: its core is taken out before it is gone, and buried when memberships settle.
+//! The core is a private component and the source of all mirrors. The mirrors are written here when the core
+//! has changed. If a game removes or replaces a mirror, a hook notes the session as astray, and [`repair`]
+//! restores its mirrors in the same tick. If a game despawns the entity, a hook takes the core out of it, and
+//! the session ends when memberships settle.
 
 use std::ops::{Deref, DerefMut};
 
@@ -17,8 +17,8 @@ use super::{Core, ExpiresAt, Latency, LinkState, Session, SessionState, SessionT
 use crate::identity::Principal;
 use crate::tick::TickTime;
 
-/// The component that carries a session's core. It is private to the server, and never replaced.
-/// A sparse set keeps cores in one array, where no change of other components moves them.
+/// The component that holds a session's core. It is private to the server, and is never replaced. A sparse
+/// set keeps the cores in one array, in which changes of other components do not move them.
 #[derive(Component, Debug)]
 #[component(storage = "SparseSet", on_remove = core_removed)]
 pub(crate) struct SessionCore(Core);
@@ -43,9 +43,9 @@ impl DerefMut for SessionCore {
     }
 }
 
-/// A component that repeats a part of a core.
+/// A component that repeats part of a core.
 pub(super) trait Mirror: Component + PartialEq + Sized {
-    /// What the component has to be; `None` if it must not be there.
+    /// Returns the value that the component must have. Returns `None` if the component must be absent.
     fn of(core: &Core) -> Option<Self>;
 }
 
@@ -97,14 +97,14 @@ impl Mirror for Active {
     }
 }
 
-/// Puts the hooks of a mirror onto [`Principal`], which other modules know without sessions.
+/// Registers the hooks of a mirror for [`Principal`], whose module does not depend on sessions.
 pub(super) fn watch_principals(world: &mut World) {
     let hooks = world.register_component_hooks::<Principal>();
     hooks.on_insert(inserted::<Principal>).on_remove(removed::<Principal>);
 }
 
-/// Writes a session's mirrors anew where they differ from its core. Observers of the game's may do
-/// anything at each step, so each one looks at the core again.
+/// Writes the mirrors of a session that differ from its core. Observers of the game may change anything at
+/// each step, so each step reads the core again.
 pub(crate) fn update(world: &mut World, session: Entity) {
     set::<Session>(world, session);
     set::<Principal>(world, session);
@@ -122,7 +122,8 @@ pub(crate) fn update(world: &mut World, session: Entity) {
     set_latency(world, session);
 }
 
-/// Writes what a Beacon or its echo changes: the latency, and the state of the link if it is another one.
+/// Writes the components that the echo of a Beacon changes: the latency, and the state of the link if it has
+/// changed.
 pub(super) fn update_link(world: &mut World, session: Entity, is_state_changed: bool) {
     if is_state_changed {
         set::<LinkState>(world, session);
@@ -130,7 +131,7 @@ pub(super) fn update_link(world: &mut World, session: Entity, is_state_changed: 
     set_latency(world, session);
 }
 
-/// Writes the states of links that Beacons of the last tick have changed.
+/// Writes the link states that were changed by Beacons of the last tick.
 pub(super) fn write_link_states(world: &mut World) {
     for session in std::mem::take(&mut world.resource_mut::<Agenda>().link_states) {
         set::<LinkState>(world, session);
@@ -153,7 +154,7 @@ fn unset<M: Mirror>(world: &mut World, session: Entity) {
     }
 }
 
-/// Latencies change with each Ping, so they are written in place.
+/// Writes the latency in place, because it changes with each Ping.
 fn set_latency(world: &mut World, session: Entity) {
     let Some(wanted) = world.get::<SessionCore>(session).and_then(|core| core.latency()) else { return };
     if let Some(mut latency) = world.get_mut::<Latency>(session) {
@@ -163,7 +164,7 @@ fn set_latency(world: &mut World, session: Entity) {
     }
 }
 
-/// A mirror was written. If the game did it, the session is astray.
+/// Notes the session as astray if an inserted mirror differs from the core.
 pub(super) fn inserted<M: Mirror>(mut world: DeferredWorld, context: HookContext) {
     let session = context.entity;
     if let Some(core) = world.get::<SessionCore>(session)
@@ -173,21 +174,21 @@ pub(super) fn inserted<M: Mirror>(mut world: DeferredWorld, context: HookContext
     }
 }
 
-/// A mirror was removed. If the game did it, the session is astray.
+/// Notes the session as astray if the core requires the removed mirror.
 pub(super) fn removed<M: Mirror>(mut world: DeferredWorld, context: HookContext) {
     if world.get::<SessionCore>(context.entity).is_some_and(|core| M::of(core).is_some()) {
         go_astray(&mut world, context.entity);
     }
 }
 
-/// Notes that the components of a session, or its membership, are not what its core says.
+/// Notes that the components or the membership of a session differ from its core.
 pub(crate) fn go_astray(world: &mut DeferredWorld, session: Entity) {
     if let Some(mut agenda) = world.get_resource_mut::<Agenda>() {
         agenda.astray.push(session);
     }
 }
 
-/// Puts back what the game has taken from sessions, or written over. Returns them.
+/// Restores the mirrors of all astray sessions. Returns these sessions.
 pub(crate) fn repair(world: &mut World) -> Vec<Entity> {
     let astray = std::mem::take(&mut world.resource_mut::<Agenda>().astray);
     for session in &astray {
@@ -196,7 +197,8 @@ pub(crate) fn repair(world: &mut World) -> Vec<Entity> {
     astray
 }
 
-/// The game despawned a session, or cleared its entity: the core is kept to be buried.
+/// Keeps the core of a session whose entity the game has despawned or cleared, so that the session can be
+/// ended.
 pub(super) fn core_removed(mut world: DeferredWorld, context: HookContext) {
     let Some(tick) = world.get_resource::<TickTime>().map(TickTime::tick) else { return };
     let core = world.get_mut::<SessionCore>(context.entity).and_then(|mut core| core.take(tick));

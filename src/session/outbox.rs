@@ -1,4 +1,4 @@
-//! What a session was sent and has not acknowledged: the send queue and the replay buffer in one.
+//! The outbox of a session: its send queue and its replay buffer in one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,73 +7,77 @@ use bytes::Bytes;
 
 use super::SessionConfig;
 
-/// Counted frames on their way to a client, in order, across all its links.
+/// Counted frames for a client that it has not acknowledged, in order, across all links.
 ///
-/// Frames leave only when they are acknowledged. A cursor says how far the current link was
-/// given them; a new link starts with the cursor at what its client has received.
+/// A frame is removed when the client acknowledges it, or when the outbox overflows. A cursor marks the first
+/// frame that was not yet sent on the current link. On a new link, the cursor starts behind the frames that
+/// the client has received.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     frames: VecDeque<Bytes>,
     bytes: usize,
     acked: u64,
     cursor: usize,
-    /// The latest of: when the oldest frame was queued, the last ack that advanced, the last bind.
+    /// The latest of these steady times: the oldest frame was queued, an ack advanced, a link was bound.
     since: Duration,
     overflowed: bool,
 }
 
-/// An outbox has no room for another frame.
+/// The error for a frame that the outbox has no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Overflow;
 
-/// An ack that cannot be.
+/// The error for an invalid ack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AckError {
-    /// It acknowledges what its link was never given.
+    /// The ack is above the number of frames that were sent on the current link or acknowledged before.
     BeyondSent,
 }
 
-/// What a client says of its counts when it resumes.
+/// The state that a client reports in its Resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ResumePoint {
-    /// Frames it has taken.
+    /// Number of counted frames that the client has received.
     pub(crate) received: u64,
-    /// It kept nothing, or what it kept is of no use.
+    /// True if the client asks for a resync.
     pub(crate) resync: bool,
 }
 
 impl Outbox {
-    /// Frames queued since the session began, in all.
+    /// Returns the number of frames that were queued since the session began. A resync may raise it to the
+    /// count of the client.
     pub(crate) fn sent(&self) -> u64 {
         self.acked + self.frames.len() as u64
     }
 
-    /// Frames that the client has acknowledged.
+    /// Returns the number of frames that the client has acknowledged, or that a resync or an overflow has
+    /// voided.
     pub(crate) fn acked(&self) -> u64 {
         self.acked
     }
 
-    /// Frames held.
+    /// Returns the number of frames in the outbox.
     pub(crate) fn frame_count(&self) -> usize {
         self.frames.len()
     }
 
-    /// Bytes held.
+    /// Returns the number of bytes in the outbox.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The frames held, oldest first.
+    /// Returns the frames in the outbox, oldest first.
     pub(crate) fn frames(&self) -> impl ExactSizeIterator<Item = &Bytes> {
         self.frames.iter()
     }
 
-    /// Whether it has overflowed: nothing is queued or counted until the client resumes.
+    /// Returns true if the outbox has overflowed. Then no frame is queued or counted until the client
+    /// resumes.
     pub(crate) fn awaits_resync(&self) -> bool {
         self.overflowed
     }
 
-    /// An outbox as it was written down. If it holds more than the configuration allows, it is given up.
+    /// Creates an outbox from a record. If the frames exceed the configured limits, the outbox overflows.
     pub(super) fn restored(
         acked: u64,
         frames: &[Bytes],
@@ -90,7 +94,7 @@ impl Outbox {
         outbox
     }
 
-    /// Queues a frame.
+    /// Queues a frame. Overflows if there is no room for it.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -115,7 +119,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Gives up on replay: what is held is dropped, what follows is not queued until a resume.
+    /// Drops all frames, and accepts no further frames until a resume.
     pub(super) fn overflow(&mut self) {
         self.acked = self.sent();
         self.frames = VecDeque::new();
@@ -124,7 +128,7 @@ impl Outbox {
         self.overflowed = true;
     }
 
-    /// Takes an ack: frames up to `received` are done. Whether it advanced.
+    /// Takes an ack: removes the frames up to the number `received`. Returns true if the ack advances.
     pub(super) fn ack(&mut self, received: u64, now: Duration) -> Result<bool, AckError> {
         if received > self.acked + self.cursor as u64 {
             return Err(AckError::BeyondSent);
@@ -137,7 +141,7 @@ impl Outbox {
         Ok(true)
     }
 
-    /// Lets go of the frames up to `received`, which are held.
+    /// Removes the frames up to the number `received`, which must be in the outbox.
     fn trim(&mut self, received: u64) {
         while self.acked < received
             && let Some(frame) = self.frames.pop_front()
@@ -146,16 +150,16 @@ impl Outbox {
             self.acked += 1;
             self.cursor = self.cursor.saturating_sub(1);
         }
-        debug_assert_eq!(self.acked.max(received), self.acked, "what is acknowledged was held");
+        debug_assert_eq!(self.acked.max(received), self.acked, "an acknowledged frame was in the outbox");
     }
 
-    /// Prepares for a new link. Whether the client must resync; if so its count becomes
-    /// [`sent`](Self::sent), else what it said it has received.
+    /// Prepares the outbox for a new link. Returns true if the client must resync. The count of the client is
+    /// then [`acked`](Self::acked).
     pub(super) fn resume(&mut self, point: ResumePoint, now: Duration) -> bool {
         let fits = (self.acked..=self.sent()).contains(&point.received);
         let resync = point.resync || self.overflowed || !fits;
         if resync {
-            // A client of a restored session may have taken more than the store remembers.
+            // A client of a restored session may have received more frames than the record includes.
             let usable = !point.resync && point.received <= COUNT_MAX;
             let count = if usable { self.sent().max(point.received) } else { self.sent() };
             self.overflow();
@@ -169,7 +173,7 @@ impl Outbox {
         resync
     }
 
-    /// The next frame for the current link, if there is one.
+    /// Returns the next frame for the current link, and advances the cursor.
     #[inline]
     pub(super) fn next_unsent(&mut self) -> Option<Bytes> {
         let frame = self.frames.get(self.cursor)?.clone();
@@ -177,13 +181,13 @@ impl Outbox {
         Some(frame)
     }
 
-    /// Returns true if the current link was not given all frames.
+    /// Returns true if some frames were not yet sent on the current link.
     pub(super) fn has_unsent(&self) -> bool {
         self.cursor < self.frames.len()
     }
 
-    /// Returns when the client is too slow, if something is held or was given up: `max` after the last
-    /// progress, or at once.
+    /// Returns the steady time from which the client is too slow: `max` after the last progress, or zero if
+    /// the outbox has overflowed. Returns `None` if the outbox is empty.
     pub(super) fn slow_at(&self, max: Duration) -> Option<Duration> {
         if self.overflowed {
             return Some(Duration::ZERO);
@@ -191,14 +195,14 @@ impl Outbox {
         (!self.frames.is_empty()).then(|| self.since.saturating_add(max))
     }
 
-    /// Returns when something was last acknowledged or began to wait.
+    /// Returns the steady time since which the oldest frame waits without progress.
     pub(super) fn since(&self) -> Duration {
         self.since
     }
 }
 
-/// Counts above this are no client's: a frame each nanosecond gets here in a century. They are not
-/// believed, so that no count can be driven to overflow.
+/// Highest count that the server accepts. A client that sends a frame each nanosecond needs more than a
+/// century to reach it. Higher counts are not adopted, so that no count can overflow.
 pub(super) const COUNT_MAX: u64 = 1 << 62;
 
 #[cfg(test)]
@@ -215,7 +219,7 @@ mod tests {
     fn filled(count: u64) -> Outbox {
         let mut outbox = Outbox::default();
         for number in 1..=count {
-            outbox.push(frame(number), NOW, &SessionConfig::default()).expect("room");
+            outbox.push(frame(number), NOW, &SessionConfig::default()).expect("the outbox has room");
         }
         outbox
     }
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_link_is_given_what_was_not_received() {
+    fn a_new_link_gets_the_frames_that_were_not_received() {
         let mut outbox = filled(5);
         drain(&mut outbox);
         outbox.ack(2, NOW).expect("sent");
@@ -238,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_cannot_be_end_in_a_resync() {
+    fn impossible_counts_end_in_a_resync() {
         for received in [1, 6] {
             let mut outbox = filled(5);
             drain(&mut outbox);
@@ -253,10 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn an_ack_of_what_was_not_sent_is_an_error_and_a_lower_one_is_nothing() {
+    fn an_ack_above_the_sent_count_is_an_error_and_a_lower_ack_is_ignored() {
         let mut outbox = filled(5);
 
-        assert_eq!(outbox.ack(1, NOW), Err(AckError::BeyondSent), "queued, and not given to the link");
+        assert_eq!(
+            outbox.ack(1, NOW),
+            Err(AckError::BeyondSent),
+            "the frame is queued and was not sent on the link"
+        );
         drain(&mut outbox);
         assert_eq!(outbox.ack(6, NOW), Err(AckError::BeyondSent));
         assert_eq!(outbox.ack(3, NOW), Ok(true));
@@ -265,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overflow_waits_for_a_resync() {
+    fn after_an_overflow_the_outbox_awaits_a_resync() {
         let mut outbox = filled(512);
 
         assert_eq!(outbox.push(frame(513), NOW, &SessionConfig::default()), Err(Overflow));
@@ -278,8 +286,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is queued, sent, acknowledged and cut: a client that counts as `docs/protocol.md`
-        /// says gets every frame once and in order, and the books balance.
+        /// A client that counts as `docs/protocol.md` specifies receives every frame once and in order, for
+        /// any sequence of sends, acks and lost links. The counts of the outbox stay consistent.
         #[test]
         fn every_frame_arrives_once_and_in_order(steps in prop::collection::vec(0_u8..5, 1..300)) {
             let config = SessionConfig::default();
@@ -289,7 +297,7 @@ mod tests {
                 match step {
                     0 | 1 => {
                         queued += 1;
-                        outbox.push(frame(queued), NOW, &config).expect("fewer than the bound");
+                        outbox.push(frame(queued), NOW, &config).expect("the outbox has room");
                     }
                     2 => while let Some(next) = outbox.next_unsent() {
                         received += 1;

@@ -1,8 +1,8 @@
-//! Session records: what is kept of a session across a restart, or given to another process.
+//! Session records: the state of a session that survives a restart or moves to another process.
 //!
-//! A record is written of a client's session and read back into one that has no link and is in no zone. The
-//! client resumes it with the token that it has. If the record is older than what the client has seen, the counts
-//! do not fit, and the resume ends in a resync.
+//! A record is made from a client's session. A session that is restored from it has no link and is in no
+//! zone. The client resumes it with the resume token that it has. If the record is older than what the client
+//! has seen, the counts do not fit, and the resume is a resync.
 
 use std::time::Duration;
 
@@ -26,41 +26,37 @@ use crate::wire::{self, FRAME_MAX_SERVER};
 
 pub use v1::SessionRecord;
 
-/// The records (`proto/waystation/record/v1`).
+/// The messages of `proto/waystation/record/v1`.
 #[allow(missing_docs, reason = "generated: the .proto file holds the documentation")]
 mod v1 {
     include!(concat!(env!("OUT_DIR"), "/waystation.record.v1.rs"));
 }
 
-/// Why a record cannot be read back into a session.
+/// The reasons why a session cannot be restored from a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// The id is 0.
-    #[error("the record has no session id: it is damaged, or of another format")]
+    /// The session id is 0.
+    #[error("the record has no session id: the record is damaged or has another format")]
     Id,
-    /// A hash of a token does not have 32 bytes.
-    #[error("a token hash of the record has {0} bytes instead of 32: the record is damaged")]
+    /// The hash of a token does not have 32 bytes.
+    #[error("a token hash in the record has {0} bytes instead of 32: the record is damaged")]
     Token(usize),
-    /// Both tokens are the same.
-    #[error("the record has one token twice: it is damaged")]
+    /// The two tokens are the same.
+    #[error("the two tokens of the record are the same: the record is damaged")]
     Tokens,
-    /// A count is higher than any session can count, or the epoch is the last there is.
-    #[error("a count of the record is out of range: the record is damaged")]
+    /// A count is higher than any session can count, or the epoch cannot be increased.
+    #[error("a count in the record is out of range: the record is damaged")]
     Count,
-    /// A frame of the outbox is not one that is counted, or is longer than any may be.
-    #[error(
-        "the outbox holds a frame of {0} bytes that is too long or is not counted: the record is damaged"
-    )]
+    /// A frame of the outbox is not a counted frame, or is longer than the limit.
+    #[error("the record has a frame of {0} bytes that is too long or not counted: the record is damaged")]
     Frame(usize),
-    /// A live session of this server has the same id, or the same token.
-    #[error(
-        "session {0}, or its token, belongs to a session that lives on this server: end that session first"
-    )]
+    /// A live session of this server has the same id or the same token.
+    #[error("a live session of this server has the id {0} or the same token: end that session first")]
     Exists(SessionId),
 }
 
 impl SessionRecord {
-    /// Writes a client's session down, as it is after the last tick.
+    /// Creates a record of a client's session, with its state after the last tick.
     ///
     /// ```
     /// use waystation::session::SessionRecord;
@@ -81,22 +77,24 @@ impl SessionRecord {
     ///
     /// # Errors
     ///
-    /// [`UnknownSession`] if the entity is no session, an agent's, or one that has ended. Its id is 0 if the
-    /// entity is no session.
+    /// [`UnknownSession`] if the entity is no session, if the session is an agent's, or if it has ended. If
+    /// the entity is no session, the id in the error is 0.
     pub fn of(world: &World, session: Entity) -> Result<Self, UnknownSession> {
         let now = world.resource::<TickTime>().steady();
         let core = world.get::<SessionCore>(session).ok_or(UnknownSession(SessionId(0)))?;
         core.to_record(life::resume_timeout(world, session).0, now).ok_or(UnknownSession(core.id()))
     }
 
-    /// Reads a session back. It has no link, is in no zone, and expires when what was left of its time is over.
-    /// The game is told that it was registered, and that its link was lost by a
-    /// [restart](LossCause::Restart). It counts to no network. An outbox above the limits of this server
-    /// is given up, and the client resyncs. Times are cut to the longest that [`SessionConfig::timeout`] may be.
+    /// Restores the session. It has no link, is in no zone, and expires when the remaining time in the record
+    /// has passed. The game gets [`SessionRegistered`](super::SessionRegistered), and
+    /// [`SessionDisconnected`](super::SessionDisconnected) with the cause [`Restart`](LossCause::Restart).
+    /// The session does not count to any network. If the outbox in the record exceeds the limits of this
+    /// server, the outbox is dropped and the next resume is a resync. Times in the record are limited to the
+    /// maximum of [`SessionConfig::timeout`].
     ///
     /// # Errors
     ///
-    /// [`RecordError`] if the record is damaged, or the session is there already.
+    /// [`RecordError`] if the record is damaged, or if a live session has the same id or token.
     pub fn restore(&self, world: &mut World) -> Result<Entity, RecordError> {
         let id = SessionId(self.session);
         let table = world.resource::<SessionTable>();
@@ -115,7 +113,7 @@ impl SessionRecord {
 }
 
 impl Core {
-    /// Writes a client's session down; `None` for an agent's, or after the end.
+    /// Creates a record of a client's session. Returns `None` if the session is an agent's or has ended.
     pub(super) fn to_record(&self, timeout: Duration, now: Duration) -> Option<SessionRecord> {
         let player = self.player()?;
         let left = match player.binding {
@@ -145,7 +143,7 @@ impl Core {
         })
     }
 
-    /// Reads a session back.
+    /// Creates a core from a record.
     pub(super) fn from_record(
         record: &SessionRecord,
         now: Duration,

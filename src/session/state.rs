@@ -1,4 +1,4 @@
-//! The three states of a session, and the one way between them.
+//! The three states of a session, and the despawning of sessions that have ended.
 
 use std::fmt;
 
@@ -8,26 +8,26 @@ use super::agenda::Agenda;
 use super::mirror;
 use crate::tick::TickTime;
 
-/// The session has no link and waits to be resumed until its [`ExpiresAt`](super::ExpiresAt).
+/// Marks a session that has no link. It can be resumed until its [`ExpiresAt`](super::ExpiresAt).
 #[derive(Component, Debug, PartialEq, Eq)]
 #[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
 #[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
 pub struct Disconnected(pub(super) ());
 
-/// The session has a link and is in no zone.
+/// Marks a session that has a link and is in no zone.
 #[derive(Component, Debug, PartialEq, Eq)]
 #[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
 #[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
 pub struct Connected(pub(super) ());
 
-/// The session has a link and is in a zone.
+/// Marks a session that has a link and is in a zone.
 #[derive(Component, Debug, PartialEq, Eq)]
 #[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
 #[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
 pub struct Active(pub(super) ());
 
-/// The session has ended. Its entity stays for the game's systems of one more tick, so that they
-/// can read its data, and is in no look-up.
+/// Marks a session that has ended. Its entity stays for one more tick, so that the game's systems can read
+/// its data. No look-up finds the session.
 #[derive(Component, Debug, PartialEq, Eq)]
 #[component(storage = "SparseSet", immutable, clone_behavior = Ignore)]
 #[component(on_insert = mirror::inserted::<Self>, on_remove = mirror::removed::<Self>)]
@@ -45,7 +45,8 @@ pub enum SessionState {
 }
 
 impl SessionState {
-    /// The state of an entity; `None` if it is no session or has ended.
+    /// Returns the state of the session on an entity. Returns `None` if the entity is no session, or if the
+    /// session has ended.
     #[must_use]
     pub fn of(entity: EntityRef) -> Option<Self> {
         if entity.contains::<Active>() {
@@ -59,13 +60,13 @@ impl SessionState {
         }
     }
 
-    /// The state of an entity that may not even exist.
+    /// Returns the state of the session on an entity that may not exist. Returns `None` if it does not.
     #[must_use]
     pub fn at(world: &World, entity: Entity) -> Option<Self> {
         world.get_entity(entity).ok().and_then(Self::of)
     }
 
-    /// Whether a session in this state has a link.
+    /// Returns true if a session in this state has a link.
     #[must_use]
     pub fn is_linked(self) -> bool {
         self != Self::Disconnected
@@ -82,9 +83,9 @@ impl fmt::Display for SessionState {
     }
 }
 
-/// Despawns the sessions of whose end the game has read.
+/// Despawns ended sessions, after the game has had one tick to read of the end.
 pub(super) fn despawn_closing(mut agenda: ResMut<Agenda>, time: Res<TickTime>, mut commands: Commands) {
-    // Runs before the new tick is counted: the tick after the end is over.
+    // This runs before the new tick is counted: `time` still holds the number of the last tick.
     let (over, still) = agenda.closing.drain(..).partition(|(since, _)| time.tick() > *since);
     agenda.closing = still;
     let over: Vec<_> = over;

@@ -1,4 +1,4 @@
-//! Look-ups of live sessions: by id, by token, by link.
+//! Look-ups of live sessions by id, by token and by link.
 
 use bevy_ecs::prelude::*;
 use bevy_platform::collections::HashMap;
@@ -7,72 +7,73 @@ use super::{Core, TokenHash};
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::Network;
 
-/// Finds the entity of a live session. A session that has ended is not found.
+/// The look-ups of live sessions. They do not include sessions that have ended.
 #[derive(Resource, Debug, Default)]
 pub struct SessionTable {
     by_id: HashMap<SessionId, Entity>,
     by_token: HashMap<TokenHash, Entity>,
     by_link: HashMap<LinkKey, Entity>,
-    /// The networks that sessions count to.
+    /// The network to which each session counts.
     networks: HashMap<SessionId, Network>,
     by_network: HashMap<Network, usize>,
     agent_count: usize,
-    /// Sessions whose entities the game despawned. They are buried when memberships settle.
+    /// Sessions whose entities the game has despawned. They are ended when memberships settle.
     pub(super) despawned: Vec<(Entity, Core)>,
 }
 
-/// There is no such session, or it has ended.
+/// The error for a session that does not exist or has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there is no session {0}: it has ended, or never was")]
+#[error("there is no session {0}: it has ended or never existed")]
 pub struct UnknownSession(pub SessionId);
 
 impl SessionTable {
-    /// The entity of a session.
+    /// Returns the entity of a session.
     ///
     /// # Errors
     ///
-    /// [`UnknownSession`] if it has ended or never was.
+    /// [`UnknownSession`] if the session has ended or never existed.
     pub fn find(&self, id: SessionId) -> Result<Entity, UnknownSession> {
         self.by_id.get(&id).copied().ok_or(UnknownSession(id))
     }
 
-    /// The session that a link is bound to.
+    /// Returns the session that a link drives.
     #[must_use]
     pub fn bound_to(&self, link: LinkKey) -> Option<Entity> {
         self.by_link.get(&link).copied()
     }
 
-    /// Live sessions, agents included.
+    /// Returns the number of live sessions, agents included.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Live sessions but for agents.
+    /// Returns the number of live sessions, without agents.
     #[must_use]
     pub fn player_count(&self) -> usize {
         self.by_id.len() - self.agent_count
     }
 
-    /// Live sessions that were opened from a network, those without a link included. A session that was
-    /// opened where limits by network do not apply counts to no network.
+    /// Returns the number of live sessions that were opened from a network, including those without a link. A
+    /// session that was opened where limits by network do not apply, or restored from a record, counts to no
+    /// network.
     #[must_use]
     pub fn count_from(&self, network: Network) -> usize {
         self.by_network.get(&network).copied().unwrap_or_default()
     }
 
-    /// Networks that a live session counts to.
+    /// Returns the number of networks with live sessions.
     pub(crate) fn network_count(&self) -> usize {
         self.by_network.len()
     }
 
-    /// Links that drive a session.
+    /// Returns the number of links that drive a session.
     #[must_use]
     pub fn link_count(&self) -> usize {
         self.by_link.len()
     }
 
-    /// Tokens that resume a session.
+    /// Returns the number of tokens that resume a session.
     #[must_use]
     pub fn token_count(&self) -> usize {
         self.by_token.len()
@@ -83,7 +84,7 @@ impl SessionTable {
         self.by_token.get(&hash).copied()
     }
 
-    /// Adds a client's session, which counts to the network until it is removed.
+    /// Adds a client's session. It counts to the network until it is removed.
     pub(super) fn add(&mut self, id: SessionId, entity: Entity, network: Option<Network>) {
         self.by_id.insert(id, entity);
         if let Some(network) = network {
@@ -112,7 +113,7 @@ impl SessionTable {
         }
     }
 
-    /// Returns true if the game has despawned sessions that are not buried yet.
+    /// Returns true if the game has despawned sessions that are not ended yet.
     pub(crate) fn has_despawned(&self) -> bool {
         !self.despawned.is_empty()
     }

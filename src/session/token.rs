@@ -1,21 +1,21 @@
-//! Resume tokens: issued with every Welcome, kept as hashes only.
+//! Resume tokens. Each Welcome carries a new one, and the server keeps hashes only.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::tick::Secrets;
 use crate::wire::TOKEN_BYTES;
 
-/// What the server keeps of a token. Random tokens of 256 bits need no slow hash.
+/// The hash of a resume token. Tokens are 256 random bits, so a fast hash is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// The hash of a token that a peer presents.
+    /// Returns the hash of a token that a peer presents.
     pub(crate) fn of(token: &[u8]) -> Self {
         Self(Sha256::digest(token).into())
     }
 
-    /// Reads a hash; `None` if it does not have 32 bytes.
+    /// Reads a hash. Returns `None` if it does not have 32 bytes.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -25,28 +25,28 @@ impl TokenHash {
     }
 }
 
-/// A new token: what the client is told, and what the server keeps.
+/// A new token: the secret for the client, and the hash that the server keeps.
 pub(crate) struct Issued {
     pub(super) secret: [u8; TOKEN_BYTES],
     pub(super) hash: TokenHash,
 }
 
 impl Issued {
-    /// Draws a token.
+    /// Draws a random token.
     pub(crate) fn draw(secrets: &mut Secrets) -> Self {
         let token = secrets.token();
         Self { secret: token.secret, hash: TokenHash(token.hash) }
     }
 
-    /// A token that a test knows.
+    /// Creates a token with a fixed secret.
     #[cfg(test)]
     pub(super) fn fixed(secret: [u8; TOKEN_BYTES]) -> Self {
         Self { secret, hash: TokenHash::of(&secret) }
     }
 }
 
-/// The tokens that resume a session: the newest one, and until the client has shown that it got that
-/// one, the token that it presented last.
+/// The tokens that resume a session: the newest token, and the token that was presented last. The presented
+/// token is void once the client has shown that it has the newest one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tokens {
     newest: TokenHash,
@@ -58,8 +58,8 @@ impl Tokens {
         Self { newest: first, presented: None }
     }
 
-    /// After `presented` has resumed the session, a new token takes the place of all others. Returns those
-    /// that are void.
+    /// Makes `new` the newest token after `presented` has resumed the session. Returns the tokens that become
+    /// void.
     pub(super) fn rotate(
         &mut self,
         presented: TokenHash,
@@ -69,7 +69,7 @@ impl Tokens {
         old.hashes().filter(move |hash| *hash != presented)
     }
 
-    /// The client has the newest token. Returns the one before, which is void.
+    /// Notes that the client has the newest token. Returns the presented token, which becomes void.
     pub(super) fn confirm(&mut self) -> Option<TokenHash> {
         self.presented.take()
     }
@@ -78,12 +78,12 @@ impl Tokens {
         Self { newest, presented }
     }
 
-    /// Returns the newest, and the one that was presented last while that is valid.
+    /// Returns the newest token, and the presented token while it is valid.
     pub(super) fn both(&self) -> (TokenHash, Option<TokenHash>) {
         (self.newest, self.presented)
     }
 
-    /// All valid ones.
+    /// Returns all valid tokens.
     pub(super) fn hashes(&self) -> impl Iterator<Item = TokenHash> + use<> {
         [Some(self.newest), self.presented].into_iter().flatten()
     }

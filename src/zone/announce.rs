@@ -1,7 +1,7 @@
-//! Who came and went, told to the members of zones that announce.
+//! Announcements: the Members messages of announcing zones.
 //!
-//! A zone's changes of a tick go into one `Members` message, sent when the tick is settled; a
-//! newcomer's `Joined` lists all members.
+//! All changes of a zone in one tick go into one `Members` message, which is sent after the tick has settled.
+//! A newcomer's `Joined` lists all members.
 
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
@@ -11,7 +11,7 @@ use crate::ident::SessionId;
 use crate::session::{SessionCore, tell_all};
 use crate::wire::v1;
 
-/// What has changed in an announcing zone since it was last told.
+/// The changes in an announcing zone since its last `Members` message, as session ids.
 #[derive(Component, Debug, Default)]
 pub(super) struct Roster {
     pub(super) joined: Vec<u64>,
@@ -21,8 +21,8 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// Returns the ids of all members, if the zone announces, with that of a session that is about to be
-    /// one.
+    /// Returns the ids of all members, including a newcomer that is about to be one. Returns nothing if the
+    /// zone does not announce.
     pub(super) fn members(world: &World, zone: Entity, newcomer: Entity) -> Vec<u64> {
         if !world.get::<Zone>(zone).is_some_and(Zone::is_announcing) {
             return Vec::new();
@@ -38,14 +38,14 @@ impl Roster {
     }
 }
 
-/// Notes a change for the zone's members.
+/// Notes a change of a session for the members of a zone.
 pub(super) fn note(world: &mut World, zone: Entity, session: Entity, change: impl FnOnce(&mut Roster, u64)) {
     if let Some(SessionId(id)) = world.get::<SessionCore>(session).map(|core| core.id()) {
         note_id(world, zone, |roster| change(roster, id));
     }
 }
 
-/// Notes a change of a session whose entity may be gone.
+/// Notes a change for the members of a zone. The entity of the changed session may be gone.
 pub(super) fn note_id(world: &mut World, zone: Entity, change: impl FnOnce(&mut Roster)) {
     if !world.get::<Zone>(zone).is_some_and(Zone::is_announcing) {
         return;
@@ -55,7 +55,7 @@ pub(super) fn note_id(world: &mut World, zone: Entity, change: impl FnOnce(&mut 
     }
 }
 
-/// Tells the members of each zone what has changed.
+/// Sends the changes of each zone to its members.
 pub(super) fn announce_members(
     world: &mut World,
     zones: &mut QueryState<(Entity, &mut Roster), Allow<Disabled>>,

@@ -1,8 +1,10 @@
-//! Admission that asks the game.
+//! Asks: Joins that wait for the game to accept or refuse them.
 //!
 //! A Join of a zone that [asks](super::Zone::asks) becomes a [`JoinPending`] on the session and a
-//! [`JoinRequested`] for the game, which answers with `accept_join` or `refuse_join`. Whatever else
-//! ends the ask is told to both: `Refused` to the client, [`JoinCancelled`] to the game.
+//! [`JoinRequested`](super::JoinRequested) for the game, which answers with `accept_join` or `refuse_join`.
+//! If the ask ends in another way, the client gets `Refused` and the game gets
+//! [`JoinCancelled`](super::JoinCancelled). After the end of the session or a resync, only the game gets a
+//! message.
 
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ use crate::session::{News, SessionCounts, announce};
 use crate::tick::TickTime;
 use crate::wire::v1::Reason;
 
-/// A session waits for the game's word on its Join.
+/// Marks a session whose Join waits for the answer of the game.
 #[derive(Component, Debug, Clone, PartialEq, Eq)]
 #[component(clone_behavior = Ignore, on_remove = note_dropped)]
 pub struct JoinPending {
@@ -31,25 +33,25 @@ pub struct JoinPending {
     request: u32,
     deadline: Duration,
     given: Bytes,
-    /// The server knows what became of it.
+    /// True if the server has ended the ask itself.
     is_over: bool,
 }
 
 impl JoinPending {
-    /// The zone that it asks to join.
+    /// Returns the zone that the session asks to join.
     #[must_use]
     pub fn zone(&self) -> Entity {
         self.zone
     }
 
-    /// The reading of the steady clock at which the ask is void.
+    /// Returns the reading of the steady clock at which the ask expires.
     #[must_use]
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 }
 
-/// An ask that was taken away with its session, or from it.
+/// An ask whose component or session was removed by the game.
 #[derive(Debug)]
 pub(super) struct DroppedAsk {
     pub(super) session: Entity,
@@ -58,7 +60,7 @@ pub(super) struct DroppedAsk {
     pub(super) request: u32,
 }
 
-/// Notes an ask of which the game has despawned the session, or which it has removed.
+/// Notes an ask if the game has removed its component or despawned its session.
 fn note_dropped(mut world: DeferredWorld, context: HookContext) {
     let session = context.entity;
     let Some(ask) = world.get::<JoinPending>(session).filter(|ask| !ask.is_over) else { return };
@@ -68,7 +70,7 @@ fn note_dropped(mut world: DeferredWorld, context: HookContext) {
     }
 }
 
-/// Asks the game.
+/// Opens an ask.
 pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entity, payload: Bytes) {
     let deadline = world.resource::<TickTime>().steady() + ASK_TIMEOUT;
     let Some(zone_id) = world.get::<Zone>(zone).map(Zone::id) else { return };
@@ -82,7 +84,7 @@ pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entit
     }
 }
 
-/// The game says yes. If the ask is over, that is counted and nothing else.
+/// Accepts an ask for the game. If the ask is over, the answer is only counted.
 pub(super) fn accept(world: &mut World, session: Entity, ask: u64, payload: Bytes) {
     if payload.len() > PAYLOAD_MAX_BYTES {
         return refused(world, session, MembershipError::Payload, &Change::Accept { ask, payload });
@@ -99,14 +101,14 @@ pub(super) fn accept(world: &mut World, session: Entity, ask: u64, payload: Byte
     }
 }
 
-/// The game says no. If the ask is over, that is counted and nothing else.
+/// Refuses an ask for the game. If the ask is over, the answer is only counted.
 pub(super) fn refuse_join(world: &mut World, session: Entity, ask: u64, detail: &str) {
     if let Some(ask) = take_answered(world, session, ask) {
         refuse_with(world, session, ask.request, Reason::Refused, detail);
     }
 }
 
-/// The ask that the game answers, unless it is over.
+/// Ends and returns the ask that the game answers. If that ask is over, counts the answer and returns `None`.
 fn take_answered(world: &mut World, session: Entity, ask: u64) -> Option<JoinPending> {
     let pending = world.get::<JoinPending>(session).is_some_and(|pending| pending.ask == ask);
     if !pending {
@@ -116,7 +118,8 @@ fn take_answered(world: &mut World, session: Entity, ask: u64) -> Option<JoinPen
     take(world, session)
 }
 
-/// The ask is over before the game has spoken: both are told.
+/// Ends the ask of a session, if there is one. The client gets Refused and the game gets
+/// [`JoinCancelled`](super::JoinCancelled).
 pub(super) fn cancel(world: &mut World, session: Entity, reason: Reason) {
     if let Some(ask) = take(world, session) {
         refuse(world, session, ask.request, reason);
@@ -124,7 +127,8 @@ pub(super) fn cancel(world: &mut World, session: Entity, reason: Reason) {
     }
 }
 
-/// The ask is over, and the client knows it: the game is told.
+/// Ends the ask of a session, if there is one, without an answer to the client. The game gets
+/// [`JoinCancelled`](super::JoinCancelled).
 pub(super) fn forget(world: &mut World, session: Entity) {
     if let Some(ask) = take(world, session) {
         announce(
@@ -135,7 +139,7 @@ pub(super) fn forget(world: &mut World, session: Entity) {
     }
 }
 
-/// Ends the asks that nobody has answered in time.
+/// Ends the asks that the game has not answered in time.
 pub(super) fn expire_asks(world: &mut World, asks: &mut QueryState<(Entity, &JoinPending), Allow<Disabled>>) {
     let now = world.resource::<TickTime>().steady();
     let due: Vec<Entity> =
@@ -145,7 +149,7 @@ pub(super) fn expire_asks(world: &mut World, asks: &mut QueryState<(Entity, &Joi
     }
 }
 
-/// Ends the asks of one zone, or of all.
+/// Ends the asks of one zone, or of all zones if `zone` is `None`.
 pub(crate) fn cancel_all(world: &mut World, zone: Option<Entity>, reason: Reason) {
     let mut asks = world.query_filtered::<(Entity, &JoinPending), Allow<Disabled>>();
     let due: Vec<Entity> = asks
@@ -164,5 +168,5 @@ fn take(world: &mut World, session: Entity) -> Option<JoinPending> {
     entity.take::<JoinPending>()
 }
 
-/// How long the game may take to answer: as long as a link may be silent.
+/// Time within which the game must answer an ask.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(5);

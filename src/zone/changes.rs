@@ -1,4 +1,4 @@
-//! What is to change, for the next settle.
+//! The queue of changes for the next settle.
 
 use bevy_ecs::entity::EntityHashMap;
 use bevy_ecs::prelude::*;
@@ -6,53 +6,53 @@ use bytes::Bytes;
 
 use crate::session::{EndCause, Endings};
 
-/// Changes that wait for the next settle.
+/// The changes of memberships that wait for the next settle.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Changes {
-    /// What could not be made in the tick in which it came, and goes first in the next.
+    /// Changes that were put off to the next tick. They come first there.
     waiting: Vec<(Entity, Change)>,
-    /// How many of these each session has.
+    /// Number of waiting changes of each session.
     waiting_counts: EntityHashMap<usize>,
-    /// The others, each with its place among all frames that arrived.
+    /// New changes, each with its position among all frames that have arrived.
     new: Vec<(u64, Entity, Change)>,
 }
 
-/// A change of one session's membership, or its end.
+/// A change of one session's membership, or the end of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It asks to join the zone of that name.
+    /// The client or agent asks to join the zone with this name.
     Join { request: u32, zone: String, payload: Bytes },
-    /// It asks to leave its zone.
+    /// The client or agent asks to leave its zone.
     Part { request: u32, payload: Bytes },
-    /// It lost its link in a hard zone.
+    /// The session has lost its link in a hard zone.
     Drop,
-    /// The game puts it into a zone.
+    /// The game puts the session into a zone.
     Put { zone: Entity, from_zone_only: bool },
-    /// The game takes it out of its zone.
+    /// The game takes the session out of its zone.
     Take,
-    /// The game says yes to what it asked for.
+    /// The game accepts an ask of the session.
     Accept { ask: u64, payload: Bytes },
-    /// The game says no to what it asked for.
+    /// The game refuses an ask of the session.
     Refuse { ask: u64, detail: String },
-    /// It ends; the words are for its client.
+    /// The session ends. The client receives the detail.
     End { cause: EndCause, detail: String },
 }
 
 impl Change {
-    /// It ends, without words.
+    /// Returns the end of a session without a detail.
     pub(crate) fn end(cause: EndCause) -> Self {
         Self::End { cause, detail: String::new() }
     }
 }
 
 impl Changes {
-    /// Queues a change that arrived as the `order`th frame of all.
+    /// Queues a change whose position among all frames is `order`.
     pub(crate) fn push(&mut self, order: u64, session: Entity, change: Change) {
         self.new.push((order, session, change));
     }
 
-    /// Queues a change for the next settle, before all that comes until then. Returns the change if too
-    /// many of this session wait.
+    /// Queues a change for the next settle, ahead of all new changes. Returns the change as an error if too
+    /// many changes of this session wait.
     pub(super) fn wait(&mut self, session: Entity, change: Change) -> Result<(), Change> {
         let count = self.waiting_counts.entry(session).or_default();
         if *count >= WAITING_MAX {
@@ -63,8 +63,8 @@ impl Changes {
         Ok(())
     }
 
-    /// Takes what is queued, and the sessions that end, in order. The sessions whose changes waited come
-    /// first.
+    /// Takes all changes in order, including the ends of sessions. Changes that were put off come first;
+    /// their sessions are returned too.
     pub(super) fn take(&mut self, endings: &mut Endings) -> (Vec<Entity>, Vec<(Entity, Change)>) {
         let endings = endings.take().into_iter();
         self.new.extend(endings.map(|(order, session, cause)| (order, session, Change::end(cause))));
@@ -75,5 +75,5 @@ impl Changes {
     }
 }
 
-/// Changes of one session that wait: a game that commands more than one a tick is told.
+/// Maximum number of waiting changes of one session. The game gets `MembershipRefused` for further commands.
 const WAITING_MAX: usize = 16;

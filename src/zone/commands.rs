@@ -1,4 +1,4 @@
-//! What the game may command of memberships.
+//! Commands of the game that change memberships.
 
 use std::fmt;
 
@@ -11,50 +11,53 @@ use crate::ident::SessionId;
 use crate::session::{EndCause, LAST, SessionCore};
 use crate::wire::v1::Reason;
 
-/// Commands of a game to sessions and zones. They take effect when this tick settles, behind what
-/// clients asked for before; one that cannot be carried out is answered by [`MembershipRefused`].
+/// Commands of a game to sessions and zones. They take effect when the current tick settles, after the Joins
+/// and Parts of clients. The game gets a [`MembershipRefused`] for a command that cannot be carried out.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
 /// use waystation::zone::{JoinRequested, MembershipCommands as _};
 ///
-/// /// Whoever says the password may come in.
+/// /// Accepts the sessions that send the password.
 /// fn doorman(mut requests: MessageReader<JoinRequested>, mut commands: Commands) {
 ///     for request in requests.read() {
 ///         if request.payload == "swordfish" {
 ///             commands.accept_join(request);
 ///         } else {
-///             commands.refuse_join(request, "that is not the word");
+///             commands.refuse_join(request, "wrong password");
 ///         }
 ///     }
 /// }
 /// ```
 pub trait MembershipCommands {
-    /// Puts a session into a zone, out of the one that it may be in; a zone that asks is not asked.
+    /// Puts a session into a zone. The session leaves the zone that it is in, if any. No ask is opened, even
+    /// if the zone asks.
     fn join_zone(&mut self, session: Entity, zone: Entity);
 
-    /// Takes a session out of its zone. Works without a link too: the client learns of it later.
+    /// Takes a session out of its zone. This also works while the session has no link: the client receives
+    /// Parted after its resume.
     fn part_zone(&mut self, session: Entity);
 
-    /// As [`join_zone`](Self::join_zone), but only from another zone.
+    /// Does the same as [`join_zone`](Self::join_zone), but only if the session is in a zone.
     fn move_zone(&mut self, session: Entity, zone: Entity);
 
-    /// Lets a session in that asked, if there is room. An answer to an ask that is over is counted and
-    /// does nothing; keep a clone of the request to answer later.
+    /// Accepts an ask. The session joins the zone if there is room. An answer to an ask that is over is
+    /// counted and has no effect. To answer later, keep a clone of the request.
     fn accept_join(&mut self, request: &JoinRequested) {
         self.accept_join_with(request, Bytes::new());
     }
 
-    /// The same, with a payload of the game's for its `Joined`, of at most [`PAYLOAD_MAX_BYTES`].
+    /// Accepts an ask, with a payload for the Joined message of at most [`PAYLOAD_MAX_BYTES`].
     fn accept_join_with(&mut self, request: &JoinRequested, payload: Bytes);
 
-    /// Says no to a session that asked; the detail is for its player.
+    /// Refuses an ask. The client receives the detail, up to 256 characters of it.
     fn refuse_join(&mut self, request: &JoinRequested, detail: &str);
 
-    /// Parts all members of a zone as of ZONE_CLOSED and despawns it. Its name is free at once.
+    /// Closes a zone: its members leave with the reason ZONE_CLOSED, and its entity is despawned. The name is
+    /// free at once.
     fn close_zone(&mut self, zone: Entity);
 
-    /// Ends a session; it cannot be resumed. The detail is for its player.
+    /// Ends a session, which cannot be resumed. The client receives the detail.
     fn kick(&mut self, session: Entity, detail: &str);
 }
 
@@ -93,39 +96,39 @@ fn change(commands: &mut Commands, session: Entity, change: Change) {
     commands.queue(move |world: &mut World| world.resource_mut::<Changes>().push(LAST, session, change));
 }
 
-/// A command of the game's that was not carried out.
+/// A command of the game that was not carried out.
 #[derive(Message, Debug, Clone, PartialEq, Eq)]
 pub struct MembershipRefused {
-    /// The session, if there is one.
+    /// The session, if the entity is one.
     pub session: Option<SessionId>,
     /// The entity that the command named.
     pub entity: Entity,
-    /// The zone that the command named, if it did.
+    /// The zone that the command named, if it named one.
     pub zone: Option<Entity>,
-    /// Why.
+    /// Why the command was not carried out.
     pub error: MembershipError,
 }
 
-/// Why a membership cannot change as the game, or a client, wants.
+/// The reason why a membership cannot be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum MembershipError {
-    /// The entity is no session, or one that has ended.
-    #[error("the entity is no live session: it has ended, or never was one")]
+    /// The entity is not a session, or the session has ended.
+    #[error("the entity is not a live session: the session has ended or never existed")]
     UnknownSession,
-    /// The entity is no zone, or one that has closed.
-    #[error("there is no such zone: it has closed, or never was one")]
+    /// The entity is not a zone, or the zone has closed.
+    #[error("there is no such zone: it has closed or never existed")]
     NoSuchZone,
     /// The zone has no room.
-    #[error("the zone is full: raise its capacity, or wait until somebody parts")]
+    #[error("the zone is full: raise its capacity, or wait until a member leaves")]
     Full,
     /// The session is in no zone.
-    #[error("the session is in no zone")]
+    #[error("the session is in no zone: it has no zone to leave or to move from")]
     NotInZone,
-    /// Too much is commanded of the session at once.
-    #[error("the session has too many changes ahead: command one a tick at most")]
+    /// Too many changes of the session wait.
+    #[error("too many changes of the session wait: command at most one per tick")]
     Busy,
-    /// The payload does not fit a frame.
-    #[error("the payload is too long: {PAYLOAD_MAX_BYTES} bytes fit a Joined")]
+    /// The payload is longer than [`PAYLOAD_MAX_BYTES`].
+    #[error("the payload is too long: a Joined carries at most {PAYLOAD_MAX_BYTES} bytes")]
     Payload,
     /// The session has no link.
     #[error("the session has no link: wait until it is resumed")]
@@ -133,7 +136,7 @@ pub enum MembershipError {
 }
 
 impl MembershipError {
-    /// What a client is told, who asked for the same.
+    /// Returns the reason that a client gets for the same obstacle.
     #[must_use]
     pub fn reason(self) -> Reason {
         match self {
@@ -152,8 +155,8 @@ impl fmt::Display for MembershipRefused {
     }
 }
 
-/// Tells the game that a command of its own was not carried out. What a client asked for is
-/// answered to the client alone.
+/// Sends the game a [`MembershipRefused`] for a command. For a change that a client or agent asked for, does
+/// nothing.
 pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError, change: &Change) {
     let zone = match change {
         Change::Put { zone, .. } => Some(*zone),
@@ -165,7 +168,7 @@ pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError,
     write(world, MembershipRefused { session, entity, zone, error });
 }
 
-/// Tells the game that what it wants to close is no zone.
+/// Sends the game a [`MembershipRefused`] for the closing of an entity that is not a zone.
 pub(super) fn refused_zone(world: &mut World, zone: Entity) {
     let error = MembershipError::NoSuchZone;
     write(world, MembershipRefused { session: None, entity: zone, zone: Some(zone), error });
@@ -176,8 +179,8 @@ fn write(world: &mut World, refused: MembershipRefused) {
     world.write_message(refused);
 }
 
-/// Longest payload of a `Joined`: with it, and with the members of the largest zone that announces,
-/// the frame still fits.
+/// Maximum length of the payload of a `Joined`, in bytes. A frame has room for it and for the members of the
+/// largest announcing zone.
 pub const PAYLOAD_MAX_BYTES: usize = 16 * 1024;
-/// Longest words on why a Join is refused, in characters: a line or two to show to a player.
+/// Maximum length of the detail of a Refused, in characters: one or two lines for a player.
 const DETAIL_MAX_CHARS: usize = 256;

@@ -1,5 +1,5 @@
-//! The members of a zone as a collection: adding, finding and removing one costs the same however many there
-//! are, and their order depends on nothing but who came and went.
+//! The collection of a zone's members. Adding, finding and removing a member take constant time, and the
+//! order depends only on which members joined and left.
 
 use std::iter::Copied;
 use std::slice;
@@ -8,10 +8,11 @@ use bevy_ecs::entity::{EntityHashMap, EntityMapper, MapEntities};
 use bevy_ecs::prelude::*;
 use bevy_ecs::relationship::RelationshipSourceCollection;
 
-/// Sessions in the order in which they came, except that the last one takes the place of one that leaves.
+/// The sessions of a zone in the order in which they joined, except that the last session takes the place of
+/// a session that leaves.
 ///
-/// A hash set has an order that depends on the numbers of the entities, which another app with the same inputs
-/// does not have. A list has to be searched.
+/// A hash set is not used, because its order depends on entity ids, which differ between two apps with the
+/// same inputs. A plain list is not used, because finding a member in it takes linear time.
 #[derive(Debug, Clone, Default)]
 pub struct MemberList {
     members: Vec<Entity>,
@@ -102,9 +103,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// It holds what a set holds, and the order is that of the same steps with other entities.
+        /// The list holds the same members as a set, and its order does not depend on the entities.
         #[test]
-        fn it_is_a_set_whose_order_knows_no_entities(
+        fn it_is_a_set_whose_order_does_not_depend_on_entity_ids(
             steps in prop::collection::vec((0_u32..12, any::<bool>()), 0..80),
         ) {
             let entity = |number: u32| Entity::from_raw_u32(number).expect("a small number");

@@ -1,4 +1,4 @@
-//! Who is in a zone.
+//! The relationship between zones and their members.
 
 use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
@@ -8,22 +8,23 @@ use bevy_ecs::world::DeferredWorld;
 use super::MemberList;
 use crate::session::{SessionCore, go_astray};
 
-/// The zone that a session is in. It changes when memberships settle, and is put back if a game removes
-/// or replaces it: a game commands [`part_zone`](super::MembershipCommands::part_zone) instead.
+/// The zone that a session is in. The server changes it when memberships settle. If a game removes or
+/// replaces it, the server restores it. Use [`part_zone`](super::MembershipCommands::part_zone) to take a
+/// session out of its zone.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 #[relationship(relationship_target = Members)]
 #[component(on_insert = note_change, on_remove = note_removal)]
 pub struct InZone(Entity);
 
 impl InZone {
-    /// The zone's entity.
+    /// Returns the zone's entity.
     #[must_use]
     pub fn zone(&self) -> Entity {
         self.0
     }
 }
 
-/// Notes a session that the game puts into another zone than its core says.
+/// Notes the session as astray if an inserted `InZone` differs from its core.
 fn note_change(mut world: DeferredWorld, context: HookContext) {
     let zone = world.get::<InZone>(context.entity).map(InZone::zone);
     if zone != zone_of(&world, context.entity) {
@@ -31,7 +32,8 @@ fn note_change(mut world: DeferredWorld, context: HookContext) {
     }
 }
 
-/// Notes a session that is taken out of the zone that its core says: by the game, or with the zone.
+/// Notes the session as astray if its core requires the removed `InZone`. The game has removed it, or the
+/// zone was despawned.
 fn note_removal(mut world: DeferredWorld, context: HookContext) {
     let zone = world.get::<InZone>(context.entity).map(InZone::zone);
     if zone.is_some() && zone == zone_of(&world, context.entity) {
@@ -43,8 +45,9 @@ fn zone_of(world: &DeferredWorld, session: Entity) -> Option<Entity> {
     Some(world.get::<SessionCore>(session)?.membership()?.zone)
 }
 
-/// Puts a session into a zone's [`Members`], then the zone into its [`InZone`]. Bevy does it the other way round,
-/// by a command that observers of the game's are ahead of: they may have despawned either entity by then.
+/// Adds a session to a zone's [`Members`], then inserts its [`InZone`]. Bevy does this in the opposite order
+/// and adds the member by a command, which runs after observers of the game. These observers may have
+/// despawned either entity by then.
 pub(super) fn put_in(world: &mut World, session: Entity, zone: Entity) {
     let Ok(mut entity) = world.get_entity_mut(zone) else { return };
     if let Some(mut members) = entity.get_mut::<Members>() {
@@ -63,7 +66,7 @@ pub(super) fn put_in(world: &mut World, session: Entity, zone: Entity) {
     }
 }
 
-/// Takes a session that is gone out of a zone's [`Members`].
+/// Removes a session that is gone from a zone's [`Members`].
 pub(super) fn take_out(world: &mut World, session: Entity, zone: Entity) {
     let Ok(mut entity) = world.get_entity_mut(zone) else { return };
     let Some(mut members) = entity.get_mut::<Members>() else { return };
@@ -73,8 +76,8 @@ pub(super) fn take_out(world: &mut World, session: Entity, zone: Entity) {
     }
 }
 
-/// The sessions that are in a zone; a zone without members has no such component, so ask for
-/// `Option<&Members>`, or take a query's miss for nobody.
+/// The sessions that are in a zone. A zone without members does not have this component: query for
+/// `Option<&Members>`, or treat a failed query as an empty zone.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -87,24 +90,24 @@ pub(super) fn take_out(world: &mut World, session: Entity, zone: Entity) {
 /// }
 /// ```
 ///
-/// A session that leaves costs the same however many members there are.
+/// Removing a member takes constant time.
 #[derive(Component, Debug, Default)]
 #[relationship_target(relationship = InZone)]
 pub struct Members(MemberList);
 
 impl Members {
-    /// The members' entities, in an order that depends only on who came and went.
+    /// Returns the members' entities, in an order that depends only on which members joined and left.
     pub fn entities(&self) -> impl ExactSizeIterator<Item = Entity> + '_ {
         self.0.iter()
     }
 
-    /// Whether a session is a member.
+    /// Returns true if a session is a member.
     #[must_use]
     pub fn contains(&self, session: Entity) -> bool {
         self.0.contains(session)
     }
 
-    /// How many there are.
+    /// Returns the number of members.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()

@@ -1,8 +1,8 @@
-//! The steps by which a session enters and leaves a zone, and what its client is told of them.
+//! The steps by which a session enters and leaves a zone, with the messages to its client.
 //!
-//! Each step brings the session's core, the client's frames and the journal up to date before it changes the
-//! components, since that is where observers of the game's run, which may end any session and close any
-//! zone. What a step finds after that is looked up again.
+//! Each step updates the session's core, the client's frames and the journal before it changes components.
+//! The change of a component runs observers of the game, which may end any session and close any zone. After
+//! that, a step looks up again what it uses.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::tick::TickRate;
 use crate::wire::retry;
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
 
-/// Puts a session into a zone that has room, out of the one that it may be in. What the client has given
-/// goes to the game, the answer to the client.
+/// Moves a session into a zone that has room. The session leaves the zone that it is in, if any. The game
+/// gets the payload `given` of the client, and the client gets the payload `answer`.
 ///
 /// # Errors
 ///
-/// The obstacle, if observers of the game's have put one in the way when the session left its former
-/// zone. The client was told that it has left.
+/// The obstacle that observers of the game have caused when the session left its former zone. The client then
+/// gets Parted(MOVED) for that zone.
 pub(super) fn enter(
     world: &mut World,
     session: Entity,
@@ -50,7 +50,8 @@ pub(super) fn enter(
     Ok(())
 }
 
-/// Takes a session out of its zone, if it is in one. Its markers follow with the next `update_mirrors`.
+/// Takes a session out of its zone. Returns `None` if it is in no zone. The markers follow with the next
+/// `update_mirrors`.
 pub(super) fn leave(
     world: &mut World,
     session: Entity,
@@ -67,7 +68,8 @@ pub(super) fn leave(
     Some(left)
 }
 
-/// Returns why a session cannot enter a zone now; `None` if it can, or is in it already.
+/// Returns the reason why a session cannot enter a zone now. Returns `None` if it can, or if it is already in
+/// the zone.
 pub(super) fn obstacle(world: &World, session: Entity, zone: Entity) -> Option<MembershipError> {
     let Some(core) = world.get::<SessionCore>(session).filter(|core| core.state().is_some()) else {
         return Some(MembershipError::UnknownSession);
@@ -81,12 +83,12 @@ pub(super) fn obstacle(world: &World, session: Entity, zone: Entity) -> Option<M
     (!is_member && members >= target.capacity).then_some(MembershipError::Full)
 }
 
-/// Returns the zone that a session is in.
+/// Returns the membership of a session.
 pub(super) fn membership(world: &World, session: Entity) -> Option<&Membership> {
     world.get::<SessionCore>(session)?.membership()
 }
 
-/// Returns the zone that a session is in, unless it was closed and the session has yet to learn of it.
+/// Returns the membership of a session, unless its zone has closed.
 pub(super) fn live_membership(world: &World, session: Entity) -> Option<&Membership> {
     let is_live = |membership: &&Membership| {
         world.get::<Zone>(membership.zone).is_some_and(|zone| zone.id == membership.zone_id)
@@ -94,7 +96,7 @@ pub(super) fn live_membership(world: &World, session: Entity) -> Option<&Members
     membership(world, session).filter(is_live)
 }
 
-/// Returns the entity of the zone that a session is in, unless the zone was closed.
+/// Returns the entity of the zone that a session is in, unless the zone has closed.
 pub(crate) fn live_zone(world: &World, session: Entity) -> Option<Entity> {
     live_membership(world, session).map(|membership| membership.zone)
 }
@@ -109,7 +111,7 @@ pub(super) fn is_in(world: &World, session: Entity, zone: Entity) -> bool {
     membership(world, session).is_some_and(|membership| membership.zone == zone)
 }
 
-/// Tells a session that it is in its zone.
+/// Sends Joined to a session, for the zone that it is in.
 pub(super) fn tell_joined(world: &mut World, session: Entity, request: u32, payload: Bytes) {
     let Some(membership) = membership(world, session) else { return };
     let (zone, name) = (membership.zone, membership.name.to_string());
@@ -120,18 +122,18 @@ pub(super) fn tell_joined(world: &mut World, session: Entity, request: u32, payl
     tell(world, session, &Joined { request, zone: name, zone_id: target.id.0, tick_hz, members, payload });
 }
 
-/// Tells a session that it has left a zone.
+/// Sends Parted to a session.
 pub(super) fn tell_parted(world: &mut World, session: Entity, request: u32, zone: &str, reason: Reason) {
     let parted = Parted { request, zone: zone.to_owned(), reason: reason.into(), ..Parted::default() };
     tell(world, session, &parted);
 }
 
-/// Says no to a session.
+/// Sends Refused to a session.
 pub(super) fn refuse(world: &mut World, session: Entity, request: u32, reason: Reason) {
     refuse_with(world, session, request, reason, "");
 }
 
-/// Says no to a session, and why in words.
+/// Sends Refused to a session, with a detail.
 pub(super) fn refuse_with(world: &mut World, session: Entity, request: u32, reason: Reason, detail: &str) {
     let retry_after_ms = match reason {
         Reason::Full | Reason::Draining => retry::in_ms(retry::ZONE_FULL),

@@ -1,4 +1,4 @@
-//! Which zones tick.
+//! The pace of zones: decides which zones tick in a server tick.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 use super::Zone;
 use crate::tick::{Load, Shed, TickRate, TickTime};
 
-/// A zone ticks now: its systems run in this tick.
+/// A message that a zone ticks in the current server tick. The systems of the zone read it.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -16,7 +16,7 @@ use crate::tick::{Load, Shed, TickRate, TickTime};
 /// fn move_avatars(mut ticks: MessageReader<ZoneTicked>) {
 ///     for tick in ticks.read() {
 ///         let seconds = tick.dt.as_secs_f32();
-///         // Move what is in `tick.zone` on by that time.
+///         // Advance the contents of `tick.zone` by this time.
 ///         # let _ = (seconds, tick.zone);
 ///     }
 /// }
@@ -25,14 +25,14 @@ use crate::tick::{Load, Shed, TickRate, TickTime};
 pub struct ZoneTicked {
     /// The zone's entity.
     pub zone: Entity,
-    /// How many times it has ticked, this one included.
+    /// Number of ticks of the zone, including this one.
     pub frame: u64,
-    /// The time since it ticked last, at most 250 ms for each server tick between. Twice as long as
-    /// usual while the server is [busy](crate::tick::LoadLevel::Busy).
+    /// Time since the last tick of the zone, with at most 250 ms for each server tick. It is about twice as
+    /// long as usual while the server is [busy](crate::tick::LoadLevel::Busy).
     pub dt: Duration,
 }
 
-/// How often a zone has ticked, and when last.
+/// The number of ticks of a zone, and the time of its last tick.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ZoneClock {
     frame: u64,
@@ -40,15 +40,15 @@ pub struct ZoneClock {
 }
 
 impl ZoneClock {
-    /// How many times the zone has ticked.
+    /// Returns the number of ticks of the zone.
     #[must_use]
     pub fn frame(&self) -> u64 {
         self.frame
     }
 }
 
-/// Lets each zone tick whose turn it is. Zones of one pace are spread over the server's ticks, and
-/// so are those that the load leaves out.
+/// Writes [`ZoneTicked`] for each zone whose turn it is. Zones with the same rate are spread over the
+/// server's ticks, and so are the zone ticks that are left out under load.
 pub(super) fn pace_zones(
     mut zones: Query<(Entity, &Zone, &mut ZoneClock)>,
     time: Res<TickTime>,

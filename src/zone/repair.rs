@@ -1,5 +1,5 @@
-//! What the game did to sessions and zones behind the server's back is made good: entities that it
-//! despawned, zones that it closed under their members, and components that it removed or replaced.
+//! Repairs what the game has changed in sessions and zones without commands: despawned sessions, despawned
+//! zones with members, and components that the game removed or replaced.
 
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
@@ -19,8 +19,9 @@ use crate::session::{
 };
 use crate::wire::v1::Reason;
 
-/// Makes good what the game did, before a phase that relies on it. Observers of the game's may do more of it meanwhile, so it is done again
-/// until there is no more. A session whose components the game changes each time they are put back is ended.
+/// Repairs the changes of the game, ahead of a phase that relies on a consistent state. Observers of the game
+/// may make further changes meanwhile, so this repeats until there are no changes left, up to [`ROUNDS_MAX`]
+/// times. A session that the game still changes after that is ended as INTERNAL.
 pub(super) fn repair(world: &mut World) {
     for _ in 0..ROUNDS_MAX {
         let orphans = forget_zones(world);
@@ -44,14 +45,14 @@ pub(super) fn repair(world: &mut World) {
     for session in session::repair(world) {
         tracing::error!(
             %session,
-            "the game removes or replaces a component of this session each time the server puts it back; the \
-             session is ended: read the components of sessions, and do not write them"
+            "the game removes or replaces a component of this session each time the server restores it; the \
+             session is ended; do not write the components of sessions, only read them"
         );
         end(world, session, EndCause::Internal, "the game broke this session");
     }
 }
 
-/// Closes the zones that the game wants closed.
+/// Closes the zones for which the game has called `close_zone`.
 pub(super) fn close_zones(world: &mut World) {
     for zone in std::mem::take(&mut world.resource_mut::<Zones>().closing) {
         if world.get::<Zone>(zone).is_some() {
@@ -62,7 +63,7 @@ pub(super) fn close_zones(world: &mut World) {
     }
 }
 
-/// Ends the asks of zones that are gone. Returns the sessions that are in entities that are zones no longer.
+/// Ends the asks of closed zones. Returns the members of entities that still exist but are no longer zones.
 fn forget_zones(world: &mut World) -> Vec<Entity> {
     let mut orphans = Vec::new();
     for zone in std::mem::take(&mut world.resource_mut::<Zones>().closed) {
@@ -72,7 +73,7 @@ fn forget_zones(world: &mut World) -> Vec<Entity> {
     orphans
 }
 
-/// Ends a session whose entity the game despawned.
+/// Ends a session whose entity the game has despawned or cleared.
 fn bury(world: &mut World, session: Entity, mut core: Core, asks: &[DroppedAsk]) {
     if let Some(ask) = asks.iter().find(|ask| ask.session == session) {
         let (zone, zone_id, reason) = (ask.zone, ask.zone_id, Reason::Cancelled);
@@ -87,12 +88,12 @@ fn bury(world: &mut World, session: Entity, mut core: Core, asks: &[DroppedAsk])
     }
     session::bury(world, session, core, EndCause::Kicked);
     if let Ok(mut entity) = world.get_entity_mut(session) {
-        // The game has taken the session and left the entity.
+        // The game has cleared the entity and not despawned it.
         entity.remove::<InZone>();
     }
 }
 
-/// The game has removed an ask from a session that lives on.
+/// Ends an ask whose component the game has removed from a live session.
 fn cancel_dropped(world: &mut World, ask: &DroppedAsk) {
     if world.get::<SessionCore>(ask.session).is_some_and(|core| core.state().is_some()) {
         let (zone, zone_id, reason) = (ask.zone, ask.zone_id, Reason::Cancelled);
@@ -101,8 +102,7 @@ fn cancel_dropped(world: &mut World, ask: &DroppedAsk) {
     }
 }
 
-/// Makes the component that says where a session is agree with its core. If the zone is gone, the session
-/// parts.
+/// Makes the [`InZone`] of a session agree with its core. If the zone has closed, the session leaves it.
 fn restore_membership(world: &mut World, session: Entity) {
     let Ok(entity) = world.get_entity(session) else { return };
     let inside = entity.get::<InZone>().map(InZone::zone);
@@ -122,14 +122,14 @@ fn restore_membership(world: &mut World, session: Entity) {
         put_in(world, session, membership.zone);
         let is_hard = world.get::<Zone>(membership.zone).is_some_and(Zone::is_hard);
         if is_hard && world.get::<SessionCore>(session).is_some_and(|core| !core.is_linked()) {
-            // It was out of sight when the zone became hard.
+            // The session was not in `Members` when the zone became hard.
             world.resource_mut::<Changes>().push(FIRST, session, Change::Drop);
         }
     }
 }
 
-/// An agent goes with its owner, in the same tick; and so do those that it owned. A game that spawns another one
-/// each time has them ended in later ticks.
+/// Ends agents whose owners have ended, in the same tick, and then the agents that these own. Stops after
+/// [`ROUNDS_MAX`] rounds; later ticks end the rest.
 pub(super) fn end_orphaned_agents(
     world: &mut World,
     agents: &mut QueryState<(Entity, &AgentOf, &SessionCore), Allow<Disabled>>,
@@ -153,6 +153,6 @@ pub(super) fn end_orphaned_agents(
     }
 }
 
-/// Times that what the game did is made good in a row. An observer that reacts to what is put back takes one
-/// round, a second one that reacts to it another.
+/// Maximum number of rounds in one tick. An observer that reacts to a repair causes one more round, and an
+/// observer that reacts to that change causes another.
 const ROUNDS_MAX: usize = 8;

@@ -1,4 +1,4 @@
-//! Membership changes, in order of arrival, one a session and tick.
+//! Settle: makes membership changes in the order of arrival, one per session and tick.
 
 use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::prelude::*;
@@ -17,7 +17,8 @@ use crate::session::{
 use crate::tick::{Load, Shed};
 use crate::wire::v1::Reason;
 
-/// Makes the changes. What would be a session's second one in this tick waits for the next.
+/// Makes the queued changes. A second change of a session waits for the next tick. The end of a session, and
+/// its removal from a hard zone after it has lost its link, do not wait.
 pub(super) fn settle(world: &mut World) {
     let (waited, changes) = world.resource_scope(|world, mut endings: Mut<Endings>| {
         world.resource_mut::<Changes>().take(&mut endings)
@@ -33,7 +34,7 @@ pub(super) fn settle(world: &mut World) {
         }
         let is_first = settled.insert(session);
         match change {
-            // Nothing follows the end, so it waits for nothing either.
+            // No change follows the end of a session, so the end does not wait.
             Change::End { cause, detail } => end(world, session, cause, &detail),
             Change::Drop => drop_out(world, session),
             change if !is_first => wait(world, session, change),
@@ -51,8 +52,8 @@ fn is_live(world: &World, session: Entity) -> bool {
     world.get::<SessionCore>(session).is_some_and(|core| core.state().is_some())
 }
 
-/// A change that cannot be made in this tick is the session's first in the next: before what its
-/// client asks for then, which waits until it is made.
+/// Puts a change off to the next tick, where it is the session's first one. The session's frames are not
+/// dispatched before that.
 fn wait(world: &mut World, session: Entity, change: Change) {
     match world.resource_mut::<Changes>().wait(session, change) {
         Ok(()) => _ = edit(world, session, |core| core.hold(true)),
@@ -60,14 +61,14 @@ fn wait(world: &mut World, session: Entity, change: Change) {
     }
 }
 
-/// Ends the sessions that were not resumed in time.
+/// Ends the sessions that have expired.
 pub(super) fn expire(world: &mut World) {
     for session in std::mem::take(&mut world.resource_mut::<Overdue>().expired) {
         end(world, session, EndCause::Timeout, "");
     }
 }
 
-/// Takes the link from a session. A soft zone keeps it as a member; a hard one parts it when this
+/// Takes the link from a session. In a soft zone the session stays a member. It leaves a hard zone when this
 /// tick settles.
 pub(crate) fn disconnect(world: &mut World, session: Entity, cause: LossCause) {
     if !session::lose(world, session, cause) {
@@ -77,7 +78,7 @@ pub(crate) fn disconnect(world: &mut World, session: Entity, cause: LossCause) {
     let Some(membership) = live_membership(world, session) else { return };
     let (zone, zone_id) = (membership.zone, membership.zone_id);
     if world.get::<Zone>(zone).is_some_and(Zone::is_hard) {
-        // Behind all that arrived before the loss.
+        // The position is behind all frames that arrived before the loss.
         let order = world.resource::<Agenda>().arrived_count() + 1;
         world.resource_mut::<Changes>().push(order, session, Change::Drop);
         return;
@@ -86,7 +87,8 @@ pub(crate) fn disconnect(world: &mut World, session: Entity, cause: LossCause) {
     announce(world, session, News::MemberDisconnected { zone, zone_id });
 }
 
-/// Tells the zone of a session that it was resumed, and after a resync the session of its zone.
+/// Notes the resume of a session for the members of its zone and for the game. After a resync, also sends
+/// Joined to the session.
 pub(crate) fn resumed(world: &mut World, session: Entity, resync: bool) {
     if resync {
         ask::forget(world, session);
@@ -100,7 +102,7 @@ pub(crate) fn resumed(world: &mut World, session: Entity, resync: bool) {
     announce(world, session, News::MemberResumed { zone, zone_id, resync });
 }
 
-/// A client, or an agent, asks to join.
+/// Carries out a Join of a client or an agent.
 fn join(world: &mut World, session: Entity, request: u32, name: &str, payload: Bytes) {
     ask::cancel(world, session, Reason::Cancelled);
     let Some(zone) = world.resource::<Zones>().find(name) else {
@@ -139,7 +141,7 @@ fn part(world: &mut World, session: Entity, request: u32, payload: Bytes) {
     update_mirrors(world, session);
 }
 
-/// The game puts a session into a zone: nobody is asked.
+/// Puts a session into a zone for the game, without an ask.
 fn put(world: &mut World, session: Entity, zone: Entity, from_zone_only: bool) {
     let obstacle = if from_zone_only && membership(world, session).is_none() {
         Some(MembershipError::NotInZone)
@@ -158,7 +160,7 @@ fn put(world: &mut World, session: Entity, zone: Entity, from_zone_only: bool) {
     }
 }
 
-/// The game takes a session out of its zone, whether it has a link or not.
+/// Takes a session out of its zone for the game, with or without a link.
 fn take(world: &mut World, session: Entity) {
     if membership(world, session).is_none() {
         return refused(world, session, MembershipError::NotInZone, &Change::Take);
@@ -166,7 +168,8 @@ fn take(world: &mut World, session: Entity) {
     part(world, session, 0, Bytes::new());
 }
 
-/// A session without a link leaves a hard zone, unless it was resumed meanwhile.
+/// Takes a session without a link out of its hard zone. Does nothing if the session was resumed in the
+/// meantime.
 fn drop_out(world: &mut World, session: Entity) {
     if world.get::<SessionCore>(session).is_some_and(|core| !core.is_linked()) {
         leave(world, session, Reason::Dropped, Bytes::new());
@@ -174,7 +177,7 @@ fn drop_out(world: &mut World, session: Entity) {
     }
 }
 
-/// Ends a session, in whatever state it is.
+/// Ends a session in any state.
 pub(super) fn end(world: &mut World, session: Entity, cause: EndCause, detail: &str) {
     if !is_live(world, session) {
         return;
@@ -182,7 +185,7 @@ pub(super) fn end(world: &mut World, session: Entity, cause: EndCause, detail: &
     ask::forget(world, session);
     let reason = cause.part_reason();
     if let Some(name) = membership(world, session).map(|membership| membership.name.clone()) {
-        // A client that left knows of it; one whose session was ended is told before the link is closed.
+        // A client that sent Bye needs no Parted. Any other client gets Parted before its link is closed.
         if cause != EndCause::Bye {
             tell_parted(world, session, 0, &name, reason);
         }

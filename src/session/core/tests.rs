@@ -1,4 +1,4 @@
-//! Sessions as values: no app, no link and no clock but the numbers given here.
+//! Tests of cores as plain values, without an app, links or clocks.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use crate::wire::Frame;
 
 const NOW: Duration = Duration::from_secs(100);
 const WINDOW: Duration = Duration::from_secs(5);
-/// A game's reliable message.
+/// The id of a reliable message of the game.
 const CALL: u16 = 0x0100;
 
 fn link(number: u64) -> LinkKey {
@@ -111,7 +111,7 @@ fn a_takeover_has_all_its_effects_at_once_and_in_order() {
 }
 
 #[test]
-fn a_client_that_ends_its_link_before_it_has_read_a_welcome_has_no_window() {
+fn a_client_that_closes_its_link_before_it_acknowledges_a_welcome_has_no_window() {
     for (cause, window) in [
         (LossCause::Link(LinkEnd::ByPeer), Duration::ZERO),
         (LossCause::Link(LinkEnd::Silent), WINDOW),
@@ -126,7 +126,7 @@ fn a_client_that_ends_its_link_before_it_has_read_a_welcome_has_no_window() {
 }
 
 #[test]
-fn the_end_voids_the_tokens_and_takes_what_is_queued_along() {
+fn the_end_voids_the_tokens_and_sends_what_is_queued() {
     let mut core = opened();
     core.put(frame(1), NOW, &SessionConfig::default());
 
@@ -144,20 +144,20 @@ fn the_end_voids_the_tokens_and_takes_what_is_queued_along() {
     assert_eq!(core.put(frame(2), NOW, &SessionConfig::default()), Put::Undelivered);
 }
 
-/// A client and its server's core, with two links in order between them.
+/// A client and the core of its session, with a queue of frames to the client between them.
 struct Pair {
     core: Core,
     tokens: (u8, u8),
     links: u64,
-    /// On their way to the client.
+    /// Frames on their way to the client.
     down: VecDeque<Bytes>,
-    /// Numbers that the client has taken, and that dispatch has.
+    /// The numbers of the frames that the client has received, and those of the frames that were dispatched.
     taken: Vec<u64>,
     dispatched: Vec<u64>,
-    /// What the client has sent and has no Ack for, and how many it has trimmed.
+    /// The numbers of the frames that the client has sent and that are not acknowledged.
     outbox: VecDeque<u64>,
     trimmed: u64,
-    /// Counted frames that the client has taken.
+    /// The number of counted frames that the client has received.
     received: u64,
     next: (u64, u64),
     config: SessionConfig,
@@ -203,7 +203,7 @@ impl Pair {
             5 => self.dispatch(1),
             6 => self.dispatch(usize::MAX),
             7 => _ = self.core.ack(self.received, NOW).expect("it was given"),
-            // A Beacon or an Ack of the server.
+            // The client receives a Beacon or an Ack.
             _ => self.trim(self.counted()),
         }
     }
@@ -231,8 +231,7 @@ impl Pair {
         }
     }
 
-    /// The server stops and another one reads what the first has written down at some time. Whatever was under
-    /// way is lost.
+    /// Restores the session from a record on a new server. Frames on their way are lost.
     fn restart(&mut self, record: &SessionRecord) {
         let bytes = record.encode_to_vec();
         let record = SessionRecord::decode(&bytes[..]).expect("what was encoded");
@@ -244,13 +243,13 @@ impl Pair {
         self.core.to_record(WINDOW, NOW).expect("a player's")
     }
 
-    /// Counted frames that dispatch has taken, as the server knows.
+    /// Returns the number of counted frames that dispatch has taken.
     fn counted(&self) -> u64 {
         self.core.inbox().expect("a player's").received()
     }
 
-    /// The client resumes, and sends again what the server has not counted. Returns whether it resyncs, and how
-    /// many of its frames are lost.
+    /// The client resumes, and sends again the frames that the server has not counted. Returns true for a
+    /// resync, and the number of the client's frames that are lost.
     fn resume(&mut self) -> (bool, u64) {
         self.links += 1;
         let presented = self.tokens.0;
@@ -272,7 +271,7 @@ impl Pair {
         });
         self.tokens.0 = next;
         if resync {
-            // The Welcome says where both begin anew.
+            // The client adopts the count of the Welcome.
             self.received = self.core.outbox().expect("a player's").acked();
         }
         self.trim(self.counted());
@@ -282,7 +281,7 @@ impl Pair {
         (resync, missed.unwrap_or_default())
     }
 
-    /// All that is under way arrives.
+    /// Delivers all frames that are on their way.
     fn settle(&mut self) {
         for step in [1, 3, 6, 7, 1, 3, 7, 8] {
             self.step(step);
@@ -301,9 +300,9 @@ fn is_gapless(numbers: &[u64], last: u64) -> bool {
 }
 
 proptest! {
-    /// A session is stopped between any two steps, written down, read back and resumed, over and over.
+    /// Repeatedly records, restores and resumes a session between any two steps.
     #[test]
-    fn a_record_of_the_last_moment_loses_nothing_and_doubles_nothing(
+    fn a_current_record_loses_and_duplicates_nothing(
         runs in prop::collection::vec(prop::collection::vec(0_u8..9, 0..40), 1..8),
     ) {
         let mut pair = Pair::new();
@@ -321,9 +320,10 @@ proptest! {
         prop_assert!(pair.outbox.is_empty());
     }
 
-    /// The record is older than what the client has seen: both begin anew, and nothing comes twice.
+    /// If the record is older than the state of the client, the resume is a resync, and no frame arrives
+    /// twice.
     #[test]
-    fn an_older_record_ends_in_a_resync_if_something_is_missing(
+    fn an_older_record_leads_to_a_resync_if_something_is_missing(
         before in prop::collection::vec(0_u8..9, 0..40),
         after in prop::collection::vec(0_u8..9, 0..40),
     ) {
@@ -338,7 +338,7 @@ proptest! {
         pair.restart(&record);
         let is_behind = received > sent_then || trimmed > record.received;
         let missed = trimmed.saturating_sub(record.received);
-        // The game goes back to that moment too.
+        // The game also returns to the time of the record.
         pair.next.0 = sent_then;
         let resync = pair.resume();
         pair.settle();

@@ -1,4 +1,4 @@
-//! The frames of a session: those that its client sends, and those that it is sent.
+//! The frames of a session, in both directions.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ use crate::session::{SessionConfig, TokenHash};
 use crate::tick::TickTime;
 use crate::wire::{self, ACK_EVERY_FRAMES, Lane};
 
-/// What became of a frame.
+/// The result of putting a frame into a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Put {
-    /// It leaves with the next flush, or when the session is resumed.
+    /// The frame is sent with the next flush, or when the session is resumed.
     Queued,
-    /// It was unreliable, and there was no link or no room.
+    /// The frame was unreliable, and was dropped because there was no link or no room.
     Dropped,
-    /// It was reliable, and the session has ended or awaits a resync.
+    /// The frame was reliable, and was dropped because the session has ended or awaits a resync.
     Undelivered,
 }
 
 impl Core {
-    /// Reads what each Beacon and Ping of the session will touch. Among many sessions that is not in the
-    /// processor's caches, and reads of several sessions in a row are waited for together.
+    /// Reads the memory that a Beacon or a Ping of the session uses. With many sessions this memory is not in
+    /// the processor's caches, and reads for several sessions in a row overlap.
     pub(in crate::session) fn warm(&self) -> usize {
         let Some(player) = self.player() else { return 0 };
         let link = player.link().map_or(0, Link::warm);
@@ -38,24 +38,25 @@ impl Core {
         link ^ queues ^ player.marks.warm() ^ rest.into_iter().map(usize::from).sum::<usize>()
     }
 
-    /// Something has arrived on the link.
+    /// Notes that a frame has arrived on the link.
     pub(crate) fn hear(&mut self, at: Duration) {
         if let Some(link) = self.player_mut().and_then(Player::link_mut) {
             link.hear(at);
         }
     }
 
-    /// A frame has arrived that takes effect in dispatch. Returns false if it is dropped.
+    /// Puts a frame that has arrived into the inbox, for dispatch. Returns false if the frame is dropped.
     pub(in crate::session) fn arrive(&mut self, frame: Inbound, limits: &Limits) -> bool {
         self.player_mut().is_some_and(|player| player.inbox.push(frame, limits.inbox_max_frames))
     }
 
-    /// A frame of link control has arrived. Returns false if it is over its rate.
+    /// Counts a link control frame that has arrived. Returns false if it is over its rate.
     pub(in crate::session) fn admits_control(&mut self, now: Duration, limits: &Limits) -> bool {
         self.player_mut().is_some_and(|player| player.inbox.admits_control(now, limits.control))
     }
 
-    /// The client has received this many counted frames. Returns the token that this retires.
+    /// Takes an acknowledgement: the client has received this many counted frames. Returns the token that
+    /// becomes void.
     pub(in crate::session) fn ack(
         &mut self,
         received: u64,
@@ -67,7 +68,7 @@ impl Core {
         Ok(player.tokens.confirm())
     }
 
-    /// The client has echoed a Beacon, which arrived at this time. Returns true if the state of the link changes.
+    /// Takes the echo of a Beacon, which arrived at `at`. Returns true if the state of the link changes.
     pub(crate) fn echo(&mut self, beacon: u64, at: Duration) -> bool {
         let Some(player) = self.player_mut() else { return false };
         let Some(link) = player.link_mut() else { return false };
@@ -80,13 +81,13 @@ impl Core {
         is_changed
     }
 
-    /// A Probe has arrived. Returns the link to answer on, unless the last one was just now.
+    /// Takes a Probe. Returns the link to answer on, unless the last answered Probe was too recent.
     pub(crate) fn may_probe(&mut self, at: Duration) -> Option<LinkKey> {
         self.player_mut()?.link_mut()?.may_probe(at)
     }
 
-    /// Takes and counts the next frame that may be dispatched now. `dropped` grows by the unreliable
-    /// ones that are over the rates.
+    /// Takes and counts the next frame that may be dispatched now. Adds to `dropped` the number of unreliable
+    /// frames that are dropped because they are over the rates.
     pub(crate) fn next_frame(
         &mut self,
         now: Duration,
@@ -96,25 +97,26 @@ impl Core {
         self.player_mut()?.inbox.pop(now, config, dropped)
     }
 
-    /// Another message that the server does not take. Returns how many there were.
+    /// Counts a message that the server does not accept. Returns how many there were.
     pub(crate) fn stray(&mut self) -> u32 {
         self.player_mut().map_or(0, |player| player.inbox.stray())
     }
 
-    /// Returns the place among all frames of the first one of this message that waits for dispatch.
+    /// Returns the order of the first waiting frame with this id, among all frames that have arrived.
     pub(crate) fn find_waiting(&self, id: MessageId) -> Option<u64> {
         self.player()?.inbox.find(id)
     }
 
-    /// Drops what waits for dispatch, uncounted: the client will send it again.
+    /// Drops the frames that wait for dispatch, uncounted. The client will send them again.
     pub(crate) fn discard(&mut self) {
         if let Some(player) = self.player_mut() {
             player.inbox.discard();
         }
     }
 
-    /// Stops reading the link when too much waits for dispatch, and reads on when half of it is gone.
-    /// Returns the link to pause (true) or to read on (false), if that changes.
+    /// Pauses the link when too many frames wait for dispatch, and reads on when half of them are gone.
+    /// Returns the link and true to pause it, or the link and false to read on. Returns `None` if nothing
+    /// changes.
     pub(crate) fn regulate(&mut self, now: Duration, config: &SessionConfig) -> Option<(LinkKey, bool)> {
         let player = self.player_mut()?;
         let max = config.inbox_max_frames;
@@ -122,8 +124,8 @@ impl Core {
         player.link_mut()?.regulate(is_full, is_half_full, now)
     }
 
-    /// Puts a frame where its id belongs: a reliable one into the outbox, an unreliable one onto the
-    /// link if there is one.
+    /// Queues a frame by its lane: a reliable frame in the outbox, an unreliable frame on the link, if there
+    /// is one.
     #[inline(always)]
     pub(crate) fn put(&mut self, frame: Bytes, now: Duration, config: &SessionConfig) -> Put {
         let Some(player) = self.player_mut() else { return Put::Undelivered };
@@ -132,7 +134,7 @@ impl Core {
                 Some(true) => Put::Queued,
                 Some(false) | None => Put::Dropped,
             },
-            // What does not fit ends in a resync: a session with a link loses it for that.
+            // A frame that does not fit leads to a resync. A session with a link loses the link as SLOW.
             Lane::Reliable => match player.outbox.push(frame, now, config) {
                 Ok(()) => Put::Queued,
                 Err(_) => Put::Undelivered,
@@ -140,20 +142,21 @@ impl Core {
         }
     }
 
-    /// Returns the bytes that the outbox holds, and when something was last acknowledged or began to wait.
+    /// Returns the number of bytes in the outbox, and the steady time since which its oldest frame waits
+    /// without progress.
     pub(in crate::session) fn held(&self) -> Option<(usize, Duration)> {
         let outbox = &self.player()?.outbox;
         Some((outbox.bytes(), outbox.since()))
     }
 
-    /// Gives up the replay of what the client has not acknowledged, to free memory.
+    /// Drops the frames that the client has not acknowledged, to free memory. The next resume is a resync.
     pub(in crate::session) fn overflow(&mut self) {
         if let Some(player) = self.player_mut() {
             player.outbox.overflow();
         }
     }
 
-    /// Sends the Beacon that is due by now, encoded at the end of `buffer`. Returns true if the state of the link
+    /// Queues the Beacon if it is due, encoded at the end of `buffer`. Returns true if the state of the link
     /// changes.
     pub(in crate::session) fn beat(&mut self, time: &TickTime, buffer: &mut BytesMut) -> bool {
         let Some(player) = self.player_mut() else { return false };
@@ -167,8 +170,8 @@ impl Core {
         link.state() != before
     }
 
-    /// Hands the link what is queued for it. Returns how many unreliable frames were dropped for want of
-    /// room.
+    /// Sends the frames that are queued for the link. Returns how many unreliable frames were dropped for
+    /// lack of room.
     #[inline]
     pub(in crate::session) fn flush(&mut self, to: &mut impl Outlet) -> u64 {
         let Some(Player { binding: Binding::Linked(link), inbox, outbox, .. }) = self.player_mut() else {
@@ -177,18 +180,18 @@ impl Core {
         link.flush(inbox.take_ack(ACK_EVERY_FRAMES), outbox, to)
     }
 
-    /// Returns true if the link was not given all that is counted.
+    /// Returns true if some frames of the outbox were not yet sent on the link.
     pub(in crate::session) fn has_unsent(&self) -> bool {
         self.player().is_some_and(|player| player.outbox.has_unsent())
     }
 
-    /// Returns the link, and where the proxies keep it.
+    /// Returns the link, and the slot in which the proxies keep it.
     pub(in crate::session) fn link_slot(&mut self) -> Option<(LinkKey, &mut LinkSlot)> {
         let link = self.player_mut()?.link_mut()?;
         Some((link.key(), link.slot_mut()))
     }
 
-    /// Tells what the agenda has to know since the last notice.
+    /// Returns what has changed for the agenda since the last notice.
     pub(in crate::session) fn notice(&mut self, limits: &Limits) -> Notice {
         let (notice, bytes) = match self.player_mut() {
             Some(Player { marks, binding, inbox, outbox, .. }) => {
@@ -199,7 +202,7 @@ impl Core {
         notice.with_bytes(std::mem::replace(&mut self.noted_bytes, bytes), bytes)
     }
 
-    /// As [`notice`](Self::notice), after a frame was put and nothing else.
+    /// Does the same as [`notice`](Self::notice), when the only change is that a frame was put.
     #[inline]
     pub(in crate::session) fn notice_put(&mut self, limits: &Limits) -> Notice {
         let (notice, bytes) = match self.player_mut() {
@@ -212,7 +215,7 @@ impl Core {
         notice.with_bytes(std::mem::replace(&mut self.noted_bytes, bytes), bytes)
     }
 
-    /// What the agenda knows of a client's session.
+    /// Returns the marks of a client's session.
     pub(in crate::session) fn marks(&mut self) -> Option<&mut Marks> {
         Some(&mut self.player_mut()?.marks)
     }
