@@ -75,7 +75,7 @@ pub(super) fn route(mut input: ResMut<TickInput>, mut controls: ResMut<Controls>
                 // session after the frames before it were dispatched.
                 links.take_frame(link, event.at, Lane::Reliable, Bytes::new());
             }
-            // `Proxies` has already added the room to the link.
+            // `Proxies` tracks the room of links.
             ProxyEventKind::Room { .. } => {}
             ProxyEventKind::Closed(end) => {
                 if links.lobby.leave(link).is_none()

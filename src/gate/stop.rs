@@ -50,8 +50,9 @@ impl Drain {
 
 /// Adds a command that stops the server.
 pub trait DrainCommand {
-    /// Begins a drain. Clients get a Notice, and no new session opens. After `within`, all sessions end and
-    /// the app exits. If there are several drains, the earliest deadline applies.
+    /// Begins a drain. Clients get a Notice, unless `within` is zero, and no new session opens. After
+    /// `within`, all sessions end and the app exits. If there are several drains, the earliest deadline
+    /// applies.
     fn drain(&mut self, within: Duration);
 }
 
