@@ -107,7 +107,7 @@ impl TickRate {
 }
 
 impl Default for TickRate {
-    /// 20 Hz.
+    /// Returns 20 Hz.
     fn default() -> Self {
         Self(TICK_HZ_DEFAULT)
     }
