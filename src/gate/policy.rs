@@ -63,7 +63,8 @@ const UNKNOWN_KIND: Denial = Denial::new(
 );
 const MISSING: Denial = Denial::new(
     Reason::Unauthenticated,
-    "a new session needs a ticket: get one from the server's discovery (GET /v1/connect) and send it in the Hello",
+    "a new session needs a ticket: get one from the server's discovery (GET /v1/connect, with a bearer if the \
+     server requires it) and send it in the Hello",
 );
 
 #[cfg(test)]
