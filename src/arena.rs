@@ -1,12 +1,11 @@
 //! The default game: avatars move in a bounded plane and eat pellets.
 //!
-//! It shows how a game is made, and it is what the bots play, so it uses only what any game can
-//! use. It is not meant to be fun for long.
+//! It is an example of a game, and the bots play it. It uses only what is available to any game.
 //!
-//! Data flow: [`ZoneJoined`](crate::zone::ZoneJoined) → an [`Avatar`] on the session's entity;
-//! `Input` calls → where it wants to go → at each tick of the zone it moves and eats → a
-//! `Snapshot` of all places, unreliable, and, every second tick, one `Scores` and one `Pellets`
-//! with what changed. Agents send `Input` as players do.
+//! Data flow: [`ZoneJoined`](crate::zone::ZoneJoined) → an [`Avatar`] on the session's entity; `Input`
+//! calls → the direction in which it moves → at each tick of the zone it moves and eats → a `Snapshot` of
+//! all places, unreliable, and, every second tick, `Scores` and `Pellets` with the changes. Agents send
+//! `Input` as players do.
 
 mod avatar;
 mod plane;
@@ -25,21 +24,22 @@ use crate::zone::{Zone, ZoneTicked};
 pub use avatar::Avatar;
 pub use plane::Point;
 
-/// The arena's messages (`proto/arena/v1`).
+/// Messages of the arena (`proto/arena/v1`).
 #[allow(missing_docs, clippy::too_many_lines, reason = "generated: the .proto files hold the documentation")]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/arena.v1.rs"));
 }
 
-/// Adds the arena to an app that has the server's plugins.
+/// Adds the arena to an app that has the plugins of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArenaPlugin {
-    /// Agents that play, fewer than [`capacity`](Self::capacity), so that a player finds a place.
-    /// Default 20.
+    /// Number of agents that play. Must be less than [`capacity`](Self::capacity). Default: 20.
     pub agents: u16,
-    /// Pellets that lie about, at least 1. Default 50. Each costs a look at every avatar a tick.
+    /// Number of pellets in the plane. 0 counts as 1. Default: 50. In each tick, each pellet is compared
+    /// with every avatar.
     pub pellets: u16,
-    /// Members of the zone, agents included: [`CAPACITY_MAX`] by default and at most.
+    /// Maximum number of members, including agents. Default: [`CAPACITY_MAX`]. A higher value has the same
+    /// effect.
     pub capacity: usize,
 }
 
@@ -54,7 +54,7 @@ impl Plugin for ArenaPlugin {
         let options = *self;
         assert!(
             usize::from(options.agents) < options.capacity.min(CAPACITY_MAX),
-            "{} agents leave no place for a player: fewer than the arena's capacity, {CAPACITY_MAX} at most",
+            "{} agents leave no place for players: choose fewer than the capacity, which is {CAPACITY_MAX} at most",
             options.agents
         );
         app.add_call::<v1::Input>()
@@ -83,15 +83,16 @@ impl Plugin for ArenaPlugin {
     }
 }
 
-/// The one zone, and what lies in it.
+/// The zone of the arena, and its contents.
 #[derive(Resource, Debug)]
 struct Arena {
     zone: Entity,
-    /// Avatars that there ever were.
+    /// Number of avatars since the start.
     avatar_count: u32,
     pellets: Vec<Point>,
-    /// Pellets that were eaten, and avatars that left, since the last broadcast of these.
+    /// Pellets that were eaten since the last broadcast of changes.
     eaten: BTreeSet<usize>,
+    /// Ids of avatars that have left since the last broadcast of changes.
     gone: Vec<u32>,
 }
 
@@ -112,7 +113,7 @@ fn open(options: ArenaPlugin, mut commands: Commands, mut dice: ResMut<Dice>) {
     }
 }
 
-/// Agents head for the nearest pellet, by the same inputs as players.
+/// Sends `Input` calls of agents, which move to the nearest pellet.
 fn steer_agents(
     mut ticks: MessageReader<ZoneTicked>,
     mut agents: Query<(&mut Agent, &Avatar)>,
@@ -127,11 +128,11 @@ fn steer_agents(
     }
 }
 
-/// The name of the arena's zone.
+/// Name of the arena's zone.
 pub const ZONE: &str = "arena";
-/// How often the arena ticks a second, at most.
+/// Maximum tick rate of the arena, in Hz.
 pub const HZ: u32 = 20;
-/// Most members: the links of one UDP adapter, and twenty agents. All their scores fit one frame.
+/// Maximum number of members: the links of one UDP adapter and 20 agents. Their scores fit one frame.
 pub const CAPACITY_MAX: usize = 1_044;
-/// Most agents: one fewer than members, so that a player finds a place.
+/// Maximum number of agents: one less than the number of members, so that a player can join.
 pub const AGENTS_MAX: u16 = 1_043;

@@ -1,11 +1,11 @@
-//! The configuration of a server, composed of what its rooms ask for.
+//! The configuration of a server, composed of the configurations of its modules.
 
 use crate::gate::GateConfig;
 use crate::session::SessionConfig;
 use crate::tick::{Clock, TickRate};
 pub use crate::wire::ConfigError;
 
-/// All that a server can be told. The default is a server on the machine's clock at 20 Hz.
+/// The configuration of a server. The default is a server on the clock of the machine at 20 Hz.
 ///
 /// ```
 /// use waystation::config::ServerConfig;
@@ -17,22 +17,22 @@ pub use crate::wire::ConfigError;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct ServerConfig {
-    /// How fast the server ticks.
+    /// Tick rate of the server. Default: 20 Hz.
     pub rate: TickRate,
-    /// Where time comes from.
+    /// Source of time. Default: the monotonic clock of the machine.
     pub clock: Clock,
-    /// The seed of ids, tokens and the game's dice. `None` is the operating system's; a given seed is for
-    /// tests only.
+    /// Seed of session ids, tokens and the game's dice, for tests only. Default: `None`, which takes seeds
+    /// from the operating system.
     pub seed: Option<u64>,
-    /// Timeouts and bounds of sessions.
+    /// Timeouts and limits of sessions.
     pub session: SessionConfig,
-    /// Who is let in.
+    /// Who may open a session, and the limits for links without a session.
     pub gate: GateConfig,
 }
 
 impl ServerConfig {
-    /// Checks that clients can get in and play with these values. The plugins of
-    /// [`ServerPlugins`](crate::server::ServerPlugins) do it too, and panic.
+    /// Checks that clients can connect and play with these values. The plugins of
+    /// [`ServerPlugins`](crate::server::ServerPlugins) run the same checks and panic on an error.
     ///
     /// ```
     /// use std::time::Duration;
@@ -46,7 +46,7 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first field whose value lets no client play.
+    /// Returns [`ConfigError`] for the first field whose value would let no client play.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.session.check()?;
         self.gate.check()

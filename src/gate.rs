@@ -1,13 +1,14 @@
-//! The gate: the single way in.
+//! Opens and resumes sessions: decides what each new link may do.
 //!
-//! A link is a guest in the [`Lobby`] until its Hello is accepted; then it is bound to a new
-//! session or to the one that its token resumes. The gate checks what a new session is proved by, or asks
-//! an [`Authenticator`] and waits for its verdict; it denies, takes over and answers the open channel. It
-//! knows no games.
+//! A link is a guest in the [`Lobby`] until its Hello is accepted. Then the link is bound to a new session,
+//! or to the session that its token resumes. For a new session, the gate checks the client's proof, or
+//! sends a question to an [`Authenticator`] and waits for the verdict. The gate also answers Probes, and
+//! drains the server before it stops. It does not depend on the game.
 //!
-//! Data flow: [`TickInput`](crate::tick::TickInput) → `route` → a guest's Hello, or the inbox of the session that the link
-//! is bound to → `admit`: verdicts, Hellos by arrival, then lost links → the tick's dispatch. Guests that are too many
-//! are put out after the Hellos.
+//! Data flow: [`TickInput`](crate::tick::TickInput) → `route` → a guest's Hello, or the inbox of the
+//! session that the link is bound to → `admit`: verdicts, then Hellos and link control in order of arrival,
+//! then lost links → the dispatch of the tick. If there are too many guests, the surplus is cut after the
+//! Hellos were answered.
 
 mod admit;
 mod auth;
@@ -42,47 +43,51 @@ pub use lobby::Lobby;
 pub use policy::GatePolicy;
 pub use stop::{Drain, DrainCommand};
 
-/// Who is let in, and how long that may take.
+/// The configuration of the gate: who may open a session, the limits by network, and the timeouts.
 #[derive(Resource, Debug, Clone)]
 pub struct GateConfig {
-    /// The server's name, shown to whoever asks for its status. Default `waystation`.
+    /// Name of the server, which the reply to a `status` Probe contains. Default: `waystation`.
     pub name: String,
-    /// The game and its version, as `name/version`. A client that names another is denied as
-    /// VERSION; one that names none is let in. Default empty: any game fits.
+    /// The game and its version, as `name/version`. A client that names another game or version is denied
+    /// as VERSION. A client that names no game is accepted. Default: empty, which accepts every game.
     pub game: String,
-    /// Who may open a new session. Default: everybody, so a server that strangers reach sets
+    /// Who may open a new session. Default: [`GatePolicy::Open`]. A server that strangers can reach sets
     /// [`GatePolicy::Identified`], and [`tickets`](Self::tickets) or an [`Authenticator`].
     pub policy: GatePolicy,
-    /// What the tickets in Hellos are opened with: derived from the same key as
-    /// [`HttpConfig::tickets`](crate::admin::HttpConfig::tickets). Default: none, and tickets are ignored.
-    /// With a key, a ticket that is shown has to be good under each policy. Used tickets are
-    /// remembered until they expire, in 3 MiB at most.
+    /// Key that opens the tickets in Hellos. Derive it from the same key as
+    /// [`HttpConfig::tickets`](crate::admin::HttpConfig::tickets). Default: `None`, and tickets are
+    /// ignored. If there is a key, a Hello with a bad ticket is denied under each policy. The gate
+    /// remembers used tickets until they expire, in at most 3 MiB.
     pub tickets: Option<TicketKey>,
-    /// The Unix time by which tickets expire. Default: the clock of this process, which is also that of
-    /// [`HttpConfig`](crate::admin::HttpConfig), where tickets are minted.
+    /// Source of the Unix time at which tickets expire. Default: the clock of this process, which
+    /// [`HttpConfig`](crate::admin::HttpConfig) also uses to mint tickets.
     pub unix: UnixClock,
-    /// A link without an accepted Hello for this long is closed. Default 5 s.
+    /// Time after which a link without an accepted Hello is closed. Range: 0.5 s to 60 s. Default: 5 s.
     pub hello_timeout: Duration,
-    /// Links without a session. Default 4,096. Each may hold one frame of 4 KiB, so 16 MiB in all. When
-    /// there are more, the longest silent ones of the [network](Network) that has most of them are cut.
+    /// Maximum number of links without a session. Minimum: 16. Default: 4,096. Each link may hold one frame
+    /// of 4 KiB, so the default allows 16 MiB in total. If there are more links, the surplus is cut: from
+    /// the [network](Network) with the most links, the link that was opened first.
     pub max_guests: usize,
-    /// Sessions that one [network](Network) may have, those without a link included; a further Hello is
-    /// denied as THROTTLED. Default `None`: 512, the players of a school behind one address, but no more
-    /// than a quarter of [`SessionConfig::max_sessions`](crate::session::SessionConfig::max_sessions), and
-    /// at least 32. Where all players come through a relay that is not trusted, or that relays UDP, give as
-    /// many as there are players. A resume is never denied for it.
+    /// Maximum number of sessions of one [network](Network), including sessions without a link. A further
+    /// Hello for a new session is denied as THROTTLED. A resume is never denied because of this limit.
+    /// Minimum: 1. Default: `None`, which allows 512 sessions (a school behind one address), but at most a
+    /// quarter of [`SessionConfig::max_sessions`](crate::session::SessionConfig::max_sessions), and at
+    /// least 32. If all players connect through a relay that is not trusted, or that relays UDP, set it to
+    /// the number of players.
     pub max_sessions_per_network: Option<usize>,
-    /// Sessions that one network may open at once after it was quiet. Default 512: all players of a school
-    /// come back at once after a restart of the server. A further Hello is denied as THROTTLED.
+    /// Number of sessions that one network may open at once after a quiet time. A further Hello is denied
+    /// as THROTTLED. Minimum: 1. Default: 512, so that all players of a school can come back after a
+    /// restart of the server.
     pub sessions_burst_per_network: u32,
-    /// Sessions that one network may open in a second, in the long run. Default 32, at which the burst is
-    /// whole again after 16 s.
+    /// Number of sessions that one network may open per second in the long run. Minimum: 1. Default: 32,
+    /// which restores the default burst in 16 s.
     pub sessions_per_second_per_network: u32,
-    /// Whether the limits by network leave loopback alone. Default false: behind a relay on the same
-    /// machine, all players come from there. The dev profile of the binary sets it.
+    /// If true, the limits by network do not apply to loopback addresses. Default: false, because all
+    /// players behind a relay on the same machine have a loopback address. The `dev` profile of the binary
+    /// sets it.
     pub exempt_loopback: bool,
-    /// How long players may go on when the server is asked to stop; then all sessions end.
-    /// Default 0. A supervisor must wait some ten seconds longer before it kills the server.
+    /// Time from a request to stop the server until all sessions end. Range: 0 to 24 h. Default: 0. A
+    /// supervisor must wait about ten seconds longer than this before it kills the server.
     pub drain: Duration,
 }
 
@@ -105,11 +110,15 @@ impl Default for GateConfig {
     }
 }
 
-/// Adds the gate. Panics with the text of the error if its configuration does not pass
+/// Adds the gate.
+///
+/// # Panics
+///
+/// Panics when it is added, with the text of the error, if its configuration does not pass
 /// [`GateConfig::check`].
 #[derive(Debug, Clone, Default)]
 pub struct GatePlugin {
-    /// Who is let in.
+    /// Configuration of the gate.
     pub config: GateConfig,
 }
 

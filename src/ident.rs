@@ -1,7 +1,7 @@
-//! The names of things: plain, copyable identifiers without behaviour.
+//! Identifiers of sessions, zones, links, ticks and messages.
 //!
-//! An identifier says which, never what: it knows nothing of entities, transports or messages,
-//! and no two kinds can be mistaken for each other.
+//! Identifiers are plain values that can be copied. Each kind has its own type, so that they cannot be
+//! confused. This module does not depend on entities, transports or messages.
 
 use std::fmt;
 
@@ -26,36 +26,36 @@ macro_rules! id {
 }
 
 id!(
-    /// A session, across all its links: 64 random bits, never 0.
+    /// Id of a session over all its links: 64 random bits, never 0.
     SessionId(u64), "{:016x}"
 );
 id!(
-    /// A zone, for the life of the server: counted from 1.
+    /// Id of a zone while the server runs, counted from 1.
     ZoneId(u64), "{}"
 );
 id!(
-    /// An adapter that owns links of one kind; ports are drained in this order.
+    /// Id of a proxy, counted from 0. Ports are drained in the order of these ids.
     ProxyId(u16), "{}"
 );
 id!(
-    /// A link within its proxy; never used again while the server runs.
+    /// Id of a link within its proxy. It is not used again while the server runs.
     LinkId(u64), "{}"
 );
 id!(
-    /// A server tick, counted from 1.
+    /// Number of a tick of the server, counted from 1.
     Tick(u64), "{}"
 );
 id!(
-    /// How many times a session was bound to a link; what belongs to an older epoch is stale.
+    /// Number of times that a session was bound to a link. What belongs to an older epoch is stale.
     Epoch(u32), "{}"
 );
 
-/// A link, named in full: links of two proxies may have the same [`LinkId`].
+/// Id of a link among all proxies. Links of two proxies may have the same [`LinkId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkKey {
-    /// The proxy that owns the link.
+    /// Id of the proxy that has the link.
     pub proxy: ProxyId,
-    /// The link within that proxy.
+    /// Id of the link within that proxy.
     pub link: LinkId,
 }
 
@@ -65,19 +65,19 @@ impl fmt::Display for LinkKey {
     }
 }
 
-/// The id that precedes a message's body in a frame. Its range says who owns the message and
-/// bit 15 which lane it takes; see [`wire::Lane`](crate::wire::Lane).
+/// Id that precedes the body of a message in a frame. Its range shows whether the message belongs to the
+/// core or to the game, and bit 15 is its lane: see [`wire::Lane`](crate::wire::Lane).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(u16);
 
 impl MessageId {
-    /// Wraps the number as it stands on the wire.
+    /// Returns the id with this number.
     #[must_use]
     pub const fn new(id: u16) -> Self {
         Self(id)
     }
 
-    /// The number as it stands on the wire.
+    /// Returns the number of the id.
     #[must_use]
     pub const fn value(self) -> u16 {
         self.0

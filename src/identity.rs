@@ -1,6 +1,6 @@
-//! Identity: who somebody is, and what they show to prove it.
+//! Principals, which own sessions, and the credentials that clients show.
 //!
-//! It does not know how a proof is checked: that is the gate's.
+//! The gate checks credentials. This module does not.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use bevy_ecs::prelude::*;
 
 pub use crate::wire::{CredentialKind, Credentials};
 
-/// Who a session belongs to. Cheap to clone.
+/// The owner of a session: a user, or an anonymous player with a name to show. Cheap to clone.
 ///
 /// ```
 /// use waystation::identity::{Principal, User};
@@ -29,37 +29,37 @@ enum Who {
     User(Arc<User>),
 }
 
-/// Somebody whose name was authenticated.
+/// A user whose name was authenticated.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct User {
-    /// The user's name within the realm.
+    /// Name of the user within the realm.
     pub name: String,
-    /// Where the name is valid; empty for a server with one realm.
+    /// Realm in which the name is valid. Empty for a server with one realm.
     pub realm: String,
-    /// Which of the user's places this is, such as a device or a character; empty for a user with one.
+    /// Slot of the user, such as a device or a character. Empty for a user with one slot.
     pub slot: String,
 }
 
 impl Principal {
-    /// Nobody in particular. The name is for show and proves nothing.
+    /// Returns an anonymous principal. The name is only for display and proves nothing.
     #[must_use]
     pub fn anonymous(name: &str) -> Self {
         Self(Who::Anonymous(name.into()))
     }
 
-    /// A user whose name was authenticated, in the realm and the slot without a name.
+    /// Returns a user with this authenticated name, an empty realm and an empty slot.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self::of(User { name: name.to_owned(), ..User::default() })
     }
 
-    /// A user whose name was authenticated.
+    /// Returns a principal for an authenticated user.
     #[must_use]
     pub fn of(user: User) -> Self {
         Self(Who::User(Arc::new(user)))
     }
 
-    /// Returns the name, to show.
+    /// Returns the name, for display.
     #[must_use]
     pub fn name(&self) -> &str {
         match &self.0 {
@@ -68,7 +68,7 @@ impl Principal {
         }
     }
 
-    /// Returns the user; `None` if the principal is anonymous.
+    /// Returns the user, or `None` if the principal is anonymous.
     #[must_use]
     pub fn user(&self) -> Option<&User> {
         match &self.0 {
@@ -94,7 +94,7 @@ impl fmt::Display for Principal {
 }
 
 impl fmt::Display for User {
-    /// `name`, `name@realm`, `name/slot` or `name@realm/slot`.
+    /// Writes `name`, `name@realm`, `name/slot` or `name@realm/slot`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
         if !self.realm.is_empty() {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_shown_with_the_parts_that_have_names() {
+    fn a_user_is_displayed_without_empty_parts() {
         let user = |realm: &str, slot: &str| {
             User { name: "ada".into(), realm: realm.into(), slot: slot.into() }.to_string()
         };

@@ -1,11 +1,11 @@
 //! Authoritative game servers whose sessions outlive their connections.
 //!
-//! A game is systems and components of bevy's ECS, without the rest of bevy. Its players join
-//! [`zone`]s and send calls; the game decides, and answers with replies, sends and broadcasts. A
-//! player whose connection breaks and who comes back in time is the same entity in the same zone,
-//! and what was sent reliably meanwhile arrives, once and in order.
+//! A game is a set of systems and components of bevy's ECS. It uses no other part of bevy. Players
+//! join [`zone`]s and send calls. The game answers them with replies, sends and broadcasts. A player
+//! whose connection is lost can resume the session over a new one. The session keeps its entity and
+//! its zone, and reliable messages that were sent in the meantime arrive in order, each exactly once.
 //!
-//! A whole game, in which players knock at a door:
+//! A complete game, in which players knock at a door:
 //!
 //! ```no_run
 //! use bevy_app::{App, Startup, Update};
@@ -15,7 +15,7 @@
 //! use waystation::wire::{WireMessage, prost, udp::DEV_KEY};
 //! use waystation::{ident::MessageId, server::ServerPlugins, tick, zone::Zone};
 //!
-//! /// From a player: a knock. To all who are there: how many those were.
+//! /// A player sends this message to knock. The zone broadcasts it with the number of knocks so far.
 //! #[derive(Clone, PartialEq, prost::Message)]
 //! struct Knock {
 //!     #[prost(uint32, tag = 1)]
@@ -49,34 +49,34 @@
 //! }
 //! ```
 //!
-//! A game of some size declares its messages in `.proto` files: the docs of `build` hold such a
-//! game, from its `Cargo.toml` to its tests. The examples of the repository show one idea each;
-//! `hello` is a server and a client on one page.
+//! A larger game declares its messages in `.proto` files. The docs of `build` show a complete game,
+//! from its `Cargo.toml` to its tests. Each example in the repository shows one idea. The example
+//! `hello` has a server and a client in one file.
 //!
-//! It is not an engine: no rendering, no physics, no matchmaking. It is not peer-to-peer either:
-//! there is one server, and it is right.
+//! Waystation is not a game engine: it has no rendering, physics or matchmaking. It is not
+//! peer-to-peer: the server is authoritative.
 //!
-//! # The rooms
+//! # Modules
 //!
-//! | for | rooms |
+//! | purpose | modules |
 //! | --- | --- |
-//! | a game | [`server`] (start here), [`session`], [`zone`], [`rpc`], [`tick`], [`identity`], [`config`] |
-//! | its players | `client` |
-//! | its tests | `testing` |
-//! | its messages | [`wire`], `build` |
-//! | its operator | [`proxy`], [`gate`], [`telemetry`], [`admin`] |
-//! | whoever wants to see one | [`arena`], `bot` |
-//! | whoever writes a client in another language | `conformance` |
+//! | to write a game | [`server`] (start here), [`session`], [`zone`], [`rpc`], [`tick`], [`identity`], [`config`] |
+//! | to define its messages | [`wire`], `build` |
+//! | to write its client | `client` |
+//! | to test it | `testing` |
+//! | to operate it | [`proxy`], [`gate`], [`telemetry`], [`admin`] |
+//! | to try a finished game | [`arena`], `bot` |
+//! | to check a client in another language | `conformance` |
 //!
 //! # Features
 //!
-//! | feature | default | gives |
+//! | feature | default | contents |
 //! | --- | --- | --- |
-//! | `server` | yes | sessions, zones, calls, proxies, the arena |
-//! | `client` | yes | the client library: no ECS, no async runtime |
-//! | `cli` | yes | the binary, and the bots |
-//! | `build` | | for build scripts: compiles a game's `.proto` files, without `protoc` |
-//! | `testing` | | for tests: a server on virtual time, scripted players, invariants checked |
+//! | `server` | yes | sessions, zones, calls, proxies and the arena |
+//! | `client` | yes | the client library, without ECS and without async runtime |
+//! | `cli` | yes | the binary and the bots |
+//! | `build` | | a compiler for a game's `.proto` files, for build scripts; it does not need `protoc` |
+//! | `testing` | | a server on virtual time with scripted players, for tests; it checks the invariants |
 
 #[cfg(feature = "server")]
 pub mod admin;

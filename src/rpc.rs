@@ -1,11 +1,10 @@
-//! Calls: what clients ask of the game, and what the game answers.
+//! Delivers calls of clients to the game, and the game's messages to sessions.
 //!
-//! A call is a message of the game's that a member sent to its zone. Systems read
-//! [`Call`]s and answer through [`Sender`]; the sender's identity is stamped by the server. This
-//! room knows no game.
+//! A call is a message of the game's that a member sends to its zone. Systems read [`Call`]s and answer
+//! them through [`Sender`]. The server sets the session of each call, so a client cannot forge it.
 //!
-//! Data flow: the session's dispatch, in which each call is registered → `Messages<Call<M>>` → the game →
-//! [`Sender`] → one queue in call order → `resolve`, when settle begins → delivery to the sessions.
+//! Data flow: the dispatch of a session's frames → `Messages<Call<M>>` → the game → [`Sender`] → one queue
+//! in call order → `resolve`, before settle → delivery to the sessions.
 //!
 //! ```
 //! use bevy_ecs::prelude::*;
@@ -37,32 +36,32 @@ pub use sender::Sender;
 
 /// A message that a member sent to its zone. Read it in the tick in which it is dispatched.
 ///
-/// The sender is who the server says it is, and was a member of the zone when it was dispatched;
-/// what others send is dropped. No float in the message is NaN or infinite: a call with one is
-/// dropped and counted, whoever sent it, and its sender's session goes on.
+/// The session was a member of the zone when the call was dispatched. Calls of sessions in no zone are
+/// dropped. The floats in the message are finite: a call that contains NaN or an infinity is dropped and
+/// counted, and is no offence.
 #[derive(Message, Debug, Clone)]
 pub struct Call<M: WireMessage> {
-    /// Who sent it.
+    /// The session that sent the call.
     pub session: SessionId,
-    /// The session's entity.
+    /// The entity of the session.
     pub entity: Entity,
     /// The zone that the session is in.
     pub zone: Entity,
-    /// The session's epoch: which of its links it came over.
+    /// The epoch of the session when the call was dispatched.
     pub epoch: Epoch,
-    /// When it was dispatched.
+    /// The tick in which the call was dispatched.
     pub tick: Tick,
-    /// What was sent.
+    /// The message.
     pub message: M,
 }
 
-/// Says which messages are calls.
+/// Registers the messages of a game.
 pub trait AppRpc {
-    /// Takes `M` as a call: systems read `MessageReader<Call<M>>`, each tick. In debug builds,
-    /// calls that no system read in their tick are counted, and reported once a second.
+    /// Registers `M` as a call. Systems read it as `MessageReader<Call<M>>`, in each tick. In debug builds,
+    /// calls that no system reads in their tick are counted and reported once a second.
     fn add_call<M: WireMessage>(&mut self) -> &mut Self;
 
-    /// Delivers `M` to agents too: systems read `MessageReader<Delivered<M>>`.
+    /// Delivers `M` to agents as a value. Systems read it as `MessageReader<Delivered<M>>`.
     fn add_delivery<M: WireMessage>(&mut self) -> &mut Self;
 }
 
@@ -71,7 +70,7 @@ impl AppRpc for App {
         let is_the_games = matches!(M::ID.range(), Range::GameReliable | Range::GameUnreliable);
         let mut dispatch = self.world_mut().get_resource_or_init::<Dispatch>();
         if !is_the_games || !dispatch.register(M::ID, call::<M>) {
-            tracing::error!(id = %M::ID, message = M::NAME, "not added as a call: the id is taken, or the core's");
+            tracing::error!(id = %M::ID, message = M::NAME, "call not registered: choose an id that is not used and not reserved");
             return self;
         }
         self.add_message::<Call<M>>();
@@ -86,7 +85,7 @@ impl AppRpc for App {
     }
 }
 
-/// Adds calls.
+/// Adds calls, replies, sends and broadcasts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RpcPlugin;
 
@@ -98,7 +97,7 @@ impl Plugin for RpcPlugin {
     }
 }
 
-/// A member calls. What others send is dropped and counted.
+/// Writes a frame of a member as a [`Call`]. A frame of a session in no zone is dropped and counted.
 fn call<M: WireMessage>(world: &mut World, sent: Sent) -> Result<Next, Offence> {
     let entity = sent.session;
     let Some((session, epoch, zone)) = caller(world, entity) else {
@@ -118,12 +117,12 @@ fn call<M: WireMessage>(world: &mut World, sent: Sent) -> Result<Next, Offence> 
         world.write_message(Call { session, entity, zone, epoch, tick, message });
     } else {
         world.resource_mut::<SessionCounts>().nonfinite_call_count += 1;
-        tracing::debug!(%session, message = M::NAME, "not dispatched: it holds NaN or an infinity");
+        tracing::debug!(%session, message = M::NAME, "call dropped: it contains NaN or an infinity");
     }
     Ok(Next::Go)
 }
 
-/// Returns who calls; `None` if the session is in no zone.
+/// Returns the id, the epoch and the zone of a session, or `None` if the session is in no zone.
 fn caller(world: &World, session: Entity) -> Option<(SessionId, Epoch, Entity)> {
     let core = world.get::<SessionCore>(session)?;
     Some((core.id(), core.epoch(), live_zone(world, session)?))

@@ -1,7 +1,7 @@
-//! A whole server: the plugins of all rooms, in one group.
+//! Groups the plugins of a whole server.
 //!
-//! Proxies are not among them: attach those you want, each with an adapter that speaks to its
-//! port. In debug builds, the invariants that the rooms promise are checked after each tick.
+//! The group contains no proxies: attach one for each transport, with its adapter. In debug builds, the
+//! invariants of the server are checked after each tick.
 //!
 //! ```
 //! use bevy_app::App;
@@ -29,14 +29,14 @@ use crate::session::SessionPlugin;
 use crate::tick::TickPlugin;
 use crate::zone::ZonePlugin;
 
-/// All that a server needs but its proxies and its game.
+/// The plugins of a server, without its proxies and its game.
 #[derive(Debug, Clone, Default)]
 pub struct ServerPlugins {
     config: ServerConfig,
 }
 
 impl ServerPlugins {
-    /// The plugins of a server with that configuration.
+    /// Returns the plugins of a server with this configuration.
     #[must_use]
     pub fn new(config: ServerConfig) -> Self {
         Self { config }

@@ -1,10 +1,10 @@
-//! What an operator sees: a status once a second, and a summary at the end.
+//! Reports the status of the server once a second, and a summary at the end.
 //!
-//! It reads what the other rooms count and adds nothing to a tick but that. It is not a metrics
-//! exporter, and it does not print: whoever starts the server gives it a [`Sink`].
+//! The module reads what other modules count. It prints nothing itself: the code that starts the server
+//! supplies a [`Sink`]. It is not a metrics exporter.
 //!
-//! Data flow: counts and session markers → [`Status`], once a second of the clock, in `Measure`
-//! → the sink; at the end, [`Summary::of`] the world.
+//! Data flow: counts and session markers → [`Status`], once a second of the clock, in `Measure` → the sink;
+//! at the end, [`Summary::of`] the world.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,44 +17,45 @@ use crate::session::{Active, Agent, Closing, Connected, Disconnected, Session, S
 use crate::tick::{Load, LoadLevel, Shed, TickStats, TickSummary, TickSystems, TickTime};
 use crate::zone::Zone;
 
-/// What happened in the last second, and what there is now. Its `Display` is one line of
-/// `name=value`, which stays as it is for the sake of whoever parses it.
+/// The current state of the server, and what happened in the last second. Its `Display` is one line of
+/// `name=value` pairs. This format is stable, so that programs can parse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Status {
-    /// The second's ticks. Its overruns and skipped ticks are those since the start.
+    /// Summary of the ticks in the last second. Its overruns and skipped ticks count since the start.
     pub ticks: TickSummary,
-    /// Sessions with a link and in no zone; agents are counted apart, in all of these.
+    /// Number of sessions with a link and in no zone, without agents.
     pub connected_count: usize,
-    /// Sessions with a link and in a zone.
+    /// Number of sessions with a link and in a zone, without agents.
     pub active_count: usize,
-    /// Sessions without a link.
+    /// Number of sessions without a link.
     pub disconnected_count: usize,
-    /// Agents, in whatever state.
+    /// Number of agents.
     pub agent_count: usize,
-    /// Zones.
+    /// Number of zones.
     pub zone_count: usize,
-    /// Frames from clients in the second, link control included.
+    /// Number of frames from clients in the last second, including link control.
     pub in_count: u64,
-    /// Frames to clients in the second, link control included.
+    /// Number of frames to clients in the last second, including link control.
     pub out_count: u64,
-    /// What the server leaves out, for the load of it.
+    /// Level of the load, which determines what the server leaves out.
     pub load: LoadLevel,
-    /// Ticks of zones that were left out in the second.
+    /// Number of ticks of zones that were left out in the last second.
     pub skipped_zone_tick_count: u64,
-    /// Links, by the proxy that has them.
+    /// Number of links by proxy.
     pub links: LinkCounts,
 }
 
-/// How many links each of the first [`PROXIES_SHOWN`](Self::PROXIES_SHOWN) proxies has, by its name.
-/// Its `Display` is `udp:3,quic:0`, or `none` where there is no proxy.
+/// Number of links of each of the first [`PROXIES_SHOWN`](Self::PROXIES_SHOWN) proxies, by the name of the
+/// proxy. Its `Display` is like `udp:3,quic:0`, or `none` if there are no proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LinkCounts([Option<(&'static str, usize)>; Self::PROXIES_SHOWN]);
 
 impl LinkCounts {
-    /// More than there are transports, few enough for a line.
+    /// Maximum number of proxies that are shown: more than there are transports, and few enough for one
+    /// line.
     pub const PROXIES_SHOWN: usize = 8;
 
-    /// The counts of all that is shown, in the order of the proxies' ids.
+    /// Returns the name and the number of links of each proxy that is shown, in the order of proxy ids.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> {
         self.0.iter().copied().flatten()
     }
@@ -97,23 +98,23 @@ impl fmt::Display for Status {
     }
 }
 
-/// All that happened since the start. Its `Display` is one line of `name=value`.
+/// What happened since the start of the server. Its `Display` is one line of `name=value` pairs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
-    /// The ticks.
+    /// Summary of all ticks.
     pub ticks: TickSummary,
-    /// What became of sessions.
+    /// Counts of what happened to sessions.
     pub sessions: SessionCounts,
-    /// Frames that crossed the ports.
+    /// Number of frames that crossed the ports.
     pub traffic: Traffic,
-    /// What was left out for the load of it.
+    /// Work that was left out under load.
     pub shed: Shed,
-    /// What the adapters have counted. The line has those that are above 0, as `proxy.name=value`.
+    /// Counters of the adapters. The `Display` shows those above 0, as `proxy.name=value`.
     pub counters: Vec<Counter>,
 }
 
 impl Summary {
-    /// The summary of a server; of what its world does not have, zeros.
+    /// Returns the summary of a server. Counts of resources that the world does not have are 0.
     #[must_use]
     pub fn of(world: &World) -> Self {
         Self {
@@ -158,16 +159,16 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Takes each [`Status`], on the tick's thread: it must not block.
+/// A function that takes each [`Status`]. It runs on the thread of the tick and must not block.
 pub type Sink = fn(&Status);
 
-/// Reports a [`Status`] each second.
+/// Reports a [`Status`] once a second.
 pub struct TelemetryPlugin<S = Sink> {
     sink: S,
 }
 
 impl<S: Fn(&Status) + Clone + Send + Sync + 'static> TelemetryPlugin<S> {
-    /// Reports to a sink.
+    /// Returns a plugin that reports to `sink`.
     #[must_use]
     pub fn new(sink: S) -> Self {
         Self { sink }
@@ -175,7 +176,7 @@ impl<S: Fn(&Status) + Clone + Send + Sync + 'static> TelemetryPlugin<S> {
 }
 
 impl Default for TelemetryPlugin {
-    /// Reports to the log, at info.
+    /// Returns a plugin that logs each status at `info`.
     fn default() -> Self {
         Self::new(|status| tracing::info!("{status}"))
     }
@@ -197,7 +198,7 @@ impl<S: Fn(&Status) + Clone + Send + Sync + 'static> Plugin for TelemetryPlugin<
     }
 }
 
-/// When the running second began, and what had crossed the ports and been left out by then.
+/// Start of the current second, and the counts at that time.
 #[derive(Resource, Debug, Default)]
 struct Second {
     begun: Duration,
@@ -207,7 +208,7 @@ struct Second {
 
 type State = (Has<Agent>, Has<Connected>, Has<Active>, Has<Disconnected>);
 
-/// The status, once a second.
+/// Returns the status once a second, and `None` in other ticks.
 fn measure(
     mut second: ResMut<Second>,
     time: Res<TickTime>,
@@ -222,7 +223,8 @@ fn measure(
     }
     let before = std::mem::replace(&mut second.traffic, *traffic);
     let shed_before = std::mem::replace(&mut second.shed, *shed);
-    // The next report is a second after this one should have been, unless the server stalled.
+    // The next report is due one second after the time at which this one was due, unless the server has
+    // stalled.
     second.begun = (second.begun + REPORT_EVERY).max(time.now().saturating_sub(REPORT_EVERY / 2));
     let mut status = Status {
         ticks: ticks.take_recent(),
@@ -248,5 +250,5 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
-/// How often a status is reported.
+/// Interval of the reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);

@@ -1,13 +1,13 @@
-//! The tick: its phases, its clock, its randomness, and the loop that runs it.
+//! Runs the ticks of the server: their phases, clock, randomness, inputs and load.
 //!
-//! One `app.update()` is one tick, divided into the phases of [`TickSystems`]. Time enters
-//! through the [`Clock`]. Random numbers come from generators that are seeded when the server starts:
-//! the game's from [`Dice`], ids and tokens from `Secrets`. A test can set both, and then a tick is a
-//! pure function of its inputs. This module does not know the network.
+//! One `app.update()` is one tick, divided into the phases of [`TickSystems`]. Time comes from the
+//! [`Clock`]. Random numbers come from generators that are seeded when the server starts: [`Dice`] for the
+//! game, and `Secrets` for ids and tokens. A test can set the clock and the seeds; then a tick is a pure
+//! function of its inputs. This module does no network I/O.
 //!
-//! Data flow: [`Clock`], [`UnixClock`], the [`runner`](run) and the proxies → [`TickInput`], gathered once in
-//! `Begin` → [`TickTime`], [`Load`] and every system of the tick. The runner measures each tick →
-//! [`TickStats`], and [`TickCost`], an input of the next one.
+//! Data flow: [`Clock`], [`UnixClock`], the [`runner`](run) and the proxies → [`TickInput`], gathered once
+//! in `Begin` → [`TickTime`], [`Load`] and all systems of the tick. The runner measures each tick →
+//! [`TickStats`], and [`TickCost`], which is an input of the next tick.
 
 mod clock;
 pub(crate) mod event;
@@ -43,49 +43,49 @@ pub use stats::{TickStats, TickSummary};
 pub use unix::UnixClock;
 pub use verdict::{Answer, QuestionId, Verdict};
 
-/// The phases of a tick, in this order. A game's systems belong in [`Simulate`](Self::Simulate),
-/// which is where systems of `Update` run if they say nothing else.
+/// The phases of a tick, in order. The systems of a game belong to [`Simulate`](Self::Simulate), where
+/// systems of `Update` run by default.
 #[derive(SystemSet, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TickSystems {
-    /// `First`: the tick is counted, its inputs are gathered, news of the last tick is published.
+    /// `First`: counts the tick, gathers its inputs, and publishes the news of the last tick.
     Begin,
-    /// `PreUpdate`: what happened to links is taken from the inputs.
+    /// `PreUpdate`: takes the events of links and the verdicts of authenticators from the inputs.
     Receive,
-    /// `PreUpdate`: sessions are opened, resumed and disconnected.
+    /// `PreUpdate`: applies link control, opens and resumes sessions, and takes lost links from sessions.
     Admit,
-    /// `PreUpdate`: frames become calls.
+    /// `PreUpdate`: turns frames into calls and requests.
     Dispatch,
-    /// `PreUpdate`: it is decided which zones tick.
+    /// `PreUpdate`: decides which zones tick.
     Pace,
-    /// `Update`: the game.
+    /// `Update`: runs the game.
     Simulate,
-    /// `PostUpdate`: sends are resolved, membership changes take effect.
+    /// `PostUpdate`: changes memberships and ends sessions. The game's messages are resolved before.
     Settle,
-    /// `PostUpdate`: timers.
+    /// `PostUpdate`: ends sessions and asks whose time has passed.
     Expire,
-    /// `PostUpdate`: state is turned into messages.
+    /// `PostUpdate`: sends Members of announcing zones.
     Replicate,
-    /// `PostUpdate`: one batch a proxy leaves.
+    /// `PostUpdate`: hands each adapter one batch.
     Flush,
-    /// `Last`: the tick is measured, and checked in debug builds.
+    /// `Last`: measures the tick, and checks the invariants in debug builds.
     Measure,
 }
 
-/// How fast the server ticks.
+/// Tick rate of the server, from [`TICK_HZ_MIN`] to [`TICK_HZ_MAX`]. Default: 20 Hz.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TickRate(NonZeroU32);
 
-/// A tick rate that the server does not offer.
+/// A tick rate outside the range from [`TICK_HZ_MIN`] to [`TICK_HZ_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} Hz is no tick rate: choose one from {TICK_HZ_MIN} to {TICK_HZ_MAX}")]
+#[error("a tick rate of {0} Hz is out of range: choose one from {TICK_HZ_MIN} to {TICK_HZ_MAX} Hz")]
 pub struct TickRateError(pub u32);
 
 impl TickRate {
-    /// A rate in ticks a second, [`TICK_HZ_MIN`] to [`TICK_HZ_MAX`].
+    /// Returns a rate of `hz` ticks per second.
     ///
     /// # Errors
     ///
-    /// [`TickRateError`] outside that range.
+    /// Returns [`TickRateError`] if `hz` is not in the range from [`TICK_HZ_MIN`] to [`TICK_HZ_MAX`].
     pub fn new(hz: u32) -> Result<Self, TickRateError> {
         match NonZeroU32::new(hz) {
             Some(rate) if (TICK_HZ_MIN..=TICK_HZ_MAX).contains(&hz) => Ok(Self(rate)),
@@ -93,13 +93,13 @@ impl TickRate {
         }
     }
 
-    /// Ticks a second.
+    /// Returns the number of ticks per second.
     #[must_use]
     pub const fn hz(self) -> u32 {
         self.0.get()
     }
 
-    /// The time from one tick to the next.
+    /// Returns the time from one tick to the next.
     #[must_use]
     pub fn period(self) -> Duration {
         Duration::from_secs(1) / self.hz()
@@ -107,25 +107,25 @@ impl TickRate {
 }
 
 impl Default for TickRate {
-    /// 20 Hz.
+    /// Returns 20 Hz.
     fn default() -> Self {
         Self(TICK_HZ_DEFAULT)
     }
 }
 
-/// Adds the phases, the clock and the randomness.
+/// Adds the phases of a tick, the clock and the randomness.
 ///
-/// It inserts bevy's `Time` and advances it by each tick's delta; do not add bevy's `TimePlugin`
-/// beside it, which would read the system's clock.
+/// The plugin inserts bevy's `Time` and advances it by [`TickTime::delta`] in each tick. Do not add bevy's
+/// `TimePlugin`, which would read the clock of the system.
 #[derive(Debug, Clone, Default)]
 pub struct TickPlugin {
-    /// How fast the server ticks; [`run`] and the zones' pace go by it.
+    /// Tick rate of the server. Default: 20 Hz.
     pub rate: TickRate,
-    /// Where time comes from.
+    /// Source of time. Default: the monotonic clock of the machine.
     pub clock: Clock,
-    /// The seed of ids, tokens and [`Dice`]. Default: `None`, and the operating system gives both
-    /// seeds. A seed that is given tells every token, so it is for tests only. To repeat the dice of a
-    /// run, insert [`Dice`] with the seed from its log.
+    /// Seed of ids, tokens and [`Dice`], for tests only, because it determines all tokens. Default: `None`,
+    /// which takes two seeds from the operating system. To repeat the dice of a run, insert [`Dice`] with
+    /// the seed that the run logged.
     pub seed: Option<u64>,
 }
 
@@ -135,13 +135,13 @@ impl Plugin for TickPlugin {
             Admit, Begin, Dispatch, Expire, Flush, Measure, Pace, Receive, Replicate, Settle, Simulate,
         };
 
-        // The order of systems that say nothing about their order is part of what a seed
-        // reproduces, so no tick depends on how threads were scheduled.
+        // The order of systems without an explicit order is part of what a seed reproduces. A
+        // single-threaded executor keeps this order independent of how threads are scheduled.
         single_threaded(app, (PreStartup, Startup, PostStartup));
         single_threaded(app, (First, PreUpdate, Update));
         single_threaded(app, (PostUpdate, Last, Last));
         let dice = self.seed.map_or_else(Dice::system, Dice::beside);
-        tracing::info!(dice = dice.seed(), "the game's dice are seeded");
+        tracing::info!(dice = dice.seed(), "seed of the game's dice");
         app.insert_resource(self.rate)
             .insert_resource(TickTime::new(self.clock.clone()))
             .insert_resource(self.seed.map_or_else(Secrets::system, Secrets::seeded))
@@ -166,7 +166,7 @@ impl Plugin for TickPlugin {
     }
 }
 
-/// The system that begins a tick; what else happens in `Begin` runs after it.
+/// The system that begins a tick. The other systems in `Begin` run after it.
 pub fn begin(world: &mut World) {
     let input = input::gather(world);
     let mut time = world.resource_mut::<TickTime>();
@@ -189,8 +189,8 @@ where
     app.edit_schedule(a, set).edit_schedule(b, set).edit_schedule(c, set);
 }
 
-/// Slowest tick rate: below it, a beacon's echo would wait longer than it travelled.
+/// Slowest tick rate, in Hz. At lower rates a Ping would wait longer for a tick than it travels.
 pub const TICK_HZ_MIN: u32 = 4;
-/// Fastest tick rate: at 4 ms a tick the operating system's timers are still exact enough.
+/// Fastest tick rate, in Hz. The timers of the operating system are exact enough for its period of 4 ms.
 pub const TICK_HZ_MAX: u32 = 240;
 const TICK_HZ_DEFAULT: NonZeroU32 = NonZeroU32::new(20).expect("20 is not zero");

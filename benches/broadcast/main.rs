@@ -1,12 +1,11 @@
-//! One broadcast to a thousand members, from the game's call to the proxy's port: time, and what is
-//! allocated.
+//! Measures one broadcast to 1,000 members, from the game's call to the proxy's port: time and allocations.
 //!
-//! Both are of a whole tick, and so is what stands beside `Nothing`: subtract it, and divide by a
-//! thousand for a recipient. How the players read is not measured. It is a bench of its own because
-//! of the counting allocator.
+//! Both numbers are for a whole tick. To get the cost of one recipient, subtract the numbers of `Nothing`
+//! and divide by 1,000. The players' reads are not measured. This is a separate benchmark because of the
+//! counting allocator.
 
 #[path = "../waystation/stage.rs"]
-#[allow(dead_code, reason = "the other benches use the rest")]
+#[allow(dead_code, reason = "the other benchmarks use the rest")]
 mod stage;
 
 use std::cell::RefCell;
@@ -67,5 +66,5 @@ fn to_1000(bencher: Bencher, next: Next) {
         .bench_local_values(|()| stage.borrow_mut().tick());
 }
 
-/// Members of the zone.
+/// Number of members of the zone.
 const MEMBERS: usize = 1_000;

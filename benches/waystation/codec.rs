@@ -1,4 +1,4 @@
-//! Frames to bytes and back: the smallest, the most frequent and the largest.
+//! Measures encoding and decoding of the smallest, the most frequent and the largest frames.
 
 use bytes::Bytes;
 use divan::{Bencher, black_box};
@@ -6,7 +6,7 @@ use waystation::arena::v1::{Input, Snapshot};
 use waystation::wire::v1::{Ack, Join};
 use waystation::wire::{self, Frame, WireMessage};
 
-/// A message as it may be on the wire.
+/// A message with typical contents.
 trait Sample: WireMessage {
     fn sample() -> Self;
 }
@@ -30,7 +30,7 @@ impl Sample for Join {
 }
 
 impl Sample for Snapshot {
-    /// As many avatars as fit a datagram.
+    /// Returns as many avatars as fit a datagram.
     fn sample() -> Self {
         let place = |seed: u32| (0..80).map(move |index| ((seed + index * 97) % 10_000).cast_signed());
         Self {

@@ -1,4 +1,4 @@
-//! A tick with a hundred thousand sessions that do nothing.
+//! Measures a tick with 100,000 idle sessions.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use divan::counter::ItemsCount;
 
 use crate::stage::{Peer, Stage};
 
-/// What idle sessions are like.
+/// State of the idle sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Idle {
-    /// Linked, between two beacons.
+    /// All sessions have a link, and no Beacon is due.
     Still,
-    /// Linked, and a twentieth of a second passes: five thousand beacons leave, and as many echoes
-    /// arrive.
+    /// All sessions have a link, and 50 ms pass in each tick. So each tick sends 5,000 Beacons and receives
+    /// as many Pings.
     Beating,
-    /// Waiting to be resumed.
+    /// No session has a link.
     Disconnected,
 }
 
@@ -26,7 +26,7 @@ fn sessions_100000(bencher: Bencher, idle: Idle) {
     let mut players = stage.players(SESSIONS);
     if idle == Idle::Disconnected {
         players.iter().for_each(Peer::close);
-        // A tick takes 65,536 events of a port.
+        // One tick takes at most 65,536 events from a port, so the links need two.
         stage.tick();
         stage.tick();
     }

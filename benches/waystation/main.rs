@@ -1,10 +1,10 @@
-//! What the parts cost: `cargo bench`, or `cargo bench -- join` for some of it.
+//! Benchmarks of the parts of the server. Run all with `cargo bench`, or some with `cargo bench -- join`.
 //!
-//! Servers of these benches run in the process, on a clock that moves only when a bench says so,
-//! and their players are loopback links: no socket, no encryption and no thread is measured, and
-//! the invariants, which are checked in debug builds, are not. What clients do between two
-//! measurements is not measured. Compare within one run and look at medians: on a shared machine the
-//! times of two runs differ more than most changes do.
+//! The servers run in the process, on a clock that only the benchmarks advance. The players are loopback
+//! links. So sockets, encryption and threads are not measured. The checks of invariants are not measured
+//! either, because they run in debug builds only. What clients do between two measurements is not measured.
+//! Compare medians within one run: on a shared machine, the times of two runs differ more than most changes
+//! do.
 
 mod codec;
 mod idle;

@@ -1,8 +1,9 @@
-//! The state of a session as a marker: in a table, or in a sparse set.
+//! Compares two storages for the markers of session states: a table and a sparse set.
 //!
-//! The real markers can only be swapped by the server, so these are others of the same shape, on
-//! entities with components that sessions have. Half of the sessions change their state, in
-//! no order, as the server does it: one marker off, one on. The sweeps are what a game does in each tick.
+//! Only the server can change the real markers. So the benchmarks use markers of the same shape, on
+//! entities with components of sessions. Half of the sessions change their state in a scattered order. As
+//! in the server, each change removes one marker and inserts another. The sweeps show what a game does in
+//! each tick.
 
 use bevy_ecs::prelude::*;
 use divan::Bencher;
@@ -10,7 +11,7 @@ use divan::counter::ItemsCount;
 use waystation::identity::Principal;
 use waystation::session::{LinkState, ResumeTimeout};
 
-/// A way to keep two markers.
+/// A storage for two markers.
 trait Storage {
     type Connected: Component + Default;
     type Active: Component + Default;
@@ -41,11 +42,11 @@ impl Storage for SparseSet {
     type Active = SparseActive;
 }
 
-/// A game's component.
+/// A component of the game.
 #[derive(Component, Default)]
 struct Avatar([f32; 8]);
 
-/// Sessions, half of which were active at some time, in an order that nobody chose.
+/// Sessions in a scattered order. Half of them have been active.
 struct Crowd {
     world: World,
     order: Vec<Entity>,
@@ -60,14 +61,14 @@ impl Crowd {
                 world.spawn((seen, Avatar::default(), S::Connected::default())).id()
             })
             .collect();
-        // A step that has no divisor in common with the count visits all, each once.
+        // The step and the count have no common divisor, so the order contains each session once.
         let order = (0..count).map(|index| sessions[index * STEP % count]).collect();
         let mut crowd = Self { world, order };
         crowd.swap_half::<S>();
         crowd
     }
 
-    /// Every second session of the order, to the other state.
+    /// Moves every second session of the order to the other state.
     fn swap_half<S: Storage>(&mut self) {
         for entity in self.order.iter().step_by(2) {
             let mut session = self.world.entity_mut(*entity);
@@ -89,7 +90,7 @@ fn transition<S: Storage>(bencher: Bencher, count: usize) {
     bencher.counter(ItemsCount::new(count / 2)).bench_local(|| crowd.swap_half::<S>());
 }
 
-/// All sessions, whatever their state.
+/// Visits all sessions, in any state.
 #[divan::bench(types = [Table, SparseSet], args = [1_000, 100_000])]
 fn sweep_of_all<S: Storage>(bencher: Bencher, count: usize) {
     let Crowd { mut world, .. } = Crowd::of::<S>(count);
@@ -100,7 +101,7 @@ fn sweep_of_all<S: Storage>(bencher: Bencher, count: usize) {
     });
 }
 
-/// The sessions of one state.
+/// Visits the sessions in one state.
 #[divan::bench(types = [Table, SparseSet], args = [1_000, 100_000])]
 fn sweep_of_the_active<S: Storage>(bencher: Bencher, count: usize) {
     let Crowd { mut world, .. } = Crowd::of::<S>(count);
@@ -111,5 +112,5 @@ fn sweep_of_the_active<S: Storage>(bencher: Bencher, count: usize) {
     });
 }
 
-/// A prime, and no divisor of any count here.
+/// A prime that divides no count in this file.
 const STEP: usize = 7_919;

@@ -1,8 +1,8 @@
-//! Joining and parting a zone that has many members already.
+//! Measures joining and parting a zone that has many members.
 //!
-//! A tick costs something for each session there is, so the server has ten thousand in all
-//! cases: those that are not in the zone are in another. What a change costs is the difference to
-//! the tick without any, by the number of movers.
+//! The cost of a tick depends on the number of sessions. So the server has 10,000 sessions besides the
+//! movers in all cases, and those that are not in the zone are in another zone. The cost of one change is
+//! the difference to the tick of `without_any`, divided by the number of movers.
 
 use std::cell::RefCell;
 
@@ -12,7 +12,7 @@ use waystation::wire::v1::Part;
 
 use crate::stage::{Peer, Stage};
 
-/// A zone with members, and players who come and go.
+/// A zone with members, and players who join and part.
 struct Hall {
     stage: Stage,
     movers: Vec<Peer>,
@@ -81,7 +81,7 @@ fn without_any(bencher: Bencher, members: usize) {
     bencher.bench_local(|| hall.borrow_mut().stage.tick());
 }
 
-/// Sessions besides the movers, in the zone or in the other.
+/// Number of sessions besides the movers, in the zone or in the other one.
 const SESSIONS: usize = 10_000;
-/// Players who join or part in one tick.
+/// Number of players who join or part in one tick.
 const MOVERS: usize = 500;

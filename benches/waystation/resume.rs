@@ -1,4 +1,4 @@
-//! A client resumes: from the dial until all that waited has arrived.
+//! Measures a resume of one client, from the dial until all waiting frames have arrived.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -53,11 +53,11 @@ impl Link for Dialled {
     }
 }
 
-/// Calls that the game took.
+/// Number of calls that the game has read.
 #[derive(Resource, Debug, Default)]
 struct Heard(u64);
 
-/// Messages that the game sends to the one session in its next tick.
+/// Number of messages that the game sends to the session in its next tick.
 #[derive(Resource, Debug, Default)]
 struct Backlog(u64);
 
@@ -73,7 +73,7 @@ fn speak(mut backlog: ResMut<Backlog>, sessions: Query<Entity, With<Session>>, m
     }
 }
 
-/// A server and its one client, who is a member.
+/// A server and its only client, which is a member of a zone.
 struct Pair {
     stage: Stage,
     client: Client<Dialer>,
@@ -96,7 +96,7 @@ impl Pair {
         RefCell::new(pair)
     }
 
-    /// One update of the client and one tick, in which no time passes on the server.
+    /// Runs one update of the client and one tick. No time passes on the server.
     fn step(&mut self) {
         self.client.update(STEP);
         while let Some(event) = self.client.poll() {
@@ -110,7 +110,7 @@ impl Pair {
         while !is_done(self) {
             self.step();
             steps += 1;
-            assert!(steps < STEPS_MAX, "the client does not get there: {:?}", self.client);
+            assert!(steps < STEPS_MAX, "the client does not reach the expected state: {:?}", self.client);
         }
     }
 
@@ -118,7 +118,7 @@ impl Pair {
         self.stage.app.world().resource::<Heard>().0
     }
 
-    /// Lets both sides acknowledge all, which takes up to a second of theirs.
+    /// Lets both sides acknowledge all frames, which takes up to one second of their time.
     fn settle(&mut self) {
         for _ in 0..30 {
             self.stage.tick_after(STEP);
@@ -128,7 +128,7 @@ impl Pair {
     }
 }
 
-/// What the client sent while it had no link.
+/// Resumes with frames that the client sent while it had no link.
 #[divan::bench(args = [0, 512], sample_count = 200, sample_size = 1)]
 fn frames_of_the_client(bencher: Bencher, frames: u64) {
     let pair = Pair::new();
@@ -149,7 +149,7 @@ fn frames_of_the_client(bencher: Bencher, frames: u64) {
         });
 }
 
-/// What the server sent while the client had no link.
+/// Resumes with frames that the server sent while the client had no link.
 #[divan::bench(args = [0, 512], sample_count = 200, sample_size = 1)]
 fn frames_of_the_server(bencher: Bencher, frames: u64) {
     let pair = Pair::new();
@@ -171,7 +171,7 @@ fn frames_of_the_server(bencher: Bencher, frames: u64) {
         });
 }
 
-/// What passes for the client with each step.
+/// Time that passes for the client in each step.
 const STEP: Duration = Duration::from_millis(50);
-/// More steps than any of this takes.
+/// Number of steps after which a wait fails. No wait needs as many.
 const STEPS_MAX: u32 = 100;

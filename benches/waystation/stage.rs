@@ -1,4 +1,4 @@
-//! A server without a network or a wall clock, and players that do what they must.
+//! A server without network and wall clock, and players that follow the protocol.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use waystation::wire::v1::{Ack, Beacon, Hello, Join, Ping, Welcome};
 use waystation::wire::{self, Frame, Lane, WireMessage};
 use waystation::zone::Zone;
 
-/// A server of which nothing expires.
+/// A server on which nothing expires.
 pub(crate) struct Stage {
     pub(crate) app: App,
     clock: Clock,
@@ -29,7 +29,7 @@ pub(crate) struct Peer {
 }
 
 impl Stage {
-    /// A server with zones of those names, each with room for all.
+    /// Starts a server with zones of these names. Each zone has room for all players.
     pub(crate) fn new(zones: &[&str]) -> Self {
         let clock = Clock::manual();
         let session = SessionConfig {
@@ -37,7 +37,7 @@ impl Stage {
             link_timeout: NEVER,
             unacked_max: NEVER,
             max_sessions: usize::MAX,
-            // The same client comes back sooner than any player would earn a replay.
+            // The benchmarks resume more often than the rates allow.
             messages_per_second: u32::MAX,
             messages_burst: u32::MAX,
             bytes_per_second: u32::MAX,
@@ -58,18 +58,18 @@ impl Stage {
         Self { app, clock, loopback }
     }
 
-    /// A tick in which no time passes, so that no beacon is due.
+    /// Runs a tick in which no time passes, so that no Beacon is due.
     pub(crate) fn tick(&mut self) {
         self.app.update();
     }
 
-    /// A tick after that time.
+    /// Advances the clock and runs a tick.
     pub(crate) fn tick_after(&mut self, time: Duration) {
         self.clock.advance(time);
         self.app.update();
     }
 
-    /// So many players with a session, in no zone.
+    /// Opens sessions for `count` players, who are in no zone.
     pub(crate) fn players(&mut self, count: usize) -> Vec<Peer> {
         let mut players = Vec::with_capacity(count);
         while players.len() < count {
@@ -92,7 +92,7 @@ impl Stage {
         self.settle(players);
     }
 
-    /// Lets players read all there is and acknowledge it.
+    /// Lets players read and acknowledge all frames.
     pub(crate) fn settle(&mut self, players: &mut [Peer]) {
         players.iter_mut().for_each(Peer::read);
         self.tick();
@@ -111,7 +111,7 @@ impl Peer {
         self.link.send(Lane::Reliable, wire::encode(message)).expect("an open link with room");
     }
 
-    /// Asks to join a zone.
+    /// Sends a Join.
     pub(crate) fn join(&self, zone: &str) {
         self.send(&Join { request: 1, zone: zone.to_owned(), ..Join::default() });
     }
@@ -121,7 +121,7 @@ impl Peer {
         self.link.close();
     }
 
-    /// Reads all there is, echoes beacons and acknowledges what was counted.
+    /// Reads all frames, echoes Beacons, and acknowledges the counted frames.
     pub(crate) fn read(&mut self) {
         let before = self.received;
         while let Some(bytes) = self.link.receive() {
@@ -140,7 +140,7 @@ impl Peer {
     }
 }
 
-/// Longer than any bench.
+/// Longer than any benchmark.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
-/// Links that say Hello in one tick: fewer than the lobby holds.
+/// Number of links that send a Hello in one tick: fewer than the limit of guests.
 const GUESTS: usize = 4_000;

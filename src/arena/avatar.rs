@@ -1,4 +1,4 @@
-//! Avatars: they come with a membership, obey inputs, and go with it.
+//! Avatars, which exist while their session is a member of the arena.
 
 use bevy_ecs::prelude::*;
 
@@ -8,25 +8,25 @@ use crate::session::{Disconnected, SessionRegistered};
 use crate::tick::Dice;
 use crate::zone::{ZoneJoined, ZoneParted, ZoneTicked};
 
-/// A session's presence in the plane.
+/// The avatar of a session.
 #[derive(Component, Debug, Clone, Default)]
 pub struct Avatar {
-    /// What messages call it; counted from 1.
+    /// Id of the avatar in messages, counted from 1.
     pub id: u32,
-    /// Where it is.
+    /// Place of the avatar.
     pub place: Point,
-    /// Where it wants to go, at most 1 long.
+    /// Direction in which the avatar moves. Its length is the share of the full speed, at most 1.
     pub wish: Point,
-    /// Pellets eaten.
+    /// Number of pellets eaten.
     pub score: u32,
-    /// The score that was broadcast last.
+    /// Score in the last broadcast.
     pub(super) reported: Option<u32>,
-    /// The tick of the newest input.
+    /// Tick of the newest input.
     pub(super) newest: Option<u64>,
 }
 
 impl Avatar {
-    /// Obeys an input, unless it makes no sense or is older than one before it.
+    /// Applies an input, unless it contains NaN or an infinity, or is not newer than the last one.
     fn obey(&mut self, input: &v1::Input) {
         let is_newer = self.newest.is_none_or(|newest| input.tick > newest);
         if let Some(wish) = Point::wish(input.x, input.y).filter(|_| is_newer) {
@@ -36,7 +36,7 @@ impl Avatar {
     }
 }
 
-/// How many `Say` were taken from a session; lives as long as the session.
+/// Number of `Say` calls of a session. It lives as long as the session.
 #[derive(Component, Debug, Default)]
 pub(super) struct Says(u64);
 
@@ -88,7 +88,7 @@ pub(super) fn take_inputs(mut inputs: MessageReader<Call<v1::Input>>, mut avatar
     }
 }
 
-/// Who has no link stands still, whatever it wanted last.
+/// Stops the avatars of sessions without a link.
 pub(super) fn stop_linkdead(mut avatars: Query<&mut Avatar, With<Disconnected>>) {
     for mut avatar in &mut avatars {
         avatar.wish = Point::default();
@@ -105,8 +105,8 @@ pub(super) fn echo(mut calls: MessageReader<Call<v1::Say>>, mut says: Query<&mut
     }
 }
 
-/// Moves all avatars on by a tick of the zone; then each pellet in somebody's reach is eaten, and
-/// lies elsewhere.
+/// Moves all avatars by one tick of the zone. Each pellet within reach of an avatar is then eaten, and
+/// moved to a random place.
 pub(super) fn move_and_eat(
     mut ticks: MessageReader<ZoneTicked>,
     mut avatars: Query<&mut Avatar>,
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_input_that_is_older_or_makes_no_sense_is_ignored() {
+    fn an_input_that_is_older_or_not_finite_is_ignored() {
         let mut avatar = Avatar::default();
         let input = |tick, x| v1::Input { tick, x, y: 0.0 };
 

@@ -1,23 +1,23 @@
-//! The plane: plain arithmetic on places and wishes to move.
+//! Arithmetic on places and directions in the plane.
 
 use crate::tick::Dice;
 
-/// A place in the plane, or a direction, in units.
+/// A place in the plane, or a direction. One unit is a hundredth of the width of the plane.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Point {
-    /// From the left edge.
+    /// Distance from the left edge, in units.
     pub x: f32,
-    /// From the lower edge.
+    /// Distance from the lower edge, in units.
     pub y: f32,
 }
 
 impl Point {
-    /// Anywhere in the plane.
+    /// Returns a random place in the plane.
     pub(super) fn random(dice: &mut Dice) -> Self {
         Self { x: dice.unit() * SIZE, y: dice.unit() * SIZE }
     }
 
-    /// A wish to move, at most 1 long; none if it is not made of numbers.
+    /// Returns a direction of length 1 at most, or `None` if a coordinate is NaN or infinite.
     pub(super) fn wish(x: f32, y: f32) -> Option<Self> {
         if !(x.is_finite() && y.is_finite()) {
             return None;
@@ -27,7 +27,7 @@ impl Point {
         Some(Self { x: x / length, y: y / length })
     }
 
-    /// Where a wish leads in that many seconds; it ends at the edge of the plane.
+    /// Returns the place after moving for some seconds. Movement stops at the edge of the plane.
     pub(super) fn moved(self, wish: Self, seconds: f32) -> Self {
         Self {
             x: (self.x + wish.x * SPEED * seconds).clamp(0.0, SIZE),
@@ -35,14 +35,14 @@ impl Point {
         }
     }
 
-    /// The wish to go to the nearest of some places.
+    /// Returns the direction to the nearest of some places.
     pub(super) fn toward_nearest(self, places: &[Self]) -> Self {
         self.nearest(places).map_or_else(Self::default, |index| {
             Self::wish(places[index].x - self.x, places[index].y - self.y).unwrap_or_default()
         })
     }
 
-    /// Which of some places is within reach, and nearest; of two, the first.
+    /// Returns the index of the nearest place within reach. Of two equally near ones, the first counts.
     pub(super) fn reached_by(self, places: &[Self]) -> Option<usize> {
         self.nearest(places).filter(|index| self.distance_squared(places[*index]) <= REACH * REACH)
     }
@@ -56,7 +56,7 @@ impl Point {
         (self.x - other.x).powi(2) + (self.y - other.y).powi(2)
     }
 
-    /// As in messages: hundredths of a unit.
+    /// Returns the coordinates in hundredths of a unit, as in messages.
     #[allow(clippy::cast_possible_truncation, reason = "0 to 10,000")]
     pub(super) fn hundredths(self) -> (i32, i32) {
         ((self.x * 100.0).round() as i32, (self.y * 100.0).round() as i32)
@@ -65,10 +65,10 @@ impl Point {
 
 /// Width and height of the plane, in units.
 pub(super) const SIZE: f32 = 100.0;
-/// Units a second: a crossing takes ten seconds.
+/// Speed in units per second: crossing the plane takes ten seconds.
 const SPEED: f32 = 10.0;
-/// How near a pellet must be to be eaten, in units: more than half of what a tick at 20 Hz moves,
-/// so that nobody runs past one.
+/// Distance within which a pellet is eaten, in units. It is more than half of the step in a tick at 20 Hz,
+/// so that an avatar cannot pass a pellet without eating it.
 const REACH: f32 = 1.0;
 
 #[cfg(test)]
@@ -80,10 +80,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_at_most_one_long_and_made_of_numbers() {
+    fn a_wish_is_finite_and_at_most_one_long() {
         assert_eq!(Point::wish(0.5, 0.0), Some(at(0.5, 0.0)));
         assert_eq!(Point::wish(1e30, 0.0), Some(at(1.0, 0.0)));
-        let diagonal = Point::wish(1.0, -1.0).expect("numbers");
+        let diagonal = Point::wish(1.0, -1.0).expect("finite coordinates");
         assert!((diagonal.x.hypot(diagonal.y) - 1.0).abs() < 1e-6);
         assert_eq!(Point::wish(f32::NAN, 0.0), None);
         assert_eq!(Point::wish(0.0, f32::NEG_INFINITY), None);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_within_reach_eats_and_the_nearest_is_where_agents_go() {
+    fn the_nearest_avatar_within_reach_eats_and_agents_go_to_the_nearest_pellet() {
         let here = at(10.0, 10.0);
 
         assert_eq!(here.reached_by(&[at(10.9, 10.0), at(10.5, 10.0), at(9.5, 10.0)]), Some(1));

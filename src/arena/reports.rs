@@ -1,4 +1,4 @@
-//! What players are told: all to a newcomer, then places, and what changed.
+//! Sends the state of the arena to new members, and snapshots and changes to all members.
 
 use std::mem;
 
@@ -12,8 +12,8 @@ use crate::session::{Agent, Disconnected, Session};
 use crate::tick::Load;
 use crate::zone::{MemberResumed, ZoneJoined, ZoneTicked};
 
-/// Sends all that there is to those who joined or lost track. The latter may have lost count of
-/// their inputs too.
+/// Sends the whole state to sessions that have joined, or were resumed with resync. A resync may also reset
+/// the tick numbers of the inputs of a client.
 pub(super) fn brief(
     mut joined: MessageReader<ZoneJoined>,
     mut resumed: MessageReader<MemberResumed>,
@@ -40,7 +40,7 @@ pub(super) fn brief(
     }
 }
 
-/// Broadcasts where all are, at each tick of the zone; less often if there is too much to do.
+/// Broadcasts the places of all avatars at each tick of the zone, and less often under load.
 pub(super) fn send_snapshot(
     mut ticks: MessageReader<ZoneTicked>,
     avatars: Query<(&Avatar, Has<Agent>, Has<Disconnected>)>,
@@ -58,7 +58,7 @@ pub(super) fn send_snapshot(
     }
 }
 
-/// Broadcasts changed scores and pellets, every second tick of the zone.
+/// Broadcasts changed scores and pellets, at every second tick of the zone.
 pub(super) fn send_changes(
     mut ticks: MessageReader<ZoneTicked>,
     mut avatars: Query<(&mut Avatar, &Session, &Principal)>,
@@ -109,7 +109,7 @@ fn pellets_message(pellets: &[Point], numbers: impl IntoIterator<Item = usize>) 
     message
 }
 
-/// An avatar as snapshots show it: its id, its place in hundredths, its flags.
+/// An avatar in a snapshot: its id, its place in hundredths, and its flags.
 type Seen = (u32, (i32, i32), u32);
 
 fn seen((avatar, is_agent, is_linkdead): (&Avatar, bool, bool)) -> Seen {
@@ -119,7 +119,7 @@ fn seen((avatar, is_agent, is_linkdead): (&Avatar, bool, bool)) -> Seen {
     (avatar.id, avatar.place.hundredths(), flags)
 }
 
-/// The places of all, cut so that each piece fits a datagram.
+/// Splits the places of all avatars into snapshots that fit a datagram each.
 fn chunks(tick: u64, all: &[Seen]) -> impl Iterator<Item = v1::Snapshot> {
     let pieces = all.chunks(AVATARS_PER_CHUNK);
     let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
@@ -134,16 +134,16 @@ fn chunks(tick: u64, all: &[Seen]) -> impl Iterator<Item = v1::Snapshot> {
     })
 }
 
-/// Scores and pellets are broadcast at every second tick of the zone.
+/// Scores and pellets are broadcast once in this many ticks of the zone.
 const REPORT_EVERY: u64 = 2;
-/// Longest name that is shown, in bytes, so that all scores fit one frame; a Hello has room for 4 KiB.
+/// Longest name that scores contain, in bytes, so that all scores fit one frame. A longer name is cut.
 const NAME_MAX_BYTES: usize = 16;
-/// Avatars in a chunk: at 12 bytes each, with the largest ids, it has at most 1,000 bytes.
+/// Number of avatars in a chunk. At up to 12 bytes each, a chunk has at most 1,000 bytes.
 const AVATARS_PER_CHUNK: usize = 80;
-/// Of an avatar's newest input, the flags have room for five bits: with them they still take one
-/// byte, and at 20 inputs a second a client can tell which is meant for 1.6 s.
+/// The flags contain the lowest five bits of the tick of an avatar's newest input. The flags then still
+/// take one byte. At 20 inputs per second, a client can distinguish the inputs of 1.6 s.
 const INPUT_MASK: u64 = 0b1_1111;
-/// The bits below are taken.
+/// Number of the lower bits of the flags, which mark agents and avatars without a link.
 const INPUT_SHIFT: u32 = 2;
 
 #[cfg(test)]
@@ -153,7 +153,7 @@ mod tests {
     use crate::wire::{self, FRAME_MAX_SERVER};
 
     #[test]
-    fn the_largest_chunk_has_a_thousand_bytes_at_most_and_everybody_is_in_one() {
+    fn the_largest_chunk_has_at_most_1000_bytes_and_each_avatar_is_in_one() {
         let largest = (u32::MAX, (10_000, 10_000), 0b111_1111);
 
         let chunks: Vec<_> = chunks(u64::MAX, &[largest; 2 * AVATARS_PER_CHUNK + 1]).collect();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn all_scores_fit_a_frame_though_everybody_was_replaced_in_each_of_two_ticks() {
+    fn all_scores_fit_a_frame_after_all_members_were_replaced_twice() {
         let (id, score) = (u32::MAX, u32::MAX);
         let (session, name) = (u64::MAX, "n".repeat(NAME_MAX_BYTES));
         let new = v1::Score { id, session, name, score, gone: false };

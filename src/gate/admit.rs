@@ -1,4 +1,4 @@
-//! Hellos and lost links, in order of arrival.
+//! Answers Hellos and applies link control in order of arrival, then takes lost links from their sessions.
 
 use std::time::Duration;
 use std::vec;
@@ -20,8 +20,9 @@ use crate::wire::v1::{Denied, Reason};
 use crate::wire::{self, retry};
 use crate::zone;
 
-/// Puts out guests that are silent or too many, and takes the links that are lost. Hellos were answered
-/// before: a session that loses its link and is resumed in the same tick was never without one.
+/// Cuts silent and surplus guests, and takes lost links from their sessions. The Hellos of the tick are
+/// answered before: a session that loses its link and is resumed in the same tick never becomes
+/// Disconnected.
 pub(super) fn lose_links(world: &mut World) {
     close_silent_guests(world);
     put_out_surplus(world);
@@ -33,8 +34,8 @@ pub(super) fn lose_links(world: &mut World) {
     }
 }
 
-/// Lets link control and Hellos take effect in order of arrival: an Ack that came before a Hello has
-/// retired its token. Verdicts of authenticators are about earlier Hellos, so they come first.
+/// Applies link control and answers Hellos in order of arrival, because an Ack voids the resume token that
+/// a later Hello may present. Verdicts come first, because they are about earlier Hellos.
 pub(super) fn take_effect(world: &mut World) {
     conclude_checks(world);
     let mut controls = std::mem::take(&mut world.resource_mut::<Controls>().0);
@@ -53,7 +54,7 @@ pub(super) fn take_effect(world: &mut World) {
     take_controls(world, &mut controls, rest);
 }
 
-/// Lets this much link control take effect.
+/// Applies the next `count` frames of link control.
 fn take_controls(world: &mut World, controls: &mut vec::IntoIter<Control>, mut count: usize) {
     while count > 0 {
         let chunk = count.min(session::WARM_COUNT);
@@ -61,7 +62,7 @@ fn take_controls(world: &mut World, controls: &mut vec::IntoIter<Control>, mut c
         let next = &controls.as_slice()[..chunk];
         session::warm(world, next.iter().map(|control| (control.link, &control.frame)));
         for Control { link, frame, .. } in controls.take(chunk) {
-            // A Hello may have bound the session to another link meanwhile.
+            // A Hello may have bound the session to another link in the meantime.
             match world.resource::<SessionTable>().bound_to(link) {
                 Some(session) => session::control(world, session, frame),
                 None => world.resource_mut::<SessionCounts>().stale_frame_count += 1,
@@ -70,7 +71,7 @@ fn take_controls(world: &mut World, controls: &mut vec::IntoIter<Control>, mut c
     }
 }
 
-/// Answers the Hellos that authenticators have decided.
+/// Answers the Hellos whose verdict has arrived.
 fn conclude_checks(world: &mut World) {
     for Decided { link, shown, verdict, .. } in world.resource_mut::<Lobby>().take_decided() {
         let Some(info) = world.resource_mut::<Lobby>().get_mut(link).map(|guest| guest.info.clone()) else {
@@ -86,18 +87,18 @@ fn conclude_checks(world: &mut World) {
                 Err(Denial { detail: detail.into(), ..Denial::new(Reason::Unauthenticated, "") })
             }
             Verdict::Later(after) => {
-                Err(Denial::later(Reason::Throttled, "the login is not to be had now", after))
+                Err(Denial::later(Reason::Throttled, "the login is not available now", after))
             }
         };
         finish(world, link, concluded.map(|()| Outcome::In));
     }
 }
 
-/// What came of a Hello that was not denied.
+/// Outcome of a Hello that was not denied.
 enum Outcome {
-    /// The link drives a session.
+    /// The link is bound to a session.
     In,
-    /// An authenticator was asked.
+    /// The Hello waits for the verdict of an authenticator.
     Asked,
 }
 
@@ -132,8 +133,8 @@ fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Asked)> {
     })
 }
 
-/// Opens a session, or asks who the client is. What proves that the client may is looked at first: a stranger learns
-/// nothing of the server's state.
+/// Opens a session, or asks an authenticator. The proof is checked first, so that a client without one
+/// learns nothing about the state of the server.
 fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest) -> Result<Outcome, Denial> {
     let is_vouched = world.resource::<Proxies>().vouches_for_links(link.proxy);
     let unix = world.resource::<TickInput>().unix;
@@ -163,8 +164,8 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest)
     }
 }
 
-/// Opens the session of a client who may have one, if there is room. A ticket is used up last: one that was denied for
-/// want of room is still good.
+/// Opens a session for a client with a good proof, if there is room. The ticket is used up last: a client
+/// that is denied for lack of room can show the same ticket again.
 fn register(
     world: &mut World,
     link: LinkKey,
@@ -177,7 +178,7 @@ fn register(
     }
     if world.resource::<Load>().refuses_newcomers() {
         world.resource_mut::<Shed>().newcomer_count += 1;
-        return Err(Denial::later(Reason::Throttled, "the server has too much to do", retry::OVERLOADED));
+        return Err(Denial::later(Reason::Throttled, "the server is overloaded", retry::OVERLOADED));
     }
     let max = world.resource::<SessionConfig>().max_sessions;
     if world.resource::<SessionTable>().player_count() >= max {
@@ -202,13 +203,14 @@ fn resume(world: &mut World, link: LinkKey, request: &ResumeRequest) -> Result<(
     let resync = session::resume(world, session, &rebind).ok_or(Denial::TOKEN)?;
     zone::resumed(world, session, resync);
     if resync {
-        // What it was told before is void.
+        // The resync has cleared the outbox, and with it an earlier Notice.
         stop::notify(world, &[session]);
     }
     Ok(())
 }
 
-/// Says no. The link stays open for another Hello; whoever tries tokens is slowed.
+/// Sends Denied. The link stays open for another Hello. After a bad token, the next bad one is answered
+/// later.
 fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     let now = world.resource::<TickTime>().now();
     let hello_timeout = world.resource::<GateConfig>().hello_timeout;
@@ -218,7 +220,8 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
         return;
     };
     guest.denied_count += 1;
-    // A link that was told when to come again is not closed before, unless that is late: it takes a place.
+    // The link stays open until its client may try again, but at most `HELD_MAX` longer than the timeout:
+    // it takes a place.
     let retry_after = Duration::from_millis(denial.retry_after_ms.into()).min(HELD_MAX);
     guest.deadline = now.saturating_add(retry_after).saturating_add(hello_timeout);
     if denial.reason == Reason::Token {
@@ -241,7 +244,7 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     }
 }
 
-/// Closes links that have not said Hello in time.
+/// Closes links whose time for a Hello has passed.
 fn close_silent_guests(world: &mut World) {
     let now = world.resource::<TickTime>().now();
     for link in world.resource::<Lobby>().overdue(now) {
@@ -250,8 +253,8 @@ fn close_silent_guests(world: &mut World) {
     }
 }
 
-/// Puts guests out when there are more than the pool holds, or when a proxy has hardly a place left for a link
-/// that may resume a session.
+/// Cuts guests if there are more than `max_guests`, or if a proxy has too few places left for links that
+/// may resume a session.
 fn put_out_surplus(world: &mut World) {
     let now = world.resource::<TickTime>().now();
     let max = world.resource::<GateConfig>().max_guests;
@@ -269,15 +272,15 @@ fn put_out_surplus(world: &mut World) {
 fn put_out(world: &mut World, links: Vec<LinkKey>) {
     world.resource_mut::<SessionCounts>().turned_away_count += links.len() as u64;
     for link in links {
-        tracing::debug!(%link, "put out: there are too many links without a session");
+        tracing::debug!(%link, "link cut: too many links without a session");
         world.resource_mut::<Lobby>().leave(link);
         world.resource_mut::<Proxies>().cut(link);
     }
 }
 
-/// How long a link that was denied is held for its client to come again at the time that it was told.
+/// Longest part of `retry_after_ms` for which a denied link is kept open.
 const HELD_MAX: Duration = Duration::from_secs(10);
-/// Denials on one link before it is closed: enough to mistype a password.
+/// Number of denials after which a link is closed: enough to mistype a password.
 const DENIALS_MAX: u32 = 8;
-/// After a bad token, the next one on that link waits this long for each denial so far.
+/// The answer to a bad token is delayed by this much for each bad token before it on the link.
 const TOKEN_DELAY: Duration = Duration::from_millis(500);

@@ -1,15 +1,17 @@
-//! Questions to authenticators, and their verdicts.
+//! Sends questions to authenticators and receives their verdicts.
 //!
-//! A Hello that an authenticator has to decide becomes a [`Question`] in its port. The link stays a guest meanwhile,
-//! and the tick goes on. The [`Verdict`] comes back as an input of a later tick.
+//! A Hello that an authenticator has to decide becomes a [`Question`] in the authenticator's port. The link
+//! stays a guest, and the tick goes on. The [`Verdict`] is an input of a later tick.
 //!
-//! What can go wrong ends that login and nothing else:
+//! A failure affects one login only:
 //!
-//! - No verdict within [`VERDICT_TIMEOUT`]: the client is denied as THROTTLED. A verdict that comes later is dropped.
-//! - The link is lost meanwhile: the verdict is dropped, and no session is opened.
-//! - An authenticator does not keep up: it may have [`QUESTIONS_MAX`] open questions, and as many may wait in its port.
-//!   Further clients are denied as THROTTLED, and come again.
-//! - One network asks without end: it may have [`QUESTIONS_PER_NETWORK`] open questions with each authenticator.
+//! - No verdict arrives within [`VERDICT_TIMEOUT`]. The client is denied as THROTTLED, and a later verdict
+//!   is dropped.
+//! - The link is lost. The verdict is dropped, and no session opens.
+//! - The authenticator is too slow. It may have [`QUESTIONS_MAX`] open questions, and as many may wait in
+//!   its port. Further clients are denied as THROTTLED.
+//! - One network asks too often. It may have [`QUESTIONS_PER_NETWORK`] open questions with each
+//!   authenticator. Further clients of the network are denied as THROTTLED.
 //!
 //! Data flow: Hello → [`Authenticators`] → [`AuthPort`] → authenticator → [`AuthPort`] →
 //! [`TickInput::verdicts`] → the guest → the session.
@@ -30,52 +32,53 @@ use crate::tick::{Answer, QuestionId, Replay, TickInput, TickTime, Verdict};
 use crate::wire::retry;
 use crate::wire::v1::Reason;
 
-/// A question about a client that has said Hello. The answer is a [`Verdict`].
+/// A question about a client that has sent a Hello. A [`Verdict`] answers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Names the question in the answer.
+    /// Id of the question, which its [`Answer`] repeats.
     pub id: QuestionId,
-    /// What the client shows.
+    /// The credentials in the Hello.
     pub credentials: Credentials,
-    /// The user whom the client's link or its ticket names. The verdict has to name the same one.
+    /// The user that the link or the ticket names. An accepting verdict must have the same name.
     pub known_as: Option<String>,
-    /// The client's address, if its link has one.
+    /// The address of the client, if its link has one.
     pub address: Option<SocketAddr>,
 }
 
-/// The authenticator's end of its ports. [`serve_authenticator`](super::serve_authenticator) serves it on a thread of
-/// its own.
+/// The authenticator's ends of its two ports. [`serve_authenticator`](super::serve_authenticator) serves
+/// them on a thread.
 #[derive(Debug)]
 pub struct AuthPort {
     /// Questions of the gate.
     pub questions: PortReceiver<Question>,
-    /// Answers to the gate. The authenticator keeps those for which the port has no room.
+    /// Answers to the gate. The authenticator keeps the answers for which the port has no room.
     pub answers: PortSender<Answer>,
 }
 
-/// The authenticators of a server, by the kind of credentials that each decides.
+/// The authenticators of a server, by the kind of credentials that each decides about.
 #[derive(Resource, Debug, Default)]
 pub struct Authenticators {
     attached: Vec<Attached>,
     by_kind: BTreeMap<CredentialKind, usize>,
-    /// Questions without a verdict, oldest first.
+    /// Questions without a verdict, the oldest first.
     open: BTreeMap<QuestionId, OpenQuestion>,
-    /// How many of these each network has with each authenticator.
+    /// Number of open questions by authenticator and network.
     by_network: BTreeMap<(usize, Network), usize>,
     asked_count: u64,
 }
 
-/// What the gate holds of an authenticator.
+/// The state that the gate keeps for one authenticator.
 #[derive(Debug)]
 struct Attached {
     questions: PortSender<Question>,
     answers: PortReceiver<Answer>,
     batch: VecDeque<Question>,
-    /// Questions since the start.
+    /// Number of questions since the authenticator was attached.
     given: u64,
-    /// Questions that it had not taken when the tick began, and those asked since.
+    /// Number of questions that the authenticator had not taken when the tick began, and of those asked
+    /// since then.
     waiting: u64,
-    /// Questions without a verdict.
+    /// Number of questions without a verdict.
     open_count: usize,
 }
 
@@ -84,27 +87,27 @@ struct OpenQuestion {
     authenticator: usize,
     link: LinkKey,
     network: Option<Network>,
-    /// On the uncapped clock.
+    /// Time at which the question is closed without a verdict, on the sampled clock.
     deadline: Duration,
 }
 
-/// Which authenticator.
+/// Index of an authenticator in the order of attachment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AuthenticatorId(usize);
 
 impl Authenticators {
-    /// Adds an authenticator that decides these kinds of credentials. Returns its end.
+    /// Adds an authenticator that decides about these kinds of credentials. Returns its ends of the ports.
     ///
     /// # Panics
     ///
-    /// Panics if there is an authenticator for one of the kinds already.
+    /// Panics if another authenticator decides about one of the kinds.
     pub fn attach(&mut self, kinds: impl IntoIterator<Item = CredentialKind>) -> AuthPort {
         let authenticator = self.attached.len();
         for kind in kinds {
             let before = self.by_kind.insert(kind, authenticator);
             assert!(
                 before.is_none_or(|before| before == authenticator),
-                "two authenticators for {kind:?} credentials: add one, which may ask the other"
+                "there are two authenticators for {kind:?} credentials: add only one, which may call the other"
             );
         }
         let (questions_in, questions) = port(UNBOUNDED);
@@ -125,13 +128,17 @@ impl Authenticators {
         self.by_kind.get(&kind).copied().map(AuthenticatorId)
     }
 
-    /// Returns how many questions have no verdict yet.
+    /// Returns the number of questions that have no verdict.
     #[must_use]
     pub fn open_count(&self) -> usize {
         self.open.len()
     }
 
     /// Asks a question. Returns its id.
+    ///
+    /// # Errors
+    ///
+    /// Returns a denial as THROTTLED if the authenticator or the network has too many open questions.
     pub(super) fn ask(
         &mut self,
         AuthenticatorId(index): AuthenticatorId,
@@ -144,9 +151,9 @@ impl Authenticators {
         let authenticator = &mut self.attached[index];
         let busy =
             if authenticator.open_count >= QUESTIONS_MAX || authenticator.waiting >= QUESTIONS_MAX as u64 {
-                Some("too many players log in just now")
+                Some("too many players are logging in")
             } else if of_network.is_some_and(|count| *count >= QUESTIONS_PER_NETWORK) {
-                Some("too many players of your network log in just now")
+                Some("too many players of your network are logging in")
             } else {
                 None
             };
@@ -167,7 +174,7 @@ impl Authenticators {
         Ok(id)
     }
 
-    /// Closes a question. Returns the link that it was about; `None` if it is closed already.
+    /// Closes a question. Returns the link that it was about, or `None` if the question is already closed.
     fn close(&mut self, id: QuestionId) -> Option<LinkKey> {
         let OpenQuestion { authenticator, link, network, .. } = self.open.remove(&id)?;
         self.attached[authenticator].open_count -= 1;
@@ -182,7 +189,8 @@ impl Authenticators {
         Some(link)
     }
 
-    /// Closes the questions whose time is up, oldest first. All have the same time.
+    /// Closes the questions whose deadline has passed, the oldest first. All questions have the same
+    /// timeout.
     fn close_overdue(&mut self, now: Duration) -> Vec<(QuestionId, LinkKey)> {
         let overdue = self.open.iter().take_while(|(_, open)| open.deadline <= now);
         let ids: Vec<QuestionId> = overdue.map(|(id, _)| *id).collect();
@@ -190,7 +198,8 @@ impl Authenticators {
     }
 }
 
-/// Gathers what the authenticators have said. What an authenticator says of questions that it was not asked is dropped.
+/// Gathers the answers of all authenticators. An answer to a question that the authenticator was not asked
+/// is dropped.
 pub(super) fn gather(world: &mut World, input: &mut TickInput) {
     let Authenticators { attached, open, .. } = &mut *world.resource_mut::<Authenticators>();
     for (index, authenticator) in attached.iter_mut().enumerate() {
@@ -199,14 +208,14 @@ pub(super) fn gather(world: &mut World, input: &mut TickInput) {
             if open.get(&answer.question).is_some_and(|open| open.authenticator == index) {
                 input.verdicts.push(answer);
             } else {
-                tracing::debug!(question = %answer.question, "a verdict that nobody waits for is dropped");
+                tracing::debug!(question = %answer.question, "verdict dropped: the question is not open");
             }
         });
     }
 }
 
-/// Takes in verdicts, and closes questions that have had none for too long. A guest that has left meanwhile is not
-/// told.
+/// Stores verdicts with their guests, and closes the questions whose time has passed. The verdict about a
+/// guest that has left is dropped.
 pub(super) fn receive(
     input: Res<TickInput>,
     time: Res<TickTime>,
@@ -219,16 +228,17 @@ pub(super) fn receive(
     for Answer { question, verdict } in &input.verdicts {
         let link = authenticators.close(*question);
         if !link.is_some_and(|link| lobby.decide(link, *question, verdict.clone())) {
-            tracing::debug!(%question, "a verdict about a link that is gone is dropped");
+            tracing::debug!(%question, "verdict dropped: its link is closed");
         }
     }
     for (question, link) in authenticators.close_overdue(time.now()) {
-        tracing::debug!(%link, %question, "no verdict in time");
+        tracing::debug!(%link, %question, "no verdict in time: the client is denied as THROTTLED");
         lobby.decide(link, question, Verdict::Later(retry::NO_VERDICT));
     }
 }
 
-/// Hands the questions of this tick to their authenticators. A replay has the verdicts already, and asks nobody.
+/// Sends the questions of this tick to the authenticators. In a replay they are discarded, because the
+/// recording has the verdicts.
 pub(super) fn send(mut authenticators: ResMut<Authenticators>, replay: Option<Res<Replay>>) {
     for authenticator in &mut authenticators.bypass_change_detection().attached {
         if replay.is_some() {
@@ -264,16 +274,17 @@ impl Weigh for Answer {
     }
 }
 
-/// How long an authenticator has for a verdict: as long as a link may be silent before its Hello, so that a login
-/// takes no place for longer than a link that says nothing.
+/// Time within which an authenticator must answer. It equals the default time for a Hello, so that a login
+/// does not hold a place for longer than a silent link.
 pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Questions that an authenticator may have open at a time, and that may wait in its port: as many as the lobby has
-/// guests by default. A Hello has at most 4 KiB, so they take 16 MiB at most.
+/// Maximum number of open questions of an authenticator, and of questions that wait in its port. It equals
+/// the default limit of guests. A Hello has at most 4 KiB, so the questions take at most 16 MiB.
 pub const QUESTIONS_MAX: usize = 4_096;
 
-/// Open questions of one [network](Network) with one authenticator. With a verdict after 100 ms that is 640 logins a second.
+/// Maximum number of open questions of one [network](Network) with one authenticator. If each verdict takes
+/// 100 ms, a network can log in 640 players per second.
 pub const QUESTIONS_PER_NETWORK: usize = 64;
 
-/// What an authenticator may answer in one tick, and what waits for the tick: each open question twice.
+/// Answers of one authenticator that a tick takes, and that wait for the tick: two for each open question.
 const ANSWER_BUDGET: Budget = Budget { count: 2 * QUESTIONS_MAX, bytes: 16 * 1024 * 1024 };

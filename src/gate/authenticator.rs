@@ -1,4 +1,4 @@
-//! Authenticators of a game's own, which decide off the tick.
+//! Runs the authenticators of a game, which decide about credentials off the tick.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,15 +16,16 @@ use crate::identity::CredentialKind;
 use crate::tick::{Answer, QuestionId, Verdict};
 use crate::wire::retry;
 
-/// Decides who a client is, off the tick.
+/// Decides whether credentials are accepted, off the tick.
 ///
-/// Questions are checked side by side on one thread, so `check` must not block it: what blocks, such as hashing a
-/// password, goes to [`tokio::task::spawn_blocking`], which has [`BLOCKING_THREADS`] threads here. A check that panics
-/// denies that login. A check that takes longer than [`VERDICT_TIMEOUT`] is dropped, and its client comes again.
+/// All checks run concurrently on one thread, so `check` must not block. Pass work that blocks, such as
+/// hashing a password, to [`tokio::task::spawn_blocking`], which has [`BLOCKING_THREADS`] threads here. If
+/// a check panics, its client is denied. If a check takes longer than [`VERDICT_TIMEOUT`], it is dropped,
+/// and its client is denied as THROTTLED.
 ///
-/// Work that was given to `spawn_blocking` is not dropped with its check. Take a permit of a
-/// [`tokio::sync::Semaphore`] before, and give it back when the work is done: then a check whose time is up while it
-/// waits for the permit leaves no work behind.
+/// Work that was passed to `spawn_blocking` continues after its check was dropped. To bound this work,
+/// acquire a permit of a [`tokio::sync::Semaphore`] first, and release it when the work is done. A check
+/// that times out while it waits for the permit then starts no work.
 ///
 /// ```
 /// use bevy_app::App;
@@ -51,18 +52,19 @@ use crate::wire::retry;
 /// app.add_authenticator([CredentialKind::Password], Guests);
 /// ```
 pub trait Authenticator: Send + Sync + 'static {
-    /// Answers a question.
+    /// Decides about the credentials of a question.
     fn check(&self, question: Question) -> impl Future<Output = Verdict> + Send;
 }
 
 /// Adds authenticators to an app.
 pub trait AddAuthenticator {
-    /// Asks `authenticator` about clients that show these kinds of credentials, under each policy. It runs on a thread
-    /// of its own, which ends soon after the app.
+    /// Lets `authenticator` decide about these kinds of credentials, under each policy. It runs on its own
+    /// thread, which ends soon after the app is dropped.
     ///
     /// # Panics
     ///
-    /// Panics if there is an authenticator for one of the kinds already, or if the operating system gives no thread.
+    /// Panics if another authenticator decides about one of the kinds, or if the operating system cannot
+    /// start a thread.
     fn add_authenticator(
         &mut self,
         kinds: impl IntoIterator<Item = CredentialKind>,
@@ -78,35 +80,36 @@ impl AddAuthenticator for App {
     ) -> &mut Self {
         let port = self.world_mut().get_resource_or_init::<Authenticators>().attach(kinds);
         if let Err(error) = serve_authenticator(port, authenticator) {
-            panic!("no thread for an authenticator: {error}");
+            panic!("cannot start the thread of an authenticator: {error}");
         }
         self
     }
 }
 
-/// Lets an authenticator answer the questions of a port on a thread of its own, until the gate is gone.
+/// Starts a thread on which an authenticator answers the questions of a port. The thread ends when the gate
+/// is dropped.
 ///
 /// # Errors
 ///
-/// The error of the operating system if it gives no thread.
+/// Returns the error of the operating system if it cannot start a thread.
 pub fn serve_authenticator(port: AuthPort, authenticator: impl Authenticator) -> io::Result<JoinHandle<()>> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
     thread::Builder::new().name("authenticator".to_owned()).spawn(move || {
         runtime.block_on(answer_all(port, Arc::new(authenticator)));
-        // Work that blocks may never return.
+        // Blocking work may never return.
         runtime.shutdown_background();
     })
 }
 
-/// Answers questions until the gate is gone.
+/// Answers questions until the gate is dropped.
 async fn answer_all(AuthPort { mut questions, answers }: AuthPort, authenticator: Arc<impl Authenticator>) {
     let asked = Arc::new(Notify::new());
     let waker = Arc::clone(&asked);
     questions.set_waker(move || waker.notify_one());
     let (mut checks, mut batch, mut fresh) = (JoinSet::new(), VecDeque::new(), Vec::new());
     loop {
-        // The tick may wait for the port: checks begin when it is free again.
+        // Checks start after the port is unlocked, because the tick may wait for it.
         questions.drain_all(|question| fresh.push(question));
         for question in fresh.drain(..) {
             checks.spawn(decide(Arc::clone(&authenticator), question));
@@ -126,10 +129,10 @@ async fn answer_all(AuthPort { mut questions, answers }: AuthPort, authenticator
     }
 }
 
-/// Decides one question.
+/// Decides about one question.
 async fn decide(authenticator: Arc<impl Authenticator>, question: Question) -> Answer {
     let id = question.id;
-    // A task of its own: a check that panics ends nothing else.
+    // The check has its own task, so that a panic ends only this check.
     let check = tokio::spawn(async move { authenticator.check(question).await });
     let abort = check.abort_handle();
     let verdict = match tokio::time::timeout(VERDICT_TIMEOUT, check).await {
@@ -137,21 +140,22 @@ async fn decide(authenticator: Arc<impl Authenticator>, question: Question) -> A
         Ok(Err(_)) => failed(id),
         Err(_) => {
             abort.abort();
-            tracing::warn!(question = %id, "an authenticator gave no verdict in time");
+            tracing::warn!(question = %id, "no verdict in time: the client is denied as THROTTLED");
             Verdict::Later(retry::NO_VERDICT)
         }
     };
     Answer { question: id, verdict }
 }
 
-/// A check has panicked.
+/// Returns the verdict about a client whose check has panicked, and logs the panic.
 fn failed(id: QuestionId) -> Verdict {
     tracing::error!(question = %id, "an authenticator has panicked: its client is denied");
-    Verdict::Deny("the login has failed".to_owned())
+    Verdict::Deny("the login failed".to_owned())
 }
 
-/// Threads for work that blocks. More of it waits.
+/// Maximum number of threads for blocking work. Further work waits.
 pub const BLOCKING_THREADS: usize = 16;
 
-/// How long the thread outlives the gate at most, and how long answers for which the port had no room wait.
+/// Longest time that the thread outlives the gate, and that answers wait after the port had no room for
+/// them.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

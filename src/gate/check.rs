@@ -1,4 +1,4 @@
-//! Which values of a [`GateConfig`] let clients in.
+//! Checks that clients can open sessions with the values of a [`GateConfig`].
 
 use std::time::Duration;
 
@@ -6,32 +6,32 @@ use super::GateConfig;
 use crate::wire::{ConfigError, at_least, within};
 
 impl GateConfig {
-    /// Checks that clients can get in with these values. [`GatePlugin`](super::GatePlugin) does it too.
+    /// Checks that clients can open sessions with these values. [`GatePlugin`](super::GatePlugin) calls it
+    /// too.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first field whose value lets no client in.
+    /// Returns [`ConfigError`] for the first field whose value would keep all clients out.
     pub fn check(&self) -> Result<(), ConfigError> {
         within(
             "GateConfig::hello_timeout",
             &self.hello_timeout,
             HELLO_TIMEOUT_MIN..=HELLO_TIMEOUT_MAX,
-            "a Hello takes a round trip to arrive, and a silent link keeps a place until then; 5 s is the default",
+            "a Hello takes a round trip to arrive, and a silent link takes a place for this time; the default is 5 s",
         )?;
         at_least(
             "GateConfig::max_guests",
             &self.max_guests,
             &GUESTS_MIN,
-            "a link without a session is put out when there are more, before its Hello has arrived; 4,096 is the \
-             default",
+            "surplus links are cut, possibly before their Hello has arrived; the default is 4,096",
         )?;
         at_least(
             "GateConfig::max_sessions_per_network",
             &self.max_sessions_per_network.unwrap_or(1),
             &1,
-            "otherwise every Hello is denied as THROTTLED; None is the default",
+            "with 0, every new session is denied as THROTTLED; the default is None",
         )?;
-        let cure = "otherwise every Hello is denied as THROTTLED; leave the default if in doubt";
+        let cure = "with 0, every new session is denied as THROTTLED; if in doubt, use the default";
         at_least("GateConfig::sessions_burst_per_network", &self.sessions_burst_per_network, &1, cure)?;
         at_least(
             "GateConfig::sessions_per_second_per_network",
@@ -43,16 +43,17 @@ impl GateConfig {
             "GateConfig::drain",
             &self.drain,
             Duration::ZERO..=DRAIN_MAX,
-            "a supervisor kills a server that does not end; 0 is the default",
+            "a supervisor kills a server that does not exit in time; the default is 0",
         )
     }
 }
 
-/// The shortest time for a Hello: a round trip of a slow network, beside a tick.
+/// Shortest time for a Hello: one round trip of a slow network, and one tick.
 const HELLO_TIMEOUT_MIN: Duration = Duration::from_millis(500);
-/// The longest time for a Hello.
+/// Longest time for a Hello.
 const HELLO_TIMEOUT_MAX: Duration = Duration::from_secs(60);
-/// The fewest guests. With fewer, a few clients that connect at the same moment put each other out.
+/// Smallest limit of guests. With a smaller one, a few clients that connect at the same moment could cause
+/// each other to be cut.
 const GUESTS_MIN: usize = 16;
-/// The longest drain: a day.
+/// Longest drain: one day.
 const DRAIN_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,4 +1,4 @@
-//! What a Hello asks for. What got past here has a type that says so.
+//! Parses Hellos into typed requests to open or resume a session.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,28 +12,28 @@ use crate::wire::v1::credentials::Kind;
 use crate::wire::v1::{Hello, Reason};
 use crate::wire::{PROTOCOL, retry};
 
-/// A Hello that makes sense.
+/// A valid Hello.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// A new session.
+    /// Opens a new session.
     Open(OpenRequest),
-    /// A session's next link.
+    /// Resumes a session over this link.
     Resume(ResumeRequest),
 }
 
-/// Who asks for a new session, and what is to prove it.
+/// A request for a new session, with the client's proofs.
 #[derive(Clone)]
 pub(super) struct OpenRequest {
-    /// Who the transport says the client is.
+    /// The user that the transport has authenticated, if any.
     pub(super) identity: Option<String>,
-    /// What the client shows.
+    /// The credentials in the Hello.
     pub(super) credentials: Credentials,
-    /// Empty: none.
+    /// The ticket in the Hello. Empty if there is none.
     pub(super) ticket: String,
 }
 
 impl fmt::Debug for OpenRequest {
-    /// Without the ticket.
+    /// Omits the ticket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenRequest")
             .field("identity", &self.identity)
@@ -42,30 +42,30 @@ impl fmt::Debug for OpenRequest {
     }
 }
 
-/// Which session is to be resumed, and how far its client is.
+/// A request to resume a session, with the counts of the client.
 #[derive(Debug)]
 pub(super) struct ResumeRequest {
     pub(super) token: TokenHash,
     pub(super) point: ResumePoint,
     pub(super) trimmed: u64,
-    /// Who the transport says the client is.
+    /// The user that the transport has authenticated, if any.
     identity: Option<String>,
-    /// The name that the client gives itself, if it does.
+    /// The name in anonymous credentials, if the Hello has them.
     name: Option<String>,
 }
 
 impl ResumeRequest {
-    /// Whether nothing that is said of the client contradicts whose session it is. An authenticated
-    /// principal is compared with the link's identity, if the link has one. Any other principal is
-    /// compared with the name that the client gives itself, if it does. So a session moves between
-    /// transports that know who their clients are and others.
+    /// Returns true if the request does not contradict the principal of the session. An authenticated
+    /// principal is compared with the identity of the link, if it has one. An anonymous principal is
+    /// compared with the name in the Hello, if it has one. So a session can move between transports that
+    /// authenticate clients and others that do not.
     pub(super) fn may_resume(&self, principal: &Principal) -> bool {
         let claim = if principal.is_authenticated() { &self.identity } else { &self.name };
         claim.as_deref().is_none_or(|claim| claim == principal.name())
     }
 }
 
-/// Why a Hello is denied, in words for the client.
+/// The contents of a Denied message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Denial {
     pub(super) reason: Reason,
@@ -78,19 +78,19 @@ impl Denial {
         Self::later(reason, detail, Duration::ZERO)
     }
 
-    /// A denial whose client comes again after this time.
+    /// Returns a denial after which the client may try again in `wait`.
     pub(super) const fn later(reason: Reason, detail: &'static str, wait: Duration) -> Self {
         Self { reason, detail: Cow::Borrowed(detail), retry_after_ms: retry::in_ms(wait) }
     }
 
-    /// One answer for every token that resumes nothing, whatever is wrong with it.
+    /// The denial of every token that resumes no session. It does not show why.
     pub(super) const TOKEN: Self = Self::new(Reason::Token, "this token resumes no session");
 }
 
-/// Reads what a Hello asks for.
+/// Parses a Hello.
 pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Result<Request, Denial> {
     if hello.protocol != PROTOCOL {
-        return Err(Denial::new(Reason::Version, "this server speaks version 1 of the protocol"));
+        return Err(Denial::new(Reason::Version, "this server requires version 1 of the protocol"));
     }
     if !hello.game.is_empty() && !config.game.is_empty() && hello.game != config.game {
         return Err(Denial::new(Reason::Version, "this server runs another game or another version of it"));
@@ -100,7 +100,7 @@ pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Resul
     if let Some(resume) = hello.resume {
         let name = match credentials {
             Some(Credentials::Anonymous { name }) => Some(name),
-            // The token proves enough.
+            // A resume needs no password or bearer token.
             Some(Credentials::Password { .. } | Credentials::Bearer { .. }) | None => None,
         };
         return Ok(Request::Resume(ResumeRequest {
@@ -115,7 +115,7 @@ pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Resul
     Ok(Request::Open(OpenRequest { identity, credentials, ticket: hello.ticket }))
 }
 
-/// Reads what a client shows. A name that is only for show is cut to what can be shown.
+/// Converts credentials. Cleans and cuts an anonymous name, which is only for display.
 fn read(kind: Kind) -> Credentials {
     match Credentials::from(kind) {
         Credentials::Anonymous { name } => Credentials::Anonymous { name: shown(&name) },
@@ -123,12 +123,12 @@ fn read(kind: Kind) -> Credentials {
     }
 }
 
-/// A name as it is shown: no control characters, and not longer than a name.
+/// Returns a name without control characters, cut to [`NAME_MAX_CHARS`].
 fn shown(name: &str) -> String {
     name.chars().filter(|character| !character.is_control()).take(NAME_MAX_CHARS).collect()
 }
 
-/// Longest name of an anonymous client, in characters: what fits above an avatar.
+/// Longest name of an anonymous client, in characters: it fits above an avatar.
 const NAME_MAX_CHARS: usize = 32;
 
 #[cfg(test)]
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resume_is_held_to_what_is_known_of_its_session() {
+    fn a_resume_must_not_contradict_the_principal_of_its_session() {
         let resumes = |identity: Option<&str>, name: Option<&str>, principal: &Principal| {
             let info = LinkInfo { identity: identity.map(str::to_owned), ..LinkInfo::default() };
             let kind = name.map(|name| Kind::Anonymous(Anonymous { name: name.to_owned() }));
@@ -173,12 +173,12 @@ mod tests {
         let (ada, anonymous) = (Principal::named("ada"), Principal::anonymous("ada"));
 
         for name in [None, Some("ada"), Some("countess")] {
-            assert!(resumes(None, name, &ada), "over a link that knows nobody");
+            assert!(resumes(None, name, &ada), "over a link without an identity");
             assert!(resumes(Some("ada"), name, &ada));
             assert!(!resumes(Some("eve"), name, &ada));
         }
         for identity in [None, Some("ada"), Some("eve")] {
-            assert!(resumes(identity, None, &anonymous), "to a link that knows its client");
+            assert!(resumes(identity, None, &anonymous), "over a link with or without an identity");
             assert!(resumes(identity, Some("ada"), &anonymous));
             assert!(!resumes(identity, Some("eve"), &anonymous));
         }

@@ -1,7 +1,7 @@
-//! Links that have no session yet: one bounded pool.
+//! Holds the links without a session, in one bounded pool.
 //!
-//! The pool refuses no link, since a link may be about to resume a session. When it holds too many, guests
-//! are put out instead: see [`surplus`](super::surplus).
+//! The pool accepts every link, because a link may be about to resume a session. If the pool holds too many
+//! guests, some of them are cut: see [`surplus`](super::surplus).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,65 +17,65 @@ use crate::proxy::{LinkInfo, Network};
 use crate::session::SessionTable;
 use crate::tick::{QuestionId, Verdict};
 
-/// Links that have no session yet.
+/// The links without a session.
 #[derive(Resource, Debug, Default)]
 pub struct Lobby {
     guests: BTreeMap<LinkKey, Guest>,
-    /// How many of them each proxy has.
+    /// Number of guests by proxy.
     counts: BTreeMap<ProxyId, usize>,
 }
 
-/// A link that has no session yet.
+/// A link without a session.
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) info: LinkInfo,
-    /// The network that its limits go by, if it has any.
+    /// Network that the limits count the link to, if any limit applies to it.
     network: Option<Network>,
-    /// When it came, on the uncapped clock.
+    /// Time at which the link was opened, on the sampled clock.
     since: Duration,
-    /// When it is closed, unless a Hello of it is accepted; on the uncapped clock.
+    /// Time at which the link is closed unless a Hello is accepted before, on the sampled clock.
     pub(super) deadline: Duration,
     pub(super) stage: Stage,
     pub(super) denied_count: u32,
     pub(super) bad_token_count: u32,
-    /// Another bad token is not answered before.
+    /// Time until which a further bad token gets no answer, on the sampled clock.
     pub(super) resume_from: Duration,
-    /// A Probe is not answered before.
+    /// Time until which a further Probe is dropped, on the sampled clock.
     pub(super) probe_from: Duration,
 }
 
-/// How far a guest is. A denial leads back to the beginning.
+/// Progress of a guest. A denial resets it to `Silent`.
 #[derive(Debug, Default)]
 pub(super) enum Stage {
-    /// It has not said Hello, or was denied since.
+    /// No Hello has arrived since the link was opened or since the last denial.
     #[default]
     Silent,
-    /// It has said Hello, which was not answered yet.
+    /// A Hello has arrived and is not answered yet.
     Asked(Asked),
-    /// An authenticator has to decide.
+    /// An authenticator has to decide about the Hello.
     Checking(Checking),
     /// The authenticator has decided.
     Decided(Checking, Verdict),
 }
 
-/// A Hello that was not answered yet.
+/// A Hello that is not answered yet.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// When it arrived, on the uncapped clock, and its place among all frames.
+    /// Arrival of the Hello: the time on the sampled clock, and the position among all frames.
     pub(super) when: (Duration, u64),
-    /// What it asks for.
+    /// Parsed contents of the Hello, or the denial to send.
     pub(super) request: Result<Request, Denial>,
 }
 
-/// A Hello that an authenticator decides.
+/// A Hello that an authenticator decides about.
 #[derive(Debug)]
 pub(super) struct Checking {
     pub(super) question: QuestionId,
-    /// What else the client has shown.
+    /// What the client has shown beside its credentials.
     pub(super) shown: Shown,
 }
 
-/// A guest with a verdict.
+/// A guest whose verdict has arrived.
 #[derive(Debug)]
 pub(super) struct Decided {
     question: QuestionId,
@@ -116,18 +116,18 @@ impl Stage {
 }
 
 impl Lobby {
-    /// How many links have no session yet.
+    /// Returns the number of links without a session.
     #[must_use]
     pub fn guest_count(&self) -> usize {
         self.guests.len()
     }
 
-    /// How many links of a proxy have no session yet.
+    /// Returns the number of links of a proxy that have no session.
     pub(super) fn count_on(&self, proxy: ProxyId) -> usize {
         self.counts.get(&proxy).copied().unwrap_or_default()
     }
 
-    /// Takes a new link in.
+    /// Adds a link.
     pub(super) fn enter(&mut self, link: LinkKey, info: LinkInfo, now: Duration, config: &GateConfig) {
         let guest = Guest::new(info, now, config);
         if self.guests.insert(link, guest).is_none() {
@@ -135,7 +135,7 @@ impl Lobby {
         }
     }
 
-    /// Lets a guest go: it has a session now, or its link ends.
+    /// Removes a guest, because its link is bound to a session or ends.
     pub(super) fn leave(&mut self, link: LinkKey) -> Option<Guest> {
         let guest = self.guests.remove(&link)?;
         if let Some(count) = self.counts.get_mut(&link.proxy) {
@@ -152,13 +152,14 @@ impl Lobby {
         self.guests.iter_mut().map(|(link, guest)| (*link, guest))
     }
 
-    /// A question about a guest has its verdict. Returns false if the guest is gone, or waits for another one.
+    /// Stores the verdict about a guest. Returns false if the guest has left, or waits for the verdict on
+    /// another question.
     pub(super) fn decide(&mut self, link: LinkKey, question: QuestionId, verdict: Verdict) -> bool {
         let Some(guest) = self.guests.get_mut(&link) else { return false };
         guest.stage.decide(question, verdict)
     }
 
-    /// Takes the guests with a verdict, in the order of their questions.
+    /// Takes the guests whose verdict has arrived, in the order of their questions.
     pub(super) fn take_decided(&mut self) -> Vec<Decided> {
         let decided = self.guests.iter_mut().filter_map(|(link, guest)| guest.stage.take_decided(*link));
         let mut decided: Vec<Decided> = decided.collect();
@@ -166,14 +167,14 @@ impl Lobby {
         decided
     }
 
-    /// All guests whose time is up.
+    /// Returns the silent guests whose deadline has passed.
     pub(super) fn overdue(&self, now: Duration) -> Vec<LinkKey> {
         let is_overdue = |guest: &Guest| guest.stage.is_silent() && guest.deadline <= now;
         let overdue = self.guests.iter().filter(|(_, guest)| is_overdue(guest));
         overdue.map(|(link, _)| *link).collect()
     }
 
-    /// Chooses guests to put out, of all proxies or of one.
+    /// Chooses `count` guests to cut, of all proxies or of one.
     pub(super) fn surplus(&self, of: Option<ProxyId>, count: usize, now: Duration) -> Vec<LinkKey> {
         if count == 0 {
             return Vec::new();
@@ -188,7 +189,7 @@ impl Lobby {
         choose(candidates.collect(), count)
     }
 
-    /// Lets all guests go.
+    /// Removes all guests and returns their links.
     pub(super) fn clear(&mut self) -> Vec<LinkKey> {
         let links = self.guests.keys().copied().collect();
         self.guests.clear();
@@ -197,7 +198,7 @@ impl Lobby {
     }
 }
 
-/// The network that a link's limits go by, if there are any for it.
+/// Returns the network that the limits count a link to, or `None` if no limit applies to the link.
 pub(super) fn limited(info: &LinkInfo, config: &GateConfig) -> Option<Network> {
     let network = Network::of(info.address?.ip());
     (!(config.exempt_loopback && network.is_loopback())).then_some(network)
@@ -218,8 +219,8 @@ impl Guest {
         }
     }
 
-    /// Takes its Hello, if that may be answered now, with the time and the place among all frames at which it arrived.
-    /// Only a bad token is slowed: a good one must not miss its deadline for the bad ones before it.
+    /// Takes the Hello of the guest if it may be answered now. Only a bad token is delayed: a good token
+    /// must not miss its deadline because of earlier bad ones.
     pub(super) fn take_asked(&mut self, now: Duration, table: &SessionTable) -> Option<Asked> {
         let Stage::Asked(asked) = &self.stage else { return None };
         if let Ok(Request::Resume(resume)) = &asked.request
@@ -235,6 +236,6 @@ impl Guest {
     }
 }
 
-/// A guest is fresh for this long, and put out only after all that are not: a client says Hello as soon as
-/// its link is open, and on a slow network that takes a round trip of 1.5 s to arrive.
+/// A guest is fresh for this time and is cut only after all guests that are not. A client sends its Hello
+/// as soon as its link is open. On a slow network the Hello takes a round trip of 1.5 s to arrive.
 const FRESH_FOR: Duration = Duration::from_secs(2);

@@ -1,10 +1,10 @@
-//! New sessions: what one network may take of them, and what is kept free for those who resume.
+//! Limits the new sessions of a network, and keeps places free for resumes.
 //!
-//! Nothing here is asked for a resume. A player is denied as THROTTLED with the time at which to come again,
-//! and takes no place until then.
+//! The limits do not apply to a resume. A client that is denied as THROTTLED gets the time after which it
+//! may try again, and takes no place until then.
 //!
-//! Data flow: a Hello without a token, whose claims were verified → [`check`] → the session is registered, and
-//! counts to its network until it ends.
+//! Data flow: a Hello for a new session, after its proof was checked → [`check`] → the session is
+//! registered, and counts to its network until it ends.
 
 use bevy_ecs::prelude::*;
 
@@ -19,14 +19,20 @@ use crate::tick::TickTime;
 use crate::wire::retry;
 use crate::wire::v1::Reason;
 
-/// How many sessions each network has opened recently.
+/// Rates at which networks open sessions.
 #[derive(Resource, Debug, Default)]
 pub(super) struct Newcomers(NetworkRates);
 
-/// Checks whether a link may open a session. Returns the network that the session counts to, if it is limited.
+/// Checks that a link may open a session. Returns the network that the session counts to, or `None` if no
+/// limit applies to it.
+///
+/// # Errors
+///
+/// Returns the [`Denial`] to send if the proxy has no place for a new session, or if the network has
+/// reached a limit.
 pub(super) fn check(world: &mut World, proxy: ProxyId, info: &LinkInfo) -> Result<Option<Network>, Denial> {
     if is_full(world, proxy) {
-        let detail = "the links of this transport are all in use";
+        let detail = "the server has no free link for a new session over this transport";
         return Err(Denial::later(Reason::Full, detail, retry::NO_ROOM));
     }
     let now = world.resource::<TickTime>().now();
@@ -36,16 +42,17 @@ pub(super) fn check(world: &mut World, proxy: ProxyId, info: &LinkInfo) -> Resul
         Rate { per_second: config.sessions_per_second_per_network, burst: config.sessions_burst_per_network };
     let max = config.sessions_of_a_network(world.resource::<SessionConfig>());
     if world.resource::<SessionTable>().count_from(network) >= max {
-        let detail = "your network has as many sessions as it may have";
+        let detail = "your network has reached its limit of sessions";
         return Err(Denial::later(Reason::Throttled, detail, retry::IN_USE));
     }
     match world.resource_mut::<Newcomers>().0.admit(network, now, rate) {
         Ok(()) => Ok(Some(network)),
-        Err(wait) => Err(Denial::later(Reason::Throttled, "your network opens sessions too fast", wait)),
+        Err(wait) => Err(Denial::later(Reason::Throttled, "your network opens new sessions too fast", wait)),
     }
 }
 
-/// Returns true if a proxy has only so many places left as are kept for resumes and for guests.
+/// Returns true if the places that a proxy has left are reserved for resumes. Links without a session do
+/// not count as taken.
 fn is_full(world: &World, proxy: ProxyId) -> bool {
     let proxies = world.resource::<Proxies>();
     let Some(places) = proxies.places(proxy) else { return false };
@@ -54,7 +61,7 @@ fn is_full(world: &World, proxy: ProxyId) -> bool {
 }
 
 impl GateConfig {
-    /// How many sessions one network may have.
+    /// Returns the maximum number of sessions of one network.
     fn sessions_of_a_network(&self, sessions: &SessionConfig) -> usize {
         self.max_sessions_per_network.unwrap_or_else(|| {
             let share = sessions.max_sessions / NETWORK_SHARE;
@@ -63,14 +70,15 @@ impl GateConfig {
     }
 }
 
-/// Of a proxy's places, one in this many is kept free of new sessions, so that a link that resumes one finds
-/// a place while others come and go.
+/// One in this many places of a proxy is reserved for resumes, so that a client can resume while others
+/// open new sessions.
 const KEPT_SHARE: usize = 8;
-/// Sessions of one network, unless the configuration says otherwise: a school behind one address.
+/// Default maximum number of sessions of one network: a school behind one address.
 const SESSIONS_PER_NETWORK: usize = 512;
-/// Unless that is more than one in this many of all sessions: no network keeps all others out.
+/// By default one network has at most one in this many of all sessions, so that no network can take all
+/// places.
 const NETWORK_SHARE: usize = 4;
-/// But no fewer than this, so that friends in one house fill a small server.
+/// Lower bound of the default maximum, so that friends in one house can fill a small server.
 const SESSIONS_PER_NETWORK_MIN: usize = 32;
 
 #[cfg(test)]
@@ -78,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_has_a_share_of_the_sessions_with_room_for_a_school() {
+    fn the_default_limit_of_a_network_is_a_share_of_all_sessions() {
         let share = |max_sessions| {
             let sessions = SessionConfig { max_sessions, ..SessionConfig::default() };
             GateConfig::default().sessions_of_a_network(&sessions)

@@ -1,4 +1,4 @@
-//! Who may open a new session.
+//! Decides who may open a new session.
 
 use super::auth::{AuthenticatorId, Authenticators};
 use super::hello::Denial;
@@ -6,34 +6,36 @@ use super::ticket::Shown;
 use crate::identity::{Credentials, Principal};
 use crate::wire::v1::Reason;
 
-/// Who may open a new session. A session that is there already is resumed by its resume token alone.
+/// Who may open a new session. An existing session is resumed by its resume token alone, under each policy.
 ///
-/// An [authenticator](super::Authenticator) decides about all clients that show credentials of its kinds, under each policy.
-/// A client that shows a password or a bearer token is denied as UNAUTHENTICATED if no authenticator takes that kind.
+/// If there is an [authenticator](super::Authenticator) for a kind of credentials, it decides about them
+/// under each policy. A password or a bearer token for which there is no authenticator is denied as
+/// UNAUTHENTICATED.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum GatePolicy {
-    /// Everybody may: for a server that only this machine or a trusted network reaches.
+    /// Every client. For a server that only this machine or a trusted network can reach.
     #[default]
     Open,
-    /// Only a client that proves that it may: by credentials, by a ticket in its Hello, or by a link whose transport has
-    /// asked for a proof, as UDP has by its connect tokens. Others are denied as UNAUTHENTICATED.
+    /// Only a client that shows a proof: credentials that an authenticator accepts, a ticket in its Hello,
+    /// or a link whose transport has asked for a proof, as UDP does with its connect tokens. Other clients
+    /// are denied as UNAUTHENTICATED.
     Identified,
-    /// Only a client that an authenticator accepts. Tickets and transports are no proof. Anonymous clients are denied
-    /// unless there is an authenticator for them.
+    /// Only a client that an authenticator accepts. Tickets and links are not accepted as proof. Anonymous
+    /// clients are denied unless there is an authenticator for them.
     Custom,
 }
 
-/// What becomes of a Hello for a new session.
+/// Outcome of a Hello for a new session.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// The session opens.
+    /// The session opens for this principal.
     Open(Principal),
-    /// An authenticator is asked.
+    /// This authenticator decides.
     Ask(AuthenticatorId),
 }
 
 impl GatePolicy {
-    /// Decides about a Hello.
+    /// Decides about the credentials of a Hello.
     pub(super) fn decide(
         self,
         authenticators: &Authenticators,
@@ -57,11 +59,12 @@ impl GatePolicy {
 
 const UNKNOWN_KIND: Denial = Denial::new(
     Reason::Unauthenticated,
-    "this server takes no such credentials: ask its operator how to log in",
+    "this server does not accept credentials of this kind: ask its operator how to log in",
 );
 const MISSING: Denial = Denial::new(
     Reason::Unauthenticated,
-    "a new session needs a ticket: ask the server's discovery (/v1/connect), with a bearer, and show it in the Hello",
+    "a new session needs a ticket: get one from the server's discovery (GET /v1/connect, with a bearer if the \
+     server requires it) and send it in the Hello",
 );
 
 #[cfg(test)]
@@ -105,7 +108,7 @@ mod tests {
         assert_eq!(decided(Identified, &[], &anonymous), [denied, "~bob", "ada"]);
         assert_eq!(decided(Custom, &[], &anonymous), [denied; 3]);
         for policy in [Open, Identified, Custom] {
-            assert_eq!(decided(policy, &[Password], &bearer), [denied; 3], "nobody knows the kind");
+            assert_eq!(decided(policy, &[Password], &bearer), [denied; 3], "no authenticator for this kind");
             assert_eq!(decided(policy, &[Anonymous, Password], &anonymous), ["ask"; 3]);
         }
     }

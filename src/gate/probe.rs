@@ -1,4 +1,4 @@
-//! The open channel: questions that need no session.
+//! Answers Probes, which need no session.
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::{SystemParam, SystemState};
@@ -13,7 +13,7 @@ use crate::wire::v1::{Probe, ProbeReply, Status};
 use crate::wire::{self, WireMessage as _};
 use crate::zone::Zones;
 
-/// What a server says of itself.
+/// The resources that a `status` reply is made of.
 #[derive(SystemParam)]
 pub(super) struct StatusParts<'w> {
     gate: Res<'w, GateConfig>,
@@ -23,7 +23,7 @@ pub(super) struct StatusParts<'w> {
     draining: Res<'w, Drain>,
 }
 
-/// Registers Probes of sessions.
+/// Registers the handler for Probes on links that have a session.
 pub(super) fn register(dispatch: &mut Dispatch) {
     dispatch.register_control(Probe::ID, |world, sent| {
         let (session, at) = (sent.session, sent.at);
@@ -36,7 +36,7 @@ pub(super) fn register(dispatch: &mut Dispatch) {
     });
 }
 
-/// Answers a Probe.
+/// Sends the reply to a Probe.
 fn reply(world: &mut World, link: LinkKey, probe: &Probe) {
     let mut state = SystemState::<(StatusParts, ResMut<Proxies>)>::new(world);
     let Ok((parts, mut proxies)) = state.get_mut(world) else { return };
@@ -44,7 +44,7 @@ fn reply(world: &mut World, link: LinkKey, probe: &Probe) {
 }
 
 impl StatusParts<'_> {
-    /// The answer to a Probe; to a topic that nobody knows, an empty one.
+    /// Returns the encoded reply to a Probe. The body is empty if the topic is unknown.
     pub(super) fn reply(&self, probe: &Probe) -> Bytes {
         let body = match probe.topic.as_str() {
             STATUS => self.status().encode_to_vec().into(),
@@ -65,10 +65,10 @@ impl StatusParts<'_> {
     }
 }
 
-/// What the server says of itself: a `Status`.
+/// Topic whose reply is a `Status` message.
 const STATUS: &str = "status";
-/// Longest topic that is repeated in a reply, in characters.
+/// Longest part of a topic that a reply repeats, in characters.
 const TOPIC_MAX_CHARS: usize = 64;
-/// Bytes of zone names in a reply; further zones are left out. A stranger can ask four times a
-/// second, and gets no more than that.
+/// Maximum size of the zone names in a reply, in bytes. Further zones are left out. A client without a
+/// session can send four Probes per second, and this bounds what they cost.
 const ZONE_NAMES_MAX_BYTES: usize = 4 * 1024;

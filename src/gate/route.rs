@@ -1,7 +1,7 @@
-//! Routing: what arrived on a link belongs to a guest, or to the session that the link is bound to.
+//! Routes the events of links to guests and to sessions.
 //!
-//! Link control of sessions is kept to take effect with the guests' Hellos, in order of arrival. What else a
-//! session sends waits for dispatch.
+//! Link control of sessions is collected, and takes effect in order of arrival with the Hellos of guests.
+//! The other frames of a session wait for dispatch in its inbox.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -20,27 +20,27 @@ use crate::tick::{TickInput, TickTime};
 use crate::wire::v1::{Hello, Probe, Reason};
 use crate::wire::{FRAME_MAX_BEFORE_WELCOME, Frame, FrameError, Lane, PROBE_EVERY, WireMessage as _};
 
-/// Link control of sessions that has arrived in this tick.
+/// Link control that arrived for sessions in this tick.
 #[derive(Resource, Debug, Default)]
 pub(super) struct Controls(pub(super) Vec<Control>);
 
 /// A frame of link control that has arrived.
 #[derive(Debug)]
 pub(super) struct Control {
-    /// The time at which it arrived, on the uncapped clock.
+    /// Arrival time, on the sampled clock.
     at: Duration,
     pub(super) link: LinkKey,
     pub(super) frame: Inbound,
 }
 
 impl Control {
-    /// Returns when it arrived, and its place among all frames.
+    /// Returns the arrival time and the position among all frames.
     pub(super) fn when(&self) -> (Duration, u64) {
         (self.at, self.frame.order)
     }
 }
 
-/// What arrivals on links concern.
+/// The resources that events of links may change.
 #[derive(SystemParam)]
 pub(super) struct Links<'w, 's> {
     lobby: ResMut<'w, Lobby>,
@@ -52,10 +52,11 @@ pub(super) struct Links<'w, 's> {
     time: Res<'w, TickTime>,
 }
 
-/// Takes the tick's arrivals, in order.
+/// Routes the events of the tick, in order.
 pub(super) fn route(mut input: ResMut<TickInput>, mut controls: ResMut<Controls>, mut links: Links) {
     for (_, event) in &input.events {
-        // Frames are not in the processor's caches: reads of several in a row are waited for together.
+        // The frames are not in the caches of the processor. Reading one byte of each first lets the
+        // processor wait for several of them at once.
         if let ProxyEventKind::Frame { bytes, .. } = &event.kind {
             black_box(bytes.first());
         }
@@ -70,11 +71,11 @@ pub(super) fn route(mut input: ResMut<TickInput>, mut controls: ResMut<Controls>
             }
             ProxyEventKind::Breach(what) => {
                 tracing::debug!(%link, what, "protocol error");
-                // A frame without an id is one too: it ends a session in its turn, behind what
-                // arrived before it, and a guest at once.
+                // A frame without an id is also a protocol error. It ends a guest at once. It ends a
+                // session after the frames before it were dispatched.
                 links.take_frame(link, event.at, Lane::Reliable, Bytes::new());
             }
-            // The room of links is kept by `Proxies`.
+            // `Proxies` tracks the room of links.
             ProxyEventKind::Room { .. } => {}
             ProxyEventKind::Closed(end) => {
                 if links.lobby.leave(link).is_none()
@@ -88,12 +89,13 @@ pub(super) fn route(mut input: ResMut<TickInput>, mut controls: ResMut<Controls>
 }
 
 impl Links<'_, '_> {
-    /// Takes a frame. Returns it if it is link control, which takes effect in order with the Hellos.
+    /// Takes a frame. Returns it if it is link control of a session, which takes effect in order with the
+    /// Hellos.
     fn take_frame(&mut self, link: LinkKey, at: Duration, lane: Lane, bytes: Bytes) -> Option<Inbound> {
         let order = self.sessions.count();
         if self.lobby.get_mut(link).is_some() {
             if lane == Lane::Unreliable || self.take_guest_frame(link, (at, order), bytes).is_err() {
-                // Nothing but Hello and Probe is understood here, both reliable, and one Hello at a time.
+                // A guest may only send Hello and Probe, on the reliable lane, and one Hello at a time.
                 self.lobby.leave(link);
                 self.proxies.close(link, Reason::Protocol, "", self.time.now());
             }
@@ -120,7 +122,7 @@ impl Links<'_, '_> {
             guest.stage = Stage::Asked(Asked { when: (at, order), request });
             return Ok(());
         }
-        // Probes are answered at their own pace; the rest is dropped.
+        // Probes are answered at a limited rate. The others are dropped.
         let probe: Probe = frame.decode()?;
         if answers_now && guest.probe_from <= now {
             guest.probe_from = now + PROBE_EVERY;

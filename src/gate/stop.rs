@@ -1,8 +1,8 @@
-//! The end of a server: it takes nobody new, tells everybody, flushes what was sent, and exits.
+//! Stops a server: drains it, ends all sessions, and exits.
 //!
-//! It drains first, for as long as it was told: sessions play on and may be resumed, but nobody
-//! new comes in and nobody joins a zone. At the deadline all sessions end with SHUTDOWN, in
-//! batches; when the last link is gone, or has been held for as long as any is, the app exits.
+//! During a drain, sessions go on and can be resumed. No session opens, and no session joins a zone. At the
+//! deadline, sessions end as SHUTDOWN, up to `CLOSE_BATCH` per tick. The app exits when the last link is
+//! gone, or when the time for closing links has passed.
 
 use std::time::Duration;
 
@@ -19,23 +19,25 @@ use crate::wire::CLOSE_TIMEOUT;
 use crate::wire::v1::{Notice, Reason};
 use crate::zone::{Change, Changes, JoinPolicy, cancel_all};
 
-/// Whether the server is about to stop.
+/// The drain of the server, if one has begun.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Drain {
-    /// When all sessions end, on the uncapped clock.
+    /// Time at which all sessions end, on the sampled clock.
     deadline: Option<Duration>,
-    /// When the last of them was told.
+    /// Last tick in which sessions of clients ended after the deadline, or the first tick after it; on the
+    /// sampled clock.
     last_told: Option<Duration>,
 }
 
 impl Drain {
-    /// Whether the server takes nobody new.
+    /// Returns true if a drain has begun: no new session opens.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.deadline.is_some()
     }
 
-    /// When all sessions end: a reading of [`TickTime::now`]. `None` if the server does not drain.
+    /// Returns the time at which all sessions end, on the clock of [`TickTime::now`]. Returns `None` if no
+    /// drain has begun.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         self.deadline
@@ -46,10 +48,11 @@ impl Drain {
     }
 }
 
-/// Stops a server from within.
+/// Adds a command that stops the server.
 pub trait DrainCommand {
-    /// Lets the players know, takes nobody new, and after `within` ends all sessions and exits. Of
-    /// several, the one that ends first counts.
+    /// Begins a drain. Clients get a Notice, unless `within` is zero, and no new session opens. After
+    /// `within`, all sessions end and the app exits. If there are several drains, the earliest deadline
+    /// applies.
     fn drain(&mut self, within: Duration);
 }
 
@@ -59,7 +62,7 @@ impl DrainCommand for Commands<'_, '_> {
     }
 }
 
-/// Drains when the server is asked to stop.
+/// Begins a drain when the server was asked to stop.
 pub(super) fn heed_stop(
     stop: Res<StopRequested>,
     config: Res<GateConfig>,
@@ -90,7 +93,7 @@ fn begin(world: &mut World, within: Duration) {
     }
 }
 
-/// Tells players of the drain, if there is one.
+/// Sends Notice to players, if a drain has begun.
 pub(super) fn notify(world: &mut World, players: &[Entity]) {
     let Some(deadline) = world.resource::<Drain>().deadline else { return };
     let left = deadline.saturating_sub(world.resource::<TickTime>().now());
@@ -98,8 +101,9 @@ pub(super) fn notify(world: &mut World, players: &[Entity]) {
     tell_all(world, players, &Notice { shutdown_in_ms, ..Notice::default() });
 }
 
-/// From the deadline on, ends sessions, a batch a tick, and those agents that come since. Whoever
-/// knocks is told at first, and cut later.
+/// After the deadline, ends up to [`CLOSE_BATCH`] sessions of clients per tick, and every agent. Links
+/// without a session get Closed(SHUTDOWN) in the first of these ticks and are cut without a frame in later
+/// ones.
 pub(super) fn end_all(
     mut drain: ResMut<Drain>,
     cores: Query<(Entity, &SessionCore), Allow<Disabled>>,
@@ -122,8 +126,8 @@ pub(super) fn end_all(
     }
 }
 
-/// Exits when the last link is gone, and at the latest when those that were told last have been
-/// held for as long as any is.
+/// Exits when no session of a client and no closing link is left, and at the latest `CLOSE_TIMEOUT` after
+/// the last tick in which such sessions were left to end.
 pub(super) fn finish_stop(
     drain: Res<Drain>,
     table: Res<SessionTable>,
@@ -138,7 +142,7 @@ pub(super) fn finish_stop(
     }
 }
 
-/// Links without a session, and what it takes to be rid of them.
+/// The resources that closing the links without a session needs.
 #[derive(SystemParam)]
 pub(super) struct Guests<'w> {
     lobby: ResMut<'w, Lobby>,
@@ -158,6 +162,6 @@ impl Guests<'_> {
     }
 }
 
-/// Sessions that are ended in one tick: their last frames, and soon after their clients' next
-/// Hellos, should not come all at once.
+/// Maximum number of sessions of clients that end in one tick. It spreads the last frames, and the Hellos
+/// of returning clients.
 const CLOSE_BATCH: usize = 512;

@@ -1,9 +1,9 @@
-//! Which guests are put out when there are too many: those of the fullest network that have been there for
-//! the longest time.
+//! Chooses the guests that are cut when there are too many: in the network with the most guests, the guest
+//! that came first.
 //!
-//! An attacker with one network can so put out its own links only, and one with many networks those that
-//! have said nothing for the longest time. A client that resumes says Hello as soon as its link is open, and
-//! a Hello is answered before anything is put out in its tick.
+//! An attacker with one network can cause only the links of that network to be cut. An attacker with many
+//! networks can cause only the oldest silent links to be cut. A client that resumes sends its Hello as soon
+//! as its link is open, and the Hellos of a tick are answered before guests are cut.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -12,27 +12,28 @@ use std::time::Duration;
 use crate::ident::LinkKey;
 use crate::proxy::Network;
 
-/// A guest that may be put out.
+/// A guest that may be cut.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
     pub(super) link: LinkKey,
-    /// Its network. Guests without one are put out after all others: they are exempt from limits, or their
-    /// transport knows no addresses.
+    /// Network of the guest. Guests without a network are cut last: they are exempt from limits, or their
+    /// transport has no addresses.
     pub(super) network: Option<Network>,
-    /// When it came.
+    /// Time at which the link was opened.
     pub(super) since: Duration,
-    /// It came so recently that its Hello may be on its way. Those that are not fresh are put out first.
+    /// True if the link was opened so recently that its Hello may not have arrived yet. Fresh guests are
+    /// cut after all others.
     pub(super) is_fresh: bool,
 }
 
-/// The guests of one network, the longest silent first.
+/// The guests of one network, the oldest first.
 #[derive(Debug, Default)]
 struct Group {
     stale: VecDeque<(Duration, LinkKey)>,
     fresh: VecDeque<(Duration, LinkKey)>,
 }
 
-/// A place in the order in which networks give way: the number of guests, then how long the first waits.
+/// Rank of a network in the order of cutting: its number of guests, then the age of its oldest guest.
 type Rank = (usize, Reverse<(Duration, LinkKey)>);
 
 impl Group {
@@ -40,7 +41,8 @@ impl Group {
         if is_fresh { &mut self.fresh } else { &mut self.stale }
     }
 
-    /// Where the network stands among those that have guests of this kind.
+    /// Returns the rank of the group among the networks that have guests of this kind, or `None` if the
+    /// group has no guest of this kind.
     fn rank(&mut self, network: Option<Network>, is_fresh: bool) -> Option<Rank> {
         let first = *self.queue(is_fresh).front()?;
         let count = if network.is_some() { self.stale.len() + self.fresh.len() } else { 0 };
@@ -48,7 +50,7 @@ impl Group {
     }
 }
 
-/// Chooses this many of the candidates, or all if there are fewer.
+/// Chooses `count` of the candidates, or all if there are fewer.
 pub(super) fn choose(mut candidates: Vec<Candidate>, count: usize) -> Vec<LinkKey> {
     candidates.sort_unstable_by_key(|candidate| (candidate.since, candidate.link));
     let mut groups: BTreeMap<Option<Network>, Group> = BTreeMap::new();
@@ -77,7 +79,7 @@ mod tests {
     use super::*;
     use crate::ident::{LinkId, ProxyId};
 
-    /// A guest of a network, or of none if that is 0, that came in this second.
+    /// Returns a guest that was opened at `second`. Network 0 means no network.
     fn guest(link: u64, network: u8, second: u64, is_fresh: bool) -> Candidate {
         Candidate {
             link: LinkKey { proxy: ProxyId(0), link: LinkId(link) },
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fullest_network_gives_way_and_in_it_the_longest_silent_guest() {
+    fn the_oldest_guest_of_the_fullest_network_is_cut_first() {
         let guests = [
             guest(1, 1, 0, false),
             guest(2, 2, 3, false),
@@ -103,13 +105,13 @@ mod tests {
         ];
 
         assert_eq!(chosen(&guests, 2), [4, 3]);
-        assert_eq!(chosen(&guests, 5), [4, 3, 1, 2, 5], "then all have one, and those without a network");
+        assert_eq!(chosen(&guests, 5), [4, 3, 1, 2, 5], "one of each network, then those without one");
         assert_eq!(chosen(&guests, 99).len(), 6);
         assert!(chosen(&guests, 0).is_empty());
     }
 
     #[test]
-    fn a_fresh_guest_stays_while_there_are_others_even_in_the_fullest_network() {
+    fn a_fresh_guest_is_cut_after_all_others_even_in_the_fullest_network() {
         let guests =
             [guest(1, 1, 9, true), guest(2, 1, 9, true), guest(3, 1, 9, true), guest(4, 2, 0, false)];
 

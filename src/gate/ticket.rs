@@ -1,11 +1,12 @@
-//! Tickets: the check of what a Hello shows, and the tickets that are used up.
+//! Checks the tickets in Hellos, and remembers the used ones.
 //!
-//! A client proves that it may open a session by a ticket, or by a link whose transport has asked for a proof already.
-//! A ticket opens one session. The gate remembers the used ones until they expire, and takes none
-//! that was minted before it began, which an earlier run of the server may have seen used.
+//! A client proves that it may open a session by a ticket, or by a link whose transport has already asked
+//! for a proof. A ticket opens one session. The gate remembers used tickets until they expire. It accepts
+//! no ticket that was minted before the gate started, because an earlier run of the server may have used
+//! it.
 //!
-//! Data flow: Hello → [`Tickets::check`], which changes nothing → the [policy](super::GatePolicy), or a verdict →
-//! whether there is room for the session → [`Tickets::use_up`] → the session.
+//! Data flow: Hello → [`Tickets::check`], which changes nothing → the [policy](super::GatePolicy), or a
+//! verdict → the check for room → [`Tickets::use_up`] → the session.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,27 +19,27 @@ use crate::wire::ticket::{TICKET_EXPIRE_MAX, TICKET_ID_BYTES, Ticket, TicketKey}
 use crate::wire::v1::Reason;
 use crate::wire::{millis, retry};
 
-/// When a used ticket expires, in Unix time, and its id.
+/// Identifies a used ticket: its expiry in Unix time, and its id.
 pub(super) type Mark = (Duration, [u8; TICKET_ID_BYTES]);
 
-/// The tickets of this server: which are genuine, and which are used up.
+/// Checks tickets and remembers the used ones.
 #[derive(Resource, Debug)]
 pub(super) struct Tickets {
     key: Option<TicketKey>,
-    /// When the gate began, in Unix time to the millisecond.
+    /// Start of the gate, in Unix time, truncated to milliseconds.
     since: Duration,
     used: BTreeSet<Mark>,
     is_full: bool,
 }
 
-/// What a Hello for a new session has shown beside its credentials.
+/// The proofs of a Hello for a new session, beside its credentials.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shown {
-    /// The user whom the link or the ticket names.
+    /// The user that the link or the ticket names.
     pub(super) known_as: Option<String>,
-    /// The client has proved that it may enter.
+    /// True if the client has proved that it may open a session.
     pub(super) is_proof: bool,
-    /// What is used up when the session opens.
+    /// The ticket that is used up when the session opens.
     pub(super) mark: Option<Mark>,
 }
 
@@ -52,9 +53,13 @@ impl Tickets {
         }
     }
 
-    /// Checks what a Hello shows beside its credentials. `is_vouched` says that the adapter of the link has asked for a
-    /// proof. A ticket that is shown has to be good, even where none is needed. `unix` is
-    /// [`TickInput::unix`](crate::tick::TickInput::unix).
+    /// Checks the ticket and the identity of the link. `is_vouched` is true if the adapter of the link has
+    /// asked for a proof. `unix` is [`TickInput::unix`](crate::tick::TickInput::unix).
+    ///
+    /// # Errors
+    ///
+    /// Returns a denial if the ticket is bad, even where none is needed, or if the link and the ticket name
+    /// different users.
     pub(super) fn check(
         &self,
         request: &OpenRequest,
@@ -83,14 +88,19 @@ impl Tickets {
         if is_in_time && !is_used {
             return Ok(ticket);
         }
-        tracing::debug!(is_in_time, is_used, "a genuine ticket opens no session");
+        tracing::debug!(is_in_time, is_used, "ticket refused: it is genuine, but used or outside its time");
         Err(UNUSABLE)
     }
 
-    /// Uses up the ticket that was shown, now that its session opens.
+    /// Marks a ticket as used when its session opens.
+    ///
+    /// # Errors
+    ///
+    /// Returns a denial if the ticket has expired or was used since it was checked, or if too many used
+    /// tickets are remembered.
     pub(super) fn use_up(&mut self, shown: &Shown, now: Duration) -> Result<(), Denial> {
         let Some(mark) = shown.mark else { return Ok(()) };
-        // It was good when it was shown, and has expired while an authenticator decided.
+        // The ticket may have expired while an authenticator decided.
         if mark.0 <= now {
             return Err(UNUSABLE);
         }
@@ -101,8 +111,8 @@ impl Tickets {
             if !std::mem::replace(&mut self.is_full, true) {
                 tracing::warn!(
                     count = self.used.len(),
-                    "the server remembers no further used tickets, and opens no further sessions by ticket \
-                     until some of them expire: look for a login that hands out too many"
+                    "too many used tickets are remembered: no session opens by ticket until some of them \
+                     expire; check for a login server that mints too many"
                 );
             }
             return Err(CROWDED);
@@ -112,18 +122,19 @@ impl Tickets {
     }
 }
 
-/// One answer for every ticket that opens nothing, whatever is wrong with it.
+/// The denial of every ticket that opens no session. It does not show why.
 pub(super) const UNUSABLE: Denial = Denial::new(
     Reason::Unauthenticated,
-    "this ticket opens no session: it is unknown, used or too old; ask the server's discovery for another",
+    "this ticket opens no session: it is unknown, used or expired; get another from the server's discovery",
 );
 const CROWDED: Denial =
-    Denial::later(Reason::Throttled, "too many sessions were opened by tickets lately", retry::IN_USE);
-/// How far ahead a ticket may expire: its longest lifetime, and as much again for a minter whose clock
-/// is ahead of this server's.
+    Denial::later(Reason::Throttled, "too many sessions were recently opened by tickets", retry::IN_USE);
+/// Longest time until a ticket may expire: its longest lifetime, and the same time again for a minter whose
+/// clock is ahead of this server's.
 const AHEAD_MAX: Duration = TICKET_EXPIRE_MAX.saturating_mul(2);
-/// Used tickets that are remembered, about 3 MiB: 100 sessions a second for as long as any ticket
-/// is remembered. Beyond, no session opens by ticket until some have expired.
+/// Maximum number of remembered used tickets, which take about 3 MiB. It allows 100 sessions per second for
+/// the longest time that a ticket is remembered. Beyond it, no session opens by ticket until some have
+/// expired.
 const USED_MAX: usize = 65_536;
 
 #[cfg(test)]
@@ -138,7 +149,7 @@ mod tests {
     const START: Duration = Duration::from_millis(1_700_000_000_500);
     const MS: Duration = Duration::from_millis(1);
 
-    /// A gate that begins at `START`.
+    /// Returns a gate that starts at `START`.
     fn gate() -> (TicketKey, Tickets) {
         let key = TicketKey::new([7; 32]);
         let config = GateConfig {
@@ -173,17 +184,17 @@ mod tests {
         assert!(tickets.use_up(&second, now).is_err(), "used in the same tick");
         let late = key.mint(START, TICKET_EXPIRE, None).expect("a ticket");
         now += TICKET_EXPIRE - MS;
-        assert_eq!(denied(&tickets, &late, now), None, "in its last moment");
+        assert_eq!(denied(&tickets, &late, now), None, "in its last millisecond");
         now += MS;
-        assert_eq!(denied(&tickets, &late, now), Some(Reason::Unauthenticated), "stale");
+        assert_eq!(denied(&tickets, &late, now), Some(Reason::Unauthenticated), "expired");
         let next = key.mint(START + TICKET_EXPIRE, TICKET_EXPIRE, None).expect("a ticket");
         let shown = tickets.check(&request(&next), false, now).expect("good");
         tickets.use_up(&shown, now).expect("room");
-        assert_eq!(tickets.used.len(), 1, "what has expired is forgotten");
+        assert_eq!(tickets.used.len(), 1, "expired tickets are forgotten");
     }
 
     #[test]
-    fn a_ticket_of_an_earlier_run_or_of_too_far_a_time_opens_nothing() {
+    fn a_ticket_from_before_the_start_or_too_far_ahead_opens_no_session() {
         let (key, tickets) = gate();
         let mut now = START;
         let before = key.mint(START - MS, TICKET_EXPIRE_MAX, None).expect("a ticket");
@@ -193,27 +204,27 @@ mod tests {
         assert_eq!(
             denied(&tickets, &ahead, now),
             Some(Reason::Unauthenticated),
-            "it would be remembered for too long"
+            "it would have to be remembered for too long"
         );
         now += MS;
         assert_eq!(denied(&tickets, &ahead, now), None);
     }
 
     #[test]
-    fn a_link_that_was_asked_for_a_proof_is_one_and_nothing_is_none() {
+    fn a_vouched_link_and_an_identity_are_proofs_and_a_bare_hello_is_not() {
         let (_, tickets) = gate();
         let linked = |identity: &str| OpenRequest { identity: Some(identity.to_owned()), ..request("") };
 
-        let nothing = tickets.check(&request(""), false, START).expect("nothing is wrong with it");
+        let nothing = tickets.check(&request(""), false, START).expect("no ticket, so no bad one");
         let vouched = tickets.check(&request(""), true, START).expect("its connect token");
-        let named = tickets.check(&linked("ada"), false, START).expect("its transport knows it");
+        let named = tickets.check(&linked("ada"), false, START).expect("the identity of its link");
 
         assert_eq!([&nothing, &vouched, &named].map(|shown| shown.is_proof), [false, true, true]);
         assert_eq!((vouched.known_as, named.known_as.as_deref()), (None, Some("ada")));
     }
 
     #[test]
-    fn a_link_and_a_ticket_that_name_two_clients_open_nothing() {
+    fn a_link_and_a_ticket_that_name_different_users_open_no_session() {
         let (key, tickets) = gate();
         let text = key.mint(START, TICKET_EXPIRE, Some("ada")).expect("a ticket");
         let on_link_of = |name: &str| {
@@ -226,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn used_tickets_are_remembered_up_to_a_bound_and_then_nobody_new_comes_in() {
+    fn beyond_the_bound_of_used_tickets_no_session_opens_by_ticket() {
         let (key, mut tickets) = gate();
         let mut now = START;
         let mark = |number: u32| {
@@ -252,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_that_expires_while_somebody_decides_opens_nothing() {
+    fn a_ticket_that_expires_before_the_verdict_opens_no_session() {
         let (key, mut tickets) = gate();
         let text = key.mint(START, TICKET_EXPIRE, None).expect("a ticket");
         let shown = tickets.check(&request(&text), false, START + TICKET_EXPIRE - MS).expect("good");
@@ -265,7 +276,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_gate_panic_or_open(text in "\\PC{1,600}") {
+        fn a_forged_ticket_neither_panics_nor_opens_a_session(text in "\\PC{1,600}") {
             let (_, tickets) = gate();
             prop_assert_eq!(denied(&tickets, &text, START), Some(Reason::Unauthenticated));
         }

@@ -1,4 +1,4 @@
-//! Replies, sends and broadcasts: one queue in call order, resolved when settle begins.
+//! Queues the game's replies, sends and broadcasts in call order, and resolves the queue before settle.
 
 use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::entity_disabling::Disabled;
@@ -13,12 +13,12 @@ use crate::session::{Delivery, Parcel};
 use crate::wire::{self, Range, WireMessage};
 use crate::zone::Members;
 
-/// Answers calls and sends messages. What is sent in a tick leaves at its end, as one batch, in the
-/// order of the calls of this.
+/// Sends messages to sessions. The messages of a tick leave at its end, as one batch, in the order
+/// in which the game sent them.
 ///
-/// A reliable message reaches its session even if the link is gone just now: it waits until the
-/// session is resumed. An unreliable one is dropped then. To a session that has ended, nothing is
-/// sent. A frame of more than 64 KiB is not sent to anybody; that is logged as an error.
+/// A reliable message to a session without a link waits until the session is resumed. An unreliable one is
+/// dropped. A message to a session that has ended is dropped and counted. A frame above 64 KiB is not sent,
+/// and an error is logged.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -30,11 +30,11 @@ use crate::zone::Members;
 ///     for call in calls.read() {
 ///         let echo = Echo { number: call.message.number, taken: 0 };
 ///         sender.reply(call, &echo); // to the caller
-///         sender.broadcast(call.zone, &echo); // to all who are there
+///         sender.broadcast(call.zone, &echo); // to all members
 ///     }
 /// }
 ///
-/// /// A newcomer is told what it needs to know.
+/// /// Sends the state of the game to a new member.
 /// fn brief(mut joined: MessageReader<ZoneJoined>, mut sender: Sender) {
 ///     for news in joined.read() {
 ///         sender.send(news.entity, &Echo::default());
@@ -47,18 +47,18 @@ pub struct Sender<'w> {
 }
 
 impl Sender<'_> {
-    /// Sends to the session that made a call.
+    /// Sends a message to the session that made a call.
     pub fn reply<C: WireMessage, M: WireMessage>(&mut self, call: &Call<C>, message: &M) {
         self.queue.push(Target::Session(call.entity), message);
     }
 
-    /// Sends to one session.
+    /// Sends a message to one session.
     pub fn send<M: WireMessage>(&mut self, session: Entity, message: &M) {
         self.queue.push(Target::Session(session), message);
     }
 
-    /// Sends to each of some sessions, wherever they are; to one that is listed twice, once. The
-    /// message is encoded once for all.
+    /// Sends a message to several sessions, in any zones or in no zone. A session that is listed twice gets
+    /// it once. The message is encoded once.
     ///
     /// ```
     /// use bevy_ecs::prelude::*;
@@ -76,12 +76,12 @@ impl Sender<'_> {
         self.queue.push(Target::each(sessions), message);
     }
 
-    /// Sends a frame that is encoded already to each of some sessions; to one that is listed twice, once. It takes
-    /// the lane that its id says. For games that make a frame once and send it in several ticks, or put it
-    /// together themselves. Agents get no frames.
+    /// Sends an encoded frame to several sessions. A session that is listed twice gets it once. The id
+    /// determines the lane. This is for games that encode a frame once and send it in several ticks, or
+    /// that build frames themselves. Agents do not get frames.
     ///
-    /// A frame without an id of the game's, or of more than 64 KiB, is not sent to anybody; that is logged as an
-    /// error.
+    /// A frame is not sent if its id is not one of the game's, or if it is above 64 KiB. An error is logged
+    /// then.
     ///
     /// ```
     /// use bevy_ecs::prelude::*;
@@ -105,7 +105,10 @@ impl Sender<'_> {
     /// ```
     pub fn send_frame(&mut self, sessions: impl IntoIterator<Item = Entity>, frame: &Bytes) {
         let Some(id) = wire::id_of(frame).filter(|id| is_of_a_game(*id)) else {
-            tracing::error!(bytes = frame.len(), "not sent: a game's frame begins with an id of the game's");
+            tracing::error!(
+                bytes = frame.len(),
+                "frame not sent: it does not begin with an id that games may use"
+            );
             return;
         };
         if let Some(parcel) = Parcel::of_frame(id, frame.clone()) {
@@ -113,13 +116,14 @@ impl Sender<'_> {
         }
     }
 
-    /// Sends to all who are members of a zone now. The message is encoded once for all.
+    /// Sends a message to all sessions that are members of a zone when settle begins. The message is
+    /// encoded once.
     pub fn broadcast<M: WireMessage>(&mut self, zone: Entity, message: &M) {
         self.queue.push(Target::Zone { zone, except: None }, message);
     }
 
-    /// As [`broadcast`](Self::broadcast), but for one session: as a rule the one whose doing it is,
-    /// and which knows already.
+    /// Sends a message to all members of a zone except one session, usually the one that caused the
+    /// message. It works like [`broadcast`](Self::broadcast) otherwise.
     ///
     /// ```
     /// use bevy_ecs::prelude::*;
@@ -138,15 +142,15 @@ impl Sender<'_> {
     }
 }
 
-/// What was sent since the last settle.
+/// The messages that the game has sent since the last settle.
 #[derive(Resource, Default)]
 pub(super) struct SendQueue {
     sends: Vec<Outgoing>,
-    /// Bytes of their frames.
+    /// Total size of their frames, in bytes.
     bytes: usize,
-    /// Messages that were not queued, since there were too many.
+    /// Number of messages that were dropped because the queue was full.
     dropped_count: u64,
-    /// Messages that agents want as values.
+    /// Messages that agents get as values.
     deliveries: HashSet<MessageId>,
 }
 
@@ -162,7 +166,7 @@ enum Target {
 }
 
 impl Target {
-    /// Each of some sessions, once.
+    /// Returns a target that has each of the sessions once.
     fn each(sessions: impl IntoIterator<Item = Entity>) -> Self {
         let mut seen = EntityHashSet::default();
         Self::Sessions(sessions.into_iter().filter(|session| seen.insert(*session)).collect())
@@ -176,7 +180,7 @@ impl SendQueue {
 
     fn push<M: WireMessage>(&mut self, to: Target, message: &M) {
         if !is_of_a_game(M::ID) {
-            tracing::error!(message = M::NAME, id = %M::ID, "not sent: the id is the core's, a game sends its own");
+            tracing::error!(message = M::NAME, id = %M::ID, "message not sent: its id is reserved for the core");
             return;
         }
         if let Some(parcel) = Parcel::new(message, self.deliveries.contains(&M::ID)) {
@@ -199,7 +203,7 @@ fn is_of_a_game(id: MessageId) -> bool {
     matches!(id.range(), Range::GameReliable | Range::GameUnreliable)
 }
 
-/// Puts what was sent where it goes, before any membership changes.
+/// Delivers the queued messages to their recipients, before any membership changes.
 pub(super) fn resolve(
     mut queue: ResMut<SendQueue>,
     zones: Query<&Members, Allow<Disabled>>,
@@ -211,7 +215,7 @@ pub(super) fn resolve(
         delivery.miss(dropped_count);
         tracing::error!(
             dropped_count,
-            "not sent: a tick sends {SENDS_MAX} messages and 64 MiB at most, send less"
+            "messages not sent: a tick sends at most {SENDS_MAX} messages and 64 MiB; send fewer or smaller ones"
         );
     }
     for Outgoing { to, parcel } in queue.sends.drain(..) {
@@ -220,7 +224,7 @@ pub(super) fn resolve(
             Target::Sessions(sessions) => delivery.deliver(&parcel, sessions),
             Target::Zone { zone, except } => {
                 let is_other = |session: &Entity| Some(*session) != except;
-                // A zone that was despawned since had these.
+                // These sessions were members of a zone whose entity was despawned.
                 let mut astray = delivery.members_astray(zone);
                 if let Ok(members) = zones.get(zone) {
                     astray.retain(|session| !members.contains(*session));
@@ -232,8 +236,9 @@ pub(super) fn resolve(
     }
 }
 
-/// Messages that a game may send in one tick, and the bytes that their frames may have. A broadcast counts once.
-/// What is over that is dropped, counted as undelivered and logged: a game that sends without end would take all
-/// memory before the tick is over.
+/// Maximum number of messages that a game may send in one tick. A broadcast counts as one message. Messages
+/// beyond this are dropped, counted as undelivered and logged, because a game that sends without end would
+/// exhaust the memory within one tick.
 const SENDS_MAX: usize = 262_144;
+/// Maximum total size of these messages, in bytes.
 const SENDS_MAX_BYTES: usize = 64 * 1024 * 1024;

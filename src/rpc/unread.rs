@@ -1,9 +1,9 @@
-//! Calls that nobody read: counted and reported, in debug builds.
+//! Counts and reports calls that no system reads, in debug builds.
 //!
-//! Calls must be read in the tick in which they are dispatched: afterwards who sent them may be
-//! gone from their zone. A reader behind a run condition, or none at all, loses them without a
-//! word; this is the word. Bevy does not say what was read, so a system that ran since dispatch
-//! and asks for the messages is taken to have read them.
+//! Calls must be read in the tick in which they are dispatched, because their session may leave the zone
+//! afterwards. If no system reads a call, or its reader has a run condition that is false, the call is lost
+//! without an error. This module logs a warning. Bevy does not record which messages were read. So a
+//! message counts as read if a system that accesses messages of its type has run since dispatch.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::session::SessionCounts;
 use crate::tick::{TickSystems, TickTime};
 use crate::wire::WireMessage;
 
-/// Calls by the name of their message.
+/// The calls that are watched, by the name of their message.
 #[derive(Resource, Debug, Default)]
 struct Watched {
     kinds: BTreeMap<&'static str, Kind>,
-    /// When the tick's calls were dispatched, as the world counts its systems.
+    /// The change tick of the world when the calls of this tick were dispatched.
     dispatched: Option<Tick>,
     reported: Duration,
 }
@@ -33,13 +33,13 @@ struct Watched {
 #[derive(Debug)]
 struct Kind {
     messages: ComponentId,
-    /// How many were dispatched in this tick.
+    /// Returns the number of calls that were dispatched in this tick.
     count: fn(&World) -> usize,
-    /// How many nobody read since the last report.
+    /// Number of unread calls since the last report.
     unread_count: usize,
 }
 
-/// Watches the calls of a message.
+/// Watches the calls of one message type.
 pub(super) fn watch<M: WireMessage>(app: &mut App) {
     let world = app.world_mut();
     let messages = world.init_resource::<Messages<Call<M>>>();
@@ -55,8 +55,8 @@ pub(super) fn watch<M: WireMessage>(app: &mut App) {
 pub(super) fn add(app: &mut App) {
     app.init_resource::<Watched>()
         .add_systems(PreUpdate, note_dispatch.after(TickSystems::Dispatch).before(TickSystems::Pace))
-        // When the tick is over, and its messages are still there. It changes nothing that others
-        // look at.
+        // The beginning of the next tick, when the messages of the last one still exist. These systems
+        // change nothing that others read.
         .add_systems(
             First,
             (count_unread, report)
@@ -67,7 +67,7 @@ pub(super) fn add(app: &mut App) {
         );
 }
 
-/// What runs from here on can read the tick's calls.
+/// Records the change tick after dispatch. Systems that run later can read the calls of this tick.
 fn note_dispatch(world: &mut World) {
     let now = world.change_tick();
     world.resource_mut::<Watched>().dispatched = Some(now);
@@ -96,15 +96,15 @@ fn report(mut watched: ResMut<Watched>, time: Res<TickTime>) {
             tracing::warn!(
                 message,
                 count = kind.unread_count,
-                "calls that no system read in their tick are lost: read MessageReader<Call<..>> in each \
-                 tick, without a run condition"
+                "calls are lost because no system read them in their tick: read MessageReader<Call<..>> in \
+                 each tick, without a run condition"
             );
             kind.unread_count = 0;
         }
     }
 }
 
-/// Whether a system that asks for these messages has run since dispatch.
+/// Returns true if a system that accesses these messages has run since dispatch.
 fn is_read(world: &World, messages: ComponentId, dispatched: Tick) -> bool {
     let Some(schedules) = world.get_resource::<Schedules>() else { return false };
     let now = world.read_change_tick();
@@ -112,7 +112,8 @@ fn is_read(world: &World, messages: ComponentId, dispatched: Tick) -> bool {
         let last_run = system.system().get_last_run();
         last_run == dispatched || last_run.is_newer_than(dispatched, now)
     };
-    // Exclusive systems may read anything. Ours, around the game's, do not read its calls.
+    // Exclusive systems may read any messages. Those of the server, in the schedules before and after the
+    // game's, do not read its calls.
     let ours = [PreUpdate.intern(), PostUpdate.intern()];
     schedules.iter().any(|(_, schedule)| {
         let has_ours = ours.contains(&schedule.label());
@@ -132,6 +133,5 @@ fn is_read(world: &World, messages: ComponentId, dispatched: Tick) -> bool {
     })
 }
 
-/// How often what was not read is reported: a game that forgets a reader finds out, and its log
-/// stays readable.
+/// Interval of the reports: frequent enough to find a missing reader, and rare enough for the log.
 const REPORT_EVERY: Duration = Duration::from_secs(1);

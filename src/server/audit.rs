@@ -1,7 +1,7 @@
-//! The invariants of sessions and zones, checked after each tick. `docs/sessions.md` lists them by number.
+//! Checks the invariants of sessions and zones after each tick. `docs/sessions.md` lists them by number.
 //!
-//! The audit looks at the world and reads what the game is told; it changes nothing. It is part
-//! of every debug build, and of every test that runs an app.
+//! The audit reads the world and the news that the game gets. It changes nothing. It is part of every debug
+//! build, and of every test that runs an app.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +17,11 @@ use crate::session::{
 use crate::tick::{TickSystems, TickTime};
 use crate::zone::{InZone, Members, Zone};
 
-/// Invariants that did not hold, in this tick. Each was also logged as an error.
+/// Descriptions of the invariants that did not hold in this tick. Each is also logged as an error.
 #[derive(Resource, Debug, Default)]
 pub struct Violations(pub Vec<String>);
 
-/// Checks the invariants after each tick.
+/// Adds the checks of the invariants after each tick.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AuditPlugin;
 
@@ -42,29 +42,30 @@ impl Plugin for AuditPlugin {
     }
 }
 
-/// Returns true if the game has done nothing since the timers that is made good in the next tick.
+/// Returns true if the game has left no change that the server undoes in the next tick, such as a despawned
+/// session or a removed component.
 fn nothing_to_repair(table: Res<SessionTable>, agenda: Res<Agenda>) -> bool {
     !table.has_despawned() && !agenda.has_astray()
 }
 
-/// What is known of a session from its news.
+/// State of a session according to its news.
 #[derive(Debug, Default)]
 struct History {
     zone: Option<ZoneId>,
     is_unlinked: bool,
     has_ended: bool,
-    /// It was resumed in this tick.
+    /// True if the session was resumed in this tick.
     was_resumed: bool,
 }
 
 #[derive(Resource, Debug, Default)]
 struct Histories(BTreeMap<SessionId, History>);
 
-/// The link and the epoch of each session, as of the last audit.
+/// Link and epoch of each session at the last audit.
 #[derive(Resource, Debug, Default)]
 struct Binds(BTreeMap<Entity, (Option<LinkKey>, Epoch)>);
 
-/// Invariants 8, 9, 10, 17 and 18.
+/// Checks invariants 8, 9, 10, 17 and 18.
 fn check_histories(
     journal: Res<Journal>,
     mut histories: ResMut<Histories>,
@@ -81,34 +82,34 @@ fn check_histories(
             continue;
         }
         let Some(history) = histories.0.get_mut(session) else {
-            fail("9: before Registered or after Closed");
+            fail("9: news before Registered or after Closed");
             continue;
         };
         if history.has_ended && !matches!(news, News::Closed { .. }) {
-            fail("9: after the end");
+            fail("9: news after the end");
         }
         history.was_resumed |= matches!(news, News::Resumed { .. });
         match news {
             News::Registered {} => {}
             News::Expired { cause: EndCause::Timeout } if history.was_resumed => {
-                fail("17: expired in the tick of its resume");
+                fail("17: expired in the tick of a resume");
             }
             News::Disconnected { .. } if std::mem::replace(&mut history.is_unlinked, true) => {
-                fail("18: lost twice")
+                fail("18: disconnected twice")
             }
             News::Resumed { .. } if !std::mem::replace(&mut history.is_unlinked, false) => {
-                fail("18: resumed twice")
+                fail("18: resumed without a disconnect")
             }
             News::Joined { zone_id, .. } if history.zone.replace(*zone_id).is_some() => {
                 fail("8: joined twice")
             }
             News::Parted { zone_id, .. } if history.zone.take() != Some(*zone_id) => {
-                fail("8: parted from where it was not")
+                fail("8: parted from a zone that it was not in")
             }
             News::Unregistered {} | News::Expired { .. } => {
                 history.has_ended = true;
                 if history.zone.is_some() {
-                    fail("10: ended before it parted");
+                    fail("10: ended while in a zone");
                 }
             }
             News::Closed { .. } => {
@@ -122,7 +123,7 @@ fn check_histories(
     }
 }
 
-/// A session, as the checks look at it.
+/// A session as `check_states` reads it.
 type Checked<'a> = (
     Entity,
     &'a SessionCore,
@@ -132,7 +133,7 @@ type Checked<'a> = (
     Option<&'a InZone>,
 );
 
-/// Invariants 1 to 4, 7, 13 and 16.
+/// Checks invariants 1 to 4, 7, 14 and 16.
 fn check_states(
     sessions: Query<Checked, (Without<Closing>, Allow<Disabled>)>,
     table: Res<SessionTable>,
@@ -150,25 +151,37 @@ fn check_states(
         let linked = core.is_agent() || link.is_some();
         let markers = u8::from(disconnected) + u8::from(connected) + u8::from(active);
         check(markers == 1, "1: not exactly one state");
-        check(active == (linked && zone.is_some()), "2: Active is not linked and in a zone");
-        check(disconnected != linked, "3: Disconnected with a link, or linked without");
-        check(disconnected == expires.is_some(), "3: ExpiresAt on what is not Disconnected");
-        check(connected == (linked && zone.is_none()), "4: Connected and in a zone, or without a link");
+        check(
+            active == (linked && zone.is_some()),
+            "2: Active without a link or a zone, or not Active with both",
+        );
+        check(disconnected != linked, "3: Disconnected with a link, or not Disconnected without one");
+        check(
+            disconnected == expires.is_some(),
+            "3: ExpiresAt without Disconnected, or Disconnected without ExpiresAt",
+        );
+        check(
+            connected == (linked && zone.is_none()),
+            "4: Connected in a zone or without a link, or not Connected with a link and in no zone",
+        );
         check(expires.is_none_or(|at| at.steady() > time.steady()), "16: past its deadline");
         let is_true =
             session.is_some_and(|session| (session.id(), session.epoch()) == (core.id(), core.epoch()));
-        check(is_true, "14: another id or epoch than its core has");
+        check(is_true, "14: Session has another id or epoch than the core");
         if let Some(link) = link {
             linked_count += 1;
-            check(table.bound_to(link) == Some(entity), "7: its link drives another session");
+            check(table.bound_to(link) == Some(entity), "7: the link drives another session");
         }
     }
     if linked_count != table.link_count() {
-        violations.0.push(format!("7: {linked_count} linked sessions, {} links", table.link_count()));
+        violations.0.push(format!(
+            "7: {linked_count} sessions with a link, but {} links in the table",
+            table.link_count()
+        ));
     }
 }
 
-/// Invariant 13.
+/// Checks invariant 13.
 fn check_outboxes(
     sessions: Query<(Entity, &SessionCore), Allow<Disabled>>,
     agenda: Res<Agenda>,
@@ -185,17 +198,23 @@ fn check_outboxes(
         };
         let held = outbox.frame_count() as u64;
         all_bytes += outbox.bytes();
-        check(outbox.acked() <= outbox.sent(), "13: acked more than sent");
-        check(outbox.sent() - outbox.acked() == held, "13: the outbox is not what is unacknowledged");
+        check(outbox.acked() <= outbox.sent(), "13: more frames acknowledged than sent");
+        check(
+            outbox.sent() - outbox.acked() == held,
+            "13: the outbox does not hold exactly the unacknowledged frames",
+        );
         check(outbox.frame_count() <= config.outbox_max_frames, "13: too many frames");
         check(outbox.bytes() <= config.outbox_max_bytes, "13: too many bytes");
     }
     if all_bytes != agenda.outbox_bytes() {
-        violations.0.push(format!("13: {all_bytes} bytes in outboxes, {} noted", agenda.outbox_bytes()));
+        violations.0.push(format!(
+            "13: {all_bytes} bytes in all outboxes, but the total is {}",
+            agenda.outbox_bytes()
+        ));
     }
 }
 
-/// Invariant 14.
+/// Checks that each bind starts a new epoch: invariant 14.
 fn check_binds(
     sessions: Query<(Entity, &SessionCore), Allow<Disabled>>,
     mut binds: ResMut<Binds>,
@@ -215,10 +234,10 @@ fn check_binds(
     binds.0 = seen;
 }
 
-/// What is in a zone, as the checks look at it.
+/// A session in a zone as `check_zones` reads it.
 type Inside<'a> = (Entity, &'a InZone, Option<&'a SessionCore>, Has<Disconnected>);
 
-/// Invariants 5 and 6.
+/// Checks invariants 5 and 6.
 fn check_zones(
     zones: Query<(&Zone, Option<&Members>), Allow<Disabled>>,
     inside: Query<Inside, Allow<Disabled>>,
@@ -231,20 +250,20 @@ fn check_zones(
         }
         let mirrored = there.and_then(|(_, members)| members);
         if !mirrored.is_some_and(|members| members.contains(session)) {
-            violations.0.push(format!("6: {session} is in a zone whose member it is not"));
+            violations.0.push(format!("6: {session} is in a zone but not among its members"));
         }
         let membership = core.and_then(|core| core.membership()).map(|membership| membership.zone);
         if membership != Some(zone.zone()) {
-            violations.0.push(format!("6: {session} is in another zone than its core: members differ"));
+            violations.0.push(format!("6: {session} is not in the zone that its core names: members differ"));
         }
     }
     let member_count: usize = zones.iter().filter_map(|(_, members)| members).map(Members::count).sum();
     if member_count != inside.iter().count() {
-        violations.0.push("6: members that are in no zone".to_owned());
+        violations.0.push("6: a zone has members that are not in it".to_owned());
     }
 }
 
-/// Invariants 15 and 20.
+/// Checks invariants 15 and 20.
 fn check_ends(
     sessions: Query<&SessionCore, Allow<Disabled>>,
     table: Res<SessionTable>,
@@ -258,18 +277,30 @@ fn check_ends(
     };
     let session_count = sessions.iter().filter(|core| core.state().is_some()).count();
     let tokens: Vec<_> = sessions.iter().flat_map(|core| core.tokens()).collect();
-    check(table.session_count() == session_count, "15: the table has other sessions than the world");
-    check(table.token_count() == tokens.len(), "15: a token of no session, or of two");
-    check(tokens.iter().all(|token| table.by_token(*token).is_some()), "15: a token that is not found");
+    check(
+        table.session_count() == session_count,
+        "15: the table and the world have different numbers of sessions",
+    );
+    check(
+        table.token_count() == tokens.len(),
+        "15: the table and the sessions have different numbers of tokens",
+    );
+    check(
+        tokens.iter().all(|token| table.by_token(*token).is_some()),
+        "15: a token of a session is not in the table",
+    );
     let all_gone = table.link_count() == 0
         && table.token_count() == 0
         && table.network_count() == 0
         && agenda.outbox_bytes() == 0;
-    check(session_count > 0 || all_gone, "20: something is left of sessions that are gone");
+    check(
+        session_count > 0 || all_gone,
+        "20: links, tokens, counts of networks or outbox bytes are left after the last session",
+    );
 }
 
 fn report(violations: Res<Violations>) {
     for violation in &violations.0 {
-        tracing::error!(target: "waystation::audit", "broken invariant {violation}: this is a bug of the server");
+        tracing::error!(target: "waystation::audit", "broken invariant {violation}: this is a bug in the server");
     }
 }

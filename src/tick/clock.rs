@@ -1,4 +1,4 @@
-//! Where time comes from: the machine, or a test.
+//! Provides the time of the server, from the machine or from a test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use bevy_ecs::prelude::*;
 
 use crate::ident::Tick;
 
-/// A source of time, shared by the tick and the network threads. Time is a [`Duration`] since
-/// the clock was made.
+/// A source of time that the tick and the threads of adapters share. Time is a [`Duration`] since the clock
+/// was made.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);
 
@@ -20,20 +20,20 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's monotonic clock.
+    /// Returns the monotonic clock of the machine.
     #[must_use]
-    #[allow(clippy::disallowed_methods, reason = "this is the one place where time enters")]
+    #[allow(clippy::disallowed_methods, reason = "the only place that starts a clock")]
     pub fn wall() -> Self {
         Self(Source::Wall(Instant::now()))
     }
 
-    /// A clock that stands still until it is [advanced](Self::advance).
+    /// Returns a clock that stands still until [`advance`](Self::advance) is called.
     #[must_use]
     pub fn manual() -> Self {
         Self(Source::Manual(Arc::default()))
     }
 
-    /// The time since the clock was made.
+    /// Returns the time since the clock was made.
     #[must_use]
     pub fn now(&self) -> Duration {
         match &self.0 {
@@ -42,7 +42,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock on, for all who share it. The machine's clock takes no orders.
+    /// Advances a manual clock and all its clones. Does nothing to the clock of the machine.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(nanos) = &self.0 {
             let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
@@ -57,11 +57,11 @@ impl Default for Clock {
     }
 }
 
-/// The time of the current tick: one sample of the [`Clock`], alike for all its systems.
+/// The time of the current tick: one sample of the [`Clock`], which all systems of the tick share.
 ///
-/// There are two readings. [`now`](Self::now) is the sample itself. [`steady`](Self::steady)
-/// moves by at most [`TickTime::STEADY_STEP_MAX`] a tick: what expires goes by it, so that a
-/// stalled server does not expire everybody at once.
+/// There are two readings. [`now`](Self::now) is the sample itself. [`steady`](Self::steady) advances by at
+/// most [`TickTime::STEADY_STEP_MAX`] per tick. Timeouts of sessions use the steady reading, so that a
+/// stall of the server does not expire all sessions at once.
 #[derive(Resource, Debug)]
 pub struct TickTime {
     clock: Clock,
@@ -72,17 +72,17 @@ pub struct TickTime {
 }
 
 impl TickTime {
-    /// Most that the steady reading moves in one tick.
+    /// Longest step of the steady reading in one tick: 250 ms.
     pub const STEADY_STEP_MAX: Duration = Duration::from_millis(250);
 
-    /// Before the first tick.
+    /// Returns the time before the first tick.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let now = clock.now();
         Self { clock, tick: Tick(0), now, steady: Duration::ZERO, delta: Duration::ZERO }
     }
 
-    /// Begins a tick at a reading of the clock, and counts it.
+    /// Counts a tick that begins at a reading of the clock.
     pub(super) fn begin(&mut self, now: Duration) {
         self.delta = now.saturating_sub(self.now).min(Self::STEADY_STEP_MAX);
         self.steady += self.delta;
@@ -90,51 +90,51 @@ impl TickTime {
         self.tick.0 += 1;
     }
 
-    /// As if it had been made at a reading of the clock. For a replay, before its first tick.
+    /// Sets the time at which the app was built. A replay calls this before its first tick.
     pub(super) fn rebuild(&mut self, built_at: Duration) {
-        debug_assert_eq!(self.tick, Tick(0), "a replay begins with the first tick");
+        debug_assert_eq!(self.tick, Tick(0), "a replay must be installed before the first tick");
         self.now = built_at;
     }
 
-    /// The clock itself, for those who stamp things on other threads. No system of a tick reads it.
+    /// Returns the clock, for code that stamps events on other threads. No system of a tick reads it.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Which tick it is.
+    /// Returns the number of the current tick.
     #[must_use]
     pub fn tick(&self) -> Tick {
         self.tick
     }
 
-    /// The clock, as sampled when the tick began.
+    /// Returns the reading of the clock when the tick began.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.now
     }
 
-    /// Time for timers: as [`now`](Self::now), less the stalls.
+    /// Returns the steady reading, for timers: [`now`](Self::now) without the time of stalls.
     #[must_use]
     pub fn steady(&self) -> Duration {
         self.steady
     }
 
-    /// Where a sweep over `count` begins in this tick. Where a budget may run out in the middle of a sweep,
-    /// each tick begins one further than the last, so that nobody is always the last to be served.
+    /// Returns the index at which a loop over `count` items begins in this tick. It grows by one per tick.
+    /// If a budget runs out in the middle of such loops, a different item comes last each time.
     #[must_use]
     pub fn turn(&self, count: usize) -> usize {
         let count = u64::try_from(count.max(1)).unwrap_or(u64::MAX);
         usize::try_from(self.tick.0 % count).unwrap_or_default()
     }
 
-    /// How far the steady reading moved with this tick.
+    /// Returns how far the steady reading advanced with this tick.
     #[must_use]
     pub fn delta(&self) -> Duration {
         self.delta
     }
 
-    /// The steady reading at which something happened that a network thread stamped `at`.
+    /// Returns the steady reading for an event that an adapter stamped with the clock reading `at`.
     #[must_use]
     pub fn steady_at(&self, at: Duration) -> Duration {
         self.steady.saturating_sub(self.now.saturating_sub(at).min(self.delta))

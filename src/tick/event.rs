@@ -1,4 +1,4 @@
-//! What happens to links, as plain data: the adapters tell it, and each tick takes it as input.
+//! Events of links as plain data, which adapters send and each tick takes as input.
 //!
 //! The types are public as items of [`proxy`](crate::proxy), whose adapters make them.
 
@@ -10,12 +10,12 @@ use bytes::Bytes;
 use crate::ident::LinkId;
 use crate::wire::Lane;
 
-/// What an adapter tells the tick.
+/// An event that an adapter sends to the tick.
 #[derive(Debug, Clone)]
 pub struct ProxyEvent {
-    /// The link it is about.
+    /// The link that the event is about.
     pub link: LinkId,
-    /// When it happened, read from the [`Clock`](super::Clock) where it was received.
+    /// Time of the event: a reading of the [`Clock`](super::Clock) when the adapter received it.
     pub at: Duration,
     /// What happened.
     pub kind: ProxyEventKind,
@@ -24,47 +24,47 @@ pub struct ProxyEvent {
 /// What happened to a link.
 #[derive(Debug, Clone)]
 pub enum ProxyEventKind {
-    /// It is open: frames may be sent. The first event of a link.
+    /// The link is open, and frames may be sent. This is the first event of a link.
     Opened(LinkInfo),
     /// A frame arrived.
     Frame {
-        /// The lane it came on. An unreliable message may come on the reliable one.
+        /// Lane that the frame arrived on. An unreliable message may arrive on the reliable lane.
         lane: Lane,
         /// Message id and body.
         bytes: Bytes,
     },
-    /// The peer did what no frame can show, and what ends its session: a text where a frame should
-    /// be, a frame longer than any may be, a stream that should not be there. Words for the log.
-    /// Nothing more is read from the link, and the tick closes it, as PROTOCOL.
+    /// The peer broke the protocol in a way that no frame can show: a text message, a frame above the
+    /// longest size, or a forbidden stream. The text is for the log. The adapter reads nothing more from
+    /// the link, and the tick closes it as PROTOCOL.
     Breach(&'static str),
-    /// The adapter has passed on this many bytes of the frames that it was sent for the link, so the link
-    /// may take as many more. See [`AdapterPort`](crate::proxy::AdapterPort).
+    /// The adapter has passed on this many bytes of the frames that it got for the link, so the tick may
+    /// send as many more. See [`AdapterPort`](crate::proxy::AdapterPort).
     Room {
-        /// Lengths of frames: message id and body.
+        /// Total length of the frames, message ids included.
         bytes: usize,
     },
-    /// It is gone. The last event of a link.
+    /// The link is closed. This is the last event of a link.
     Closed(LinkEnd),
 }
 
-/// What is known of a link from its transport.
+/// What the transport reports about a link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinkInfo {
-    /// The peer's address, where there is one.
+    /// Address of the peer, if the transport has one.
     pub address: Option<SocketAddr>,
-    /// Who the transport says the peer is, where it has authenticated it.
+    /// User that the transport has authenticated, if any.
     pub identity: Option<String>,
 }
 
 /// How a link ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LinkEnd {
-    /// The peer closed it.
+    /// The peer closed the link.
     ByPeer,
-    /// The server closed it, after flushing what it had sent.
+    /// The server closed the link, after it had flushed its frames.
     ByServer,
-    /// The transport heard nothing for too long.
+    /// The transport received nothing for too long.
     Silent,
-    /// The transport gave up: the peer broke its rules or did not take what was sent.
+    /// The transport failed: the peer broke its rules, or did not take what was sent.
     Failed,
 }

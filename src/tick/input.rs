@@ -1,12 +1,12 @@
-//! All inputs of a tick, as one value.
+//! Gathers all inputs of a tick into one value.
 //!
 //! A tick is a function of the world that the last tick left and of its [`TickInput`]. The input is
-//! gathered once, in [`begin`](super::begin); after that no system of the tick looks at a clock, a queue, an
+//! gathered once, in [`begin`](super::begin). After that, no system of the tick reads a clock, a queue, an
 //! atomic or a cell that another thread writes.
 //!
 //! Data flow: clocks, the runner and the [sources](InputSources) of other modules → `gather` →
-//! [`TickInput`] → `begin` and `Receive` → the systems of the tick. A [`Recorder`] keeps what
-//! was gathered; a [`Replay`] puts recorded inputs in its place.
+//! [`TickInput`] → `begin` and `Receive` → the systems of the tick. A [`Recorder`] keeps what was gathered.
+//! A [`Replay`] supplies recorded inputs instead.
 
 use std::time::Duration;
 
@@ -19,58 +19,59 @@ use super::runner::{StopHandle, StopRequested};
 use super::{Answer, TickCost, TickTime, UnixClock};
 use crate::ident::ProxyId;
 
-/// Everything that a tick goes by, apart from the world that the last tick left.
+/// All inputs of a tick, apart from the world that the last tick left.
 ///
-/// The gate takes the events out; all else stays readable until the next tick begins.
+/// The gate takes the events out. The other fields stay readable until the next tick begins.
 #[derive(Resource, Debug, Clone, Default)]
 pub struct TickInput {
-    /// The monotonic clock.
+    /// Reading of the monotonic clock when the tick began.
     pub now: Duration,
-    /// Unix time, by [`UnixClock::now`].
+    /// Unix time when the tick began, from [`UnixClock::now`].
     pub unix: Duration,
-    /// How long the last tick took.
+    /// Duration of the last tick.
     pub cost: Duration,
-    /// The server was asked to stop.
+    /// True if the server was asked to stop.
     pub stop: bool,
-    /// What the proxies' adapters have said of themselves, by proxy id.
+    /// State of the adapters, by proxy id.
     pub proxies: Vec<ProxyInput>,
-    /// What happened to links: by proxy id, then in the order of each adapter.
+    /// Events of links: by proxy id, then in the order of each adapter.
     pub events: Vec<(ProxyId, ProxyEvent)>,
-    /// How many questions each authenticator has taken since it was attached, in the order in which they were.
+    /// Questions that each authenticator has taken since it was attached, in the order of attachment.
     pub authenticators: Vec<Taken>,
-    /// What authenticators have answered: by authenticator, then in the order of each.
+    /// Answers of authenticators: by authenticator, then in the order of each.
     pub verdicts: Vec<Answer>,
-    /// The session ids and the hashes of tokens that the tick drew. They are known when the tick is over;
-    /// only a recorded input has them.
+    /// Session ids and hashes of resume tokens that the tick drew. Empty while the tick runs; only the
+    /// inputs of a recording contain them.
     pub drawn: Vec<Drawn>,
 }
 
-/// What an adapter has said of itself by the beginning of a tick.
+/// State of an adapter when a tick begins.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProxyInput {
-    /// The name that its proxy was attached under.
+    /// Name that its proxy was attached under.
     pub name: &'static str,
-    /// How much of its commands it has taken since it was attached.
+    /// Commands that the adapter has taken since it was attached.
     pub taken: Taken,
-    /// How many links it can have at a time, once it has said so.
+    /// Maximum number of links that the adapter can have at a time. `None` until the adapter has reported
+    /// it.
     pub places: Option<usize>,
-    /// It opens links only for clients that have proved that they may enter.
+    /// True if the adapter opens links only for clients that have shown a proof.
     pub vouches: bool,
-    /// It cannot go on, for this reason.
+    /// Reason why the adapter cannot go on, if it has failed.
     pub failure: Option<String>,
 }
 
-/// What was taken from a port since it was made.
+/// Items that were taken from a port since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Taken {
-    /// Items.
+    /// Number of items.
     pub count: u64,
-    /// Bytes that they carried.
+    /// Number of bytes that the items carried.
     pub bytes: u64,
 }
 
 impl Taken {
-    /// How much this is more than `earlier`.
+    /// Returns the difference between `self` and an `earlier` value.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {
@@ -80,8 +81,8 @@ impl Taken {
     }
 }
 
-/// What adds the inputs of modules above this one, in the order in which they were added. A source may look
-/// at what other threads write, and no system may.
+/// Functions that add the inputs of other modules, in the order of registration. A source may read what
+/// other threads write; a system may not.
 #[derive(Resource, Default)]
 pub(crate) struct InputSources(pub(crate) Vec<fn(&mut World, &mut TickInput)>);
 

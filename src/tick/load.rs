@@ -1,12 +1,12 @@
-//! How much of its time the server spends ticking, and what it leaves out when that is too much.
+//! Measures how much of its time the server spends in ticks, and decides what it leaves out under load.
 //!
-//! A server that cannot keep up does less, in a declared order, and never by losing what players
-//! sent: first zones tick at half their rate, and so send half of their snapshots; then games send
-//! half of those, and nobody new is let in. Whoever has a session keeps it, and may resume it.
+//! An overloaded server leaves out work in a fixed order, and never the calls of players. First, zones tick
+//! at half their rate, so they send half as many snapshots. Then games send every second of the remaining
+//! snapshots, and the server accepts no new sessions. Existing sessions go on and can be resumed.
 //!
-//! Data flow: the [`runner`](super::run) measures a tick → [`TickCost`] → [`TickInput::cost`] →
-//! `weigh`, at the beginning of the next one → [`Load`] → whoever leaves something out, which is
-//! counted in [`Shed`].
+//! Data flow: the [`runner`](super::run) measures a tick → [`TickCost`] → [`TickInput::cost`] → `weigh`, at
+//! the beginning of the next tick → [`Load`] → the modules and games that leave something out → [`Shed`]
+//! counts it.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,26 +15,26 @@ use bevy_ecs::prelude::*;
 
 use super::{TickInput, TickRate, TickTime};
 
-/// How long the last tick took. Whoever calls `app.update()` writes it: [`run`](super::run) does,
-/// from the machine's clock, and the test harness, from the manual one. Zero if nobody measures.
+/// Duration of the last tick. The code that calls `app.update()` sets it: [`run`](super::run) from the
+/// clock of the machine, and the test harness from the manual clock. Zero if nothing sets it.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TickCost(pub Duration);
 
-/// How much is left out. Each level leaves out what those before it do.
+/// How much work is left out. Each level also leaves out what the levels before it leave out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum LoadLevel {
-    /// Nothing: ticks take less than three quarters of their time.
+    /// Nothing is left out.
     #[default]
     Normal,
-    /// Every second tick of each zone, and with it what a game sends at each tick.
+    /// Every second tick of each zone is left out, and with it what a game sends at each tick of the zone.
     Busy,
-    /// Every second snapshot that is left, in games that go by [`Load::snapshot_divisor`]; new
-    /// sessions, and Joins of those who are in no zone: all of that did not help enough.
+    /// Every second of the remaining snapshots is left out, in games that follow
+    /// [`Load::snapshot_divisor`]. New sessions are denied, and Joins of players who are in no zone are
+    /// refused, as THROTTLED.
     Overloaded,
 }
 
-/// The load of the server, and what follows from it. Read it to send less when there is too much
-/// to do:
+/// The load of the server. Games read it to send fewer snapshots under load:
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -43,7 +43,7 @@ pub enum LoadLevel {
 ///
 /// fn send_snapshots(mut ticks: MessageReader<ZoneTicked>, load: Res<Load>) {
 ///     for tick in ticks.read().filter(|tick| tick.frame.is_multiple_of(load.snapshot_divisor())) {
-///         // Broadcast where everybody is in `tick.zone`.
+///         // Broadcast the places of all members of `tick.zone`.
 ///         # let _ = tick;
 ///     }
 /// }
@@ -52,33 +52,33 @@ pub enum LoadLevel {
 pub struct Load {
     level: LoadLevel,
     mean: Duration,
-    /// Ticks since the level changed.
+    /// Number of ticks since the level changed.
     held: u32,
 }
 
-/// What was left out since the start because there was too much to do.
+/// The work that was left out under load, counted since the start.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shed {
-    /// Ticks of zones.
+    /// Number of ticks of zones that were left out.
     pub zone_tick_count: u64,
-    /// Hellos denied and Joins refused, as THROTTLED.
+    /// Number of Hellos that were denied and Joins that were refused as THROTTLED.
     pub newcomer_count: u64,
 }
 
 impl Load {
-    /// How much is left out.
+    /// Returns the level of the load.
     #[must_use]
     pub fn level(&self) -> LoadLevel {
         self.level
     }
 
-    /// What a tick takes, as a mean that forgets within seconds.
+    /// Returns the mean duration of recent ticks: an exponential mean with a time constant of 1 s.
     #[must_use]
     pub fn mean(&self) -> Duration {
         self.mean
     }
 
-    /// Of how many ticks that a zone is due, it makes one.
+    /// Returns a number n: a zone makes one of n ticks that are due.
     #[must_use]
     pub fn zone_divisor(&self) -> u32 {
         match self.level {
@@ -87,8 +87,9 @@ impl Load {
         }
     }
 
-    /// At how many ticks of its zone a game should send one snapshot: a zone at 20 Hz sends 20 a
-    /// second, 10 when it ticks half as often, and 5 when that is not enough.
+    /// Returns a number n: a game should send one snapshot per n ticks of its zone. A zone at 20 Hz then
+    /// sends 20 snapshots per second, 10 when it is busy and ticks half as often, and 5 when the server is
+    /// overloaded.
     #[must_use]
     pub fn snapshot_divisor(&self) -> u64 {
         match self.level {
@@ -97,13 +98,13 @@ impl Load {
         }
     }
 
-    /// Whether new sessions are denied, and Joins of those who are in no zone refused.
+    /// Returns true if new sessions are denied, and Joins of players who are in no zone are refused.
     #[must_use]
     pub fn refuses_newcomers(&self) -> bool {
         self.level == LoadLevel::Overloaded
     }
 
-    /// Takes in what a tick took. Whether the level changed.
+    /// Adds the duration of a tick to the mean. Returns true if the level changes.
     fn weigh(&mut self, cost: Duration, rate: TickRate) -> bool {
         let (period, ticks) = (rate.period(), rate.hz() * MEAN_OVER_S);
         self.mean = (self.mean * (ticks - 1) + cost.min(period * COST_MAX_PERIODS)) / ticks;
@@ -137,31 +138,32 @@ impl fmt::Display for LoadLevel {
     }
 }
 
-/// Judges the load by what the last tick took.
+/// Updates the load with the duration of the last tick.
 pub(crate) fn weigh(mut load: ResMut<Load>, input: Res<TickInput>, rate: Res<TickRate>, time: Res<TickTime>) {
     if load.weigh(input.cost, *rate) {
-        tracing::warn!(level = %load.level, tick_mean = ?load.mean, tick = %time.tick(), "the load has changed");
+        tracing::warn!(level = %load.level, tick_mean = ?load.mean, tick = %time.tick(), "the load level has changed");
     }
 }
 
-/// What the mean of tick times goes back over, in seconds: a burst of some ticks is no overload.
+/// Time constant of the mean, in seconds. A burst of a few ticks is no overload.
 const MEAN_OVER_S: u32 = 1;
-/// A longer tick counts as this many periods, so that one stall, however long, adds a tenth of a
-/// period to the mean at 20 Hz, and half of one at 4 Hz.
+/// A longer tick counts as this many periods. So one stall, however long, adds a tenth of a period to the
+/// mean at 20 Hz, and half a period at 4 Hz.
 const COST_MAX_PERIODS: u32 = 2;
-/// A level lasts this long at least, in seconds: by then the mean has seen six sevenths of what
-/// the last change did to it.
+/// Shortest time that a level lasts, in seconds. By then the mean shows six sevenths of the effect of the
+/// last change.
 const HOLD_S: u32 = 2;
-/// Busy from this mean on, in percent of the period. Above it, what varies from tick to tick begins
-/// to make ticks late.
+/// The server becomes busy when the mean reaches this percentage of the period. Above it, the variation
+/// between ticks begins to make some ticks late.
 const BUSY_FROM: u32 = 75;
-/// Busy until the mean is below this. Zones then tick half as often, so a game that costs less than
-/// this now costs less than twice of it at the full rate, which must not be [`BUSY_FROM`] again.
+/// The server stops being busy when the mean falls below this percentage of the period. Zones then tick
+/// twice as often, and the doubled mean must stay below [`BUSY_FROM`].
 const BUSY_UNTIL: u32 = 35;
-/// Overloaded from this mean on: what was left out did not help, and ticks are about to be late.
+/// The server becomes overloaded when it is busy and the mean reaches this percentage of the period: ticks
+/// are about to be late.
 const OVERLOADED_FROM: u32 = 95;
-/// Overloaded until the mean is below this: twice of it, if all of it is snapshots, must not be
-/// [`OVERLOADED_FROM`] again.
+/// The server stops being overloaded when the mean falls below this percentage of the period. If snapshots
+/// take all of the time, the mean then doubles, and it must stay below [`OVERLOADED_FROM`].
 const OVERLOADED_UNTIL: u32 = 45;
 
 #[cfg(test)]
@@ -170,8 +172,8 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_millis(50);
 
-    /// The levels that ticks of a percentage of their period lead to, one after the other, for so
-    /// many seconds.
+    /// Weighs ticks that take a percentage of their period, for some seconds. Returns the levels that
+    /// follow, one after the other.
     fn levels(load: &mut Load, percent: u32, seconds: u32) -> Vec<LoadLevel> {
         let mut seen = Vec::new();
         for _ in 0..seconds * 20 {
@@ -212,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn a_game_that_is_relieved_stays_so_instead_of_swinging() {
+    fn the_level_does_not_oscillate() {
         for (percent, level) in [(80, LoadLevel::Busy), (130, LoadLevel::Busy), (195, LoadLevel::Overloaded)]
         {
             let mut load = Load::default();
             let (mut frame, mut change_count) = (0, 0);
 
-            // A game that costs that much of a period for each snapshot, and nothing else.
+            // A game whose snapshots take this percentage of a period each, and that does nothing else.
             for tick in 0..20 * 120 {
                 let is_due = tick % load.zone_divisor() == 0;
                 frame += u64::from(is_due);
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn each_level_is_held_until_its_effect_shows() {
+    fn each_level_lasts_until_its_effect_shows() {
         let mut load = Load::default();
         let mut ticks = 0;
         while load.level() != LoadLevel::Overloaded {

@@ -1,9 +1,8 @@
-//! Randomness: secrets, which nobody may guess, and dice, which anybody may know.
+//! Draws random numbers: secrets, which must not be guessed, and dice, which are public.
 //!
-//! [`Secrets`] are session ids and resume tokens. Their generator is seeded once, when the server
-//! starts, from the operating system. Knowing that seed means knowing every token, so it is never
-//! logged and never recorded. [`Dice`] are a game's: their seed is logged, so that a run can be
-//! repeated.
+//! [`Secrets`] draws session ids and resume tokens. Its generator is seeded by the operating system when
+//! the server starts. This seed determines all tokens, so it is never logged and never recorded. [`Dice`]
+//! is for games. Its seed is logged, so that a run can be repeated.
 //!
 //! No tick asks the operating system for random bytes.
 
@@ -17,11 +16,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::wire::TOKEN_BYTES;
 
-/// A game's randomness.
+/// The random number generator of a game.
 ///
-/// The same seed gives the same draws, with the same build of the server. The seed is drawn when the
-/// server starts and logged as `dice`; insert `Dice::new(seed)` after the server's plugins to repeat
-/// a run. Do not use it for secrets: the log tells all draws.
+/// With the same build of the server, the same seed gives the same draws. The seed is drawn when the server
+/// starts, and logged as `dice`. To repeat a run, insert `Dice::new(seed)` after the plugins of the server.
+/// Do not use it for secrets, because the seed in the log determines all draws.
 ///
 /// ```
 /// use waystation::tick::Dice;
@@ -39,19 +38,19 @@ pub struct Dice {
 }
 
 impl Dice {
-    /// Dice with this seed.
+    /// Returns dice with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { seed, rng: StdRng::seed_from_u64(seed) }
     }
 
-    /// Dice with a seed from the operating system. If it has none, the process ends.
+    /// Returns dice with a seed from the operating system. Aborts the process if the system gives none.
     #[must_use]
     pub(super) fn system() -> Self {
         Self::new(u64::from_le_bytes(system_bytes()))
     }
 
-    /// Dice whose seed follows from the seed of [`Secrets`], which does not follow from it.
+    /// Returns dice whose seed is a hash of the seed of [`Secrets`].
     #[must_use]
     pub(super) fn beside(seed: u64) -> Self {
         let mut hash = Sha256::new();
@@ -61,37 +60,37 @@ impl Dice {
         Self::new(digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte)))
     }
 
-    /// The seed that the dice started with.
+    /// Returns the seed.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// A number from 0 to `count - 1`, each as likely as the others; 0 if `count` is 0.
+    /// Returns a uniformly distributed number from 0 to `count - 1`. Returns 0 if `count` is 0.
     pub fn below(&mut self, count: u32) -> u32 {
         if count == 0 { 0 } else { self.rng.random_range(0..count) }
     }
 
-    /// A number from 0 up to, and never, 1.
+    /// Returns a uniformly distributed number from 0 (inclusive) to 1 (exclusive).
     pub fn unit(&mut self) -> f32 {
         self.rng.random()
     }
 
-    /// 64 random bits, such as a seed for a generator of the game's own.
+    /// Returns 64 random bits, for example as the seed of another generator.
     pub fn bits(&mut self) -> u64 {
         self.rng.next_u64()
     }
 }
 
-/// A resume token: what its client is told, and what the server keeps.
+/// A resume token and its hash. The client gets the token, and the server keeps the hash.
 pub(crate) struct Token {
     /// The SHA-256 hash of the token.
     pub(crate) hash: [u8; 32],
-    /// The token. In a replay, which does not know it, zeros.
+    /// The token. In a replay it is all zeros, because the recording does not contain it.
     pub(crate) secret: [u8; TOKEN_BYTES],
 }
 
-/// The id of a session or the hash of a resume token, as a tick has drawn it.
+/// A session id, or the hash of a resume token, that a tick has drawn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Drawn(Draw);
 
@@ -102,14 +101,14 @@ enum Draw {
     Token([u8; 32]),
 }
 
-/// Session ids and resume tokens.
+/// The generator of session ids and resume tokens.
 ///
-/// What a tick draws is one of its inputs: see [`TickInput`](super::TickInput). A recording holds ids
-/// and the hashes of tokens, so it resumes no session.
+/// The draws of a tick are part of its inputs: see [`TickInput`](super::TickInput). A recording contains
+/// ids and the hashes of tokens, so it cannot be used to resume a session.
 #[derive(Resource)]
 pub(crate) struct Secrets {
     source: Source,
-    /// What was drawn since it was last asked for, if anybody asks.
+    /// Draws since the last call of `take_drawn`. `None` if nothing is recorded.
     drawn: Option<Vec<Drawn>>,
 }
 
@@ -117,19 +116,19 @@ enum Source {
     Seeded(Box<StdRng>),
     Recorded {
         draws: VecDeque<Drawn>,
-        /// Draws that the recording does not have.
+        /// Number of draws that the recording does not contain.
         missing_count: u64,
     },
 }
 
 impl Secrets {
-    /// Secrets that nobody can guess. If the operating system gives no seed, the process ends.
+    /// Returns secrets with a seed from the operating system. Aborts the process if the system gives none.
     #[must_use]
     pub(crate) fn system() -> Self {
         Self::from_rng(StdRng::from_seed(system_bytes()))
     }
 
-    /// The same draws for the same seed: for tests only, since the seed tells every token.
+    /// Returns secrets with a given seed, for tests only, because the seed determines all tokens.
     #[must_use]
     pub(super) fn seeded(seed: u64) -> Self {
         Self::from_rng(StdRng::seed_from_u64(seed))
@@ -139,7 +138,7 @@ impl Secrets {
         Self { source: Source::Seeded(Box::new(rng)), drawn: None }
     }
 
-    /// The id of a session: random, never 0.
+    /// Draws a session id, which is random and never 0.
     pub(crate) fn id(&mut self) -> u64 {
         let id = match &mut self.source {
             Source::Seeded(rng) => loop {
@@ -160,7 +159,7 @@ impl Secrets {
         id
     }
 
-    /// A new resume token.
+    /// Draws a resume token.
     pub(crate) fn token(&mut self) -> Token {
         let token = match &mut self.source {
             Source::Seeded(rng) => {
@@ -183,33 +182,33 @@ impl Secrets {
         token
     }
 
-    /// Keeps what is drawn from now on, without what makes it secret.
+    /// Starts to keep draws. Only the hash of a token is kept.
     pub(super) fn record(&mut self) {
         self.drawn = Some(Vec::new());
     }
 
-    /// Keeps nothing any more.
+    /// Stops keeping draws.
     pub(super) fn stop_recording(&mut self) {
         self.drawn = None;
     }
 
-    /// What was drawn since the last call.
+    /// Returns the draws since the last call.
     pub(super) fn take_drawn(&mut self) -> Vec<Drawn> {
         self.drawn.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Secrets that were drawn before.
+    /// Returns secrets that repeat recorded draws.
     pub(super) fn recorded(drawn: Vec<Drawn>) -> Self {
         Self { source: Source::Recorded { draws: drawn.into(), missing_count: 0 }, drawn: None }
     }
 
-    /// Adds what is drawn next in a replay.
+    /// Adds the draws of the next tick of a replay.
     pub(super) fn replay(&mut self, drawn: &[Drawn]) {
         if let Source::Recorded { draws, .. } = &mut self.source {
             if !draws.is_empty() {
                 tracing::error!(
                     count = draws.len(),
-                    "the replay has left its recording: it draws fewer secrets"
+                    "the replay differs from its recording: it has drawn fewer secrets"
                 );
                 draws.clear();
             }
@@ -224,31 +223,35 @@ impl Secrets {
     }
 }
 
-/// Logs that a replay draws what its recording does not have: it is another run from here on.
+/// Logs that a replay draws a secret that its recording does not contain.
 fn note_missing(missing_count: &mut u64, found: Option<Drawn>) {
     *missing_count += 1;
-    tracing::error!(?found, "the replay has left its recording: it draws a secret that is not there");
+    tracing::error!(
+        ?found,
+        "the replay differs from its recording: it draws a secret that the recording does not contain"
+    );
 }
 
-/// Bytes from the operating system. If it has none, the process ends: a guessable token would be worse.
+/// Returns bytes from the operating system. Aborts the process if it gives none: a guessable token would be
+/// worse.
 fn system_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = SysRng.try_fill_bytes(&mut bytes) {
-        tracing::error!(%error, "the operating system gives no random bytes; stopping");
+        tracing::error!(%error, "the operating system gives no random bytes: the server aborts, because its tokens could be guessed");
         std::process::abort();
     }
     bytes
 }
 
 impl fmt::Debug for Secrets {
-    /// Without the generator.
+    /// Omits the generator.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secrets").finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Token {
-    /// Without the token.
+    /// Omits the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token").finish_non_exhaustive()
     }
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dice_do_not_tell_the_seed_of_the_secrets_and_follow_from_it() {
+    fn the_seed_of_the_secrets_determines_the_dice_and_is_not_their_seed() {
         let (dice, same, other) = (Dice::beside(1), Dice::beside(1), Dice::beside(2));
 
         assert_eq!(dice.seed(), same.seed());
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_the_operating_system_differ_and_hash_to_what_is_kept() {
+    fn secrets_of_the_operating_system_differ_and_tokens_match_their_hashes() {
         let (mut one, mut other) = (Secrets::system(), Secrets::system());
 
         let (token, another) = (one.token(), other.token());
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_drawn_is_drawn_again_but_for_the_tokens_themselves() {
+    fn recorded_draws_are_repeated_without_the_tokens() {
         let mut live = Secrets::seeded(3);
         live.record();
         let (id, token) = (live.id(), live.token());
@@ -311,11 +314,11 @@ mod tests {
         assert!(live.take_drawn().is_empty());
         let text = format!("{drawn:?}");
         assert!(!text.contains(&format!("{:?}", token.secret)), "{text}");
-        assert_ne!(again.id(), again.id(), "a replay that has left its recording goes on");
+        assert_ne!(again.id(), again.id(), "a replay that differs from its recording goes on");
     }
 
     #[test]
-    fn nothing_that_is_secret_is_shown() {
+    fn debug_output_shows_no_secret() {
         let mut secrets = Secrets::seeded(1);
         let token = secrets.token();
 

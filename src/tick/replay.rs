@@ -1,8 +1,9 @@
-//! A run again, from the inputs of its ticks.
+//! Records the inputs of ticks, and replays a run from them.
 //!
-//! A [`Recorder`] keeps the [`TickInput`] of each tick. A [`Replay`] drives another app by them: that has the
-//! same plugins, game and configuration, needs no adapters and waits for no clock, and does in each tick what
-//! the recorded app did. Both are put into an app when its plugins were added and before its first tick.
+//! A [`Recorder`] keeps the [`TickInput`] of each tick. A [`Replay`] drives another app with these inputs.
+//! That app has the same plugins, game and configuration. It needs no adapters and waits for no clock. In
+//! each tick it does what the recorded app did. Install both after the plugins of an app and before its
+//! first tick.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,20 +15,20 @@ use super::{Dice, Secrets, TickInput, TickTime};
 
 /// The inputs of a run, from its first tick on.
 ///
-/// It has no token that the server has drawn, only hashes, and no seed of secrets. It does have what clients
-/// have sent, as it came: names, passwords, tickets and the tokens by which sessions were resumed. Keep it as secret as
-/// a capture of the decrypted traffic.
+/// A recording contains hashes of the tokens that the server has drawn, but neither the tokens nor the seed
+/// of `Secrets`. It contains the frames of clients as they arrived: names, passwords, tickets, and the
+/// tokens by which sessions were resumed. Keep it as secret as a capture of the decrypted traffic.
 #[derive(Debug, Clone, Default)]
 pub struct Recording {
-    /// The clock when the app was built.
+    /// Reading of the clock when the app was built.
     pub built_at: Duration,
-    /// The seed of the game's [`Dice`].
+    /// Seed of the game's [`Dice`].
     pub dice: u64,
-    /// The inputs, by tick.
+    /// Inputs of the ticks, in order.
     pub ticks: Vec<TickInput>,
 }
 
-/// Records the inputs of an app's ticks.
+/// Records the inputs of the ticks of an app.
 ///
 /// ```
 /// use bevy_app::App;
@@ -54,8 +55,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records up to `ticks_max` ticks of an app, from its first one on; further ones are not kept. A tick
-    /// holds as much as its clients have sent, at most 16 MiB and 65,536 events a proxy.
+    /// Records up to `ticks_max` ticks of an app, from its first tick on. Further ticks are not recorded.
+    /// The input of a tick contains what clients have sent: at most 16 MiB and 65,536 events per proxy.
     pub fn install(app: &mut App, ticks_max: usize) {
         let world = app.world_mut();
         let recording = Recording {
@@ -67,7 +68,7 @@ impl Recorder {
         world.insert_resource(Self { recording, ticks_max });
     }
 
-    /// What was recorded; the recording ends. Empty if nothing is being recorded.
+    /// Ends the recording and returns it. Returns an empty recording if the app records nothing.
     pub fn take(app: &mut App) -> Recording {
         let world = app.world_mut();
         let Some(mut recorder) = world.remove_resource::<Self>() else { return Recording::default() };
@@ -76,7 +77,7 @@ impl Recorder {
         recorder.recording
     }
 
-    /// Notes the inputs of a tick that begins.
+    /// Records the inputs of a tick that begins.
     pub(super) fn note(world: &mut World, input: &TickInput) {
         let Some(mut recorder) = world.remove_resource::<Self>() else { return };
         let mut secrets = world.resource_mut::<Secrets>();
@@ -89,8 +90,8 @@ impl Recorder {
         world.insert_resource(recorder);
     }
 
-    /// Adds what was drawn since the last tick began to the inputs of that tick. What is drawn at startup
-    /// waits for the first tick.
+    /// Adds what was drawn since the last tick began to the inputs of that tick. The draws at startup are
+    /// added to the first tick.
     fn note_drawn(&mut self, secrets: &mut Secrets) {
         if let Some(last) = self.recording.ticks.last_mut() {
             last.drawn.extend(secrets.take_drawn());
@@ -98,7 +99,7 @@ impl Recorder {
     }
 }
 
-/// Drives an app by the inputs of another one's ticks, whatever clocks and adapters it has itself.
+/// Drives an app with the inputs of a recording, instead of its own clocks and adapters.
 #[derive(Resource, Debug)]
 pub struct Replay {
     ticks: VecDeque<TickInput>,
@@ -107,11 +108,11 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Drives this app by a recording, one recorded tick with each `app.update()`.
+    /// Drives this app with a recording. Each `app.update()` replays one recorded tick.
     pub fn install(app: &mut App, recording: Recording) {
         let Recording { built_at, dice, ticks } = recording;
         let mut ticks = VecDeque::from(ticks);
-        // The first tick's draws include those at startup, which is before the tick.
+        // The draws of the first tick include those at startup, which happen before the tick.
         let drawn = ticks.front_mut().map(|first| std::mem::take(&mut first.drawn)).unwrap_or_default();
         let world = app.world_mut();
         world.resource_mut::<TickTime>().rebuild(built_at);
@@ -120,21 +121,21 @@ impl Replay {
         world.insert_resource(Self { ticks, now: built_at, has_begun: false });
     }
 
-    /// Ticks that are left. An app that goes on when none is left has ticks in which nothing happens and no
-    /// time passes.
+    /// Returns the number of recorded ticks that are left. After the last one, no events happen and no time
+    /// passes in further ticks.
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.ticks.len()
     }
 
-    /// The inputs of the next tick.
+    /// Returns the inputs of the next tick.
     pub(super) fn next(world: &mut World) -> TickInput {
         let mut replay = world.resource_mut::<Self>();
         let Some(input) = replay.ticks.pop_front() else {
             return TickInput { now: replay.now, ..TickInput::default() };
         };
         replay.now = input.now;
-        // The first tick's draws are there since the installation.
+        // `install` has already supplied the draws of the first tick.
         if std::mem::replace(&mut replay.has_begun, true) {
             world.resource_mut::<Secrets>().replay(&input.drawn);
         }

@@ -1,4 +1,4 @@
-//! The loop that ticks on time.
+//! Runs the loop that ticks on time.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ use bevy_ecs::prelude::*;
 
 use super::{TickCost, TickRate, TickStats};
 
-/// Asks a running server to stop, from any thread or a signal handler.
+/// A handle that asks a running server to stop, from any thread or a signal handler.
 ///
 /// ```
 /// use bevy_app::App;
@@ -30,47 +30,50 @@ use super::{TickCost, TickRate, TickStats};
 pub struct StopHandle(Arc<AtomicBool>);
 
 impl StopHandle {
-    /// Asks; the server closes its sessions first. Whether it was the first to ask.
+    /// Asks the server to stop. The server ends its sessions first. Returns true if this is the first
+    /// request.
     pub fn stop(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether somebody has asked.
+    /// Returns true if the server was asked to stop.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// True from the tick on in which the server was asked to stop. Whoever has something to finish
-/// does so, and then writes [`AppExit`].
+/// True if the server was asked to stop, in this tick or an earlier one. Systems that have something to
+/// finish do it, and then write [`AppExit`].
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StopRequested(pub bool);
 
-/// Why the server has to stop with an error, if it has to. Whoever finds out says so here, and asks
-/// to stop by [`StopRequested`].
+/// The reason why the server must exit with an error, if there is one. The system that detects it sets this
+/// resource and [`StopRequested`].
 #[derive(Resource, Debug, Clone, PartialEq, Eq, Default)]
 pub struct Failure(pub Option<String>);
 
-/// What is done when a system has panicked, before the server ends: in the order in which it was
-/// added. It finds the world as the panic left it, and may panic itself.
+/// Functions that run after a system has panicked and before the server ends, in the order of registration.
+/// They get the world as the panic left it, and may panic too.
 #[derive(Resource, Default)]
 pub(crate) struct LastWords(pub(crate) Vec<fn(&mut World)>);
 
-/// Runs the app, one update a tick, until an [`AppExit`]. If there is a [`Failure`] by then, the
-/// exit is an error.
+/// Runs the app, one update per tick, until a system writes [`AppExit`]. If a [`Failure`] is set by then,
+/// the exit is an error.
 ///
-/// A panic in a system ends the server: what the system had half done, nobody can tell, and a world
-/// in which something may be wrong must not be played on. The panic is logged, the clients are told
-/// SHUTDOWN if that is still possible, and the exit is an error, so that a supervisor starts the
-/// process anew; clients come back by themselves. A system that can fail and go on returns a
-/// `Result` or catches its panics itself. Whoever calls `app.update()` by themselves gets the panic.
+/// A panic in a system ends the server, because the panic may leave the world in an inconsistent state. The
+/// panic is logged. The clients get Closed(SHUTDOWN) if that is still possible. The exit is an error, so
+/// that a supervisor restarts the process, and the clients come back. A system that can recover from an
+/// error returns a `Result` or catches its panics. Code that calls `app.update()` itself gets the panic.
 ///
-/// Deadlines are absolute: an overlong sleep or tick delays the next one only, and does not add
-/// up. A server that falls behind by more than a tick leaves out what it missed, so that it
-/// never ticks in a burst; both are counted in [`TickStats`]. What a tick took is told to the next
-/// one, as its [`TickCost`].
-#[allow(clippy::disallowed_methods, reason = "the runner waits for the machine's clock; no system sees it")]
+/// Deadlines are absolute: a sleep or a tick that is too long delays only the next tick, and delays do not
+/// accumulate. If the server falls behind by more than one tick, it skips the ticks that it missed and does
+/// not catch up in a burst. [`TickStats`] counts both. The duration of each tick is stored in [`TickCost`]
+/// for the next tick.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the runner waits for the clock of the machine; no system reads it"
+)]
 pub fn run(app: &mut App, stop: &StopHandle) -> AppExit {
     while app.plugins_state() == PluginsState::Adding {
         thread::yield_now();
@@ -100,31 +103,33 @@ pub fn run(app: &mut App, stop: &StopHandle) -> AppExit {
     }
 }
 
-/// A system has panicked: says so to whom it may concern.
+/// Logs the panic of a system and runs the [`LastWords`].
 fn give_up(app: &mut App, panic: &str) -> AppExit {
     tracing::error!(
         panic,
-        "a system panicked, and the server ends: fix it, and let a supervisor start it anew"
+        "a system panicked, so the server exits: fix the system; a supervisor can restart the server"
     );
     let words = app.world_mut().remove_resource::<LastWords>().unwrap_or_default();
     for word in words.0 {
         if catch_unwind(AssertUnwindSafe(|| word(app.world_mut()))).is_err() {
-            tracing::error!("the clients could not be told: they will find out by themselves");
+            tracing::error!(
+                "could not close the links after the panic: the clients will detect the loss by their timeouts"
+            );
         }
     }
     AppExit::error()
 }
 
-/// What a panic says.
+/// Returns the message of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a text")
+        .unwrap_or("a panic without a message")
 }
 
-/// Moves the deadline to the next tick that can still be met; the number of those that cannot.
+/// Moves the deadline to the next tick that can still be met. Returns the number of ticks that are skipped.
 fn next_deadline(deadline: &mut Instant, now: Instant, period: Duration) -> u64 {
     *deadline += period;
     let late = now.saturating_duration_since(*deadline);
@@ -142,7 +147,7 @@ mod tests {
     use crate::tick::{Load, TickPlugin, TickTime};
 
     #[test]
-    #[allow(clippy::disallowed_methods, reason = "an instant to start from; nothing is measured")]
+    #[allow(clippy::disallowed_methods, reason = "only a starting point; nothing is measured")]
     fn deadlines_do_not_drift_and_missed_ones_are_left_out() {
         let period = Duration::from_millis(50);
         let start = Instant::now();
@@ -157,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_is_told_what_the_last_one_took() {
+    fn a_tick_gets_the_duration_of_the_last_one() {
         const BURN: Duration = Duration::from_millis(3);
         let mut app = App::new();
         app.add_plugins(TickPlugin { rate: TickRate::new(240).expect("a rate"), ..TickPlugin::default() });

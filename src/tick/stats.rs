@@ -1,11 +1,11 @@
-//! How long ticks take.
+//! Measures how long ticks take.
 
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 use hdrhistogram::Histogram;
 
-/// Durations of ticks, in all and since the last look.
+/// Durations of ticks, since the start and since the last report.
 #[derive(Resource, Debug)]
 pub struct TickStats {
     all: Histogram<u64>,
@@ -14,25 +14,25 @@ pub struct TickStats {
     skipped_count: u64,
 }
 
-/// A reading of [`TickStats`].
+/// A summary of [`TickStats`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TickSummary {
-    /// Ticks measured.
+    /// Number of ticks that were measured.
     pub count: u64,
-    /// Half of the ticks took no longer.
+    /// Median duration of a tick.
     pub p50: Duration,
-    /// 99 of 100 ticks took no longer.
+    /// 99th percentile of the durations.
     pub p99: Duration,
-    /// The longest tick.
+    /// Longest duration of a tick.
     pub max: Duration,
-    /// Ticks that took longer than their period.
+    /// Number of ticks since the start that took longer than their period.
     pub overrun_count: u64,
-    /// Ticks left out to catch up.
+    /// Number of ticks since the start that were skipped to catch up.
     pub skipped_count: u64,
 }
 
 impl TickStats {
-    /// Notes a tick's duration.
+    /// Records the duration of a tick.
     pub fn record(&mut self, took: Duration, period: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.all.saturating_record(micros);
@@ -40,18 +40,18 @@ impl TickStats {
         self.overrun_count += u64::from(took > period);
     }
 
-    /// Notes ticks that were left out.
+    /// Records ticks that were skipped.
     pub fn record_skipped(&mut self, count: u64) {
         self.skipped_count += count;
     }
 
-    /// All ticks since the start.
+    /// Returns a summary of all ticks since the start.
     #[must_use]
     pub fn summary(&self) -> TickSummary {
         self.summarize(&self.all)
     }
 
-    /// The ticks since the last call of this.
+    /// Returns a summary of the ticks since the last call of this method.
     pub fn take_recent(&mut self) -> TickSummary {
         let summary = self.summarize(&self.recent);
         self.recent.reset();
@@ -80,7 +80,7 @@ impl Default for TickStats {
     }
 }
 
-/// Longer ticks are counted as this long: a minute.
+/// Longest duration that is distinguished, in microseconds: one minute.
 const LONGEST_MICROS: u64 = 60_000_000;
-/// Three significant digits: within 0.1 %, in about 150 KiB.
+/// Significant digits of a duration: three, so durations are exact to 0.1 %. The histograms take 150 KiB.
 const DIGITS: u8 = 3;

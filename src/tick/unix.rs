@@ -1,23 +1,23 @@
-//! Unix time, for what is signed and expires, and for certificates.
+//! Provides Unix time, for what is signed and expires, and for certificates.
 //!
-//! A machine's wall clock can be set at any time and in both directions: by hand, by NTP, or when a
-//! virtual machine goes on after a pause. What that means is decided here, once:
+//! The wall clock of a machine can be set at any time and in both directions: by hand, by NTP, or when a
+//! virtual machine resumes after a pause. These are the rules:
 //!
-//! - What this server signs and checks itself goes by [`UnixClock::now`]: connect tokens, and the
-//!   tokens by which QUIC clients show their address. This reading starts with the wall clock,
-//!   advances with the monotonic clock and never goes back. So setting the wall clock does not change
-//!   what is valid.
-//! - What a client checks by its own clock goes by [`UnixClock::wall`]: certificates.
-//! - Timers of sessions and links, Beacons and rates go by the monotonic [`Clock`] alone.
+//! - What this server signs and checks itself uses [`UnixClock::now`]: connect tokens, tickets, and the
+//!   tokens by which QUIC clients prove their address. This reading starts with the wall clock, advances
+//!   with the monotonic clock and never goes back. So a change of the wall clock invalidates nothing at
+//!   once.
+//! - What a client checks by its own clock uses [`UnixClock::wall`]: certificates.
+//! - Timers of sessions and links, Beacons and rates use the monotonic [`Clock`] alone.
 //!
-//! Tokens that another process mints, such as `waystation token` or a login server, carry that
-//! process's time. They are compared with [`UnixClock::now`]. A connect token is valid for 300 s, so
-//! the minter's clock may be behind this one by up to 300 s, less the time until the client connects.
-//! It may be ahead by any time; the token is then valid for longer.
+//! Tokens that another process mints, such as `waystation token` or a login server, carry the time of that
+//! process. They are compared with [`UnixClock::now`]. A connect token is valid for 300 s. So the clock of
+//! its minter may be behind this clock by up to 300 s, less the time until the client connects. If the
+//! clock of the minter is ahead, the token is valid for longer.
 //!
-//! When the two readings differ, [`UnixClock::now`] approaches the wall clock: it runs faster or
-//! slower by a twentieth. While they differ by more than 10 s, a warning is logged once an hour. A
-//! restarted server starts with the wall clock again.
+//! While the two readings differ, [`UnixClock::now`] runs faster or slower by a twentieth, until it has
+//! reached the wall clock. While they differ by more than 10 s, a warning is logged once an hour. A
+//! restarted server starts with the wall clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -27,8 +27,8 @@ use bevy_ecs::prelude::*;
 
 use super::Clock;
 
-/// A source of Unix time. Clones share it. All parts of a server use the same one. Systems do not read it,
-/// but [`TickInput::unix`](super::TickInput::unix).
+/// A source of Unix time, shared by its clones. All parts of a server use the same one. Systems do not read
+/// it; they read [`TickInput::unix`](super::TickInput::unix).
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,25 +53,25 @@ struct Inner {
     reading: Mutex<Reading>,
 }
 
-/// Where the wall clock's time comes from.
+/// Source of the wall clock.
 #[derive(Debug)]
 enum Wall {
     System,
-    /// What the wall clock says when the [`Clock`] says zero, in microseconds.
+    /// Unix time at the zero of the [`Clock`], in microseconds.
     Manual(AtomicU64),
 }
 
 /// The last reading of [`UnixClock::now`].
 #[derive(Debug)]
 struct Reading {
-    /// The monotonic clock.
+    /// Monotonic time of the reading.
     at: Duration,
     unix: Duration,
-    /// When the log was last told that the wall clock differs, by the monotonic clock.
+    /// Monotonic time of the last warning about a difference.
     warned_at: Option<Duration>,
 }
 
-/// How the wall clock differs from [`UnixClock::now`].
+/// Difference of the wall clock from [`UnixClock::now`].
 #[derive(Debug, PartialEq, Eq)]
 enum Difference {
     Ahead(Duration),
@@ -79,15 +79,15 @@ enum Difference {
 }
 
 impl UnixClock {
-    /// The clock of this process: it starts with the machine's wall clock when it is first asked for.
+    /// Returns the clock of this process. It starts with the wall clock of the machine at the first call.
     #[must_use]
     pub fn system() -> Self {
         static SYSTEM: OnceLock<UnixClock> = OnceLock::new();
         SYSTEM.get_or_init(|| Self::new(Clock::wall(), Wall::System)).clone()
     }
 
-    /// A clock for tests: it advances with `clock`, and its wall clock says `wall` now and changes
-    /// otherwise only by [`set_wall`](Self::set_wall).
+    /// Returns a clock for tests. It advances with `clock`. Its wall clock starts at `wall`, also advances
+    /// with `clock`, and can be set by [`set_wall`](Self::set_wall).
     #[must_use]
     pub fn manual(clock: Clock, wall: Duration) -> Self {
         let at_zero = micros(wall.saturating_sub(clock.now()));
@@ -100,7 +100,7 @@ impl UnixClock {
         Self(Arc::new(Inner { clock, wall, reading }))
     }
 
-    /// Unix time for what this server signs and checks. It never goes back.
+    /// Returns Unix time for what this server signs and checks. It never goes back.
     #[must_use]
     pub fn now(&self) -> Duration {
         let Inner { clock, wall, reading } = &*self.0;
@@ -112,28 +112,28 @@ impl UnixClock {
         match difference {
             Some(Difference::Ahead(by)) => tracing::warn!(
                 ahead_s = by.as_secs(),
-                "the wall clock was set forward while the server runs: connect tokens and tickets that \
-                 other processes make are valid for longer, until the server's own clock has caught up; \
-                 a restart takes over the wall clock at once"
+                "the wall clock is ahead of the server's own clock: connect tokens and tickets from other \
+                 processes are valid for longer until the server's clock has caught up; a restart of the \
+                 server adopts the wall clock at once"
             ),
             Some(Difference::Behind(by)) => tracing::warn!(
                 behind_s = by.as_secs(),
-                "the wall clock was set back while the server runs: connect tokens and tickets that other \
-                 processes make expire earlier, until the server's own clock has slowed down to it; a \
-                 restart takes over the wall clock at once"
+                "the wall clock is behind the server's own clock: connect tokens and tickets from other \
+                 processes expire earlier until the wall clock has caught up; a restart of the server \
+                 adopts the wall clock at once"
             ),
             None => {}
         }
         unix
     }
 
-    /// The wall clock as it is now, in Unix time. It may go back.
+    /// Returns the wall clock in Unix time. It may go back.
     #[must_use]
     pub fn wall(&self) -> Duration {
         self.0.wall.read(self.0.clock.now())
     }
 
-    /// Sets the wall clock of a [manual](Self::manual) clock. The machine's is left alone.
+    /// Sets the wall clock of a [manual](Self::manual) clock. Does nothing to the clock of the machine.
     pub fn set_wall(&self, unix: Duration) {
         if let Wall::Manual(at_zero) = &self.0.wall {
             at_zero.store(micros(unix.saturating_sub(self.0.clock.now())), Ordering::Release);
@@ -142,18 +142,15 @@ impl UnixClock {
 }
 
 impl Default for UnixClock {
-    /// The clock of this process.
+    /// Returns the clock of this process.
     fn default() -> Self {
         Self::system()
     }
 }
 
 impl Wall {
-    /// Unix time when the monotonic clock says `at`; zero before 1970.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this is the one place where the server reads the wall clock"
-    )]
+    /// Returns Unix time when the monotonic clock reads `at`. Returns zero before 1970.
+    #[allow(clippy::disallowed_methods, reason = "the only place where the server reads the wall clock")]
     fn read(&self, at: Duration) -> Duration {
         match self {
             Self::System => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
@@ -163,8 +160,8 @@ impl Wall {
 }
 
 impl Reading {
-    /// Advances to `at` of the monotonic clock, and towards `wall`. Returns the difference that
-    /// remains when it is time to log it.
+    /// Advances to `at` of the monotonic clock, and towards `wall`. Returns the remaining difference if it
+    /// is time to log it.
     fn advance(&mut self, at: Duration, wall: Duration) -> Option<Difference> {
         let elapsed = at.saturating_sub(self.at);
         self.at = at.max(self.at);
@@ -191,12 +188,12 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The reading approaches the wall clock by one part in this many: a token of 300 s is valid for 285 to
-/// 316 s, and a difference of 10 minutes is gone after 200 minutes.
+/// The reading approaches the wall clock by one part in this many. So a token of 300 s is valid for 285 s
+/// to 316 s, and a difference of 10 minutes takes 200 minutes to disappear.
 const SLEW: u32 = 20;
-/// A smaller difference is what NTP corrects every day.
+/// Differences up to this one are not logged: NTP corrects them every day.
 const WARN_ABOVE: Duration = Duration::from_secs(10);
-/// How often the log is told of a difference that remains.
+/// Interval of the warnings about a difference that remains.
 const WARN_EVERY: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
@@ -210,13 +207,13 @@ mod tests {
 
     fn clocks() -> (Clock, UnixClock) {
         let clock = Clock::manual();
-        // The process has run for a while, so that the wall clock can be set back by any step.
+        // The process has run for 5,000 s, so the wall clock can be set back by any step.
         clock.advance(Duration::from_secs(5_000));
         (clock.clone(), UnixClock::manual(clock, START))
     }
 
     #[test]
-    fn a_step_of_the_wall_clock_in_either_direction_moves_the_time_by_nothing_and_never_back() {
+    fn a_step_of_the_wall_clock_neither_moves_the_time_nor_turns_it_back() {
         for step in STEPS_S.map(Duration::from_secs) {
             for wall in [START + step, START - step] {
                 let (clock, unix) = clocks();
@@ -227,7 +224,7 @@ mod tests {
                 for _ in 0..300 {
                     clock.advance(SECOND);
                     let now = unix.now();
-                    assert!(now > last, "it stands still or goes back after a step to {wall:?}");
+                    assert!(now > last, "the time stands still or goes back after a step to {wall:?}");
                     last = now;
                 }
 
@@ -240,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn it_approaches_the_wall_clock_and_then_keeps_to_it() {
+    fn the_time_approaches_the_wall_clock_and_then_follows_it() {
         for wall in [START + 600 * SECOND, START - 600 * SECOND] {
             let (clock, unix) = clocks();
             unix.set_wall(wall);
