@@ -47,11 +47,11 @@ use crate::tick::{self, TickSystems};
 pub(crate) use self::core::{Core, Membership, Rebind};
 pub(crate) use agenda::Agenda;
 pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
-pub(crate) use arrivals::{Arrivals, warm};
+pub(crate) use arrivals::{Arrivals, prefetch_controls};
 pub use cause::{EndCause, LossCause};
 pub use config::{SessionConfig, SessionCounts};
 pub use delivery::LinkRoom;
-pub(crate) use delivery::{Delivery, Parcel, WARM_COUNT, tell, tell_all};
+pub(crate) use delivery::{Delivery, EncodedMessage, PREFETCH_COUNT, send, send_all};
 pub(crate) use dispatch::{
     Dispatch, Endings, FIRST, LAST, Next, Offence, Sent, control, dispatch as dispatch_frames,
 };
@@ -61,10 +61,10 @@ pub use journal::{
     Entry, Journal, News, SessionClosed, SessionDisconnected, SessionExpired, SessionRegistered,
     SessionResumed, SessionUnregistered,
 };
-pub(crate) use journal::{announce, announce_of};
-pub(crate) use life::{bury, edit, end, lose, open, resume, set_membership};
+pub(crate) use journal::{add_news, add_news_of};
+pub(crate) use life::{edit, end, end_despawned, lose, open, resume, set_membership};
 pub use link::{Latency, LinkState};
-pub(crate) use mirror::{SessionCore, go_astray, repair, update as update_mirrors};
+pub(crate) use mirror::{SessionCore, mark_inconsistent, repair, update as update_mirrors};
 pub(crate) use outbox::ResumePoint;
 pub use record::{RecordError, SessionRecord};
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};

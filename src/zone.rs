@@ -37,7 +37,7 @@ use crate::tick::{TickRate, TickSystems};
 use crate::wire::WireMessage as _;
 use crate::wire::v1::{self, Join, Joined, Part, Parted, Reason, Refused};
 
-use announce::Roster;
+use announce::MemberChanges;
 use ask::DroppedAsk;
 
 pub(crate) use ask::cancel_all;
@@ -64,7 +64,7 @@ pub(crate) use settle::{disconnect, resumed};
 /// ```
 #[derive(Component, Debug, Clone)]
 #[component(on_insert = open, on_remove = forget)]
-#[require(ZoneClock, Roster)]
+#[require(ZoneClock, MemberChanges)]
 pub struct Zone {
     name: Arc<str>,
     id: ZoneId,

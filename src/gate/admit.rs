@@ -57,10 +57,10 @@ pub(super) fn take_effect(world: &mut World) {
 /// Applies the next `count` frames of link control.
 fn take_controls(world: &mut World, controls: &mut vec::IntoIter<Control>, mut count: usize) {
     while count > 0 {
-        let chunk = count.min(session::WARM_COUNT);
+        let chunk = count.min(session::PREFETCH_COUNT);
         count -= chunk;
         let next = &controls.as_slice()[..chunk];
-        session::warm(world, next.iter().map(|control| (control.link, &control.frame)));
+        session::prefetch_controls(world, next.iter().map(|control| (control.link, &control.frame)));
         for Control { link, frame, .. } in controls.take(chunk) {
             // A Hello may have bound the session to another link in the meantime.
             match world.resource::<SessionTable>().bound_to(link) {
@@ -193,7 +193,7 @@ fn register(
 
 fn resume(world: &mut World, link: LinkKey, request: &ResumeRequest) -> Result<(), Denial> {
     let session = world.resource::<SessionTable>().by_token(request.token).ok_or(Denial::TOKEN)?;
-    let core = world.get::<SessionCore>(session).filter(|core| !core.is_doomed()).ok_or(Denial::TOKEN)?;
+    let core = world.get::<SessionCore>(session).filter(|core| !core.is_ending()).ok_or(Denial::TOKEN)?;
     if !request.may_resume(core.principal()) {
         return Err(Denial::TOKEN);
     }

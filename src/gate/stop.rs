@@ -13,7 +13,7 @@ use bevy_ecs::system::SystemParam;
 
 use super::{GateConfig, Lobby};
 use crate::proxy::Proxies;
-use crate::session::{EndCause, LAST, SessionCore, SessionTable, tell_all};
+use crate::session::{EndCause, LAST, SessionCore, SessionTable, send_all};
 use crate::tick::{StopRequested, TickTime};
 use crate::wire::CLOSE_TIMEOUT;
 use crate::wire::v1::{Notice, Reason};
@@ -98,7 +98,7 @@ pub(super) fn notify(world: &mut World, players: &[Entity]) {
     let Some(deadline) = world.resource::<Drain>().deadline else { return };
     let left = deadline.saturating_sub(world.resource::<TickTime>().now());
     let shutdown_in_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-    tell_all(world, players, &Notice { shutdown_in_ms, ..Notice::default() });
+    send_all(world, players, &Notice { shutdown_in_ms, ..Notice::default() });
 }
 
 /// After the deadline, ends up to [`CLOSE_BATCH`] sessions of clients per tick, and every agent. Links

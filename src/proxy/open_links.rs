@@ -74,7 +74,7 @@ impl OpenLinks {
     }
 
     /// Reads what a look at this slot will touch.
-    pub(super) fn warm(&self, slot: LinkSlot) -> bool {
+    pub(super) fn prefetch(&self, slot: LinkSlot) -> bool {
         self.slots.get(slot.0).is_some_and(|open| open.as_ref().is_some_and(|open| open.is_cut))
     }
 

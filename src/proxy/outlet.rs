@@ -27,8 +27,8 @@ impl Proxies {
     }
 
     /// Reads what [`outlet`](Self::outlet) will touch.
-    pub(crate) fn warm(&self, slot: LinkSlot) -> bool {
-        self.links.warm(slot)
+    pub(crate) fn prefetch(&self, slot: LinkSlot) -> bool {
+        self.links.prefetch(slot)
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Call;
 use crate::ident::MessageId;
-use crate::session::{Delivery, Parcel};
+use crate::session::{Delivery, EncodedMessage};
 use crate::wire::{self, Range, WireMessage};
 use crate::zone::Members;
 
@@ -111,8 +111,8 @@ impl Sender<'_> {
             );
             return;
         };
-        if let Some(parcel) = Parcel::of_frame(id, frame.clone()) {
-            self.queue.add(Target::each(sessions), parcel);
+        if let Some(encoded) = EncodedMessage::of_frame(id, frame.clone()) {
+            self.queue.add(Target::each(sessions), encoded);
         }
     }
 
@@ -156,7 +156,7 @@ pub(super) struct SendQueue {
 
 struct Outgoing {
     to: Target,
-    parcel: Parcel,
+    encoded: EncodedMessage,
 }
 
 enum Target {
@@ -183,19 +183,19 @@ impl SendQueue {
             tracing::error!(message = M::NAME, id = %M::ID, "message not sent: its id is reserved for the core");
             return;
         }
-        if let Some(parcel) = Parcel::new(message, self.deliveries.contains(&M::ID)) {
-            self.add(to, parcel);
+        if let Some(encoded) = EncodedMessage::new(message, self.deliveries.contains(&M::ID)) {
+            self.add(to, encoded);
         }
     }
 
-    fn add(&mut self, to: Target, parcel: Parcel) {
-        let bytes = self.bytes + parcel.frame_bytes();
+    fn add(&mut self, to: Target, encoded: EncodedMessage) {
+        let bytes = self.bytes + encoded.frame_bytes();
         if self.sends.len() >= SENDS_MAX || bytes > SENDS_MAX_BYTES {
             self.dropped_count += 1;
             return;
         }
         self.bytes = bytes;
-        self.sends.push(Outgoing { to, parcel });
+        self.sends.push(Outgoing { to, encoded });
     }
 }
 
@@ -218,19 +218,19 @@ pub(super) fn resolve(
             "messages not sent: a tick sends at most {SENDS_MAX} messages and 64 MiB; send fewer or smaller ones"
         );
     }
-    for Outgoing { to, parcel } in queue.sends.drain(..) {
+    for Outgoing { to, encoded } in queue.sends.drain(..) {
         match to {
-            Target::Session(session) => delivery.deliver(&parcel, [session]),
-            Target::Sessions(sessions) => delivery.deliver(&parcel, sessions),
+            Target::Session(session) => delivery.deliver(&encoded, [session]),
+            Target::Sessions(sessions) => delivery.deliver(&encoded, sessions),
             Target::Zone { zone, except } => {
                 let is_other = |session: &Entity| Some(*session) != except;
                 // These sessions were members of a zone whose entity was despawned.
-                let mut astray = delivery.members_astray(zone);
+                let mut inconsistent = delivery.inconsistent_members(zone);
                 if let Ok(members) = zones.get(zone) {
-                    astray.retain(|session| !members.contains(*session));
-                    delivery.deliver(&parcel, members.entities().filter(is_other));
+                    inconsistent.retain(|session| !members.contains(*session));
+                    delivery.deliver(&encoded, members.entities().filter(is_other));
                 }
-                delivery.deliver(&parcel, astray.into_iter().filter(is_other));
+                delivery.deliver(&encoded, inconsistent.into_iter().filter(is_other));
             }
         }
     }

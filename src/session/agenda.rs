@@ -38,7 +38,7 @@ pub(crate) struct Agenda {
     /// next tick.
     pub(super) link_states: Vec<Entity>,
     /// Sessions whose components differ from their cores.
-    pub(super) astray: Vec<Entity>,
+    pub(super) inconsistent: Vec<Entity>,
     /// Sessions that have ended, with the tick of the end. Their entities stay until the game has read of the
     /// end.
     pub(super) closing: Vec<(Tick, Entity)>,
@@ -120,13 +120,13 @@ impl Marks {
         Notice { loss, flush: !std::mem::replace(&mut self.is_flushing, true), ..Notice::default() }
     }
 
-    /// See `Core::warm`.
-    pub(super) fn warm(&self) -> usize {
+    /// See `Core::prefetch`.
+    pub(super) fn prefetch(&self) -> usize {
         usize::from(self.loss.is_some()) ^ usize::from(self.beacon.is_some()) ^ usize::from(self.is_flushing)
     }
 
     /// Clears the noted deadline of the link if it has come. Returns false if a later deadline is noted.
-    pub(super) fn loss_comes(&mut self, now: Duration) -> bool {
+    pub(super) fn clear_due_loss(&mut self, now: Duration) -> bool {
         comes(&mut self.loss, end_of_millisecond(now))
     }
 
@@ -138,7 +138,7 @@ impl Marks {
     /// Notes that the session is flushed. Returns true if a Beacon may be due before `end`, the result of
     /// [`end_of_millisecond`].
     #[inline]
-    pub(super) fn flushes(&mut self, end: Duration) -> bool {
+    pub(super) fn clear_due_flush(&mut self, end: Duration) -> bool {
         self.is_flushing = false;
         comes(&mut self.beacon, end)
     }
@@ -218,7 +218,7 @@ impl Agenda {
 
     /// Returns true if components of sessions must be put back.
     pub(crate) fn has_astray(&self) -> bool {
-        !self.astray.is_empty()
+        !self.inconsistent.is_empty()
     }
 
     /// Returns the number of bytes in all outboxes.

@@ -11,7 +11,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 
 use super::agenda::Agenda;
-use super::delivery::{READ_AHEAD_FROM, WARM_COUNT, read_ahead};
+use super::delivery::{PREFETCH_COUNT, PREFETCH_FROM, prefetch_cores};
 use super::inbox::Inbound;
 use super::{Dispatch, Latency, SessionCore, SessionCounts, SessionTable};
 use crate::ident::LinkKey;
@@ -52,7 +52,7 @@ impl Arrivals<'_, '_> {
             return None;
         };
         let core = core.bypass_change_detection();
-        core.hear(frame.at);
+        core.note_received(frame.at);
         if !core.arrive(frame, &self.agenda.limits) {
             self.counts.throttled_frame_count += 1;
         }
@@ -62,17 +62,17 @@ impl Arrivals<'_, '_> {
 }
 
 /// Reads the memory that these link control frames will use, ahead of their processing.
-pub(crate) fn warm<'a>(world: &World, controls: impl Iterator<Item = (LinkKey, &'a Inbound)>) {
+pub(crate) fn prefetch_controls<'a>(world: &World, controls: impl Iterator<Item = (LinkKey, &'a Inbound)>) {
     let table = world.resource::<SessionTable>();
-    if table.session_count() < READ_AHEAD_FROM {
+    if table.session_count() < PREFETCH_FROM {
         return;
     }
-    let mut sessions = Vec::with_capacity(WARM_COUNT);
+    let mut sessions = Vec::with_capacity(PREFETCH_COUNT);
     for (link, inbound) in controls {
         sessions.extend(table.bound_to(link));
         black_box(inbound.frame.as_ref().map(|frame| frame.body.first()).ok());
     }
-    read_ahead(&sessions, |session| world.get::<SessionCore>(session));
+    prefetch_cores(&sessions, |session| world.get::<SessionCore>(session));
     for session in sessions {
         let latency = world.get_entity(session).ok().and_then(|session| session.get_ref::<Latency>());
         black_box(latency.map(|latency| (latency.last_changed(), latency.round_trip())));

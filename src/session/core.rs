@@ -20,7 +20,7 @@ use bevy_ecs::entity::Entity;
 use super::agenda::{Limits, Marks};
 use super::effects::{Effect, Effects};
 use super::inbox::Inbox;
-use super::journal::Whose;
+use super::journal::Subject;
 use super::link::{Latency, Link, LinkState};
 use super::outbox::{Outbox, ResumePoint};
 use super::token::{Issued, TokenHash, Tokens};
@@ -46,7 +46,7 @@ pub(crate) struct Core {
     /// is made.
     is_held: bool,
     /// True if the session ends when this tick settles. It cannot be resumed.
-    is_doomed: bool,
+    is_ending: bool,
     id: SessionId,
     /// Number of times that the session was bound to a link. It is 1 for an agent.
     epoch: Epoch,
@@ -102,7 +102,7 @@ pub(super) enum Binding {
 
 /// The contents of a Welcome that come from the server, and the times at which it is queued.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
+pub(crate) struct WelcomeTerms {
     pub(crate) rate: TickRate,
     pub(crate) tick: Tick,
     /// The steady clock.
@@ -137,7 +137,7 @@ impl Core {
         principal: Principal,
         link: LinkKey,
         token: &Issued,
-        terms: &Terms,
+        terms: &WelcomeTerms,
     ) -> (Self, Effects) {
         let player = Player {
             tokens: Tokens::new(token.hash),
@@ -173,7 +173,7 @@ impl Core {
             membership: None,
             life,
             is_held: false,
-            is_doomed: false,
+            is_ending: false,
             noted_bytes: 0,
         }
     }
@@ -193,8 +193,8 @@ impl Core {
     }
 
     /// Returns the part of a journal entry that names the session.
-    pub(crate) fn whose(&self, entity: Entity) -> Whose {
-        Whose { session: self.id, entity, principal: self.principal.clone() }
+    pub(crate) fn subject(&self, entity: Entity) -> Subject {
+        Subject { session: self.id, entity, principal: self.principal.clone() }
     }
 
     /// Notes that a change of the membership waits for the next tick, or that it no longer waits.
@@ -209,14 +209,14 @@ impl Core {
 
     /// Marks the session to end when this tick settles. No further frame is dispatched, and no link can
     /// resume the session.
-    pub(crate) fn doom(&mut self) {
-        self.is_doomed = true;
+    pub(crate) fn mark_ending(&mut self) {
+        self.is_ending = true;
         self.discard();
     }
 
     /// Returns true if the session ends when this tick settles.
-    pub(crate) fn is_doomed(&self) -> bool {
-        self.is_doomed
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending
     }
 
     pub(crate) fn id(&self) -> SessionId {
@@ -297,8 +297,8 @@ impl Core {
 
     /// Returns the steady time at which a frame was last received on the link.
     #[cfg(feature = "testing")]
-    pub(crate) fn heard(&self) -> Option<Duration> {
-        Some(self.player()?.link()?.heard())
+    pub(crate) fn last_received(&self) -> Option<Duration> {
+        Some(self.player()?.link()?.last_received())
     }
 
     /// Returns the tokens that resume the session.
@@ -332,7 +332,7 @@ impl Core {
         &mut self,
         rebind: &Rebind,
         token: &Issued,
-        terms: &Terms,
+        terms: &WelcomeTerms,
         config: &SessionConfig,
     ) -> Option<(bool, Effects)> {
         let id = self.id;
@@ -444,7 +444,7 @@ impl Core {
     }
 
     /// Queues the Welcome, which is the first frame on the new link.
-    fn welcome(&mut self, token: &Issued, terms: &Terms, resumed: Option<(&str, bool)>) {
+    fn welcome(&mut self, token: &Issued, terms: &WelcomeTerms, resumed: Option<(&str, bool)>) {
         let id = self.id.0;
         let Some(player) = self.player_mut() else { return };
         let (zone, resync) = resumed.unwrap_or_default();
@@ -484,7 +484,8 @@ impl Player {
     /// Adds the effects of the loss of the link, if there is one. The caller replaces `binding`.
     fn unlink(&mut self, cause: LossCause, now: Duration, effects: &mut Effects) {
         let Some(link) = self.link() else { return };
-        let silent_ms = u64::try_from(now.saturating_sub(link.heard()).as_millis()).unwrap_or(u64::MAX);
+        let silent_ms =
+            u64::try_from(now.saturating_sub(link.last_received()).as_millis()).unwrap_or(u64::MAX);
         let link = link.key();
         effects.extend([
             Effect::Unbind(link),

@@ -1,6 +1,6 @@
 //! Delivery: sends messages of the server and of the game to sessions.
 //!
-//! Data flow: [`Parcel`] → [`Delivery`], which puts the frame into the outbox or on the link of each client,
+//! Data flow: [`EncodedMessage`] → [`Delivery`], which puts the frame into the outbox or on the link of each client,
 //! and passes the value to each agent → `flush`, once a tick → the links' proxies.
 
 use std::hint::black_box;
@@ -23,26 +23,26 @@ use crate::wire::{self, FRAME_MAX_SERVER, WireMessage};
 
 /// A message to send: its frame, and its value for agents.
 #[derive(Clone)]
-pub(crate) struct Parcel {
+pub(crate) struct EncodedMessage {
     frame: Bytes,
-    native: Option<Native>,
+    value: Option<Native>,
 }
 
 /// A function that delivers the value of the message to an agent.
 type Native = Arc<dyn Fn(&mut World, Entity) + Send + Sync>;
 
-impl Parcel {
+impl EncodedMessage {
     /// Encodes a message. Logs an error and returns `None` if the frame is longer than the limit.
     pub(crate) fn new<M: WireMessage>(message: &M, is_for_agents: bool) -> Option<Self> {
         let frame = Self::of_frame(M::ID, wire::encode(message))?.frame;
-        let native = is_for_agents.then(|| -> Native {
+        let value = is_for_agents.then(|| -> Native {
             let message = Arc::new(message.clone());
             Arc::new(move |world, agent| deliver_native(world, agent, Arc::clone(&message)))
         });
-        Some(Self { frame, native })
+        Some(Self { frame, value })
     }
 
-    /// Creates a parcel from an encoded frame. Logs an error and returns `None` if the frame is longer than
+    /// Creates a encoded from an encoded frame. Logs an error and returns `None` if the frame is longer than
     /// the limit.
     pub(crate) fn of_frame(id: MessageId, frame: Bytes) -> Option<Self> {
         if frame.len() > FRAME_MAX_SERVER {
@@ -50,7 +50,7 @@ impl Parcel {
             tracing::error!(message = %id, bytes, "message not sent: its frame exceeds 64 KiB; split it");
             return None;
         }
-        Some(Self { frame, native: None })
+        Some(Self { frame, value: None })
     }
 
     pub(crate) fn frame_bytes(&self) -> usize {
@@ -72,12 +72,12 @@ pub(crate) struct Delivery<'w, 's> {
 impl Delivery<'_, '_> {
     /// Returns the sessions whose cores are still in a zone, although the entity of the zone was despawned in
     /// this tick.
-    pub(crate) fn members_astray(&self, zone: Entity) -> Vec<Entity> {
+    pub(crate) fn inconsistent_members(&self, zone: Entity) -> Vec<Entity> {
         let is_member = |session: &&Entity| {
             let core = self.cores.get(**session).ok();
             core.and_then(|(_, core)| core.membership()).is_some_and(|membership| membership.zone == zone)
         };
-        let mut members: Vec<Entity> = self.agenda.astray.iter().filter(is_member).copied().collect();
+        let mut members: Vec<Entity> = self.agenda.inconsistent.iter().filter(is_member).copied().collect();
         members.sort_unstable_by_key(|session| self.cores.get(*session).map(|(_, core)| core.id()).ok());
         members.dedup();
         members
@@ -90,7 +90,7 @@ impl Delivery<'_, '_> {
 
     /// Delivers a message to each of the given sessions. A session that has ended gets nothing, which is
     /// counted.
-    pub(crate) fn deliver(&mut self, parcel: &Parcel, sessions: impl IntoIterator<Item = Entity>) {
+    pub(crate) fn deliver(&mut self, encoded: &EncodedMessage, sessions: impl IntoIterator<Item = Entity>) {
         let now = self.time.steady();
         let mut cores = self.cores.iter_many_mut(sessions);
         while let Some(found) = cores.fetch_next() {
@@ -100,12 +100,12 @@ impl Delivery<'_, '_> {
             };
             let core = core.bypass_change_detection();
             if core.is_agent() && core.is_linked() {
-                if let Some(native) = parcel.native.clone() {
-                    self.commands.queue(move |world: &mut World| native(world, session));
+                if let Some(value) = encoded.value.clone() {
+                    self.commands.queue(move |world: &mut World| value(world, session));
                 }
                 continue;
             }
-            match core.put(parcel.frame.clone(), now, &self.config) {
+            match core.put(encoded.frame.clone(), now, &self.config) {
                 Put::Queued => {}
                 Put::Dropped => self.counts.dropped_unreliable_count += 1,
                 Put::Undelivered => self.counts.undelivered_count += 1,
@@ -162,17 +162,17 @@ impl FromWorld for DeliveryState {
 }
 
 /// Sends a message to one session.
-pub(crate) fn tell<M: WireMessage>(world: &mut World, session: Entity, message: &M) {
-    tell_all(world, &[session], message);
+pub(crate) fn send<M: WireMessage>(world: &mut World, session: Entity, message: &M) {
+    send_all(world, &[session], message);
 }
 
 /// Sends a message to many sessions. The message is encoded once.
-pub(crate) fn tell_all<M: WireMessage>(world: &mut World, sessions: &[Entity], message: &M) {
+pub(crate) fn send_all<M: WireMessage>(world: &mut World, sessions: &[Entity], message: &M) {
     let is_agent = |session: &Entity| world.get::<SessionCore>(*session).is_some_and(|core| core.is_agent());
-    let Some(parcel) = Parcel::new(message, sessions.iter().any(is_agent)) else { return };
+    let Some(encoded) = EncodedMessage::new(message, sessions.iter().any(is_agent)) else { return };
     world.resource_scope(|world, mut state: Mut<DeliveryState>| {
         let Ok(mut delivery) = state.0.get_mut(world) else { return };
-        delivery.deliver(&parcel, sessions.iter().copied());
+        delivery.deliver(&encoded, sessions.iter().copied());
         state.0.apply(world);
     });
 }
@@ -180,15 +180,15 @@ pub(crate) fn tell_all<M: WireMessage>(world: &mut World, sessions: &[Entity], m
 /// Reads the memory of sessions that is about to be used. Each step follows one pointer of all sessions, so
 /// that the processor's reads overlap. With 100,000 sessions, a tick with 5,000 Beacons and as many Pings
 /// takes half as long.
-pub(super) fn read_ahead<'a>(sessions: &[Entity], core: impl Fn(Entity) -> Option<&'a SessionCore>) {
+pub(super) fn prefetch_cores<'a>(sessions: &[Entity], core: impl Fn(Entity) -> Option<&'a SessionCore>) {
     for session in sessions {
         black_box(core(*session).is_some());
     }
     for session in sessions {
-        black_box(core(*session).map(|core| core.is_doomed()));
+        black_box(core(*session).map(|core| core.is_ending()));
     }
     for session in sessions {
-        black_box(core(*session).map(|core| core.warm()));
+        black_box(core(*session).map(|core| core.prefetch()));
     }
 }
 
@@ -210,13 +210,13 @@ pub(super) fn flush(
     sessions.rotate_left(first);
     let end = end_of_millisecond(time.now());
     let mut waiting = Vec::new();
-    for sessions in sessions.chunks(WARM_COUNT) {
-        if table.session_count() >= READ_AHEAD_FROM {
-            read_ahead(sessions, |session| cores.get(session).ok().map(|(_, core)| core));
+    for sessions in sessions.chunks(PREFETCH_COUNT) {
+        if table.session_count() >= PREFETCH_FROM {
+            prefetch_cores(sessions, |session| cores.get(session).ok().map(|(_, core)| core));
             for session in sessions {
                 let slot =
                     cores.get(*session).ok().and_then(|(_, core)| core.player()?.link()).map(Link::slot);
-                black_box(slot.map(|slot| proxies.warm(slot)));
+                black_box(slot.map(|slot| proxies.prefetch(slot)));
             }
         }
         let mut beacons = BytesMut::new();
@@ -224,10 +224,10 @@ pub(super) fn flush(
         while let Some(found) = cores.fetch_next() {
             let Ok((session, mut core)) = found else { continue };
             let core = core.bypass_change_detection();
-            let Some(is_due) = core.marks().map(|marks| marks.flushes(end)) else { continue };
+            let Some(is_due) = core.marks().map(|marks| marks.clear_due_flush(end)) else { continue };
             let Some((link, slot)) = core.link_slot() else { continue };
             let outlet = proxies.outlet(link, slot);
-            if is_due && core.beat(&time, &mut beacons) {
+            if is_due && core.queue_beacon(&time, &mut beacons) {
                 agenda.link_states.push(session);
             }
             let Some(mut outlet) = outlet else { continue };
@@ -270,6 +270,6 @@ impl Outlet for LinkOutlet<'_> {
 
 /// Number of sessions from which reading ahead pays. With fewer sessions, most of their memory is in the
 /// processor's caches.
-pub(super) const READ_AHEAD_FROM: usize = 10_000;
+pub(super) const PREFETCH_FROM: usize = 10_000;
 /// Number of sessions that are read ahead at a time. Their memory fits the smaller caches of a processor.
-pub(crate) const WARM_COUNT: usize = 64;
+pub(crate) const PREFETCH_COUNT: usize = 64;

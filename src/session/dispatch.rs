@@ -184,8 +184,8 @@ pub(crate) fn control(world: &mut World, session: Entity, inbound: Inbound) {
     let admits = world.get_mut::<SessionCore>(session).is_some_and(|mut core| {
         let core = core.bypass_change_detection();
         // The deadline of the link is not updated here. It is checked again when it comes.
-        core.hear(at);
-        !core.is_doomed() && core.admits_control(now, &limits)
+        core.note_received(at);
+        !core.is_ending() && core.admits_control(now, &limits)
     });
     if !admits {
         world.resource_mut::<SessionCounts>().throttled_frame_count += 1;
@@ -296,7 +296,7 @@ fn conclude(world: &mut World, session: Entity, order: u64, acted: Result<Next, 
         Next::End(EndCause::Protocol)
     });
     if let Next::End(cause) = next {
-        edit(world, session, Core::doom);
+        edit(world, session, Core::mark_ending);
         world.resource_mut::<Endings>().0.push((order, session, cause));
     }
     next

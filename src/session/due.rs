@@ -33,7 +33,7 @@ pub(crate) fn watch(
     for session in agenda.losses.take(now) {
         let Ok(mut core) = cores.get_mut(session) else { continue };
         let core = core.bypass_change_detection();
-        if !core.marks().is_some_and(|marks| marks.loss_comes(now)) {
+        if !core.marks().is_some_and(|marks| marks.clear_due_loss(now)) {
             continue;
         }
         match core.overdue(now, &agenda.limits) {

@@ -7,7 +7,7 @@
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::journal::{Journal, Whose};
+use super::journal::{Journal, Subject};
 use super::token::TokenHash;
 use super::{EndCause, LossCause, News, OnDisconnect, SessionCounts, SessionTable, mirror};
 use crate::ident::LinkKey;
@@ -57,8 +57,8 @@ impl<const N: usize> From<[Effect; N]> for Effects {
 }
 
 /// Carries out the effects of a change of a session's core. The entity may be gone afterwards.
-pub(super) fn apply(world: &mut World, entity: Entity, whose: &Whose, is_agent: bool, effects: Effects) {
-    let hook = record(world, whose, is_agent, effects);
+pub(super) fn apply(world: &mut World, entity: Entity, subject: &Subject, is_agent: bool, effects: Effects) {
+    let hook = record(world, subject, is_agent, effects);
     if let Some(cause) = hook
         && let Some(hook) = world.get::<OnDisconnect>(entity).cloned()
         && let Ok(mut session) = world.get_entity_mut(entity)
@@ -72,7 +72,7 @@ pub(super) fn apply(world: &mut World, entity: Entity, whose: &Whose, is_agent: 
 /// run, if the session has lost a link.
 pub(super) fn record(
     world: &mut World,
-    whose: &Whose,
+    subject: &Subject,
     is_agent: bool,
     Effects(effects): Effects,
 ) -> Option<LossCause> {
@@ -82,11 +82,11 @@ pub(super) fn record(
     for effect in effects {
         let mut table = world.resource_mut::<SessionTable>();
         match effect {
-            Effect::Bind(link) => table.link(link, whose.entity),
+            Effect::Bind(link) => table.link(link, subject.entity),
             Effect::Unbind(link) => table.unlink(link),
-            Effect::Issue(hash) => table.add_token(hash, whose.entity),
+            Effect::Issue(hash) => table.add_token(hash, subject.entity),
             Effect::Retire(hash) => table.remove_token(hash),
-            Effect::Forget => table.remove(whose.session, is_agent),
+            Effect::Forget => table.remove(subject.session, is_agent),
             Effect::Lose { link, cause } => {
                 let mut proxies = world.resource_mut::<Proxies>();
                 match cause {
@@ -117,7 +117,7 @@ pub(super) fn record(
                 if !is_agent {
                     world.resource_mut::<SessionCounts>().count(&news);
                 }
-                world.resource_mut::<Journal>().note(tick, whose.clone(), news);
+                world.resource_mut::<Journal>().note(tick, subject.clone(), news);
             }
         }
     }

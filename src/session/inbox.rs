@@ -75,9 +75,9 @@ impl Inbox {
         Some(self.received)
     }
 
-    /// See `Core::warm`.
-    pub(super) fn warm(&self) -> usize {
-        self.frames.len() ^ self.meter.warm() ^ usize::from(self.received > self.acked)
+    /// See `Core::prefetch`.
+    pub(super) fn prefetch(&self) -> usize {
+        self.frames.len() ^ self.meter.prefetch() ^ usize::from(self.received > self.acked)
     }
 
     /// Returns the number of frames that wait.

@@ -57,9 +57,9 @@ impl Journal {
     }
 
     /// Adds an entry about a session.
-    pub(crate) fn note(&mut self, tick: Tick, of: Whose, news: News) {
+    pub(crate) fn note(&mut self, tick: Tick, of: Subject, news: News) {
         self.sequence += 1;
-        let Whose { session, entity, principal } = of;
+        let Subject { session, entity, principal } = of;
         let entry = Entry { sequence: self.sequence, tick, session, entity, principal, news };
         tracing::info!(target: "waystation::transitions", "{entry}");
         self.noted.push(entry);
@@ -68,21 +68,21 @@ impl Journal {
 
 /// The session that an entry is about. Its entity may be gone.
 #[derive(Debug, Clone)]
-pub(crate) struct Whose {
+pub(crate) struct Subject {
     pub(crate) session: SessionId,
     pub(crate) entity: Entity,
     pub(crate) principal: Principal,
 }
 
 /// Adds an entry about a session.
-pub(crate) fn announce(world: &mut World, entity: Entity, news: News) {
-    if let Some(whose) = world.get::<SessionCore>(entity).map(|core| core.whose(entity)) {
-        announce_of(world, whose, news);
+pub(crate) fn add_news(world: &mut World, entity: Entity, news: News) {
+    if let Some(subject) = world.get::<SessionCore>(entity).map(|core| core.subject(entity)) {
+        add_news_of(world, subject, news);
     }
 }
 
 /// Adds an entry about a session whose entity may be gone.
-pub(crate) fn announce_of(world: &mut World, of: Whose, news: News) {
+pub(crate) fn add_news_of(world: &mut World, of: Subject, news: News) {
     let tick = world.resource::<TickTime>().tick();
     world.resource_mut::<Journal>().note(tick, of, news);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 
 use super::agenda::Agenda;
-use super::core::{Membership, Rebind, Terms};
+use super::core::{Membership, Rebind, WelcomeTerms};
 use super::effects::{self, Effects};
 use super::token::Issued;
 use super::{
@@ -38,19 +38,24 @@ pub(crate) fn open(world: &mut World, link: LinkKey, principal: Principal, netwo
     let (id, token) = (SessionId(secrets.id()), Issued::draw(&mut secrets));
     let (core, effects) = Core::open(id, principal, link, &token, &terms);
     let session = enter(world, core, network, effects);
-    dress(world, session, timeout, on_disconnect);
+    insert_components(world, session, timeout, on_disconnect);
 }
 
 /// Adds a client's session that was created from a record.
 pub(super) fn restore(world: &mut World, core: Core, timeout: Duration, effects: Effects) -> Entity {
     let on_disconnect = world.resource::<SessionConfig>().on_disconnect.clone();
     let session = enter(world, core, None, effects);
-    dress(world, session, timeout, on_disconnect);
+    insert_components(world, session, timeout, on_disconnect);
     session
 }
 
 /// Inserts the components that a game reads into a new session. Observers of the game may run from here on.
-fn dress(world: &mut World, session: Entity, timeout: Duration, on_disconnect: Option<OnDisconnect>) {
+fn insert_components(
+    world: &mut World,
+    session: Entity,
+    timeout: Duration,
+    on_disconnect: Option<OnDisconnect>,
+) {
     if let Ok(mut entity) = world.get_entity_mut(session) {
         entity.insert(ResumeTimeout(timeout));
     }
@@ -66,11 +71,11 @@ fn dress(world: &mut World, session: Entity, timeout: Duration, on_disconnect: O
 pub(super) fn open_agent(world: &mut World, agent: Entity, name: &str) {
     let id = SessionId(world.resource_mut::<Secrets>().id());
     let (core, effects) = Core::agent(id, Principal::named(name));
-    let whose = core.whose(agent);
+    let subject = core.subject(agent);
     let Ok(mut entity) = world.get_entity_mut(agent) else { return };
     entity.insert(SessionCore::new(core));
     world.resource_mut::<SessionTable>().add_agent(id, agent);
-    effects::record(world, &whose, true, effects);
+    effects::record(world, &subject, true, effects);
     mirror::update(world, agent);
 }
 
@@ -79,8 +84,8 @@ fn enter(world: &mut World, core: Core, network: Option<Network>, effects: Effec
     let id = core.id();
     let session = world.spawn(SessionCore::new(core)).id();
     world.resource_mut::<SessionTable>().add(id, session, network);
-    if let Some(whose) = edit(world, session, |core| core.whose(session)) {
-        effects::record(world, &whose, false, effects);
+    if let Some(subject) = edit(world, session, |core| core.subject(session)) {
+        effects::record(world, &subject, false, effects);
     }
     session
 }
@@ -123,11 +128,12 @@ pub(crate) fn end(world: &mut World, session: Entity, cause: EndCause, detail: &
 }
 
 /// Ends a session whose entity is gone.
-pub(crate) fn bury(world: &mut World, session: Entity, mut core: Core, cause: EndCause) {
-    let (tick, whose, is_agent) = (world.resource::<TickTime>().tick(), core.whose(session), core.is_agent());
+pub(crate) fn end_despawned(world: &mut World, session: Entity, mut core: Core, cause: EndCause) {
+    let (tick, subject, is_agent) =
+        (world.resource::<TickTime>().tick(), core.subject(session), core.is_agent());
     if let Some(effects) = core.end(cause, "", tick) {
         world.resource_mut::<Agenda>().update(session, &mut core);
-        effects::record(world, &whose, is_agent, effects);
+        effects::record(world, &subject, is_agent, effects);
     }
 }
 
@@ -143,8 +149,8 @@ pub(crate) fn set_membership(
 
 fn apply(world: &mut World, session: Entity, effects: Effects) {
     if let Some(core) = world.get::<SessionCore>(session) {
-        let (whose, is_agent) = (core.whose(session), core.is_agent());
-        effects::apply(world, session, &whose, is_agent, effects);
+        let (subject, is_agent) = (core.subject(session), core.is_agent());
+        effects::apply(world, session, &subject, is_agent, effects);
     }
 }
 
@@ -155,8 +161,8 @@ pub(super) fn resume_timeout(world: &World, session: Entity) -> ResumeTimeout {
     world.get::<ResumeTimeout>(session).copied().unwrap_or_else(of_all)
 }
 
-fn terms(world: &World, timeout: ResumeTimeout) -> Terms {
+fn terms(world: &World, timeout: ResumeTimeout) -> WelcomeTerms {
     let time = world.resource::<TickTime>();
     let rate = *world.resource::<TickRate>();
-    Terms { rate, tick: time.tick(), now: time.steady(), clock: time.now(), timeout: timeout.0 }
+    WelcomeTerms { rate, tick: time.tick(), now: time.steady(), clock: time.now(), timeout: timeout.0 }
 }

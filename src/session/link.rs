@@ -5,7 +5,7 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 use bytes::{Bytes, BytesMut};
 
-use super::core::Terms;
+use super::core::WelcomeTerms;
 use super::outbox::Outbox;
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::LinkSlot;
@@ -28,7 +28,7 @@ pub(super) struct Link {
     /// The Beacon. It is sent after the counted frames.
     beacon: Option<Bytes>,
     /// The steady time at which a frame was last received.
-    heard: Duration,
+    last_received: Duration,
     /// True while the server does not read the link.
     is_paused: bool,
     beacons: Beacons,
@@ -39,12 +39,12 @@ pub(super) struct Link {
 impl Link {
     /// Creates a link that was just bound. The ids of Beacons continue from those of earlier links. Each
     /// session sends its Beacons at its own moment within the second.
-    pub(super) fn new(key: LinkKey, session: SessionId, beacon_count: u64, terms: &Terms) -> Self {
+    pub(super) fn new(key: LinkKey, session: SessionId, beacon_count: u64, terms: &WelcomeTerms) -> Self {
         let stagger = Duration::from_millis(session.0 % BEACON_EVERY.as_millis() as u64);
         Self {
             key,
             slot: LinkSlot::default(),
-            heard: terms.now,
+            last_received: terms.now,
             is_paused: false,
             welcome: None,
             beacon: None,
@@ -55,15 +55,15 @@ impl Link {
         }
     }
 
-    /// See `Core::warm`.
-    pub(super) fn warm(&self) -> usize {
+    /// See `Core::prefetch`.
+    pub(super) fn prefetch(&self) -> usize {
         let beacons = &self.beacons;
         let is_awaited = beacons.awaited[0].is_some() ^ beacons.awaited[BEACONS_AWAITED - 1].is_some();
         let is_set =
             [is_awaited, beacons.answered, self.is_paused, self.welcome.is_some(), self.beacon.is_some()];
         self.unreliable.len()
             ^ is_set.into_iter().map(usize::from).sum::<usize>()
-            ^ self.heard.subsec_nanos() as usize
+            ^ self.last_received.subsec_nanos() as usize
             ^ beacons.unanswered as usize
     }
 
@@ -81,19 +81,19 @@ impl Link {
         &mut self.slot
     }
 
-    pub(super) fn heard(&self) -> Duration {
-        self.heard
+    pub(super) fn last_received(&self) -> Duration {
+        self.last_received
     }
 
     /// Notes the time at which a frame was received.
-    pub(super) fn hear(&mut self, at: Duration) {
-        self.heard = self.heard.max(at);
+    pub(super) fn note_received(&mut self, at: Duration) {
+        self.last_received = self.last_received.max(at);
     }
 
     /// Returns the steady time at which the link will have been silent for too long. Returns `None` while the
     /// server does not read the link, because then the silence is not the client's.
     pub(super) fn silent_at(&self, link_timeout: Duration) -> Option<Duration> {
-        (!self.is_paused).then(|| self.heard.saturating_add(link_timeout))
+        (!self.is_paused).then(|| self.last_received.saturating_add(link_timeout))
     }
 
     pub(super) fn beacon_due(&self) -> Duration {
@@ -102,7 +102,7 @@ impl Link {
 
     /// Queues the Beacon if it is due, encoded at the end of `buffer`. Returns how many Beacons were sent
     /// over all links. Returns `None` if no Beacon is due.
-    pub(super) fn beat(
+    pub(super) fn queue_beacon(
         &mut self,
         time: &TickTime,
         (received, latency_ms): (u64, u32),
@@ -172,7 +172,7 @@ impl Link {
         } else if self.is_paused && !is_half_full {
             self.is_paused = false;
             // The link was silent only because the server did not read it.
-            self.heard = self.heard.max(now);
+            self.last_received = self.last_received.max(now);
         } else {
             return None;
         }

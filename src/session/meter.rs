@@ -76,8 +76,8 @@ impl Meter {
         admits
     }
 
-    /// See `Core::warm`.
-    pub(super) fn warm(&self) -> usize {
+    /// See `Core::prefetch`.
+    pub(super) fn prefetch(&self) -> usize {
         self.control.0.subsec_nanos() as usize
     }
 

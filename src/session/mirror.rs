@@ -1,7 +1,7 @@
 //! Mirrors: components that repeat parts of a core for the game, and the hooks that keep them correct.
 //!
 //! The core is a private component and the source of all mirrors. The mirrors are written here when the core
-//! has changed. If a game removes or replaces a mirror, a hook notes the session as astray, and [`repair`]
+//! has changed. If a game removes or replaces a mirror, a hook notes the session as inconsistent, and [`repair`]
 //! restores its mirrors in the same tick. If a game despawns the entity, a hook takes the core out of it, and
 //! the session ends when memberships settle.
 
@@ -164,37 +164,37 @@ fn set_latency(world: &mut World, session: Entity) {
     }
 }
 
-/// Notes the session as astray if an inserted mirror differs from the core.
+/// Notes the session as inconsistent if an inserted mirror differs from the core.
 pub(super) fn inserted<M: Mirror>(mut world: DeferredWorld, context: HookContext) {
     let session = context.entity;
     if let Some(core) = world.get::<SessionCore>(session)
         && world.get::<M>(session) != M::of(core).as_ref()
     {
-        go_astray(&mut world, session);
+        mark_inconsistent(&mut world, session);
     }
 }
 
-/// Notes the session as astray if the core requires the removed mirror.
+/// Notes the session as inconsistent if the core requires the removed mirror.
 pub(super) fn removed<M: Mirror>(mut world: DeferredWorld, context: HookContext) {
     if world.get::<SessionCore>(context.entity).is_some_and(|core| M::of(core).is_some()) {
-        go_astray(&mut world, context.entity);
+        mark_inconsistent(&mut world, context.entity);
     }
 }
 
 /// Notes that the components or the membership of a session differ from its core.
-pub(crate) fn go_astray(world: &mut DeferredWorld, session: Entity) {
+pub(crate) fn mark_inconsistent(world: &mut DeferredWorld, session: Entity) {
     if let Some(mut agenda) = world.get_resource_mut::<Agenda>() {
-        agenda.astray.push(session);
+        agenda.inconsistent.push(session);
     }
 }
 
-/// Restores the mirrors of all astray sessions. Returns these sessions.
+/// Restores the mirrors of all inconsistent sessions. Returns these sessions.
 pub(crate) fn repair(world: &mut World) -> Vec<Entity> {
-    let astray = std::mem::take(&mut world.resource_mut::<Agenda>().astray);
-    for session in &astray {
+    let inconsistent = std::mem::take(&mut world.resource_mut::<Agenda>().inconsistent);
+    for session in &inconsistent {
         update(world, *session);
     }
-    astray
+    inconsistent
 }
 
 /// Keeps the core of a session whose entity the game has despawned or cleared, so that the session can be

@@ -37,7 +37,7 @@ impl Harness {
         let (outbox, inbox) = (core.outbox()?, core.inbox()?);
         Some(SessionView {
             link: core.link(),
-            heard: core.heard(),
+            heard: core.last_received(),
             received: inbox.received(),
             waiting_count: inbox.frame_count(),
             sent: outbox.sent(),

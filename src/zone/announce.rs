@@ -8,19 +8,19 @@ use bevy_ecs::prelude::*;
 
 use super::{Members, Zone};
 use crate::ident::SessionId;
-use crate::session::{SessionCore, tell_all};
+use crate::session::{SessionCore, send_all};
 use crate::wire::v1;
 
 /// The changes in an announcing zone since its last `Members` message, as session ids.
 #[derive(Component, Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct MemberChanges {
     pub(super) joined: Vec<u64>,
     pub(super) parted: Vec<u64>,
     pub(super) linked: Vec<u64>,
     pub(super) unlinked: Vec<u64>,
 }
 
-impl Roster {
+impl MemberChanges {
     /// Returns the ids of all members, including a newcomer that is about to be one. Returns nothing if the
     /// zone does not announce.
     pub(super) fn members(world: &World, zone: Entity, newcomer: Entity) -> Vec<u64> {
@@ -39,18 +39,23 @@ impl Roster {
 }
 
 /// Notes a change of a session for the members of a zone.
-pub(super) fn note(world: &mut World, zone: Entity, session: Entity, change: impl FnOnce(&mut Roster, u64)) {
+pub(super) fn note(
+    world: &mut World,
+    zone: Entity,
+    session: Entity,
+    change: impl FnOnce(&mut MemberChanges, u64),
+) {
     if let Some(SessionId(id)) = world.get::<SessionCore>(session).map(|core| core.id()) {
         note_id(world, zone, |roster| change(roster, id));
     }
 }
 
 /// Notes a change for the members of a zone. The entity of the changed session may be gone.
-pub(super) fn note_id(world: &mut World, zone: Entity, change: impl FnOnce(&mut Roster)) {
+pub(super) fn note_id(world: &mut World, zone: Entity, change: impl FnOnce(&mut MemberChanges)) {
     if !world.get::<Zone>(zone).is_some_and(Zone::is_announcing) {
         return;
     }
-    if let Some(mut roster) = world.get_mut::<Roster>(zone) {
+    if let Some(mut roster) = world.get_mut::<MemberChanges>(zone) {
         change(&mut roster);
     }
 }
@@ -58,16 +63,16 @@ pub(super) fn note_id(world: &mut World, zone: Entity, change: impl FnOnce(&mut 
 /// Sends the changes of each zone to its members.
 pub(super) fn announce_members(
     world: &mut World,
-    zones: &mut QueryState<(Entity, &mut Roster), Allow<Disabled>>,
+    zones: &mut QueryState<(Entity, &mut MemberChanges), Allow<Disabled>>,
 ) {
-    let changed: Vec<(Entity, Roster)> = zones
+    let changed: Vec<(Entity, MemberChanges)> = zones
         .iter_mut(world)
         .filter(|(_, roster)| !roster.is_empty())
         .map(|(zone, mut roster)| (zone, std::mem::take(&mut *roster)))
         .collect();
-    for (zone, Roster { joined, parted, linked, unlinked }) in changed {
+    for (zone, MemberChanges { joined, parted, linked, unlinked }) in changed {
         let members: Vec<Entity> =
             world.get::<Members>(zone).into_iter().flat_map(Members::entities).collect();
-        tell_all(world, &members, &v1::Members { joined, parted, linked, unlinked });
+        send_all(world, &members, &v1::Members { joined, parted, linked, unlinked });
     }
 }

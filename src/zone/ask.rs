@@ -19,7 +19,7 @@ use super::commands::{MembershipError, PAYLOAD_MAX_BYTES, refused};
 use super::membership::{enter, obstacle, refuse, refuse_with};
 use super::{Zone, Zones};
 use crate::ident::ZoneId;
-use crate::session::{News, SessionCounts, announce};
+use crate::session::{News, SessionCounts, add_news};
 use crate::tick::TickTime;
 use crate::wire::v1::Reason;
 
@@ -78,7 +78,7 @@ pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entit
     zones.asks += 1;
     let ask = zones.asks;
     let given = payload.clone();
-    announce(world, session, News::JoinRequested { zone, zone_id, payload, ask });
+    add_news(world, session, News::JoinRequested { zone, zone_id, payload, ask });
     if let Ok(mut session) = world.get_entity_mut(session) {
         session.insert(JoinPending { zone, zone_id, ask, request, deadline, given, is_over: false });
     }
@@ -123,7 +123,7 @@ fn take_answered(world: &mut World, session: Entity, ask: u64) -> Option<JoinPen
 pub(super) fn cancel(world: &mut World, session: Entity, reason: Reason) {
     if let Some(ask) = take(world, session) {
         refuse(world, session, ask.request, reason);
-        announce(world, session, News::JoinCancelled { zone: ask.zone, zone_id: ask.zone_id, reason });
+        add_news(world, session, News::JoinCancelled { zone: ask.zone, zone_id: ask.zone_id, reason });
     }
 }
 
@@ -131,7 +131,7 @@ pub(super) fn cancel(world: &mut World, session: Entity, reason: Reason) {
 /// [`JoinCancelled`](super::JoinCancelled).
 pub(super) fn forget(world: &mut World, session: Entity) {
     if let Some(ask) = take(world, session) {
-        announce(
+        add_news(
             world,
             session,
             News::JoinCancelled { zone: ask.zone, zone_id: ask.zone_id, reason: Reason::Cancelled },

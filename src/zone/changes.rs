@@ -27,9 +27,9 @@ pub(crate) enum Change {
     /// The session has lost its link in a hard zone.
     Drop,
     /// The game puts the session into a zone.
-    Put { zone: Entity, from_zone_only: bool },
+    JoinByGame { zone: Entity, from_zone_only: bool },
     /// The game takes the session out of its zone.
-    Take,
+    PartByGame,
     /// The game accepts an ask of the session.
     Accept { ask: u64, payload: Bytes },
     /// The game refuses an ask of the session.

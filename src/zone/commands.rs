@@ -63,15 +63,15 @@ pub trait MembershipCommands {
 
 impl MembershipCommands for Commands<'_, '_> {
     fn join_zone(&mut self, session: Entity, zone: Entity) {
-        change(self, session, Change::Put { zone, from_zone_only: false });
+        change(self, session, Change::JoinByGame { zone, from_zone_only: false });
     }
 
     fn part_zone(&mut self, session: Entity) {
-        change(self, session, Change::Take);
+        change(self, session, Change::PartByGame);
     }
 
     fn move_zone(&mut self, session: Entity, zone: Entity) {
-        change(self, session, Change::Put { zone, from_zone_only: true });
+        change(self, session, Change::JoinByGame { zone, from_zone_only: true });
     }
 
     fn accept_join_with(&mut self, request: &JoinRequested, payload: Bytes) {
@@ -159,8 +159,8 @@ impl fmt::Display for MembershipRefused {
 /// nothing.
 pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError, change: &Change) {
     let zone = match change {
-        Change::Put { zone, .. } => Some(*zone),
-        Change::Take | Change::Accept { .. } => None,
+        Change::JoinByGame { zone, .. } => Some(*zone),
+        Change::PartByGame | Change::Accept { .. } => None,
         Change::Refuse { .. } | Change::End { cause: EndCause::Kicked, .. } => None,
         Change::Join { .. } | Change::Part { .. } | Change::Drop | Change::End { .. } => return,
     };

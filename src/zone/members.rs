@@ -6,7 +6,7 @@ use bevy_ecs::relationship::{RelationshipHookMode, RelationshipSourceCollection 
 use bevy_ecs::world::DeferredWorld;
 
 use super::MemberList;
-use crate::session::{SessionCore, go_astray};
+use crate::session::{SessionCore, mark_inconsistent};
 
 /// The zone that a session is in. The server changes it when memberships settle. If a game removes or
 /// replaces it, the server restores it. Use [`part_zone`](super::MembershipCommands::part_zone) to take a
@@ -24,20 +24,20 @@ impl InZone {
     }
 }
 
-/// Notes the session as astray if an inserted `InZone` differs from its core.
+/// Notes the session as inconsistent if an inserted `InZone` differs from its core.
 fn note_change(mut world: DeferredWorld, context: HookContext) {
     let zone = world.get::<InZone>(context.entity).map(InZone::zone);
     if zone != zone_of(&world, context.entity) {
-        go_astray(&mut world, context.entity);
+        mark_inconsistent(&mut world, context.entity);
     }
 }
 
-/// Notes the session as astray if its core requires the removed `InZone`. The game has removed it, or the
+/// Notes the session as inconsistent if its core requires the removed `InZone`. The game has removed it, or the
 /// zone was despawned.
 fn note_removal(mut world: DeferredWorld, context: HookContext) {
     let zone = world.get::<InZone>(context.entity).map(InZone::zone);
     if zone.is_some() && zone == zone_of(&world, context.entity) {
-        go_astray(&mut world, context.entity);
+        mark_inconsistent(&mut world, context.entity);
     }
 }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::announce::{Roster, note};
+use super::announce::{MemberChanges, note};
 use super::commands::MembershipError;
 use super::members::put_in;
 use super::{InZone, Members, Zone};
-use crate::session::{Membership, News, SessionCore, announce, set_membership, tell, update_mirrors};
+use crate::session::{Membership, News, SessionCore, add_news, send, set_membership, update_mirrors};
 use crate::tick::TickRate;
 use crate::wire::retry;
 use crate::wire::v1::{Joined, Parted, Reason, Refused};
@@ -35,16 +35,16 @@ pub(super) fn enter(
     if let Some(left) = leave(world, session, Reason::Moved, Bytes::new())
         && let Some(obstacle) = obstacle(world, session, zone)
     {
-        tell_parted(world, session, 0, &left.name, Reason::Moved);
+        send_parted(world, session, 0, &left.name, Reason::Moved);
         update_mirrors(world, session);
         return Err(obstacle);
     }
     let Some(target) = world.get::<Zone>(zone) else { return Err(MembershipError::NoSuchZone) };
     let (zone_id, name) = (target.id, target.name.clone());
     set_membership(world, session, Some(Membership { zone, zone_id, name }));
-    tell_joined(world, session, request, answer);
+    send_joined(world, session, request, answer);
     note(world, zone, session, |roster, id| roster.joined.push(id));
-    announce(world, session, News::Joined { zone, zone_id, payload: given });
+    add_news(world, session, News::Joined { zone, zone_id, payload: given });
     put_in(world, session, zone);
     update_mirrors(world, session);
     Ok(())
@@ -61,7 +61,7 @@ pub(super) fn leave(
     let left = set_membership(world, session, None)?;
     let (zone, zone_id) = (left.zone, left.zone_id);
     note(world, zone, session, |roster, id| roster.parted.push(id));
-    announce(world, session, News::Parted { zone, zone_id, reason, payload });
+    add_news(world, session, News::Parted { zone, zone_id, reason, payload });
     if let Ok(mut entity) = world.get_entity_mut(session) {
         entity.remove::<InZone>();
     }
@@ -112,20 +112,20 @@ pub(super) fn is_in(world: &World, session: Entity, zone: Entity) -> bool {
 }
 
 /// Sends Joined to a session, for the zone that it is in.
-pub(super) fn tell_joined(world: &mut World, session: Entity, request: u32, payload: Bytes) {
+pub(super) fn send_joined(world: &mut World, session: Entity, request: u32, payload: Bytes) {
     let Some(membership) = membership(world, session) else { return };
     let (zone, name) = (membership.zone, membership.name.to_string());
     let Some(target) = world.get::<Zone>(zone) else { return };
     let server = *world.resource::<TickRate>();
     let tick_hz = server.hz() / target.every(server);
-    let members = Roster::members(world, zone, session);
-    tell(world, session, &Joined { request, zone: name, zone_id: target.id.0, tick_hz, members, payload });
+    let members = MemberChanges::members(world, zone, session);
+    send(world, session, &Joined { request, zone: name, zone_id: target.id.0, tick_hz, members, payload });
 }
 
 /// Sends Parted to a session.
-pub(super) fn tell_parted(world: &mut World, session: Entity, request: u32, zone: &str, reason: Reason) {
+pub(super) fn send_parted(world: &mut World, session: Entity, request: u32, zone: &str, reason: Reason) {
     let parted = Parted { request, zone: zone.to_owned(), reason: reason.into(), ..Parted::default() };
-    tell(world, session, &parted);
+    send(world, session, &parted);
 }
 
 /// Sends Refused to a session.
@@ -141,5 +141,5 @@ pub(super) fn refuse_with(world: &mut World, session: Entity, request: u32, reas
         _ => 0,
     };
     let detail = detail.to_owned();
-    tell(world, session, &Refused { request, reason: reason.into(), detail, retry_after_ms });
+    send(world, session, &Refused { request, reason: reason.into(), detail, retry_after_ms });
 }

@@ -10,11 +10,11 @@ use super::ask::{DroppedAsk, cancel_all};
 use super::changes::{Change, Changes};
 use super::commands::refused_zone;
 use super::members::{put_in, take_out};
-use super::membership::{leave, membership, refuse, tell_parted};
+use super::membership::{leave, membership, refuse, send_parted};
 use super::settle::end;
 use super::{InZone, Members, Zone, Zones};
 use crate::session::{
-    self, AgentOf, Core, EndCause, FIRST, News, SessionCore, SessionTable, announce, announce_of,
+    self, AgentOf, Core, EndCause, FIRST, News, SessionCore, SessionTable, add_news, add_news_of,
     update_mirrors,
 };
 use crate::wire::v1::Reason;
@@ -27,18 +27,18 @@ pub(super) fn repair(world: &mut World) {
         let orphans = forget_zones(world);
         let asks = std::mem::take(&mut world.resource_mut::<Zones>().dropped_asks);
         let despawned = world.resource_mut::<SessionTable>().take_despawned();
-        let mut astray = session::repair(world);
-        astray.extend(orphans);
-        if asks.is_empty() && despawned.is_empty() && astray.is_empty() {
+        let mut inconsistent = session::repair(world);
+        inconsistent.extend(orphans);
+        if asks.is_empty() && despawned.is_empty() && inconsistent.is_empty() {
             return;
         }
         for (entity, core) in despawned {
-            bury(world, entity, core, &asks);
+            end_despawned(world, entity, core, &asks);
         }
         for ask in asks {
             cancel_dropped(world, &ask);
         }
-        for session in astray {
+        for session in inconsistent {
             restore_membership(world, session);
         }
     }
@@ -74,19 +74,19 @@ fn forget_zones(world: &mut World) -> Vec<Entity> {
 }
 
 /// Ends a session whose entity the game has despawned or cleared.
-fn bury(world: &mut World, session: Entity, mut core: Core, asks: &[DroppedAsk]) {
+fn end_despawned(world: &mut World, session: Entity, mut core: Core, asks: &[DroppedAsk]) {
     if let Some(ask) = asks.iter().find(|ask| ask.session == session) {
         let (zone, zone_id, reason) = (ask.zone, ask.zone_id, Reason::Cancelled);
-        announce_of(world, core.whose(session), News::JoinCancelled { zone, zone_id, reason });
+        add_news_of(world, core.subject(session), News::JoinCancelled { zone, zone_id, reason });
     }
     if let Some(left) = core.set_membership(None) {
         let (zone, zone_id, reason) = (left.zone, left.zone_id, Reason::Kicked);
         note_id(world, zone, |roster| roster.parted.push(core.id().0));
         take_out(world, session, zone);
         let payload = Bytes::new();
-        announce_of(world, core.whose(session), News::Parted { zone, zone_id, reason, payload });
+        add_news_of(world, core.subject(session), News::Parted { zone, zone_id, reason, payload });
     }
-    session::bury(world, session, core, EndCause::Kicked);
+    session::end_despawned(world, session, core, EndCause::Kicked);
     if let Ok(mut entity) = world.get_entity_mut(session) {
         // The game has cleared the entity and not despawned it.
         entity.remove::<InZone>();
@@ -98,7 +98,7 @@ fn cancel_dropped(world: &mut World, ask: &DroppedAsk) {
     if world.get::<SessionCore>(ask.session).is_some_and(|core| core.state().is_some()) {
         let (zone, zone_id, reason) = (ask.zone, ask.zone_id, Reason::Cancelled);
         refuse(world, ask.session, ask.request, reason);
-        announce(world, ask.session, News::JoinCancelled { zone, zone_id, reason });
+        add_news(world, ask.session, News::JoinCancelled { zone, zone_id, reason });
     }
 }
 
@@ -115,7 +115,7 @@ fn restore_membership(world: &mut World, session: Entity) {
         return;
     };
     if world.get::<Zone>(membership.zone).is_none_or(|zone| zone.id != membership.zone_id) {
-        tell_parted(world, session, 0, &membership.name, Reason::ZoneClosed);
+        send_parted(world, session, 0, &membership.name, Reason::ZoneClosed);
         leave(world, session, Reason::ZoneClosed, Bytes::new());
         update_mirrors(world, session);
     } else if inside != Some(membership.zone) {

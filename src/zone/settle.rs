@@ -8,11 +8,11 @@ use super::announce::note;
 use super::changes::{Change, Changes};
 use super::commands::{MembershipError, refused};
 use super::membership::{
-    enter, is_in, leave, live_membership, membership, obstacle, refuse, tell_joined, tell_parted,
+    enter, is_in, leave, live_membership, membership, obstacle, refuse, send_joined, send_parted,
 };
 use super::{JoinPolicy, Zone, Zones, ask};
 use crate::session::{
-    self, Agenda, EndCause, Endings, LossCause, News, Overdue, SessionCore, announce, edit, update_mirrors,
+    self, Agenda, EndCause, Endings, LossCause, News, Overdue, SessionCore, add_news, edit, update_mirrors,
 };
 use crate::tick::{Load, Shed};
 use crate::wire::v1::Reason;
@@ -40,8 +40,8 @@ pub(super) fn settle(world: &mut World) {
             change if !is_first => wait(world, session, change),
             Change::Join { request, zone, payload } => join(world, session, request, &zone, payload),
             Change::Part { request, payload } => part(world, session, request, payload),
-            Change::Put { zone, from_zone_only } => put(world, session, zone, from_zone_only),
-            Change::Take => take(world, session),
+            Change::JoinByGame { zone, from_zone_only } => put(world, session, zone, from_zone_only),
+            Change::PartByGame => take(world, session),
             Change::Accept { ask, payload } => ask::accept(world, session, ask, payload),
             Change::Refuse { ask, detail } => ask::refuse_join(world, session, ask, &detail),
         }
@@ -84,7 +84,7 @@ pub(crate) fn disconnect(world: &mut World, session: Entity, cause: LossCause) {
         return;
     }
     note(world, zone, session, |roster, id| roster.unlinked.push(id));
-    announce(world, session, News::MemberDisconnected { zone, zone_id });
+    add_news(world, session, News::MemberDisconnected { zone, zone_id });
 }
 
 /// Notes the resume of a session for the members of its zone and for the game. After a resync, also sends
@@ -96,10 +96,10 @@ pub(crate) fn resumed(world: &mut World, session: Entity, resync: bool) {
     let Some(membership) = live_membership(world, session) else { return };
     let (zone, zone_id) = (membership.zone, membership.zone_id);
     if resync {
-        tell_joined(world, session, 0, Bytes::new());
+        send_joined(world, session, 0, Bytes::new());
     }
     note(world, zone, session, |roster, id| roster.linked.push(id));
-    announce(world, session, News::MemberResumed { zone, zone_id, resync });
+    add_news(world, session, News::MemberResumed { zone, zone_id, resync });
 }
 
 /// Carries out a Join of a client or an agent.
@@ -112,7 +112,7 @@ fn join(world: &mut World, session: Entity, request: u32, name: &str, payload: B
         return refuse(world, session, request, obstacle.reason());
     }
     if is_in(world, session, zone) {
-        return tell_joined(world, session, request, Bytes::new());
+        return send_joined(world, session, request, Bytes::new());
     }
     if let Some(reason) = world.resource::<JoinPolicy>().0 {
         return refuse(world, session, request, reason);
@@ -136,7 +136,7 @@ fn part(world: &mut World, session: Entity, request: u32, payload: Bytes) {
     let Some(name) = membership(world, session).map(|membership| membership.name.clone()) else {
         return refuse(world, session, request, Reason::NotInZone);
     };
-    tell_parted(world, session, request, &name, Reason::Left);
+    send_parted(world, session, request, &name, Reason::Left);
     leave(world, session, Reason::Left, payload);
     update_mirrors(world, session);
 }
@@ -148,13 +148,13 @@ fn put(world: &mut World, session: Entity, zone: Entity, from_zone_only: bool) {
     } else {
         obstacle(world, session, zone)
     };
-    let change = Change::Put { zone, from_zone_only };
+    let change = Change::JoinByGame { zone, from_zone_only };
     if let Some(obstacle) = obstacle {
         return refused(world, session, obstacle, &change);
     }
     ask::cancel(world, session, Reason::Cancelled);
     if is_in(world, session, zone) {
-        tell_joined(world, session, 0, Bytes::new());
+        send_joined(world, session, 0, Bytes::new());
     } else if let Err(obstacle) = enter(world, session, 0, zone, (Bytes::new(), Bytes::new())) {
         refused(world, session, obstacle, &change);
     }
@@ -163,7 +163,7 @@ fn put(world: &mut World, session: Entity, zone: Entity, from_zone_only: bool) {
 /// Takes a session out of its zone for the game, with or without a link.
 fn take(world: &mut World, session: Entity) {
     if membership(world, session).is_none() {
-        return refused(world, session, MembershipError::NotInZone, &Change::Take);
+        return refused(world, session, MembershipError::NotInZone, &Change::PartByGame);
     }
     part(world, session, 0, Bytes::new());
 }
@@ -187,7 +187,7 @@ pub(super) fn end(world: &mut World, session: Entity, cause: EndCause, detail: &
     if let Some(name) = membership(world, session).map(|membership| membership.name.clone()) {
         // A client that sent Bye needs no Parted. Any other client gets Parted before its link is closed.
         if cause != EndCause::Bye {
-            tell_parted(world, session, 0, &name, reason);
+            send_parted(world, session, 0, &name, reason);
         }
         leave(world, session, reason, Bytes::new());
     }

@@ -21,8 +21,8 @@ fn link(number: u64) -> LinkKey {
     LinkKey { proxy: ProxyId(0), link: LinkId(number) }
 }
 
-fn terms() -> Terms {
-    Terms { rate: TickRate::default(), tick: Tick(7), now: NOW, clock: NOW, timeout: WINDOW }
+fn terms() -> WelcomeTerms {
+    WelcomeTerms { rate: TickRate::default(), tick: Tick(7), now: NOW, clock: NOW, timeout: WINDOW }
 }
 
 fn token(number: u8) -> Issued {

@@ -29,19 +29,19 @@ pub(crate) enum Put {
 impl Core {
     /// Reads the memory that a Beacon or a Ping of the session uses. With many sessions this memory is not in
     /// the processor's caches, and reads for several sessions in a row overlap.
-    pub(in crate::session) fn warm(&self) -> usize {
+    pub(in crate::session) fn prefetch(&self) -> usize {
         let Some(player) = self.player() else { return 0 };
-        let link = player.link().map_or(0, Link::warm);
+        let link = player.link().map_or(0, Link::prefetch);
         let queues =
-            player.inbox.warm() ^ player.outbox.frame_count() ^ usize::from(player.outbox.has_unsent());
-        let rest = [self.is_doomed, player.is_confirmed, player.latency.round_trip().is_some()];
-        link ^ queues ^ player.marks.warm() ^ rest.into_iter().map(usize::from).sum::<usize>()
+            player.inbox.prefetch() ^ player.outbox.frame_count() ^ usize::from(player.outbox.has_unsent());
+        let rest = [self.is_ending, player.is_confirmed, player.latency.round_trip().is_some()];
+        link ^ queues ^ player.marks.prefetch() ^ rest.into_iter().map(usize::from).sum::<usize>()
     }
 
     /// Notes that a frame has arrived on the link.
-    pub(crate) fn hear(&mut self, at: Duration) {
+    pub(crate) fn note_received(&mut self, at: Duration) {
         if let Some(link) = self.player_mut().and_then(Player::link_mut) {
-            link.hear(at);
+            link.note_received(at);
         }
     }
 
@@ -158,13 +158,13 @@ impl Core {
 
     /// Queues the Beacon if it is due, encoded at the end of `buffer`. Returns true if the state of the link
     /// changes.
-    pub(in crate::session) fn beat(&mut self, time: &TickTime, buffer: &mut BytesMut) -> bool {
+    pub(in crate::session) fn queue_beacon(&mut self, time: &TickTime, buffer: &mut BytesMut) -> bool {
         let Some(player) = self.player_mut() else { return false };
         let (received, latency_ms) = (player.inbox.received(), player.latency.round_trip_ms());
         let beacon_count = &mut player.beacon_count;
         let Binding::Linked(link) = &mut player.binding else { return false };
         let before = link.state();
-        if let Some(sent) = link.beat(time, (received, latency_ms), buffer) {
+        if let Some(sent) = link.queue_beacon(time, (received, latency_ms), buffer) {
             *beacon_count = sent;
         }
         link.state() != before
