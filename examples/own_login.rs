@@ -35,7 +35,7 @@ impl Authenticator for HttpLogin {
         match self.ask(&format!("{user}:{password}")).await {
             Ok(200) => Verdict::Accept(Principal::named(&user)),
             Ok(_) => Verdict::Deny("wrong name or password".to_owned()),
-            Err(_) => Verdict::Later(Duration::from_secs(2)),
+            Err(_) => Verdict::RetryAfter(Duration::from_secs(2)),
         }
     }
 }

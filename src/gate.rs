@@ -1,6 +1,6 @@
 //! Opens and resumes sessions: decides what each new link may do.
 //!
-//! A link is a guest in the [`Lobby`] until its Hello is accepted. Then the link is bound to a new session,
+//! A link is a guest in the [`Guests`] until its Hello is accepted. Then the link is bound to a new session,
 //! or to the session that its token resumes. For a new session, the gate checks the client's proof, or
 //! sends a question to an [`Authenticator`] and waits for the verdict. The gate also answers Probes, and
 //! drains the server before it stops. It does not depend on the game.
@@ -14,9 +14,9 @@ mod admit;
 mod auth;
 mod authenticator;
 mod check;
+mod guests;
 mod hello;
-mod lobby;
-mod newcomers;
+mod new_sessions;
 mod policy;
 mod probe;
 mod route;
@@ -39,7 +39,7 @@ use crate::wire::{self, WireMessage as _};
 
 pub use auth::{AuthPort, Authenticators, QUESTIONS_MAX, QUESTIONS_PER_NETWORK, Question, VERDICT_TIMEOUT};
 pub use authenticator::{AddAuthenticator, Authenticator, BLOCKING_THREADS, serve_authenticator};
-pub use lobby::Lobby;
+pub use guests::Guests;
 pub use policy::GatePolicy;
 pub use stop::{Drain, DrainCommand};
 
@@ -134,21 +134,21 @@ impl Plugin for GatePlugin {
         app.insert_resource(ticket::Tickets::new(&self.config))
             .insert_resource(self.config.unix.clone())
             .insert_resource(self.config.clone())
-            .init_resource::<Lobby>()
+            .init_resource::<Guests>()
             .init_resource::<Authenticators>()
             .init_resource::<route::Controls>()
-            .init_resource::<newcomers::Newcomers>()
+            .init_resource::<new_sessions::NewSessionRates>()
             .init_resource::<Drain>()
             .add_systems(
                 PreUpdate,
                 (
                     route::route,
-                    stop::heed_stop,
+                    stop::begin_drain_on_stop,
                     stop::end_all,
-                    admit::take_effect,
+                    admit::apply_inputs,
                     auth::send,
                     watch,
-                    admit::lose_links,
+                    admit::apply_losses,
                 )
                     .chain()
                     .in_set(TickSystems::Admit),

@@ -46,7 +46,7 @@ use bytes::Bytes;
 
 use crate::ident::{LinkId, LinkKey, ProxyId};
 use crate::tick::{
-    Clock, Failure, InputSources, LastWords, ProxyInput, StopRequested, TickInput, TickSystems, TickTime,
+    Clock, Failure, InputSources, PanicHooks, ProxyInput, StopRequested, TickInput, TickSystems, TickTime,
 };
 use crate::wire::v1::Reason;
 
@@ -333,7 +333,7 @@ impl Plugin for ProxyPlugin {
             .init_resource::<Traffic>()
             .add_systems(PreUpdate, (receive, heed_failures).chain().in_set(TickSystems::Receive))
             .add_systems(PostUpdate, depart.in_set(TickSystems::Flush));
-        app.world_mut().get_resource_or_init::<LastWords>().0.push(say_goodbye);
+        app.world_mut().get_resource_or_init::<PanicHooks>().0.push(say_goodbye);
         app.world_mut().get_resource_or_init::<InputSources>().0.push(gather);
     }
 }

@@ -14,7 +14,7 @@ use bevy_ecs::prelude::*;
 
 use crate::proxy::{Counter, Proxies, Traffic};
 use crate::session::{Active, Agent, Closing, Connected, Disconnected, Session, SessionCounts};
-use crate::tick::{Load, LoadLevel, Shed, TickStats, TickSummary, TickSystems, TickTime};
+use crate::tick::{Load, LoadCounts, LoadLevel, TickStats, TickSummary, TickSystems, TickTime};
 use crate::zone::Zone;
 
 /// The current state of the server, and what happened in the last second. Its `Display` is one line of
@@ -108,7 +108,7 @@ pub struct Summary {
     /// Number of frames that crossed the ports.
     pub traffic: Traffic,
     /// Work that was left out under load.
-    pub shed: Shed,
+    pub shed: LoadCounts,
     /// Counters of the adapters. The `Display` shows those above 0, as `proxy.name=value`.
     pub counters: Vec<Counter>,
 }
@@ -121,7 +121,7 @@ impl Summary {
             ticks: world.get_resource::<TickStats>().map(TickStats::summary).unwrap_or_default(),
             sessions: world.get_resource::<SessionCounts>().copied().unwrap_or_default(),
             traffic: world.get_resource::<Traffic>().copied().unwrap_or_default(),
-            shed: world.get_resource::<Shed>().copied().unwrap_or_default(),
+            shed: world.get_resource::<LoadCounts>().copied().unwrap_or_default(),
             counters: world.get_resource::<Proxies>().map(Proxies::counters).unwrap_or_default(),
         }
     }
@@ -153,7 +153,7 @@ impl fmt::Display for Summary {
             traffic.in_count,
             traffic.out_count,
             shed.zone_tick_count,
-            shed.newcomer_count,
+            shed.refused_count,
         )?;
         counters.iter().filter(|counter| counter.value > 0).try_for_each(|counter| write!(f, " {counter}"))
     }
@@ -203,7 +203,7 @@ impl<S: Fn(&Status) + Clone + Send + Sync + 'static> Plugin for TelemetryPlugin<
 struct Second {
     begun: Duration,
     traffic: Traffic,
-    shed: Shed,
+    shed: LoadCounts,
 }
 
 type State = (Has<Agent>, Has<Connected>, Has<Active>, Has<Disconnected>);
@@ -213,7 +213,7 @@ fn measure(
     mut second: ResMut<Second>,
     time: Res<TickTime>,
     (traffic, proxies): (Res<Traffic>, Res<Proxies>),
-    (load, shed): (Res<Load>, Res<Shed>),
+    (load, shed): (Res<Load>, Res<LoadCounts>),
     mut ticks: ResMut<TickStats>,
     sessions: Query<State, (With<Session>, Without<Closing>)>,
     zones: Query<(), With<Zone>>,

@@ -33,12 +33,12 @@ pub use clock::{Clock, TickTime};
 pub(crate) use input::InputSources;
 pub use input::{ProxyInput, Taken, TickInput};
 pub(crate) use load::weigh;
-pub use load::{Load, LoadLevel, Shed, TickCost};
+pub use load::{Load, LoadCounts, LoadLevel, TickCost};
 pub(crate) use random::Secrets;
 pub use random::{Dice, Drawn};
 pub use replay::{Recorder, Recording, Replay};
 pub use runner::{Failure, StopHandle, StopRequested, run};
-pub(crate) use runner::{LastWords, panic_text};
+pub(crate) use runner::{PanicHooks, panic_text};
 pub use stats::{TickStats, TickSummary};
 pub use unix::UnixClock;
 pub use verdict::{Answer, QuestionId, Verdict};
@@ -152,10 +152,10 @@ impl Plugin for TickPlugin {
             .init_resource::<TickStats>()
             .init_resource::<TickCost>()
             .init_resource::<Load>()
-            .init_resource::<Shed>()
+            .init_resource::<LoadCounts>()
             .init_resource::<StopRequested>()
             .init_resource::<Failure>()
-            .init_resource::<LastWords>()
+            .init_resource::<PanicHooks>()
             .init_resource::<Time>()
             .configure_sets(First, Begin.after(MessageUpdateSystems))
             .configure_sets(PreUpdate, (Receive, Admit, Dispatch, Pace).chain())

@@ -5,17 +5,17 @@ use std::vec;
 
 use bevy_ecs::prelude::*;
 
+use super::guests::{Checking, Decided, PendingHello, Stage, limited};
 use super::hello::{Denial, OpenRequest, Request, ResumeRequest};
-use super::lobby::{Asked, Checking, Decided, Stage, limited};
 use super::policy::Decision;
 use super::route::{Control, Controls};
-use super::ticket::{Shown, Tickets, UNUSABLE};
-use super::{Authenticators, Drain, GateConfig, Lobby, Question, newcomers, stop};
+use super::ticket::{BAD_TICKET, Proofs, Tickets};
+use super::{Authenticators, Drain, GateConfig, Guests, Question, new_sessions, stop};
 use crate::ident::{LinkKey, ProxyId};
 use crate::identity::Principal;
 use crate::proxy::{DETAIL_MAX_CHARS, LinkInfo, Proxies};
 use crate::session::{self, Overdue, Rebind, SessionConfig, SessionCore, SessionCounts, SessionTable};
-use crate::tick::{Load, QuestionId, Shed, TickInput, TickTime, Verdict};
+use crate::tick::{Load, LoadCounts, QuestionId, TickInput, TickTime, Verdict};
 use crate::wire::v1::{Denied, Reason};
 use crate::wire::{self, retry};
 use crate::zone;
@@ -23,9 +23,9 @@ use crate::zone;
 /// Cuts silent and surplus guests, and takes lost links from their sessions. The Hellos of the tick are
 /// answered before: a session that loses its link and is resumed in the same tick never becomes
 /// Disconnected.
-pub(super) fn lose_links(world: &mut World) {
+pub(super) fn apply_losses(world: &mut World) {
     close_silent_guests(world);
-    put_out_surplus(world);
+    cut_surplus(world);
     for (session, link, cause) in std::mem::take(&mut world.resource_mut::<Overdue>().lost) {
         let bound = world.get::<SessionCore>(session).and_then(|core| core.link());
         if bound == Some(link) {
@@ -36,7 +36,7 @@ pub(super) fn lose_links(world: &mut World) {
 
 /// Applies link control and answers Hellos in order of arrival, because an Ack voids the resume token that
 /// a later Hello may present. Verdicts come first, because they are about earlier Hellos.
-pub(super) fn take_effect(world: &mut World) {
+pub(super) fn apply_inputs(world: &mut World) {
     conclude_checks(world);
     let mut controls = std::mem::take(&mut world.resource_mut::<Controls>().0);
     let mut hellos = take_hellos(world);
@@ -45,7 +45,7 @@ pub(super) fn take_effect(world: &mut World) {
         controls.sort_by_key(Control::when);
     }
     let mut controls = controls.into_iter();
-    for (link, info, Asked { when, request }) in hellos {
+    for (link, info, PendingHello { when, request }) in hellos {
         let before = controls.as_slice().partition_point(|control| control.when() <= when);
         take_controls(world, &mut controls, before);
         answer(world, link, &info, request);
@@ -73,20 +73,20 @@ fn take_controls(world: &mut World, controls: &mut vec::IntoIter<Control>, mut c
 
 /// Answers the Hellos whose verdict has arrived.
 fn conclude_checks(world: &mut World) {
-    for Decided { link, shown, verdict, .. } in world.resource_mut::<Lobby>().take_decided() {
-        let Some(info) = world.resource_mut::<Lobby>().get_mut(link).map(|guest| guest.info.clone()) else {
+    for Decided { link, proofs, verdict, .. } in world.resource_mut::<Guests>().take_decided() {
+        let Some(info) = world.resource_mut::<Guests>().get_mut(link).map(|guest| guest.info.clone()) else {
             continue;
         };
         let concluded = match verdict {
             Verdict::Accept(principal) => {
-                let is_other = shown.known_as.as_deref().is_some_and(|name| name != principal.name());
-                if is_other { Err(UNUSABLE) } else { register(world, link, &info, principal, &shown) }
+                let is_other = proofs.user.as_deref().is_some_and(|name| name != principal.name());
+                if is_other { Err(BAD_TICKET) } else { register(world, link, &info, principal, &proofs) }
             }
             Verdict::Deny(detail) => {
                 let detail: String = detail.chars().take(DETAIL_MAX_CHARS).collect();
                 Err(Denial { detail: detail.into(), ..Denial::new(Reason::Unauthenticated, "") })
             }
-            Verdict::Later(after) => {
+            Verdict::RetryAfter(after) => {
                 Err(Denial::later(Reason::Throttled, "the login is not available now", after))
             }
         };
@@ -99,7 +99,7 @@ enum Outcome {
     /// The link is bound to a session.
     In,
     /// The Hello waits for the verdict of an authenticator.
-    Asked,
+    PendingHello,
 }
 
 /// Answers a Hello.
@@ -114,18 +114,18 @@ fn answer(world: &mut World, link: LinkKey, info: &LinkInfo, request: Result<Req
 
 fn finish(world: &mut World, link: LinkKey, answered: Result<Outcome, Denial>) {
     match answered {
-        Ok(Outcome::In) => _ = world.resource_mut::<Lobby>().leave(link),
-        Ok(Outcome::Asked) => {}
+        Ok(Outcome::In) => _ = world.resource_mut::<Guests>().leave(link),
+        Ok(Outcome::PendingHello) => {}
         Err(denial) => deny(world, link, denial),
     }
 }
 
 /// Takes the Hellos that may be answered now.
-fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Asked)> {
+fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, PendingHello)> {
     let now = world.resource::<TickTime>().now();
-    world.resource_scope(|world, mut lobby: Mut<Lobby>| {
+    world.resource_scope(|world, mut guests: Mut<Guests>| {
         let table = world.resource::<SessionTable>();
-        let hellos = lobby.iter_mut().filter_map(|(link, guest)| {
+        let hellos = guests.iter_mut().filter_map(|(link, guest)| {
             let asked = guest.take_asked(now, table)?;
             Some((link, guest.info.clone(), asked))
         });
@@ -136,30 +136,30 @@ fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, Asked)> {
 /// Opens a session, or asks an authenticator. The proof is checked first, so that a client without one
 /// learns nothing about the state of the server.
 fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest) -> Result<Outcome, Denial> {
-    let is_vouched = world.resource::<Proxies>().vouches_for_links(link.proxy);
+    let has_proof = world.resource::<Proxies>().vouches_for_links(link.proxy);
     let unix = world.resource::<TickInput>().unix;
-    let shown = world.resource::<Tickets>().check(&request, is_vouched, unix)?;
+    let proofs = world.resource::<Tickets>().check(&request, has_proof, unix)?;
     let policy = world.resource::<GateConfig>().policy;
-    match policy.decide(world.resource::<Authenticators>(), &request.credentials, &shown)? {
+    match policy.decide(world.resource::<Authenticators>(), &request.credentials, &proofs)? {
         Decision::Open(principal) => {
-            register(world, link, info, principal, &shown)?;
+            register(world, link, info, principal, &proofs)?;
             Ok(Outcome::In)
         }
         Decision::Ask(authenticator) => {
             let question = Question {
                 id: QuestionId::default(),
                 credentials: request.credentials,
-                known_as: shown.known_as.clone(),
+                user: proofs.user.clone(),
                 address: info.address,
             };
             let network = limited(info, world.resource::<GateConfig>());
             let now = world.resource::<TickTime>().now();
             let question =
                 world.resource_mut::<Authenticators>().ask(authenticator, link, network, now, question)?;
-            if let Some(guest) = world.resource_mut::<Lobby>().get_mut(link) {
-                guest.stage = Stage::Checking(Checking { question, shown });
+            if let Some(guest) = world.resource_mut::<Guests>().get_mut(link) {
+                guest.stage = Stage::Checking(Checking { question, proofs });
             }
-            Ok(Outcome::Asked)
+            Ok(Outcome::PendingHello)
         }
     }
 }
@@ -171,22 +171,22 @@ fn register(
     link: LinkKey,
     info: &LinkInfo,
     principal: Principal,
-    shown: &Shown,
+    proofs: &Proofs,
 ) -> Result<(), Denial> {
     if world.resource::<Drain>().is_draining() {
         return Err(Denial::later(Reason::Draining, "the server is stopping", retry::NO_ROOM));
     }
-    if world.resource::<Load>().refuses_newcomers() {
-        world.resource_mut::<Shed>().newcomer_count += 1;
+    if world.resource::<Load>().refuses_new_sessions() {
+        world.resource_mut::<LoadCounts>().refused_count += 1;
         return Err(Denial::later(Reason::Throttled, "the server is overloaded", retry::OVERLOADED));
     }
     let max = world.resource::<SessionConfig>().max_sessions;
     if world.resource::<SessionTable>().player_count() >= max {
         return Err(Denial::later(Reason::Full, "the server is full", retry::NO_ROOM));
     }
-    let network = newcomers::check(world, link.proxy, info)?;
+    let network = new_sessions::check(world, link.proxy, info)?;
     let unix = world.resource::<TickInput>().unix;
-    world.resource_mut::<Tickets>().use_up(shown, unix)?;
+    world.resource_mut::<Tickets>().use_up(proofs, unix)?;
     session::open(world, link, principal, network);
     Ok(())
 }
@@ -215,8 +215,8 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     let now = world.resource::<TickTime>().now();
     let hello_timeout = world.resource::<GateConfig>().hello_timeout;
     world.resource_mut::<SessionCounts>().denied_count += 1;
-    let mut lobby = world.resource_mut::<Lobby>();
-    let Some(guest) = lobby.get_mut(link) else {
+    let mut guests = world.resource_mut::<Guests>();
+    let Some(guest) = guests.get_mut(link) else {
         return;
     };
     guest.denied_count += 1;
@@ -230,7 +230,7 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     }
     let is_last = guest.denied_count >= DENIALS_MAX;
     if is_last {
-        lobby.leave(link);
+        guests.leave(link);
     }
     let denied = wire::encode(&Denied {
         reason: denial.reason.into(),
@@ -247,33 +247,33 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
 /// Closes links whose time for a Hello has passed.
 fn close_silent_guests(world: &mut World) {
     let now = world.resource::<TickTime>().now();
-    for link in world.resource::<Lobby>().overdue(now) {
-        world.resource_mut::<Lobby>().leave(link);
+    for link in world.resource::<Guests>().overdue(now) {
+        world.resource_mut::<Guests>().leave(link);
         world.resource_mut::<Proxies>().close(link, Reason::Timeout, "", now);
     }
 }
 
 /// Cuts guests if there are more than `max_guests`, or if a proxy has too few places left for links that
 /// may resume a session.
-fn put_out_surplus(world: &mut World) {
+fn cut_surplus(world: &mut World) {
     let now = world.resource::<TickTime>().now();
     let max = world.resource::<GateConfig>().max_guests;
     let proxies = world.resource::<Proxies>();
     let surpluses: Vec<(ProxyId, usize)> = proxies.surpluses().collect();
     for (proxy, count) in surpluses {
-        let links = world.resource::<Lobby>().surplus(Some(proxy), count, now);
-        put_out(world, links);
+        let links = world.resource::<Guests>().surplus(Some(proxy), count, now);
+        cut_guests(world, links);
     }
-    let lobby = world.resource::<Lobby>();
-    let links = lobby.surplus(None, lobby.guest_count().saturating_sub(max), now);
-    put_out(world, links);
+    let guests = world.resource::<Guests>();
+    let links = guests.surplus(None, guests.guest_count().saturating_sub(max), now);
+    cut_guests(world, links);
 }
 
-fn put_out(world: &mut World, links: Vec<LinkKey>) {
-    world.resource_mut::<SessionCounts>().turned_away_count += links.len() as u64;
+fn cut_guests(world: &mut World, links: Vec<LinkKey>) {
+    world.resource_mut::<SessionCounts>().cut_guest_count += links.len() as u64;
     for link in links {
         tracing::debug!(%link, "link cut: too many links without a session");
-        world.resource_mut::<Lobby>().leave(link);
+        world.resource_mut::<Guests>().leave(link);
         world.resource_mut::<Proxies>().cut(link);
     }
 }

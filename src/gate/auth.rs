@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
+use super::guests::Guests;
 use super::hello::Denial;
-use super::lobby::Lobby;
 use crate::ident::LinkKey;
 use crate::identity::{CredentialKind, Credentials};
 use crate::proxy::Network;
@@ -40,7 +40,7 @@ pub struct Question {
     /// The credentials in the Hello.
     pub credentials: Credentials,
     /// The user that the link or the ticket names. An accepting verdict must have the same name.
-    pub known_as: Option<String>,
+    pub user: Option<String>,
     /// The address of the client, if its link has one.
     pub address: Option<SocketAddr>,
 }
@@ -220,20 +220,20 @@ pub(super) fn receive(
     input: Res<TickInput>,
     time: Res<TickTime>,
     mut authenticators: ResMut<Authenticators>,
-    mut lobby: ResMut<Lobby>,
+    mut guests: ResMut<Guests>,
 ) {
     for (authenticator, taken) in authenticators.attached.iter_mut().zip(&input.authenticators) {
         authenticator.waiting = authenticator.given.saturating_sub(taken.count);
     }
     for Answer { question, verdict } in &input.verdicts {
         let link = authenticators.close(*question);
-        if !link.is_some_and(|link| lobby.decide(link, *question, verdict.clone())) {
+        if !link.is_some_and(|link| guests.decide(link, *question, verdict.clone())) {
             tracing::debug!(%question, "verdict dropped: its link is closed");
         }
     }
     for (question, link) in authenticators.close_overdue(time.now()) {
         tracing::debug!(%link, %question, "no verdict in time: the client is denied as THROTTLED");
-        lobby.decide(link, question, Verdict::Later(retry::NO_VERDICT));
+        guests.decide(link, question, Verdict::RetryAfter(retry::NO_VERDICT));
     }
 }
 
@@ -258,7 +258,7 @@ impl Weigh for Question {
             }
             Credentials::Bearer { token, slot } => token.len() + slot.len(),
         };
-        shown + self.known_as.as_ref().map_or(0, String::len)
+        shown + self.user.as_ref().map_or(0, String::len)
     }
 }
 
@@ -269,7 +269,7 @@ impl Weigh for Answer {
                 .user()
                 .map_or(principal.name().len(), |user| user.name.len() + user.realm.len() + user.slot.len()),
             Verdict::Deny(detail) => detail.len(),
-            Verdict::Later(_) => 0,
+            Verdict::RetryAfter(_) => 0,
         }
     }
 }

@@ -141,7 +141,7 @@ async fn decide(authenticator: Arc<impl Authenticator>, question: Question) -> A
         Err(_) => {
             abort.abort();
             tracing::warn!(question = %id, "no verdict in time: the client is denied as THROTTLED");
-            Verdict::Later(retry::NO_VERDICT)
+            Verdict::RetryAfter(retry::NO_VERDICT)
         }
     };
     Answer { question: id, verdict }

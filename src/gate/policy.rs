@@ -2,7 +2,7 @@
 
 use super::auth::{AuthenticatorId, Authenticators};
 use super::hello::Denial;
-use super::ticket::Shown;
+use super::ticket::Proofs;
 use crate::identity::{Credentials, Principal};
 use crate::wire::v1::Reason;
 
@@ -40,7 +40,7 @@ impl GatePolicy {
         self,
         authenticators: &Authenticators,
         credentials: &Credentials,
-        shown: &Shown,
+        proofs: &Proofs,
     ) -> Result<Decision, Denial> {
         if let Some(authenticator) = authenticators.find(credentials.kind()) {
             return Ok(Decision::Ask(authenticator));
@@ -49,9 +49,9 @@ impl GatePolicy {
             (Self::Custom, _) | (_, Credentials::Password { .. } | Credentials::Bearer { .. }) => {
                 Err(UNKNOWN_KIND)
             }
-            (Self::Identified, _) if !shown.is_proof => Err(MISSING),
+            (Self::Identified, _) if !proofs.is_proof => Err(NO_PROOF),
             (Self::Open | Self::Identified, Credentials::Anonymous { name }) => Ok(Decision::Open(
-                shown.known_as.as_deref().map_or_else(|| Principal::anonymous(name), Principal::named),
+                proofs.user.as_deref().map_or_else(|| Principal::anonymous(name), Principal::named),
             )),
         }
     }
@@ -61,7 +61,7 @@ const UNKNOWN_KIND: Denial = Denial::new(
     Reason::Unauthenticated,
     "this server does not accept credentials of this kind: ask its operator how to log in",
 );
-const MISSING: Denial = Denial::new(
+const NO_PROOF: Denial = Denial::new(
     Reason::Unauthenticated,
     "a new session needs a ticket: get one from the server's discovery (GET /v1/connect, with a bearer if the \
      server requires it) and send it in the Hello",
@@ -76,11 +76,11 @@ mod tests {
         policy: GatePolicy,
         asked: &[CredentialKind],
         credentials: &Credentials,
-        shown: &Shown,
+        proofs: &Proofs,
     ) -> String {
         let mut authenticators = Authenticators::default();
         let _port = authenticators.attach(asked.iter().copied());
-        match policy.decide(&authenticators, credentials, shown) {
+        match policy.decide(&authenticators, credentials, proofs) {
             Ok(Decision::Open(principal)) => principal.to_string(),
             Ok(Decision::Ask(_)) => "ask".to_owned(),
             Err(denial) => {
@@ -96,12 +96,12 @@ mod tests {
         use GatePolicy::{Custom, Identified, Open};
         let anonymous = Credentials::Anonymous { name: "bob".to_owned() };
         let bearer = Credentials::Bearer { token: String::new(), slot: String::new() };
-        let (nothing, vouched) = (Shown::default(), Shown { is_proof: true, ..Shown::default() });
-        let named = Shown { known_as: Some("ada".to_owned()), ..vouched.clone() };
+        let (nothing, vouched) = (Proofs::default(), Proofs { is_proof: true, ..Proofs::default() });
+        let named = Proofs { user: Some("ada".to_owned()), ..vouched.clone() };
         let denied = "denied";
 
         let decided = |policy, asked: &[CredentialKind], credentials| {
-            [&nothing, &vouched, &named].map(|shown| decide(policy, asked, credentials, shown))
+            [&nothing, &vouched, &named].map(|proofs| decide(policy, asked, credentials, proofs))
         };
 
         assert_eq!(decided(Open, &[], &anonymous), ["~bob", "~bob", "ada"]);

@@ -10,9 +10,9 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 use bytes::Bytes;
 
-use super::lobby::{Asked, Stage};
+use super::guests::{PendingHello, Stage};
 use super::probe::StatusParts;
-use super::{GateConfig, Lobby, hello};
+use super::{GateConfig, Guests, hello};
 use crate::ident::LinkKey;
 use crate::proxy::{Proxies, ProxyEventKind};
 use crate::session::{Arrivals, Inbound, LossCause, Overdue};
@@ -43,7 +43,7 @@ impl Control {
 /// The resources that events of links may change.
 #[derive(SystemParam)]
 pub(super) struct Links<'w, 's> {
-    lobby: ResMut<'w, Lobby>,
+    guests: ResMut<'w, Guests>,
     sessions: Arrivals<'w, 's>,
     overdue: ResMut<'w, Overdue>,
     proxies: ResMut<'w, Proxies>,
@@ -64,7 +64,7 @@ pub(super) fn route(mut input: ResMut<TickInput>, mut controls: ResMut<Controls>
     for (proxy, event) in input.events.drain(..) {
         let link = LinkKey { proxy, link: event.link };
         match event.kind {
-            ProxyEventKind::Opened(info) => links.lobby.enter(link, info, links.time.now(), &links.config),
+            ProxyEventKind::Opened(info) => links.guests.enter(link, info, links.time.now(), &links.config),
             ProxyEventKind::Frame { lane, bytes } => {
                 let frame = links.take_frame(link, event.at, lane, bytes);
                 controls.0.extend(frame.map(|frame| Control { at: event.at, link, frame }));
@@ -78,7 +78,7 @@ pub(super) fn route(mut input: ResMut<TickInput>, mut controls: ResMut<Controls>
             // `Proxies` tracks the room of links.
             ProxyEventKind::Room { .. } => {}
             ProxyEventKind::Closed(end) => {
-                if links.lobby.leave(link).is_none()
+                if links.guests.leave(link).is_none()
                     && let Some(session) = links.sessions.bound_to(link)
                 {
                     links.overdue.lost.push((session, link, LossCause::Link(end)));
@@ -93,10 +93,10 @@ impl Links<'_, '_> {
     /// Hellos.
     fn take_frame(&mut self, link: LinkKey, at: Duration, lane: Lane, bytes: Bytes) -> Option<Inbound> {
         let order = self.sessions.count();
-        if self.lobby.get_mut(link).is_some() {
+        if self.guests.get_mut(link).is_some() {
             if lane == Lane::Unreliable || self.take_guest_frame(link, (at, order), bytes).is_err() {
                 // A guest may only send Hello and Probe, on the reliable lane, and one Hello at a time.
-                self.lobby.leave(link);
+                self.guests.leave(link);
                 self.proxies.close(link, Reason::Protocol, "", self.time.now());
             }
             return None;
@@ -114,12 +114,12 @@ impl Links<'_, '_> {
     ) -> Result<(), FrameError> {
         let now = self.time.now();
         let length = bytes.len();
-        let Some(guest) = self.lobby.get_mut(link) else { return Ok(()) };
+        let Some(guest) = self.guests.get_mut(link) else { return Ok(()) };
         let frame = Frame::parse(bytes)?;
         let answers_now = guest.stage.is_silent() && length <= FRAME_MAX_BEFORE_WELCOME;
         if frame.id == Hello::ID && answers_now {
             let request = hello::parse(frame.decode()?, &guest.info, &self.config);
-            guest.stage = Stage::Asked(Asked { when: (at, order), request });
+            guest.stage = Stage::PendingHello(PendingHello { when: (at, order), request });
             return Ok(());
         }
         // Probes are answered at a limited rate. The others are dropped.

@@ -11,7 +11,7 @@ use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 
-use super::{GateConfig, Lobby};
+use super::{GateConfig, Guests};
 use crate::proxy::Proxies;
 use crate::session::{EndCause, LAST, SessionCore, SessionTable, send_all};
 use crate::tick::{StopRequested, TickTime};
@@ -26,7 +26,7 @@ pub struct Drain {
     deadline: Option<Duration>,
     /// Last tick in which sessions of clients ended after the deadline, or the first tick after it; on the
     /// sampled clock.
-    last_told: Option<Duration>,
+    last_batch_at: Option<Duration>,
 }
 
 impl Drain {
@@ -63,7 +63,7 @@ impl DrainCommand for Commands<'_, '_> {
 }
 
 /// Begins a drain when the server was asked to stop.
-pub(super) fn heed_stop(
+pub(super) fn begin_drain_on_stop(
     stop: Res<StopRequested>,
     config: Res<GateConfig>,
     drain: Res<Drain>,
@@ -108,17 +108,17 @@ pub(super) fn end_all(
     mut drain: ResMut<Drain>,
     cores: Query<(Entity, &SessionCore), Allow<Disabled>>,
     mut changes: ResMut<Changes>,
-    mut guests: Guests,
+    mut guests: GuestCloser,
 ) {
     let now = guests.time.now();
     if !drain.is_over(now) {
         return;
     }
-    guests.dismiss(drain.last_told.is_none());
+    guests.dismiss(drain.last_batch_at.is_none());
     let live = || cores.iter().filter(|(_, core)| core.state().is_some());
     let mut players = live().filter(|(_, core)| !core.is_agent()).map(|(player, _)| player).peekable();
-    if players.peek().is_some() || drain.last_told.is_none() {
-        drain.last_told = Some(now);
+    if players.peek().is_some() || drain.last_batch_at.is_none() {
+        drain.last_batch_at = Some(now);
     }
     let agents = live().filter(|(_, core)| core.is_agent()).map(|(agent, _)| agent);
     for session in players.take(CLOSE_BATCH).chain(agents) {
@@ -135,24 +135,24 @@ pub(super) fn finish_stop(
     time: Res<TickTime>,
     mut exits: MessageWriter<AppExit>,
 ) {
-    let Some(last_told) = drain.last_told else { return };
+    let Some(last_batch_at) = drain.last_batch_at else { return };
     let is_done = table.player_count() == 0 && proxies.closing_count() == 0;
-    if is_done || time.now() > last_told + CLOSE_TIMEOUT {
+    if is_done || time.now() > last_batch_at + CLOSE_TIMEOUT {
         exits.write(AppExit::Success);
     }
 }
 
 /// The resources that closing the links without a session needs.
 #[derive(SystemParam)]
-pub(super) struct Guests<'w> {
-    lobby: ResMut<'w, Lobby>,
+pub(super) struct GuestCloser<'w> {
+    guests: ResMut<'w, Guests>,
     proxies: ResMut<'w, Proxies>,
     time: Res<'w, TickTime>,
 }
 
-impl Guests<'_> {
+impl GuestCloser<'_> {
     fn dismiss(&mut self, kindly: bool) {
-        for link in self.lobby.clear() {
+        for link in self.guests.clear() {
             if kindly {
                 self.proxies.close(link, Reason::Shutdown, "", self.time.now());
             } else {

@@ -34,9 +34,9 @@ pub(super) struct Tickets {
 
 /// The proofs of a Hello for a new session, beside its credentials.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shown {
+pub(super) struct Proofs {
     /// The user that the link or the ticket names.
-    pub(super) known_as: Option<String>,
+    pub(super) user: Option<String>,
     /// True if the client has proved that it may open a session.
     pub(super) is_proof: bool,
     /// The ticket that is used up when the session opens.
@@ -53,7 +53,7 @@ impl Tickets {
         }
     }
 
-    /// Checks the ticket and the identity of the link. `is_vouched` is true if the adapter of the link has
+    /// Checks the ticket and the identity of the link. `has_proof` is true if the adapter of the link has
     /// asked for a proof. `unix` is [`TickInput::unix`](crate::tick::TickInput::unix).
     ///
     /// # Errors
@@ -63,25 +63,25 @@ impl Tickets {
     pub(super) fn check(
         &self,
         request: &OpenRequest,
-        is_vouched: bool,
+        has_proof: bool,
         unix: Duration,
-    ) -> Result<Shown, Denial> {
+    ) -> Result<Proofs, Denial> {
         let ticket = match &self.key {
             Some(key) if !request.ticket.is_empty() => Some(self.open(key, &request.ticket, unix)?),
             _ => None,
         };
-        let is_proof = is_vouched || request.identity.is_some() || ticket.is_some();
+        let is_proof = has_proof || request.identity.is_some() || ticket.is_some();
         let mark = ticket.as_ref().map(|ticket| (ticket.expires, ticket.id));
-        let known_as = match (&request.identity, ticket.and_then(|ticket| ticket.identity)) {
-            (Some(link), Some(ticket)) if *link != ticket => return Err(UNUSABLE),
+        let user = match (&request.identity, ticket.and_then(|ticket| ticket.identity)) {
+            (Some(link), Some(ticket)) if *link != ticket => return Err(BAD_TICKET),
             (Some(identity), _) => Some(identity.clone()),
             (None, identity) => identity,
         };
-        Ok(Shown { known_as, is_proof, mark })
+        Ok(Proofs { user, is_proof, mark })
     }
 
     fn open(&self, key: &TicketKey, text: &str, now: Duration) -> Result<Ticket, Denial> {
-        let ticket = key.open(text).map_err(|_| UNUSABLE)?;
+        let ticket = key.open(text).map_err(|_| BAD_TICKET)?;
         let is_in_time =
             ticket.minted >= self.since && now < ticket.expires && ticket.expires <= now + AHEAD_MAX;
         let is_used = self.used.contains(&(ticket.expires, ticket.id));
@@ -89,7 +89,7 @@ impl Tickets {
             return Ok(ticket);
         }
         tracing::debug!(is_in_time, is_used, "ticket refused: it is genuine, but used or outside its time");
-        Err(UNUSABLE)
+        Err(BAD_TICKET)
     }
 
     /// Marks a ticket as used when its session opens.
@@ -98,11 +98,11 @@ impl Tickets {
     ///
     /// Returns a denial if the ticket has expired or was used since it was checked, or if too many used
     /// tickets are remembered.
-    pub(super) fn use_up(&mut self, shown: &Shown, now: Duration) -> Result<(), Denial> {
-        let Some(mark) = shown.mark else { return Ok(()) };
+    pub(super) fn use_up(&mut self, proofs: &Proofs, now: Duration) -> Result<(), Denial> {
+        let Some(mark) = proofs.mark else { return Ok(()) };
         // The ticket may have expired while an authenticator decided.
         if mark.0 <= now {
-            return Err(UNUSABLE);
+            return Err(BAD_TICKET);
         }
         while self.used.first().is_some_and(|(expires, _)| *expires <= now) {
             self.used.pop_first();
@@ -115,19 +115,19 @@ impl Tickets {
                      expire; check for a login server that mints too many"
                 );
             }
-            return Err(CROWDED);
+            return Err(TOO_MANY_TICKETS);
         }
         self.is_full = false;
-        if self.used.insert(mark) { Ok(()) } else { Err(UNUSABLE) }
+        if self.used.insert(mark) { Ok(()) } else { Err(BAD_TICKET) }
     }
 }
 
 /// The denial of every ticket that opens no session. It does not show why.
-pub(super) const UNUSABLE: Denial = Denial::new(
+pub(super) const BAD_TICKET: Denial = Denial::new(
     Reason::Unauthenticated,
     "this ticket opens no session: it is unknown, used or expired; get another from the server's discovery",
 );
-const CROWDED: Denial =
+const TOO_MANY_TICKETS: Denial =
     Denial::later(Reason::Throttled, "too many sessions were recently opened by tickets", retry::IN_USE);
 /// Longest time until a ticket may expire: its longest lifetime, and the same time again for a minter whose
 /// clock is ahead of this server's.
@@ -175,10 +175,10 @@ mod tests {
         let mut now = START;
         let text = key.mint(START, TICKET_EXPIRE, Some("ada")).expect("a ticket");
 
-        let shown = tickets.check(&request(&text), false, now).expect("good");
+        let proofs = tickets.check(&request(&text), false, now).expect("good");
         let second = tickets.check(&request(&text), false, now).expect("not used yet");
-        assert_eq!(shown.known_as.as_deref(), Some("ada"));
-        tickets.use_up(&shown, now).expect("room");
+        assert_eq!(proofs.user.as_deref(), Some("ada"));
+        tickets.use_up(&proofs, now).expect("room");
 
         assert_eq!(denied(&tickets, &text, now), Some(Reason::Unauthenticated), "used");
         assert!(tickets.use_up(&second, now).is_err(), "used in the same tick");
@@ -188,8 +188,8 @@ mod tests {
         now += MS;
         assert_eq!(denied(&tickets, &late, now), Some(Reason::Unauthenticated), "expired");
         let next = key.mint(START + TICKET_EXPIRE, TICKET_EXPIRE, None).expect("a ticket");
-        let shown = tickets.check(&request(&next), false, now).expect("good");
-        tickets.use_up(&shown, now).expect("room");
+        let proofs = tickets.check(&request(&next), false, now).expect("good");
+        tickets.use_up(&proofs, now).expect("room");
         assert_eq!(tickets.used.len(), 1, "expired tickets are forgotten");
     }
 
@@ -219,8 +219,8 @@ mod tests {
         let vouched = tickets.check(&request(""), true, START).expect("its connect token");
         let named = tickets.check(&linked("ada"), false, START).expect("the identity of its link");
 
-        assert_eq!([&nothing, &vouched, &named].map(|shown| shown.is_proof), [false, true, true]);
-        assert_eq!((vouched.known_as, named.known_as.as_deref()), (None, Some("ada")));
+        assert_eq!([&nothing, &vouched, &named].map(|proofs| proofs.is_proof), [false, true, true]);
+        assert_eq!((vouched.user, named.user.as_deref()), (None, Some("ada")));
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         let text = key.mint(START, TICKET_EXPIRE, Some("ada")).expect("a ticket");
         let on_link_of = |name: &str| {
             let request = OpenRequest { identity: Some(name.to_owned()), ..request(&text) };
-            tickets.check(&request, true, START).map(|shown| shown.known_as).ok().flatten()
+            tickets.check(&request, true, START).map(|proofs| proofs.user).ok().flatten()
         };
 
         assert_eq!(on_link_of("ada").as_deref(), Some("ada"));
@@ -249,16 +249,16 @@ mod tests {
         };
         tickets.used = (0..u32::try_from(USED_MAX).expect("it fits")).map(mark).collect();
         let text = key.mint(START, TICKET_EXPIRE, None).expect("a ticket");
-        let shown = tickets.check(&request(&text), false, now).expect("good");
+        let proofs = tickets.check(&request(&text), false, now).expect("good");
 
-        let denial = tickets.use_up(&shown, now).expect_err("no room");
+        let denial = tickets.use_up(&proofs, now).expect_err("no room");
 
         assert_eq!(denial.reason, Reason::Throttled);
         assert!(denial.retry_after_ms > 0);
         assert_eq!(denied(&tickets, &text, now), None, "it is not used up");
         now += TICKET_EXPIRE;
         tickets
-            .use_up(&Shown { mark: Some((START + TICKET_EXPIRE_MAX, [1; 16])), ..shown }, now)
+            .use_up(&Proofs { mark: Some((START + TICKET_EXPIRE_MAX, [1; 16])), ..proofs }, now)
             .expect("room again");
     }
 
@@ -266,10 +266,10 @@ mod tests {
     fn a_ticket_that_expires_before_the_verdict_opens_no_session() {
         let (key, mut tickets) = gate();
         let text = key.mint(START, TICKET_EXPIRE, None).expect("a ticket");
-        let shown = tickets.check(&request(&text), false, START + TICKET_EXPIRE - MS).expect("good");
+        let proofs = tickets.check(&request(&text), false, START + TICKET_EXPIRE - MS).expect("good");
 
         for _ in 0..2 {
-            let denial = tickets.use_up(&shown, START + TICKET_EXPIRE).expect_err("it has expired");
+            let denial = tickets.use_up(&proofs, START + TICKET_EXPIRE).expect_err("it has expired");
             assert_eq!(denial.reason, Reason::Unauthenticated);
         }
     }

@@ -45,7 +45,7 @@ impl Plugin for AuditPlugin {
 /// Returns true if the game has left no change that the server undoes in the next tick, such as a despawned
 /// session or a removed component.
 fn nothing_to_repair(table: Res<SessionTable>, agenda: Res<Agenda>) -> bool {
-    !table.has_despawned() && !agenda.has_astray()
+    !table.has_despawned() && !agenda.has_inconsistent()
 }
 
 /// State of a session according to its news.

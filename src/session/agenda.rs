@@ -217,7 +217,7 @@ impl Agenda {
     }
 
     /// Returns true if components of sessions must be put back.
-    pub(crate) fn has_astray(&self) -> bool {
+    pub(crate) fn has_inconsistent(&self) -> bool {
         !self.inconsistent.is_empty()
     }
 

@@ -101,7 +101,7 @@ pub struct SessionCounts {
     /// Number of sessions that ended in any other way.
     pub expired_count: u64,
     /// Number of links without a session that were cut because there were too many of them.
-    pub turned_away_count: u64,
+    pub cut_guest_count: u64,
     /// Number of Hellos that were denied.
     pub denied_count: u64,
     /// Number of links that were closed because the client did not read or acknowledge its frames in time.

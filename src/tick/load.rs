@@ -5,7 +5,7 @@
 //! snapshots, and the server accepts no new sessions. Existing sessions go on and can be resumed.
 //!
 //! Data flow: the [`runner`](super::run) measures a tick → [`TickCost`] → [`TickInput::cost`] → `weigh`, at
-//! the beginning of the next tick → [`Load`] → the modules and games that leave something out → [`Shed`]
+//! the beginning of the next tick → [`Load`] → the modules and games that leave something out → [`LoadCounts`]
 //! counts it.
 
 use std::fmt;
@@ -58,11 +58,11 @@ pub struct Load {
 
 /// The work that was left out under load, counted since the start.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Shed {
+pub struct LoadCounts {
     /// Number of ticks of zones that were left out.
     pub zone_tick_count: u64,
     /// Number of Hellos that were denied and Joins that were refused as THROTTLED.
-    pub newcomer_count: u64,
+    pub refused_count: u64,
 }
 
 impl Load {
@@ -100,7 +100,7 @@ impl Load {
 
     /// Returns true if new sessions are denied, and Joins of players who are in no zone are refused.
     #[must_use]
-    pub fn refuses_newcomers(&self) -> bool {
+    pub fn refuses_new_sessions(&self) -> bool {
         self.level == LoadLevel::Overloaded
     }
 

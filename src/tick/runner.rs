@@ -56,7 +56,7 @@ pub struct Failure(pub Option<String>);
 /// Functions that run after a system has panicked and before the server ends, in the order of registration.
 /// They get the world as the panic left it, and may panic too.
 #[derive(Resource, Default)]
-pub(crate) struct LastWords(pub(crate) Vec<fn(&mut World)>);
+pub(crate) struct PanicHooks(pub(crate) Vec<fn(&mut World)>);
 
 /// Runs the app, one update per tick, until a system writes [`AppExit`]. If a [`Failure`] is set by then,
 /// the exit is an error.
@@ -103,13 +103,13 @@ pub fn run(app: &mut App, stop: &StopHandle) -> AppExit {
     }
 }
 
-/// Logs the panic of a system and runs the [`LastWords`].
+/// Logs the panic of a system and runs the [`PanicHooks`].
 fn give_up(app: &mut App, panic: &str) -> AppExit {
     tracing::error!(
         panic,
         "a system panicked, so the server exits: fix the system; a supervisor can restart the server"
     );
-    let words = app.world_mut().remove_resource::<LastWords>().unwrap_or_default();
+    let words = app.world_mut().remove_resource::<PanicHooks>().unwrap_or_default();
     for word in words.0 {
         if catch_unwind(AssertUnwindSafe(|| word(app.world_mut()))).is_err() {
             tracing::error!(

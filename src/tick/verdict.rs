@@ -19,7 +19,7 @@ pub enum Verdict {
     Deny(String),
     /// The authenticator cannot decide now. The client is denied as THROTTLED and may try again after this
     /// time.
-    Later(Duration),
+    RetryAfter(Duration),
 }
 
 /// A verdict and the id of its question.

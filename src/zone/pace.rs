@@ -5,7 +5,7 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 
 use super::Zone;
-use crate::tick::{Load, Shed, TickRate, TickTime};
+use crate::tick::{Load, LoadCounts, TickRate, TickTime};
 
 /// A message that a zone ticks in the current server tick. The systems of the zone read it.
 ///
@@ -53,7 +53,7 @@ pub(super) fn pace_zones(
     mut zones: Query<(Entity, &Zone, &mut ZoneClock)>,
     time: Res<TickTime>,
     rate: Res<TickRate>,
-    (load, mut shed): (Res<Load>, ResMut<Shed>),
+    (load, mut shed): (Res<Load>, ResMut<LoadCounts>),
     mut ticks: MessageWriter<ZoneTicked>,
 ) {
     for (entity, zone, mut clock) in &mut zones {

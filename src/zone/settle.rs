@@ -14,7 +14,7 @@ use super::{JoinPolicy, Zone, Zones, ask};
 use crate::session::{
     self, Agenda, EndCause, Endings, LossCause, News, Overdue, SessionCore, add_news, edit, update_mirrors,
 };
-use crate::tick::{Load, Shed};
+use crate::tick::{Load, LoadCounts};
 use crate::wire::v1::Reason;
 
 /// Makes the queued changes. A second change of a session waits for the next tick. The end of a session, and
@@ -119,8 +119,8 @@ fn join(world: &mut World, session: Entity, request: u32, name: &str, payload: B
     }
     let is_newcomer =
         world.get::<SessionCore>(session).is_some_and(|core| core.membership().is_none() && !core.is_agent());
-    if is_newcomer && world.resource::<Load>().refuses_newcomers() {
-        world.resource_mut::<Shed>().newcomer_count += 1;
+    if is_newcomer && world.resource::<Load>().refuses_new_sessions() {
+        world.resource_mut::<LoadCounts>().refused_count += 1;
         return refuse(world, session, request, Reason::Throttled);
     }
     if world.get::<Zone>(zone).is_some_and(Zone::is_asking) {

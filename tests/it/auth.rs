@@ -115,7 +115,7 @@ fn a_client_that_is_denied_may_try_again_on_the_same_link() {
     assert_eq!(denial(&mut ada), (Reason::Unauthenticated, "x".repeat(256), 0));
     log_in(&mut game, &mut ada, "ada");
     let second = questions(&mut port)[0].id;
-    answer(&mut game, &port, second, Verdict::Later(Duration::from_secs(9)));
+    answer(&mut game, &port, second, Verdict::RetryAfter(Duration::from_secs(9)));
     let (reason, _, retry_after_ms) = denial(&mut ada);
     assert_eq!((reason, retry_after_ms), (Reason::Throttled, 9_000));
     log_in(&mut game, &mut ada, "ada");
@@ -134,7 +134,7 @@ fn a_client_that_is_told_to_come_much_later_keeps_no_link_until_then() {
 
     log_in(&mut game, &mut ada, "ada");
     let question = questions(&mut port)[0].id;
-    answer(&mut game, &port, question, Verdict::Later(Duration::from_secs(3_600)));
+    answer(&mut game, &port, question, Verdict::RetryAfter(Duration::from_secs(3_600)));
     assert_eq!(denial(&mut ada).2, 3_600_000);
     game.run_ms(14_000);
     ada.pump();
@@ -233,7 +233,7 @@ fn a_verdict_that_names_another_user_than_the_link_opens_nothing() {
 
         log_in(&mut game, &mut ada, "ada");
         let asked = questions(&mut port);
-        assert_eq!(asked[0].known_as.as_deref(), Some("ada"));
+        assert_eq!(asked[0].user.as_deref(), Some("ada"));
         answer(&mut game, &port, asked[0].id, Verdict::Accept(Principal::named(verdict)));
         ada.pump();
 

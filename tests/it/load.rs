@@ -11,7 +11,7 @@ use waystation::config::ServerConfig;
 use waystation::session::{Agent, SessionState, SpawnAgent as _};
 use waystation::telemetry::{Status, Summary, TelemetryPlugin};
 use waystation::testing::{Harness, Player, Via};
-use waystation::tick::{Load, LoadLevel, Shed, TickRate, TickTime};
+use waystation::tick::{Load, LoadCounts, LoadLevel, TickRate, TickTime};
 use waystation::wire::v1::{Denied, Join, Joined, Reason, Refused, Welcome};
 use waystation::zone::{Zone, ZoneTicked};
 
@@ -64,7 +64,7 @@ fn a_busy_server_halves_the_pace_of_zones_says_the_true_time_and_counts_what_it_
     burn_for(&mut game, &mut [], 42);
     assert_eq!(level(&game), LoadLevel::Busy);
     ticks_of(&mut game, "hall");
-    let (frames, shed) = (game.now(), *game.resource::<Shed>());
+    let (frames, shed) = (game.now(), *game.resource::<LoadCounts>());
     game.run_ms(2_000);
     let busy = game.resource::<Ticked>().0.len();
     let hall = ticks_of(&mut game, "hall");
@@ -72,7 +72,7 @@ fn a_busy_server_halves_the_pace_of_zones_says_the_true_time_and_counts_what_it_
     // Forty ticks of the server: of the 20 Hz zones, `hall` and `attic`, each makes twenty, and
     // `slow` makes five of ten.
     assert_eq!((hall.len(), busy), (20, 45));
-    assert_eq!(game.resource::<Shed>().zone_tick_count - shed.zone_tick_count, 45);
+    assert_eq!(game.resource::<LoadCounts>().zone_tick_count - shed.zone_tick_count, 45);
     assert!(hall.windows(2).all(|pair| pair[1].frame == pair[0].frame + 1), "frames are not left out");
     let told: Duration = hall.iter().map(|tick| tick.dt).sum();
     assert_eq!(told, game.now() - frames, "the time between ticks is that of the clock");
@@ -85,13 +85,13 @@ fn a_relieved_server_ticks_its_zones_at_full_pace_again() {
     assert_eq!(level(&game), LoadLevel::Overloaded);
 
     burn_for(&mut game, &mut [], 0);
-    let shed = *game.resource::<Shed>();
+    let shed = *game.resource::<LoadCounts>();
     ticks_of(&mut game, "hall");
     game.run_ms(1_000);
 
     assert_eq!(level(&game), LoadLevel::Normal);
     assert_eq!(ticks_of(&mut game, "hall").len(), 20);
-    assert_eq!(*game.resource::<Shed>(), shed);
+    assert_eq!(*game.resource::<LoadCounts>(), shed);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn an_overloaded_server_denies_new_sessions_and_resumes_the_ones_it_has() {
     assert_eq!(denied.iter().map(Denied::reason).collect::<Vec<_>>(), [Reason::Throttled]);
     assert!(denied[0].retry_after_ms >= 1_000);
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
-    assert_eq!(game.resource::<Shed>().newcomer_count, 1);
+    assert_eq!(game.resource::<LoadCounts>().refused_count, 1);
 
     burn_for(&mut game, &mut [&mut ada, &mut bob], 0);
     bob.connect(&game, Via::Beta);
@@ -161,7 +161,7 @@ fn an_overloaded_server_refuses_joins_but_members_move_and_agents_join() {
     assert_eq!((refused.len(), refused[0].request, refused[0].reason()), (1, 8, Reason::Throttled));
     assert!(refused[0].retry_after_ms >= 1_000);
     assert_eq!(SessionState::at(game.app.world(), agent), Some(SessionState::Active));
-    assert_eq!(game.resource::<Shed>().newcomer_count, 1);
+    assert_eq!(game.resource::<LoadCounts>().refused_count, 1);
 
     burn_for(&mut game, &mut [&mut ada, &mut bob], 0);
     game.join(&mut bob, "hall");

@@ -72,7 +72,7 @@ fn silent_links_from_many_networks_keep_no_player_from_resuming() {
         4_095,
         "the pool is bounded, and held Ada too"
     );
-    assert_eq!(game.resource::<SessionCounts>().turned_away_count, 4_096 + 1);
+    assert_eq!(game.resource::<SessionCounts>().cut_guest_count, 4_096 + 1);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn players_behind_ipv4_addresses_of_a_dual_stack_socket_are_not_one_address() {
     let links: Vec<_> = (1..=100).map(|last| game.link_as(Via::Alpha, from(last))).collect();
     game.tick();
 
-    assert_eq!(game.resource::<SessionCounts>().turned_away_count, 0);
+    assert_eq!(game.resource::<SessionCounts>().cut_guest_count, 0);
     assert!(links.iter().all(|link| !link.is_closed()));
 }
 
@@ -228,7 +228,7 @@ fn resumes_among_guests(seed: u64, per_tick: usize, delay_max: usize) {
             ada.resume();
             misbehave(&mut rng, &game, &mut crowd, per_tick);
             game.exchange(&mut [&mut ada]);
-            assert!(game.resource::<waystation::gate::Lobby>().guest_count() <= GUESTS);
+            assert!(game.resource::<waystation::gate::Guests>().guest_count() <= GUESTS);
             if ada.is_welcome() {
                 break;
             }

@@ -8,9 +8,9 @@
 
 use bevy_ecs::prelude::*;
 
+use super::guests::limited;
 use super::hello::Denial;
-use super::lobby::limited;
-use super::{GateConfig, Lobby};
+use super::{GateConfig, Guests};
 use crate::ident::ProxyId;
 use crate::proxy::rates::{NetworkRates, Rate};
 use crate::proxy::{LinkInfo, Network, Proxies};
@@ -21,7 +21,7 @@ use crate::wire::v1::Reason;
 
 /// Rates at which networks open sessions.
 #[derive(Resource, Debug, Default)]
-pub(super) struct Newcomers(NetworkRates);
+pub(super) struct NewSessionRates(NetworkRates);
 
 /// Checks that a link may open a session. Returns the network that the session counts to, or `None` if no
 /// limit applies to it.
@@ -45,7 +45,7 @@ pub(super) fn check(world: &mut World, proxy: ProxyId, info: &LinkInfo) -> Resul
         let detail = "your network has reached its limit of sessions";
         return Err(Denial::later(Reason::Throttled, detail, retry::IN_USE));
     }
-    match world.resource_mut::<Newcomers>().0.admit(network, now, rate) {
+    match world.resource_mut::<NewSessionRates>().0.admit(network, now, rate) {
         Ok(()) => Ok(Some(network)),
         Err(wait) => Err(Denial::later(Reason::Throttled, "your network opens new sessions too fast", wait)),
     }
@@ -56,7 +56,7 @@ pub(super) fn check(world: &mut World, proxy: ProxyId, info: &LinkInfo) -> Resul
 fn is_full(world: &World, proxy: ProxyId) -> bool {
     let proxies = world.resource::<Proxies>();
     let Some(places) = proxies.places(proxy) else { return false };
-    let taken = proxies.link_count(proxy).saturating_sub(world.resource::<Lobby>().count_on(proxy));
+    let taken = proxies.link_count(proxy).saturating_sub(world.resource::<Guests>().count_on(proxy));
     taken >= places - places / KEPT_SHARE
 }
 

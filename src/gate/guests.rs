@@ -11,7 +11,7 @@ use bevy_ecs::prelude::*;
 use super::GateConfig;
 use super::hello::{Denial, Request};
 use super::surplus::{Candidate, choose};
-use super::ticket::Shown;
+use super::ticket::Proofs;
 use crate::ident::{LinkKey, ProxyId};
 use crate::proxy::{LinkInfo, Network};
 use crate::session::SessionTable;
@@ -19,7 +19,7 @@ use crate::tick::{QuestionId, Verdict};
 
 /// The links without a session.
 #[derive(Resource, Debug, Default)]
-pub struct Lobby {
+pub struct Guests {
     guests: BTreeMap<LinkKey, Guest>,
     /// Number of guests by proxy.
     counts: BTreeMap<ProxyId, usize>,
@@ -51,7 +51,7 @@ pub(super) enum Stage {
     #[default]
     Silent,
     /// A Hello has arrived and is not answered yet.
-    Asked(Asked),
+    PendingHello(PendingHello),
     /// An authenticator has to decide about the Hello.
     Checking(Checking),
     /// The authenticator has decided.
@@ -60,7 +60,7 @@ pub(super) enum Stage {
 
 /// A Hello that is not answered yet.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct PendingHello {
     /// Arrival of the Hello: the time on the sampled clock, and the position among all frames.
     pub(super) when: (Duration, u64),
     /// Parsed contents of the Hello, or the denial to send.
@@ -71,8 +71,8 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Checking {
     pub(super) question: QuestionId,
-    /// What the client has shown beside its credentials.
-    pub(super) shown: Shown,
+    /// What the client has proofs beside its credentials.
+    pub(super) proofs: Proofs,
 }
 
 /// A guest whose verdict has arrived.
@@ -80,7 +80,7 @@ pub(super) struct Checking {
 pub(super) struct Decided {
     question: QuestionId,
     pub(super) link: LinkKey,
-    pub(super) shown: Shown,
+    pub(super) proofs: Proofs,
     pub(super) verdict: Verdict,
 }
 
@@ -104,8 +104,8 @@ impl Stage {
 
     fn take_decided(&mut self, link: LinkKey) -> Option<Decided> {
         match std::mem::take(self) {
-            Self::Decided(Checking { question, shown }, verdict) => {
-                Some(Decided { question, link, shown, verdict })
+            Self::Decided(Checking { question, proofs }, verdict) => {
+                Some(Decided { question, link, proofs, verdict })
             }
             other => {
                 *self = other;
@@ -115,7 +115,7 @@ impl Stage {
     }
 }
 
-impl Lobby {
+impl Guests {
     /// Returns the number of links without a session.
     #[must_use]
     pub fn guest_count(&self) -> usize {
@@ -221,8 +221,8 @@ impl Guest {
 
     /// Takes the Hello of the guest if it may be answered now. Only a bad token is delayed: a good token
     /// must not miss its deadline because of earlier bad ones.
-    pub(super) fn take_asked(&mut self, now: Duration, table: &SessionTable) -> Option<Asked> {
-        let Stage::Asked(asked) = &self.stage else { return None };
+    pub(super) fn take_asked(&mut self, now: Duration, table: &SessionTable) -> Option<PendingHello> {
+        let Stage::PendingHello(asked) = &self.stage else { return None };
         if let Ok(Request::Resume(resume)) = &asked.request
             && self.resume_from > now
             && table.by_token(resume.token).is_none()
@@ -230,7 +230,7 @@ impl Guest {
             return None;
         }
         match std::mem::take(&mut self.stage) {
-            Stage::Asked(asked) => Some(asked),
+            Stage::PendingHello(asked) => Some(asked),
             _ => None,
         }
     }
