@@ -69,7 +69,7 @@ fn what_is_no_offer_is_an_error_that_says_what_to_do() {
     let long = "x".repeat(ANSWER_MAX + 1);
     for (answer, says) in [
         (answer("401 Unauthorized\r\nContent-Length: 0", ""), "bearer"),
-        (answer("429 Too Many Requests", ""), "waiting"),
+        (answer("429 Too Many Requests", ""), "try again later"),
         (answer("404 Not Found", "nothing"), "404"),
         (answer("200 OK", "<html>"), "no answer of a discovery"),
         (answer("200 OK", r#"{"protocol":9,"name":"later"}"#), "speaks protocol 9"),
