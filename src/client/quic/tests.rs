@@ -263,7 +263,7 @@ fn a_server_of_another_protocol_or_path_ends_the_try_with_a_reason() {
     let path = refused(target(&host, elsewhere), &mut host);
 
     assert!(protocol.contains("protocol"), "{protocol}");
-    assert!(path.contains("look at the path"), "{path}");
+    assert!(path.contains("check the path"), "{path}");
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn where_nobody_answers_the_try_says_so() {
 
     assert_eq!(waiting.status(), LinkStatus::Opening);
     assert!(waiting.failure().expect("a reason").contains("does not answer"));
-    assert!(refused.contains("nobody listens at 127.0.0.1"), "{refused}");
+    assert!(refused.contains("nothing listens at 127.0.0.1"), "{refused}");
 }
 
 #[test]
