@@ -183,7 +183,7 @@ fn resume(dial: &mut AnyDial) -> AnyLink {
 }
 
 #[test]
-fn discovery_gives_each_link_a_fresh_token_and_nothing_blocks_meanwhile() {
+fn discovery_gives_each_link_a_fresh_token_without_blocking() {
     let mut host = Host::bind();
     let desk = Desk::open(offers(&host, 3));
     let mut dial = AnyDial::new([desk.url()]).expect("a URL");
@@ -202,7 +202,7 @@ fn discovery_gives_each_link_a_fresh_token_and_nothing_blocks_meanwhile() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_followed_by_the_next_one_which_is_then_tried_first() {
+fn an_unreachable_server_is_followed_by_the_next_one_which_is_then_tried_first() {
     let mut host = Host::bind();
     let desk = Desk::open(offers(&host, 2));
     let mut dial = AnyDial::new([nobody(), desk.url()]).expect("URLs");
@@ -218,7 +218,7 @@ fn a_server_that_is_not_there_is_followed_by_the_next_one_which_is_then_tried_fi
 }
 
 #[test]
-fn where_no_server_is_a_dial_says_so() {
+fn a_dial_without_a_server_reports_the_cause() {
     let mut host = Host::bind();
     let mut dial = AnyDial::new([nobody()]).expect("a URL");
 
@@ -230,7 +230,7 @@ fn where_no_server_is_a_dial_says_so() {
 }
 
 #[test]
-fn a_link_over_which_nothing_came_moves_on_though_it_was_open() {
+fn after_an_open_link_without_a_frame_the_next_dial_uses_another_server() {
     let mut host = Host::bind();
     let desk = Desk::open(offers(&host, 1));
     let other = Desk::open(offers(&host, 2).split_off(1));
@@ -247,7 +247,7 @@ fn a_link_over_which_nothing_came_moves_on_though_it_was_open() {
 }
 
 #[test]
-fn where_datagrams_vanish_a_link_opens_over_the_stream() {
+fn if_datagrams_are_dropped_a_link_opens_over_websocket() {
     // given an address that takes every datagram and answers none, and a WebSocket server
     let hole = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
     let streams = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
@@ -274,7 +274,7 @@ fn where_datagrams_vanish_a_link_opens_over_the_stream() {
 }
 
 #[test]
-fn what_was_offered_and_worked_is_dialled_again_without_asking() {
+fn a_resume_uses_an_offer_that_worked_without_asking_discovery() {
     let mut host = quic_host();
     let desk = Desk::open(vec![quic_offer(&host)]);
     let mut dial = AnyDial::new([desk.url()]).expect("a URL");
@@ -292,7 +292,7 @@ fn what_was_offered_and_worked_is_dialled_again_without_asking() {
 }
 
 #[test]
-fn what_is_known_of_a_server_that_came_back_as_another_is_asked_anew_for_the_same_transport() {
+fn after_a_restart_of_the_server_discovery_is_asked_again_and_the_transport_stays() {
     let mut old = quic_host();
     let mut new = quic_host();
     let desk = Desk::open(vec![quic_offer(&old), quic_offer(&new)]);
@@ -311,7 +311,7 @@ fn what_is_known_of_a_server_that_came_back_as_another_is_asked_anew_for_the_sam
 }
 
 #[test]
-fn what_is_offered_in_vain_is_passed_over_for_the_next_transport() {
+fn an_offer_that_does_not_work_is_followed_by_the_next_transport() {
     let mut host = quic_host();
     let offer = offering([
         Offer::new(QUIC, "quic://nowhere"),
@@ -330,7 +330,7 @@ fn what_is_offered_in_vain_is_passed_over_for_the_next_transport() {
 }
 
 #[test]
-fn a_url_of_a_transport_is_dialled_directly_with_the_certificate_that_it_names() {
+fn a_url_of_a_transport_is_dialled_directly_with_the_certificate_in_the_url() {
     let mut host = quic_host();
     let (address, hex) = (host.address(), hex(&host));
     for (url, transport) in [
@@ -349,7 +349,7 @@ fn a_url_of_a_transport_is_dialled_directly_with_the_certificate_that_it_names()
 }
 
 #[test]
-fn discovery_that_does_not_answer_is_given_up_after_a_time_of_its_own() {
+fn discovery_that_does_not_answer_fails_after_its_own_timeout() {
     // The system accepts the connection; nobody reads the question.
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
@@ -368,7 +368,7 @@ fn discovery_that_does_not_answer_is_given_up_after_a_time_of_its_own() {
 }
 
 #[test]
-fn what_is_not_offered_is_said() {
+fn a_missing_offer_is_reported() {
     let mut host = Host::bind();
     let desk = Desk::open(vec![offering([]).to_json()]);
     let mut any = AnyDial::new([desk.url()]).expect("a URL");
@@ -385,7 +385,7 @@ fn what_is_not_offered_is_said() {
 }
 
 #[test]
-fn a_wrong_url_is_an_error_before_anything_is_dialled_and_secrets_are_not_printed() {
+fn a_wrong_url_is_an_error_of_new_and_secrets_are_not_printed() {
     let none: [&str; 0] = [];
     assert!(matches!(AnyDial::new(none), Err(UrlError::None)));
     assert!(matches!(AnyDial::new(["http://a:1", "udp://a:1"]), Err(UrlError::Udp(_))));

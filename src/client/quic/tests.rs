@@ -101,7 +101,7 @@ fn frames_of_all_sizes_cross_on_both_lanes_of_both_routes() {
 }
 
 #[test]
-fn a_link_that_moves_to_another_socket_goes_on() {
+fn a_link_continues_on_another_socket() {
     for (mut link, mut host) in both() {
         assert!(link.send(join(1)));
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
@@ -120,7 +120,7 @@ fn a_link_that_moves_to_another_socket_goes_on() {
 }
 
 #[test]
-fn a_link_whose_way_is_lost_finds_another_before_it_is_given_up() {
+fn a_link_whose_path_is_lost_moves_to_another_before_its_timeout() {
     for (mut link, mut host) in both() {
         assert!(link.send(join(1)));
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
@@ -141,7 +141,7 @@ fn a_link_whose_way_is_lost_finds_another_before_it_is_given_up() {
 }
 
 #[test]
-fn a_link_on_which_nothing_happens_stays_where_it_is() {
+fn an_idle_link_keeps_its_socket() {
     for (mut link, mut host) in both() {
         let here = host.links[0].connection.remote_address();
 
@@ -157,7 +157,7 @@ fn a_link_on_which_nothing_happens_stays_where_it_is() {
 }
 
 #[test]
-fn closing_tells_the_server_at_once_and_dropping_does_not() {
+fn a_close_informs_the_server_at_once_and_a_drop_does_not() {
     for (mut link, mut host) in both() {
         link.close();
 
@@ -183,7 +183,7 @@ fn closing_tells_the_server_at_once_and_dropping_does_not() {
 }
 
 #[test]
-fn what_came_before_the_server_closed_the_link_can_be_received_and_the_reason_is_known() {
+fn frames_before_a_close_of_the_server_are_received_and_the_reason_is_reported() {
     for (mut link, mut host) in both() {
         assert!(link.send(join(1)));
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
@@ -204,7 +204,7 @@ fn what_came_before_the_server_closed_the_link_can_be_received_and_the_reason_is
 }
 
 #[test]
-fn a_frame_too_long_is_a_breach_that_is_told() {
+fn a_frame_that_is_too_long_is_reported_as_a_breach() {
     for (mut link, mut host) in both() {
         assert!(link.send(join(1)));
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
@@ -221,7 +221,7 @@ fn a_frame_too_long_is_a_breach_that_is_told() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_ends_the_try_with_what_to_do() {
+fn an_untrusted_certificate_ends_the_try_with_a_remedy() {
     let mut host = Host::bind("127.0.0.1", &BOTH);
     let pinned = QuicTarget { trust: Trust::Sha256([7; 32]), ..target(&host, QuicRoute::Quic) };
     let by_authority = QuicTarget { trust: Trust::WebPki, ..target(&host, webtransport()) };
@@ -234,7 +234,7 @@ fn a_certificate_that_is_not_trusted_ends_the_try_with_what_to_do() {
 }
 
 #[test]
-fn a_game_is_told_why_no_link_opened() {
+fn the_game_gets_the_reason_why_no_link_opened() {
     let mut host = Host::bind("127.0.0.1", &BOTH);
     let dial = QuicDial::new(QuicTarget { trust: Trust::Sha256([7; 32]), ..target(&host, QuicRoute::Quic) });
     let config = ClientConfig { tries: 1, seed: Some(1), ..ClientConfig::default() };
@@ -267,7 +267,7 @@ fn a_server_of_another_protocol_or_path_ends_the_try_with_a_reason() {
 }
 
 #[test]
-fn where_nobody_answers_the_try_says_so() {
+fn a_server_that_does_not_answer_is_reported() {
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let mut host = Host::bind("127.0.0.1", &BOTH);
     let address = silent.local_addr().expect("bound");
@@ -288,7 +288,7 @@ fn where_nobody_answers_the_try_says_so() {
 }
 
 #[test]
-fn a_server_is_reached_over_ipv6_too() {
+fn a_server_is_reached_over_ipv6() {
     if UdpSocket::bind("[::1]:0").is_err() {
         // This machine has no IPv6.
         return;
@@ -305,7 +305,7 @@ fn a_server_is_reached_over_ipv6_too() {
 }
 
 #[test]
-fn a_session_is_named_by_a_url_whatever_the_server_is_called() {
+fn the_url_of_a_session_is_valid_for_any_server_name() {
     let url = |name, path| session_url(name, 7_778, path).map(|url| url.to_string());
 
     assert_eq!(url("::1", "/wt"), Ok("https://[::1]:7778/wt".to_owned()));
@@ -315,7 +315,7 @@ fn a_session_is_named_by_a_url_whatever_the_server_is_called() {
 }
 
 #[test]
-fn the_routes_are_told_apart_by_what_the_handshake_negotiates() {
+fn the_handshake_negotiates_a_different_protocol_for_each_route() {
     let kinds = both().map(|(_, host)| host.links[0].opened);
 
     assert_eq!(kinds, [Some(QuicKind::Quic), Some(QuicKind::WebTransport)]);

@@ -20,7 +20,7 @@ fn deafen(scene: &Scene) {
 }
 
 #[test]
-fn a_stream_on_which_the_server_hears_nothing_is_lost_within_two_seconds_after_the_server_has_lost_it() {
+fn a_stream_on_which_the_server_receives_nothing_is_lost_within_two_seconds_after_the_server() {
     let mut scene = over_a_stream();
 
     deafen(&scene);
@@ -34,7 +34,7 @@ fn a_stream_on_which_the_server_hears_nothing_is_lost_within_two_seconds_after_t
 }
 
 #[test]
-fn the_first_link_of_a_client_is_known_to_be_unheard_by_its_first_beacon() {
+fn on_the_first_link_the_first_beacon_shows_that_the_server_receives_nothing() {
     let mut scene = Scene::over(Net { is_stream: true, ..Net::default() });
     scene.server.timeout_ms = 5_000;
     scene.run(0.2);
@@ -46,7 +46,7 @@ fn the_first_link_of_a_client_is_known_to_be_unheard_by_its_first_beacon() {
 }
 
 #[test]
-fn the_next_stream_is_known_to_be_unheard_before_its_first_echo() {
+fn on_a_later_link_the_loss_is_found_before_the_first_echo() {
     let mut scene = over_a_stream();
     deafen(&scene);
     scene.run(7.2);
@@ -60,7 +60,7 @@ fn the_next_stream_is_known_to_be_unheard_before_its_first_echo() {
 }
 
 #[test]
-fn where_frames_are_lost_and_not_late_and_where_nothing_is_told_of_echoes_the_server_decides() {
+fn without_a_stream_or_without_echoed_the_server_decides_about_the_loss() {
     let mut datagrams = Scene::connected();
     let mut older_server = Scene::over(Net { is_stream: true, ..Net::default() });
     older_server.server.echoed_after = None;
@@ -104,7 +104,7 @@ fn a_stream_of_a_server_whose_ticks_take_two_seconds_is_kept() {
 }
 
 #[test]
-fn a_stream_on_which_frames_are_counted_is_kept_however_late_their_echoes_are() {
+fn a_stream_is_kept_while_frames_are_acknowledged_however_late_the_echoes_are() {
     let mut scene = over_a_stream();
 
     scene.server.echoed_after = Some(Duration::from_secs(1_000));
@@ -117,7 +117,7 @@ fn a_stream_on_which_frames_are_counted_is_kept_however_late_their_echoes_are() 
 }
 
 #[test]
-fn a_server_that_does_not_tell_of_echoes_any_more_is_not_taken_for_deaf() {
+fn if_beacons_no_longer_have_echoed_the_stream_is_kept() {
     let mut scene = over_a_stream();
 
     // Behind the same address there is an older one now.
@@ -128,7 +128,7 @@ fn a_server_that_does_not_tell_of_echoes_any_more_is_not_taken_for_deaf() {
 }
 
 #[test]
-fn a_stream_that_the_game_leaves_unread_is_kept() {
+fn a_stream_is_kept_while_the_game_does_not_poll() {
     let mut scene = over_a_stream();
     for number in 1..=2 * EVENTS_MAX as u64 {
         scene.server.send(number);

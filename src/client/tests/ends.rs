@@ -7,7 +7,7 @@ use crate::wire::v1::{Ack, Beacon, ProbeReply, Reason};
 use crate::wire::{Lane, encode};
 
 #[test]
-fn the_reason_of_a_closed_link_decides_about_the_session() {
+fn the_reason_in_closed_decides_about_the_session() {
     for (reason, story) in [
         (Reason::Bye, &["session lost", "closed"][..]),
         (Reason::Kicked, &["session lost", "closed"]),
@@ -37,7 +37,7 @@ fn the_reason_of_a_closed_link_decides_about_the_session() {
 }
 
 #[test]
-fn the_reason_of_a_refusal_decides_about_another_try() {
+fn the_reason_in_denied_decides_about_another_try() {
     for (reason, tries_again) in [
         (Reason::Draining, true),
         (Reason::Throttled, true),
@@ -62,7 +62,7 @@ fn the_reason_of_a_refusal_decides_about_another_try() {
 }
 
 #[test]
-fn after_a_shutdown_the_client_comes_back_when_it_was_told_to() {
+fn after_a_shutdown_the_client_comes_again_after_retry_after_ms() {
     let mut scene = Scene::connected();
     scene.server.say(&closed(Reason::Shutdown, 3_000));
     scene.run(2.9);
@@ -87,7 +87,7 @@ fn a_link_that_is_silent_for_the_link_timeout_is_lost() {
 }
 
 #[test]
-fn a_client_that_slept_for_less_than_the_link_timeout_finds_its_link_alive() {
+fn a_client_that_slept_for_less_than_the_link_timeout_keeps_its_link() {
     let mut scene = Scene::connected();
     scene.server.tick(Duration::from_millis(4_900));
     scene.client.update(Duration::from_millis(4_900));
@@ -114,7 +114,7 @@ fn a_client_that_slept_for_the_link_timeout_discards_its_link_unread_and_resumes
 }
 
 #[test]
-fn what_waits_in_a_link_after_a_sleep_does_not_count_as_heard_now() {
+fn frames_that_arrived_during_a_sleep_do_not_end_the_silence() {
     let mut scene = Scene::connected();
     scene.server.tick(Duration::from_millis(4_900));
     // The server has given the link up meanwhile, and what tells so is lost.
@@ -163,7 +163,7 @@ impl Link for Broken {
 }
 
 #[test]
-fn what_a_transport_says_of_the_last_try_is_told_to_the_game() {
+fn the_game_gets_the_failure_of_the_last_try() {
     let mut client = Client::new(Broken, ClientConfig { tries: 2, ..config() });
     for _ in 0..10 {
         client.update(STEP);
@@ -175,7 +175,7 @@ fn what_a_transport_says_of_the_last_try_is_told_to_the_game() {
 }
 
 #[test]
-fn before_its_welcome_a_client_hears_nothing_else() {
+fn before_welcome_a_client_ignores_other_frames() {
     let mut scene = Scene::new();
     scene.server.mute = true;
     scene.run(0.1);
@@ -197,7 +197,7 @@ fn before_its_welcome_a_client_hears_nothing_else() {
 }
 
 #[test]
-fn a_server_that_breaks_the_protocol_ends_the_session_and_never_the_program() {
+fn a_server_that_breaks_the_protocol_ends_the_session_without_a_panic() {
     let reliable = |frame: Bytes| (Lane::Reliable, frame);
     for (lane, frame) in [
         reliable(encode(&Ack { received: 1 })),
@@ -220,7 +220,7 @@ fn a_server_that_breaks_the_protocol_ends_the_session_and_never_the_program() {
 }
 
 #[test]
-fn link_control_that_is_unknown_or_of_a_client_is_ignored() {
+fn unknown_link_control_and_link_control_of_clients_is_ignored() {
     let mut scene = Scene::connected();
     {
         let mut net = scene.net.borrow_mut();
@@ -235,7 +235,7 @@ fn link_control_that_is_unknown_or_of_a_client_is_ignored() {
 }
 
 #[test]
-fn bye_leaves_after_all_that_was_sent_and_is_answered() {
+fn a_bye_leaves_behind_all_messages_and_is_answered() {
     let mut scene = Scene::connected();
     for number in 1..=3 {
         scene.client.send(&Numbered { number }).unwrap();
@@ -255,7 +255,7 @@ fn bye_leaves_after_all_that_was_sent_and_is_answered() {
 }
 
 #[test]
-fn a_bye_that_nobody_answers_ends_in_time() {
+fn a_bye_without_an_answer_ends_in_time() {
     let mut scene = Scene::connected();
     scene.server.mute = true;
     scene.client.bye();
@@ -272,7 +272,7 @@ fn a_bye_that_nobody_answers_ends_in_time() {
 }
 
 #[test]
-fn a_silent_cut_tells_nobody_and_a_close_does() {
+fn a_silent_cut_does_not_inform_the_server_and_a_close_does() {
     let hold = Duration::from_secs(2);
     for (cut, told) in [(Cut::Silent { hold }, false), (Cut::Close { hold }, true)] {
         let mut scene = Scene::connected();
@@ -292,7 +292,7 @@ fn a_silent_cut_tells_nobody_and_a_close_does() {
 }
 
 #[test]
-fn a_game_that_does_not_poll_stops_the_reading_and_loses_nothing() {
+fn a_client_stops_reading_while_its_game_does_not_poll_and_loses_nothing() {
     let mut scene = Scene::connected();
     let count = 2 * EVENTS_MAX as u64;
     for number in 1..=count {

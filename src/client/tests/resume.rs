@@ -29,7 +29,7 @@ fn a_lost_welcome_of_a_resume_leaves_the_presented_token_valid() {
 }
 
 #[test]
-fn a_hello_that_arrives_after_the_one_on_the_next_link_costs_a_resume_and_not_the_session() {
+fn a_hello_that_arrives_after_the_hello_on_the_next_link_does_not_end_the_session() {
     for ticks_late in [0, 1] {
         // given a resume whose Hello is held back by the network, until its link is given up
         let mut scene = Scene::connected();
@@ -70,7 +70,7 @@ fn a_hello_that_arrives_after_the_one_on_the_next_link_costs_a_resume_and_not_th
 }
 
 #[test]
-fn a_link_that_another_client_replaces_ends_the_client_though_a_hello_of_its_own_went_astray_long_ago() {
+fn a_replaced_link_ends_the_client_if_its_own_late_hello_is_long_ago() {
     let mut scene = Scene::connected();
     scene.net.borrow_mut().plans.push_back(SILENT);
     takeover(&mut scene);
@@ -84,7 +84,7 @@ fn a_link_that_another_client_replaces_ends_the_client_though_a_hello_of_its_own
 }
 
 #[test]
-fn each_welcome_rotates_the_token_and_the_first_ack_retires_the_old_one() {
+fn each_welcome_has_a_new_token_and_the_first_ack_voids_the_old_one() {
     let mut scene = Scene::connected();
     let mut seen = vec![scene.client.token().unwrap().to_vec()];
 
@@ -177,7 +177,7 @@ fn a_client_that_kept_only_its_token_resumes_with_resync() {
 }
 
 #[test]
-fn a_token_that_is_no_longer_good_gives_a_new_session() {
+fn a_token_that_resumes_no_session_gives_a_new_session() {
     let mut scene = Scene::new();
     scene.client = Client::resume_with_token(TestDial(Rc::clone(&scene.net)), config(), vec![9; 32]);
 
@@ -190,7 +190,7 @@ fn a_token_that_is_no_longer_good_gives_a_new_session() {
 }
 
 #[test]
-fn of_two_counts_each_side_takes_the_higher_one() {
+fn each_side_takes_the_higher_of_both_counts() {
     // given a server that was restored from an older store
     let mut scene = Scene::connected();
     for number in 1..=5 {
@@ -297,7 +297,7 @@ fn a_client_whose_round_trips_take_1_5_s_opens_a_link_and_waits_for_its_welcome(
 }
 
 #[test]
-fn a_resume_that_is_not_answered_is_given_up_after_2_5_s_and_said_again_on_the_next_link() {
+fn a_resume_without_an_answer_is_repeated_on_the_next_link_after_2_5_s() {
     let mut scene = Scene::connected();
     scene.server.mute = true;
     scene.client.cut(Cut::Close { hold: Duration::ZERO });
@@ -312,7 +312,7 @@ fn a_resume_that_is_not_answered_is_given_up_after_2_5_s_and_said_again_on_the_n
 }
 
 #[test]
-fn while_the_session_is_kept_tries_are_dense_and_the_last_second_of_its_window_is_used() {
+fn while_the_session_can_be_resumed_pauses_are_short_up_to_the_last_second() {
     let mut scene = Scene::with(&[Plan { up: usize::MAX, down: usize::MAX, told: true, room: usize::MAX }]);
     scene.server.timeout_ms = 10_000;
     scene.run(0.2);
@@ -336,7 +336,7 @@ fn while_the_session_is_kept_tries_are_dense_and_the_last_second_of_its_window_i
 }
 
 #[test]
-fn after_the_window_of_the_session_the_pauses_grow_and_the_tries_end() {
+fn when_the_session_can_no_longer_be_resumed_the_pauses_grow_and_the_tries_end() {
     let mut scene = Scene::new();
     scene.server.timeout_ms = 1_000;
     scene.run(0.2);

@@ -9,7 +9,7 @@ use rustls::{ClientConnection, ProtocolVersion, ServerConfig, ServerConnection};
 use super::*;
 
 #[test]
-fn the_pinned_certificate_is_taken_whatever_the_server_is_called() {
+fn the_pinned_certificate_is_accepted_for_any_server_name() {
     let server = Server::new();
 
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
@@ -32,7 +32,7 @@ fn another_certificate_is_refused_with_both_hashes_and_what_to_do() {
 }
 
 #[test]
-fn who_shows_the_pinned_certificate_without_its_key_is_refused() {
+fn a_server_without_the_key_of_the_pinned_certificate_is_refused() {
     let (server, thief) = (Server::new(), Server::new());
     let stolen = Server { certificate: server.certificate.clone(), key: thief.key };
 

@@ -57,7 +57,7 @@ fn frames_of_all_sizes_cross_on_both_lanes() {
 }
 
 #[test]
-fn a_full_channel_refuses_and_the_link_lives() {
+fn a_full_channel_refuses_frames_and_the_link_stays_open() {
     let (mut link, mut host) = open();
 
     let taken = (0..1_000).take_while(|_| link.send(join(16_000))).count();
@@ -74,7 +74,7 @@ fn a_full_channel_refuses_and_the_link_lives() {
 }
 
 #[test]
-fn a_closed_link_tells_its_peer_either_way() {
+fn a_close_informs_the_peer_in_both_directions() {
     let (mut link, mut host) = open();
     link.close();
     assert_eq!(link.status(), LinkStatus::Closed);
@@ -128,7 +128,7 @@ fn a_payload_that_renet_would_panic_on_closes_the_link() {
 }
 
 #[test]
-fn a_port_where_nobody_listens_ends_the_try_early() {
+fn a_closed_port_ends_the_try_early() {
     let host = Host::bind();
     let mut dial = UdpDial::new(host.tokens(1));
     drop(host);

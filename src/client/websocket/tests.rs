@@ -78,7 +78,7 @@ fn frames_go_both_ways_and_pings_are_answered() {
 }
 
 #[test]
-fn a_server_that_does_not_read_fills_the_link_and_then_is_sent_no_more() {
+fn a_link_to_a_server_that_does_not_read_refuses_frames_when_it_is_full() {
     let (address, host) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
         for tag in 0..8_u8 {
@@ -110,7 +110,7 @@ fn a_server_that_does_not_read_fills_the_link_and_then_is_sent_no_more() {
 }
 
 #[test]
-fn a_server_that_sends_without_end_does_not_hold_an_update() {
+fn an_update_ends_though_the_server_sends_frames_without_end() {
     let (address, host) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
         for _ in 0..64 {
@@ -135,7 +135,7 @@ fn a_server_that_sends_without_end_does_not_hold_an_update() {
 }
 
 #[test]
-fn of_what_waits_for_a_blocked_socket_the_oldest_state_is_dropped_and_no_beacon() {
+fn while_the_socket_is_blocked_old_unreliable_frames_are_dropped_and_beacons_are_kept() {
     let (read_on, wait) = mpsc::channel::<()>();
     let (address, host) = host(move |socket| {
         let mut host = accept(socket).expect("WebSocket");
@@ -186,7 +186,7 @@ fn of_what_waits_for_a_blocked_socket_the_oldest_state_is_dropped_and_no_beacon(
 }
 
 #[test]
-fn a_server_that_sends_pings_without_end_does_not_hold_an_update() {
+fn an_update_ends_though_the_server_sends_pings_without_end() {
     let pings = 3 * MESSAGES_PER_UPDATE_MAX;
     let (sent, wait) = mpsc::channel::<()>();
     let (address, host) = host(move |socket| {
@@ -214,7 +214,7 @@ fn a_server_that_sends_pings_without_end_does_not_hold_an_update() {
 }
 
 #[test]
-fn a_server_that_breaks_the_rules_of_websocket_loses_the_link() {
+fn a_breach_of_the_websocket_protocol_ends_the_link() {
     let cases: [(&str, &[u8]); 7] = [
         ("a masked frame", &[0x82, 0x83, 0, 0, 0, 0, 1, 0x50, 1]),
         ("a reserved bit", &[0xC2, 3, 1, 0x50, 1]),
@@ -246,7 +246,7 @@ fn a_server_that_breaks_the_rules_of_websocket_loses_the_link() {
 }
 
 #[test]
-fn a_message_without_end_is_read_in_pieces_and_then_refused() {
+fn a_message_without_end_is_refused() {
     let (address, host) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
         let stream = host.get_mut();
@@ -271,7 +271,7 @@ fn a_message_without_end_is_read_in_pieces_and_then_refused() {
 }
 
 #[test]
-fn a_server_that_breaks_the_rules_of_the_wire_ends_the_session_and_is_not_asked_again() {
+fn a_breach_of_the_protocol_ends_the_session_and_the_client_stops() {
     let long = Message::Binary(Bytes::from(vec![1; FRAME_MAX_SERVER + 1]));
     for wrong in [Message::text("hello"), long] {
         let (address, host) = host(|socket| {
@@ -304,7 +304,7 @@ fn a_server_that_breaks_the_rules_of_the_wire_ends_the_session_and_is_not_asked_
 }
 
 #[test]
-fn a_game_is_told_why_the_server_closed_the_link_before_its_welcome() {
+fn the_game_gets_the_reason_of_a_close_before_welcome() {
     let (address, host) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
         assert_eq!(id_of(&read_frame(&mut host)), Some(Hello::ID));
@@ -331,7 +331,7 @@ fn a_game_is_told_why_the_server_closed_the_link_before_its_welcome() {
 }
 
 #[test]
-fn both_ends_can_close_and_what_came_before_is_received() {
+fn both_ends_can_close_and_earlier_frames_are_received() {
     let (address, server) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
         host.send(Message::Binary(frame(1))).expect("room");
@@ -366,7 +366,7 @@ fn both_ends_can_close_and_what_came_before_is_received() {
 }
 
 #[test]
-fn what_is_no_websocket_says_so() {
+fn a_server_without_websocket_is_reported() {
     let (address, host) = host(|mut socket| {
         let _ = io::Read::read(&mut socket, &mut [0; 1_024]);
         let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";

@@ -45,7 +45,7 @@ fn answer(head: &str, body: &str) -> Vec<u8> {
 }
 
 #[test]
-fn an_answer_is_read_whole_or_in_bits_with_a_length_or_to_the_close() {
+fn an_answer_is_read_in_one_or_many_pieces_with_and_without_a_length() {
     let length = format!("200 OK\r\nContent-Length: {}", OFFER.len());
     let to_the_close = answer("200 OK\r\nServer: x", OFFER);
     for pieces in [
@@ -65,7 +65,7 @@ fn an_answer_is_read_whole_or_in_bits_with_a_length_or_to_the_close() {
 }
 
 #[test]
-fn what_is_no_offer_is_an_error_that_says_what_to_do() {
+fn an_unusable_answer_is_an_error_that_says_what_to_do() {
     let long = "x".repeat(ANSWER_MAX + 1);
     for (answer, says) in [
         (answer("401 Unauthorized\r\nContent-Length: 0", ""), "bearer"),
@@ -90,7 +90,7 @@ fn what_is_no_offer_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn a_port_where_nobody_listens_and_a_bearer_that_is_none_are_errors() {
+fn a_closed_port_a_malformed_bearer_and_a_wrong_scheme_are_errors() {
     let free = TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr().expect("bound");
 
     let nobody = fetch(&format!("http://{free}"), None);

@@ -127,7 +127,7 @@ fn all() -> Vec<Route> {
 }
 
 #[test]
-fn where_the_best_route_opens_in_time_no_other_is_opened() {
+fn if_the_best_route_opens_in_time_no_other_is_opened() {
     let log = SharedLog::default();
 
     let end = run(&mut Race::new(all(), RULES), &log, |_, _| Script::OpensAfter(ms(300)));
@@ -138,7 +138,7 @@ fn where_the_best_route_opens_in_time_no_other_is_opened() {
 }
 
 #[test]
-fn where_datagrams_are_dropped_the_stream_wins_within_a_second() {
+fn if_datagrams_are_dropped_websocket_wins_within_a_second() {
     let log = SharedLog::default();
 
     let end = run(&mut Race::new(all(), RULES), &log, |transport, _| match transport {
@@ -166,7 +166,7 @@ fn a_refused_opening_is_followed_by_the_next_at_once_and_its_reason_is_kept() {
 }
 
 #[test]
-fn while_one_discovery_is_asked_the_next_place_begins_and_the_answer_is_taken_at_once() {
+fn while_one_discovery_is_asked_the_next_server_begins_and_the_answer_is_used_at_once() {
     let log = SharedLog::default();
     let relay = Route { place: 1, transport: WebSocket };
     let order = vec![Route { place: 0, transport: Udp }, Route { place: 0, transport: Quic }, relay];
@@ -190,7 +190,7 @@ fn while_one_discovery_is_asked_the_next_place_begins_and_the_answer_is_taken_at
 }
 
 #[test]
-fn silence_ends_a_race_after_its_limit_and_what_was_measured_lengthens_it() {
+fn silence_ends_a_race_after_its_limit_which_a_measured_round_trip_lengthens() {
     let log = SharedLog::default();
     let mut race = Race::new(routes(&[Udp, WebSocket]), RULES);
 
@@ -207,7 +207,7 @@ fn silence_ends_a_race_after_its_limit_and_what_was_measured_lengthens_it() {
 }
 
 #[test]
-fn a_slow_stream_is_opened_again_beside_itself_and_netcode_is_not() {
+fn a_slow_websocket_is_opened_a_second_time_and_netcode_is_not() {
     let log = SharedLog::default();
 
     let end =
@@ -222,7 +222,7 @@ fn a_slow_stream_is_opened_again_beside_itself_and_netcode_is_not() {
 }
 
 #[test]
-fn when_the_network_heals_at_any_time_a_packet_of_an_urgent_race_leaves_soon() {
+fn an_urgent_race_sends_a_packet_soon_after_the_network_is_back_at_any_time() {
     for heals_at in (100..9_500).step_by(100).map(ms) {
         let mut race = Race::new(routes(&[WebSocket]), URGENT);
         let log = SharedLog::default();
@@ -256,7 +256,7 @@ fn a_single_race_opens_the_first_route_that_is_offered_and_no_other() {
 }
 
 #[test]
-fn after_a_stall_an_opening_is_read_before_it_is_called_late() {
+fn after_a_stall_an_opening_is_read_before_it_times_out() {
     let log = SharedLog::default();
     let mut race = Race::new(routes(&[Udp]), RULES);
     let mut start =
@@ -273,7 +273,7 @@ fn after_a_stall_an_opening_is_read_before_it_is_called_late() {
 }
 
 #[test]
-fn the_openings_of_another_race_go_on() {
+fn a_race_continues_the_openings_of_another_race() {
     let log = SharedLog::default();
     let mut first = Race::new(routes(&[WebSocket]), RULES);
     let begin =

@@ -6,7 +6,7 @@ use super::*;
 const LONG: u32 = 2_000;
 
 #[test]
-fn a_session_granted_and_closed_in_one_breath_is_a_link_that_did_not_open() {
+fn a_webtransport_session_that_is_closed_at_once_is_a_link_that_did_not_open() {
     let mut host = Host::bind("127.0.0.1", &BOTH);
     host.closes_when_asked = true;
     let mut link = QuicDial::new(target(&host, webtransport())).dial().expect("a link");
