@@ -1,4 +1,4 @@
-//! Dialling by URL, against a discovery of a few lines and a UDP server.
+//! Tests of dials by URL, against a small discovery and small servers.
 
 use super::*;
 use crate::client::quic::host::Host as QuicHost;
@@ -12,12 +12,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// What an update takes, in the client's time and at least in the machine's: discovery answers on a
-/// thread of its own.
+/// Time of an update, on the client's clock and at least on the machine's, because discovery answers on another
+/// thread.
 const STEP: Duration = Duration::from_millis(1);
 const BEAT: Bytes = Bytes::from_static(&[0x80, 0x01]);
 
-/// Answers each question with the next of its answers; the last one stays.
+/// A discovery that answers each request with the next of its answers, and then always with the last one.
 struct Desk {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -69,7 +69,7 @@ impl Drop for Desk {
     }
 }
 
-/// Offers of UDP, with a fresh token each.
+/// Returns answers that offer UDP, each with a fresh token.
 fn offers(host: &Host, count: usize) -> Vec<String> {
     let mut tokens = host.tokens(1);
     (0..count)
@@ -88,7 +88,7 @@ fn hex(host: &QuicHost) -> String {
     HEXLOWER.encode(&host.sha256())
 }
 
-/// What offers a server over QUIC.
+/// Returns an answer that offers QUIC.
 fn quic_offer(host: &QuicHost) -> String {
     let offered = offering([quic_at(host.address(), host)]);
     Discovery { ticket: Some("AXN0aWNrZXQ".to_owned()), ..offered }.to_json()
@@ -109,7 +109,7 @@ fn offering<const N: usize>(offers: [Offer; N]) -> Discovery {
     }
 }
 
-/// A URL where nobody listens.
+/// Returns a URL where nothing listens.
 fn nobody() -> String {
     let address = TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr();
     format!("http://{}", address.expect("bound"))
@@ -147,7 +147,7 @@ impl Serve for QuicHost {
     }
 }
 
-/// Lets both ends act until the link is no longer opening.
+/// Runs both ends until the link is no longer opening.
 fn settle(link: &mut AnyLink, host: &mut impl Serve) -> LinkStatus {
     for _ in 0..20_000 {
         std::thread::sleep(STEP);
@@ -158,10 +158,10 @@ fn settle(link: &mut AnyLink, host: &mut impl Serve) -> LinkStatus {
             return link.status();
         }
     }
-    panic!("it opens for ever");
+    panic!("the link neither opened nor closed in time");
 }
 
-/// A frame from the newest link of the host.
+/// Waits for a frame from the newest link of the host.
 fn hear(link: &mut AnyLink, host: &mut impl Serve) {
     for _ in 0..20_000 {
         std::thread::sleep(STEP);
@@ -173,10 +173,10 @@ fn hear(link: &mut AnyLink, host: &mut impl Serve) {
             return;
         }
     }
-    panic!("nothing is heard");
+    panic!("no frame arrived in time");
 }
 
-/// Dials as a client does that resumes its session.
+/// Dials as a client that resumes its session.
 fn resume(dial: &mut AnyDial) -> AnyLink {
     dial.prepare(STEP, &Outlook { resumes: true, is_urgent: true, ..Outlook::default() });
     dial.dial().expect("a race")
@@ -195,7 +195,7 @@ fn discovery_gives_each_link_a_fresh_token_without_blocking() {
         assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
         assert_eq!(link.transport(), Some(Transport::Udp));
         hear(&mut link, &mut host);
-        assert!(!link.rebind().expect("no socket is asked for"), "netcode knows a client by its address");
+        assert!(!link.rebind().expect("no socket is opened"), "netcode identifies a client by its address");
         link.close();
         assert_eq!(desk.asked(), count);
     }
@@ -248,7 +248,7 @@ fn after_an_open_link_without_a_frame_the_next_dial_uses_another_server() {
 
 #[test]
 fn if_datagrams_are_dropped_a_link_opens_over_websocket() {
-    // given an address that takes every datagram and answers none, and a WebSocket server
+    // given an address that receives datagrams and answers none, and a WebSocket server
     let hole = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
     let streams = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let mut host = quic_host();
@@ -288,7 +288,7 @@ fn a_resume_uses_an_offer_that_worked_without_asking_discovery() {
         hear(&mut link, &mut host);
     }
 
-    assert_eq!(desk.asked(), 2, "once for each new session, for its ticket");
+    assert_eq!(desk.asked(), 2, "discovery is asked once for each new session");
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_url_of_a_transport_is_dialled_directly_with_the_certificate_in_the_url() {
 
 #[test]
 fn discovery_that_does_not_answer_fails_after_its_own_timeout() {
-    // The system accepts the connection; nobody reads the question.
+    // The system accepts the connection, and nothing reads the request.
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let mut link = AnyDial::new([url]).expect("a URL").dial().expect("a socket");
@@ -359,7 +359,7 @@ fn discovery_that_does_not_answer_fails_after_its_own_timeout() {
     while link.status() == LinkStatus::Opening {
         link.update(Duration::from_millis(20));
         asked += Duration::from_millis(20);
-        assert!(asked <= Duration::from_secs(9), "it asks for ever");
+        assert!(asked <= Duration::from_secs(9), "the request has no timeout");
     }
 
     assert!(asked >= Duration::from_secs(7), "given up after {asked:?}");

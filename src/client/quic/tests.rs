@@ -26,7 +26,7 @@ fn target(host: &Host, route: QuicRoute) -> QuicTarget {
     }
 }
 
-/// Pumps both ends until something is so; as good as for ever, but for a test that hangs.
+/// Runs both ends until `done` returns true, and panics if that takes too long.
 fn until(link: &mut QuicLink, host: &mut Host, mut done: impl FnMut(&mut QuicLink, &mut Host) -> bool) {
     for _ in 0..10_000 {
         link.update(STEP);
@@ -36,7 +36,7 @@ fn until(link: &mut QuicLink, host: &mut Host, mut done: impl FnMut(&mut QuicLin
             return;
         }
     }
-    panic!("it never came to pass: {link:?}");
+    panic!("the condition did not hold in time: {link:?}");
 }
 
 fn open_at(mut host: Host, route: QuicRoute) -> (QuicLink, Host) {
@@ -48,12 +48,12 @@ fn open_at(mut host: Host, route: QuicRoute) -> (QuicLink, Host) {
     (link, host)
 }
 
-/// A link on each route.
+/// Returns a link on each route.
 fn both() -> [(QuicLink, Host); 2] {
     [QuicRoute::Quic, webtransport()].map(|route| open_at(Host::bind("127.0.0.1", &BOTH), route))
 }
 
-/// Tries to open a link, and returns why it did not.
+/// Tries to open a link, and returns why it did not open.
 fn refused(target: QuicTarget, host: &mut Host) -> String {
     let mut link = QuicDial::new(target).dial().expect("a try");
     until(&mut link, host, |link, _| {
@@ -76,7 +76,7 @@ fn frames_of_all_sizes_cross_on_both_lanes_of_both_routes() {
         for frame in &frames {
             assert!(link.send(frame.clone()));
         }
-        // The server has the stream to write on with the first frame that came on it.
+        // The server learns of the stream when the first frame arrives on it.
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == frames.len());
         for frame in &frames {
             host.links[0].send(frame);
@@ -89,7 +89,7 @@ fn frames_of_all_sizes_cross_on_both_lanes_of_both_routes() {
         });
         for received in [&down, &host.links[0].received] {
             assert!(frames.iter().all(|frame| received.iter().any(|(_, received)| received == frame)));
-            // What fits no datagram rides the stream.
+            // A frame that does not fit into a datagram is sent on the stream.
             let by_datagram: Vec<&Bytes> = received
                 .iter()
                 .filter(|(lane, _)| *lane == Lane::Unreliable)

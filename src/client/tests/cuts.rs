@@ -1,4 +1,4 @@
-//! Whatever the links do, nothing is lost and nothing doubled.
+//! Tests that nothing reliable is lost or duplicated, whenever links are cut.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn plans() -> impl Strategy<Value = Vec<Plan>> {
 }
 
 fn assert_exactly_once(mut plans: Vec<Plan>, count: u64, a_step: u64) {
-    // A session whose first Welcome was never acknowledged is not kept, so let that arrive.
+    // A session whose first Welcome was never acknowledged is not kept, so the first frames arrive.
     if let Some(first) = plans.first_mut() {
         first.up = first.up.max(2);
         first.down = first.down.max(1);

@@ -1,9 +1,9 @@
-//! Links on which the server is heard and the client is not.
+//! Tests of links on which the client receives frames and the server does not.
 
 use super::*;
 use crate::client::EVENTS_MAX;
 
-/// A client with a session over a stream.
+/// Returns a client with a session over a stream.
 fn over_a_stream() -> Scene {
     let mut scene = Scene::over(Net { is_stream: true, ..Net::default() });
     scene.server.timeout_ms = 5_000;
@@ -13,7 +13,7 @@ fn over_a_stream() -> Scene {
     scene
 }
 
-/// Nothing more that is sent on the link at hand reaches the server.
+/// Stops the frames on the current link from reaching the server.
 fn deafen(scene: &Scene) {
     let mut net = scene.net.borrow_mut();
     net.heard_from = net.wires.len();
@@ -25,12 +25,12 @@ fn a_stream_on_which_the_server_receives_nothing_is_lost_within_two_seconds_afte
 
     deafen(&scene);
     scene.run(5.0);
-    assert!(scene.story().is_empty(), "the server has lost it just now");
+    assert!(scene.story().is_empty(), "the server has just lost the link");
     scene.run(2.2);
 
     assert_eq!(scene.story(), ["link lost", "resumed"]);
     scene.run(10.0);
-    assert_eq!(scene.client.resume_count(), 1, "the next link is heard");
+    assert_eq!(scene.client.resume_count(), 1, "the server receives frames on the next link");
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn on_a_later_link_the_loss_is_found_before_the_first_echo() {
     scene.run(7.2);
     assert_eq!(scene.story(), ["link lost", "resumed"]);
 
-    // The Hello and the Ack have arrived, and nothing else does.
+    // The Hello and the Ack have arrived, and no later frame does.
     deafen(&scene);
     scene.run(7.2);
 
@@ -120,7 +120,7 @@ fn a_stream_is_kept_while_frames_are_acknowledged_however_late_the_echoes_are() 
 fn if_beacons_no_longer_have_echoed_the_stream_is_kept() {
     let mut scene = over_a_stream();
 
-    // Behind the same address there is an older one now.
+    // The address now belongs to an older server.
     scene.server.echoed_after = None;
     scene.run(30.0);
 

@@ -1,4 +1,4 @@
-//! How links and sessions end: the table of reasons, silence, Bye, cuts, and broken servers.
+//! Tests of the ends of links and sessions: reasons, silence, Bye, cuts, and broken servers.
 
 use super::server::closed;
 use super::*;
@@ -32,7 +32,7 @@ fn the_reason_in_closed_decides_about_the_session() {
             );
             assert_eq!(scene.client.state(), ClientState::Stopped);
         }
-        assert!(scene.net.borrow().wires[0].closed, "the client lets go of the link");
+        assert!(scene.net.borrow().wires[0].closed, "the client closes the link");
     }
 }
 
@@ -68,7 +68,7 @@ fn after_a_shutdown_the_client_comes_again_after_retry_after_ms() {
     scene.run(2.9);
     assert_eq!(scene.net.borrow().dials, 1);
     assert_eq!(scene.client.state(), ClientState::Away);
-    // The new server knows nobody.
+    // The new server has no sessions.
     scene.server.sessions.clear();
     scene.run(0.5);
 
@@ -106,7 +106,7 @@ fn a_client_that_slept_for_the_link_timeout_discards_its_link_unread_and_resumes
     scene.server.tick(Duration::from_secs(5));
     scene.client.update(Duration::from_secs(5));
 
-    assert_eq!(scene.client.received_count(), 0, "what waits in the old link is stale");
+    assert_eq!(scene.client.received_count(), 0, "frames in the old link are not read");
     assert_eq!(scene.net.borrow().dials, 2, "in the same update");
     scene.run(0.2);
     assert_eq!(scene.story(), ["link lost", "resumed"]);
@@ -114,10 +114,10 @@ fn a_client_that_slept_for_the_link_timeout_discards_its_link_unread_and_resumes
 }
 
 #[test]
-fn frames_that_arrived_during_a_sleep_do_not_end_the_silence() {
+fn frames_that_arrived_during_a_sleep_keep_the_link_for_two_seconds_only() {
     let mut scene = Scene::connected();
     scene.server.tick(Duration::from_millis(4_900));
-    // The server has given the link up meanwhile, and what tells so is lost.
+    // The server has closed the link in the meantime, and its Closed is lost.
     scene.server.silent = true;
     scene.client.update(Duration::from_millis(4_900));
     scene.run(1.8);
@@ -127,7 +127,7 @@ fn frames_that_arrived_during_a_sleep_do_not_end_the_silence() {
     assert_eq!(scene.story(), ["link lost", "resumed"]);
 }
 
-/// Opens links that are over at once.
+/// Opens links that are closed at once.
 struct Broken;
 
 impl Dial for Broken {
@@ -250,7 +250,7 @@ fn a_bye_leaves_behind_all_messages_and_is_answered() {
 
     assert_eq!(before, 0);
     assert_eq!(scene.server.byes, 1);
-    assert_eq!(scene.story(), ["closed"], "what the server took with its Bye is not lost");
+    assert_eq!(scene.story(), ["closed"], "messages that arrived before the Bye are not lost");
     assert!(matches!(scene.events.last(), Some(ClientEvent::Closed { reason: Some(Reason::Bye), .. })));
 }
 
@@ -279,7 +279,7 @@ fn a_silent_cut_does_not_inform_the_server_and_a_close_does() {
         scene.client.cut(cut);
         scene.run(1.9);
 
-        // A link that fell silent is kept: to let go of it could tell the server.
+        // A link that was cut silently is kept, because the server could notice its drop.
         assert_eq!(scene.net.borrow().wires[0].dropped, told);
         assert_eq!(scene.net.borrow().wires[0].closed, told);
         assert_eq!(scene.server.sessions[0].link.is_none(), told);
@@ -308,5 +308,5 @@ fn a_client_stops_reading_while_its_game_does_not_poll_and_loses_nothing() {
     scene.run(1.0);
 
     assert_eq!(scene.numbers(), (1..=count).collect::<Vec<_>>());
-    assert!(scene.story().is_empty(), "the link was not taken for silent");
+    assert!(scene.story().is_empty(), "the link did not count as silent");
 }

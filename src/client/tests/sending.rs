@@ -1,4 +1,4 @@
-//! Sending, acknowledging, echoing.
+//! Tests of sends, acknowledgements and echoes.
 
 use super::*;
 use crate::client::{Cut, SendError};
@@ -83,7 +83,7 @@ fn an_ack_follows_welcome_at_once_and_then_sixty_four_frames_or_a_second() {
         scene.server.send(number);
     }
     scene.run(0.2);
-    assert_eq!(scene.server.acks, [0, 130], "one ack for all that came in one update");
+    assert_eq!(scene.server.acks, [0, 130], "one Ack for all frames of an update");
     scene.server.send(131);
     scene.run(0.9);
     assert_eq!(scene.server.acks.len(), 2);
@@ -98,7 +98,7 @@ fn cc_13_an_idle_client_is_heard_from_well_within_the_link_timeout() {
     scene.server.silent = true;
     scene.run(4.5);
 
-    assert!(scene.server.acks.len() >= 4, "an ack each quarter of the link timeout");
+    assert!(scene.server.acks.len() >= 4, "an Ack each quarter of the link timeout");
 }
 
 #[test]

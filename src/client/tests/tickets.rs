@@ -1,4 +1,4 @@
-//! Tickets: which Hello shows one, and what becomes of a client whose ticket is refused.
+//! Tests of tickets: which Hellos show one, and what a client does when its ticket is refused.
 
 use super::*;
 use crate::wire::v1::Reason;
@@ -7,7 +7,7 @@ fn with_tickets(tickets: &[&'static str], renews_tickets: bool) -> Scene {
     Scene::over(Net { tickets: tickets.iter().copied().collect(), renews_tickets, ..Net::default() })
 }
 
-/// The tickets of all Hellos so far.
+/// Returns the tickets of all Hellos so far.
 fn shown(scene: &Scene) -> Vec<&str> {
     scene.server.hellos.iter().map(|hello| &*hello.ticket).collect()
 }
@@ -23,7 +23,7 @@ fn a_new_session_shows_the_ticket_of_its_link_and_a_resume_shows_none() {
     scene.client.cut(crate::client::Cut::Close { hold: Duration::ZERO });
     scene.run(0.5);
 
-    assert_eq!(shown(&scene), ["first", "", "", "third"], "the session was lost, and a new one asked for");
+    assert_eq!(shown(&scene), ["first", "", "", "third"], "the session was lost, and a new one was opened");
     assert_eq!(scene.client.state(), ClientState::Connected);
 }
 

@@ -1,4 +1,4 @@
-//! Discovery against servers of a few lines.
+//! Tests of requests to discovery, against small servers.
 
 use super::*;
 use std::net::{Shutdown, TcpListener};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const OFFER: &str = r#"{"protocol":1,"name":"arena","websocket":{"url":"ws://127.0.0.1:7780/ws"}}"#;
 
-/// Answers one question, in pieces; returns what it was asked.
+/// Answers one request in pieces. The thread returns the request.
 fn answering(pieces: Vec<Vec<u8>>) -> (String, JoinHandle<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
@@ -19,7 +19,7 @@ fn answering(pieces: Vec<Vec<u8>>) -> (String, JoinHandle<String>) {
             asked.push(byte[0]);
         }
         for piece in pieces {
-            // Whoever has read enough may be gone.
+            // The client may have closed the connection when it has read enough.
             let _ = peer.write_all(&piece);
         }
         let _ = peer.shutdown(Shutdown::Write);
@@ -37,7 +37,7 @@ fn fetch(url: &str, bearer: Option<&str>) -> Result<Discovery, FetchError> {
         }
         thread::sleep(Duration::from_millis(1));
     }
-    panic!("never answered");
+    panic!("there was no answer in time");
 }
 
 fn answer(head: &str, body: &str) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Links opened in advance, scripted and on virtual time.
+//! Tests of links that are opened in advance, with scripted links and on virtual time.
 
 use super::super::race::tests::{Script, Scripted, SharedLog, ms, routes};
 use super::super::url::Transport::WebSocket;
@@ -17,7 +17,7 @@ impl Scene {
         Self { standby: Standby::Idle, log: SharedLog::default(), script }
     }
 
-    /// Lets time pass while the session's link has been silent for `silence_ms` at the beginning.
+    /// Lets time pass on a silent link whose silence is `silence_ms` at the beginning.
     fn silent(&mut self, silence_ms: u64, time: Duration) {
         let mut passed = Duration::ZERO;
         while passed < time {
@@ -53,7 +53,7 @@ fn a_link_is_opened_after_2_5_s_of_silence_and_returned_by_the_next_dial() {
 
     let taken = scene.standby.take();
     assert!(matches!(&taken, Standby::Open(won, _) if won.link.status() == LinkStatus::Open));
-    assert_eq!(scene.close_counts(), [0], "one was opened, and it is open");
+    assert_eq!(scene.close_counts(), [0], "one link was opened, and it is open");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_link_is_opened_when_the_hello_of_a_resume_has_had_no_answer_for_a_second() 
     assert!(matches!(&scene.standby, Standby::Open(..)));
     scene.step(Some(Duration::ZERO));
 
-    assert_eq!(scene.close_counts(), [1], "the Hello was answered after all");
+    assert_eq!(scene.close_counts(), [1], "the Hello was answered");
 }
 
 #[test]
@@ -116,5 +116,5 @@ fn a_refused_websocket_is_opened_again_after_a_pause() {
 fn with_a_longer_link_timeout_the_link_is_opened_shortly_before_the_loss() {
     assert_eq!(begins_after(ms(5_000)), ms(2_500));
     assert_eq!(begins_after(ms(60_000)), ms(57_500));
-    assert_eq!(begins_after(ms(1_000)), ms(2_500), "the link is lost before");
+    assert_eq!(begins_after(ms(1_000)), ms(2_500), "the link timeout comes first");
 }

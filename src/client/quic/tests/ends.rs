@@ -1,8 +1,8 @@
-//! How links end at a client, whatever the server does.
+//! Tests of the ends of links at a client.
 
 use super::*;
 
-/// Longer than it takes quinn to forget a connection, and a link to be called quiet.
+/// A number of steps that takes longer than quinn keeps a closed connection, and than a link takes to be quiet.
 const LONG: u32 = 2_000;
 
 #[test]
@@ -39,6 +39,6 @@ fn a_closed_link_is_not_moved() {
         let moved = link.rebind();
 
         link.flush();
-        assert_eq!(moved.expect_err("it is closed").kind(), io::ErrorKind::NotConnected);
+        assert_eq!(moved.expect_err("the link is closed").kind(), io::ErrorKind::NotConnected);
     }
 }
