@@ -16,7 +16,7 @@ impl ClientConfig {
             "ClientConfig::link_timeout",
             &self.link_timeout,
             LINK_TIMEOUT_MIN..=LINK_TIMEOUT_MAX,
-            "the server sends a Beacon each second, and closes a link that is silent for 5 s; the default is 5 s",
+            "the server sends a Beacon each second and closes a link after 5 s of silence; the default is 5 s",
         )?;
         within(
             "ClientConfig::dial_timeout",
@@ -34,7 +34,7 @@ impl ClientConfig {
             "ClientConfig::backoff_max",
             &self.backoff_max,
             self.backoff_min..=PAUSE_MAX,
-            "the longest pause must not be shorter than backoff_min, and a player waits for it; the default is 5 s",
+            "it must be at least backoff_min, and at most as long as a player would wait; the default is 5 s",
         )?;
         at_least(
             "ClientConfig::tries",

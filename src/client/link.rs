@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::config::ClientConfig;
 use crate::wire::Lane;
 
-/// Opens links. A client has one link at a time, and drops it before it dials again.
+/// Opens links. A client uses one link at a time.
 ///
 /// A custom transport implements this trait and [`Link`]. Its counterpart in the server is an adapter: see the
 /// example `custom_transport`. In a test, a link can be two queues:
@@ -147,7 +147,7 @@ pub trait Link {
     fn flush(&mut self);
 
     /// Returns true if all frames share one stream, in order, as over TCP. On a stream, the news that the server
-    /// has closed the link arrives behind all delayed frames, so the client decides by itself when the link is
+    /// has closed the link arrives behind all delayed frames, so the client itself decides when the link is
     /// lost. The default returns false.
     fn is_stream(&self) -> bool {
         false

@@ -167,7 +167,7 @@ impl UdpLink {
                 self.renet.process_packet(payload);
             }
             Err(breach) => {
-                tracing::debug!(%breach, "the server sent a packet that renet cannot handle; the link is closed");
+                tracing::debug!(%breach, "the server sent an invalid packet of renet; the link is closed");
                 self.closed = true;
             }
         }

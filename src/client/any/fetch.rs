@@ -72,8 +72,8 @@ pub enum FetchError {
     },
     /// The status is neither 200 nor 401 nor 403.
     #[error(
-        "{place} answers {status}; after 429 and 503 try again later, any other status means that this is not \
-         discovery: check the URL"
+        "{place} answers {status}; after 429 and 503 try again later, after another status check that the \
+         URL is that of a server"
     )]
     Status {
         /// URL that was asked.

@@ -55,12 +55,14 @@ pub enum UrlError {
     Port(String),
     /// The fragment does not select a transport, or the URL does not use discovery.
     #[error(
-        "{0}: the text after # must be one of udp, quic, wt and ws, in a URL that uses discovery (http: or https:)"
+        "{0}: the text after # must be one of udp, quic, wt and ws, and only http: and https: URLs may have \
+         it: with other schemes there is no discovery"
     )]
     Fragment(String),
     /// The hash is not a SHA-256, or the URL does not use TLS.
     #[error(
-        "{0}: cert_sha256 must be the SHA-256 of the server's certificate, 64 hex digits, in a URL that uses TLS"
+        "{0}: cert_sha256 must be the SHA-256 of the server's certificate, 64 hex digits, and the URL must \
+         use TLS"
     )]
     Hash(String),
     /// The ticket is empty, or the URL uses discovery.

@@ -26,7 +26,7 @@ impl Core {
         let hello = encode(&self.hello());
         if hello.len() > FRAME_MAX_BEFORE_WELCOME {
             let detail = format!(
-                "the Hello takes {} bytes, but may take at most {FRAME_MAX_BEFORE_WELCOME}: shorten the credentials",
+                "the Hello takes {} bytes, at most {FRAME_MAX_BEFORE_WELCOME} are allowed: shorten the credentials",
                 hello.len()
             );
             self.lose_session(None);
