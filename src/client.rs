@@ -1,21 +1,21 @@
-//! A client of a Waystation server: one session that outlives its links.
+//! The client library: keeps one session with a Waystation server over any number of links.
 //!
-//! [`Client::update`] in a plain loop does all that the protocol asks of a client: it dials, says
-//! Hello, counts, acknowledges, echoes, keeps what the server has not counted, and resumes by
-//! itself with growing pauses. Its only clock is the `dt` that it is given.
+//! Call [`Client::update`] in a loop. It opens links, sends Hello, counts and acknowledges frames, echoes
+//! Beacons, sends unacknowledged frames again, and resumes the session after a pause when a link is lost.
+//! The `dt` that the caller passes is the only clock.
 //!
-//! A server is found by its URL: [`AnyDial`] asks its discovery and opens a link over what it offers
-//! and what gets through. A session moves from one transport to another without losing anything.
-//! [`UdpDial`], [`QuicDial`] and [`WebSocketDial`] each dial one of them, for tools and tests; a transport of one's own
-//! implements [`Dial`].
+//! [`AnyDial`] takes the URL of a server. It asks the server's discovery which transports it offers, and opens
+//! a link over one that works. The links of a session may use different transports.
+//! [`UdpDial`], [`QuicDial`] and [`WebSocketDial`] each use one transport and serve tools and tests. A custom
+//! transport implements [`Dial`].
 //!
-//! It is no ECS and no async runtime, it starts no thread, and it knows no game: messages are
-//! whatever implements [`WireMessage`]. Nothing but the dials touches a socket.
+//! The client needs no ECS and no async runtime, and is independent of the game: a message is any type that
+//! implements [`WireMessage`]. Only the implementations of [`Dial`] and [`Link`] do I/O.
 //!
 //! Data flow: link → counting and acks → [`Client::poll`]; [`Client::send`] → outbox → link. Reliable
-//! messages stay in the outbox until the server has counted them, over as many links as it takes.
-//! Events wait in a bounded queue: a game that does not poll stops the reading of its link, and the
-//! server ends a link that is not read.
+//! messages stay in the outbox until the server acknowledges them, over as many links as that takes.
+//! The queue of events is bounded. If the game does not poll, the queue fills and the client stops reading its
+//! link; the server closes a link that is not read.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -28,15 +28,15 @@
 //!     client.update(Duration::from_millis(16));
 //!     while let Some(event) = client.poll() {
 //!         match event {
-//!             ClientEvent::Connected { .. } => { client.join("arena", "").expect("room for one"); }
+//!             ClientEvent::Connected { .. } => { client.join("arena", "").expect("the outbox has room"); }
 //!             ClientEvent::Message(frame) => if let Ok(joined) = frame.decode::<Joined>() {
 //!                 println!("in {}", joined.zone);
 //!             },
-//!             ClientEvent::Closed { detail, .. } => panic!("over: {detail}"),
+//!             ClientEvent::Closed { detail, .. } => panic!("the client has stopped: {detail}"),
 //!             _ => {}
 //!         }
 //!     }
-//!     let over = client.link().and_then(AnyLink::transport); // for a corner of the screen
+//!     let transport = client.link().and_then(AnyLink::transport); // to show to the player
 //!     std::thread::sleep(Duration::from_millis(16));
 //! }
 //! # Ok::<(), waystation::client::UrlError>(())
@@ -80,37 +80,36 @@ pub use crate::wire::discovery::{Discovery, Offer};
 use crate::wire::v1::{Join, Part, Welcome};
 pub use crate::wire::{Frame, Lane, WireMessage, v1};
 
-/// A session with a server, over the links that `D` dials.
+/// A client with one session at a time, over links that `D` opens.
 ///
-/// Dropping it loses the link silently and the server lets the session expire; [`bye`](Self::bye)
-/// ends it at once.
+/// Dropping the client sends no Bye: the server keeps the session until it expires. To end the session at
+/// once, call [`bye`](Self::bye) before.
 pub struct Client<D: Dial> {
     dial: D,
     link: Option<D::Link>,
-    /// A link that was cut silently, which nobody serves any more. A socket that is let go of may
-    /// tell the peer, as one of TCP does, so it is kept until the session has its next link.
+    /// A link that was cut silently and is not updated any more. It is kept until the session has its
+    /// next link, because the peer would notice the drop of a TCP socket.
     silent: Option<D::Link>,
     core: Core,
 }
 
-/// How a test, a bot, or an app that goes to the background loses its link. No Bye is sent: the
-/// session lives, and the client resumes it.
+/// How [`Client::cut`] gives up a link. No Bye is sent, so the session goes on and the client resumes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// The link falls silent and the server is not told, as if the cable were cut.
+    /// The link sends nothing more and is not closed, as if the cable were cut.
     Silent {
-        /// When the next link is dialled; zero: with the next update.
+        /// Time until the client dials again. If zero, the next update dials.
         hold: Duration,
     },
-    /// The link is closed the way its transport does it.
+    /// The link is closed with [`Link::close`].
     Close {
-        /// When the next link is dialled.
+        /// Time until the client dials again. If zero, the next update dials.
         hold: Duration,
     },
 }
 
 impl<D: Dial> Client<D> {
-    /// A client that asks for a new session. The first update dials.
+    /// Creates a client that opens a new session. The first update dials.
     ///
     /// # Panics
     ///
@@ -121,9 +120,11 @@ impl<D: Dial> Client<D> {
         Self { dial, link: None, silent: None, core }
     }
 
-    /// A client that has nothing left of its session but the [`token`](Self::token), such as a
-    /// program that was restarted. It resumes the session, with `resync`, so that the game sends its
-    /// snapshot anew; if the session is over, it reports it lost and asks for a new one.
+    /// Creates a client that resumes a session of which only the [`token`](Self::token) is left, for
+    /// example after a restart of the program.
+    ///
+    /// The client asks for a resync, so that the game sends its state anew. If the token resumes no session,
+    /// the client reports [`SessionLost`](ClientEvent::SessionLost) and opens a new session.
     ///
     /// # Panics
     ///
@@ -134,17 +135,16 @@ impl<D: Dial> Client<D> {
         Self { dial, link: None, silent: None, core }
     }
 
-    /// Lets `dt` pass: receives, resumes, and sends what is due. Call it some 20 to 100 times a
-    /// second, then [`poll`](Self::poll) until nothing is left.
+    /// Advances the client's clock by `dt`, receives and sends frames, and opens a link if one is due. Call it
+    /// 20 to 100 times a second, and then [`poll`](Self::poll) until that returns `None`.
     ///
-    /// `dt` is the real time since the last call, sleep of the machine included. It is the client's
-    /// only clock, so it must not be capped: bevy's `Time<Virtual>` passes at most 250 ms a frame,
-    /// `Time<Real>` passes what it was.
+    /// `dt` is the real time since the last call, including sleep of the machine. Do not cap it: use bevy's
+    /// `Time<Real>`, because `Time<Virtual>` advances by at most 250 ms a frame.
     ///
-    /// A single `dt` of [`link_timeout`](ClientConfig::link_timeout) or more means that the client
-    /// slept, as an app in the background does. The server has given the link up by then, so the
-    /// client treats it as lost: it discards the link unread and dials the next one in the same call.
-    /// After a shorter sleep the link is kept, if something new arrives on it within 2 s.
+    /// If a single `dt` is [`link_timeout`](ClientConfig::link_timeout) or more, the process slept, as an app
+    /// in the background does, and the server has closed the link in the meantime. The client then treats the
+    /// link as lost: it discards the link unread and dials again in the same call. After a shorter sleep the
+    /// client keeps the link if a new frame arrives within 2 s.
     pub fn update(&mut self, dt: Duration) {
         self.core.advance(dt);
         self.release();
@@ -184,8 +184,8 @@ impl<D: Dial> Client<D> {
         }
     }
 
-    /// Lets go of a link that is over, unread: whatever it still holds comes again on the next one
-    /// and would count twice.
+    /// Discards a link that has ended. Frames that are still in it are not read: the server sends them again
+    /// on the next link, and they would be counted twice.
     fn release(&mut self) {
         match self.core.take_release() {
             Some(Release::Close) => {
@@ -198,21 +198,22 @@ impl<D: Dial> Client<D> {
         }
     }
 
-    /// What happened next; `None` if the game knows all.
+    /// Returns the next event, or `None` if all events were returned.
     pub fn poll(&mut self) -> Option<ClientEvent> {
         self.core.poll()
     }
 
     /// Sends a message on its lane.
     ///
-    /// A reliable one is kept until the server has counted it, in order and exactly once, also while
-    /// the link is away; it leaves with the next update. An unreliable one may be lost, doubled or
-    /// reordered, and is refused while there is no link.
+    /// A reliable message enters the outbox, also while there is no link. The next update sends it, and the
+    /// client sends it again over later links until the server acknowledges it. The server receives reliable
+    /// messages in order and exactly once. An unreliable message is sent at once; it may be lost, duplicated or
+    /// reordered.
     ///
     /// # Errors
     ///
-    /// [`SendError`]; the message was not taken. [`SendError::Full`] is the only one that waiting
-    /// for acks cures, and [`SendError::Dropped`] the usual one while the link is away.
+    /// Returns a [`SendError`] if the message is not sent. [`SendError::Full`] passes when the server
+    /// acknowledges messages; [`SendError::Dropped`] is usual while there is no link.
     pub fn send<M: WireMessage>(&mut self, message: &M) -> Result<(), SendError> {
         let frame = self.core.admit(message)?;
         match M::ID.lane() {
@@ -225,39 +226,41 @@ impl<D: Dial> Client<D> {
         }
     }
 
-    /// Asks to join a zone. `Joined` or `Refused` answers with the request's number, which is
-    /// returned.
+    /// Sends a Join for a zone and returns its request id. The server's `Joined` or `Refused` carries the
+    /// same id.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// Returns the errors of [`send`](Self::send).
     pub fn join(&mut self, zone: impl Into<String>, payload: impl Into<Bytes>) -> Result<u32, SendError> {
         let request = self.core.next_request();
         self.send(&Join { request, zone: zone.into(), payload: payload.into() })?;
         Ok(request)
     }
 
-    /// Leaves the zone. `Parted` or `Refused` answers with the request's number, which is returned.
+    /// Sends a Part, which leaves the zone, and returns its request id. The server's `Parted` or `Refused`
+    /// carries the same id.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// Returns the errors of [`send`](Self::send).
     pub fn part(&mut self, payload: impl Into<Bytes>) -> Result<u32, SendError> {
         let request = self.core.next_request();
         self.send(&Part { request, payload: payload.into() })?;
         Ok(request)
     }
 
-    /// Ends the session, once all that was sent has left. Keep updating until
-    /// [`ClientEvent::Closed`]: the server's answer, or 5 s, or at once if there is no link to say it
-    /// on.
+    /// Ends the session: sends Bye behind all messages that were sent before. Call [`update`](Self::update) until
+    /// [`ClientEvent::Closed`] arrives. It arrives with the server's answer, after 5 s without an answer, or at
+    /// once if there is no link to send the Bye on.
     pub fn bye(&mut self) {
         self.core.leave();
         self.release();
     }
 
-    /// Loses the link on purpose and dials again after the cut's `hold`. What was sent but not
-    /// flushed by an update may be lost with the link; reliable messages are sent again.
+    /// Gives up the link and dials again after the cut's `hold`. Unreliable messages that were not flushed by an
+    /// update may be lost; reliable messages are sent again. Tests and bots use it, and apps that move to the
+    /// background.
     pub fn cut(&mut self, cut: Cut) {
         match cut {
             Cut::Silent { hold } => self.core.cut(Release::Drop, hold),
@@ -266,73 +269,76 @@ impl<D: Dial> Client<D> {
         self.release();
     }
 
-    /// The link at hand, open or not; none while the client pauses between two. A transport may have
-    /// more to say than [`Link`] asks for.
+    /// Returns the current link, open or not, or `None` while the client waits to dial again.
     #[must_use]
     pub fn link(&self) -> Option<&D::Link> {
         self.link.as_ref()
     }
 
-    /// The link at hand, to tell a transport what [`Link`] has no word for, such as
-    /// [`QuicLink::rebind`]. Frames are the client's to send and to receive: one that is taken from
-    /// the link here is never counted, and the session breaks.
+    /// Returns the current link for changes, for example with [`Link::rebind`].
+    ///
+    /// Do not send or receive frames on it: the client does not count a frame that is received here, and the
+    /// session is no longer consistent.
     pub fn link_mut(&mut self) -> Option<&mut D::Link> {
         self.link.as_mut()
     }
 
-    /// Where the client is in its life.
+    /// Returns the state of the client.
     #[must_use]
     pub fn state(&self) -> ClientState {
         self.core.state()
     }
 
-    /// The session, from its Welcome until it is lost.
+    /// Returns the session's id, from its Welcome until the session is over.
     #[must_use]
     pub fn session_id(&self) -> Option<SessionId> {
         self.core.session_id()
     }
 
-    /// What resumes the session after a restart of the program. Each Welcome replaces it, so persist
-    /// it after each [`Connected`](ClientEvent::Connected) and [`Resumed`](ClientEvent::Resumed), and
-    /// as a secret.
+    /// Returns the resume token, which resumes the session after a restart of the program: see
+    /// [`resume_with_token`](Self::resume_with_token).
+    ///
+    /// Each Welcome replaces the token, so store it after each [`Connected`](ClientEvent::Connected) and
+    /// [`Resumed`](ClientEvent::Resumed). The token is a secret.
     #[must_use]
     pub fn token(&self) -> Option<&[u8]> {
         self.core.token().map(|token| &**token)
     }
 
-    /// The last Welcome, without its token: the server's tick and rate, the session's timeout, and
-    /// the zone that it is in after a resume.
+    /// Returns the last Welcome without its token. It holds the server's tick and tick rate, the session's
+    /// timeout, and the zone that a resumed session is in.
     #[must_use]
     pub fn welcome(&self) -> Option<&Welcome> {
         self.core.welcome()
     }
 
-    /// The smoothed round-trip time of this link, as the server's beacons tell it.
+    /// Returns the smoothed round-trip time that the server reports in its Beacons, or `None` before the first
+    /// report on this link.
     #[must_use]
     pub fn latency(&self) -> Option<Duration> {
         self.core.latency()
     }
 
-    /// Reliable messages of this session so far, acknowledged or not. After a resume by token alone
-    /// this starts from the server's count.
+    /// Returns the number of reliable messages that were sent in this session, acknowledged or not. After
+    /// [`resume_with_token`](Self::resume_with_token) the number starts at the server's count.
     #[must_use]
     pub fn sent_count(&self) -> u64 {
         self.core.sent_count()
     }
 
-    /// Reliable messages of this session that the server has counted.
+    /// Returns the number of reliable messages of this session that the server has acknowledged.
     #[must_use]
     pub fn acked_count(&self) -> u64 {
         self.core.acked_count()
     }
 
-    /// Reliable messages of this session that the client has counted.
+    /// Returns the number of reliable messages of this session that the client has received.
     #[must_use]
     pub fn received_count(&self) -> u64 {
         self.core.received_count()
     }
 
-    /// How often a session was resumed.
+    /// Returns the number of times that this client has resumed a session.
     #[must_use]
     pub fn resume_count(&self) -> u64 {
         self.core.resume_count()

@@ -1,42 +1,44 @@
-//! Links over any transport, chosen by URL: one type for a game that does not care which.
+//! Opens links over any transport to a server that is named by a URL.
 //!
-//! | URL | reaches a server |
+//! | URL | transport |
 //! | --- | --- |
-//! | `http://host:7780`, `https://host` | by what its discovery (`GET /v1/connect`) offers, in the order [a game's own](AnyDial::transport), UDP, QUIC, WebTransport, WebSocket |
-//! | the same with `#udp`, `#quic`, `#wt` or `#ws` | by that transport alone |
-//! | `quic://host:7778` | by raw QUIC, without discovery |
-//! | `webtransport://host:7778` | by WebTransport; the path is `/wt` unless given |
-//! | `ws://host:7780`, `wss://host` | by WebSocket; the path is `/ws` unless given |
+//! | `http://host:7780`, `https://host` | those that the server's discovery (`GET /v1/connect`) offers, in the order: [custom transports](AnyDial::transport), UDP, QUIC, WebTransport, WebSocket |
+//! | the same with `#udp`, `#quic`, `#wt` or `#ws` | only the named one, as discovery offers it |
+//! | `quic://host:7778` | raw QUIC, without discovery |
+//! | `webtransport://host:7778` | WebTransport, without discovery; the default path is `/wt` |
+//! | `ws://host:7780`, `wss://host` | WebSocket, without discovery; the default path is `/ws` |
 //!
-//! Under TLS a certificate is trusted if a public authority signed it for the host, or if its SHA-256
-//! is the one that the URL names: `quic://127.0.0.1:7778?cert_sha256=…`. What discovery offers
-//! names its own, or is held to the URL's if it is on the same host. UDP is reached by discovery alone, because each link takes a fresh connect token.
+//! UDP works only with discovery, because each link needs a fresh connect token.
 //!
-//! Outside a server's dev profile a new session needs a ticket. Discovery gives one with its answer, and
-//! is asked anew for each new session. A URL without discovery names one, as from
-//! `waystation token --ticket`: `quic://play.example:7778?ticket=…`. It opens one session; it goes into
-//! the Hello, and is not sent as a part of a path.
+//! Under TLS the client accepts a certificate that a public authority has signed for the host. If the URL has a
+//! SHA-256, as in `quic://127.0.0.1:7778?cert_sha256=…`, the client accepts exactly the certificate with this
+//! hash. An offer of discovery may have a hash of its own; without one, the hash of the URL applies if the offer
+//! is on the same host.
 //!
-//! A dial is a race of openings, in the manner of Happy Eyeballs (RFC 8305). The best route is opened
-//! first, WebSocket 400 ms later, and each other route 400 ms after the one before it. The first link
-//! that is open carries the Hello; the others are closed, and nothing was sent on them. If the Hello is
-//! not answered in time, that link is closed and the next dial begins with another route. What worked
-//! is the best route from then on. A server that is given by several URLs is reached by the first of
-//! them whose link opens; the order of the URLs is the order of the race.
+//! Outside a server's dev profile a new session needs a ticket. Discovery's answer has one, and the client asks
+//! discovery anew for each new session. Other URLs can have a ticket, which `waystation token --ticket` prints:
+//! `quic://play.example:7778?ticket=…`. A ticket opens one session. The client sends it in the Hello and not as
+//! a part of a path.
 //!
-//! A link that is silent for 2.5 s may be lost, and a network that drops one datagram may drop them
-//! all. So a WebSocket link is opened in advance, and used if the loss is decided. The same is done for
-//! a resume whose Hello has had no answer for a second.
+//! A dial is a race of openings, similar to Happy Eyeballs (RFC 8305). The best route begins first, WebSocket
+//! 400 ms later, and each other route 400 ms after the one before it. The first link that is open carries the
+//! Hello; the other links are closed before a frame is sent on them. If the Hello is not answered in time, its link
+//! is closed and the next dial begins with another route. A route over which a frame has arrived is the best
+//! route from then on. With several URLs, the routes are in the order of the URLs.
 //!
-//! Discovery is asked for each new session, and for each link over UDP. Its other offers are kept and
-//! used again by resumes, until nothing can be opened with them.
+//! A link that is silent for 2.5 s may be lost, and the network may drop all datagrams. So a WebSocket link is
+//! opened in advance, and the next dial returns it if the silent link is lost. The same applies to a resume whose
+//! Hello has had no answer for 1 s.
 //!
-//! Nothing blocks, except the look-up of a host name, which the system does once for each name.
-//! Addresses are kept for later dials. A name is looked up again after a dial that opened nothing
-//! while no session waited to be resumed. An address in digits is never looked up.
+//! The client asks discovery for each new session and for each link over UDP. For other resumes it uses the
+//! last answer again, until no link can be opened with it.
+//!
+//! Only the look-up of a host name may block. The system looks up each name once, and the addresses are kept for
+//! later dials. A name is looked up again after a dial in which no link opened, unless that dial was to resume a
+//! session and no peer refused it. An IP address is never looked up.
 //!
 //! Data flow: URLs → routes → discovery, if it is needed → a race of openings → the open link →
-//! whether a frame came → the order of the next race.
+//! the first frame, or none → the order of the next race.
 
 mod detour;
 mod fetch;
@@ -70,7 +72,7 @@ use url::{Kind, Place};
 pub use url::{Transport, UrlError};
 use ways::Ways;
 
-/// Dials over any transport, and takes the first that gets through.
+/// Dials over several transports, and uses the first link that opens.
 ///
 /// ```no_run
 /// use waystation::client::{AnyDial, Client, ClientConfig};
@@ -78,7 +80,7 @@ use ways::Ways;
 /// let dial = AnyDial::new(["http://127.0.0.1:7780"])?;
 /// let client = Client::new(dial, ClientConfig::default());
 ///
-/// // What the server offers, and where that does not get through, WebSocket by way of a relay.
+/// // The transports that the server offers, and WebSocket through a relay if they do not work.
 /// let dial = AnyDial::new(["https://play.example", "wss://relay.example/ws"])?;
 /// # drop((client, dial));
 /// # Ok::<(), waystation::client::UrlError>(())
@@ -93,20 +95,20 @@ pub struct AnyDial {
 pub struct AnyLink {
     state: State,
     ways: Shared,
-    /// How long the transport took to open.
+    /// The time that the transport took to open.
     opened_in: Duration,
-    /// What discovery or the URL gave for a new session.
+    /// The ticket of discovery's answer or of the URL.
     ticket: Option<String>,
-    /// A frame came.
+    /// True once a frame was received.
     worked: bool,
 }
 
 enum State {
-    /// Discovery is asked, or transports open.
+    /// Discovery is asked, or transports are opening.
     Racing(Box<Race<Carrier>>),
     /// A transport carries the link.
     Carried(Transport, Carrier),
-    /// Nothing can be opened, for this reason.
+    /// No link can be opened, for this reason.
     Failed(String),
 }
 
@@ -114,11 +116,11 @@ enum State {
 type Shared = Arc<Mutex<Ways>>;
 
 impl AnyDial {
-    /// Dials the servers of these URLs, the preferred one first.
+    /// Creates a dial for the servers of these URLs, the preferred one first.
     ///
     /// # Errors
     ///
-    /// [`UrlError`]: one of them is no server's, or there is none.
+    /// Returns a [`UrlError`] if one of the URLs cannot be dialled, or if there are none.
     pub fn new<I>(urls: I) -> Result<Self, UrlError>
     where
         I: IntoIterator,
@@ -133,17 +135,17 @@ impl AnyDial {
         Ok(Self { ways, standby: Standby::Idle, outlook: Outlook::default() })
     }
 
-    /// Shows this bearer to discovery, where the server asks for one. It goes to each `http:` URL as
-    /// it is, so outside a network of one's own use `https:`.
+    /// Sends this bearer token to discovery, for a server that requires one. It is sent in plain text to `http:`
+    /// URLs, so use `https:` outside a private network.
     #[must_use]
     pub fn bearer(self, bearer: impl Into<String>) -> Self {
         locked(&self.ways).show_bearer(bearer.into());
         self
     }
 
-    /// Adds a transport of a game's own. `open` begins to open a link to an offer of this name, and must not block for
-    /// long. Where discovery offers the transport, it is preferred to all others. A name that is there already is
-    /// replaced. The example `custom_transport` has both ends of such a transport.
+    /// Adds a custom transport, which is preferred to all others if discovery offers it. `open` begins to open a
+    /// link to an offer of this name, and must not block for long. A transport of the same name is replaced. The
+    /// example `custom_transport` has both ends of a custom transport.
     #[must_use]
     pub fn transport<F>(self, name: &'static str, open: F) -> Self
     where
@@ -153,16 +155,15 @@ impl AnyDial {
         self
     }
 
-    /// Never dials a transport twice in a row if there is another: the first link goes over `first`,
-    /// if it is offered, and each further one over what follows the last in the order given. There is
-    /// no race. For tests and bots; a player stays with what works.
+    /// Changes the transport with each link, for tests and bots. The first link uses `first`, if it is offered, and
+    /// each further link uses the next offered transport in the order of preference. There is no race.
     #[must_use]
     pub fn rotate_from(self, first: Transport) -> Self {
         locked(&self.ways).turns_mut().rotate_from(first);
         self
     }
 
-    /// Goes through relays to every server that is asked by its discovery: for tests of bad networks.
+    /// Uses relays to reach each server that has discovery, for tests of bad networks.
     #[must_use]
     pub fn through(self, detour: Detour) -> Self {
         for place in locked(&self.ways).places_mut() {
@@ -213,7 +214,7 @@ impl Dial for AnyDial {
 }
 
 impl Drop for AnyDial {
-    /// A link that was opened in advance is not left to the server's timeout.
+    /// Closes the link that was opened in advance, so that the server does not wait for its timeout.
     fn drop(&mut self) {
         self.standby.close();
     }
@@ -231,7 +232,7 @@ impl fmt::Debug for AnyDial {
 }
 
 impl AnyLink {
-    /// The transport of this link; `None` until one is open.
+    /// Returns the transport of this link, or `None` until one is open.
     #[must_use]
     pub fn transport(&self) -> Option<Transport> {
         match &self.state {
@@ -240,7 +241,7 @@ impl AnyLink {
         }
     }
 
-    /// Lets the race go on, and goes over to the transport that wins it.
+    /// Advances the race, and switches to the transport that wins it.
     fn race(&mut self, dt: Duration) {
         let State::Racing(race) = &mut self.state else { return };
         let ways = &mut *locked(&self.ways);
@@ -309,7 +310,7 @@ impl Link for AnyLink {
         match &mut self.state {
             State::Racing(race) => {
                 race.close();
-                self.state = State::Failed("it was closed before it opened".to_owned());
+                self.state = State::Failed("the link was closed before it opened".to_owned());
             }
             State::Carried(_, carrier) => carrier.close(),
             State::Failed(_) => {}

@@ -1,11 +1,11 @@
-//! How long to wait before another try: exponentially longer, with jitter.
+//! Computes the pauses between tries to connect: exponential, with jitter.
 
 use std::time::Duration;
 
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt as _, SeedableRng as _};
 
-/// The pauses between tries, and how many tries in a row have failed.
+/// Computes pauses and counts the tries in a row that have failed.
 #[derive(Debug)]
 pub(super) struct Backoff {
     min: Duration,
@@ -22,20 +22,21 @@ impl Backoff {
     pub(super) fn new(min: Duration, max: Duration, tries: u32, seed: Option<u64>) -> Self {
         let rng = match seed {
             Some(seed) => StdRng::seed_from_u64(seed),
-            // Only jitter rests on it, so a machine without entropy still gets a client.
+            // The randomness is for jitter only, so a machine without entropy can use a fixed seed.
             None => StdRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| StdRng::seed_from_u64(0)),
         };
         Self { min: min.min(max), max, tries: tries.max(1), pauses: 0, failures: 0, rng }
     }
 
-    /// Counts a failed try; true if there is none left.
+    /// Counts a failed try. Returns true if it was the last one.
     pub(super) fn fail(&mut self) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.failures >= self.tries
     }
 
-    /// The next pause: uniform between half and whole of `min`·2ⁿ⁺¹, within `min` and `max`. Half
-    /// of it is chance, so that clients which lost a server together do not come back together.
+    /// Returns the next pause, which is uniform between half and all of `min`·2ⁿ⁺¹ (n: pauses since the last
+    /// success) and within `min` and `max`. The jitter spreads the tries of clients that lost a server at the
+    /// same time.
     pub(super) fn pause(&mut self) -> Duration {
         let doubled = 1u32.checked_shl(self.pauses.saturating_add(1)).unwrap_or(u32::MAX);
         self.pauses = self.pauses.saturating_add(1);
@@ -47,26 +48,26 @@ impl Backoff {
         self.rng.random_range(shortest..=longest)
     }
 
-    /// The pause before another try while the session can still be resumed, `away` after its link
-    /// was lost. It does not count as a pause between failures, and it stays short, so that a try is
-    /// under way when the network comes back just before the session expires.
+    /// Returns the pause before another try while the session can still be resumed; `away` is the time since
+    /// its link was lost. The pause does not lengthen later ones, and it is short, so that the client tries in
+    /// time if the network is back just before the session expires.
     pub(super) fn pause_in_window(&mut self, away: Duration) -> Duration {
         let longest = self.max.min(WINDOW_PAUSE_MAX.max(away / WINDOW_PAUSE_SHARE)).max(self.min);
         self.rng.random_range((longest / 2).max(self.min)..=longest)
     }
 
-    /// A try succeeded.
+    /// Starts anew after a success.
     pub(super) fn reset(&mut self) {
         self.pauses = 0;
         self.failures = 0;
     }
 }
 
-/// The longest pause between two tries while the session can be resumed: of the default window of
-/// 5 s, one that loses 300 ms is hardly shorter.
+/// The longest pause between two tries while the session can be resumed: a small part of the default window
+/// of 5 s.
 const WINDOW_PAUSE_MAX: Duration = Duration::from_millis(300);
-/// In a long absence the pause may grow to this share of it: sessions that are kept for ten minutes
-/// do not make their clients dial three times a second for so long.
+/// The pause may grow to the time without a link divided by this. So the client of a session that can be
+/// resumed for ten minutes does not dial three times a second all the time.
 const WINDOW_PAUSE_SHARE: u32 = 32;
 
 #[cfg(test)]
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_within_a_sessions_window_stay_short_and_do_not_lengthen_those_after_it() {
+    fn pauses_while_a_session_can_be_resumed_are_short_and_do_not_lengthen_later_ones() {
         let (min, max) = (Duration::from_millis(100), Duration::from_secs(5));
         let mut backoff = Backoff::new(min, max, 15, Some(1));
 
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_last_try_there_is_none_left() {
+    fn the_last_failed_try_is_reported() {
         let mut backoff = Backoff::new(Duration::ZERO, Duration::ZERO, 3, None);
 
         assert!(!backoff.fail());

@@ -1,4 +1,4 @@
-//! Which values of a [`ClientConfig`] let a client play.
+//! Checks the values of a [`ClientConfig`].
 
 use std::time::Duration;
 
@@ -6,52 +6,51 @@ use super::ClientConfig;
 use crate::wire::{ConfigError, FRAME_MAX_BEFORE_WELCOME, at_least, within};
 
 impl ClientConfig {
-    /// Checks that a client can play with these values. [`Client::new`](super::Client::new) does it too.
+    /// Checks that each value is in its range. [`Client::new`](super::Client::new) calls it too.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first field with whose value the client could not connect, would lose each
-    /// link, or would ask a server without a pause.
+    /// Returns a [`ConfigError`] for the first field whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         within(
             "ClientConfig::link_timeout",
             &self.link_timeout,
             LINK_TIMEOUT_MIN..=LINK_TIMEOUT_MAX,
-            "the server sends a Beacon each second, and keeps a silent link for 5 s; 5 s is the default",
+            "the server sends a Beacon each second and closes a link after 5 s of silence; the default is 5 s",
         )?;
         within(
             "ClientConfig::dial_timeout",
             &self.dial_timeout,
             DIAL_TIMEOUT_MIN..=DIAL_TIMEOUT_MAX,
-            "a link takes a few round trips to open; leave the default if in doubt",
+            "a link takes a few round trips to open; the default is 2.5 s",
         )?;
         within(
             "ClientConfig::backoff_min",
             &self.backoff_min,
             PAUSE_MIN..=PAUSE_MAX,
-            "without a pause a server that refuses is asked in a tight loop; 100 ms is the default",
+            "without a pause the client asks a refusing server in a tight loop; the default is 100 ms",
         )?;
         within(
             "ClientConfig::backoff_max",
             &self.backoff_max,
             self.backoff_min..=PAUSE_MAX,
-            "the longest pause is no shorter than backoff_min, and a player waits for it; 5 s is the default",
+            "it must be at least backoff_min, and at most as long as a player would wait; the default is 5 s",
         )?;
         at_least(
             "ClientConfig::tries",
             &self.tries,
             &1,
-            "otherwise the client stops before it has connected; 15 is the default",
+            "with 0 tries the client could not connect; the default is 15",
         )?;
         within(
             "ClientConfig::game",
             &self.game.len(),
             0..=GAME_MAX_BYTES,
-            "these are bytes of the name, which must fit into a Hello of 4 KiB beside the credentials",
+            "this is the length of the name in bytes; name and credentials must fit into a Hello of 4 KiB",
         )
     }
 
-    /// The configuration, if a client can play with it.
+    /// Returns the configuration, or panics if it does not pass [`check`](Self::check).
     pub(super) fn checked(self) -> Self {
         if let Err(error) = self.check() {
             panic!("{error}");
@@ -60,11 +59,11 @@ impl ClientConfig {
     }
 }
 
-/// The shortest link timeout: a Beacon each second, of which one is late.
+/// The shortest link timeout: the interval of the Beacons.
 const LINK_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// The longest link timeout.
 const LINK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
-/// The shortest time for a link to open: two round trips of a wired network.
+/// The shortest time for a link to open: at least two round trips of a wired network.
 const DIAL_TIMEOUT_MIN: Duration = Duration::from_millis(200);
 /// The longest time for a link to open.
 const DIAL_TIMEOUT_MAX: Duration = Duration::from_secs(60);

@@ -1,10 +1,10 @@
-//! What a client is told before it starts.
+//! The configuration of a client.
 
 use std::time::Duration;
 
 use crate::wire::{Credentials, LINK_TIMEOUT};
 
-/// How a client behaves. Every field has a default, so set what differs:
+/// The configuration of a client. Each field has a default:
 ///
 /// ```
 /// use waystation::client::ClientConfig;
@@ -14,37 +14,39 @@ use crate::wire::{Credentials, LINK_TIMEOUT};
 /// ```
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// `name/version` of the game; empty (the default) fits any server. A few dozen bytes.
+    /// Name and version of the game as `name/version`, at most 1 KiB. Default: empty, which every server
+    /// accepts.
     pub game: String,
-    /// Who asks for a new session; nobody in particular by default. With [`game`](Self::game) it
-    /// must fit into a frame of 4 KiB.
+    /// Credentials for a new session. They and [`game`](Self::game) must fit into a Hello of 4 KiB. Default:
+    /// anonymous without a name.
     pub credentials: Credentials,
-    /// A link on which nothing arrived for this long is lost. So is the link of a client that was not
-    /// updated for this long: see [`Client::update`](super::Client::update). A link over WebSocket is also
-    /// lost if the server has received nothing for this long, as far as its Beacons tell: within a second
-    /// more. 5 s by default, which is the server's; 1 s to 60 s.
+    /// Silence after which a link is lost, from 1 s to 60 s. Default: 5 s, as on the server.
+    ///
+    /// A link is silent while nothing arrives on it. It is also lost if the client was not updated for this
+    /// long: see [`Client::update`](super::Client::update). A link over WebSocket is also lost if, according to
+    /// its Beacons, the server has received nothing for this long and one second more.
     pub link_timeout: Duration,
-    /// A link that has not opened after this long is given up. 2.5 s by default; 200 ms to 10 s.
+    /// Time within which a link must open, from 200 ms to 60 s. Default: 2.5 s.
     ///
-    /// The time grows, up to 6 s: it doubles after each failed try for a new session, and it is at
-    /// least four round trips of the last link that opened. It does not include discovery, which has
-    /// 8 s of its own.
+    /// The time doubles after each failed try for a new session, and is at least four round trips of the last
+    /// link that opened. It grows to at most 6 s. Discovery is not included and may take another 8 s.
     ///
-    /// A link that has opened is given up if its Hello is not answered within 2.5 s or three round
-    /// trips, whichever is longer. For a new session, which the server may have to authenticate, the
+    /// A link that has opened is closed if its Hello is not answered within 2.5 s or three round trips,
+    /// whichever is longer. For a new session, which the server may have to authenticate, the
     /// 2.5 s double after each failed try, up to [`link_timeout`](Self::link_timeout).
     pub dial_timeout: Duration,
-    /// The shortest pause before another try. 100 ms by default; 10 ms to 10 s.
+    /// Shortest pause before another try, from 10 ms to 10 min. Default: 100 ms.
     pub backoff_min: Duration,
-    /// The longest pause before another try, unless the server asks for a longer one. 5 s by
-    /// default; it also bounds how late a client notices that the server is back. While the server
-    /// still keeps the session, pauses take at most 300 ms or a thirtieth of the absence.
+    /// Longest pause before another try, from [`backoff_min`](Self::backoff_min) to 10 min. Default: 5 s.
+    ///
+    /// The client waits longer if the server asks for it. While the session can still be resumed, a pause is at
+    /// most 300 ms, or 1/32 of the time without a link if that is longer.
     pub backoff_max: Duration,
-    /// Tries in a row that may fail before the client stops. 15 by default, which is well over a
-    /// minute; at least 1. Tries are not counted while the server still keeps the session.
+    /// Number of failed tries in a row after which the client stops, at least 1. Default: 15, which take well
+    /// over a minute. Tries do not count while the session can still be resumed.
     pub tries: u32,
-    /// Where the jitter of the pauses comes from: the operating system (`None`, the default), or a
-    /// seed, for tests.
+    /// Seed for the jitter of the pauses, for tests. Default: `None`, which takes a seed from the operating
+    /// system.
     pub seed: Option<u64>,
 }
 
@@ -63,12 +65,12 @@ impl Default for ClientConfig {
     }
 }
 
-/// Four round trips of a bad mobile link, which takes 600 ms each.
+/// Four round trips of about 600 ms each, as on a bad mobile network.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(2_500);
-/// Long enough that a server which refuses is not asked in a tight loop, short enough to go
-/// unnoticed.
+/// Long enough that the client does not ask a refusing server in a tight loop, and too short for a player to
+/// notice.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// A player who waits sees a try every few seconds.
+/// Short enough that the client soon notices that the server is back.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// More than a server needs to restart.
+/// Tries that take longer than the restart of a server.
 const TRIES: u32 = 15;

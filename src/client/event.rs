@@ -1,4 +1,4 @@
-//! What a client tells the game, in order, and what it refuses.
+//! The events that a client reports to its game, and the errors of sending.
 
 use std::collections::VecDeque;
 
@@ -6,74 +6,74 @@ use crate::ident::{MessageId, SessionId};
 use crate::wire::v1::Reason;
 use crate::wire::{FRAME_MAX_CLIENT, Frame};
 
-/// What happened, in the order in which it did.
+/// An event of a client. [`Client::poll`](super::Client::poll) returns events in the order in which they happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientEvent {
-    /// A new session; both counts start at 0 and it is in no zone.
+    /// A new session is open. It is in no zone, and both counts of reliable messages are 0.
     Connected {
-        /// The session.
+        /// Id of the session.
         session: SessionId,
     },
-    /// The session has a link again.
+    /// The session was resumed and has a link again.
     Resumed {
-        /// The session: the same as before.
+        /// Id of the session, as before.
         session: SessionId,
-        /// The server voided what was under way to this client: open requests are not answered,
-        /// and what is known of the game is stale until its snapshot comes.
+        /// True after a resync: messages that were in flight to this client are lost, open requests are not
+        /// answered, and the game's state is stale until the server's game sends it anew.
         resync: bool,
     },
-    /// The session's link is gone. The client is already about to resume, unless
+    /// The session has lost its link. The client resumes the session, unless
     /// [`Closed`](Self::Closed) follows.
     LinkLost,
-    /// The session is over for this client. If no [`Closed`](Self::Closed) follows, the client asks
-    /// for a new one.
+    /// The session is over for this client. The client opens a new session, unless
+    /// [`Closed`](Self::Closed) follows.
     SessionLost {
-        /// Reliable messages that the server never said it took. It may have taken some.
+        /// Number of reliable messages that the server has not acknowledged. It may have received some of them.
         unacked_count: u64,
-        /// What the server said; none if it was not heard.
+        /// Reason that the server gave, or `PROTOCOL` if the server broke the protocol. `None` without a reason.
         reason: Option<Reason>,
     },
-    /// A message from the server: read it with [`Frame::decode`]. Session messages (`Joined`,
-    /// `Parted`, `Refused`, `Members`, `Notice`) and the game's.
+    /// A message from the server, which [`Frame::decode`] reads: a session message (`Joined`,
+    /// `Parted`, `Refused`, `Members`, `Notice`) or a message of the game.
     Message(Frame),
-    /// The client has stopped; nothing follows. To play on, make a new client.
+    /// The client has stopped, and no event follows. To play on, create another client.
     Closed {
-        /// What the server said; none if it was not heard.
+        /// Reason that the server gave, or `PROTOCOL` if the server broke the protocol. `None` without a reason.
         reason: Option<Reason>,
-        /// More about it, for the log.
+        /// Explanation for the log.
         detail: String,
     },
 }
 
-/// A message that was not taken.
+/// Why a message was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// There is no session yet, or it is over.
-    #[error("there is no session to send for: wait for Connected")]
+    /// The client has no session yet, or the session is over.
+    #[error("the client has no session: wait for ClientEvent::Connected")]
     NoSession,
-    /// The outbox holds 512 messages or 256 KiB that the server has not acknowledged.
-    #[error("the outbox is full: send less often, or again once the server has acknowledged some")]
+    /// The outbox has no room: it holds at most 512 messages and 256 KiB that the server has not acknowledged.
+    #[error("the outbox is full: send less often, or try again when the server has acknowledged messages")]
     Full,
-    /// An unreliable message while the link is away, or while the link has no room: it is gone.
-    #[error("the link takes no unreliable message now: send newer state with a later update")]
+    /// An unreliable message was dropped, because there is no link or the link has no room.
+    #[error("the link takes no unreliable message now: send newer state after a later update")]
     Dropped,
-    /// Longer than a server reads.
-    #[error("message {id} takes {length} bytes, a client may send {FRAME_MAX_CLIENT}: split it")]
+    /// The message is longer than the 16 KiB that a client may send.
+    #[error("message {id} takes {length} bytes, but a client may send at most {FRAME_MAX_CLIENT}: split it")]
     TooLong {
-        /// The message.
+        /// Id of the message.
         id: MessageId,
-        /// Length of its frame in bytes.
+        /// Length of the frame in bytes.
         length: usize,
     },
-    /// Link control belongs to the client itself.
+    /// The message is link control, which only the client itself sends.
     #[error("message {0} is link control, which the client sends by itself")]
     LinkControl(MessageId),
-    /// After [`bye`](super::Client::bye).
-    #[error("the session is being ended: nothing more is sent")]
+    /// [`Client::bye`](super::Client::bye) was called.
+    #[error("the session is ending after Client::bye: send messages before it")]
     Leaving,
 }
 
-/// Events that the game has not polled, within bounds.
+/// A bounded queue of the events that the game has not polled.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     queue: VecDeque<ClientEvent>,
@@ -92,8 +92,8 @@ impl Events {
         Some(event)
     }
 
-    /// While this is so, the link is not read and none is dialled, so the queue outgrows its bounds
-    /// by the end of a link at most.
+    /// Returns true if the queue has reached a bound. The client then neither reads its link nor dials, so
+    /// only the events at the end of a link can exceed the bound.
     pub(super) fn is_full(&self) -> bool {
         self.queue.len() >= EVENTS_MAX || self.bytes >= EVENTS_MAX_BYTES
     }
@@ -106,10 +106,11 @@ fn weight(event: &ClientEvent) -> usize {
     }
 }
 
-/// Events that wait to be polled: several outboxes' worth, so that a game which polls once a
-/// frame never meets it.
+/// Number of events not yet polled at which the client stops reading its link. A game that polls once a
+/// frame does not reach it: a server's outbox holds 512 frames by default.
 pub const EVENTS_MAX: usize = 4_096;
-/// Bytes of messages that wait to be polled: a server's outbox sixteen times.
+/// Bytes of messages not yet polled at which the client stops reading its link: 16 times the default size of
+/// a server's outbox.
 pub const EVENTS_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The seam to the transports: what a client needs of one.
+//! Defines the traits that a transport of the client implements: [`Dial`] and [`Link`].
 
 use std::io;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use bytes::Bytes;
 use super::config::ClientConfig;
 use crate::wire::Lane;
 
-/// Opens links. A client asks for one at a time and drops it before it asks for the next.
+/// Opens links. A client uses one link at a time.
 ///
-/// A transport of one's own implements this and [`Link`]; the server's side of it is an adapter, as
-/// the example `custom_transport` shows. In a test, a link may be two queues:
+/// A custom transport implements this trait and [`Link`]. Its counterpart in the server is an adapter: see the
+/// example `custom_transport`. In a test, a link can be two queues:
 ///
 /// ```
 /// use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,7 +20,7 @@ use crate::wire::Lane;
 /// use waystation::client::{Client, ClientConfig, Dial, DialError, Link, LinkStatus};
 /// use waystation::wire::{Frame, Lane, WireMessage as _, lane_of, v1::Hello};
 ///
-/// /// Hands the server's end of each link to whoever plays the server.
+/// /// Sends the server's end of each link to the test.
 /// struct QueueDial(Sender<QueueLink>);
 /// struct QueueLink(Sender<Bytes>, Receiver<Bytes>);
 ///
@@ -58,58 +58,59 @@ use crate::wire::Lane;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Dial {
-    /// What it opens.
+    /// The type of the links.
     type Link: Link;
 
-    /// Starts to open a link; it need not be open yet. Called once a try, on the thread that
-    /// updates the client, so it should not block for long.
+    /// Begins to open a link, and returns it without waiting until it is open. The client calls this once per
+    /// try, on the thread that updates the client, so it should not block for long.
     ///
     /// # Errors
     ///
-    /// [`DialError`]; the try has then failed and another follows after a pause.
+    /// Returns a [`DialError`] if no link can be opened. The try has then failed, and the client tries again
+    /// after a pause.
     fn dial(&mut self) -> Result<Self::Link, DialError>;
 
-    /// Lets `dt` pass and tells the state of the client. It is called once per update, before
-    /// [`dial`](Self::dial) if the same update dials. A transport may open another link in advance
-    /// while the current one is silent, and return it from the next `dial`. It must not send a frame
-    /// on that link. The default does nothing.
+    /// Advances the transport's clock by `dt` and passes it the state of the client. The client calls this once
+    /// per update, before [`dial`](Self::dial) if the same update dials.
+    ///
+    /// A transport may open another link in advance while the current link is silent, and return it from the
+    /// next `dial`. It must not send a frame on that link. The default does nothing.
     fn prepare(&mut self, dt: Duration, outlook: &Outlook) {
         let _ = (dt, outlook);
     }
 
-    /// Returns true if another link may bring a [ticket](Link::ticket) that the last one did not. A
-    /// client whose new session is denied as UNAUTHENTICATED then tries once more. The default is
-    /// false.
+    /// Returns true if another link may have another [ticket](Link::ticket). A client whose new session is
+    /// denied as UNAUTHENTICATED then tries once more. The default returns false.
     fn renews_tickets(&self) -> bool {
         false
     }
 }
 
-/// The state of a client, for the transport that opens its next link.
+/// The state of a client, as [`Dial::prepare`] receives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outlook {
-    /// How long the session's link has been silent, not counting the time of the current update: nothing
-    /// was received on it, or it is a [stream](Link::is_stream) and the server says that it has received
-    /// nothing. `None` if the session has no link.
+    /// Time for which the session's link has been silent, without the time of the current update. A link is
+    /// silent while nothing arrives on it. A [stream](Link::is_stream) is also silent while the server reports
+    /// that it receives nothing. `None` if the session has no link.
     pub silence: Option<Duration>,
-    /// How long the Hello that resumes the session has had no answer; `None` while none is said, and when the
-    /// server keeps the session no longer, as far as the client can tell.
+    /// Time for which the Hello that resumes the session has had no answer. `None` if no Hello is sent, or if
+    /// the session has probably expired.
     pub unanswered: Option<Duration>,
-    /// The silence after which a link is lost: [`ClientConfig::link_timeout`](super::ClientConfig).
+    /// Silence after which a link is lost: [`ClientConfig::link_timeout`](super::ClientConfig).
     pub link_timeout: Duration,
     /// True if the session's last link was lost because it was silent.
     pub was_silent: bool,
-    /// True if the next Hello resumes a session, false if it asks for a new one.
+    /// True if the next Hello resumes a session, false if it opens a new one.
     pub resumes: bool,
-    /// True if the session has no link and the server still keeps it, as far as the client can tell.
+    /// True if the session has no link and can probably still be resumed.
     pub is_urgent: bool,
-    /// How long the next link may take to open.
+    /// Time that the next link may take to open.
     pub opening_timeout: Duration,
 }
 
 impl Default for Outlook {
-    /// A client without a session, with the default timeouts.
+    /// Returns the state of a client without a session, with the default timeouts.
     fn default() -> Self {
         let config = ClientConfig::default();
         Self {
@@ -124,112 +125,110 @@ impl Default for Outlook {
     }
 }
 
-/// One end of a link.
+/// The client's end of a link.
 ///
-/// Dropping it loses the link without a word, and silently where the system does not tell the peer
-/// by itself, as it does over TCP; [`close`](Self::close) first where the peer is to know.
+/// Dropping a link sends nothing, unless the operating system informs the peer, as it does over TCP. To inform
+/// the peer, call [`close`](Self::close) before.
 pub trait Link {
-    /// Lets `dt` pass and takes in what the network brought.
+    /// Advances the link's clock by `dt` and reads what has arrived from the network.
     fn update(&mut self, dt: Duration);
 
-    /// Where the link is in its life.
+    /// Returns the status of the link.
     fn status(&self) -> LinkStatus;
 
-    /// The next frame that arrived and the lane it took. The reliable lane is in order. What arrived
-    /// before the link closed can still be received.
+    /// Returns the next frame that has arrived, and its lane. Frames of the reliable lane are in order. Frames
+    /// that arrived before the link closed can still be received.
     fn receive(&mut self) -> Option<(Lane, Bytes)>;
 
-    /// Hands over a frame, whose id says which lane it takes; false if the link has no room now or
-    /// is closed.
+    /// Queues a frame on the lane of its message id. Returns false if the link has no room now or is closed.
     fn send(&mut self, frame: Bytes) -> bool;
 
-    /// Lets what was handed over leave. Called once an update.
+    /// Sends the queued frames. The client calls this once per update.
     fn flush(&mut self);
 
-    /// Returns true if all frames share one stream, in order, as over TCP. There the word that the server
-    /// has given the link up waits behind all that is late, so the client decides that by itself. The
-    /// default is false.
+    /// Returns true if all frames share one stream, in order, as over TCP. On a stream, the news that the server
+    /// has closed the link arrives behind all delayed frames, so the client itself decides when the link is
+    /// lost. The default returns false.
     fn is_stream(&self) -> bool {
         false
     }
 
-    /// Closes the link and tells the peer, where the transport can. What was not flushed may be
-    /// lost.
+    /// Closes the link and informs the peer, if the transport can. Frames that were not flushed may be lost.
     fn close(&mut self);
 
-    /// What the Hello of a new session shows on this link, where the server wants a proof: a ticket, as
-    /// discovery gives with its answer. The default is none.
+    /// Returns the ticket for the Hello of a new session on this link. The default returns `None`.
     fn ticket(&self) -> Option<&str> {
         None
     }
 
-    /// Why the link did not open, or ended, where the transport knows: a sentence with cause and
-    /// remedy. It is logged, and the last one is told with
-    /// [`ClientEvent::Closed`](super::ClientEvent::Closed). None unless a transport says so.
+    /// Returns why the link did not open or why it ended, if the transport can tell: a sentence with cause and
+    /// remedy. The client logs it. The last one is the detail of
+    /// [`ClientEvent::Closed`](super::ClientEvent::Closed). The default returns `None`.
     fn failure(&self) -> Option<String> {
         None
     }
 
-    /// Moves the link to another socket, for a game that learns that the machine's network has changed. The link goes
-    /// on, and so does all that is under way on it. Returns false if the transport cannot do that; then
-    /// [`Client::cut`](super::Client::cut) resumes the session at once. The default is false.
+    /// Moves the link to another socket, for a game that detects a change of the machine's network. Nothing
+    /// that is in flight on the link is lost. Returns false if the transport cannot do this; the game can then
+    /// call [`Client::cut`](super::Client::cut), and the client resumes the session. The default returns false.
     ///
     /// # Errors
     ///
-    /// The link is closed, or the operating system gives no socket. In the latter case the old socket stays.
+    /// Returns an error if the link is closed, or if the operating system provides no socket. In the second
+    /// case the link keeps its old socket.
     fn rebind(&mut self) -> io::Result<bool> {
         Ok(false)
     }
 
-    /// Returns true if the link itself ends an opening that takes too long, so that the client does
-    /// not. The default is false.
+    /// Returns true if the link itself limits the time of its opening, so that the client does not. The default
+    /// returns false.
     fn times_opening(&self) -> bool {
         false
     }
 
-    /// The round-trip time that was measured while the link opened. The default is `None`: the client
-    /// then assumes half of the time that the opening took.
+    /// Returns the round-trip time that was measured while the link opened. If it is `None`, the client
+    /// assumes half of the time that the opening took. The default returns `None`.
     fn round_trip(&self) -> Option<Duration> {
         None
     }
 
-    /// How the server broke the rules of the wire, where the transport finds that out by itself, as it
-    /// does of a frame too long to be received. It ends the session, not just the link: the server
-    /// would do it again on the next one. None unless a transport says so.
+    /// Returns how the server broke the protocol, if the transport detects it, for example by a frame that is
+    /// too long to be received. A breach ends the session and not only the link, because the server would repeat
+    /// it on the next link. The default returns `None`.
     fn breach(&self) -> Option<String> {
         None
     }
 }
 
-/// Where a link is in its life.
+/// The status of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkStatus {
-    /// It cannot carry frames yet.
+    /// The link cannot carry frames yet.
     Opening,
-    /// It carries frames.
+    /// The link carries frames.
     Open,
-    /// It ended, or never opened.
+    /// The link has ended or could not be opened.
     Closed,
 }
 
-/// A link that cannot be opened.
+/// Why a link cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
-    /// The token source gave no connect token.
-    #[error("no connect token: {0}; ask the server's discovery, or `waystation token`")]
+    /// There is no connect token.
+    #[error("no connect token: {0}; get one from the server's discovery or from `waystation token`")]
     Token(String),
-    /// A connect token that names no server, expired before it was made, or is of another protocol.
+    /// The connect token names no server, expired before it was minted, or belongs to another protocol.
     #[error("the connect token is unusable: {0}; mint it with this version's `waystation token`")]
     UnusableToken(&'static str),
-    /// The operating system gave no socket.
-    #[error("no UDP socket to reach {peer}: {cause}; look at the network and the limit of open files")]
+    /// The operating system provides no socket.
+    #[error("no UDP socket to reach {peer}: {cause}; check the network and the limit of open files")]
     Socket {
-        /// The server's address.
+        /// Address of the server.
         peer: std::net::SocketAddr,
-        /// What the operating system said.
+        /// Error of the operating system.
         cause: String,
     },
-    /// A transport of one's own failed.
+    /// Any other failure, also of a custom transport.
     #[error("the transport cannot open a link: {0}")]
     Other(String),
 }

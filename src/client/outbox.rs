@@ -1,5 +1,5 @@
-//! The reliable frames that the server has not counted yet: the send queue, with a cursor for
-//! the link at hand.
+//! The client's outbox: a queue of the counted frames that the server has not acknowledged, with a cursor
+//! for the current link.
 
 use std::collections::VecDeque;
 
@@ -11,19 +11,19 @@ use crate::wire::{OUTBOX_MAX_BYTES, OUTBOX_MAX_FRAMES};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// The peer acknowledged what it was never sent.
+/// The server acknowledged more frames than were sent on the link.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Beyond;
 
-/// Frames are numbered from 1; those up to `trimmed` are acknowledged and gone.
+/// The outbox. Frames are numbered from 1, and frames up to the number `trimmed` are acknowledged and removed.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     frames: VecDeque<Bytes>,
     bytes: usize,
     trimmed: u64,
-    /// How many of `frames` the link at hand was given.
+    /// How many of `frames` were sent on the current link.
     cursor: usize,
-    /// How many of `frames` any link was ever given; the rest have no number yet.
+    /// How many of `frames` were sent on any link. The other frames have no number yet.
     tried: usize,
 }
 
@@ -38,19 +38,19 @@ impl Outbox {
         Ok(())
     }
 
-    /// The next frame for the link at hand.
+    /// Returns the next frame to send on the current link.
     pub(super) fn next(&self) -> Option<&Bytes> {
         self.frames.get(self.cursor)
     }
 
-    /// The link took what [`next`](Self::next) returned.
+    /// Notes that the link has taken the frame that [`next`](Self::next) returned.
     pub(super) fn advance(&mut self) {
         self.cursor = (self.cursor + 1).min(self.frames.len());
         self.tried = self.tried.max(self.cursor);
     }
 
-    /// The peer has counted `received` frames, says an Ack, Ping or Beacon on the link at hand.
-    /// Fewer than were known is an old ack.
+    /// Applies an acknowledgement of an Ack or Beacon on the current link. A lower one than before is old and
+    /// changes nothing.
     pub(super) fn acknowledge(&mut self, received: u64) -> Result<(), Beyond> {
         if received > self.given() {
             return Err(Beyond);
@@ -59,9 +59,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// A new link is bound and the peer has counted `received` frames, says its Welcome. Each side
-    /// takes the higher count. If that is beyond all that any link was given, what was never given
-    /// to one is numbered anew, after it.
+    /// Starts a new link, after a Welcome in which the server has counted `received` frames. Each side adopts
+    /// the higher count. If `received` is above all that was ever sent, frames that were never sent get the
+    /// numbers behind it.
     pub(super) fn rebase(&mut self, received: u64) {
         self.cursor = 0;
         let known = self.trimmed.saturating_add(self.tried as u64);
@@ -81,22 +81,22 @@ impl Outbox {
         }
     }
 
-    /// Frames up to the last one that the link at hand was given.
+    /// Returns the number of the last frame that was sent on the current link.
     pub(super) fn given(&self) -> u64 {
         self.trimmed.saturating_add(self.cursor as u64)
     }
 
-    /// Frames that the peer has not acknowledged.
+    /// Returns the number of frames that the server has not acknowledged.
     pub(super) fn len(&self) -> usize {
         self.frames.len()
     }
 
-    /// Frames that the peer has acknowledged.
+    /// Returns the number of frames that the server has acknowledged.
     pub(super) fn trimmed(&self) -> u64 {
         self.trimmed
     }
 
-    /// All frames so far, acknowledged or not.
+    /// Returns the number of all frames of the session so far, acknowledged or not.
     pub(super) fn total(&self) -> u64 {
         self.trimmed.saturating_add(self.frames.len() as u64)
     }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_link_is_given_what_the_peer_did_not_count() {
+    fn a_new_link_starts_with_the_first_frame_that_the_server_has_not_counted() {
         let mut outbox = outbox(5, 4);
 
         outbox.rebase(2);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_counts_the_higher_one_holds() {
+    fn after_a_resume_the_higher_of_both_counts_holds() {
         let mut behind = outbox(5, 4);
         assert_eq!(behind.acknowledge(3), Ok(()));
         let mut ahead = outbox(5, 4);
@@ -149,7 +149,7 @@ mod tests {
         ahead.rebase(90);
 
         assert_eq!((behind.trimmed(), behind.len()), (3, 2));
-        // The fifth was never sent, so it is the ninety-first.
+        // The fifth frame was never sent, so its number becomes 91.
         assert_eq!((ahead.trimmed(), ahead.len(), ahead.total()), (90, 1, 91));
         ahead.advance();
         assert_eq!(ahead.acknowledge(91), Ok(()));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn it_refuses_what_is_over_its_bounds() {
+    fn a_frame_over_the_bounds_is_refused() {
         let mut outbox = outbox(0, 0);
         for _ in 0..OUTBOX_MAX_FRAMES {
             outbox.push(Bytes::from_static(&[1, 0])).unwrap();

@@ -1,11 +1,11 @@
-//! The protocol without its transport: frames, durations and calls in; frames and events out.
+//! Implements the client's side of the protocol, without I/O.
 //!
-//! It holds no link. Whoever does tells it how the link fares, hands it what arrived, and lets go
-//! of the link when [`Core::release`] says so.
+//! [`Core`] holds no link. Its owner holds the link, reports the link's status and frames to the core, and
+//! closes or drops the link when [`Core::take_release`] says so.
 //!
 //! Data flow: [`advance`](Core::advance) lets time pass → [`opened`](Core::opened) and
-//! [`receive`](Core::receive) take in what happened → [`check`](Core::check) finds what is over →
-//! [`transmit`](Core::transmit) says what to send.
+//! [`receive`](Core::receive) take events of the link → [`check`](Core::check) finds timeouts and ended links →
+//! [`transmit`](Core::transmit) sends what is due.
 
 pub(super) mod absence;
 mod bound;
@@ -31,31 +31,32 @@ use crate::wire::{
 use bound::Bound;
 use proof::Proof;
 
-/// The state of a client, but for its link.
+/// The state of a client without its link.
 #[derive(Debug)]
 pub(super) struct Core {
     config: ClientConfig,
     phase: Phase,
     session: Option<Session>,
-    /// What the Hello of a new session shows.
+    /// The ticket for the Hello of a new session.
     proof: Proof,
     backoff: Backoff,
-    /// Since the session lost its link, until it has the next.
+    /// Time since the session lost its link. `None` while it has a link.
     absence: Option<Duration>,
-    /// The last link was lost because it was silent.
+    /// True if the last link was lost because it was silent.
     was_silent: bool,
-    /// The server says which Beacons it has back.
+    /// True if the newest Beacon had the field `echoed`.
     tells_echoes: bool,
-    /// The link is a stream and the server tells of echoes, so the client knows when it is not heard.
+    /// True if the link is a stream and the server fills `echoed`, so the client can detect that the server
+    /// receives nothing.
     may_be_deaf: bool,
-    /// Tries outside the session's window that failed since the last Welcome.
+    /// Tries since the last Welcome that failed while no session could be resumed.
     failed_tries: u32,
     /// The round-trip time of the last link that opened.
     round_trip: Duration,
     events: Events,
-    /// What is to become of the link at hand.
+    /// How the current link is to be given up, if it is.
     release: Option<Release>,
-    /// Since `bye`, and whether it was said.
+    /// Set once `bye` was called.
     leaving: Option<Leaving>,
     /// The last Welcome.
     welcome: Option<Welcome>,
@@ -64,34 +65,33 @@ pub(super) struct Core {
     request: u32,
 }
 
-/// Where the client is with its link.
+/// The stage of the client's current link.
 #[derive(Debug)]
 enum Phase {
-    /// No link; the next try starts in `left`.
+    /// There is no link; the next try begins in `left`.
     Waiting { left: Duration },
     /// A link is opening.
     Dialling { elapsed: Duration },
     /// The link is open; the Hello is not answered yet.
     Greeting { elapsed: Duration, timeout: Duration, said: bool },
-    /// The session has the link.
+    /// The link drives the session.
     Bound(Bound),
-    /// For good.
+    /// The client has stopped.
     Stopped,
 }
 
-/// What is kept of a session over all its links.
+/// The state of a session over all its links.
 struct Session {
-    /// Unknown to a client that kept only its token, until its Welcome.
+    /// `None` until the Welcome if the client has kept only the token.
     id: Option<SessionId>,
-    /// The newest token, with which the session is resumed.
+    /// The newest resume token.
     token: Bytes,
-    /// The token that the last resume presented, and for how long a Hello with it may still be under
-    /// way on a link that was given up.
+    /// A Hello on a link that was given up, which may still arrive at the server.
     stray: Option<Stray>,
-    /// Counted frames taken from the server.
+    /// Number of counted frames that were received.
     received: u64,
     outbox: Outbox,
-    /// The client kept nothing but the token.
+    /// True if the client has kept only the token of the session.
     token_only: bool,
 }
 
@@ -109,38 +109,42 @@ impl fmt::Debug for Session {
 
 /// A Hello without an answer, on a link that was given up.
 struct Stray {
+    /// The token in the Hello.
     token: Bytes,
-    /// For how long the network may still deliver it.
+    /// Time within which the network may still deliver the Hello.
     left: Duration,
 }
 
-/// What is to become of a link that the core is done with.
+/// How a link is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Release {
-    /// The peer is told.
+    /// The link is closed, and the peer is informed.
     Close,
-    /// The peer is not told.
+    /// The link is dropped, and the peer is not informed.
     Drop,
 }
 
+/// The end of a session by `bye`.
 #[derive(Debug, Default)]
 struct Leaving {
+    /// Time since the call.
     elapsed: Duration,
+    /// True once the Bye was sent.
     said: bool,
 }
 
-/// Where a client is in its life.
+/// The state of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientState {
-    /// There is no session yet, or no longer; the client asks for one.
+    /// The client has no session and opens one.
     Connecting,
     /// The session has a link.
     Connected,
-    /// The session has no link; the client tries to resume it.
+    /// The session has no link, and the client resumes it.
     Away,
-    /// A Bye is under way.
+    /// The session is ending after [`Client::bye`](super::Client::bye).
     Leaving,
-    /// For good: [`ClientEvent::Closed`] says why.
+    /// The client has stopped for good. [`ClientEvent::Closed`] has the reason.
     Stopped,
 }
 
@@ -176,9 +180,9 @@ impl Core {
         }
     }
 
-    /// Lets time pass. What it brought to an end is found by [`check`](Self::check), after what
-    /// arrived in the meantime was taken in: a client that slept for less than `link_timeout` may
-    /// find its link alive. After a longer sleep the link is lost at once, and not read.
+    /// Lets time pass. Timeouts take effect later, in [`check`](Self::check), after the frames that arrived in
+    /// the meantime were read: so a client that slept for less than `link_timeout` can keep its link. After a
+    /// longer sleep the link is lost at once and is not read.
     pub(super) fn advance(&mut self, dt: Duration) {
         self.absence = self.absence.map(|absence| absence.saturating_add(dt));
         if let Some(session) = &mut self.session {
@@ -201,37 +205,37 @@ impl Core {
         }
     }
 
-    /// Whether a link should be dialled now.
+    /// Returns true if a link should be dialled now.
     pub(super) fn wants_link(&self) -> bool {
         matches!(self.phase, Phase::Waiting { left } if left.is_zero()) && !self.is_paused()
     }
 
-    /// A link was dialled.
+    /// Notes that a link was dialled.
     pub(super) fn dialled(&mut self) {
         self.phase = Phase::Dialling { elapsed: Duration::ZERO };
     }
 
-    /// The dialled link is open; its transport may have measured a round-trip time.
+    /// Notes that the dialled link is open. `round_trip` is what its transport has measured.
     pub(super) fn opened(&mut self, round_trip: Option<Duration>) {
         if let Phase::Dialling { elapsed } = self.phase {
-            // Most transports take two round trips to open.
+            // Most transports open in two round trips.
             self.round_trip = round_trip.unwrap_or(elapsed / 2);
             let timeout = self.welcome_timeout();
             self.phase = Phase::Greeting { elapsed: Duration::ZERO, timeout, said: false };
         }
     }
 
-    /// Whether the game leaves events unpolled and the link should not be read.
+    /// Returns true if the link should not be read, because the game has not polled its events.
     pub(super) fn is_paused(&self) -> bool {
         self.events.is_full()
     }
 
-    /// Whether frames that arrive are of use.
+    /// Returns true if the link should be read.
     pub(super) fn is_reading(&self) -> bool {
         matches!(self.phase, Phase::Greeting { .. } | Phase::Bound(_)) && !self.is_paused()
     }
 
-    /// A frame arrived.
+    /// Takes a frame that has arrived.
     pub(super) fn receive(&mut self, lane: Lane, bytes: Bytes) {
         let length = bytes.len();
         let frame = Frame::parse(bytes);
@@ -253,9 +257,8 @@ impl Core {
         }
     }
 
-    /// Finds what time and the transport have brought to an end. `times_opening` is true if the
-    /// transport itself limits the time of the opening, and `is_stream` if its frames share one stream;
-    /// `failure` returns its reason for the end.
+    /// Applies timeouts and the link's status. `times_opening` is true if the transport itself limits the time of
+    /// the opening, and `is_stream` if all its frames share one stream. `failure` returns why the link has ended.
     pub(super) fn check(
         &mut self,
         status: LinkStatus,
@@ -265,7 +268,7 @@ impl Core {
     ) {
         self.may_be_deaf = is_stream && self.tells_echoes;
         let closed = status == LinkStatus::Closed;
-        // While the game leaves the link unread, silence says nothing about it.
+        // Silence means nothing while the client itself does not read the link.
         let paused = self.is_paused();
         match &self.phase {
             Phase::Dialling { elapsed }
@@ -297,7 +300,8 @@ impl Core {
         }
     }
 
-    /// Says what to send; `send` returns whether the link took it. What it refused is offered again.
+    /// Passes the frames that are due to `send`, which returns true if the link has taken the frame. A frame that
+    /// the link does not take is passed again in the next update.
     pub(super) fn transmit(&mut self, send: &mut impl FnMut(Bytes) -> bool) {
         match self.phase {
             Phase::Greeting { said: false, .. } => self.say_hello(send),
@@ -306,7 +310,7 @@ impl Core {
         }
     }
 
-    /// Drops or closes the link, whatever it is doing, and dials again after `hold`.
+    /// Drops or closes the link in any phase, and dials again after `hold`.
     pub(super) fn cut(&mut self, release: Release, hold: Duration) {
         if matches!(self.phase, Phase::Stopped) {
             return;
@@ -321,7 +325,7 @@ impl Core {
         }
     }
 
-    /// The session is over; what it left unacknowledged is reported.
+    /// Ends the session, if there is one, and reports the number of its unacknowledged messages.
     fn lose_session(&mut self, reason: Option<Reason>) {
         if let Some(session) = self.session.take() {
             self.events.push(ClientEvent::SessionLost { unacked_count: session.outbox.len() as u64, reason });
@@ -340,22 +344,22 @@ impl Core {
         self.stop(None, why.to_owned());
     }
 
-    /// The transport has found that the server broke the protocol. Before the Welcome it may be
-    /// another program that answers, and the try has failed like any other.
+    /// Ends the session after the transport has detected that the server broke the protocol. Before Welcome this
+    /// does nothing: another program may have answered, and the closed link fails the try.
     pub(super) fn breached(&mut self, what: String) {
         if matches!(self.phase, Phase::Bound(_)) {
             self.broken(what);
         }
     }
 
-    /// The server broke the protocol. To resume would repeat it, so the session is over.
+    /// Ends the session after the server broke the protocol. A resume would repeat the breach.
     fn broken(&mut self, detail: String) {
         tracing::error!(detail, "the server broke the protocol: report this as a bug");
         self.lose_session(Some(Reason::Protocol));
         self.stop(Some(Reason::Protocol), detail);
     }
 
-    /// Encodes a message if it may be sent.
+    /// Encodes a message, if it may be sent.
     pub(super) fn admit<M: WireMessage>(&self, message: &M) -> Result<Bytes, SendError> {
         if self.leaving.is_some() {
             return Err(SendError::Leaving);
@@ -379,20 +383,20 @@ impl Core {
         session.outbox.push(frame).map_err(|_| SendError::Full)
     }
 
-    /// The number of the next Join or Part; never 0.
+    /// Returns the request id of the next Join or Part, which is never 0.
     pub(super) fn next_request(&mut self) -> u32 {
         self.request = self.request.checked_add(1).unwrap_or(1);
         self.request
     }
 
-    /// Ends the session once all that was sent has left. Without a link nobody can be told.
+    /// Ends the session by a Bye behind all queued frames. Without a link the client stops at once.
     pub(super) fn leave(&mut self) {
         match self.phase {
             Phase::Stopped => {}
             Phase::Bound(_) => {
                 self.leaving.get_or_insert_default();
             }
-            _ => self.give_up("left while there was no link"),
+            _ => self.give_up("the session was ended while it had no link for a Bye"),
         }
     }
 

@@ -1,8 +1,8 @@
-//! Links over QUIC, raw or inside a WebTransport session.
+//! Opens links over QUIC, raw or inside a WebTransport session.
 //!
-//! One socket a link, without blocking and without a thread: quinn's core does no I/O, and its clock
-//! moves by the `dt` of each update. What frames look like on a connection is
-//! [`wire::quic`](crate::wire::quic), which the server shares.
+//! Each link has a socket that does not block, and needs no thread: quinn's core does no I/O, and its clock
+//! advances by the `dt` of each update. The encoding of frames is in [`wire::quic`](crate::wire::quic), which
+//! the server uses too.
 //!
 //! Data flow: datagram → connection → lanes → frames, and back.
 
@@ -34,26 +34,26 @@ use crate::wire::{FRAME_MAX_SERVER, Lane};
 /// A server that is reached over QUIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuicTarget {
-    /// Where it listens; IPv4 or IPv6. UDP port 7778 unless it says otherwise.
+    /// Address of the server, IPv4 or IPv6. A server's default UDP port is 7778.
     pub address: SocketAddr,
-    /// What it is called: a host name, or its address. Its certificate must name it, unless
-    /// [`trust`](Self::trust) asks for one certificate.
+    /// Name of the server: a host name or an IP address. The certificate must be valid for this name, unless
+    /// [`trust`](Self::trust) is the hash of one certificate.
     pub server_name: String,
-    /// What is asked of its certificate.
+    /// Certificate that the client accepts.
     pub trust: Trust,
-    /// How links run on QUIC.
+    /// Protocol of the links: raw QUIC or WebTransport.
     pub route: QuicRoute,
 }
 
-/// How a link runs on QUIC.
+/// The protocol of a link over QUIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QuicRoute {
-    /// By itself: the cheaper one.
+    /// Raw QUIC, which has less overhead.
     Quic,
-    /// Inside a WebTransport session, as a browser's does: for a proxy on the way that knows HTTP/3.
+    /// A WebTransport session, as browsers use it. It can pass an HTTP/3 proxy.
     WebTransport {
-        /// Where on the server: [`WEBTRANSPORT_PATH`](crate::wire::quic::WEBTRANSPORT_PATH) unless it
-        /// says otherwise.
+        /// Path of the session. A server's default path is
+        /// [`WEBTRANSPORT_PATH`](crate::wire::quic::WEBTRANSPORT_PATH).
         path: String,
     },
 }
@@ -66,7 +66,7 @@ pub enum QuicRoute {
 /// let dial = QuicDial::new(QuicTarget {
 ///     address: ([127, 0, 0, 1], 7778).into(),
 ///     server_name: "localhost".to_owned(),
-///     trust: Trust::from_offer(Some(&"5a".repeat(32)))?, // as discovery says it
+///     trust: Trust::from_offer(Some(&"5a".repeat(32)))?, // the hash in discovery's offer
 ///     route: QuicRoute::Quic,
 /// });
 /// let client = Client::new(dial, ClientConfig::default());
@@ -75,12 +75,12 @@ pub enum QuicRoute {
 /// ```
 pub struct QuicDial {
     target: QuicTarget,
-    /// Kept from link to link: what one handshake has learned makes the next one cheaper.
+    /// Kept for later links, so that their handshakes are cheaper.
     config: Option<ClientConfig>,
 }
 
 impl QuicDial {
-    /// Dials this server.
+    /// Creates a dial for this server.
     #[must_use]
     pub fn new(target: QuicTarget) -> Self {
         Self { target, config: None }
@@ -125,28 +125,28 @@ pub struct QuicLink {
     endpoint: Endpoint,
     handle: ConnectionHandle,
     connection: Connection,
-    /// The endpoint has forgotten the connection, and is not told of it any more.
+    /// True once the endpoint has removed the connection. It must then get no more events of it.
     is_drained: bool,
     lanes: Lanes,
-    /// Begins when the link is dialled, and moves with the updates.
+    /// The link's clock, which begins at the dial and advances with the updates.
     now: Instant,
     status: LinkStatus,
     failure: Option<String>,
     breach: Option<&'static str>,
     /// The datagram that is being sent.
     datagram: Vec<u8>,
-    /// The socket had no room for it: it is sent first next time.
+    /// True if the socket had no room for the datagram, which is then sent first in the next update.
     is_held: bool,
-    /// Since something was heard, or the link was moved.
+    /// Time since a datagram was received, or since the link was moved.
     quiet: Duration,
 }
 
 impl QuicLink {
-    #[allow(clippy::disallowed_methods, reason = "quinn counts from some instant; no other is read")]
+    #[allow(clippy::disallowed_methods, reason = "quinn needs a first instant; the clock is read only here")]
     fn open(target: &QuicTarget, config: ClientConfig) -> Result<Self, DialError> {
         let peer = target.address;
         let now = Instant::now();
-        // An IPv6 address stands in brackets in URLs, and without them in certificates.
+        // An IPv6 address has brackets in URLs, and none in certificates.
         let name = target.server_name.trim_start_matches('[').trim_end_matches(']');
         let lanes = match &target.route {
             QuicRoute::Quic => Lanes::quic_client(FRAME_MAX_SERVER),
@@ -156,7 +156,7 @@ impl QuicLink {
         };
         let socket =
             socket::bind(peer).map_err(|error| DialError::Socket { peer, cause: error.to_string() })?;
-        // Without means to forbid that routers cut datagrams up, the size of the path is not probed.
+        // The socket cannot forbid fragmentation, so path MTU discovery is off.
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, false, None);
         let (handle, connection) = endpoint.connect(now, config, peer, name).map_err(other)?;
         Ok(Self {
@@ -177,14 +177,14 @@ impl QuicLink {
         })
     }
 
-    /// Moves the link to another socket, and says which address that has: for a game that learns
-    /// that the machine's network has changed. The link goes on, and so does all that is under way
-    /// on it. A link on which nothing was heard for 3 s is moved without being told.
+    /// Moves the link to another socket and returns its local address, for a game that detects a change of the
+    /// machine's network. Nothing that is in flight on the link is lost. A link on which nothing was received for
+    /// 3 s is moved automatically.
     ///
     /// # Errors
     ///
-    /// The link is closed, with [`io::ErrorKind::NotConnected`]; or the system gives no socket, and
-    /// the old one stays.
+    /// Returns [`io::ErrorKind::NotConnected`] if the link is closed, or the error of the operating system if it
+    /// provides no socket. In the second case the link keeps its old socket.
     pub fn rebind(&mut self) -> io::Result<SocketAddr> {
         if self.status == LinkStatus::Closed || self.connection.is_closed() {
             return Err(io::ErrorKind::NotConnected.into());
@@ -197,14 +197,16 @@ impl QuicLink {
         Ok(address)
     }
 
-    /// A link that has gone quiet may have lost its way and not its server: the machine has another
-    /// address, or a router has forgotten this one. A new socket finds out, while there is time.
+    /// Moves a quiet link to a new socket. The machine may have another address, or a router may have dropped its
+    /// mapping.
     fn move_if_quiet(&mut self) {
         if self.status == LinkStatus::Open && self.quiet >= MOVE_AFTER {
             self.quiet = Duration::ZERO;
             match self.rebind() {
-                Ok(address) => tracing::debug!(%address, "the link has gone quiet, and is moved"),
-                Err(error) => tracing::debug!(%error, "the link has gone quiet, and cannot be moved"),
+                Ok(address) => tracing::debug!(%address, "the link is quiet and was moved to another socket"),
+                Err(error) => {
+                    tracing::debug!(%error, "the link is quiet and cannot be moved to another socket")
+                }
             }
         }
     }
@@ -229,26 +231,26 @@ impl QuicLink {
                 self.connection.handle_event(event);
             }
             Some(DatagramEvent::Response(Transmit { size, .. })) => {
-                // What the socket does not take is lost like any datagram.
+                // A datagram that the socket does not take counts as lost.
                 let _ = self.socket.send(&answer[..size]);
             }
             Some(DatagramEvent::NewConnection(_)) | None => {}
         }
     }
 
-    /// What the network says of a datagram that was sent. A forger may say so too, so an open link
-    /// waits for its timeout; a try costs little.
+    /// Handles an error that the network reports for a sent datagram. Such reports can be forged, so an open link
+    /// ignores them and waits for its timeout.
     fn note(&mut self, error: &io::Error) {
         if self.status == LinkStatus::Opening {
             self.failure = Some(format!("{} cannot be reached over UDP: {error}", self.peer));
             if error.kind() == io::ErrorKind::ConnectionRefused {
-                self.failure = Some(format!("nobody listens at {}: is the server up?", self.peer));
+                self.failure = Some(format!("nothing listens at {}: is the server running?", self.peer));
                 self.status = LinkStatus::Closed;
             }
         }
     }
 
-    /// What connection and endpoint have to tell each other.
+    /// Exchanges events between the connection and the endpoint.
     fn exchange(&mut self) {
         self.is_drained = self.is_drained
             || exchange(&mut self.endpoint, self.handle, &mut self.connection) == Exchanged::Drained;
@@ -262,12 +264,12 @@ impl QuicLink {
                     self.end(reasons::of_end(ended, self.lanes.error(), self.peer, self.status));
                 }
                 Happened::Breach(what) => {
-                    tracing::debug!(what, "the server broke the rules of the wire; the link is closed");
+                    tracing::debug!(what, "the server broke the protocol; the link is closed");
                     self.lanes.close(Reason::Protocol as u32, &mut self.connection, self.now);
                     self.breach.get_or_insert(what);
-                    self.end(format!("the server broke the rules of the wire: {what}"));
+                    self.end(format!("the server broke the protocol: {what}"));
                 }
-                // Of a server; and nothing opens a link that is closed.
+                // The first two occur on servers only, and a link that is closed stays closed.
                 Happened::Asked(_) | Happened::Finished | Happened::Opened(_) => {}
             }
         }
@@ -278,7 +280,7 @@ impl QuicLink {
         self.failure.get_or_insert(why);
     }
 
-    /// Sends what the connection has to send, and each datagram so many times.
+    /// Sends the connection's datagrams, each of them `copies` times.
     fn transmit(&mut self, copies: usize) {
         for _ in 0..DATAGRAMS_AN_UPDATE {
             if !self.is_held {
@@ -321,7 +323,7 @@ impl Link for QuicLink {
         if self.status == LinkStatus::Closed {
             return;
         }
-        // After a stall quinn would call a peer silent that it had no time to hear.
+        // Without this limit quinn would time the peer out after a stall.
         let dt = dt.min(STEP_MAX);
         self.now += dt;
         self.quiet += dt;
@@ -375,7 +377,7 @@ impl Link for QuicLink {
     }
 }
 
-/// What names the session to the server.
+/// Returns the URL of a WebTransport session.
 fn session_url(name: &str, port: u16, path: &str) -> Result<url::Url, DialError> {
     let host = match name.parse() {
         Ok(IpAddr::V6(address)) => format!("[{address}]"),
@@ -389,17 +391,17 @@ fn other(error: impl fmt::Display) -> DialError {
     DialError::Other(error.to_string())
 }
 
-/// Datagrams that an update takes, and that one sends: some megabytes, so that a flood cannot hold
+/// The most datagrams that an update receives, and that it sends: some megabytes, so that a flood cannot block
 /// the caller.
 const DATAGRAMS_AN_UPDATE: usize = 4_096;
-/// Longer than any datagram that quinn lets its peer send.
+/// A length above that of any datagram that quinn lets its peer send.
 const DATAGRAM_MAX_BYTES: usize = 2_048;
-/// How far quinn's clock moves in an update: less than any of its timeouts.
+/// The most by which quinn's clock advances in one update: less than any of its timeouts.
 const STEP_MAX: Duration = Duration::from_millis(250);
-/// When a quiet link is moved: later than the answer to a keep-alive would have come, and early
-/// enough that the other way is found before the link is given up.
+/// Time after which a quiet link is moved: longer than a keep-alive takes to be answered, and short enough that
+/// the move can succeed before the link timeout.
 const MOVE_AFTER: Duration = Duration::from_secs(3);
-/// What says that the link is closed is not acknowledged; three copies survive most bad moments.
+/// Copies of the datagram that closes the link, because it is not acknowledged.
 const CLOSE_COPIES: usize = 3;
-/// What the server may send on the stream before it is read: a replay passes in one round trip.
+/// Bytes that the server may send on the stream before they are read. A whole outbox fits.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;

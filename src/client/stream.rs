@@ -1,9 +1,8 @@
-//! A byte stream over TCP, plain or under TLS, that never blocks: what WebSocket and the asking of
-//! discovery run on.
+//! Implements a byte stream over TCP, plain or under TLS, that does not block. WebSocket and discovery use it.
 //!
-//! It is no runtime: whoever holds it tries again with the next update. Data flow: addresses → the
-//! first that accepts → the TLS handshake, if any → [`Read`] and [`Write`], which say `WouldBlock`
-//! until then and whenever there is nothing to do.
+//! The owner calls the stream again in each update. Data flow: addresses → the first that accepts → the TLS
+//! handshake, if any → [`Read`] and [`Write`], which return `WouldBlock` until the stream is open and while no
+//! data can be transferred.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -14,16 +13,16 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How a TLS server is known.
+/// The TLS parameters of a server.
 #[derive(Debug, Clone)]
 pub(super) struct TlsPeer {
-    /// What is trusted and which protocols are spoken.
+    /// Accepted certificates and application protocols.
     pub(super) config: Arc<ClientConfig>,
-    /// Whom the certificate should name.
+    /// Name for which the certificate must be valid.
     pub(super) name: ServerName<'static>,
 }
 
-/// The stream. Dropping it closes the connection without a word.
+/// The stream. Dropping it closes the connection without a TLS close.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: TcpStream,
@@ -36,8 +35,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Begins to connect to the first address that accepts; the others are tried in turn, each when
-    /// the one before it has refused.
+    /// Begins to connect. The addresses are tried in order: each one after the one before it has refused.
     pub(super) fn connect(addresses: &[SocketAddr], tls: Option<TlsPeer>) -> io::Result<Self> {
         let mut others: VecDeque<_> = addresses.iter().copied().collect();
         let socket = first_of(&mut others)?;
@@ -53,13 +51,13 @@ impl Stream {
         Ok(Self { socket, others, is_connected: false, tls, allowance: READ_MAX_BYTES })
     }
 
-    /// Lets another [`READ_MAX_BYTES`] be read: a peer that sends faster than they are taken would hold
-    /// its reader for ever.
+    /// Allows another [`READ_MAX_BYTES`] to be read. Without this limit, a peer that sends fast could keep its reader
+    /// in one update for ever.
     pub(super) fn refill(&mut self) {
         self.allowance = READ_MAX_BYTES;
     }
 
-    /// Goes on with connecting and the TLS handshake; whether both are done. An error ends the try.
+    /// Advances the connection and the TLS handshake. Returns true if both are complete. An error ends the try.
     pub(super) fn poll_open(&mut self) -> io::Result<bool> {
         if !self.poll_connected()? {
             return Ok(false);
@@ -74,7 +72,7 @@ impl Stream {
         }
     }
 
-    /// Returns true if the peer has accepted the connection, as far as was seen.
+    /// Returns true if [`poll_open`](Self::poll_open) has found that the peer accepted the connection.
     pub(super) fn is_connected(&self) -> bool {
         self.is_connected
     }
@@ -100,7 +98,7 @@ impl Stream {
         Ok(true)
     }
 
-    /// Whoever reads or writes early is told to come again.
+    /// Returns `WouldBlock` until the stream is open.
     fn opened(&mut self) -> io::Result<()> {
         if self.poll_open()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
@@ -141,9 +139,9 @@ impl Write for Stream {
     }
 }
 
-/// The addresses of a host. A name is looked up by the system, which may block for seconds where its
-/// resolver does; an address in digits never does. `turn` says which comes first, so that a try
-/// which failed is followed by one to another address.
+/// Returns the addresses of a host. The system looks up a host name, which may block for seconds; an IP address
+/// never blocks. `turn` selects the address that is first, so that a failed try is followed by a try of another
+/// address.
 pub(super) fn resolve(host: &str, port: u16, turn: usize) -> io::Result<Vec<SocketAddr>> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.take(ADDRESSES_MAX).collect();
@@ -155,7 +153,7 @@ pub(super) fn resolve(host: &str, port: u16, turn: usize) -> io::Result<Vec<Sock
     Ok(addresses)
 }
 
-/// A socket that connects to the first address for which the system has one.
+/// Returns a socket that connects to the first address for which the system provides a socket.
 fn first_of(addresses: &mut VecDeque<SocketAddr>) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "there is no address");
     while let Some(address) = addresses.pop_front() {
@@ -170,7 +168,7 @@ fn first_of(addresses: &mut VecDeque<SocketAddr>) -> io::Result<TcpStream> {
 fn begin(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
-    // Frames are small and leave once an update: what the system held back would only come late.
+    // Frames are small and leave once per update, so Nagle's algorithm would only delay them.
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&address.into()) {
         Ok(()) => {}
@@ -180,8 +178,9 @@ fn begin(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket.into())
 }
 
-/// Whether the system does not connect on by itself. The usual error says that it does, which has no
-/// stable name here; were one missing below, the try would end by its time.
+/// Returns true if connecting has failed. The usual error means that the connection is in progress, but its
+/// `ErrorKind` is not stable, so this function lists the failures. With a failure that is missing here, the try
+/// ends by its timeout.
 fn has_failed(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
 
@@ -200,13 +199,12 @@ fn has_failed(error: &io::Error) -> bool {
     )
 }
 
-/// Bytes that are read from one refill to the next: a replay of a whole outbox passes in one, and so
-/// does all that discovery may answer.
+/// The most bytes that are read from one refill to the next: a whole outbox, or the longest answer of discovery.
 const READ_MAX_BYTES: usize = crate::wire::OUTBOX_MAX_BYTES;
-/// Bytes that wait in TLS while the socket takes none: one record, because what waits there cannot be
-/// dropped any longer.
+/// The most bytes that TLS queues while the socket is blocked: one record, because frames in this queue can no
+/// longer be dropped.
 const TLS_WAITING_MAX_BYTES: usize = 16 * 1024;
-/// Addresses of one name that are tried: more than any sensible name has.
+/// The most addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 8;
 
 #[cfg(test)]
@@ -214,7 +212,7 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    /// Tries until it is ready; a test that waits for ever would fail by its runner.
+    /// Polls until `ready` returns a value, and panics after some 20 s.
     fn until<T>(mut ready: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
         for _ in 0..20_000 {
             if let Some(value) = ready()? {
@@ -222,7 +220,7 @@ mod tests {
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        panic!("never ready");
+        panic!("it was not ready in time");
     }
 
     fn listener() -> (TcpListener, SocketAddr) {
@@ -251,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_or_written_before_it_is_open_and_an_idle_one_says_so() {
+    fn a_read_without_data_would_block() {
         let (listener, address) = listener();
         let mut stream = Stream::connect(&[address], None).expect("a socket");
         until(|| Ok(stream.poll_open()?.then_some(()))).expect("it accepts");
@@ -263,18 +261,18 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_listens_the_last_refusal_is_told() {
+    fn the_error_of_the_last_address_is_returned_if_all_refuse() {
         let addresses = [closed_port(), closed_port()];
 
         let refused = Stream::connect(&addresses, None)
             .and_then(|mut stream| until(|| Ok(stream.poll_open()?.then_some(()))));
 
-        assert_eq!(refused.expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(refused.expect_err("nothing listens").kind(), io::ErrorKind::ConnectionRefused);
         assert!(Stream::connect(&[], None).is_err());
     }
 
     #[test]
-    fn a_host_is_resolved_with_another_address_first_after_a_failure() {
+    fn an_ip_address_is_resolved_and_an_invalid_name_is_an_error() {
         let v4 = resolve("127.0.0.1", 80, 3).expect("digits");
         let v6 = resolve("[::1]", 80, 0).expect("digits");
 

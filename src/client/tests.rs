@@ -1,4 +1,4 @@
-//! The client against a small server, over links that fail as planned.
+//! Tests the client against a small server, over links in memory that fail as planned.
 
 mod cuts;
 mod deaf;
@@ -57,7 +57,7 @@ impl WireMessage for Blob {
     const NAME: &'static str = "test.Blob";
 }
 
-/// A client, its server, and what the client said.
+/// A client, its server, and the events of the client.
 struct Scene {
     client: Client<TestDial>,
     server: Server,
@@ -84,7 +84,7 @@ impl Scene {
         }
     }
 
-    /// A client that has its first session.
+    /// Returns a client that has its first session.
     fn connected() -> Self {
         let mut scene = Self::new();
         scene.run(0.2);
@@ -107,7 +107,7 @@ impl Scene {
         }
     }
 
-    /// The numbers that the client received.
+    /// Returns the numbers that the client has received.
     fn numbers(&self) -> Vec<u64> {
         self.events
             .iter()
@@ -118,7 +118,7 @@ impl Scene {
             .collect()
     }
 
-    /// What happened, but for messages.
+    /// Returns the events without messages.
     fn story(&self) -> Vec<&'static str> {
         self.events
             .iter()

@@ -1,4 +1,4 @@
-//! Whom a client takes for its server: what it asks of a certificate.
+//! Verifies the certificate of a server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,46 +12,46 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// What a client of QUIC, WebTransport or `wss` asks of the server's certificate.
+/// Which certificate a client accepts over QUIC, WebTransport and `wss`.
 ///
 /// ```
 /// use waystation::client::Trust;
 ///
-/// // What discovery says of a server that signs its certificate itself.
+/// // The offer of a server with a self-signed certificate has a hash.
 /// let hex = "00".repeat(32);
 /// assert_eq!(Trust::from_offer(Some(&hex))?, Trust::Sha256([0; 32]));
-/// // And of one with a certificate from an authority.
+/// // The offer of a server with a certificate from an authority has no hash.
 /// assert_eq!(Trust::from_offer(None)?, Trust::WebPki);
 /// # Ok::<(), waystation::client::TrustError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// It is the one with this SHA-256, whatever its name and dates: for a server that signs its
-    /// certificate itself and says its hash over a way that is trusted, such as discovery on the same
+    /// The certificate with this SHA-256 of its DER encoding, whatever its name and dates are. Use it for a
+    /// self-signed certificate whose hash was received over a trusted connection, such as discovery on the same
     /// machine or over HTTPS.
     Sha256([u8; 32]),
-    /// One of the public authorities that browsers trust vouches for it and the server's name.
+    /// A certificate for the server's name, signed by a public authority that browsers trust.
     WebPki,
 }
 
-/// A trust that cannot be put to use.
+/// Why a [`Trust`] cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
-    /// A hash that is none.
-    #[error("`{0}` is no SHA-256: it takes 64 hex digits, as the server's discovery gives them")]
+    /// The text is not a SHA-256.
+    #[error("`{0}` is not a SHA-256: give 64 hex digits, as the server's discovery does")]
     Hash(String),
-    /// The cryptography does not offer what TLS needs; a bug.
+    /// TLS cannot be set up, which is a bug.
     #[error("TLS cannot be set up: {0}; report this as a bug")]
     Setup(String),
 }
 
 impl Trust {
-    /// What `cert_sha256` of discovery's offers asks for: that certificate, or without it any that an
-    /// authority vouches for.
+    /// Returns the trust for `cert_sha256` of an offer of discovery: the certificate with this hash, or without a
+    /// hash any certificate that an authority has signed.
     ///
     /// # Errors
     ///
-    /// [`TrustError::Hash`] if it is not 64 hex digits.
+    /// Returns [`TrustError::Hash`] if the hash is not 64 hex digits.
     pub fn from_offer(cert_sha256: Option<&str>) -> Result<Self, TrustError> {
         let Some(hex) = cert_sha256 else {
             return Ok(Self::WebPki);
@@ -61,13 +61,13 @@ impl Trust {
         Ok(Self::Sha256(hash.ok_or_else(error)?))
     }
 
-    /// What a connection with this trust is opened with; `alpn` are the application protocols it
-    /// speaks, the preferred first. TLS 1.3, and 1.2 where the transport allows it; no early data,
-    /// which can be replayed. Share it between connections to a server, and handshakes get cheaper.
+    /// Returns a configuration of rustls with this trust. `alpn` are the application protocols, the preferred one
+    /// first. The configuration allows TLS 1.3, and 1.2 if the transport does. It sends no early data, which can be
+    /// replayed. Share it between connections to a server to make handshakes cheaper.
     ///
     /// # Errors
     ///
-    /// [`TrustError::Setup`], which would be a bug.
+    /// Returns [`TrustError::Setup`] if TLS cannot be set up, which is a bug.
     pub fn client_config(self, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TrustError> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -88,17 +88,17 @@ impl Trust {
     }
 }
 
-/// Takes one certificate, and looks that the server has its key.
+/// Accepts one certificate, and checks that the server has its key.
 #[derive(Debug)]
 struct Pinned {
     sha256: [u8; 32],
     provider: Arc<CryptoProvider>,
 }
 
-/// Another certificate than the one that was told.
+/// The server has another certificate than the expected one.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the server's certificate has the SHA-256 {}, and {} was expected: it is another server, or it \
+    "the server's certificate has the SHA-256 {}, but {} was expected: this is another server, or the server \
      has a new certificate; ask its discovery again",
     HEXLOWER.encode(.found),
     HEXLOWER.encode(.expected)
@@ -109,7 +109,7 @@ struct OtherCertificate {
 }
 
 impl fmt::Debug for OtherCertificate {
-    /// As it is displayed: rustls shows what others report in this form only.
+    /// Prints the message, because rustls prints the errors of other verifiers in this form only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -124,7 +124,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        // Both are public: nothing is learned from how long the comparison takes.
+        // Both hashes are public, so the comparison need not take constant time.
         let found = Sha256::digest(certificate).into();
         if found == self.sha256 {
             return Ok(ServerCertVerified::assertion());
@@ -156,7 +156,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Of what should have been a hash, in an error: somewhat more than a hash has.
+/// How much of a malformed hash an error shows: somewhat more than the length of a hash.
 const SHOWN_MAX_CHARS: usize = 80;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Links over UDP: netcode for keys and the connection, renet for the lanes.
+//! Opens links over UDP: netcode encrypts and keeps the connection, and renet implements the lanes.
 //!
-//! One socket a link, without blocking and without a thread. Every link takes a fresh connect
-//! token, because a used one never connects again.
+//! Each link has a socket that does not block, and needs no thread. Each link needs a fresh connect token,
+//! because a connect token opens one link.
 //!
 //! Data flow: datagram → guard → netcode → guard → renet → frames, and back.
 
@@ -29,7 +29,7 @@ use crate::wire::udp::{
 };
 use crate::wire::{Lane, lane_of};
 
-/// Dials over UDP, with a connect token from its source for every try.
+/// Dials over UDP, with a connect token from its source for each try.
 pub struct UdpDial {
     source: Box<dyn FnMut() -> Result<ConnectToken, String> + Send>,
 }
@@ -43,29 +43,30 @@ pub struct UdpLink {
     renet: RenetClient,
     guard: PeerGuard,
     outlet: Outlet,
-    /// The time that has passed since the link was made, stalls left out.
+    /// Time since the link was created, without stalls.
     clock: Duration,
-    /// What renet's reliable channel holds when it holds nothing.
+    /// Room of renet's reliable channel when it is empty, in bytes.
     reliable_room: usize,
-    /// Since packets last left.
+    /// Time since packets were last sent.
     unflushed: Duration,
     closed: bool,
 }
 
 impl UdpDial {
-    /// Dials with the tokens of `source`, which is asked once a try and on the thread that updates
-    /// the client: fetch ahead if it takes long. Its error is logged with the try.
+    /// Creates a dial that takes its connect tokens from `source`. The dial calls `source` once per try, on the
+    /// thread that updates the client, so `source` should not block for long. An error of `source` fails the try
+    /// and is logged.
     pub fn new<E: fmt::Display>(
         mut source: impl FnMut() -> Result<ConnectToken, E> + Send + 'static,
     ) -> Self {
         Self { source: Box::new(move || source().map_err(|error| error.to_string())) }
     }
 
-    /// Dials with tokens that it mints itself, so it must hold the server's key: for examples, tools
-    /// and the `dev` profile. A player's client is given its tokens.
+    /// Creates a dial that mints its own connect tokens, for examples, tools and the `dev` profile. It needs the
+    /// server's key, which a player's client must not have.
     ///
-    /// It reads the wall clock once, here, and goes by the monotonic clock from then on, as the server
-    /// does: so it goes on minting valid tokens when the machine's wall clock is set.
+    /// This function reads the wall clock once. From then on the dial uses the monotonic clock, as the server does,
+    /// so its tokens stay valid when the machine's wall clock is changed.
     ///
     /// ```
     /// use waystation::client::{Client, ClientConfig, UdpDial};
@@ -104,19 +105,19 @@ impl Dial for UdpDial {
 
 impl UdpLink {
     pub(super) fn open(connect_token: ConnectToken) -> Result<Self, DialError> {
-        // netcode takes these for granted and panics without them.
+        // netcode panics if one of these checks fails.
         let peer = connect_token.server_addresses[0].ok_or(DialError::UnusableToken("it names no server"))?;
         if connect_token.expire_timestamp < connect_token.create_timestamp {
-            return Err(DialError::UnusableToken("it expired before it was made"));
+            return Err(DialError::UnusableToken("it expired before it was minted"));
         }
         if connect_token.protocol_id != NETCODE_PROTOCOL_ID {
-            return Err(DialError::UnusableToken("it is of another protocol"));
+            return Err(DialError::UnusableToken("it belongs to another protocol"));
         }
         let socket =
             socket::open(peer).map_err(|error| DialError::Socket { peer, cause: error.to_string() })?;
-        // On this side netcode only ever looks at differences of time.
+        // On a client, netcode uses differences of time only.
         let netcode = NetcodeClient::new(Duration::ZERO, ClientAuthentication::Secure { connect_token })
-            .map_err(|_| DialError::UnusableToken("netcode does not take it"))?;
+            .map_err(|_| DialError::UnusableToken("netcode does not accept it"))?;
         let renet = RenetClient::new(connection_config());
         Ok(Self {
             socket,
@@ -139,8 +140,8 @@ impl UdpLink {
                 Ok(length) => self.take_datagram(&mut buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    // Nobody listens there, says the network. A forger may say so too, so an open
-                    // link waits for its timeout; a try costs little.
+                    // The network reports that nothing listens there. Such reports can be forged, so an open
+                    // link ignores them and waits for its timeout.
                     if error.kind() == io::ErrorKind::ConnectionRefused && self.netcode.is_connecting() {
                         self.closed = true;
                         return;
@@ -166,19 +167,19 @@ impl UdpLink {
                 self.renet.process_packet(payload);
             }
             Err(breach) => {
-                tracing::debug!(%breach, "the server sent what renet cannot take; the link is closed");
+                tracing::debug!(%breach, "the server sent an invalid packet of renet; the link is closed");
                 self.closed = true;
             }
         }
     }
 
-    /// What renet holds of reliable frames, in bytes.
+    /// Returns the bytes of reliable frames that renet holds.
     fn unacked(&self) -> usize {
         self.reliable_room.saturating_sub(self.renet.channel_available_memory(CHANNEL_RELIABLE))
     }
 
     fn send_datagram(&self, datagram: &[u8]) {
-        // What the socket does not take is lost like any datagram: renet sends it again.
+        // A datagram that the socket does not take counts as lost.
         let _ = self.socket.send(datagram);
     }
 }
@@ -188,7 +189,7 @@ impl Link for UdpLink {
         if self.closed {
             return;
         }
-        // After a stall netcode would call a peer silent that it had no time to hear.
+        // Without this limit netcode would time the peer out after a stall.
         let dt = dt.min(STEP_MAX);
         self.unflushed += dt;
         self.clock += dt;
@@ -196,7 +197,7 @@ impl Link for UdpLink {
         self.renet.update(dt);
         if let Some((datagram, peer)) = self.netcode.update(dt) {
             if peer != self.peer {
-                // The token names several servers and the first one did not answer.
+                // The token names several servers, and the last one did not answer.
                 self.peer = peer;
                 self.closed |= self.socket.connect(peer).is_err();
             }
@@ -232,7 +233,7 @@ impl Link for UdpLink {
     }
 
     fn flush(&mut self) {
-        // Each flush costs a datagram of renet's acks, however little there is to send.
+        // Each flush sends at least a datagram with renet's acks.
         let pause = if self.outlet.has_frames() { FLUSH_EVERY } else { ACK_EVERY };
         if self.unflushed < pause || self.status() != LinkStatus::Open {
             return;
@@ -253,7 +254,7 @@ impl Link for UdpLink {
                     let _ = self.socket.send(datagram);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "netcode does not take a packet");
+                    tracing::debug!(%error, "netcode does not accept a packet");
                     return;
                 }
             }
@@ -261,7 +262,7 @@ impl Link for UdpLink {
     }
 
     fn close(&mut self) {
-        // The server may count the link as open before this end has heard so.
+        // The link may be open at the server already while it is still opening here.
         if !self.netcode.is_disconnected() {
             let datagram = self.netcode.disconnect().map(|(_, datagram)| datagram.to_vec());
             if let Ok(datagram) = datagram {
@@ -274,16 +275,16 @@ impl Link for UdpLink {
     }
 }
 
-/// Datagrams that an update takes: several megabytes, so that a flood cannot hold the caller.
+/// The most datagrams that an update receives: several megabytes, so that a flood cannot block the caller.
 const DATAGRAMS_AN_UPDATE: usize = 4_096;
-/// Packets leave at most a hundred times a second, however often a game updates.
+/// The shortest time between two flushes with frames, however often a game updates.
 const FLUSH_EVERY: Duration = Duration::from_millis(10);
-/// Acknowledgements alone leave less often: a server reads them once a tick, and on a narrow network a
-/// hundred of them a second would leave no room for anything else.
+/// The shortest time between two flushes without frames, which carry renet's acks only. The server reads them once
+/// a tick, and 100 of them a second could fill a slow network.
 const ACK_EVERY: Duration = Duration::from_millis(50);
-/// How far netcode's and renet's clocks move in an update: less than any of their timeouts.
+/// The most by which netcode's and renet's clocks advance in one update: less than any of their timeouts.
 const STEP_MAX: Duration = Duration::from_millis(250);
-/// A disconnect is not acknowledged; three copies survive most bad moments.
+/// Copies of a disconnect, because it is not acknowledged.
 const DISCONNECT_COPIES: usize = 3;
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
-//! Links over WebSocket, plain (`ws`) or under TLS (`wss`): the transport that gets through where
-//! only the web does.
+//! Opens links over WebSocket, plain (`ws`) or under TLS (`wss`), for networks that pass only web traffic.
 //!
-//! One socket a link, without blocking and without a thread: tungstenite goes on where it was when
-//! the socket had no more. All frames ride one stream, in order.
+//! Each link has a socket that does not block, and needs no thread: in each update tungstenite continues where
+//! the socket had no more data. All frames share one stream, in order.
 //!
-//! Data flow: socket → tungstenite → frames, and back; it reads no further than it is asked to, and in
-//! one update no more than an outbox holds, and at most [`MESSAGES_PER_UPDATE_MAX`] messages, pings
-//! included. While the socket takes nothing, unreliable frames but for Beacons and Pings wait apart, and
-//! the oldest of them are dropped.
+//! Data flow: socket → tungstenite → frames, and back. A link reads only when it is asked for a frame. In one
+//! update it reads at most the bytes of a full outbox and at most [`MESSAGES_PER_UPDATE_MAX`] messages, pings
+//! included. While the socket is blocked, the game's unreliable frames wait in a queue of their own, and the
+//! oldest of them are dropped.
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +40,7 @@ use crate::wire::{FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane, Range, id_of, lane_o
 /// ```
 /// use waystation::client::{Client, ClientConfig, Trust, WebSocketDial};
 ///
-/// let dial = WebSocketDial::new("ws://127.0.0.1:7780/ws", Trust::WebPki)?; // as discovery says it
+/// let dial = WebSocketDial::new("ws://127.0.0.1:7780/ws", Trust::WebPki)?; // the URL in discovery's offer
 /// let client = Client::new(dial, ClientConfig::default());
 /// # drop(client);
 /// # Ok::<(), waystation::client::DialError>(())
@@ -52,54 +51,54 @@ pub struct WebSocketDial {
     host: String,
     port: u16,
     trust: Trust,
-    /// Kept from link to link: what one handshake has learned makes the next one cheaper.
+    /// Kept for later links, so that their handshakes are cheaper.
     tls: Option<TlsPeer>,
-    /// Which of the host's addresses is the first to be tried.
+    /// Selects which of the host's addresses is tried first.
     turn: usize,
 }
 
 /// A link over WebSocket.
 pub struct WebSocketLink {
     state: State,
-    /// The time since the link was made, of updates.
+    /// Time since the link was created, as the sum of the updates.
     now: Duration,
     /// Messages that may still be read in this update.
     messages_left: usize,
-    /// The socket took not all of what was last flushed.
+    /// True if the socket did not take all data in the last flush.
     is_blocked: bool,
-    /// Unreliable frames that came while the socket was blocked.
+    /// Unreliable frames of the game that wait while the socket is blocked.
     waiting: Waiting,
     failure: Option<String>,
     breach: Option<&'static str>,
 }
 
 enum State {
-    /// The connection, or what leads to WebSocket on it, is under way.
+    /// The connection or the WebSocket handshake is in progress.
     Opening(Box<MidHandshake<ClientHandshake<Stream>>>),
     Open(Box<WebSocket<Stream>>),
-    /// It is over, but the server may be waiting for the end of the connection, or for the last bytes.
+    /// The link is closed. A socket is kept if its last bytes may still have to be sent.
     Closed(Option<Box<WebSocket<Stream>>>),
 }
 
 impl WebSocketDial {
-    /// Dials the server at this URL, `ws:` or `wss:`. Of the certificate of the latter, `trust` is
-    /// asked; the former has none.
+    /// Creates a dial for the server at this `ws:` or `wss:` URL. `trust` is the certificate that the client
+    /// accepts over `wss:`.
     ///
     /// # Errors
     ///
-    /// [`DialError::Other`] if it is no such URL.
+    /// Returns [`DialError::Other`] if the URL is not a WebSocket URL.
     pub fn new(url: &str, trust: Trust) -> Result<Self, DialError> {
         let wrong = |what: &str| {
             let shown: String = url.chars().take(SHOWN_MAX_CHARS).collect();
             DialError::Other(format!("`{shown}` {what}: give a URL like ws://127.0.0.1:7780/ws"))
         };
-        let parsed = Url::parse(url).map_err(|error| wrong(&format!("is no URL ({error})")))?;
+        let parsed = Url::parse(url).map_err(|error| wrong(&format!("is not a URL ({error})")))?;
         if !matches!(parsed.scheme(), "ws" | "wss") {
-            return Err(wrong("is not one of WebSocket"));
+            return Err(wrong("is not a WebSocket URL"));
         }
         let host = parsed.host_str().filter(|host| !host.is_empty());
-        let host = host.ok_or_else(|| wrong("names no host"))?.to_owned();
-        let port = parsed.port_or_known_default().ok_or_else(|| wrong("names no port"))?;
+        let host = host.ok_or_else(|| wrong("has no host"))?.to_owned();
+        let port = parsed.port_or_known_default().ok_or_else(|| wrong("has no port"))?;
         Ok(Self { url: parsed, host, port, trust, tls: None, turn: 0 })
     }
 
@@ -128,7 +127,7 @@ impl fmt::Debug for WebSocketDial {
 impl Dial for WebSocketDial {
     type Link = WebSocketLink;
 
-    /// A host name is looked up by the system, which may block.
+    /// Begins to open a link. The system looks up a host name first, which may block.
     fn dial(&mut self) -> Result<WebSocketLink, DialError> {
         let unknown = |cause| DialError::Other(format!("{} cannot be looked up: {cause}", self.host));
         let addresses = resolve(&self.host, self.port, self.turn).map_err(unknown)?;
@@ -138,7 +137,7 @@ impl Dial for WebSocketDial {
 }
 
 impl WebSocketDial {
-    /// The host and the port of the URL.
+    /// Returns the host and the port of the URL.
     pub(super) fn endpoint(&self) -> (&str, u16) {
         (&self.host, self.port)
     }
@@ -157,14 +156,14 @@ impl WebSocketDial {
             failure: None,
             breach: None,
         };
-        // What fails in it is told by the link, however soon that is.
+        // The link reports a failure of the handshake, also an immediate one.
         link.go_on(begun.map(|(socket, _)| socket));
         Ok(link)
     }
 }
 
 impl WebSocketLink {
-    /// What came of another step of the handshake.
+    /// Applies the result of a step of the handshake.
     fn go_on(&mut self, step: Result<WebSocket<Stream>, HandshakeError<ClientHandshake<Stream>>>) {
         match step {
             Ok(socket) => self.state = State::Open(Box::new(socket)),
@@ -175,7 +174,7 @@ impl WebSocketLink {
         }
     }
 
-    /// Queues a frame; false if there is no room, or if the link is over.
+    /// Queues a frame. Returns false if there is no room or if the link is closed.
     fn write(&mut self, frame: Bytes) -> bool {
         let State::Open(socket) = &mut self.state else { return false };
         match socket.write(Message::Binary(frame)) {
@@ -203,7 +202,7 @@ impl WebSocketLink {
     }
 
     fn fail(&mut self, error: &Error) {
-        tracing::debug!(%error, "a link over WebSocket is over");
+        tracing::debug!(%error, "a link over WebSocket has failed");
         self.failure = Some(describe(error));
         self.state = State::Closed(None);
     }
@@ -238,18 +237,19 @@ impl Link for WebSocketLink {
             match socket.read() {
                 Ok(Message::Binary(frame)) => return Some((Lane::Reliable, frame)),
                 Ok(Message::Text(_)) => {
-                    self.failure = Some("the server sent a text: it speaks another protocol".to_owned());
+                    self.failure =
+                        Some("the server sent a text message, so it uses another protocol".to_owned());
                     self.breach = Some("a text message");
                     self.close();
                 }
                 Ok(Message::Close(close)) => {
                     self.failure.get_or_insert(closed_by_server(close.map(|close| close.code)));
-                    // Its answer may still have to leave, with the next flush.
+                    // The next flush may still have to send the answer.
                     if let State::Open(socket) = std::mem::replace(&mut self.state, State::Closed(None)) {
                         self.state = State::Closed(Some(socket));
                     }
                 }
-                // tungstenite answers pings with what is written next.
+                // tungstenite answers a ping with the next write.
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) => {
@@ -263,7 +263,7 @@ impl Link for WebSocketLink {
     }
 
     fn send(&mut self, frame: Bytes) -> bool {
-        // Beacons and Pings wait in line like what is reliable: they carry acks.
+        // Pings carry acks, so they are queued like reliable frames.
         let is_state = lane_of(&frame) == Lane::Unreliable
             && id_of(&frame).is_none_or(|id| id.range() != Range::LinkControl);
         if is_state && self.is_blocked && self.status() == LinkStatus::Open {
@@ -292,7 +292,7 @@ impl Link for WebSocketLink {
     fn close(&mut self) {
         if let State::Open(mut socket) = std::mem::replace(&mut self.state, State::Closed(None)) {
             let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-            // What the socket does not take now is lost with it.
+            // Bytes that the socket does not take now are lost.
             let _ = socket.close(Some(normal));
             let _ = socket.flush();
         }
@@ -313,7 +313,7 @@ impl fmt::Debug for WebSocketLink {
     }
 }
 
-/// What one message and what waits may hold.
+/// Returns the limits of messages and buffers.
 fn limits() -> WebSocketConfig {
     WebSocketConfig::default()
         .max_message_size(Some(FRAME_MAX_SERVER))
@@ -323,10 +323,10 @@ fn limits() -> WebSocketConfig {
         .max_write_buffer_size(WRITE_MAX_BYTES)
 }
 
-/// The server's reason rides in the code.
+/// Returns the message for a close of the server. The close code has the reason.
 fn closed_by_server(code: Option<CloseCode>) -> String {
     let Some(code) = code.map(u16::from) else {
-        return "the server closed the link and does not say why".to_owned();
+        return "the server closed the link without a reason".to_owned();
     };
     let reason = code.checked_sub(CODE_BASE).and_then(|reason| Reason::try_from(i32::from(reason)).ok());
     match reason {
@@ -338,13 +338,13 @@ fn closed_by_server(code: Option<CloseCode>) -> String {
 fn describe(error: &Error) -> String {
     match error {
         Error::Http(answer) => match answer.status().as_u16() {
-            403 => "the server refuses WebSocket (403): it does not know this origin".to_owned(),
-            503 => "the server has no room for a link (503): come again".to_owned(),
-            status => format!("the server does not speak WebSocket here ({status}): look at the URL's path"),
+            403 => "the server refuses WebSocket (403): it does not allow this origin".to_owned(),
+            503 => "the server has no room for another link (503): try again later".to_owned(),
+            status => format!("the server has no WebSocket here ({status}): check the URL's path"),
         },
-        Error::Io(error) => format!("the connection failed: {error}; look at the network, and at the server"),
+        Error::Io(error) => format!("the connection failed: {error}; check the network and the server"),
         Error::ConnectionClosed | Error::AlreadyClosed => "the server has closed the connection".to_owned(),
-        error => format!("WebSocket failed: {error}; a relay on the way may not know it"),
+        error => format!("WebSocket failed: {error}; an HTTP proxy in between may not support WebSocket"),
     }
 }
 
@@ -352,16 +352,16 @@ fn other(error: impl fmt::Display) -> DialError {
     DialError::Other(error.to_string())
 }
 
-/// What the code of a close has on top of the reason's number.
+/// A close code is this number plus the number of the reason.
 const CODE_BASE: u16 = 4_000;
-/// Messages that are read in one update, pings and pongs included: several replays. A server that sends
-/// more holds up later updates, not this one.
+/// The most messages that are read in one update, pings and pongs included: several full outboxes. Further messages
+/// are read in later updates.
 const MESSAGES_PER_UPDATE_MAX: usize = 8 * crate::wire::OUTBOX_MAX_FRAMES;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 8 * 1024;
-/// What waits is written before it is flushed when there is more: several frames of the longest.
+/// Queued bytes above which a write goes to the socket before the flush: several of the longest frames.
 const WRITE_EARLY_BYTES: usize = 4 * FRAME_MAX_CLIENT;
-/// What waits at most, before a send is refused: an outbox, and one write and one frame more.
+/// Queued bytes at which a send is refused: a full outbox, and room for further writes.
 const WRITE_MAX_BYTES: usize = crate::wire::OUTBOX_MAX_BYTES + 2 * WRITE_EARLY_BYTES;
-/// How much of a wrong URL a message shows.
+/// How many characters of a wrong URL an error shows.
 const SHOWN_MAX_CHARS: usize = 100;

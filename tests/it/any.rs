@@ -296,7 +296,7 @@ fn discovery_that_wants_a_bearer_is_asked_with_one_over_https_and_says_so_to_tho
 
     let without = AnyDial::new([&url]).expect("a URL");
     let stranger = AnyDial::new([server.url()]).expect("a URL").bearer("a-bearer-of-20-bytes");
-    for (dial, says) in [(without, "wants a bearer"), (stranger, "certificate")] {
+    for (dial, says) in [(without, "requires a bearer"), (stranger, "certificate")] {
         let mut bob = Ada::with(dial, impatient());
         bob.until(&mut server, "it gives up", |bob, _| bob.closed.is_some());
         let told = bob.closed.expect("a reason");

@@ -270,7 +270,7 @@ fn outside_the_dev_profile_bots_play_by_a_certificate_and_a_bearer() {
     let stranger = play(&[]);
 
     assert_eq!(stranger.status.code(), Some(1));
-    assert!(text(&stranger).contains("wants a bearer"), "{}", text(&stranger));
+    assert!(text(&stranger).contains("requires a bearer"), "{}", text(&stranger));
     assert!(server.stop().0);
 }
 

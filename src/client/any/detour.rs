@@ -1,4 +1,4 @@
-//! Another way to a server: the addresses of relays, in place of those that its discovery offers.
+//! Replaces the addresses that discovery offers by the addresses of relays.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -8,11 +8,11 @@ use url::Url;
 use crate::wire::discovery::{Discovery, QUIC, UDP, WEBSOCKET, WEBTRANSPORT};
 use crate::wire::udp::{token_from_text, token_to_text};
 
-/// The relays through which a client reaches a server, for tests of bad networks.
+/// Relays through which a client reaches a server, for tests of bad networks.
 ///
-/// Each address replaces the host and the port that discovery offers for a transport; a transport
+/// Each address replaces the host and the port that discovery offers for a transport. A transport
 /// without an address is reached directly. Certificates are checked as without a relay, so a
-/// certificate that an authority signed for a name is not accepted at a relay's address.
+/// certificate that an authority has signed for a host name is not accepted at a relay's address.
 ///
 /// ```
 /// use waystation::client::Detour;
@@ -24,17 +24,17 @@ use crate::wire::udp::{token_from_text, token_to_text};
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Detour {
-    /// The relay for renet over UDP.
+    /// Address of the relay for UDP. Default: `None`, no relay.
     pub udp: Option<SocketAddr>,
-    /// The relay for QUIC and WebTransport.
+    /// Address of the relay for QUIC and WebTransport. Default: `None`, no relay.
     pub quic: Option<SocketAddr>,
-    /// The relay for HTTP: discovery and WebSocket.
+    /// Address of the relay for HTTP: discovery and WebSocket. Default: `None`, no relay.
     pub http: Option<SocketAddr>,
 }
 
 impl Detour {
-    /// Puts the relays' addresses into an answer. What cannot be read is left as it is: the dial
-    /// reports it.
+    /// Puts the relays' addresses into an answer of discovery. A URL or a token that cannot be parsed is left
+    /// unchanged, and the dial reports it.
     pub(super) fn rewrite(&self, answer: &mut Discovery) {
         for offer in &mut answer.offers {
             let relay = match &*offer.transport {
@@ -48,7 +48,7 @@ impl Detour {
             if let Some(token) = &mut offer.token
                 && let Ok(mut read) = token_from_text(token)
             {
-                // Only the client reads this list; the server has its own inside the sealed part.
+                // Only the client reads this list. The server reads the list in the encrypted part.
                 read.server_addresses = [None; 32];
                 read.server_addresses[0] = Some(relay);
                 *token = token_to_text(&read);
@@ -60,8 +60,8 @@ impl Detour {
 impl FromStr for Detour {
     type Err = String;
 
-    /// Reads `udp=ADDRESS`, `quic=ADDRESS` and `http=ADDRESS`, separated by commas; each may be left
-    /// out.
+    /// Parses a list of `udp=ADDRESS`, `quic=ADDRESS` and `http=ADDRESS`, separated by commas. Each may be
+    /// missing.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut detour = Self::default();
         for part in text.split(',') {
@@ -79,7 +79,7 @@ impl FromStr for Detour {
     }
 }
 
-/// A URL with another host and port.
+/// Returns the URL with the host and port of the relay.
 fn moved(url: &str, relay: SocketAddr) -> String {
     let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
     let is_moved = parsed.set_ip_host(relay.ip()).is_ok() && parsed.set_port(Some(relay.port())).is_ok();
@@ -126,7 +126,7 @@ mod tests {
             ["udp://127.0.0.1:1", "quic://127.0.0.1:2", "https://127.0.0.1:2/wt", "ws://[::1]:3/ws?room=1"];
         assert_eq!(urls, [&moved[..], &["radio://play.example:1"]].concat());
         let token = rewritten.offers[0].token.as_deref().map(token_from_text);
-        let token = token.expect("it had one").expect("it is still a token");
+        let token = token.expect("the offer has a token").expect("the token can be parsed");
         assert_eq!(
             token.server_addresses.iter().flatten().collect::<Vec<_>>(),
             [&([127, 0, 0, 1], 1).into()]
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_relay_stays_as_it_was_offered() {
+    fn an_offer_without_a_relay_is_unchanged() {
         let offered = offer();
         let mut rewritten = offered.clone();
         Detour::default().rewrite(&mut rewritten);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_relay_is_an_error_that_says_what_to_write() {
+    fn the_error_for_a_malformed_relay_shows_the_syntax() {
         for text in ["", "udp", "udp=here", "tcp=127.0.0.1:1", "udp=127.0.0.1:1,"] {
             let error = text.parse::<Detour>().expect_err(text);
             assert!(error.contains("udp=ADDRESS"), "{text}: {error}");

@@ -1,7 +1,7 @@
-//! Asking a server's discovery: one GET, without blocking.
+//! Asks a server's discovery by one GET request, without blocking.
 //!
-//! The question is HTTP/1.0, so that no answer comes in chunks and the server closes after it.
-//! Redirects are not followed: a bearer goes to nobody but the server that was named.
+//! The request is HTTP/1.0, so that the answer has no chunks and the server closes the connection after it.
+//! Redirects are not followed, so that the bearer token is sent only to the server of the URL.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -13,21 +13,21 @@ use super::url::{Kind, Place, UrlError};
 use crate::client::stream::{Stream, resolve};
 use crate::wire::discovery::{Discovery, DiscoveryError};
 
-/// A question to a server's discovery, and what there is of the answer: for a list of servers, or a
-/// tool. [`AnyDial`](super::AnyDial) asks by itself.
+/// A request to a server's discovery, for a list of servers or a tool. [`AnyDial`](super::AnyDial) makes its own
+/// requests.
 ///
 /// ```no_run
 /// use std::time::Duration;
 /// use waystation::client::Fetch;
 ///
 /// let mut fetch = Fetch::new("http://127.0.0.1:7780", None)?;
-/// let offer = loop {
+/// let discovery = loop {
 ///     match fetch.poll()? {
-///         Some(offer) => break offer,
-///         None => std::thread::sleep(Duration::from_millis(10)), // or the next frame of the game
+///         Some(discovery) => break discovery,
+///         None => std::thread::sleep(Duration::from_millis(10)), // a game polls once per frame instead
 ///     }
 /// };
-/// println!("{} is there, over UDP: {}", offer.name, offer.offer("udp").is_some());
+/// println!("{} offers UDP: {}", discovery.name, discovery.offer("udp").is_some());
 /// # Ok::<(), waystation::client::FetchError>(())
 /// ```
 pub struct Fetch {
@@ -40,69 +40,78 @@ pub struct Fetch {
     answer: Vec<u8>,
 }
 
-/// Discovery that gave no answer of use.
+/// Why discovery gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The URL is none of a discovery's.
+    /// The URL is not a URL of a discovery.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// The bearer cannot stand in a header.
-    #[error("the bearer holds characters that no HTTP header may: give it as one line of ASCII")]
+    /// The bearer token has characters that are not allowed in an HTTP header.
+    #[error(
+        "the bearer token has characters that an HTTP header must not have: give it as one line of ASCII"
+    )]
     Bearer,
-    /// Nobody answers there, or not to the end.
+    /// The server cannot be reached, or its answer is incomplete.
     #[error("{place} cannot be asked: {cause}; is the server running, and is this its HTTP port?")]
     Reach {
-        /// Who was asked.
+        /// URL that was asked.
         place: String,
-        /// What the system says.
+        /// Error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// The server wants to know who asks.
-    #[error("{place} answers {status}: it wants a bearer that it knows; get one from whoever runs it")]
+    /// The server requires a bearer token.
+    #[error(
+        "{place} answers {status}: it requires a bearer token that it accepts; get one from its operator"
+    )]
     Unauthorized {
-        /// Who was asked.
+        /// URL that was asked.
         place: String,
-        /// 401 or 403.
+        /// HTTP status: 401 or 403.
         status: u16,
     },
-    /// Any other status than 200.
-    #[error("{place} answers {status}; 429 and 503 pass by waiting, others mean that it is no discovery")]
+    /// The status is neither 200 nor 401 nor 403.
+    #[error(
+        "{place} answers {status}; after 429 and 503 try again later, after another status check that the \
+         URL is that of a server"
+    )]
     Status {
-        /// Who was asked.
+        /// URL that was asked.
         place: String,
-        /// The status.
+        /// HTTP status.
         status: u16,
     },
-    /// What came is no HTTP, or too much of it.
-    #[error("{place} answers what is no HTTP, or more than {ANSWER_MAX} bytes: is this its HTTP port?")]
+    /// The answer is not HTTP, or is longer than 64 KiB.
+    #[error(
+        "{place} answers something other than HTTP, or more than {ANSWER_MAX} bytes: is this its HTTP port?"
+    )]
     Malformed {
-        /// Who was asked.
+        /// URL that was asked.
         place: String,
     },
-    /// The body is no discovery, or one of another protocol.
+    /// The body is not an answer of discovery, or belongs to another version of the protocol.
     #[error("{place}: {cause}")]
     Discovery {
-        /// Who was asked.
+        /// URL that was asked.
         place: String,
-        /// What is wrong with it.
+        /// What is wrong with the body.
         #[source]
         cause: DiscoveryError,
     },
 }
 
 impl Fetch {
-    /// Asks the discovery of a URL, `http:` or `https:`, with a bearer where it wants one. A host
-    /// name is looked up at once, which may block.
+    /// Begins to ask the discovery of an `http:` or `https:` URL, with a bearer token if the server requires one.
+    /// A host name is looked up at once, which may block.
     ///
     /// # Errors
     ///
-    /// [`FetchError`]: the URL or the bearer cannot be used, or the host is unknown.
+    /// Returns a [`FetchError`] if the URL or the bearer token cannot be used, or if the host is unknown.
     pub fn new(url: &str, bearer: Option<&str>) -> Result<Self, FetchError> {
         Self::through(url, bearer, Detour::default())
     }
 
-    /// Asks through relays, and offers the relays' addresses.
+    /// Begins to ask through relays. The offers of the answer have the relays' addresses.
     pub(crate) fn through(url: &str, bearer: Option<&str>, detour: Detour) -> Result<Self, FetchError> {
         let place = Place { detour, ..url.parse()? };
         let addresses = match detour.http {
@@ -113,7 +122,7 @@ impl Fetch {
         Self::start(&place, bearer, &addresses)
     }
 
-    /// Asks a place that has a discovery, at the first of these addresses that accepts.
+    /// Begins to ask the discovery of a place, at the first of these addresses that accepts.
     pub(super) fn start(
         place: &Place,
         bearer: Option<&str>,
@@ -141,18 +150,18 @@ impl Fetch {
         self.stream.is_connected()
     }
 
-    /// Goes on without blocking; `None` while there is more to come. It has no clock: whoever polls
-    /// gives up in time. Not to be called after it has answered.
+    /// Advances the request without blocking. Returns `None` until the answer is complete. There is no timeout: the
+    /// caller decides when to give up. Do not call it again after it has returned the answer or an error.
     ///
     /// # Errors
     ///
-    /// [`FetchError`]; the question has then failed.
+    /// Returns a [`FetchError`] if the request has failed.
     pub fn poll(&mut self) -> Result<Option<Discovery>, FetchError> {
         match self.exchange() {
             Ok(true) => self.read_answer(true),
             Ok(false) => self.read_answer(false),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.read_answer(false),
-            // A server may answer and close before it has read the question to its end.
+            // A server may answer and close the connection before it has read the whole request.
             Err(cause) => match self.read_answer(true) {
                 Ok(Some(offer)) => Ok(Some(offer)),
                 Err(error) if !self.answer.is_empty() => Err(error),
@@ -161,7 +170,7 @@ impl Fetch {
         }
     }
 
-    /// Sends the question and takes in the answer; whether the server has closed.
+    /// Sends the request and reads the answer. Returns true if the server has closed the connection.
     fn exchange(&mut self) -> io::Result<bool> {
         if !self.stream.poll_open()? {
             return Ok(false);
@@ -183,7 +192,7 @@ impl Fetch {
         Ok(false)
     }
 
-    /// The offer, if the answer is there: all that its length says, or `all` until the close.
+    /// Parses the answer if it is complete: up to its `Content-Length`, or up to the close if `all` is true.
     fn read_answer(&self, all: bool) -> Result<Option<Discovery>, FetchError> {
         let malformed = || FetchError::Malformed { place: self.place.clone() };
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -249,12 +258,12 @@ fn request(place: &Place, path: &str, bearer: Option<&str>) -> Result<Vec<u8>, F
     Ok(request.into_bytes())
 }
 
-/// Who asks.
+/// The `User-Agent` header.
 const AGENT: &str = concat!("waystation-rust/", env!("CARGO_PKG_VERSION"));
-/// Bytes of an answer, its head included: twenty times what a discovery says, a connect token of
-/// 2,730 bytes included.
+/// The longest answer in bytes, with its head: 20 times a usual answer, which has a connect token of 2,730
+/// bytes.
 const ANSWER_MAX: usize = 64 * 1024;
-/// Headers of an answer: a server behind two proxies has some twenty.
+/// The most headers of an answer. A server behind two HTTP proxies sends about 20.
 const HEADERS_MAX: usize = 64;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 4_096;

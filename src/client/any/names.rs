@@ -1,4 +1,4 @@
-//! Addresses of host names, kept from one dial to the next: a resume does not wait for the system's
+//! Caches the addresses of host names from one dial to the next, so that a resume does not wait for the system's
 //! resolver.
 
 use std::collections::BTreeMap;
@@ -8,19 +8,20 @@ use std::net::SocketAddr;
 
 use crate::client::stream::resolve;
 
-/// The addresses that the system gave for each host.
+/// A cache of the addresses of hosts.
 pub(super) struct Names {
     known: BTreeMap<(String, u16), Known>,
     look_up: LookUp,
 }
 
-/// Asks the system for the addresses of a host. It may block.
+/// Looks up the addresses of a host. It may block.
 pub(super) type LookUp = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 
 #[derive(Debug)]
 struct Known {
     addresses: Vec<SocketAddr>,
-    /// Nothing answered at them: the system is asked again, and they hold if it does not know.
+    /// True if no server answered at the addresses. The host is then looked up again, and the addresses are kept
+    /// if the look-up fails.
     is_doubted: bool,
 }
 
@@ -35,12 +36,12 @@ impl Names {
         Self { known: BTreeMap::new(), look_up }
     }
 
-    /// The addresses of a host. `turn` says which of them is the first, so that one try after the
-    /// other goes to each address in turn.
+    /// Returns the addresses of a host. `turn` selects the first one, so that successive tries use different
+    /// addresses.
     ///
     /// # Errors
     ///
-    /// The host was not known before, and the system does not know it either.
+    /// Returns an error if the look-up fails and no addresses of the host are cached.
     pub(super) fn addresses(&mut self, host: &str, port: u16, turn: usize) -> io::Result<Vec<SocketAddr>> {
         let key = (host.to_owned(), port);
         if self.known.get(&key).is_none_or(|known| known.is_doubted) {
@@ -53,7 +54,9 @@ impl Names {
                 }
                 Ok(_) => {}
                 Err(error) if !self.known.contains_key(&key) => return Err(error),
-                Err(error) => tracing::debug!(%error, host, "the known addresses of the host are used"),
+                Err(error) => {
+                    tracing::debug!(%error, host, "the look-up failed; the cached addresses are used")
+                }
             }
         }
         let known = self.known.get(&key).ok_or(io::ErrorKind::NotFound)?;
@@ -63,7 +66,7 @@ impl Names {
         Ok(addresses)
     }
 
-    /// Nothing answered: the system is asked for each host again when it is next dialled.
+    /// Marks all addresses as doubtful, so that each host is looked up again by the next dial.
     pub(super) fn doubt(&mut self) {
         for known in self.known.values_mut() {
             known.is_doubted = true;
@@ -77,7 +80,7 @@ impl fmt::Debug for Names {
     }
 }
 
-/// Hosts that are kept: more than a list of servers and their discoveries name.
+/// The most hosts in the cache: more than a list of servers and their discoveries name.
 const NAMES_MAX: usize = 32;
 
 #[cfg(test)]
@@ -89,7 +92,7 @@ mod tests {
         static LOOK_UPS: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Knows a host with three addresses, until the fourth question.
+    /// Returns three addresses for one host, and fails from the fourth look-up on.
     fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         LOOK_UPS.set(LOOK_UPS.get() + 1);
         if host != "play.example" || LOOK_UPS.get() > 3 {
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_hosts_are_kept_than_the_bound() {
+    fn the_cache_is_bounded() {
         let mut names = Names::new(|_, port| Ok(vec![([192, 0, 2, 1], port).into()]));
 
         for port in 0..1_000 {

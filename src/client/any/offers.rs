@@ -1,6 +1,7 @@
-//! What the discovery of one place offers: asked when it is needed, and kept for resumes.
+//! Keeps what the discovery of one place offers: asks when an offer is needed, and keeps the answer for resumes.
 //!
-//! A connect token opens one link, so UDP asks each time; the other offers hold until they fail.
+//! A connect token opens one link, so each link over UDP needs a new answer. Other offers are used until they
+//! fail.
 
 use std::time::Duration;
 
@@ -8,18 +9,18 @@ use super::fetch::{Fetch, FetchError};
 use super::url::Transport;
 use crate::wire::discovery::{Discovery, UDP};
 
-/// The last answer of a discovery, and the questions that are under way.
+/// The last answer of a discovery, and the current requests.
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     known: Option<Known>,
     asks: Vec<Ask>,
-    /// Since the last question began.
+    /// Time since the last request began.
     waited: Duration,
-    /// Why the last question of this try failed, and how long ago.
+    /// Why the last request of this try failed, and the time since then.
     failure: Option<(String, Duration)>,
-    /// Which of the host's addresses is asked first: another one after each question in vain.
+    /// Selects which of the host's addresses is asked first. It advances with each request that fails or is slow.
     turn: usize,
-    /// The round-trip time that the last answered question measured.
+    /// The round-trip time that the last successful request measured.
     round_trip: Option<Duration>,
 }
 
@@ -27,33 +28,34 @@ pub(super) struct Offers {
 struct Known {
     answer: Discovery,
     age: Duration,
-    /// The connect token has opened a link.
+    /// True once the connect token was used to open a link.
     is_token_used: bool,
-    /// A link was opened, so a Hello may have been said.
+    /// True once a link has opened, so its Hello may have used the ticket.
     is_opened: bool,
 }
 
+/// A request to discovery.
 #[derive(Debug)]
 struct Ask {
     fetch: Fetch,
     age: Duration,
-    /// When the connection was there.
+    /// The time that the connection took to open; `None` until then.
     connected: Option<Duration>,
 }
 
-/// What is known of a discovery.
+/// The result of a search for an offer.
 #[derive(Debug)]
 pub(super) enum Found<'a> {
-    /// The answer, which is good for the transport.
+    /// The answer of discovery, which can be used for the transport.
     Answer(&'a Discovery),
-    /// The question is under way.
+    /// Discovery has not answered yet.
     Asking,
-    /// The question has failed, for this reason.
+    /// The request has failed, for this reason.
     Failed(String),
 }
 
 impl Offers {
-    /// A new try begins. A new session needs what is fresh; a resume takes what is known.
+    /// Begins a try. A new session needs a fresh answer that was not used; a resume uses any answer.
     pub(super) fn begin(&mut self, resumes: bool) {
         self.failure = None;
         if !resumes && self.known.as_ref().is_some_and(|known| known.is_opened || known.age >= FRESH) {
@@ -61,8 +63,8 @@ impl Offers {
         }
     }
 
-    /// The offer for a transport. `ask` begins a question if none is under way; its number says which
-    /// address of the host is the first.
+    /// Returns an answer that can be used for the transport. If there is none, `ask` begins a request, unless one
+    /// has begun; its argument selects the address of the host that is first.
     pub(super) fn find(
         &mut self,
         transport: Transport,
@@ -96,8 +98,8 @@ impl Offers {
         }
     }
 
-    /// Lets the questions go on. `rules` bounds them, and `ask` begins another one beside those that
-    /// seem to be stuck.
+    /// Advances the requests. `rules` limits their time, and `ask` begins another request if the current ones take
+    /// too long.
     pub(super) fn advance(
         &mut self,
         dt: Duration,
@@ -111,7 +113,7 @@ impl Offers {
             asked.age += dt;
             match asked.fetch.poll() {
                 Ok(Some(answer)) => {
-                    // The connection and the question took a round trip each, or more under TLS.
+                    // Connecting and the request take a round trip each, or more under TLS.
                     let connected = asked.connected.unwrap_or_default();
                     self.round_trip = Some(connected.max(asked.age.saturating_sub(connected)));
                     self.known =
@@ -130,7 +132,7 @@ impl Offers {
                         continue;
                     }
                     self.asks.remove(index);
-                    self.fail(format!("{place} does not say in time what it offers; is it reachable?"));
+                    self.fail(format!("the discovery of {place} does not answer in time; is it reachable?"));
                 }
                 Err(error) => {
                     self.asks.remove(index);
@@ -162,7 +164,7 @@ impl Offers {
         why
     }
 
-    /// Lets the answer, or the failure, grow old.
+    /// Advances the age of the answer and of the failure.
     pub(super) fn grow_old(&mut self, dt: Duration) {
         if let Some((_, age)) = &mut self.failure {
             *age = age.saturating_add(dt);
@@ -173,12 +175,12 @@ impl Offers {
         }
     }
 
-    /// The ticket of an answer with which no link was opened.
+    /// Returns the ticket of the answer, unless a link was opened with this answer.
     pub(super) fn ticket(&self) -> Option<String> {
         self.known.as_ref().filter(|known| !known.is_opened)?.answer.ticket.clone()
     }
 
-    /// A link is open.
+    /// Notes that a link is open.
     pub(super) fn opened(&mut self) {
         self.asks.clear();
         if let Some(known) = &mut self.known {
@@ -186,48 +188,49 @@ impl Offers {
         }
     }
 
-    /// The answer may not hold, since nothing could be opened: the next try asks again. Without a
-    /// refusal, an answer that is fresh is kept.
+    /// Discards the answer after no link could be opened, so that the next try asks again. If `is_silent` is true,
+    /// no opening was refused, and a fresh answer is kept.
     pub(super) fn forget(&mut self, is_silent: bool) {
         self.known = self.known.take().filter(|known| is_silent && known.age < FRESH);
     }
 
-    /// The round-trip time to discovery, once it was measured.
+    /// Returns the round-trip time to discovery, if it was measured.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
     }
 }
 
-/// What bounds the questions of a try.
+/// The limits for the requests of a try.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AskRules {
-    /// How long a question may wait for its connection and, if it is urgent, for its answer.
+    /// Time that a request may take to connect and, if it is urgent, to be answered.
     pub(super) limit: Duration,
-    /// A session waits to be resumed: questions are repeated sooner, and also if they are connected.
+    /// True while a session can still be resumed. Requests are then repeated sooner, and also after they have
+    /// connected.
     pub(super) is_urgent: bool,
 }
 
 impl Known {
     fn is_good_for(&self, transport: Transport) -> bool {
-        // A server that does not offer UDP has no token to renew.
+        // Without an offer of UDP, a new answer would not help.
         transport != Transport::Udp
             || self.answer.offer(UDP).is_none()
             || (!self.is_token_used && self.age < FRESH)
     }
 }
 
-/// How long discovery may take: five round trips of 1.5 s, for TCP, TLS and the question.
+/// Time that a request may take: five round trips of 1.5 s, for TCP, TLS and HTTP.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long an unused answer serves a new session: less than any token in it lives.
+/// Age up to which an unused answer serves a new session: less than the lifetime of its ticket and connect token.
 const FRESH: Duration = Duration::from_secs(10);
-/// How long a failure holds for the other transports of the place before the question is repeated.
+/// Time for which a failure also fails the other transports of the place, before a new request begins.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
-/// When a question that is not accepted is repeated: when TCP repeats its first packet.
+/// Time after which a request that has not connected is repeated: when TCP repeats its first packet.
 const AGAIN: Duration = Duration::from_secs(1);
-/// When a question is repeated while a session waits to be resumed: one leaves within this time after
-/// the network comes back.
+/// Time after which a request is repeated while a session can still be resumed. A request leaves within this time
+/// after the network is back.
 const AGAIN_URGENT: Duration = Duration::from_millis(500);
-/// The fewest round trips in which a question is answered: it is not repeated sooner.
+/// The fewest round trips in which a request is answered. It is not repeated sooner.
 const ASK_ROUND_TRIPS: u32 = 2;
-/// Questions at a time: those that begin in an urgent race within 2.5 s, the usual limit.
+/// The most requests at a time: those that begin in an urgent race within 2.5 s, the default limit.
 const ASKS_MAX: usize = 6;

@@ -1,4 +1,4 @@
-//! What opens a link to an offer, by the name of the offer's transport.
+//! Opens links to offers of discovery, with the opener of the offer's transport.
 
 use std::fmt;
 use std::io;
@@ -19,7 +19,8 @@ use crate::wire::Lane;
 use crate::wire::discovery::Offer;
 use crate::wire::udp::token_from_text;
 
-/// What an opener may use besides the offer: the addresses of hosts, and the certificate to expect.
+/// The context in which a custom transport opens a link: it resolves host names, and tells which certificate to
+/// trust.
 #[derive(Debug)]
 pub struct DialContext<'a> {
     place: &'a Place,
@@ -34,33 +35,34 @@ pub(super) struct Carrier(Box<dyn Link + Send>);
 pub(super) type Opener =
     Box<dyn FnMut(&Offer, &mut DialContext<'_>) -> Result<Box<dyn Link + Send>, DialError> + Send>;
 
-/// What opens links, by transport, in the order in which a client prefers them.
+/// The openers of all transports, in the order in which a client prefers them.
 pub(super) struct Openers(Vec<(Transport, Opener)>);
 
 impl<'a> DialContext<'a> {
-    /// `turn` says which of a host's addresses is first.
+    /// Creates a context. `turn` selects the address of a host that is first.
     pub(super) fn new(place: &'a Place, names: &'a mut Names, turn: usize) -> Self {
         Self { place, names, turn }
     }
 
-    /// The addresses of a host. The first is to be tried first: it is another one after each opening that failed. The
-    /// host is looked up once, which may block, and its addresses are kept for later dials.
+    /// Returns the addresses of a host. Try the first one first: after an opening that failed, the next opening
+    /// gets another address first. The system looks up each host once, which may block, and the addresses are
+    /// kept for later dials.
     ///
     /// # Errors
     ///
-    /// [`DialError::Other`]: the system does not know the host.
+    /// Returns [`DialError::Other`] if the host cannot be looked up.
     pub fn addresses(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
         let unknown = |cause| DialError::Other(format!("{host} cannot be looked up: {cause}"));
         self.names.addresses(host, port, self.turn).map_err(unknown)
     }
 
-    /// What a client asks of the server's certificate: the hash that the offer names. Without a hash, an offer on the
-    /// host that was asked is held to what that host was held to, since one certificate serves all its ports; any other
-    /// needs a certificate that an authority signed.
+    /// Returns which certificate of the server to trust: the one with the hash that the offer has. Without a hash,
+    /// an offer on the host of the URL uses the trust of the URL, because one certificate serves all ports of a
+    /// host. Any other offer needs a certificate that an authority has signed.
     ///
     /// # Errors
     ///
-    /// [`DialError::Other`]: the hash is not one.
+    /// Returns [`DialError::Other`] if the offer's hash is not a SHA-256.
     pub fn trust(&self, offer: &Offer) -> Result<Trust, DialError> {
         if offer.cert_sha256.is_some() {
             return Trust::from_offer(offer.cert_sha256.as_deref())
@@ -73,12 +75,12 @@ impl<'a> DialContext<'a> {
 }
 
 impl Openers {
-    /// The transports in the order of preference.
+    /// Returns the transports in the order of preference.
     pub(super) fn transports(&self) -> Vec<Transport> {
         self.0.iter().map(|(transport, _)| *transport).collect()
     }
 
-    /// Adds a transport, which is preferred to all others, or replaces the one of this name.
+    /// Adds a transport, which is preferred to all others. A transport of the same name is replaced.
     pub(super) fn add(&mut self, transport: Transport, opener: Opener) {
         self.0.retain(|(known, _)| *known != transport);
         self.0.insert(0, (transport, opener));
@@ -92,7 +94,7 @@ impl Openers {
         context: &mut DialContext<'_>,
     ) -> Result<Carrier, DialError> {
         let opener = self.0.iter_mut().find(|(known, _)| *known == transport);
-        let (_, open) = opener.ok_or_else(|| unusable(offer, "this client has no such transport"))?;
+        let (_, open) = opener.ok_or_else(|| unusable(offer, "this client does not have this transport"))?;
         open(offer, context).map(Carrier)
     }
 }
@@ -115,7 +117,7 @@ impl fmt::Debug for Openers {
 }
 
 fn open_udp(offer: &Offer, _context: &mut DialContext<'_>) -> Result<Box<dyn Link + Send>, DialError> {
-    let token = offer.token.as_deref().ok_or_else(|| unusable(offer, "it has no connect token"))?;
+    let token = offer.token.as_deref().ok_or_else(|| unusable(offer, "the offer has no connect token"))?;
     let token = token_from_text(token).map_err(|error| DialError::Token(error.to_string()))?;
     Ok(Box::new(UdpLink::open(token)?))
 }
@@ -127,8 +129,8 @@ fn open_quic(
 ) -> Result<Box<dyn Link + Send>, DialError> {
     let url = Url::parse(&offer.url).map_err(|error| unusable(offer, &error.to_string()))?;
     let host = url.host_str().filter(|host| !host.is_empty());
-    let host = host.ok_or_else(|| unusable(offer, "it names no host"))?;
-    let port = url.port_or_known_default().ok_or_else(|| unusable(offer, "it names no port"))?;
+    let host = host.ok_or_else(|| unusable(offer, "the URL has no host"))?;
+    let port = url.port_or_known_default().ok_or_else(|| unusable(offer, "the URL has no port"))?;
     let trust = context.trust(offer)?;
     let address = context.addresses(host, port)?[0];
     let target = QuicTarget { address, server_name: host.to_owned(), trust, route: route(&url) };
@@ -148,7 +150,9 @@ fn open_websocket(offer: &Offer, context: &mut DialContext<'_>) -> Result<Box<dy
 
 fn unusable(offer: &Offer, why: &str) -> DialError {
     let Offer { transport, url, .. } = offer;
-    DialError::Other(format!("{transport} is offered at {url}: {why}; mend the server's configuration"))
+    DialError::Other(format!(
+        "the offer of {transport} at {url} is unusable: {why}; correct the server's configuration"
+    ))
 }
 
 impl Link for Carrier {
@@ -204,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_offered_on_the_host_that_was_asked_is_held_to_the_same_pin() {
+    fn an_offer_on_the_host_of_the_url_uses_the_pin_of_the_url() {
         let pin = Trust::Sha256([0xAB; 32]);
         let asked = format!("https://play.example:7780?cert_sha256={}", "ab".repeat(32));
         let place: Place = asked.parse().expect("a place");

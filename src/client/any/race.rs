@@ -1,9 +1,8 @@
-//! A race of openings, in the manner of Happy Eyeballs (RFC 8305). It has no socket and no clock.
+//! Races openings against each other, similar to Happy Eyeballs (RFC 8305), without I/O and without a clock.
 //!
 //! The first link that is open wins, and the others are closed. A race neither sends nor receives a
-//! frame, so only its winner ever carries a Hello. A route that is slow to open is opened again
-//! beside the first opening, because TCP and QUIC wait a second or longer before they repeat a packet
-//! that was lost.
+//! frame, so only its winner carries a Hello. A route that is slow to open is opened a second time while the
+//! first opening goes on, because TCP and QUIC wait a second or longer before they repeat a lost packet.
 //!
 //! Data flow: routes, best first → openings, each some time after the one before it → the winner.
 
@@ -13,32 +12,33 @@ use super::turns::Route;
 use super::url::Transport;
 use crate::client::link::{Link, LinkStatus};
 
-/// Openings that are under way, and routes whose opening is still to begin.
+/// A race: the current openings, and the routes whose opening has not begun.
 #[derive(Debug)]
 pub(super) struct Race<L> {
     /// Best first.
     entrants: Vec<Entrant>,
     openings: Vec<Opening<L>>,
-    /// Since the last opening began.
+    /// Time since the last opening began.
     waited: Duration,
-    /// Since the first opening began.
+    /// Time since the first opening began.
     age: Option<Duration>,
     rules: Rules,
-    /// The entrant that is opened again first.
+    /// Index of the entrant that is opened again first.
     next: usize,
     failure: Option<String>,
-    /// Time ended openings; no peer and no system refused one.
+    /// True if no opening was refused by a peer or by the system.
     is_silent: bool,
 }
 
-/// What differs from race to race.
+/// The parameters of a race.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
-    /// How long a link may take to open.
+    /// Time that a link may take to open.
     pub(super) limit: Duration,
-    /// The server still keeps the session: slow routes are opened again sooner, and for longer.
+    /// True while the session can still be resumed. Slow routes are then opened again sooner, and the race may
+    /// last longer.
     pub(super) is_urgent: bool,
-    /// Only the first route that is offered is opened.
+    /// True if only the first route that is offered is opened.
     pub(super) is_single: bool,
 }
 
@@ -51,7 +51,7 @@ struct Entrant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Waiting,
-    /// Discovery is asked what it takes to open the route.
+    /// Discovery is asked for the offer of the route.
     Asking,
     Begun,
     Failed,
@@ -65,10 +65,10 @@ struct Opening<L> {
     age: Duration,
 }
 
-/// What comes of the attempt to begin an opening.
+/// The result of an attempt to begin an opening.
 #[derive(Debug)]
 pub(super) enum Start<L> {
-    /// A link that opens.
+    /// The link is opening.
     Link(L),
     /// Discovery has not answered yet.
     Asking,
@@ -83,18 +83,18 @@ pub(super) enum Start<L> {
 pub(super) struct Won<L> {
     pub(super) route: Route,
     pub(super) link: L,
-    /// How long it took to open.
+    /// Time that the link took to open.
     pub(super) opened_in: Duration,
 }
 
 /// The state of a race.
 #[derive(Debug)]
 pub(super) enum Standing<L> {
-    /// Nothing is open yet.
+    /// No link is open yet.
     Running,
     /// This link is open, and all others are closed.
     Won(Won<L>),
-    /// Nothing can be opened, and all links are closed.
+    /// No link can be opened, and all links are closed.
     Lost,
 }
 
@@ -112,7 +112,7 @@ impl<L: Link> Race<L> {
         }
     }
 
-    /// Takes over the openings of another race. Their routes do not begin again at once.
+    /// Takes over the openings of another race. Their routes count as begun.
     pub(super) fn adopt(&mut self, other: Self) {
         for opening in other.openings {
             let entrant = self.entrants.iter_mut().find(|entrant| entrant.route == opening.route);
@@ -131,12 +131,12 @@ impl<L: Link> Race<L> {
         self.rules.limit = self.rules.limit.max(limit);
     }
 
-    /// The reason of the last failure.
+    /// Returns the reason of the last failure.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
 
-    /// Returns true if no opening was refused: those that ended took too long.
+    /// Returns true if no opening was refused: openings have ended by timeout only.
     pub(super) fn is_silent(&self) -> bool {
         self.is_silent
     }
@@ -150,7 +150,7 @@ impl<L: Link> Race<L> {
 
     /// Lets time pass. `start` begins to open a route.
     pub(super) fn update(&mut self, dt: Duration, mut start: impl FnMut(Route) -> Start<L>) -> Standing<L> {
-        // After a stall the openings get the time to read what has arrived meanwhile.
+        // After a stall the openings first read what has arrived in the meantime.
         let dt = dt.min(STEP_MAX);
         self.waited += dt;
         self.age = self.age.map(|age| age + dt);
@@ -166,7 +166,7 @@ impl<L: Link> Race<L> {
         if self.openings.is_empty() && !self.has_more() { Standing::Lost } else { Standing::Running }
     }
 
-    /// Lets the openings go on, and finds the first that is open and those that have failed.
+    /// Advances the openings. Returns the first that is open, and removes those that have failed.
     fn advance(&mut self, dt: Duration) -> Option<Won<L>> {
         let mut index = 0;
         while let Some(opening) = self.openings.get_mut(index) {
@@ -185,7 +185,7 @@ impl<L: Link> Race<L> {
             }
             let why = link.failure().unwrap_or_else(|| {
                 let transport = route.transport;
-                format!("no link could be opened over {transport}; another transport may get through")
+                format!("no link could be opened over {transport}; another transport may work")
             });
             link.close();
             if status == LinkStatus::Closed {
@@ -198,7 +198,7 @@ impl<L: Link> Race<L> {
         None
     }
 
-    /// Begins to open routes for the first time: one at a time, and each `DELAY` after the one before.
+    /// Begins the first opening of routes: one at a time, and each `DELAY` after the one before.
     fn begin(&mut self, start: &mut impl FnMut(Route) -> Start<L>) {
         for index in 0..self.entrants.len() {
             let Entrant { route, stage } = self.entrants[index];
@@ -226,7 +226,7 @@ impl<L: Link> Race<L> {
         }
     }
 
-    /// Opens a slow route again, beside the openings that are under way.
+    /// Opens a slow route again, while its first opening goes on.
     fn begin_again(&mut self, start: &mut impl FnMut(Route) -> Start<L>) {
         let pause = if self.rules.is_urgent { AGAIN_URGENT } else { AGAIN };
         if self.openings.is_empty() || self.waited < pause || self.is_full() {
@@ -236,7 +236,7 @@ impl<L: Link> Race<L> {
         for index in (self.next..self.next + count).map(|index| index % count) {
             let Entrant { route, stage } = self.entrants[index];
             let is_tried = stage == Stage::Begun || (stage == Stage::Failed && !self.rules.is_single);
-            // netcode repeats its packets by itself, ten times a second.
+            // netcode itself repeats its packets, ten times a second.
             let repeats = route.transport == Transport::Udp
                 && self.openings.iter().any(|opening| opening.route == route);
             if !is_tried || repeats {
@@ -248,7 +248,7 @@ impl<L: Link> Race<L> {
                 return;
             }
         }
-        // Nothing can be opened now, so the routes are not asked again in each update.
+        // No route can be opened now: wait, so that not each update tries all routes.
         self.waited = Duration::ZERO;
     }
 
@@ -260,7 +260,7 @@ impl<L: Link> Race<L> {
         self.waited = Duration::ZERO;
     }
 
-    /// An opening was refused: the next one need not wait.
+    /// Notes that an opening was refused. The next one begins at once.
     fn refused(&mut self, why: String) {
         self.failure = Some(why);
         self.is_silent = false;
@@ -277,18 +277,18 @@ impl<L: Link> Race<L> {
         self.openings.len() >= OPENINGS_MAX
     }
 
-    /// A race for a single route has opened one.
+    /// Returns true if the race is for a single route and has begun to open one.
     fn is_decided(&self) -> bool {
         self.rules.is_single && self.age.is_some()
     }
 
-    /// Whether there are routes whose opening is still to begin.
+    /// Returns true if the opening of a route has not begun.
     fn has_more(&self) -> bool {
         let is_to_come = |entrant: &Entrant| matches!(entrant.stage, Stage::Waiting | Stage::Asking);
         !self.is_decided() && self.entrants.iter().any(is_to_come)
     }
 
-    /// Whether the openings have had their time. Discovery limits its own.
+    /// Returns true if the race has taken too long. While discovery is asked, only its own timeout applies.
     fn is_over(&self) -> bool {
         let is_asking = self.entrants.iter().any(|entrant| entrant.stage == Stage::Asking);
         let delays = DELAY * u32::try_from(self.entrants.len()).unwrap_or(u32::MAX);
@@ -298,20 +298,20 @@ impl<L: Link> Race<L> {
     }
 }
 
-/// How much later than the one before it an opening begins: the Connection Attempt Delay of RFC 8305,
-/// which recommends 250 ms and allows up to 2 s. The first transport suits a game better than the
-/// others, so it has two round trips of 200 ms.
+/// Delay between the beginnings of two openings: the Connection Attempt Delay of RFC 8305, which recommends
+/// 250 ms and allows up to 2 s. The first transport suits a game best, so it gets two round trips of 200 ms.
 const DELAY: Duration = Duration::from_millis(400);
-/// When a slow route is opened again: when TCP repeats its first packet.
+/// Time after which a slow route is opened again: when TCP repeats its first packet.
 const AGAIN: Duration = Duration::from_secs(1);
-/// When a slow route is opened again while a session waits to be resumed: a packet of an opening
-/// leaves within this time after the network comes back.
+/// Time after which a slow route is opened again while a session can still be resumed. A packet of an opening
+/// leaves within this time after the network is back.
 const AGAIN_URGENT: Duration = Duration::from_millis(500);
-/// How long an urgent race goes on at least: the silence and the window of a session, by default.
+/// The shortest time for which an urgent race goes on: the default link timeout and the default time for which
+/// a session can be resumed.
 const URGENT_MAX: Duration = Duration::from_secs(10);
-/// Openings at a time: those that begin in an urgent race within 2.5 s, the usual limit.
+/// The most openings at a time: those that begin in an urgent race within 2.5 s, the default limit.
 const OPENINGS_MAX: usize = 6;
-/// How far the time of a race moves in an update.
+/// The most by which the time of a race moves in one update.
 const STEP_MAX: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

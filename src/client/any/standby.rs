@@ -1,8 +1,7 @@
-//! A link that is opened in advance while the session's own link, or the one that is to resume the
-//! session, is silent.
+//! Opens a link in advance while the session's link is silent, or while the Hello of a resume has no answer.
 //!
-//! Nothing is sent on it until the loss is decided: it is closed when the session's link is heard
-//! again, and handed to the next dial when it is not.
+//! No frame is sent on this link. If a frame arrives on the session's link, the link is closed. If the session's
+//! link is lost, the next dial returns it.
 
 use std::time::Duration;
 
@@ -13,19 +12,18 @@ use crate::client::link::{Link, LinkStatus, Outlook};
 /// A link opened in advance, or the race for one.
 #[derive(Debug)]
 pub(super) enum Standby<L> {
-    /// No link is wanted.
+    /// No link is needed.
     Idle,
     /// Links are opening.
     Opening(Race<L>),
-    /// A link is open, for this long.
+    /// A link has been open for this time.
     Open(Won<L>, Duration),
-    /// No link could be opened; the next race begins in this time.
+    /// No link could be opened. The next race begins after this time.
     Resting(Duration),
 }
 
 impl<L: Link> Standby<L> {
-    /// Lets time pass. `order` names the routes to open, if there are any, and `start` begins to open
-    /// one.
+    /// Lets time pass. `order` holds the routes to open, and `start` begins to open one.
     pub(super) fn update(
         &mut self,
         dt: Duration,
@@ -67,12 +65,12 @@ impl<L: Link> Standby<L> {
         }
     }
 
-    /// Hands over what there is for the next dial.
+    /// Returns the current state for the next dial, and resets it to `Idle`.
     pub(super) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Idle)
     }
 
-    /// Closes what was opened.
+    /// Closes all links, and resets the state to `Idle`.
     pub(super) fn close(&mut self) {
         match self.take() {
             Self::Opening(mut race) => race.close(),
@@ -82,23 +80,24 @@ impl<L: Link> Standby<L> {
     }
 }
 
-/// The silence after which a link is opened in advance.
+/// Returns the silence after which a link is opened in advance.
 fn begins_after(link_timeout: Duration) -> Duration {
     link_timeout.saturating_sub(AHEAD).max(SILENCE_MIN)
 }
 
-/// How long a resume goes without an answer before another link is opened for its next Hello, which leaves
-/// after 2.5 s: a tick and two round trips of 400 ms. The round trips that were measured do not count: on a
-/// network that loses packets they are too long.
+/// Time without an answer to the Hello of a resume after which another link is opened: about a tick and two
+/// round trips of 400 ms. The next Hello leaves after 2.5 s or later. Measured round trips are not used, because
+/// they are too long on a network that loses packets.
 const UNANSWERED_MIN: Duration = Duration::from_secs(1);
-/// A server sends a Beacon each second, so two were lost; a shorter silence is common.
+/// The shortest silence after which a link is opened in advance. A server sends a Beacon each second, so two
+/// Beacons are missing by then; shorter silences are common.
 const SILENCE_MIN: Duration = Duration::from_millis(2_500);
-/// How long before the loss is decided: a link opens within this time even over a slow network, and
-/// the server, which waits 5 s for a Hello, still keeps it.
+/// How long before the link timeout a link is opened in advance. A link opens within this time even over a slow
+/// network, and the server, which waits 5 s for a Hello, has not closed it yet.
 const AHEAD: Duration = Duration::from_millis(2_500);
-/// How long an open link is kept: less than a server waits for a Hello.
+/// Time for which an open link is kept: less than the time that a server waits for a Hello.
 const OPEN_MAX: Duration = Duration::from_secs(4);
-/// The pause after a race in which nothing opened.
+/// The pause after a race in which no link opened.
 const REST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

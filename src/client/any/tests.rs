@@ -1,4 +1,4 @@
-//! Dialling by URL, against a discovery of a few lines and a UDP server.
+//! Tests of dials by URL, against a small discovery and small servers.
 
 use super::*;
 use crate::client::quic::host::Host as QuicHost;
@@ -12,12 +12,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// What an update takes, in the client's time and at least in the machine's: discovery answers on a
-/// thread of its own.
+/// Time of an update, on the client's clock and at least on the machine's, because discovery answers on another
+/// thread.
 const STEP: Duration = Duration::from_millis(1);
 const BEAT: Bytes = Bytes::from_static(&[0x80, 0x01]);
 
-/// Answers each question with the next of its answers; the last one stays.
+/// A discovery that answers each request with the next of its answers, and then always with the last one.
 struct Desk {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -69,7 +69,7 @@ impl Drop for Desk {
     }
 }
 
-/// Offers of UDP, with a fresh token each.
+/// Returns answers that offer UDP, each with a fresh token.
 fn offers(host: &Host, count: usize) -> Vec<String> {
     let mut tokens = host.tokens(1);
     (0..count)
@@ -88,7 +88,7 @@ fn hex(host: &QuicHost) -> String {
     HEXLOWER.encode(&host.sha256())
 }
 
-/// What offers a server over QUIC.
+/// Returns an answer that offers QUIC.
 fn quic_offer(host: &QuicHost) -> String {
     let offered = offering([quic_at(host.address(), host)]);
     Discovery { ticket: Some("AXN0aWNrZXQ".to_owned()), ..offered }.to_json()
@@ -109,7 +109,7 @@ fn offering<const N: usize>(offers: [Offer; N]) -> Discovery {
     }
 }
 
-/// A URL where nobody listens.
+/// Returns a URL where nothing listens.
 fn nobody() -> String {
     let address = TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr();
     format!("http://{}", address.expect("bound"))
@@ -147,7 +147,7 @@ impl Serve for QuicHost {
     }
 }
 
-/// Lets both ends act until the link is no longer opening.
+/// Runs both ends until the link is no longer opening.
 fn settle(link: &mut AnyLink, host: &mut impl Serve) -> LinkStatus {
     for _ in 0..20_000 {
         std::thread::sleep(STEP);
@@ -158,10 +158,10 @@ fn settle(link: &mut AnyLink, host: &mut impl Serve) -> LinkStatus {
             return link.status();
         }
     }
-    panic!("it opens for ever");
+    panic!("the link neither opened nor closed in time");
 }
 
-/// A frame from the newest link of the host.
+/// Waits for a frame from the newest link of the host.
 fn hear(link: &mut AnyLink, host: &mut impl Serve) {
     for _ in 0..20_000 {
         std::thread::sleep(STEP);
@@ -173,17 +173,17 @@ fn hear(link: &mut AnyLink, host: &mut impl Serve) {
             return;
         }
     }
-    panic!("nothing is heard");
+    panic!("no frame arrived in time");
 }
 
-/// Dials as a client does that resumes its session.
+/// Dials as a client that resumes its session.
 fn resume(dial: &mut AnyDial) -> AnyLink {
     dial.prepare(STEP, &Outlook { resumes: true, is_urgent: true, ..Outlook::default() });
     dial.dial().expect("a race")
 }
 
 #[test]
-fn discovery_gives_each_link_a_fresh_token_and_nothing_blocks_meanwhile() {
+fn discovery_gives_each_link_a_fresh_token_without_blocking() {
     let mut host = Host::bind();
     let desk = Desk::open(offers(&host, 3));
     let mut dial = AnyDial::new([desk.url()]).expect("a URL");
@@ -195,14 +195,14 @@ fn discovery_gives_each_link_a_fresh_token_and_nothing_blocks_meanwhile() {
         assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
         assert_eq!(link.transport(), Some(Transport::Udp));
         hear(&mut link, &mut host);
-        assert!(!link.rebind().expect("no socket is asked for"), "netcode knows a client by its address");
+        assert!(!link.rebind().expect("no socket is opened"), "netcode identifies a client by its address");
         link.close();
         assert_eq!(desk.asked(), count);
     }
 }
 
 #[test]
-fn a_server_that_is_not_there_is_followed_by_the_next_one_which_is_then_tried_first() {
+fn an_unreachable_server_is_followed_by_the_next_one_which_is_then_tried_first() {
     let mut host = Host::bind();
     let desk = Desk::open(offers(&host, 2));
     let mut dial = AnyDial::new([nobody(), desk.url()]).expect("URLs");
@@ -218,7 +218,7 @@ fn a_server_that_is_not_there_is_followed_by_the_next_one_which_is_then_tried_fi
 }
 
 #[test]
-fn where_no_server_is_a_dial_says_so() {
+fn a_dial_without_a_server_reports_the_cause() {
     let mut host = Host::bind();
     let mut dial = AnyDial::new([nobody()]).expect("a URL");
 
@@ -230,7 +230,7 @@ fn where_no_server_is_a_dial_says_so() {
 }
 
 #[test]
-fn a_link_over_which_nothing_came_moves_on_though_it_was_open() {
+fn after_an_open_link_without_a_frame_the_next_dial_uses_another_server() {
     let mut host = Host::bind();
     let desk = Desk::open(offers(&host, 1));
     let other = Desk::open(offers(&host, 2).split_off(1));
@@ -247,8 +247,8 @@ fn a_link_over_which_nothing_came_moves_on_though_it_was_open() {
 }
 
 #[test]
-fn where_datagrams_vanish_a_link_opens_over_the_stream() {
-    // given an address that takes every datagram and answers none, and a WebSocket server
+fn if_datagrams_are_dropped_a_link_opens_over_websocket() {
+    // given an address that receives datagrams and answers none, and a WebSocket server
     let hole = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
     let streams = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let mut host = quic_host();
@@ -274,7 +274,7 @@ fn where_datagrams_vanish_a_link_opens_over_the_stream() {
 }
 
 #[test]
-fn what_was_offered_and_worked_is_dialled_again_without_asking() {
+fn a_resume_uses_an_offer_that_worked_without_asking_discovery() {
     let mut host = quic_host();
     let desk = Desk::open(vec![quic_offer(&host)]);
     let mut dial = AnyDial::new([desk.url()]).expect("a URL");
@@ -288,11 +288,11 @@ fn what_was_offered_and_worked_is_dialled_again_without_asking() {
         hear(&mut link, &mut host);
     }
 
-    assert_eq!(desk.asked(), 2, "once for each new session, for its ticket");
+    assert_eq!(desk.asked(), 2, "discovery is asked once for each new session");
 }
 
 #[test]
-fn what_is_known_of_a_server_that_came_back_as_another_is_asked_anew_for_the_same_transport() {
+fn after_a_restart_of_the_server_discovery_is_asked_again_and_the_transport_stays() {
     let mut old = quic_host();
     let mut new = quic_host();
     let desk = Desk::open(vec![quic_offer(&old), quic_offer(&new)]);
@@ -311,7 +311,7 @@ fn what_is_known_of_a_server_that_came_back_as_another_is_asked_anew_for_the_sam
 }
 
 #[test]
-fn what_is_offered_in_vain_is_passed_over_for_the_next_transport() {
+fn an_offer_that_does_not_work_is_followed_by_the_next_transport() {
     let mut host = quic_host();
     let offer = offering([
         Offer::new(QUIC, "quic://nowhere"),
@@ -330,7 +330,7 @@ fn what_is_offered_in_vain_is_passed_over_for_the_next_transport() {
 }
 
 #[test]
-fn a_url_of_a_transport_is_dialled_directly_with_the_certificate_that_it_names() {
+fn a_url_of_a_transport_is_dialled_directly_with_the_certificate_in_the_url() {
     let mut host = quic_host();
     let (address, hex) = (host.address(), hex(&host));
     for (url, transport) in [
@@ -349,8 +349,8 @@ fn a_url_of_a_transport_is_dialled_directly_with_the_certificate_that_it_names()
 }
 
 #[test]
-fn discovery_that_does_not_answer_is_given_up_after_a_time_of_its_own() {
-    // The system accepts the connection; nobody reads the question.
+fn discovery_that_does_not_answer_fails_after_its_own_timeout() {
+    // The system accepts the connection, and nothing reads the request.
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let mut link = AnyDial::new([url]).expect("a URL").dial().expect("a socket");
@@ -359,16 +359,16 @@ fn discovery_that_does_not_answer_is_given_up_after_a_time_of_its_own() {
     while link.status() == LinkStatus::Opening {
         link.update(Duration::from_millis(20));
         asked += Duration::from_millis(20);
-        assert!(asked <= Duration::from_secs(9), "it asks for ever");
+        assert!(asked <= Duration::from_secs(9), "the request has no timeout");
     }
 
     assert!(asked >= Duration::from_secs(7), "given up after {asked:?}");
     let why = link.failure().expect("a reason");
-    assert!(why.contains("does not say in time what it offers"), "{why}");
+    assert!(why.contains("does not answer in time"), "{why}");
 }
 
 #[test]
-fn what_is_not_offered_is_said() {
+fn a_missing_offer_is_reported() {
     let mut host = Host::bind();
     let desk = Desk::open(vec![offering([]).to_json()]);
     let mut any = AnyDial::new([desk.url()]).expect("a URL");
@@ -385,7 +385,7 @@ fn what_is_not_offered_is_said() {
 }
 
 #[test]
-fn a_wrong_url_is_an_error_before_anything_is_dialled_and_secrets_are_not_printed() {
+fn a_wrong_url_is_an_error_of_new_and_secrets_are_not_printed() {
     let none: [&str; 0] = [];
     assert!(matches!(AnyDial::new(none), Err(UrlError::None)));
     assert!(matches!(AnyDial::new(["http://a:1", "udp://a:1"]), Err(UrlError::Udp(_))));

@@ -1,4 +1,4 @@
-//! Whom discovery over HTTPS takes for the server.
+//! Builds the TLS configuration for discovery over HTTPS.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use super::url::Place;
 use crate::client::stream::TlsPeer;
 
-/// What a place's certificate has to be.
+/// Returns the TLS configuration and the server name of a place.
 pub(super) fn of_http(place: &Place) -> io::Result<TlsPeer> {
     let config = place.trust.client_config(&[HTTP]).map_err(io::Error::other)?;
     let host = place.host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -15,5 +15,5 @@ pub(super) fn of_http(place: &Place) -> io::Result<TlsPeer> {
     Ok(TlsPeer { config, name })
 }
 
-/// The protocol under TLS.
+/// The ALPN protocol.
 const HTTP: &[u8] = b"http/1.1";

@@ -1,44 +1,45 @@
-//! The order in which routes are opened, without a socket.
+//! Decides the order in which routes are opened, without I/O.
 
 use super::url::{Place, Transport};
 
-/// The routes of a client, in the order in which they were given, and what became of them.
+/// The routes of a client in the order of preference, and the results of earlier tries.
 #[derive(Debug, Clone)]
 pub(super) struct Turns {
     routes: Vec<Route>,
-    /// Over these a link opened, but the Hello was not answered. They come last.
+    /// Routes over which a link opened but no frame arrived. They come last.
     mute: Vec<Route>,
     /// The best route.
     next: usize,
     rotates: bool,
 }
 
-/// One transport to one place.
+/// One transport to one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
-    /// The index of the place, in the order given.
+    /// Index of the server, in the order of the URLs.
     pub(super) place: usize,
     pub(super) transport: Transport,
 }
 
-/// What became of a try.
+/// The result of a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A frame came over this route.
+    /// A frame arrived over this route.
     Worked(Route),
-    /// A link opened over this route, and no frame came.
+    /// A link opened over this route, but no frame arrived.
     Mute(Route),
-    /// No route opened; this one was the last.
+    /// No link opened. This route was the last one that was tried.
     NotOpened(Route),
 }
 
 impl Turns {
-    /// `known` are the transports that discovery may offer, the preferred one first.
+    /// Creates the routes to these servers. `known` are the transports that discovery may offer, the preferred one
+    /// first.
     pub(super) fn new(places: &[Place], known: &[Transport]) -> Self {
         Self { routes: routes(places, known), mute: Vec::new(), next: 0, rotates: false }
     }
 
-    /// Takes in that discovery may offer other transports than before.
+    /// Replaces the transports that discovery may offer.
     pub(super) fn set_known(&mut self, places: &[Place], known: &[Transport]) {
         let next = self.next().filter(|_| self.rotates);
         self.routes = routes(places, known);
@@ -46,7 +47,7 @@ impl Turns {
             next.and_then(|next| self.routes.iter().position(|route| *route == next)).unwrap_or_default();
     }
 
-    /// After a link, the transport that follows its own is next, and not its own again.
+    /// Begins with this transport, and uses the following one after each link.
     pub(super) fn rotate_from(&mut self, first: Transport) {
         self.rotates = true;
         self.next = self.routes.iter().position(|route| route.transport == first).unwrap_or(0);
@@ -56,13 +57,13 @@ impl Turns {
         self.rotates
     }
 
-    /// The best route.
+    /// Returns the best route.
     pub(super) fn next(&self) -> Option<Route> {
         self.routes.get(self.next).copied()
     }
 
-    /// The order of the next race. After a `silent` loss the stream transport is first, because a
-    /// network that drops the datagrams of one transport may drop those of all.
+    /// Returns the order of the next race. If the last link was lost because it was silent, WebSocket is first,
+    /// because a network that drops the datagrams of one transport may drop all datagrams.
     pub(super) fn order(&self, is_silent: bool) -> Vec<Route> {
         let (before, after) = self.routes.split_at(self.next.min(self.routes.len()));
         let mut order: Vec<Route> = after.iter().chain(before).copied().collect();
@@ -70,7 +71,7 @@ impl Turns {
             return order;
         }
         if let Some(best) = order.first().copied() {
-            // The other transports of a place come before other places.
+            // The other transports to the best server come before other servers.
             order.sort_by_key(|route| route.place != best.place);
         }
         order.sort_by_key(|route| self.mute.contains(route));
@@ -83,7 +84,7 @@ impl Turns {
         order
     }
 
-    /// The routes to open in advance while a link is silent: those of the stream transport.
+    /// Returns the routes to open in advance while a link is silent: those over WebSocket.
     pub(super) fn standby(&self) -> Vec<Route> {
         if self.rotates {
             return Vec::new();
@@ -93,7 +94,7 @@ impl Turns {
         order
     }
 
-    /// Takes in what became of a try.
+    /// Notes the result of a try.
     pub(super) fn settle(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Worked(route) => {
@@ -102,7 +103,7 @@ impl Turns {
             }
             Outcome::Mute(route) if self.rotates => self.stand_at(route, 1),
             Outcome::Mute(route) => {
-                // The one that was mute last comes last.
+                // The route that was mute last comes last.
                 self.mute.retain(|mute| *mute != route);
                 if self.mute.len() + 1 >= self.routes.len() {
                     self.mute.clear();
@@ -110,7 +111,7 @@ impl Turns {
                 self.mute.push(route);
             }
             Outcome::NotOpened(route) if self.rotates => self.stand_at(route, 1),
-            // The race has opened all routes: none is better than the others.
+            // The race has tried all routes, so no route is better than the others.
             Outcome::NotOpened(_) => self.mute.clear(),
         }
     }
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_follows_the_best_datagrams_and_what_worked_is_the_best() {
+    fn websocket_is_second_and_a_route_that_worked_is_first() {
         let mut turns = turns(&["http://a:1"]);
         assert_eq!(transports(&turns.order(false)), [Udp, WebSocket, Quic, WebTransport]);
 
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_silent_loss_the_stream_is_first_and_it_alone_is_opened_in_advance() {
+    fn after_a_silent_loss_websocket_is_first_and_only_websocket_is_opened_in_advance() {
         let turns = turns(&["http://a:1", "wss://b/ws"]);
 
         assert_eq!(transports(&turns.order(true))[..2], [WebSocket, Udp]);
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_tried_whole_before_the_next_one() {
+    fn all_routes_to_one_server_come_before_the_next_server() {
         let mut turns = turns(&["http://a:1", "http://b:1#quic", "http://c:1"]);
         turns.settle(Outcome::Worked(route(2, Quic)));
 
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_over_which_no_frame_came_is_last_until_another_one_works() {
+    fn a_route_over_which_no_frame_arrived_is_last_until_another_one_works() {
         let mut turns = turns(&["http://a:1"]);
         turns.settle(Outcome::Mute(route(0, Udp)));
         assert_eq!(transports(&turns.order(false)), [Quic, WebSocket, WebTransport, Udp]);
@@ -188,13 +189,13 @@ mod tests {
         turns.settle(Outcome::Mute(route(0, Quic)));
         assert_eq!(transports(&turns.order(false))[0], WebTransport);
         turns.settle(Outcome::Mute(route(0, WebTransport)));
-        assert_eq!(transports(&turns.order(false))[0], Udp, "all were mute");
+        assert_eq!(transports(&turns.order(false))[0], Udp, "all routes were mute");
         turns.settle(Outcome::Worked(route(0, Udp)));
         assert_eq!(transports(&turns.order(false))[0], Udp);
     }
 
     #[test]
-    fn a_transport_of_a_games_own_is_preferred_where_discovery_is_asked() {
+    fn a_custom_transport_is_preferred_where_discovery_is_asked() {
         let places: Vec<Place> = ["http://a:1", "wss://b/ws"].map(|url| url.parse().expect("a URL")).into();
         let own = Transport::named("radio");
         let known = [&[own][..], &Transport::ALL].concat();
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(transports(&turns.order(false)), [own, WebSocket, Udp, Quic, WebTransport, WebSocket]);
         turns.rotate_from(Quic);
         turns.set_known(&places, &Transport::ALL);
-        assert_eq!(turns.next(), Some(route(0, Quic)), "what was to be next is next");
+        assert_eq!(turns.next(), Some(route(0, Quic)), "the next route is kept");
     }
 
     #[test]
@@ -217,7 +218,7 @@ mod tests {
         for _ in 0..5 {
             // WebSocket is not offered.
             let offered = turns.order(false).into_iter().find(|route| route.transport != WebSocket);
-            let route = offered.expect("three are");
+            let route = offered.expect("three routes are offered");
             used.push(route.transport);
             turns.settle(Outcome::Worked(route));
         }
@@ -225,6 +226,6 @@ mod tests {
         assert_eq!(used, [WebTransport, Udp, Quic, WebTransport, Udp]);
         assert!(turns.standby().is_empty());
         turns.settle(Outcome::NotOpened(route(0, Quic)));
-        assert_eq!(turns.next(), Some(route(0, WebTransport)), "a failed one is passed over");
+        assert_eq!(turns.next(), Some(route(0, WebTransport)), "a failed route is skipped");
     }
 }

@@ -1,4 +1,4 @@
-//! What a server's URL says.
+//! Parses the URL of a server.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use super::detour::Detour;
 use crate::client::trust::Trust;
 use crate::wire::discovery::{Offer, QUIC, UDP, WEBSOCKET, WEBTRANSPORT};
 
-/// What carries the frames of a link.
+/// A transport, which carries the frames of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// renet over netcode.
@@ -20,83 +20,87 @@ pub enum Transport {
     WebTransport,
     /// WebSocket, over TCP.
     WebSocket,
-    /// A transport of a game's own, by the name under which it is offered. [`Transport::named`] makes it.
+    /// A custom transport, by the name under which discovery offers it. Use [`Transport::named`] to create it.
     Other(&'static str),
 }
 
-/// A URL that no server can have. The message holds the URL and what to write instead.
+/// Why a URL cannot be dialled. The message has the URL and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// No URL at all.
-    #[error("{url:?} is no URL: {cause}; write one like http://127.0.0.1:7780")]
+    /// The text is not a URL.
+    #[error("{url:?} is not a URL: {cause}; write a URL like http://127.0.0.1:7780")]
     Malformed {
-        /// What was given.
+        /// Text that was given, without its ticket.
         url: String,
-        /// What is wrong with it.
+        /// Error of the parser.
         cause: url::ParseError,
     },
-    /// Another scheme.
+    /// The scheme belongs to no transport.
     #[error(
-        "{0}: no transport has this scheme; write http: or https: to ask a server's discovery, or quic:, \
+        "{0}: no transport has this scheme; write http: or https: to use the server's discovery, or quic:, \
          webtransport:, ws: or wss:"
     )]
     Scheme(String),
-    /// UDP cannot be dialled directly.
+    /// The scheme is `udp:`, which cannot be dialled without discovery.
     #[error(
-        "{0}: over UDP each link takes a fresh connect token, which discovery gives; write http: or https: \
+        "{0}: over UDP each link needs a fresh connect token from discovery; write http: or https: \
          with the HTTP port, and #udp at the end"
     )]
     Udp(String),
-    /// The host is missing.
-    #[error("{0}: it names no host; write one like http://127.0.0.1:7780")]
+    /// The URL has no host.
+    #[error("{0}: the host is missing; write a URL like http://127.0.0.1:7780")]
     Host(String),
-    /// The port is missing.
-    #[error(
-        "{0}: it names no port, and this scheme has none of its own; a server's is 7778 unless set otherwise"
-    )]
+    /// The URL has no port, and the scheme has no default port.
+    #[error("{0}: the port is missing, and this scheme has no default port; a server's default port is 7778")]
     Port(String),
-    /// The fragment is none of those that choose a transport.
-    #[error("{0}: after # there is one of udp, quic, wt and ws, and only where discovery is asked")]
-    Fragment(String),
-    /// The hash is none.
-    #[error("{0}: cert_sha256 is the SHA-256 of the server's certificate, 64 hex digits, and only with TLS")]
-    Hash(String),
-    /// The ticket is where none is read, or empty.
+    /// The fragment does not select a transport, or the URL does not use discovery.
     #[error(
-        "{0}: ticket is what `waystation token --ticket` prints, and stands in a URL that is dialled directly; \
-         discovery gives one by itself"
+        "{0}: the text after # must be one of udp, quic, wt and ws, and only http: and https: URLs may have \
+         it: with other schemes there is no discovery"
+    )]
+    Fragment(String),
+    /// The hash is not a SHA-256, or the URL does not use TLS.
+    #[error(
+        "{0}: cert_sha256 must be the SHA-256 of the server's certificate, 64 hex digits, and the URL must \
+         use TLS"
+    )]
+    Hash(String),
+    /// The ticket is empty, or the URL uses discovery.
+    #[error(
+        "{0}: ticket must be what `waystation token --ticket` prints, in a URL that does not use discovery; \
+         discovery provides tickets itself"
     )]
     Ticket(String),
-    /// No URL was given.
+    /// There are no URLs.
     #[error("there is no URL to dial; give at least one, like http://127.0.0.1:7780")]
     None,
 }
 
-/// A server, and how it is asked or dialled.
+/// A server, as its URL names it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) kind: Kind,
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// Whose certificate is taken, under TLS.
+    /// The certificate to trust, under TLS.
     pub(crate) trust: Trust,
-    /// What the Hello of a new session shows, where no discovery gives it.
+    /// The ticket in the URL.
     pub(crate) ticket: Option<String>,
-    /// As it was given but for its ticket, for messages.
+    /// The URL without its ticket, for messages.
     pub(crate) text: String,
-    /// The relays through which what its discovery offers is reached.
+    /// Relays that replace the addresses of discovery and of its offers.
     pub(crate) detour: Detour,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The server's discovery says what there is.
+    /// The server's discovery is asked.
     Discovery {
-        /// By https.
+        /// True for `https:`.
         tls: bool,
-        /// Path of the question.
+        /// Path of the request.
         path: String,
-        /// The only transport to take.
+        /// The only transport to use, if the URL has a fragment.
         only: Option<Transport>,
     },
     /// Raw QUIC.
@@ -108,24 +112,25 @@ pub(crate) enum Kind {
     },
     /// WebSocket.
     WebSocket {
-        /// By wss.
+        /// True for `wss:`.
         tls: bool,
-        /// Path and query of the upgrade.
+        /// Path and query of the handshake.
         path: String,
     },
 }
 
 impl Transport {
-    /// Those of this crate, in the order in which a client prefers them.
+    /// The transports of this crate, in the order in which a client prefers them.
     pub const ALL: [Self; 4] = [Self::Udp, Self::Quic, Self::WebTransport, Self::WebSocket];
 
-    /// The transport that discovery offers under this name.
+    /// Returns the transport that discovery offers under this name.
     #[must_use]
     pub fn named(name: &'static str) -> Self {
         Self::ALL.into_iter().find(|known| known.offered_as() == name).unwrap_or(Self::Other(name))
     }
 
-    /// The name under which discovery offers it: `udp`, `quic`, `webtransport`, `websocket`, or a game's own.
+    /// Returns the name under which discovery offers the transport: `udp`, `quic`, `webtransport`, `websocket`, or
+    /// the name of a custom transport.
     #[must_use]
     pub fn offered_as(self) -> &'static str {
         match self {
@@ -137,7 +142,8 @@ impl Transport {
         }
     }
 
-    /// Its short name, as in the fragment of a URL: `udp`, `quic`, `wt`, `ws`, or a game's own.
+    /// Returns the short name, as in the fragment of a URL: `udp`, `quic`, `wt`, `ws`, or the name of a custom
+    /// transport.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -149,7 +155,7 @@ impl Transport {
 }
 
 impl Transport {
-    /// The fewest round trips in which a link opens.
+    /// Returns the fewest round trips in which a link opens.
     pub(super) fn opening_round_trips(self) -> u32 {
         match self {
             Self::Quic => 1,
@@ -165,7 +171,8 @@ impl fmt::Display for Transport {
 }
 
 impl Place {
-    /// The transports by which it may be reached, the preferred one first. `known` are those that discovery may offer.
+    /// Returns the transports that may reach this server, the preferred one first. `known` are the transports that
+    /// discovery may offer.
     pub(crate) fn transports(&self, known: &[Transport]) -> Vec<Transport> {
         match &self.kind {
             Kind::Discovery { only: None, .. } => known.to_vec(),
@@ -176,7 +183,7 @@ impl Place {
         }
     }
 
-    /// What the URL offers by itself; `None` if its discovery is to be asked.
+    /// Returns the offer that the URL itself makes, or `None` if the URL uses discovery.
     pub(super) fn offer(&self) -> Option<Offer> {
         let (host, port) = (&self.host, self.port);
         match &self.kind {
@@ -247,7 +254,7 @@ impl FromStr for Place {
     }
 }
 
-/// The path of discovery, below the URL's own.
+/// Returns the path of discovery, below the path of the URL.
 fn question(path: &str) -> String {
     let base = path.trim_end_matches('/');
     if base.ends_with(DISCOVERY_PATH) { base.to_owned() } else { format!("{base}{DISCOVERY_PATH}") }
@@ -257,7 +264,7 @@ fn path_or(path: &str, default: &str) -> String {
     if matches!(path, "" | "/") { default.to_owned() } else { path.to_owned() }
 }
 
-/// The path of an upgrade, with what the server is to read of the query.
+/// Returns the path of a WebSocket handshake with its query, without the parameters for the client.
 fn upgrade(url: &Url) -> String {
     let mut path = path_or(url.path(), "/ws");
     let kept: Vec<&str> = url
@@ -273,7 +280,7 @@ fn upgrade(url: &Url) -> String {
     path
 }
 
-/// A URL without its ticket, for messages: whoever has a ticket that is not used yet can use it.
+/// Returns the URL without its ticket, for messages. An unused ticket is a secret.
 fn without_ticket(text: &str) -> String {
     let Some((before, query)) = text.split_once('?') else { return text.to_owned() };
     let end = query.find('#').unwrap_or(query.len());
@@ -286,7 +293,7 @@ fn without_ticket(text: &str) -> String {
     format!("{before}?{}{after}", shown.join("&"))
 }
 
-/// The transport that the fragment chooses, if there is one.
+/// Returns the transport that the fragment selects, if there is a fragment.
 fn only(url: &Url, text: &str) -> Result<Option<Transport>, UrlError> {
     let Some(fragment) = url.fragment() else { return Ok(None) };
     let chosen = Transport::ALL.into_iter().find(|transport| transport.name() == fragment);
@@ -298,11 +305,11 @@ fn trust(url: &Url, text: &str) -> Result<Trust, UrlError> {
     Trust::from_offer(hash.as_deref()).map_err(|_| UrlError::Hash(text.to_owned()))
 }
 
-/// Where discovery is asked.
+/// The path of discovery.
 const DISCOVERY_PATH: &str = "/v1/connect";
-/// What pins a certificate in a query.
+/// The query parameter that pins a certificate.
 const HASH: &str = "cert_sha256";
-/// What proves in a query that the client may open a session.
+/// The query parameter with the ticket of a new session.
 const TICKET: &str = "ticket";
 
 #[cfg(test)]
@@ -351,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_can_have_is_an_error_that_says_what_to_write() {
+    fn the_error_for_an_unusable_url_says_what_to_write() {
         for (url, remedy) in [
             ("", "http://127.0.0.1:7780"),
             ("127.0.0.1:7780", "http"),
@@ -372,7 +379,10 @@ mod tests {
             assert!(error.contains(remedy) && error.contains(shown), "{url}: {error}");
         }
         let plain = format!("ws://127.0.0.1:7780/ws?cert_sha256={}", "ab".repeat(32));
-        assert!(matches!(plain.parse::<Place>(), Err(UrlError::Hash(_))), "nothing to compare it with");
+        assert!(
+            matches!(plain.parse::<Place>(), Err(UrlError::Hash(_))),
+            "there is no certificate without TLS"
+        );
     }
 
     #[test]

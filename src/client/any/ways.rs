@@ -1,4 +1,4 @@
-//! What a dial and its links know of the ways to a server: routes, offers, addresses, and what worked.
+//! Keeps what a dial and its links share about the routes to a server: offers, addresses, and results.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::client::link::Outlook;
 use crate::client::protocol::absence::{OPENING_ROUND_TRIPS, OPENING_TIMEOUT_MAX};
 use crate::wire::discovery::Offer;
 
-/// All that outlives a link: it belongs to the dial and to each of its links.
+/// The state that a dial shares with its links, and that outlives each link.
 #[derive(Debug)]
 pub(super) struct Ways {
     places: Vec<Place>,
@@ -24,18 +24,17 @@ pub(super) struct Ways {
     openers: Openers,
     names: Names,
     bearer: Option<Bearer>,
-    /// For each route, which of the host's addresses is next: another one after each opening that did
-    /// not win.
+    /// For each route, the turn of the host's addresses. It advances with each opening that does not win.
     addresses: BTreeMap<(usize, Transport), usize>,
     /// The route of the last opening.
     last: Option<Route>,
-    /// The route of the last link that opened, until a frame comes over it.
+    /// The route of the last link that opened, until a frame arrives on it.
     unproven: Option<Route>,
     is_urgent: bool,
     opening_timeout: Duration,
 }
 
-/// What discovery is shown; never printed.
+/// The bearer token for discovery, which is never printed.
 struct Bearer(String);
 
 impl std::fmt::Debug for Bearer {
@@ -88,7 +87,7 @@ impl Ways {
         &mut self.places
     }
 
-    /// Begins a try: takes in what became of the last one, and says what the race is to open.
+    /// Begins a try: notes the result of the last one, and returns the routes and the rules of the race.
     pub(super) fn begin(&mut self, outlook: &Outlook) -> (Vec<Route>, Rules) {
         if let Some(route) = self.unproven.take() {
             self.turns.settle(Outcome::Mute(route));
@@ -107,14 +106,14 @@ impl Ways {
         (self.turns.order(outlook.was_silent), rules)
     }
 
-    /// Lets the age of what is known grow.
+    /// Advances the age of the offers.
     pub(super) fn grow_old(&mut self, dt: Duration) {
         for offers in &mut self.offers {
             offers.grow_old(dt);
         }
     }
 
-    /// Lets questions to discoveries go on.
+    /// Advances the requests to discovery.
     pub(super) fn advance(&mut self, dt: Duration) {
         let rules = AskRules { limit: self.opening_timeout, is_urgent: self.is_urgent };
         for (place, offers) in self.places.iter().zip(&mut self.offers) {
@@ -142,7 +141,7 @@ impl Ways {
         }
     }
 
-    /// What the URL of a route or its discovery offers.
+    /// Returns the offer for a route, from its URL or from discovery.
     fn offer(&mut self, route: Route) -> Start<Offer> {
         let (Some(place), Some(offers)) = (self.places.get(route.place), self.offers.get_mut(route.place))
         else {
@@ -162,14 +161,14 @@ impl Ways {
         }
     }
 
-    /// How long an opening may take by the round trips that discoveries measured.
+    /// Returns the time that an opening may take, computed from the round trips of the requests to discovery.
     pub(super) fn measured_limit(&self) -> Duration {
         let longest = self.offers.iter().filter_map(Offers::round_trip).max().unwrap_or_default();
         longest.saturating_mul(OPENING_ROUND_TRIPS).min(OPENING_TIMEOUT_MAX)
     }
 
-    /// A link over this route is open, and carries the Hello. Returns the ticket for a new session: of
-    /// the URL, or of an answer of discovery with which no link was opened before.
+    /// Notes that a link over this route is open and will carry the Hello. Returns the ticket for a new session:
+    /// the ticket of the URL, or of an answer of discovery with which no link was opened before.
     pub(super) fn opened(&mut self, route: Route) -> Option<String> {
         let of_url = self.places.get(route.place).and_then(|place| place.ticket.clone());
         let ticket = of_url.or_else(|| self.offers.get(route.place)?.ticket());
@@ -183,14 +182,15 @@ impl Ways {
         ticket
     }
 
-    /// A frame came over the route of the open link.
+    /// Notes that a frame has arrived on the open link.
     pub(super) fn worked(&mut self) {
         if let Some(route) = self.unproven.take() {
             self.turns.settle(Outcome::Worked(route));
         }
     }
 
-    /// Nothing could be opened. What was known may be out of date, unless a short outage explains it.
+    /// Notes that no link could be opened. Addresses and offers may be out of date and are discarded, unless a
+    /// short outage explains the failure.
     pub(super) fn lost(&mut self, is_silent: bool) {
         if let Some(route) = self.last.take() {
             self.turns.settle(Outcome::NotOpened(route));
@@ -204,7 +204,7 @@ impl Ways {
         }
     }
 
-    /// What to say where no route is offered.
+    /// Returns the error message for a server that offers no route.
     pub(super) fn nothing_offered(&self) -> String {
         let Some(place) = self.places.first() else { return String::new() };
         let known = self.openers.transports();
@@ -213,7 +213,7 @@ impl Ways {
     }
 }
 
-/// Asks the discovery of a place.
+/// Begins a request to the discovery of a place.
 fn ask(place: &Place, bearer: Option<&Bearer>, names: &mut Names, turn: usize) -> Result<Fetch, FetchError> {
     let reach = |cause| FetchError::Reach { place: place.text.clone(), cause };
     let addresses = match place.detour.http {

@@ -1,4 +1,4 @@
-//! Without a link: how one is lost, and when the next is dialled.
+//! Handles lost links and failed tries, and decides when the client dials again.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use crate::client::event::ClientEvent;
 use crate::client::link::Outlook;
 
 impl Core {
-    /// A try failed: the next one follows, unless it was the last. While the session can still be
-    /// resumed there is no last try.
+    /// Notes a failed try. Another try follows, unless this was the last one. While the session can still be
+    /// resumed, the number of tries is not limited.
     pub(in crate::client) fn fail(&mut self, retry_after: Duration, why: &str) {
         tracing::debug!(why, "a try to connect failed");
         self.note_stray();
@@ -24,7 +24,7 @@ impl Core {
         self.wait(retry_after);
     }
 
-    /// The bound link is gone: the session is resumed after a pause.
+    /// Notes the loss of the bound link. The session is resumed after a pause.
     pub(super) fn lose_link(&mut self, retry_after: Duration) {
         self.events.push(ClientEvent::LinkLost);
         self.latency = None;
@@ -37,9 +37,8 @@ impl Core {
         self.wait(retry_after);
     }
 
-    /// The client was not updated for `link_timeout`: the server has given its link up by now, and
-    /// what waits in it says nothing about the present. It is let go of unread, and the next one is
-    /// dialled at once.
+    /// Gives up the link after the client was not updated for `link_timeout`: the server has closed the link by
+    /// now. Frames that are still in it are not read. The next link is dialled at once.
     pub(super) fn wake(&mut self) {
         match self.phase {
             Phase::Bound(_) => self.lose_link(Duration::ZERO),
@@ -53,7 +52,7 @@ impl Core {
         }
     }
 
-    /// Lets go of the link, and dials again after a pause.
+    /// Closes the link and dials again after a pause.
     fn wait(&mut self, retry_after: Duration) {
         let pause = match self.absence.filter(|_| self.window_is_open()) {
             Some(absence) => self.backoff.pause_in_window(absence),
@@ -63,10 +62,10 @@ impl Core {
         self.phase = Phase::Waiting { left: pause.max(retry_after) };
     }
 
-    /// What a transport needs to know before it opens the next link.
+    /// Returns the state that a transport receives before it opens the next link.
     pub(in crate::client) fn outlook(&self) -> Outlook {
         let silence = match &self.phase {
-            // While the game leaves the link unread, silence says nothing about it.
+            // Silence means nothing while the client itself does not read the link.
             Phase::Bound(_) if self.is_paused() => Some(Duration::ZERO),
             Phase::Bound(bound) => Some(bound.silence_before(self.may_be_deaf)),
             _ => None,
@@ -86,14 +85,15 @@ impl Core {
         }
     }
 
-    /// How long a link may take to open. Failed tries and measured round trips lengthen it.
+    /// Returns the time that a link may take to open. Failed tries and measured round trips lengthen it.
     pub(super) fn opening_timeout(&self) -> Duration {
         let first = self.config.dial_timeout;
         let measured = self.round_trip.saturating_mul(OPENING_ROUND_TRIPS);
         self.doubled(first).max(measured).min(OPENING_TIMEOUT_MAX.max(first))
     }
 
-    /// How long the Hello may go unanswered. Only a new session may have to wait for authentication.
+    /// Returns the time within which the Hello must be answered. Failed tries lengthen it only for a new session,
+    /// which may have to wait for authentication.
     pub(super) fn welcome_timeout(&self) -> Duration {
         let first = match &self.session {
             Some(_) => WELCOME_TIMEOUT,
@@ -102,21 +102,21 @@ impl Core {
         first.max(self.round_trip.saturating_mul(WELCOME_ROUND_TRIPS))
     }
 
-    /// A time that doubles with each failed try.
+    /// Doubles a time for each failed try.
     fn doubled(&self, time: Duration) -> Duration {
         time.saturating_mul(1u32.checked_shl(self.failed_tries).unwrap_or(u32::MAX))
     }
 
-    /// The link is given up while its Hello has no answer: the Hello may still arrive, after the one
-    /// that follows on the next link, and then it takes the session over from that link.
+    /// Keeps the token of a Hello whose link is given up without an answer. The Hello may still arrive after
+    /// the Hello on the next link, and then it takes the session over from that link.
     fn note_stray(&mut self) {
         if let (Phase::Greeting { said: true, .. }, Some(session)) = (&self.phase, &mut self.session) {
             session.stray = Some(Stray { token: session.token.clone(), left: STRAY_MAX });
         }
     }
 
-    /// Returns true if the link was replaced by a Hello of this client's own. The token that it
-    /// presented is the one that resumes the session: the server has voided the one of the Welcome.
+    /// Returns true if a late Hello of this client itself has taken the session over. The session is then resumed
+    /// with the token of that Hello, because the server has voided the token of the Welcome.
     pub(super) fn take_stray(&mut self) -> bool {
         let (Phase::Bound(_), Some(session)) = (&self.phase, &mut self.session) else { return false };
         let Some(stray) = session.stray.take() else { return false };
@@ -124,14 +124,14 @@ impl Core {
         true
     }
 
-    /// The Hello has an answer: it is not under way any longer.
+    /// Notes that the Hello was answered, so it cannot arrive later.
     pub(super) fn answered(&mut self) {
         if let Phase::Greeting { said, .. } = &mut self.phase {
             *said = false;
         }
     }
 
-    /// Whether the server still keeps the session, as far as its client can tell.
+    /// Returns true if the session can probably still be resumed.
     fn window_is_open(&self) -> bool {
         let kept = self.welcome.as_ref().map_or(0, |welcome| welcome.timeout_ms);
         let window = Duration::from_millis(kept.into()).saturating_add(WINDOW_SLACK);
@@ -149,19 +149,19 @@ impl Session {
     }
 }
 
-/// Round trips that an opening takes at most: those of WebTransport to a server that validates the
-/// client's address first.
+/// The most round trips in which a link opens: WebTransport to a server that validates the client's address
+/// first.
 pub(in crate::client) const OPENING_ROUND_TRIPS: u32 = 4;
-/// [`OPENING_ROUND_TRIPS`] of 1.5 s, the longest round trip that a game can use.
+/// The longest opening: [`OPENING_ROUND_TRIPS`] of 1.5 s, the longest round trip in which a game is playable.
 pub(in crate::client) const OPENING_TIMEOUT_MAX: Duration = Duration::from_secs(6);
-/// How long a Hello may go unanswered where round trips are short: several ticks of the slowest
-/// server, and half of the time after which a link counts as silent.
+/// The shortest time within which a Hello must be answered: several ticks of the slowest server, and half of
+/// the default link timeout.
 const WELCOME_TIMEOUT: Duration = Duration::from_millis(2_500);
-/// Round trips within which a Hello is answered: one for the Hello, two for frames that are lost.
+/// Round trips within which a Hello must be answered: one for the Hello, and two for lost packets.
 const WELCOME_ROUND_TRIPS: u32 = 3;
-/// How long a network may hold back a Hello: as long as a server waits for one on an open link, and
-/// the longest opening before.
+/// Time within which a delayed Hello may still arrive: 6 s for the longest opening, and the 5 s for which a
+/// server waits for a Hello on an open link.
 const STRAY_MAX: Duration = Duration::from_secs(11);
-/// How much later than its client the server may find that a link is lost: it has heard what was
-/// under way for a round trip, and its last tick may have been late.
+/// How much later than the client the server may notice the loss of a link: frames may have been in flight for
+/// a round trip, and its last tick may have been late.
 const WINDOW_SLACK: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! A bound link: counting, acks, and the outbox.
+//! Handles the frames of a bound link: counts, acknowledgements, and the outbox.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,21 +11,22 @@ use crate::client::event::ClientEvent;
 use crate::wire::v1::{Ack, Beacon, Bye, Closed, Ping};
 use crate::wire::{ACK_EVERY, ACK_EVERY_FRAMES, Frame, FrameError, Lane, Range, WireMessage as _, encode};
 
-/// What belongs to one link and goes with it.
+/// The state of one bound link, which ends with the link.
 #[derive(Debug)]
 pub(super) struct Bound {
-    /// Since something was heard.
+    /// Time since a frame was received.
     silence: Duration,
-    /// How long ago what arrives now may have arrived: the time since the update before.
+    /// The `dt` of this update: a frame that is read now may have arrived this long ago.
     step: Duration,
-    /// Since something was sent.
+    /// Time since a frame was sent.
     idle: Duration,
-    /// Frames counted since the last Ack, and for how long the oldest has waited.
+    /// Counted frames that were received since the last Ack.
     uncounted: u64,
+    /// Time since the first of the `uncounted` frames.
     waited: Duration,
-    /// The Ack that follows Welcome is not sent yet.
+    /// True until the Ack that follows Welcome is sent.
     greeting: bool,
-    /// Beacons that are not echoed yet.
+    /// Ids of the Beacons that are not echoed yet.
     beacons: VecDeque<u64>,
     heard: Heard,
 }
@@ -44,7 +45,7 @@ impl Bound {
         }
     }
 
-    /// Lets time pass, in which the game may leave the link unread.
+    /// Lets time pass. `is_unread` is true if the client does not read the link.
     pub(super) fn advance(&mut self, dt: Duration, is_unread: bool) {
         self.silence = self.silence.saturating_add(dt);
         self.heard.advance(dt, is_unread);
@@ -55,19 +56,21 @@ impl Bound {
         }
     }
 
-    /// A frame arrived at some time since the update before. After a sleep it may be as old as the
-    /// sleep was long, and the server may have given the link up meanwhile.
+    /// Notes that a frame has arrived at some time since the last update. After a sleep the frame may be as old
+    /// as the sleep was long, and the server may have closed the link in the meantime. So the silence that remains
+    /// leaves the link a short time for a new frame.
     pub(super) fn received(&mut self, link_timeout: Duration) {
         let stale_most = link_timeout.saturating_sub(FRESH_WITHIN.min(link_timeout / 2));
         self.silence = self.silence.min(self.step).min(stale_most);
     }
 
-    /// How long nothing was received or, where the link `may_be_deaf`, nothing of this client by the server.
+    /// Returns the time for which nothing was received. If the link `may_be_deaf`, returns the time for which the
+    /// server has received nothing, if that is longer.
     pub(super) fn silence(&self, may_be_deaf: bool) -> Duration {
         if may_be_deaf { self.silence.max(self.heard.silence()) } else { self.silence }
     }
 
-    /// The silence up to the update before, whose frames were read.
+    /// Returns the silence at the last update, after its frames were read.
     pub(super) fn silence_before(&self, may_be_deaf: bool) -> Duration {
         self.silence(may_be_deaf).saturating_sub(self.step)
     }
@@ -96,7 +99,7 @@ impl Core {
                 }
             }
             Range::Session | Range::GameReliable if lane == Lane::Unreliable => {
-                self.broken(format!("message {} came on the unreliable lane", frame.id));
+                self.broken(format!("message {} arrived on the unreliable lane", frame.id));
             }
             Range::Session | Range::GameReliable => {
                 if let (Some(session), Phase::Bound(bound)) = (&mut self.session, &mut self.phase) {
@@ -109,7 +112,7 @@ impl Core {
         }
     }
 
-    /// Link control that a server does not send, or that this version does not know, is ignored.
+    /// Applies link control. Messages that a server does not send, and unknown ids, are ignored.
     fn take_control(&mut self, frame: &Frame) -> Result<(), FrameError> {
         match frame.id {
             Closed::ID => {
@@ -151,7 +154,7 @@ impl Core {
         }
     }
 
-    /// The Ack that is due, echoes, the outbox in order, and at the very end the Bye.
+    /// Sends the Ack if one is due, then Pings, then the outbox in order, and last the Bye.
     pub(super) fn transmit_bound(&mut self, send: &mut impl FnMut(Bytes) -> bool) {
         let (Phase::Bound(bound), Some(session)) = (&mut self.phase, &mut self.session) else {
             return;
@@ -184,15 +187,15 @@ impl Core {
         }
     }
 
-    /// Whether an unreliable frame may go straight to the link.
+    /// Returns true if an unreliable frame may be sent: the link is bound and its first Ack was sent.
     pub(in crate::client) fn is_bound(&self) -> bool {
         matches!(&self.phase, Phase::Bound(bound) if !bound.greeting)
     }
 }
 
-/// After a sleep, a link that lives is heard within this time: the server sends a Beacon each second.
+/// Time within which a new frame arrives on a good link after a sleep: the server sends a Beacon each second.
 const FRESH_WITHIN: Duration = Duration::from_secs(2);
-/// An idle client is heard from four times a link timeout; twice is what the server counts on.
+/// An idle client sends an Ack this many times per link timeout. The protocol requires two.
 const IDLE_FRACTION: u32 = 4;
-/// Beacons that wait for their echo while the link takes nothing; older ones tell no latency.
+/// Beacons that wait for their Ping while the link has no room. Older ones are dropped.
 const BEACONS_MAX: usize = 8;

@@ -1,4 +1,4 @@
-//! From an open link to a bound one: the Hello and its answers.
+//! Binds an open link: sends the Hello and handles its answers.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::wire::v1::{Closed, Denied, Hello, Reason, Resume, Welcome};
 use crate::wire::{FRAME_MAX_BEFORE_WELCOME, Frame, PROTOCOL, WireMessage as _, encode};
 
 impl Core {
-    /// Whether a Hello is due.
+    /// Returns true if a Hello is due.
     pub(in crate::client) fn is_greeting(&self) -> bool {
         matches!(self.phase, Phase::Greeting { said: false, .. })
     }
 
-    /// The Hello of a new session will show this ticket.
+    /// Sets the ticket for the Hello of a new session.
     pub(in crate::client) fn show(&mut self, ticket: Option<&str>) {
         self.proof.take(ticket);
     }
@@ -26,7 +26,7 @@ impl Core {
         let hello = encode(&self.hello());
         if hello.len() > FRAME_MAX_BEFORE_WELCOME {
             let detail = format!(
-                "the Hello takes {} bytes, the server reads {FRAME_MAX_BEFORE_WELCOME}: shorten the credentials",
+                "the Hello takes {} bytes, at most {FRAME_MAX_BEFORE_WELCOME} are allowed: shorten the credentials",
                 hello.len()
             );
             self.lose_session(None);
@@ -48,16 +48,16 @@ impl Core {
         Hello {
             protocol: PROTOCOL,
             client: CLIENT.to_owned(),
-            // The token says enough; credentials beside it would have to match.
+            // The token suffices for a resume; the server would also check the credentials.
             credentials: resume.is_none().then(|| (&self.config.credentials).into()),
             resume,
             game: self.config.game.clone(),
-            // A resume needs its token alone.
+            // A resume needs no ticket.
             ticket: if self.session.is_none() { self.proof.ticket() } else { String::new() },
         }
     }
 
-    /// Before its Welcome a client hears nothing but the answers to its Hello.
+    /// Handles a frame before Welcome: only the answers to the Hello have an effect.
     pub(super) fn take_greeting(&mut self, frame: &Frame) {
         match frame.id {
             Welcome::ID => match frame.decode() {
@@ -98,11 +98,11 @@ impl Core {
         }
     }
 
-    /// The counts of both sides meet: the server's base is adopted, and what it has counted leaves
-    /// the outbox.
+    /// Goes on with the session: adopts the server's `base`, and removes the frames from the outbox that the
+    /// server has counted.
     fn resumed(&mut self, id: SessionId, token: Bytes, welcome: Welcome) {
         let Some(session) = &mut self.session else {
-            self.fail(Duration::ZERO, "the server resumed a session that was not asked for");
+            self.fail(Duration::ZERO, "the server resumed a session, but a new one was requested");
             return;
         };
         session.id = Some(id);
@@ -135,7 +135,7 @@ impl Core {
                 self.phase = Phase::Greeting { elapsed: Duration::ZERO, timeout, said: false };
             }
             Reason::Unauthenticated if self.session.is_none() && self.proof.refused() => {
-                self.fail(retry_after, &format!("the server refused: {reason} {}", denied.detail));
+                self.fail(retry_after, &format!("the server denied the Hello: {reason} {}", denied.detail));
             }
             Reason::Unauthenticated
             | Reason::Bye
@@ -149,12 +149,12 @@ impl Core {
             }
             _ => {
                 self.answered();
-                self.fail(retry_after, &format!("the server refused: {reason} {}", denied.detail));
+                self.fail(retry_after, &format!("the server denied the Hello: {reason} {}", denied.detail));
             }
         }
     }
 
-    /// The server ends the link; its reason says whether the session lives.
+    /// Handles the end of the link by the server. The reason decides whether the session goes on.
     pub(super) fn closed(&mut self, closed: Closed) {
         let reason = closed.reason();
         match reason {
@@ -163,7 +163,9 @@ impl Core {
                 self.stop(Some(reason), closed.detail);
             }
             Reason::Replaced if self.take_stray() => self.lose_link(Duration::ZERO),
-            Reason::Protocol => self.broken(format!("the server says it was the client: {}", closed.detail)),
+            Reason::Protocol => {
+                self.broken(format!("the server reports an offence of the client: {}", closed.detail));
+            }
             Reason::Bye
             | Reason::Kicked
             | Reason::Conflict
@@ -186,5 +188,5 @@ impl Core {
     }
 }
 
-/// Name and version of this library, for the server's log.
+/// The name and version of this library, for the server's log.
 const CLIENT: &str = concat!("waystation-rust/", env!("CARGO_PKG_VERSION"));

@@ -1,41 +1,41 @@
-//! What is known of how much of this client the server hears.
+//! Tracks which of the client's frames are known to have arrived at the server.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::wire::BEACON_EVERY;
 
-/// What was sent on one link, and what the server has told that it has of it.
+/// The frames that were sent on one link and are not known to have arrived.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    /// Since the newest frame was sent that is known to have arrived: at first, the Hello.
+    /// Time since the newest frame that is known to have arrived was sent. At first, this frame is the Hello.
     unheard: Duration,
-    /// Echoes, by Beacon.
+    /// Pings, by the id of the Beacon.
     echoes: Marks,
-    /// Counted frames, by count: some of them.
+    /// Some of the counted frames, by count.
     counted: Marks,
-    /// The count of the last one of these.
+    /// The count of the last one in `counted`.
     marked: u64,
 }
 
-/// Frames of which nothing is known yet, oldest first: a number that grows, and how long ago each was sent.
+/// Frames that are not known to have arrived, oldest first: a growing number, and the time since each was sent.
 #[derive(Debug, Default)]
 struct Marks(VecDeque<(u64, Duration)>);
 
 impl Heard {
-    /// Lets time pass. While the game leaves the link unread, nothing tells what the server hears.
+    /// Lets time pass. While the client does not read the link, `unheard` is 0, because nothing is known.
     pub(super) fn advance(&mut self, dt: Duration, is_unread: bool) {
         self.unheard = if is_unread { Duration::ZERO } else { self.unheard.saturating_add(dt) };
         self.echoes.advance(dt);
         self.counted.advance(dt);
     }
 
-    /// The echo of a Beacon was sent.
+    /// Notes that the Ping of a Beacon was sent.
     pub(super) fn sent_echo(&mut self, id: u64) {
         self.echoes.push(id);
     }
 
-    /// `count` counted frames were sent, over all links of the session.
+    /// Notes that `count` counted frames were sent over all links of the session.
     pub(super) fn sent(&mut self, count: u64) {
         let is_due = self.counted.0.back().is_none_or(|(_, age)| *age >= MARK_EVERY);
         if count > self.marked && is_due {
@@ -44,17 +44,17 @@ impl Heard {
         }
     }
 
-    /// A Beacon says that the server has the echo of this one.
+    /// Notes that the Ping of this Beacon, and all before it, have arrived.
     pub(super) fn echoed(&mut self, id: u64) {
         self.unheard = self.unheard.min(self.echoes.take(id));
     }
 
-    /// The server has counted `count` frames.
+    /// Notes that the server has counted `count` frames.
     pub(super) fn acknowledged(&mut self, count: u64) {
         self.unheard = self.unheard.min(self.counted.take(count));
     }
 
-    /// How long the server has heard nothing, as far as is known.
+    /// Returns the time for which the server is presumed to have received nothing.
     pub(super) fn silence(&self) -> Duration {
         self.unheard.saturating_sub(TOLD_WITHIN)
     }
@@ -74,7 +74,8 @@ impl Marks {
         self.0.push_back((number, Duration::ZERO));
     }
 
-    /// Takes out all up to this number. Returns how long ago the newest of them was sent.
+    /// Removes all marks up to this number. Returns the time since the newest of them was sent, or
+    /// `Duration::MAX` if there are none.
     fn take(&mut self, number: u64) -> Duration {
         let mut newest = Duration::MAX;
         while let Some(&(of, age)) = self.0.front()
@@ -87,10 +88,10 @@ impl Marks {
     }
 }
 
-/// The server tells what it has heard once a second. An echo leaves once a second as well, so a link whose
-/// round trip is shorter than 4 s is never given up.
+/// The server reports once a second, in a Beacon, what it has received. A Ping leaves once a second as well, so
+/// with the default link timeout no link whose round trip is shorter than 4 s is given up.
 const TOLD_WITHIN: Duration = BEACON_EVERY;
-/// How much later than the one before it a counted frame is marked.
+/// The least time between two marks of counted frames.
 const MARK_EVERY: Duration = Duration::from_millis(500);
-/// Marks of a kind, oldest dropped first: those of the longest round trip that a link survives, and as many again.
+/// Marks of a kind, oldest dropped first: twice those of the longest round trip that a link survives.
 const MARKS_MAX: usize = 16;

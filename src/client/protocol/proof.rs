@@ -1,14 +1,14 @@
-//! What proves that the client may open a new session: the ticket that its link brings.
+//! Holds the ticket for a new session.
 
 use std::fmt;
 
-/// The ticket for the next Hello, and whether another may be had when it is refused.
+/// The ticket for the next Hello, and what decides whether a refused ticket is replaced.
 #[derive(Default)]
 pub(super) struct Proof {
     ticket: Option<String>,
-    /// Another link may bring another ticket.
+    /// True if another link may have another ticket.
     is_renewable: bool,
-    /// The last Hello for a new session was denied as UNAUTHENTICATED.
+    /// True if the last Hello for a new session was denied as UNAUTHENTICATED.
     was_refused: bool,
 }
 
@@ -17,24 +17,24 @@ impl Proof {
         Self { is_renewable, ..Self::default() }
     }
 
-    /// Takes the ticket of the link at hand.
+    /// Stores the ticket of the current link.
     pub(super) fn take(&mut self, ticket: Option<&str>) {
         self.ticket = ticket.map(str::to_owned);
     }
 
-    /// The ticket for a Hello; empty if there is none.
+    /// Returns the ticket for a Hello, or an empty text.
     pub(super) fn ticket(&self) -> String {
         self.ticket.clone().unwrap_or_default()
     }
 
-    /// A Hello was denied as UNAUTHENTICATED. Returns true if the client shall try once more with the
-    /// ticket of another link: discovery's answer may have been too old.
+    /// Notes that a Hello was denied as UNAUTHENTICATED. Returns true if the client should try once more with the
+    /// ticket of another link, because this one may have been too old.
     pub(super) fn refused(&mut self) -> bool {
         let was_refused = std::mem::replace(&mut self.was_refused, true);
         self.is_renewable && !was_refused
     }
 
-    /// A Hello was accepted.
+    /// Notes that a Hello was accepted.
     pub(super) fn accepted(&mut self) {
         self.ticket = None;
         self.was_refused = false;

@@ -1,4 +1,4 @@
-//! The server's end of QUIC links, for tests: one thread, one socket, its own time.
+//! Implements the server's end of QUIC links for tests, with one thread, one socket and a clock of its own.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -22,14 +22,14 @@ pub(in crate::client) struct Host {
     endpoint: Endpoint,
     certificate: CertificateDer<'static>,
     pub(in crate::client) links: Vec<HostLink>,
-    /// What comes from this port or goes there is lost on the way.
+    /// Datagrams from and to this port are dropped.
     pub(in crate::client) lost_port: Option<u16>,
-    /// It closes a connection right behind its answer to the request for a session.
+    /// True if the host closes a connection directly after it has answered the request for a session.
     pub(in crate::client) closes_when_asked: bool,
     now: Instant,
 }
 
-/// A link as the server has it.
+/// The server's end of one link.
 pub(in crate::client) struct HostLink {
     handle: ConnectionHandle,
     pub(in crate::client) connection: Connection,
@@ -37,15 +37,15 @@ pub(in crate::client) struct HostLink {
     pub(in crate::client) opened: Option<QuicKind>,
     pub(in crate::client) ended: Option<Ended>,
     pub(in crate::client) received: Vec<(Lane, Bytes)>,
-    /// What it is closed with.
+    /// The code with which the link is closed.
     code: u32,
     is_drained: bool,
-    /// The connection is closed behind what was sent.
+    /// True if the connection is being closed.
     is_leaving: bool,
 }
 
 impl Host {
-    /// Speaks these protocols.
+    /// Binds a host that accepts these application protocols.
     pub(in crate::client) fn bind(ip: &str, alpn: &[&[u8]]) -> Self {
         let socket = UdpSocket::bind((ip, 0)).expect("a socket");
         socket.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
@@ -83,11 +83,11 @@ impl Host {
         Sha256::digest(&self.certificate).into()
     }
 
-    /// Lets time pass, takes what arrived and sends what is due.
+    /// Lets time pass, receives datagrams, and sends what is due.
     pub(in crate::client) fn pump(&mut self, dt: Duration) {
         self.now += dt;
         let mut buffer = [0; 2_048];
-        // Waits a little for the first datagram, which paces the test, and takes what is there.
+        // Waits a little for the first datagram, to pace the test, and then reads without waiting.
         self.socket.set_nonblocking(false).expect("a socket");
         while let Ok((length, from)) = self.socket.recv_from(&mut buffer) {
             self.socket.set_nonblocking(true).expect("a socket");
@@ -112,7 +112,7 @@ impl Host {
         match self.endpoint.handle(self.now, from, None, None, datagram, &mut answer) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let link = self.links.iter_mut().find(|link| link.handle == handle);
-                link.expect("no link is let go of").connection.handle_event(event);
+                link.expect("links are never removed").connection.handle_event(event);
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
                 match self.endpoint.accept(incoming, self.now, &mut answer, None) {
@@ -150,7 +150,7 @@ impl HostLink {
         assert!(self.lanes.send(frame, &mut self.connection), "room");
     }
 
-    /// Closes the link behind all that was sent.
+    /// Closes the link after all frames were sent.
     pub(in crate::client) fn finish(&mut self, reason: Reason) {
         self.code = reason as u32;
         self.lanes.finish(self.code, &mut self.connection);
@@ -179,13 +179,13 @@ impl HostLink {
             }
         }
         self.lanes.flush(&mut self.connection, now);
-        // A link that is over is kept for the test to look at.
+        // A link that has ended is kept for the test to inspect.
         self.is_drained =
             self.is_drained || exchange(endpoint, self.handle, &mut self.connection) == Exchanged::Drained;
         let mut datagram = Vec::new();
         while let Some(transmit) = self.connection.poll_transmit(now, 1, &mut datagram) {
             if lost_port != Some(transmit.destination.port()) {
-                // A client that is gone is no concern of its server's.
+                // The client may be gone.
                 let _ = socket.send_to(&datagram, transmit.destination);
             }
             datagram.clear();
@@ -193,7 +193,7 @@ impl HostLink {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "quinn counts from some instant; no other is read")]
+#[allow(clippy::disallowed_methods, reason = "quinn needs a first instant; the clock is read only here")]
 fn start() -> Instant {
     Instant::now()
 }

@@ -1,4 +1,4 @@
-//! Why a link over QUIC did not open or ended, in words for whoever has to mend it.
+//! Describes why a link over QUIC did not open or why it ended.
 
 use std::net::SocketAddr;
 
@@ -8,12 +8,12 @@ use crate::client::link::LinkStatus;
 use crate::wire::quic::Ended;
 use crate::wire::v1::Reason;
 
-/// Nothing came back.
+/// Returns the message for a server that does not answer.
 pub(super) fn no_answer(peer: SocketAddr) -> String {
-    format!("{peer} does not answer over QUIC: is it the server's port, and does UDP get there?")
+    format!("{peer} does not answer over QUIC: is it the server's QUIC port, and does the network pass UDP?")
 }
 
-/// Of how the link ended, what QUIC says of it, and how far the link had come.
+/// Returns the message for the end of a link. `status` is the link's status before its end.
 pub(super) fn of_end(
     ended: Ended,
     error: Option<&ConnectionError>,
@@ -22,7 +22,7 @@ pub(super) fn of_end(
 ) -> String {
     match (ended, error) {
         (Ended::Silent, _) if status == LinkStatus::Opening => no_answer(peer),
-        (Ended::Silent, _) => format!("nothing was heard of {peer} for too long"),
+        (Ended::Silent, _) => format!("{peer} sent nothing for too long"),
         (Ended::ByPeer(Some(code)), _) => {
             let reason = i32::try_from(code).ok().and_then(|code| Reason::try_from(code).ok());
             match reason {
@@ -31,9 +31,9 @@ pub(super) fn of_end(
             }
         }
         (Ended::ByPeer(None) | Ended::Failed, Some(error)) => format!("no link with {peer}: {error}"),
-        (Ended::ByPeer(None), None) => format!("{peer} closed the link and does not say why"),
+        (Ended::ByPeer(None), None) => format!("{peer} closed the link without a reason"),
         (Ended::Failed, None) => {
-            format!("{peer} opens no WebTransport session: look at the path and what it serves there")
+            format!("{peer} does not open a WebTransport session: check the path")
         }
     }
 }

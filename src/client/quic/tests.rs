@@ -26,7 +26,7 @@ fn target(host: &Host, route: QuicRoute) -> QuicTarget {
     }
 }
 
-/// Pumps both ends until something is so; as good as for ever, but for a test that hangs.
+/// Runs both ends until `done` returns true, and panics if that takes too long.
 fn until(link: &mut QuicLink, host: &mut Host, mut done: impl FnMut(&mut QuicLink, &mut Host) -> bool) {
     for _ in 0..10_000 {
         link.update(STEP);
@@ -36,7 +36,7 @@ fn until(link: &mut QuicLink, host: &mut Host, mut done: impl FnMut(&mut QuicLin
             return;
         }
     }
-    panic!("it never came to pass: {link:?}");
+    panic!("the condition did not hold in time: {link:?}");
 }
 
 fn open_at(mut host: Host, route: QuicRoute) -> (QuicLink, Host) {
@@ -48,12 +48,12 @@ fn open_at(mut host: Host, route: QuicRoute) -> (QuicLink, Host) {
     (link, host)
 }
 
-/// A link on each route.
+/// Returns a link on each route.
 fn both() -> [(QuicLink, Host); 2] {
     [QuicRoute::Quic, webtransport()].map(|route| open_at(Host::bind("127.0.0.1", &BOTH), route))
 }
 
-/// Tries to open a link, and returns why it did not.
+/// Tries to open a link, and returns why it did not open.
 fn refused(target: QuicTarget, host: &mut Host) -> String {
     let mut link = QuicDial::new(target).dial().expect("a try");
     until(&mut link, host, |link, _| {
@@ -76,7 +76,7 @@ fn frames_of_all_sizes_cross_on_both_lanes_of_both_routes() {
         for frame in &frames {
             assert!(link.send(frame.clone()));
         }
-        // The server has the stream to write on with the first frame that came on it.
+        // The server learns of the stream when the first frame arrives on it.
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == frames.len());
         for frame in &frames {
             host.links[0].send(frame);
@@ -89,7 +89,7 @@ fn frames_of_all_sizes_cross_on_both_lanes_of_both_routes() {
         });
         for received in [&down, &host.links[0].received] {
             assert!(frames.iter().all(|frame| received.iter().any(|(_, received)| received == frame)));
-            // What fits no datagram rides the stream.
+            // A frame that does not fit into a datagram is sent on the stream.
             let by_datagram: Vec<&Bytes> = received
                 .iter()
                 .filter(|(lane, _)| *lane == Lane::Unreliable)
@@ -101,7 +101,7 @@ fn frames_of_all_sizes_cross_on_both_lanes_of_both_routes() {
 }
 
 #[test]
-fn a_link_that_moves_to_another_socket_goes_on() {
+fn a_link_continues_on_another_socket() {
     for (mut link, mut host) in both() {
         assert!(link.send(join(1)));
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
@@ -120,7 +120,7 @@ fn a_link_that_moves_to_another_socket_goes_on() {
 }
 
 #[test]
-fn a_link_whose_way_is_lost_finds_another_before_it_is_given_up() {
+fn a_link_whose_path_is_lost_moves_to_another_before_its_timeout() {
     for (mut link, mut host) in both() {
         assert!(link.send(join(1)));
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
@@ -141,7 +141,7 @@ fn a_link_whose_way_is_lost_finds_another_before_it_is_given_up() {
 }
 
 #[test]
-fn a_link_on_which_nothing_happens_stays_where_it_is() {
+fn an_idle_link_keeps_its_socket() {
     for (mut link, mut host) in both() {
         let here = host.links[0].connection.remote_address();
 
@@ -157,7 +157,7 @@ fn a_link_on_which_nothing_happens_stays_where_it_is() {
 }
 
 #[test]
-fn closing_tells_the_server_at_once_and_dropping_does_not() {
+fn a_close_informs_the_server_at_once_and_a_drop_does_not() {
     for (mut link, mut host) in both() {
         link.close();
 
@@ -183,7 +183,7 @@ fn closing_tells_the_server_at_once_and_dropping_does_not() {
 }
 
 #[test]
-fn what_came_before_the_server_closed_the_link_can_be_received_and_the_reason_is_known() {
+fn frames_before_a_close_of_the_server_are_received_and_the_reason_is_reported() {
     for (mut link, mut host) in both() {
         assert!(link.send(join(1)));
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
@@ -204,7 +204,7 @@ fn what_came_before_the_server_closed_the_link_can_be_received_and_the_reason_is
 }
 
 #[test]
-fn a_frame_too_long_is_a_breach_that_is_told() {
+fn a_frame_that_is_too_long_is_reported_as_a_breach() {
     for (mut link, mut host) in both() {
         assert!(link.send(join(1)));
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
@@ -221,7 +221,7 @@ fn a_frame_too_long_is_a_breach_that_is_told() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_ends_the_try_with_what_to_do() {
+fn an_untrusted_certificate_ends_the_try_with_a_remedy() {
     let mut host = Host::bind("127.0.0.1", &BOTH);
     let pinned = QuicTarget { trust: Trust::Sha256([7; 32]), ..target(&host, QuicRoute::Quic) };
     let by_authority = QuicTarget { trust: Trust::WebPki, ..target(&host, webtransport()) };
@@ -234,7 +234,7 @@ fn a_certificate_that_is_not_trusted_ends_the_try_with_what_to_do() {
 }
 
 #[test]
-fn a_game_is_told_why_no_link_opened() {
+fn the_game_gets_the_reason_why_no_link_opened() {
     let mut host = Host::bind("127.0.0.1", &BOTH);
     let dial = QuicDial::new(QuicTarget { trust: Trust::Sha256([7; 32]), ..target(&host, QuicRoute::Quic) });
     let config = ClientConfig { tries: 1, seed: Some(1), ..ClientConfig::default() };
@@ -263,11 +263,11 @@ fn a_server_of_another_protocol_or_path_ends_the_try_with_a_reason() {
     let path = refused(target(&host, elsewhere), &mut host);
 
     assert!(protocol.contains("protocol"), "{protocol}");
-    assert!(path.contains("look at the path"), "{path}");
+    assert!(path.contains("check the path"), "{path}");
 }
 
 #[test]
-fn where_nobody_answers_the_try_says_so() {
+fn a_server_that_does_not_answer_is_reported() {
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let mut host = Host::bind("127.0.0.1", &BOTH);
     let address = silent.local_addr().expect("bound");
@@ -284,11 +284,11 @@ fn where_nobody_answers_the_try_says_so() {
 
     assert_eq!(waiting.status(), LinkStatus::Opening);
     assert!(waiting.failure().expect("a reason").contains("does not answer"));
-    assert!(refused.contains("nobody listens at 127.0.0.1"), "{refused}");
+    assert!(refused.contains("nothing listens at 127.0.0.1"), "{refused}");
 }
 
 #[test]
-fn a_server_is_reached_over_ipv6_too() {
+fn a_server_is_reached_over_ipv6() {
     if UdpSocket::bind("[::1]:0").is_err() {
         // This machine has no IPv6.
         return;
@@ -305,7 +305,7 @@ fn a_server_is_reached_over_ipv6_too() {
 }
 
 #[test]
-fn a_session_is_named_by_a_url_whatever_the_server_is_called() {
+fn the_url_of_a_session_is_valid_for_any_server_name() {
     let url = |name, path| session_url(name, 7_778, path).map(|url| url.to_string());
 
     assert_eq!(url("::1", "/wt"), Ok("https://[::1]:7778/wt".to_owned()));
@@ -315,7 +315,7 @@ fn a_session_is_named_by_a_url_whatever_the_server_is_called() {
 }
 
 #[test]
-fn the_routes_are_told_apart_by_what_the_handshake_negotiates() {
+fn the_handshake_negotiates_a_different_protocol_for_each_route() {
     let kinds = both().map(|(_, host)| host.links[0].opened);
 
     assert_eq!(kinds, [Some(QuicKind::Quic), Some(QuicKind::WebTransport)]);

@@ -1,4 +1,4 @@
-//! Whatever the links do, nothing is lost and nothing doubled.
+//! Tests that nothing reliable is lost or duplicated, whenever links are cut.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn plans() -> impl Strategy<Value = Vec<Plan>> {
 }
 
 fn assert_exactly_once(mut plans: Vec<Plan>, count: u64, a_step: u64) {
-    // A session whose first Welcome was never acknowledged is not kept, so let that arrive.
+    // A session whose first Welcome was never acknowledged is not kept, so the first frames arrive.
     if let Some(first) = plans.first_mut() {
         first.up = first.up.max(2);
         first.down = first.down.max(1);
@@ -51,7 +51,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn any_schedule_of_cuts_loses_and_doubles_nothing(
+    fn any_schedule_of_cuts_loses_and_duplicates_nothing(
         plans in plans(), count in 0u64..150, a_step in 1u64..40,
     ) {
         assert_exactly_once(plans, count, a_step);
@@ -59,7 +59,7 @@ proptest! {
 }
 
 #[test]
-fn a_cut_between_any_two_frames_loses_and_doubles_nothing() {
+fn a_cut_between_any_two_frames_loses_and_duplicates_nothing() {
     for told in [false, true] {
         for up in 2..14 {
             for down in 1..14 {
@@ -71,7 +71,7 @@ fn a_cut_between_any_two_frames_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn cuts_on_purpose_in_mid_stream_lose_and_double_nothing() {
+fn cuts_by_the_client_lose_and_duplicate_nothing() {
     use crate::client::Cut;
 
     let mut scene = Scene::connected();

@@ -1,9 +1,9 @@
-//! Links on which the server is heard and the client is not.
+//! Tests of links on which the client receives frames and the server does not.
 
 use super::*;
 use crate::client::EVENTS_MAX;
 
-/// A client with a session over a stream.
+/// Returns a client with a session over a stream.
 fn over_a_stream() -> Scene {
     let mut scene = Scene::over(Net { is_stream: true, ..Net::default() });
     scene.server.timeout_ms = 5_000;
@@ -13,28 +13,28 @@ fn over_a_stream() -> Scene {
     scene
 }
 
-/// Nothing more that is sent on the link at hand reaches the server.
+/// Stops the frames on the current link from reaching the server.
 fn deafen(scene: &Scene) {
     let mut net = scene.net.borrow_mut();
     net.heard_from = net.wires.len();
 }
 
 #[test]
-fn a_stream_on_which_the_server_hears_nothing_is_lost_within_two_seconds_after_the_server_has_lost_it() {
+fn a_stream_on_which_the_server_receives_nothing_is_lost_within_two_seconds_after_the_server() {
     let mut scene = over_a_stream();
 
     deafen(&scene);
     scene.run(5.0);
-    assert!(scene.story().is_empty(), "the server has lost it just now");
+    assert!(scene.story().is_empty(), "the server has just lost the link");
     scene.run(2.2);
 
     assert_eq!(scene.story(), ["link lost", "resumed"]);
     scene.run(10.0);
-    assert_eq!(scene.client.resume_count(), 1, "the next link is heard");
+    assert_eq!(scene.client.resume_count(), 1, "the server receives frames on the next link");
 }
 
 #[test]
-fn the_first_link_of_a_client_is_known_to_be_unheard_by_its_first_beacon() {
+fn on_the_first_link_the_first_beacon_shows_that_the_server_receives_nothing() {
     let mut scene = Scene::over(Net { is_stream: true, ..Net::default() });
     scene.server.timeout_ms = 5_000;
     scene.run(0.2);
@@ -46,13 +46,13 @@ fn the_first_link_of_a_client_is_known_to_be_unheard_by_its_first_beacon() {
 }
 
 #[test]
-fn the_next_stream_is_known_to_be_unheard_before_its_first_echo() {
+fn on_a_later_link_the_loss_is_found_before_the_first_echo() {
     let mut scene = over_a_stream();
     deafen(&scene);
     scene.run(7.2);
     assert_eq!(scene.story(), ["link lost", "resumed"]);
 
-    // The Hello and the Ack have arrived, and nothing else does.
+    // The Hello and the Ack have arrived, and no later frame does.
     deafen(&scene);
     scene.run(7.2);
 
@@ -60,7 +60,7 @@ fn the_next_stream_is_known_to_be_unheard_before_its_first_echo() {
 }
 
 #[test]
-fn where_frames_are_lost_and_not_late_and_where_nothing_is_told_of_echoes_the_server_decides() {
+fn without_a_stream_or_without_echoed_the_server_decides_about_the_loss() {
     let mut datagrams = Scene::connected();
     let mut older_server = Scene::over(Net { is_stream: true, ..Net::default() });
     older_server.server.echoed_after = None;
@@ -104,7 +104,7 @@ fn a_stream_of_a_server_whose_ticks_take_two_seconds_is_kept() {
 }
 
 #[test]
-fn a_stream_on_which_frames_are_counted_is_kept_however_late_their_echoes_are() {
+fn a_stream_is_kept_while_frames_are_acknowledged_however_late_the_echoes_are() {
     let mut scene = over_a_stream();
 
     scene.server.echoed_after = Some(Duration::from_secs(1_000));
@@ -117,10 +117,10 @@ fn a_stream_on_which_frames_are_counted_is_kept_however_late_their_echoes_are() 
 }
 
 #[test]
-fn a_server_that_does_not_tell_of_echoes_any_more_is_not_taken_for_deaf() {
+fn if_beacons_no_longer_have_echoed_the_stream_is_kept() {
     let mut scene = over_a_stream();
 
-    // Behind the same address there is an older one now.
+    // The address now belongs to an older server.
     scene.server.echoed_after = None;
     scene.run(30.0);
 
@@ -128,7 +128,7 @@ fn a_server_that_does_not_tell_of_echoes_any_more_is_not_taken_for_deaf() {
 }
 
 #[test]
-fn a_stream_that_the_game_leaves_unread_is_kept() {
+fn a_stream_is_kept_while_the_game_does_not_poll() {
     let mut scene = over_a_stream();
     for number in 1..=2 * EVENTS_MAX as u64 {
         scene.server.send(number);

@@ -1,4 +1,4 @@
-//! How links and sessions end: the table of reasons, silence, Bye, cuts, and broken servers.
+//! Tests of the ends of links and sessions: reasons, silence, Bye, cuts, and broken servers.
 
 use super::server::closed;
 use super::*;
@@ -7,7 +7,7 @@ use crate::wire::v1::{Ack, Beacon, ProbeReply, Reason};
 use crate::wire::{Lane, encode};
 
 #[test]
-fn the_reason_of_a_closed_link_decides_about_the_session() {
+fn the_reason_in_closed_decides_about_the_session() {
     for (reason, story) in [
         (Reason::Bye, &["session lost", "closed"][..]),
         (Reason::Kicked, &["session lost", "closed"]),
@@ -32,12 +32,12 @@ fn the_reason_of_a_closed_link_decides_about_the_session() {
             );
             assert_eq!(scene.client.state(), ClientState::Stopped);
         }
-        assert!(scene.net.borrow().wires[0].closed, "the client lets go of the link");
+        assert!(scene.net.borrow().wires[0].closed, "the client closes the link");
     }
 }
 
 #[test]
-fn the_reason_of_a_refusal_decides_about_another_try() {
+fn the_reason_in_denied_decides_about_another_try() {
     for (reason, tries_again) in [
         (Reason::Draining, true),
         (Reason::Throttled, true),
@@ -62,13 +62,13 @@ fn the_reason_of_a_refusal_decides_about_another_try() {
 }
 
 #[test]
-fn after_a_shutdown_the_client_comes_back_when_it_was_told_to() {
+fn after_a_shutdown_the_client_comes_again_after_retry_after_ms() {
     let mut scene = Scene::connected();
     scene.server.say(&closed(Reason::Shutdown, 3_000));
     scene.run(2.9);
     assert_eq!(scene.net.borrow().dials, 1);
     assert_eq!(scene.client.state(), ClientState::Away);
-    // The new server knows nobody.
+    // The new server has no sessions.
     scene.server.sessions.clear();
     scene.run(0.5);
 
@@ -87,7 +87,7 @@ fn a_link_that_is_silent_for_the_link_timeout_is_lost() {
 }
 
 #[test]
-fn a_client_that_slept_for_less_than_the_link_timeout_finds_its_link_alive() {
+fn a_client_that_slept_for_less_than_the_link_timeout_keeps_its_link() {
     let mut scene = Scene::connected();
     scene.server.tick(Duration::from_millis(4_900));
     scene.client.update(Duration::from_millis(4_900));
@@ -106,7 +106,7 @@ fn a_client_that_slept_for_the_link_timeout_discards_its_link_unread_and_resumes
     scene.server.tick(Duration::from_secs(5));
     scene.client.update(Duration::from_secs(5));
 
-    assert_eq!(scene.client.received_count(), 0, "what waits in the old link is stale");
+    assert_eq!(scene.client.received_count(), 0, "frames in the old link are not read");
     assert_eq!(scene.net.borrow().dials, 2, "in the same update");
     scene.run(0.2);
     assert_eq!(scene.story(), ["link lost", "resumed"]);
@@ -114,10 +114,10 @@ fn a_client_that_slept_for_the_link_timeout_discards_its_link_unread_and_resumes
 }
 
 #[test]
-fn what_waits_in_a_link_after_a_sleep_does_not_count_as_heard_now() {
+fn frames_that_arrived_during_a_sleep_keep_the_link_for_two_seconds_only() {
     let mut scene = Scene::connected();
     scene.server.tick(Duration::from_millis(4_900));
-    // The server has given the link up meanwhile, and what tells so is lost.
+    // The server has closed the link in the meantime, and its Closed is lost.
     scene.server.silent = true;
     scene.client.update(Duration::from_millis(4_900));
     scene.run(1.8);
@@ -127,7 +127,7 @@ fn what_waits_in_a_link_after_a_sleep_does_not_count_as_heard_now() {
     assert_eq!(scene.story(), ["link lost", "resumed"]);
 }
 
-/// Opens links that are over at once.
+/// Opens links that are closed at once.
 struct Broken;
 
 impl Dial for Broken {
@@ -163,7 +163,7 @@ impl Link for Broken {
 }
 
 #[test]
-fn what_a_transport_says_of_the_last_try_is_told_to_the_game() {
+fn the_game_gets_the_failure_of_the_last_try() {
     let mut client = Client::new(Broken, ClientConfig { tries: 2, ..config() });
     for _ in 0..10 {
         client.update(STEP);
@@ -175,7 +175,7 @@ fn what_a_transport_says_of_the_last_try_is_told_to_the_game() {
 }
 
 #[test]
-fn before_its_welcome_a_client_hears_nothing_else() {
+fn before_welcome_a_client_ignores_other_frames() {
     let mut scene = Scene::new();
     scene.server.mute = true;
     scene.run(0.1);
@@ -197,7 +197,7 @@ fn before_its_welcome_a_client_hears_nothing_else() {
 }
 
 #[test]
-fn a_server_that_breaks_the_protocol_ends_the_session_and_never_the_program() {
+fn a_server_that_breaks_the_protocol_ends_the_session_without_a_panic() {
     let reliable = |frame: Bytes| (Lane::Reliable, frame);
     for (lane, frame) in [
         reliable(encode(&Ack { received: 1 })),
@@ -220,7 +220,7 @@ fn a_server_that_breaks_the_protocol_ends_the_session_and_never_the_program() {
 }
 
 #[test]
-fn link_control_that_is_unknown_or_of_a_client_is_ignored() {
+fn unknown_link_control_and_link_control_of_clients_is_ignored() {
     let mut scene = Scene::connected();
     {
         let mut net = scene.net.borrow_mut();
@@ -235,7 +235,7 @@ fn link_control_that_is_unknown_or_of_a_client_is_ignored() {
 }
 
 #[test]
-fn bye_leaves_after_all_that_was_sent_and_is_answered() {
+fn a_bye_leaves_behind_all_messages_and_is_answered() {
     let mut scene = Scene::connected();
     for number in 1..=3 {
         scene.client.send(&Numbered { number }).unwrap();
@@ -250,12 +250,12 @@ fn bye_leaves_after_all_that_was_sent_and_is_answered() {
 
     assert_eq!(before, 0);
     assert_eq!(scene.server.byes, 1);
-    assert_eq!(scene.story(), ["closed"], "what the server took with its Bye is not lost");
+    assert_eq!(scene.story(), ["closed"], "messages that arrived before the Bye are not lost");
     assert!(matches!(scene.events.last(), Some(ClientEvent::Closed { reason: Some(Reason::Bye), .. })));
 }
 
 #[test]
-fn a_bye_that_nobody_answers_ends_in_time() {
+fn a_bye_without_an_answer_ends_in_time() {
     let mut scene = Scene::connected();
     scene.server.mute = true;
     scene.client.bye();
@@ -272,14 +272,14 @@ fn a_bye_that_nobody_answers_ends_in_time() {
 }
 
 #[test]
-fn a_silent_cut_tells_nobody_and_a_close_does() {
+fn a_silent_cut_does_not_inform_the_server_and_a_close_does() {
     let hold = Duration::from_secs(2);
     for (cut, told) in [(Cut::Silent { hold }, false), (Cut::Close { hold }, true)] {
         let mut scene = Scene::connected();
         scene.client.cut(cut);
         scene.run(1.9);
 
-        // A link that fell silent is kept: to let go of it could tell the server.
+        // A link that was cut silently is kept, because the server could notice its drop.
         assert_eq!(scene.net.borrow().wires[0].dropped, told);
         assert_eq!(scene.net.borrow().wires[0].closed, told);
         assert_eq!(scene.server.sessions[0].link.is_none(), told);
@@ -292,7 +292,7 @@ fn a_silent_cut_tells_nobody_and_a_close_does() {
 }
 
 #[test]
-fn a_game_that_does_not_poll_stops_the_reading_and_loses_nothing() {
+fn a_client_stops_reading_while_its_game_does_not_poll_and_loses_nothing() {
     let mut scene = Scene::connected();
     let count = 2 * EVENTS_MAX as u64;
     for number in 1..=count {
@@ -308,5 +308,5 @@ fn a_game_that_does_not_poll_stops_the_reading_and_loses_nothing() {
     scene.run(1.0);
 
     assert_eq!(scene.numbers(), (1..=count).collect::<Vec<_>>());
-    assert!(scene.story().is_empty(), "the link was not taken for silent");
+    assert!(scene.story().is_empty(), "the link did not count as silent");
 }

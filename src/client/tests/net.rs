@@ -1,4 +1,4 @@
-//! Links in memory that fail as planned.
+//! Implements links in memory that fail as planned.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,13 +13,13 @@ use crate::wire::Lane;
 /// What happens to one link, in frames of the reliable lane.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Frames that reach the server before the link dies.
+    /// Number of frames that reach the server before the link fails.
     pub(crate) up: usize,
-    /// Frames that reach the client before the link dies.
+    /// Number of frames that reach the client before the link fails.
     pub(crate) down: usize,
-    /// How it dies: both ends are told, or frames just vanish.
+    /// True if both ends see the failure, false if frames are lost silently.
     pub(crate) told: bool,
-    /// Frames that the link takes between two flushes.
+    /// Number of frames that the link takes between two flushes.
     pub(crate) room: usize,
 }
 
@@ -36,33 +36,33 @@ pub(crate) struct Wire {
     opening: bool,
     age: Duration,
     dead: bool,
-    /// The server can see that the link is closed.
+    /// True if the server can see that the link is closed.
     pub(crate) closed: bool,
-    /// The client dropped its end.
+    /// True if the client has dropped its end.
     pub(crate) dropped: bool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Net {
     pub(crate) wires: Vec<Wire>,
-    /// What becomes of the next links; perfect ones follow.
+    /// Plans of the next links. Further links do not fail.
     pub(crate) plans: VecDeque<Plan>,
-    /// Dialling fails.
+    /// True if dialling fails.
     pub(crate) refusing: bool,
-    /// Links never open.
+    /// True if links do not open.
     pub(crate) stuck: bool,
-    /// All frames of a link share one stream.
+    /// True if all frames of a link share one stream.
     pub(crate) is_stream: bool,
-    /// What is sent on this link and later ones reaches the server; what is sent on earlier ones is late.
+    /// Index of the first link whose frames reach the server. Frames on earlier links do not arrive.
     pub(crate) heard_from: usize,
-    /// How long a link takes to open.
+    /// Time that a link takes to open.
     pub(crate) opens_in: Duration,
-    /// How long after its opening a link delivers the first frame.
+    /// Time from the opening of a link to its first frame from the server.
     pub(crate) answers_in: Duration,
     pub(crate) dials: usize,
-    /// The tickets that the next links bring; further ones bring none.
+    /// Tickets of the next links. Further links have no ticket.
     pub(crate) tickets: VecDeque<&'static str>,
-    /// The dial says that another link may bring another ticket.
+    /// What [`Dial::renews_tickets`] returns.
     pub(crate) renews_tickets: bool,
 }
 
@@ -168,7 +168,7 @@ impl Link for TestLink {
 
     fn close(&mut self) {
         let wire = &mut self.net.borrow_mut().wires[self.index];
-        // A link that lost its peer cannot tell it.
+        // A link that has failed silently cannot inform its peer.
         wire.closed |= !wire.dead;
     }
 }
@@ -189,13 +189,13 @@ impl Wire {
         }
     }
 
-    /// The server sends.
+    /// Sends a frame of the server.
     pub(crate) fn carry_down(&mut self, frame: Bytes) {
         let lane = lane(&frame);
         self.carry_down_on(lane, frame);
     }
 
-    /// The server sends, on a lane of its choice.
+    /// Sends a frame of the server on this lane.
     pub(crate) fn carry_down_on(&mut self, lane: Lane, frame: Bytes) {
         if spend(&mut self.plan.down, lane) && !self.dead {
             self.down.push_back((lane, frame));

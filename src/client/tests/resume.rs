@@ -1,4 +1,4 @@
-//! Resuming: tokens, counts, resync, and what is lost with a session.
+//! Tests of resumes: tokens, counts, resync, and lost sessions.
 
 use super::*;
 use crate::client::{Cut, SendError};
@@ -18,7 +18,7 @@ fn a_lost_welcome_of_a_resume_leaves_the_presented_token_valid() {
     scene.net.borrow_mut().plans.extend([SILENT, SILENT]);
     takeover(&mut scene);
     scene.run(0.1);
-    assert_eq!(scene.server.hellos.len(), 2, "the server has resumed, the client does not know");
+    assert_eq!(scene.server.hellos.len(), 2, "the server has resumed the session, and its Welcome is lost");
     scene.run(16.0);
 
     assert_eq!(scene.story(), ["link lost", "resumed"]);
@@ -29,9 +29,9 @@ fn a_lost_welcome_of_a_resume_leaves_the_presented_token_valid() {
 }
 
 #[test]
-fn a_hello_that_arrives_after_the_one_on_the_next_link_costs_a_resume_and_not_the_session() {
+fn a_hello_that_arrives_after_the_hello_on_the_next_link_does_not_end_the_session() {
     for ticks_late in [0, 1] {
-        // given a resume whose Hello is held back by the network, until its link is given up
+        // given a resume whose Hello is delayed by the network until the client gives its link up
         let mut scene = Scene::connected();
         takeover(&mut scene);
         scene.client.update(STEP);
@@ -51,7 +51,7 @@ fn a_hello_that_arrives_after_the_one_on_the_next_link_costs_a_resume_and_not_th
             scene.server.tick(STEP);
         }
         {
-            // The server has not heard that the link was given up.
+            // The server does not notice that the link was closed.
             let wire = &mut scene.net.borrow_mut().wires[1];
             wire.up.extend(held);
             wire.closed = false;
@@ -59,7 +59,7 @@ fn a_hello_that_arrives_after_the_one_on_the_next_link_costs_a_resume_and_not_th
         scene.server.tick(STEP);
         scene.run(2.0);
 
-        // then the session lives, and the client stops for nobody
+        // then the session goes on, and the client does not stop
         assert!(!scene.story().contains(&"session lost"), "{:?}", scene.story());
         assert_eq!(scene.client.state(), ClientState::Connected);
         assert_eq!(scene.server.sessions.len(), 1);
@@ -70,7 +70,7 @@ fn a_hello_that_arrives_after_the_one_on_the_next_link_costs_a_resume_and_not_th
 }
 
 #[test]
-fn a_link_that_another_client_replaces_ends_the_client_though_a_hello_of_its_own_went_astray_long_ago() {
+fn a_replaced_link_ends_the_client_if_its_own_late_hello_is_long_ago() {
     let mut scene = Scene::connected();
     scene.net.borrow_mut().plans.push_back(SILENT);
     takeover(&mut scene);
@@ -84,7 +84,7 @@ fn a_link_that_another_client_replaces_ends_the_client_though_a_hello_of_its_own
 }
 
 #[test]
-fn each_welcome_rotates_the_token_and_the_first_ack_retires_the_old_one() {
+fn each_welcome_has_a_new_token_and_the_first_ack_voids_the_old_one() {
     let mut scene = Scene::connected();
     let mut seen = vec![scene.client.token().unwrap().to_vec()];
 
@@ -133,7 +133,7 @@ fn a_resync_adopts_the_servers_base_and_still_sends_the_outbox() {
     scene.run(2.0);
 
     assert_eq!(scene.story(), ["link lost", "resynced"]);
-    assert_eq!(scene.numbers(), [104], "what the server had queued is void");
+    assert_eq!(scene.numbers(), [104], "earlier frames of the server are void");
     assert_eq!(scene.client.received_count(), 4);
     assert_eq!(scene.server.sessions[0].log, [1, 2, 3]);
     assert_eq!(scene.client.acked_count(), 3);
@@ -157,7 +157,7 @@ fn a_client_that_kept_only_its_token_resumes_with_resync() {
 
     scene.client = Client::resume_with_token(TestDial(Rc::clone(&scene.net)), config(), token);
     scene.events.clear();
-    // What is sent before the Welcome has no number yet.
+    // A frame that is sent before Welcome has no number yet.
     scene.client.send(&Numbered { number: 4 }).unwrap();
     scene.run(0.2);
     scene.server.send(4);
@@ -170,14 +170,14 @@ fn a_client_that_kept_only_its_token_resumes_with_resync() {
     assert_eq!((scene.client.sent_count(), scene.client.acked_count()), (4, 4));
     assert_eq!(scene.client.received_count(), 4);
 
-    // From here on it has counts like any other.
+    // From here on the client has its counts again.
     takeover(&mut scene);
     scene.run(0.2);
     assert_eq!(scene.story(), ["resynced", "link lost", "resumed"]);
 }
 
 #[test]
-fn a_token_that_is_no_longer_good_gives_a_new_session() {
+fn a_token_that_resumes_no_session_gives_a_new_session() {
     let mut scene = Scene::new();
     scene.client = Client::resume_with_token(TestDial(Rc::clone(&scene.net)), config(), vec![9; 32]);
 
@@ -190,8 +190,8 @@ fn a_token_that_is_no_longer_good_gives_a_new_session() {
 }
 
 #[test]
-fn of_two_counts_each_side_takes_the_higher_one() {
-    // given a server that was restored from an older store
+fn each_side_takes_the_higher_of_both_counts() {
+    // given a server that was restored from an older record
     let mut scene = Scene::connected();
     for number in 1..=5 {
         scene.client.send(&Numbered { number }).unwrap();
@@ -278,7 +278,7 @@ fn a_try_ends_after_its_own_timeouts() {
 
 #[test]
 fn a_client_whose_round_trips_take_1_5_s_opens_a_link_and_waits_for_its_welcome() {
-    // given a transport that takes four round trips, and a server that answers after one
+    // given a transport that opens in four round trips, and a server that answers after one
     let mut scene = Scene::new();
     scene.net.borrow_mut().opens_in = Duration::from_millis(5_900);
     scene.net.borrow_mut().answers_in = Duration::from_millis(4_400);
@@ -287,7 +287,7 @@ fn a_client_whose_round_trips_take_1_5_s_opens_a_link_and_waits_for_its_welcome(
     assert_eq!(scene.story(), ["connected"]);
     scene.events.clear();
 
-    // when it resumes, what was measured holds for the first try
+    // when it resumes, the measured round trip applies to the first try
     let dials = scene.net.borrow().dials;
     scene.client.cut(Cut::Close { hold: Duration::ZERO });
     scene.run(12.0);
@@ -297,7 +297,7 @@ fn a_client_whose_round_trips_take_1_5_s_opens_a_link_and_waits_for_its_welcome(
 }
 
 #[test]
-fn a_resume_that_is_not_answered_is_given_up_after_2_5_s_and_said_again_on_the_next_link() {
+fn a_resume_without_an_answer_is_repeated_on_the_next_link_after_2_5_s() {
     let mut scene = Scene::connected();
     scene.server.mute = true;
     scene.client.cut(Cut::Close { hold: Duration::ZERO });
@@ -312,7 +312,7 @@ fn a_resume_that_is_not_answered_is_given_up_after_2_5_s_and_said_again_on_the_n
 }
 
 #[test]
-fn while_the_session_is_kept_tries_are_dense_and_the_last_second_of_its_window_is_used() {
+fn while_the_session_can_be_resumed_pauses_are_short_up_to_the_last_second() {
     let mut scene = Scene::with(&[Plan { up: usize::MAX, down: usize::MAX, told: true, room: usize::MAX }]);
     scene.server.timeout_ms = 10_000;
     scene.run(0.2);
@@ -336,7 +336,7 @@ fn while_the_session_is_kept_tries_are_dense_and_the_last_second_of_its_window_i
 }
 
 #[test]
-fn after_the_window_of_the_session_the_pauses_grow_and_the_tries_end() {
+fn when_the_session_can_no_longer_be_resumed_the_pauses_grow_and_the_tries_end() {
     let mut scene = Scene::new();
     scene.server.timeout_ms = 1_000;
     scene.run(0.2);

@@ -1,4 +1,4 @@
-//! Sending, acknowledging, echoing.
+//! Tests of sends, acknowledgements and echoes.
 
 use super::*;
 use crate::client::{Cut, SendError};
@@ -6,7 +6,7 @@ use crate::wire::v1::{Ack, Hello, Join, Part};
 use crate::wire::{OUTBOX_MAX_FRAMES, WireMessage as _};
 
 #[test]
-fn before_the_first_welcome_there_is_nobody_to_send_for() {
+fn before_the_first_welcome_nothing_can_be_sent() {
     let mut scene = Scene::new();
 
     assert_eq!(scene.client.send(&Numbered { number: 1 }), Err(SendError::NoSession));
@@ -14,7 +14,7 @@ fn before_the_first_welcome_there_is_nobody_to_send_for() {
 }
 
 #[test]
-fn what_does_not_fit_or_belongs_to_the_client_itself_is_refused() {
+fn messages_that_are_too_long_or_link_control_are_refused() {
     let mut scene = Scene::connected();
 
     let long = Blob { bytes: vec![0; 16 * 1024].into() };
@@ -27,7 +27,7 @@ fn what_does_not_fit_or_belongs_to_the_client_itself_is_refused() {
 }
 
 #[test]
-fn a_full_outbox_refuses_and_drops_nothing() {
+fn a_full_outbox_refuses_messages_and_drops_nothing() {
     let mut scene = Scene::connected();
     scene.client.cut(Cut::Close { hold: Duration::from_secs(1) });
     for number in 1..=OUTBOX_MAX_FRAMES as u64 {
@@ -48,7 +48,7 @@ fn a_full_outbox_refuses_and_drops_nothing() {
 }
 
 #[test]
-fn unreliable_messages_go_out_at_once_or_not_at_all() {
+fn unreliable_messages_are_sent_at_once_or_dropped() {
     let mut scene = Scene::connected();
     scene.client.send(&Loose { number: 1 }).unwrap();
     scene.client.cut(Cut::Silent { hold: Duration::from_secs(1) });
@@ -83,7 +83,7 @@ fn an_ack_follows_welcome_at_once_and_then_sixty_four_frames_or_a_second() {
         scene.server.send(number);
     }
     scene.run(0.2);
-    assert_eq!(scene.server.acks, [0, 130], "one ack for all that came in one update");
+    assert_eq!(scene.server.acks, [0, 130], "one Ack for all frames of an update");
     scene.server.send(131);
     scene.run(0.9);
     assert_eq!(scene.server.acks.len(), 2);
@@ -98,11 +98,11 @@ fn cc_13_an_idle_client_is_heard_from_well_within_the_link_timeout() {
     scene.server.silent = true;
     scene.run(4.5);
 
-    assert!(scene.server.acks.len() >= 4, "an ack each quarter of the link timeout");
+    assert!(scene.server.acks.len() >= 4, "an Ack each quarter of the link timeout");
 }
 
 #[test]
-fn each_beacon_is_echoed_and_tells_the_latency() {
+fn each_beacon_is_echoed_and_gives_the_latency() {
     let mut scene = Scene::connected();
     scene.server.send(1);
     scene.run(3.5);
@@ -130,7 +130,7 @@ fn an_older_ack_is_ignored() {
 }
 
 #[test]
-fn a_link_without_room_is_offered_the_frame_again() {
+fn a_frame_that_the_link_does_not_take_is_sent_again() {
     let narrow = Plan { room: 1, ..Plan::PERFECT };
     let mut scene = Scene::with(&[narrow]);
     scene.run(0.3);

@@ -1,4 +1,4 @@
-//! The smallest server that keeps the protocol: the counterpart that the client is tested against.
+//! Implements a small server that keeps the protocol, for tests of the client.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,23 +13,24 @@ use crate::wire::{Frame, WireMessage, encode};
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) id: u64,
-    /// The one last presented and the newest.
+    /// The token that was presented last, and the newest one.
     pub(crate) tokens: Vec<Bytes>,
-    /// The Welcome of this link was acknowledged; of any link.
+    /// True once the Welcome on the current link was acknowledged.
     acked: bool,
+    /// True once a Welcome on any link was acknowledged.
     ever_acked: bool,
     pub(crate) link: Option<usize>,
     pub(crate) received: u64,
-    /// The numbers in what was received.
+    /// The numbers in the received messages.
     pub(crate) log: Vec<u64>,
     outbox: VecDeque<Bytes>,
     pub(crate) trimmed: u64,
     cursor: usize,
-    /// The outbox has overflowed.
+    /// True if the outbox has overflowed.
     pub(crate) overflown: bool,
 }
 
-/// What a game answers to a counted frame of a session.
+/// Returns the game's answers to a counted frame of a session.
 pub(crate) type Answer = Box<dyn FnMut(u64, &Frame) -> Vec<Bytes>>;
 
 pub(crate) struct Server {
@@ -37,16 +38,17 @@ pub(crate) struct Server {
     pub(crate) answer: Option<Answer>,
     pub(crate) net: Shared,
     pub(crate) sessions: Vec<Session>,
-    /// Answers Hello with nothing, or this refusal.
+    /// True if a Hello gets no answer.
     pub(crate) mute: bool,
+    /// The reason and `retry_after_ms` with which a Hello is denied.
     pub(crate) deny: Option<(Reason, u32)>,
-    /// Sends no Acks or Beacons.
+    /// True if no Acks and Beacons are sent.
     pub(crate) silent: bool,
-    /// How old an echo is that a Beacon tells of; it tells of none without this.
+    /// The age that a Ping has when `echoed` reports it. `None`: Beacons do not have the field.
     pub(crate) echoed_after: Option<Duration>,
-    /// How often it sends a Beacon.
+    /// Time between two Beacons.
     pub(crate) beacon_every: Duration,
-    /// For how long Welcome says that a session is kept.
+    /// The `timeout_ms` of Welcome.
     pub(crate) timeout_ms: u32,
     pub(crate) hellos: Vec<Hello>,
     pub(crate) acks: Vec<u64>,
@@ -123,7 +125,7 @@ impl Server {
         }
     }
 
-    /// Sends on the link of the first session.
+    /// Sends a message on the link of the first session.
     pub(crate) fn say<M: WireMessage>(&self, message: &M) {
         let link = self.sessions[0].link.unwrap();
         self.net.borrow_mut().wires[link].carry_down(encode(message));

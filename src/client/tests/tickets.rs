@@ -1,4 +1,4 @@
-//! Tickets: which Hello shows one, and what becomes of a client whose ticket is refused.
+//! Tests of tickets: which Hellos show one, and what a client does when its ticket is refused.
 
 use super::*;
 use crate::wire::v1::Reason;
@@ -7,7 +7,7 @@ fn with_tickets(tickets: &[&'static str], renews_tickets: bool) -> Scene {
     Scene::over(Net { tickets: tickets.iter().copied().collect(), renews_tickets, ..Net::default() })
 }
 
-/// The tickets of all Hellos so far.
+/// Returns the tickets of all Hellos so far.
 fn shown(scene: &Scene) -> Vec<&str> {
     scene.server.hellos.iter().map(|hello| &*hello.ticket).collect()
 }
@@ -23,12 +23,12 @@ fn a_new_session_shows_the_ticket_of_its_link_and_a_resume_shows_none() {
     scene.client.cut(crate::client::Cut::Close { hold: Duration::ZERO });
     scene.run(0.5);
 
-    assert_eq!(shown(&scene), ["first", "", "", "third"], "the session was lost, and a new one asked for");
+    assert_eq!(shown(&scene), ["first", "", "", "third"], "the session was lost, and a new one was opened");
     assert_eq!(scene.client.state(), ClientState::Connected);
 }
 
 #[test]
-fn a_ticket_that_is_refused_is_replaced_once_by_that_of_another_link() {
+fn a_refused_ticket_is_replaced_once_by_the_ticket_of_another_link() {
     let mut scene = with_tickets(&["stale", "fresh"], true);
     scene.server.deny = Some((Reason::Unauthenticated, 0));
     while scene.server.hellos.is_empty() {
@@ -42,7 +42,7 @@ fn a_ticket_that_is_refused_is_replaced_once_by_that_of_another_link() {
 }
 
 #[test]
-fn a_client_whose_tickets_are_refused_twice_or_that_has_no_other_stops_and_says_why() {
+fn a_client_stops_if_its_second_ticket_is_refused_or_if_it_has_no_other() {
     for (renews_tickets, tries) in [(true, 2), (false, 1)] {
         let mut scene = with_tickets(&["first", "second", "third"], renews_tickets);
         scene.server.deny = Some((Reason::Unauthenticated, 0));
@@ -85,7 +85,7 @@ fn a_later_session_may_replace_its_ticket_once_as_well() {
 }
 
 #[test]
-fn no_ticket_and_no_token_is_shown_in_debug_output() {
+fn debug_output_shows_no_ticket_and_no_token() {
     let mut scene = with_tickets(&["AXN0aWNrZXQ"], true);
     scene.run(0.2);
     let token = format!("{:?}", scene.client.core.token());

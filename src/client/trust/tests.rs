@@ -1,4 +1,4 @@
-//! Handshakes without a network, with a server that has a certificate of its own making.
+//! Tests of TLS handshakes without a network, with a server that has a self-signed certificate.
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
@@ -9,7 +9,7 @@ use rustls::{ClientConnection, ProtocolVersion, ServerConfig, ServerConnection};
 use super::*;
 
 #[test]
-fn the_pinned_certificate_is_taken_whatever_the_server_is_called() {
+fn the_pinned_certificate_is_accepted_for_any_server_name() {
     let server = Server::new();
 
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
@@ -32,7 +32,7 @@ fn another_certificate_is_refused_with_both_hashes_and_what_to_do() {
 }
 
 #[test]
-fn who_shows_the_pinned_certificate_without_its_key_is_refused() {
+fn a_server_without_the_key_of_the_pinned_certificate_is_refused() {
     let (server, thief) = (Server::new(), Server::new());
     let stolen = Server { certificate: server.certificate.clone(), key: thief.key };
 
@@ -81,7 +81,7 @@ impl Server {
         Sha256::digest(&self.certificate).into()
     }
 
-    /// Shows the certificate and signs with the key, whether they belong together or not.
+    /// Returns a configuration that presents the certificate and signs with the key, also if they do not match.
     fn config(&self, version: &'static rustls::SupportedProtocolVersion) -> Arc<ServerConfig> {
         let provider = ring::default_provider();
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
@@ -105,7 +105,7 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-/// What the client says in the end.
+/// Runs a handshake, and returns the client's result.
 fn handshake(trust: Trust, server: &Arc<ServerConfig>) -> Result<ProtocolVersion, Error> {
     let config = trust.client_config(&[]).expect("a configuration");
     let name = ServerName::try_from("127.0.0.1").expect("a name");
@@ -125,5 +125,5 @@ fn handshake(trust: Trust, server: &Arc<ServerConfig>) -> Result<ProtocolVersion
             return Ok(version);
         }
     }
-    panic!("the handshake does not end");
+    panic!("the handshake did not end");
 }

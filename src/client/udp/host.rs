@@ -1,4 +1,4 @@
-//! The server's end of UDP links, for tests: one thread, no guard, its own time.
+//! Implements the server's end of UDP links for tests, with one thread and a clock of its own, without a guard.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -17,8 +17,9 @@ pub(crate) struct Host {
     socket: UdpSocket,
     netcode: NetcodeServer,
     renet: RenetServer,
-    /// Links that opened and links that closed, in order.
+    /// Links that have opened, in order.
     pub(crate) opened: Vec<u64>,
+    /// Links that have closed, in order.
     pub(crate) closed: Vec<u64>,
 }
 
@@ -43,7 +44,7 @@ impl Host {
         }
     }
 
-    /// A source of fresh tokens, each with a link id of its own: `first`, `first` + 1 …
+    /// Returns a source of fresh tokens with the link ids `first`, `first` + 1 and so on.
     pub(crate) fn tokens(&self, first: u64) -> impl FnMut() -> Result<ConnectToken, String> + Send + 'static {
         let mint = TokenMint::new(DEV_KEY, vec![self.socket.local_addr().unwrap()]);
         let mut next = first;
@@ -53,10 +54,10 @@ impl Host {
         }
     }
 
-    /// Lets time pass, takes what arrived and sends what is due.
+    /// Lets time pass, receives datagrams, and sends what is due.
     pub(crate) fn pump(&mut self, dt: Duration) {
         let mut buffer = [0; NETCODE_MAX_PACKET_BYTES];
-        // Waits a little for the first datagram, which paces the test, and takes what is there.
+        // Waits a little for the first datagram, to pace the test, and then reads without waiting.
         self.socket.set_nonblocking(false).unwrap();
         while let Ok((length, from)) = self.socket.recv_from(&mut buffer) {
             self.socket.set_nonblocking(true).unwrap();
@@ -90,19 +91,19 @@ impl Host {
         self.renet.send_message(link, channel, frame);
     }
 
-    /// Sends a payload past renet, as a broken server might.
+    /// Sends a payload without renet, as a broken server might.
     pub(crate) fn send_payload(&mut self, link: u64, payload: &[u8]) {
         let (to, datagram) = self.netcode.generate_payload_packet(link, payload).unwrap();
         self.socket.send_to(datagram, to).unwrap();
     }
 
-    /// Sends a datagram past netcode, as anybody may who forges the server's address.
+    /// Sends a datagram without netcode, as an attacker may who forges the server's address.
     pub(crate) fn send_datagram(&self, link: u64, datagram: &[u8]) {
         let to = self.netcode.client_addr(link).unwrap();
         self.socket.send_to(datagram, to).unwrap();
     }
 
-    /// Ends a link and tells the client.
+    /// Ends a link and informs the client.
     pub(crate) fn disconnect(&mut self, link: u64) {
         let Some(peer) = self.netcode.client_addr(link) else {
             return;
@@ -143,5 +144,5 @@ fn handle(
     }
 }
 
-/// Any time will do: both ends are told.
+/// An arbitrary time, which both ends use.
 const UNIX_NOW: Duration = Duration::from_secs(1_000_000);

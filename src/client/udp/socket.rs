@@ -1,16 +1,17 @@
-//! Sockets for links, one each, on ports that rest between two uses.
+//! Opens UDP sockets for links, on ports that were not used recently.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 
-/// A socket that sends to `peer` without ever blocking, on a port that this process has not used
-/// of late: a server holds the address of a link that was lost silently, or is being closed, and
-/// answers no other link from there until it has let go. A process with many clients would now
-/// and then get such a port again.
+/// Opens a socket that sends to `peer` without blocking, on a port that this process has not used recently.
+///
+/// A server keeps the address of a link that was lost silently or is being closed, and meanwhile accepts no other
+/// link from this address. Without this function, a process with many clients would sometimes get the same port
+/// again.
 pub(super) fn open(peer: SocketAddr) -> io::Result<UdpSocket> {
-    // Those that were not taken stay open until one is, so that the system offers another.
+    // Rejected sockets stay open until the end, so that the system selects other ports.
     let mut refused = Vec::new();
     loop {
         let socket = bind(peer)?;
@@ -22,7 +23,7 @@ pub(super) fn open(peer: SocketAddr) -> io::Result<UdpSocket> {
     }
 }
 
-/// A socket that sends to `peer` without ever blocking, on any port.
+/// Opens a socket that sends to `peer` without blocking, on any port.
 pub(in crate::client) fn bind(peer: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = match peer {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -34,11 +35,11 @@ pub(in crate::client) fn bind(peer: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// The ports that were used last, oldest first.
+/// The ports that were used recently, oldest first.
 struct Recent(Mutex<VecDeque<u16>>);
 
 impl Recent {
-    /// Notes the use of a port; false, and nothing is noted, if it was used of late.
+    /// Notes the use of a port. Returns false, and notes nothing, if the port was used recently.
     fn note(&self, port: u16) -> bool {
         let mut ports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if ports.contains(&port) {
@@ -54,10 +55,10 @@ impl Recent {
 
 static RECENT: Recent = Recent(Mutex::new(VecDeque::new()));
 
-/// Ports that rest: a thousand clients that come back every four seconds use one again after
-/// sixteen, when no server holds it any more. A seventh of what Linux offers.
+/// The number of recently used ports: a seventh of the ports that Linux selects from. 1,000 clients that reconnect
+/// every 4 s use a port again after 16 s, when no server keeps it any longer.
 const RESTING_MAX: usize = 4_096;
-/// Offers of the system that are turned down for one link; where ports are scarce, any will do.
+/// The most sockets that are rejected for one link. Then any port is accepted, because ports are scarce.
 const OFFERS_MAX: usize = 16;
 
 #[cfg(test)]
@@ -65,12 +66,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_rests_until_many_others_were_used() {
+    fn a_port_is_used_again_only_after_many_others() {
         let recent = Recent(Mutex::new(VecDeque::new()));
 
         assert!(recent.note(1));
         assert!(!recent.note(1));
-        for port in 2..=u16::try_from(RESTING_MAX).expect("fewer than there are ports") {
+        for port in 2..=u16::try_from(RESTING_MAX).expect("a port number") {
             assert!(recent.note(port));
         }
         assert!(!recent.note(1));

@@ -6,7 +6,7 @@ use crate::wire::{Frame, encode};
 
 const STEP: Duration = Duration::from_millis(20);
 
-/// Pumps both ends until something is so; as good as for ever, but for a test that hangs.
+/// Runs both ends until `done` returns true, and panics if that takes too long.
 fn until(link: &mut UdpLink, host: &mut Host, mut done: impl FnMut(&mut UdpLink, &mut Host) -> bool) {
     for _ in 0..10_000 {
         link.update(STEP);
@@ -16,7 +16,7 @@ fn until(link: &mut UdpLink, host: &mut Host, mut done: impl FnMut(&mut UdpLink,
             return;
         }
     }
-    panic!("it never came to pass");
+    panic!("the condition did not hold in time");
 }
 
 fn open() -> (UdpLink, Host) {
@@ -57,7 +57,7 @@ fn frames_of_all_sizes_cross_on_both_lanes() {
 }
 
 #[test]
-fn a_full_channel_refuses_and_the_link_lives() {
+fn a_full_channel_refuses_frames_and_the_link_stays_open() {
     let (mut link, mut host) = open();
 
     let taken = (0..1_000).take_while(|_| link.send(join(16_000))).count();
@@ -74,7 +74,7 @@ fn a_full_channel_refuses_and_the_link_lives() {
 }
 
 #[test]
-fn a_closed_link_tells_its_peer_either_way() {
+fn a_close_informs_the_peer_in_both_directions() {
     let (mut link, mut host) = open();
     link.close();
     assert_eq!(link.status(), LinkStatus::Closed);
@@ -86,7 +86,7 @@ fn a_closed_link_tells_its_peer_either_way() {
     host.pump(STEP);
     host.disconnect(1);
     until(&mut link, &mut host, |link, _| link.status() == LinkStatus::Closed);
-    assert!(link.receive().is_some(), "what came before can be read");
+    assert!(link.receive().is_some(), "earlier frames can be received");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn forged_datagrams_are_ignored() {
 fn a_payload_that_renet_would_panic_on_closes_the_link() {
     let (mut link, mut host) = open();
 
-    // A full slice of 1,200 bytes, the tenth of two.
+    // A full slice of 1,200 bytes with the index 9, of a message of two slices.
     let mut payload = vec![2, 1, 0, 1, 9, 2, 0x44, 0xB0];
     payload.resize(payload.len() + 1_200, 7);
     host.send_payload(1, &payload);
@@ -128,14 +128,14 @@ fn a_payload_that_renet_would_panic_on_closes_the_link() {
 }
 
 #[test]
-fn a_port_where_nobody_listens_ends_the_try_early() {
+fn a_closed_port_ends_the_try_early() {
     let host = Host::bind();
     let mut dial = UdpDial::new(host.tokens(1));
     drop(host);
     let mut link = dial.dial().unwrap();
 
     let refused = (0..10_000).any(|_| {
-        // Time stands still, so no timeout of netcode's is met.
+        // Time does not advance, so no timeout of netcode passes.
         link.update(Duration::ZERO);
         std::thread::yield_now();
         link.status() == LinkStatus::Closed
@@ -163,7 +163,7 @@ fn tokens_that_netcode_would_panic_on_are_refused() {
     }
     let none = UdpDial::new(|| Err::<ConnectToken, _>("offline")).dial().err();
     assert_eq!(none, Some(DialError::Token("offline".to_owned())));
-    // Whoever hands in the longest step sees no overflow.
+    // The longest step causes no overflow.
     let mut link = UdpDial::new(tokens).dial().unwrap();
     link.update(Duration::MAX);
     link.update(Duration::MAX);
@@ -212,5 +212,5 @@ fn a_client_dials_each_link_with_a_fresh_token() {
     assert!(connected);
     assert_eq!(host.opened, [1, 2, 3]);
     assert_eq!(client.state(), ClientState::Connected);
-    assert_eq!(host.closed, [2], "the silent one is not told yet");
+    assert_eq!(host.closed, [2], "the server has not noticed the silent loss yet");
 }

@@ -9,10 +9,10 @@ use crate::client::{Client, ClientConfig, ClientEvent, ClientState};
 use crate::wire::v1::{Ack, Hello, Welcome};
 use crate::wire::{WireMessage as _, encode, id_of};
 
-/// The server's end of a link: tungstenite's own, which blocks.
+/// The server's end of a link, which blocks.
 type Host = WebSocket<TcpStream>;
 
-/// Listens, and hands the first connection to `serve` on a thread of its own.
+/// Listens, and passes the first connection to `serve` on another thread.
 fn host<T: Send + 'static>(
     serve: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (SocketAddr, thread::JoinHandle<T>) {
@@ -26,7 +26,7 @@ fn dial(address: SocketAddr) -> WebSocketLink {
     WebSocketDial::new(&url, Trust::WebPki).expect("a URL").dial().expect("a socket")
 }
 
-/// Updates until it is so; a link that never gets there fails the test.
+/// Updates the link until the condition holds, and panics if it does not hold in time.
 fn until(link: &mut WebSocketLink, what: &str, mut so: impl FnMut(&mut WebSocketLink) -> bool) {
     for _ in 0..20_000 {
         link.update(Duration::from_millis(1));
@@ -74,24 +74,24 @@ fn frames_go_both_ways_and_pings_are_answered() {
     link.flush();
 
     assert_eq!(received, Some((Lane::Reliable, frame(1))));
-    host.join().expect("the server got what it waited for");
+    host.join().expect("the server received the frames");
 }
 
 #[test]
-fn a_server_that_does_not_read_fills_the_link_and_then_is_sent_no_more() {
+fn a_link_to_a_server_that_does_not_read_refuses_frames_when_it_is_full() {
     let (address, host) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
         for tag in 0..8_u8 {
             assert_eq!(read_frame(&mut host).len(), FRAME_MAX_CLIENT, "frame {tag}");
         }
-        // It hangs up with the rest unread.
+        // The server closes the connection before it has read the rest.
     });
     let mut link = dial(address);
     open(&mut link);
     let large = Bytes::from(vec![7; FRAME_MAX_CLIENT]);
 
     let mut sent = 0;
-    // What the kernels take is some megabytes; and then what the link holds.
+    // The kernels buffer some megabytes, and then the link fills.
     while link.send(large.clone()) && sent < 10_000 {
         link.flush();
         sent += 1;
@@ -101,8 +101,8 @@ fn a_server_that_does_not_read_fills_the_link_and_then_is_sent_no_more() {
     }
 
     assert!(sent < 10_000, "it held {sent} frames");
-    host.join().expect("it read what it wanted");
-    until(&mut link, "the link is lost", |link| {
+    host.join().expect("the server read its frames");
+    until(&mut link, "the link is closed", |link| {
         let _ = link.receive();
         link.status() == LinkStatus::Closed
     });
@@ -110,7 +110,7 @@ fn a_server_that_does_not_read_fills_the_link_and_then_is_sent_no_more() {
 }
 
 #[test]
-fn a_server_that_sends_without_end_does_not_hold_an_update() {
+fn an_update_ends_though_the_server_sends_frames_without_end() {
     let (address, host) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
         for _ in 0..64 {
@@ -122,7 +122,7 @@ fn a_server_that_sends_without_end_does_not_hold_an_update() {
     open(&mut link);
 
     let (mut all, mut most) = (0, 0);
-    until(&mut link, "it is all there", |link| {
+    until(&mut link, "all frames are received", |link| {
         let frames = std::iter::from_fn(|| link.receive()).count();
         all += frames;
         most = most.max(frames);
@@ -131,15 +131,15 @@ fn a_server_that_sends_without_end_does_not_hold_an_update() {
 
     assert!(most <= 8, "{most} frames of 32 KiB in one update");
     link.close();
-    host.join().expect("it sent all");
+    host.join().expect("the server sent all bytes");
 }
 
 #[test]
-fn of_what_waits_for_a_blocked_socket_the_oldest_state_is_dropped_and_no_beacon() {
+fn while_the_socket_is_blocked_old_unreliable_frames_are_dropped_and_beacons_are_kept() {
     let (read_on, wait) = mpsc::channel::<()>();
     let (address, host) = host(move |socket| {
         let mut host = accept(socket).expect("WebSocket");
-        wait.recv().expect("the client goes on");
+        wait.recv().expect("the client is running");
         let mut frames = Vec::new();
         while let Ok(Message::Binary(frame)) = host.read() {
             frames.push(frame);
@@ -150,7 +150,10 @@ fn of_what_waits_for_a_blocked_socket_the_oldest_state_is_dropped_and_no_beacon(
     open(&mut link);
     let mut reliable_count = 0;
     while !link.is_blocked {
-        assert!(link.send(Bytes::from(vec![1; FRAME_MAX_CLIENT])), "the system takes some megabytes at most");
+        assert!(
+            link.send(Bytes::from(vec![1; FRAME_MAX_CLIENT])),
+            "the socket blocks before the link is full"
+        );
         link.flush();
         reliable_count += 1;
     }
@@ -164,7 +167,7 @@ fn of_what_waits_for_a_blocked_socket_the_oldest_state_is_dropped_and_no_beacon(
         link.flush();
     }
     read_on.send(()).expect("the server waits");
-    // No time passes for the link, so that what is stale depends on the updates above alone.
+    // The link's clock stands still, so that only the updates above decide which frames are too old.
     for _ in 0..20_000 {
         link.flush();
         if !link.is_blocked {
@@ -174,7 +177,7 @@ fn of_what_waits_for_a_blocked_socket_the_oldest_state_is_dropped_and_no_beacon(
     }
     link.close();
 
-    let frames = host.join().expect("the server got all");
+    let frames = host.join().expect("the server received all frames");
     let of = |high: u8| -> Vec<u8> {
         let short = frames.iter().filter(|frame| frame.len() == 3 && frame[0] == high);
         short.map(|frame| frame[2]).collect()
@@ -182,11 +185,11 @@ fn of_what_waits_for_a_blocked_socket_the_oldest_state_is_dropped_and_no_beacon(
     assert_eq!(frames.iter().filter(|frame| frame.len() == FRAME_MAX_CLIENT).count(), reliable_count);
     assert_eq!(of(0x80), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
     assert_eq!(of(0x01), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
-    assert_eq!(of(0x81), [98, 99, 100], "what has waited for longer than 100 ms is dropped");
+    assert_eq!(of(0x81), [98, 99, 100], "frames that waited for longer than 100 ms are dropped");
 }
 
 #[test]
-fn a_server_that_sends_pings_without_end_does_not_hold_an_update() {
+fn an_update_ends_though_the_server_sends_pings_without_end() {
     let pings = 3 * MESSAGES_PER_UPDATE_MAX;
     let (sent, wait) = mpsc::channel::<()>();
     let (address, host) = host(move |socket| {
@@ -210,11 +213,11 @@ fn a_server_that_sends_pings_without_end_does_not_hold_an_update() {
     assert_eq!(received, Some((Lane::Reliable, frame(1))));
     assert!(updates > 3, "{pings} pings were read in {updates} updates");
     link.close();
-    host.join().expect("it sent all");
+    host.join().expect("the server sent all bytes");
 }
 
 #[test]
-fn a_server_that_breaks_the_rules_of_websocket_loses_the_link() {
+fn a_breach_of_the_websocket_protocol_ends_the_link() {
     let cases: [(&str, &[u8]); 7] = [
         ("a masked frame", &[0x82, 0x83, 0, 0, 0, 0, 1, 0x50, 1]),
         ("a reserved bit", &[0xC2, 3, 1, 0x50, 1]),
@@ -241,17 +244,17 @@ fn a_server_that_breaks_the_rules_of_websocket_loses_the_link() {
 
         assert!(link.failure().is_some_and(|why| why.contains("WebSocket")), "{what}: {:?}", link.failure());
         drop(link);
-        host.join().expect("it did what is wrong");
+        host.join().expect("the server sent its bytes");
     }
 }
 
 #[test]
-fn a_message_without_end_is_read_in_pieces_and_then_refused() {
+fn a_message_without_end_is_refused() {
     let (address, host) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
         let stream = host.get_mut();
         let _ = io::Write::write_all(stream, &[0x02, 0]);
-        // Empty parts cost nothing but time, which each update bounds. Then come parts with bytes.
+        // Empty fragments take only time, which each update limits. Then fragments with bytes follow.
         let _ = io::Write::write_all(stream, &[0x00, 0].repeat(200_000));
         while io::Write::write_all(stream, &[0x00, 100].iter().copied().chain([7; 100]).collect::<Vec<u8>>())
             .is_ok()
@@ -260,18 +263,18 @@ fn a_message_without_end_is_read_in_pieces_and_then_refused() {
     let mut link = dial(address);
     open(&mut link);
 
-    until(&mut link, "it is over", |link| {
+    until(&mut link, "the link is closed", |link| {
         assert_eq!(link.receive(), None);
         link.status() == LinkStatus::Closed
     });
 
     assert!(link.breach().is_some(), "{:?}", link.failure());
     drop(link);
-    host.join().expect("it was cut off");
+    host.join().expect("the client closed the connection");
 }
 
 #[test]
-fn a_server_that_breaks_the_rules_of_the_wire_ends_the_session_and_is_not_asked_again() {
+fn a_breach_of_the_protocol_ends_the_session_and_the_client_stops() {
     let long = Message::Binary(Bytes::from(vec![1; FRAME_MAX_SERVER + 1]));
     for wrong in [Message::text("hello"), long] {
         let (address, host) = host(|socket| {
@@ -299,12 +302,12 @@ fn a_server_that_breaks_the_rules_of_the_wire_ends_the_session_and_is_not_asked_
 
         let Some(ClientEvent::Closed { reason, .. }) = events.last() else { panic!("{events:?}") };
         assert_eq!(*reason, Some(Reason::Protocol), "{events:?}");
-        host.join().expect("it did what is wrong");
+        host.join().expect("the server sent its bytes");
     }
 }
 
 #[test]
-fn a_game_is_told_why_the_server_closed_the_link_before_its_welcome() {
+fn the_game_gets_the_reason_of_a_close_before_welcome() {
     let (address, host) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
         assert_eq!(id_of(&read_frame(&mut host)), Some(Hello::ID));
@@ -327,16 +330,16 @@ fn a_game_is_told_why_the_server_closed_the_link_before_its_welcome() {
 
     let Some(ClientEvent::Closed { reason: None, detail }) = told else { panic!("{told:?}") };
     assert!(detail.contains("THROTTLED"), "{detail}");
-    host.join().expect("the server saw the end");
+    host.join().expect("the server received the end");
 }
 
 #[test]
-fn both_ends_can_close_and_what_came_before_is_received() {
+fn both_ends_can_close_and_earlier_frames_are_received() {
     let (address, server) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
         host.send(Message::Binary(frame(1))).expect("room");
         host.close(Some(CloseFrame { code: CloseCode::from(4_001), reason: "".into() })).expect("room");
-        // The client's answer, and that it lets go of the connection.
+        // Reads the client's answer and the end of the connection.
         while host.read().is_ok() {}
     });
     let mut link = dial(address);
@@ -349,7 +352,7 @@ fn both_ends_can_close_and_what_came_before_is_received() {
     link.flush();
     drop(link);
     assert_eq!(received, [(Lane::Reliable, frame(1))]);
-    server.join().expect("the server saw the end");
+    server.join().expect("the server received the end");
 
     let (address, server) = host(|socket| {
         let mut host = accept(socket).expect("WebSocket");
@@ -362,26 +365,26 @@ fn both_ends_can_close_and_what_came_before_is_received() {
     open(&mut link);
     link.close();
     assert_eq!(link.status(), LinkStatus::Closed);
-    server.join().expect("the server was told");
+    server.join().expect("the server received the close");
 }
 
 #[test]
-fn what_is_no_websocket_says_so() {
+fn a_server_without_websocket_is_reported() {
     let (address, host) = host(|mut socket| {
         let _ = io::Read::read(&mut socket, &mut [0; 1_024]);
         let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         io::Write::write_all(&mut socket, answer).expect("room");
     });
     let mut link = dial(address);
-    until(&mut link, "it is over", |link| link.status() == LinkStatus::Closed);
-    host.join().expect("it answered");
+    until(&mut link, "the link is closed", |link| link.status() == LinkStatus::Closed);
+    host.join().expect("the server answered");
     assert!(link.failure().is_some_and(|why| why.contains("404") && why.contains("path")));
 
     let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).expect("a port");
     let refused = WebSocketDial::new(&format!("ws://{free}/ws"), Trust::WebPki).expect("a URL").dial();
-    // The system says so at once, or later.
+    // The system refuses the connection at once or later.
     let why = refused.map(|mut link| {
-        until(&mut link, "it is over", |link| link.status() == LinkStatus::Closed);
+        until(&mut link, "the link is closed", |link| link.status() == LinkStatus::Closed);
         link.failure().expect("a reason")
     });
     let why = why.unwrap_or_else(|error| error.to_string());

@@ -1,4 +1,4 @@
-//! Discovery against servers of a few lines.
+//! Tests of requests to discovery, against small servers.
 
 use super::*;
 use std::net::{Shutdown, TcpListener};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const OFFER: &str = r#"{"protocol":1,"name":"arena","websocket":{"url":"ws://127.0.0.1:7780/ws"}}"#;
 
-/// Answers one question, in pieces; returns what it was asked.
+/// Answers one request in pieces. The thread returns the request.
 fn answering(pieces: Vec<Vec<u8>>) -> (String, JoinHandle<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
@@ -19,7 +19,7 @@ fn answering(pieces: Vec<Vec<u8>>) -> (String, JoinHandle<String>) {
             asked.push(byte[0]);
         }
         for piece in pieces {
-            // Whoever has read enough may be gone.
+            // The client may have closed the connection when it has read enough.
             let _ = peer.write_all(&piece);
         }
         let _ = peer.shutdown(Shutdown::Write);
@@ -37,7 +37,7 @@ fn fetch(url: &str, bearer: Option<&str>) -> Result<Discovery, FetchError> {
         }
         thread::sleep(Duration::from_millis(1));
     }
-    panic!("never answered");
+    panic!("there was no answer in time");
 }
 
 fn answer(head: &str, body: &str) -> Vec<u8> {
@@ -45,7 +45,7 @@ fn answer(head: &str, body: &str) -> Vec<u8> {
 }
 
 #[test]
-fn an_answer_is_read_whole_or_in_bits_with_a_length_or_to_the_close() {
+fn an_answer_is_read_in_one_or_many_pieces_with_and_without_a_length() {
     let length = format!("200 OK\r\nContent-Length: {}", OFFER.len());
     let to_the_close = answer("200 OK\r\nServer: x", OFFER);
     for pieces in [
@@ -65,11 +65,11 @@ fn an_answer_is_read_whole_or_in_bits_with_a_length_or_to_the_close() {
 }
 
 #[test]
-fn what_is_no_offer_is_an_error_that_says_what_to_do() {
+fn an_unusable_answer_is_an_error_that_says_what_to_do() {
     let long = "x".repeat(ANSWER_MAX + 1);
     for (answer, says) in [
         (answer("401 Unauthorized\r\nContent-Length: 0", ""), "bearer"),
-        (answer("429 Too Many Requests", ""), "waiting"),
+        (answer("429 Too Many Requests", ""), "try again later"),
         (answer("404 Not Found", "nothing"), "404"),
         (answer("200 OK", "<html>"), "no answer of a discovery"),
         (answer("200 OK", r#"{"protocol":9,"name":"later"}"#), "speaks protocol 9"),
@@ -90,7 +90,7 @@ fn what_is_no_offer_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn a_port_where_nobody_listens_and_a_bearer_that_is_none_are_errors() {
+fn a_closed_port_a_malformed_bearer_and_a_wrong_scheme_are_errors() {
     let free = TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr().expect("bound");
 
     let nobody = fetch(&format!("http://{free}"), None);

@@ -1,4 +1,4 @@
-//! Races of scripted links, on virtual time.
+//! Tests of races between scripted links, on virtual time.
 
 use super::*;
 use crate::wire::Lane;
@@ -12,12 +12,12 @@ const STEP: Duration = Duration::from_millis(20);
 const RULES: Rules = Rules { limit: Duration::from_millis(2_500), is_urgent: false, is_single: false };
 const URGENT: Rules = Rules { is_urgent: true, ..RULES };
 
-/// What a link does.
+/// The behaviour of a link.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::client::any) enum Script {
     OpensAfter(Duration),
     RefusesAfter(Duration),
-    /// Nothing is ever heard.
+    /// The link stays opening.
     Silent,
 }
 
@@ -90,14 +90,14 @@ pub(in crate::client::any) fn routes(transports: &[Transport]) -> Vec<Route> {
     transports.iter().map(|transport| Route { place: 0, transport: *transport }).collect()
 }
 
-/// What a race came to, and after how long.
+/// The result of a race, and the time that it took.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Won(Transport, Duration),
     Lost(Duration),
 }
 
-/// Runs a race to its end. `script` says what the n-th link does.
+/// Runs a race to its end. `script` returns the behaviour of the n-th link.
 fn run(
     race: &mut Race<Scripted>,
     log: &SharedLog,
@@ -118,7 +118,7 @@ fn run_with(race: &mut Race<Scripted>, mut start: impl FnMut(Route, Duration) ->
             Standing::Lost => return End::Lost(now),
         }
         assert!(race.openings.len() <= OPENINGS_MAX);
-        assert!(now < Duration::from_secs(60), "a race without an end");
+        assert!(now < Duration::from_secs(60), "the race did not end");
     }
 }
 
@@ -127,7 +127,7 @@ fn all() -> Vec<Route> {
 }
 
 #[test]
-fn where_the_best_route_opens_in_time_no_other_is_opened() {
+fn if_the_best_route_opens_in_time_no_other_is_opened() {
     let log = SharedLog::default();
 
     let end = run(&mut Race::new(all(), RULES), &log, |_, _| Script::OpensAfter(ms(300)));
@@ -138,7 +138,7 @@ fn where_the_best_route_opens_in_time_no_other_is_opened() {
 }
 
 #[test]
-fn where_datagrams_are_dropped_the_stream_wins_within_a_second() {
+fn if_datagrams_are_dropped_websocket_wins_within_a_second() {
     let log = SharedLog::default();
 
     let end = run(&mut Race::new(all(), RULES), &log, |transport, _| match transport {
@@ -166,7 +166,7 @@ fn a_refused_opening_is_followed_by_the_next_at_once_and_its_reason_is_kept() {
 }
 
 #[test]
-fn while_one_discovery_is_asked_the_next_place_begins_and_the_answer_is_taken_at_once() {
+fn while_one_discovery_is_asked_the_next_server_begins_and_the_answer_is_used_at_once() {
     let log = SharedLog::default();
     let relay = Route { place: 1, transport: WebSocket };
     let order = vec![Route { place: 0, transport: Udp }, Route { place: 0, transport: Quic }, relay];
@@ -190,7 +190,7 @@ fn while_one_discovery_is_asked_the_next_place_begins_and_the_answer_is_taken_at
 }
 
 #[test]
-fn silence_ends_a_race_after_its_limit_and_what_was_measured_lengthens_it() {
+fn silence_ends_a_race_after_its_limit_which_a_measured_round_trip_lengthens() {
     let log = SharedLog::default();
     let mut race = Race::new(routes(&[Udp, WebSocket]), RULES);
 
@@ -207,7 +207,7 @@ fn silence_ends_a_race_after_its_limit_and_what_was_measured_lengthens_it() {
 }
 
 #[test]
-fn a_slow_stream_is_opened_again_beside_itself_and_netcode_is_not() {
+fn a_slow_websocket_is_opened_a_second_time_and_netcode_is_not() {
     let log = SharedLog::default();
 
     let end =
@@ -222,7 +222,7 @@ fn a_slow_stream_is_opened_again_beside_itself_and_netcode_is_not() {
 }
 
 #[test]
-fn when_the_network_heals_at_any_time_a_packet_of_an_urgent_race_leaves_soon() {
+fn an_urgent_race_sends_a_packet_soon_after_the_network_is_back_at_any_time() {
     for heals_at in (100..9_500).step_by(100).map(ms) {
         let mut race = Race::new(routes(&[WebSocket]), URGENT);
         let log = SharedLog::default();
@@ -256,7 +256,7 @@ fn a_single_race_opens_the_first_route_that_is_offered_and_no_other() {
 }
 
 #[test]
-fn after_a_stall_an_opening_is_read_before_it_is_called_late() {
+fn after_a_stall_an_opening_is_read_before_it_times_out() {
     let log = SharedLog::default();
     let mut race = Race::new(routes(&[Udp]), RULES);
     let mut start =
@@ -266,14 +266,14 @@ fn after_a_stall_an_opening_is_read_before_it_is_called_late() {
     let mut stalls = 0;
     while matches!(race.update(Duration::from_secs(10), &mut start), Standing::Running) {
         stalls += 1;
-        assert!(stalls < 10, "it neither opens nor ends");
+        assert!(stalls < 10, "the race did not end");
     }
 
-    assert_eq!(log.borrow().close_counts, [0], "it has won");
+    assert_eq!(log.borrow().close_counts, [0], "the link has won");
 }
 
 #[test]
-fn the_openings_of_another_race_go_on() {
+fn a_race_continues_the_openings_of_another_race() {
     let log = SharedLog::default();
     let mut first = Race::new(routes(&[WebSocket]), RULES);
     let begin =
@@ -285,7 +285,7 @@ fn the_openings_of_another_race_go_on() {
     let end = run(&mut race, &log, |_, _| Script::Silent);
 
     assert!(matches!(end, End::Won(WebSocket, at) if at <= ms(240)), "{end:?}");
-    assert_eq!(log.borrow().begun, [WebSocket, Udp], "the stream does not begin again");
+    assert_eq!(log.borrow().begun, [WebSocket, Udp], "WebSocket does not begin again");
     assert_eq!(log.borrow().close_counts, [0, 1]);
 }
 
@@ -297,7 +297,7 @@ fn scripts() -> impl Strategy<Value = Script> {
     ]
 }
 
-/// What a start says: 0 asks, 1 is not offered, 2 fails, others open a link.
+/// The results of starts: 0 is `Asking`, 1 is `NotOffered`, 2 is `Failed`, other numbers are `Link`.
 type Starts = Vec<(u8, Script)>;
 
 proptest! {
@@ -325,7 +325,7 @@ proptest! {
                 let (kind, script) = starts[calls % starts.len()];
                 calls += 1;
                 match kind {
-                    // A discovery answers in the end.
+                    // Discovery answers after 20 starts.
                     0 if asks < 20 => { asks += 1; Start::Asking }
                     1 => Start::NotOffered,
                     2 => Start::Failed("unusable".to_owned()),
@@ -345,7 +345,7 @@ proptest! {
             break;
         }
 
-        prop_assert!(is_over, "a race without an end");
+        prop_assert!(is_over, "the race did not end");
         let log = log.borrow();
         prop_assert_eq!(log.sent, 0);
         for (id, closes) in log.close_counts.iter().enumerate() {

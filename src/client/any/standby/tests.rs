@@ -1,4 +1,4 @@
-//! Links opened in advance, scripted and on virtual time.
+//! Tests of links that are opened in advance, with scripted links and on virtual time.
 
 use super::super::race::tests::{Script, Scripted, SharedLog, ms, routes};
 use super::super::url::Transport::WebSocket;
@@ -17,7 +17,7 @@ impl Scene {
         Self { standby: Standby::Idle, log: SharedLog::default(), script }
     }
 
-    /// Lets time pass while the session's link has been silent for `silence_ms` at the beginning.
+    /// Lets time pass on a silent link whose silence is `silence_ms` at the beginning.
     fn silent(&mut self, silence_ms: u64, time: Duration) {
         let mut passed = Duration::ZERO;
         while passed < time {
@@ -43,7 +43,7 @@ impl Scene {
 }
 
 #[test]
-fn a_link_is_opened_after_2_5_s_of_silence_and_handed_to_the_next_dial() {
+fn a_link_is_opened_after_2_5_s_of_silence_and_returned_by_the_next_dial() {
     let mut scene = Scene::new(Script::OpensAfter(ms(300)));
     scene.silent(0, ms(2_500));
     assert!(scene.close_counts().is_empty(), "nothing is opened yet");
@@ -53,11 +53,11 @@ fn a_link_is_opened_after_2_5_s_of_silence_and_handed_to_the_next_dial() {
 
     let taken = scene.standby.take();
     assert!(matches!(&taken, Standby::Open(won, _) if won.link.status() == LinkStatus::Open));
-    assert_eq!(scene.close_counts(), [0], "one was opened, and it is open");
+    assert_eq!(scene.close_counts(), [0], "one link was opened, and it is open");
 }
 
 #[test]
-fn a_link_is_opened_for_the_next_hello_when_that_of_a_resume_has_had_no_answer_for_a_second() {
+fn a_link_is_opened_when_the_hello_of_a_resume_has_had_no_answer_for_a_second() {
     let mut scene = Scene::new(Script::OpensAfter(ms(300)));
     let unanswered = |time| Outlook { unanswered: Some(time), ..Outlook::default() };
 
@@ -71,11 +71,11 @@ fn a_link_is_opened_for_the_next_hello_when_that_of_a_resume_has_had_no_answer_f
     assert!(matches!(&scene.standby, Standby::Open(..)));
     scene.step(Some(Duration::ZERO));
 
-    assert_eq!(scene.close_counts(), [1], "the Hello was answered after all");
+    assert_eq!(scene.close_counts(), [1], "the Hello was answered");
 }
 
 #[test]
-fn a_link_opened_in_advance_is_closed_when_the_session_is_heard_again() {
+fn a_link_opened_in_advance_is_closed_when_the_link_of_the_session_is_no_longer_silent() {
     for (script, open_for_ms) in [(Script::OpensAfter(ms(300)), 1_000), (Script::Silent, 200)] {
         let mut scene = Scene::new(script);
         scene.silent(2_500, ms(open_for_ms));
@@ -89,7 +89,7 @@ fn a_link_opened_in_advance_is_closed_when_the_session_is_heard_again() {
 }
 
 #[test]
-fn a_link_opened_in_advance_is_closed_before_the_server_gives_it_up() {
+fn a_link_opened_in_advance_is_closed_before_the_server_closes_it() {
     let mut scene = Scene::new(Script::OpensAfter(ms(100)));
     scene.silent(2_500, ms(1_000));
 
@@ -102,7 +102,7 @@ fn a_link_opened_in_advance_is_closed_before_the_server_gives_it_up() {
 }
 
 #[test]
-fn a_stream_that_is_refused_is_tried_again_after_a_pause() {
+fn a_refused_websocket_is_opened_again_after_a_pause() {
     let mut scene = Scene::new(Script::RefusesAfter(ms(50)));
 
     scene.silent(2_500, ms(2_500));
@@ -116,5 +116,5 @@ fn a_stream_that_is_refused_is_tried_again_after_a_pause() {
 fn with_a_longer_link_timeout_the_link_is_opened_shortly_before_the_loss() {
     assert_eq!(begins_after(ms(5_000)), ms(2_500));
     assert_eq!(begins_after(ms(60_000)), ms(57_500));
-    assert_eq!(begins_after(ms(1_000)), ms(2_500), "the link is lost before");
+    assert_eq!(begins_after(ms(1_000)), ms(2_500), "the link timeout comes first");
 }

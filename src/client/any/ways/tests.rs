@@ -1,4 +1,4 @@
-//! What dials and links know together, with sockets on loopback and names of the test's own.
+//! Tests of the state that dials and links share, with sockets on loopback and a resolver of the tests.
 
 use super::*;
 use crate::client::link::{Link as _, LinkStatus};
@@ -13,7 +13,7 @@ thread_local! {
     static LOOK_UPS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A host with two addresses; nobody listens at the first.
+/// Resolves a host to two addresses. Nothing listens at the first one.
 fn two_addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     LOOK_UPS.set(LOOK_UPS.get() + 1);
     if host != "localhost" {
@@ -43,7 +43,7 @@ fn open(ways: &mut Ways, host: &mut Host) -> LinkStatus {
             return carrier.status();
         }
     }
-    panic!("it opens for ever");
+    panic!("the link neither opened nor closed in time");
 }
 
 #[test]
@@ -60,12 +60,12 @@ fn the_addresses_of_a_host_are_dialled_in_turn_and_looked_up_once() {
 
     assert_eq!((first, second), (LinkStatus::Closed, LinkStatus::Open));
     assert_eq!(LOOK_UPS.get(), 1, "a resume does not wait for the resolver");
-    assert_eq!(open(&mut ways, &mut host), LinkStatus::Open, "what worked is the first again");
+    assert_eq!(open(&mut ways, &mut host), LinkStatus::Open, "the address that worked is first again");
     assert_eq!(LOOK_UPS.get(), 1);
     ways.is_urgent = false;
     ways.lost(true);
     open(&mut ways, &mut host);
-    assert_eq!(LOOK_UPS.get(), 2, "after a dial in vain it is asked again");
+    assert_eq!(LOOK_UPS.get(), 2, "after a failed dial the host is looked up again");
 }
 
 #[test]

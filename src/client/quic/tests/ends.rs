@@ -1,12 +1,12 @@
-//! How links end at a client, whatever the server does.
+//! Tests of the ends of links at a client.
 
 use super::*;
 
-/// Longer than it takes quinn to forget a connection, and a link to be called quiet.
+/// A number of steps that takes longer than quinn keeps a closed connection, and than a link takes to be quiet.
 const LONG: u32 = 2_000;
 
 #[test]
-fn a_session_granted_and_closed_in_one_breath_is_a_link_that_did_not_open() {
+fn a_webtransport_session_that_is_closed_at_once_is_a_link_that_did_not_open() {
     let mut host = Host::bind("127.0.0.1", &BOTH);
     host.closes_when_asked = true;
     let mut link = QuicDial::new(target(&host, webtransport())).dial().expect("a link");
@@ -39,6 +39,6 @@ fn a_closed_link_is_not_moved() {
         let moved = link.rebind();
 
         link.flush();
-        assert_eq!(moved.expect_err("it is closed").kind(), io::ErrorKind::NotConnected);
+        assert_eq!(moved.expect_err("the link is closed").kind(), io::ErrorKind::NotConnected);
     }
 }
