@@ -152,6 +152,6 @@ impl ProxyPort {
 /// transport.
 const EVENT_BUDGET: Budget = Budget { count: 131_072, bytes: 32 * 1024 * 1024 };
 
-/// Largest number of events and bytes that a tick takes from one port. That is enough for over 10,000 links at the
-/// full message rate and 20 Hz.
+/// Largest number of events and bytes that a tick takes from one port. That is enough for about 10,000
+/// sessions at their full rates of messages and bytes, at 20 Hz.
 pub(super) const RECEIVE_BUDGET: Budget = Budget { count: 65_536, bytes: 16 * 1024 * 1024 };
