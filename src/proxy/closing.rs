@@ -67,7 +67,7 @@ mod tests {
     use crate::proxy::{LinkInfo, ProxyEvent, ProxyEventKind};
     use crate::tick::Clock;
 
-    /// Returns how long a link stays open that is closed in this way and whose last frame is never flushed.
+    /// Returns how long a link stays open after `close` if its last frame is never flushed.
     fn held_for(close: fn(&mut Proxies, LinkKey)) -> Duration {
         let mut proxies = Proxies::default();
         let mut adapter = proxies.attach("adapter", Clock::manual());

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub(crate) struct Crowd<G, T> {
     groups: BTreeMap<G, BTreeMap<u64, T>>,
     count: usize,
-    /// The number of the last member.
+    /// The number of the youngest member.
     last: u64,
 }
 

@@ -56,7 +56,7 @@ impl fmt::Debug for Network {
     }
 }
 
-/// The first 64 of 128 bits.
+/// Mask of the first 64 of 128 bits.
 const PREFIX_MASK: u128 = !(u64::MAX as u128);
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl OfferSource for Vec<Offer> {
 /// A request to discovery.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// The time since the Unix epoch.
+    /// The Unix time of the request.
     pub unix_now: Duration,
     /// The identity that belongs to the bearer token of the request, or `None` if there is no identity for it.
     pub identity: Option<&'a str>,

@@ -33,7 +33,7 @@ impl Proxies {
 }
 
 impl LinkOutlet<'_> {
-    /// Returns true if the proxy keeps up; see [`Proxies::has_room`].
+    /// Returns true if the proxy has room for frames; see [`Proxies::has_room`].
     pub(crate) fn keeps_up(&self) -> bool {
         self.batch.has_room()
     }
