@@ -1,24 +1,25 @@
-//! What is served over HTTP: discovery, health, the page in a browser, and WebSocket.
+//! The HTTP server: discovery, health, the arena's page, and WebSocket.
 //!
-//! | path | answers |
+//! | path | answer |
 //! | --- | --- |
-//! | `/v1/connect` | where and how clients reach this server ([`Discovery`](crate::wire::discovery::Discovery)), a connect token included |
-//! | `/healthz` | 200 while new players can come in: the tick is alive and the server does not drain; else 503 |
-//! | `/livez` | 200 while the tick is alive, also while the server drains; else 503 |
+//! | `/v1/connect` | [discovery](crate::wire::discovery::Discovery): how clients open links to this server |
+//! | `/healthz` | 200 while new sessions can open: the tick is alive and the server does not drain; otherwise 503 |
+//! | `/livez` | 200 while the tick is alive, also during a drain; otherwise 503 |
 //! | `/play` | the arena in a browser |
 //! | `/ws` | links over [WebSocket](crate::proxy::websocket) |
-//! | others | what a game adds by [`HttpServer::routes`] |
+//! | others | routes that a game adds by [`HttpServer::routes`] |
 //!
-//! The server is a thread of its own, called `http`, and knows no session. It listens plainly or
-//! under TLS; a relay that ends TLS before it works too. Connections are bounded in number and in
-//! time: when there are too many, an idle one of the network that has most is closed. What one may
-//! send before it is answered is some kilobytes.
+//! The server runs on a thread named `http` and has no access to sessions. It listens with or without TLS. It can
+//! also run behind a reverse proxy that terminates TLS. The number of connections and the lifetime of a connection
+//! are bounded. If there are too many connections, an idle connection of the network with the most connections is
+//! closed. The head of a request is limited to 16 KiB.
 //!
-//! A panic of the thread, which would be a bug, is logged, and the thread begins anew on the same
-//! port: its links are lost, the tick goes on, and clients resume. After five such in a minute it
-//! gives up, and the server stops with an error.
+//! If the thread panics, which is a bug, the panic is logged and the thread restarts on the same port. Its links
+//! are lost, the tick continues, and clients resume. After five restarts within a minute the next failure ends the
+//! thread. If the thread serves WebSocket, the server then stops with an error.
 //!
-//! Data flow: the tick → [`Health`], listeners → [`Offers`] → answers; WebSocket as in its own room.
+//! Data flow: the tick → [`Health`], listeners → [`Offers`] → answers; for links, see
+//! [WebSocket](crate::proxy::websocket).
 
 mod check;
 mod connect;
@@ -59,48 +60,51 @@ use crate::wire::ConfigError;
 use crate::wire::discovery::WEBSOCKET;
 use crate::wire::ticket::TicketKey;
 
-/// How to listen, and for whom.
+/// The configuration of an [`HttpServer`].
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// Where to listen. Default: `127.0.0.1:7780`, which only this machine reaches. Port 0 lets
-    /// the system choose one.
+    /// Address to listen on. Default: `127.0.0.1:7780`, which only clients on this machine reach. With port 0, the
+    /// operating system chooses the port.
     pub listen: SocketAddr,
-    /// The certificate to listen under TLS with. Default: none, which is plain HTTP: for this
-    /// machine, or behind a relay that ends TLS.
+    /// Certificate for TLS. Default: `None`, which is plain HTTP, for clients on this machine or behind a reverse
+    /// proxy that terminates TLS.
     pub tls: Option<Tls>,
-    /// The server's name, as discovery shows it. Default `waystation`.
+    /// Name of the server in discovery. Default: `waystation`.
     pub name: String,
-    /// Which pages may ask discovery, besides those of the server itself. Default: no others.
+    /// Origins whose pages may ask discovery. A page whose origin is the requested host may always ask. Default: no
+    /// other pages.
     pub origins: Origins,
-    /// Who may ask discovery. Default: nobody.
+    /// Clients that may ask discovery. Default: [`ConnectAuth::nobody`].
     pub connect_auth: ConnectAuth,
-    /// What discovery mints a ticket with for each answer. Default: `None`, and discovery gives no tickets. With
-    /// [`GatePolicy::Identified`](crate::gate::GatePolicy::Identified) it has to be the gate's
-    /// [`tickets`](crate::gate::GateConfig::tickets).
+    /// Key by which discovery mints a ticket for each answer. Default: `None`, with which discovery gives no
+    /// tickets. With [`GatePolicy::Identified`](crate::gate::GatePolicy::Identified), use the same key as in the
+    /// gate's [`tickets`](crate::gate::GateConfig::tickets).
     pub tickets: Option<TicketKey>,
-    /// Relays in front of the server, whose word about their clients' addresses is taken. Default: no
-    /// relay is trusted, and everybody behind one shares its address, and the limits of that.
+    /// Relays (reverse proxies and load balancers) that report the addresses of their clients. Default: no relay is
+    /// trusted. Then all clients behind a relay share the address of the relay and its limits.
     pub trusted_relays: TrustedRelays,
-    /// How often discovery is answered at once to one IPv4 address, or IPv6 network of 64 bits, before
-    /// it is told 429. Default 512: a school or an event behind one address starts 300 games in the
-    /// same second, some of which ask twice. An answer costs some 50 µs.
+    /// Number of answers that discovery gives at once to one network before it answers 429. Default: 512. That is
+    /// enough for 300 players behind one address who start in the same second, some of whom ask twice. An answer
+    /// takes about 50 µs.
     pub max_connects_per_address: u32,
-    /// How often in a second discovery is answered to one address when it has used up what it may ask
-    /// at once. Default 128, which costs less than a hundredth of a core: 600 players over UDP, each
-    /// of whom loses the link every five seconds and needs a token for the next.
+    /// Number of answers per second that discovery gives to one network that has used up
+    /// [`max_connects_per_address`](Self::max_connects_per_address). Default: 128. That is enough for 600 players
+    /// over UDP who each lose their link every 5 s, because each new link needs a connect token. It takes less than
+    /// 1 % of a core.
     pub connects_per_second: u32,
-    /// Connections at a time that are not WebSocket, those under way included, from 1 up. Default
-    /// 1,024, at worst 64 MiB, and 192 MiB under TLS. When there is one more, the longest idle
-    /// connection of the network that has most of them is closed.
+    /// Maximum number of connections that are not links over WebSocket, at least 1. Default: 1,024, which occupy up
+    /// to 64 MiB, or 192 MiB with TLS. For a further connection, the longest idle connection of the network with
+    /// the most connections is closed.
     pub max_connections: usize,
-    /// Whether the limits by address leave loopback alone. Default no: behind a relay on the same
-    /// machine, everybody comes from there.
+    /// True to exempt loopback from the limit of discovery by network. Default: false, because all clients of a
+    /// relay on the same machine come from loopback.
     pub exempt_loopback: bool,
-    /// How long a client may take for the head of a request, for the one before it too, and for the
-    /// handshake of TLS. Default 10 s.
+    /// Time in which a client has to complete the TLS handshake and to send the head of a request, and in which a
+    /// relay has to send its PROXY header. Default: 10 s.
     pub header_timeout: Duration,
-    /// The Unix time from which connect tokens are valid. Default: the clock of this process, which is
-    /// also that of [`RenetConfig`](crate::proxy::renet::RenetConfig), where tokens expire.
+    /// Clock of the Unix time by which discovery mints connect tokens and tickets. Default: the system clock of
+    /// this process. It has to agree with the clock of [`RenetConfig`](crate::proxy::renet::RenetConfig), by which
+    /// tokens expire.
     pub unix: UnixClock,
 }
 
@@ -125,9 +129,9 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// What one connection that is no WebSocket may make the server hold, in bytes: the head of a request
-    /// in a buffer that doubles as it grows, as much of answers that wait, the connection's task, and TLS
-    /// where it is spoken.
+    /// Returns an upper bound of the memory for one connection that is not a link, in bytes. The bound includes the
+    /// buffers for the head of a request and for waiting answers, the task of the connection, and TLS if it is
+    /// configured.
     #[must_use]
     pub fn connection_bytes_max(&self) -> usize {
         let tls = if self.tls.is_some() { TLS_BYTES } else { 0 };
@@ -135,30 +139,30 @@ impl HttpConfig {
     }
 }
 
-/// The server cannot start.
+/// An error of binding or starting an [`HttpServer`].
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The port cannot be had; as a rule another server has it.
+    /// The socket cannot be bound. Usually another process uses the port.
     #[error("cannot listen on TCP {address}: {cause}; choose a free address of this machine")]
     Bind {
-        /// Where it should have listened.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// A value with which no client is answered.
+    /// A value of the configuration is out of range.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The system gives no thread.
+    /// The operating system cannot start a thread.
     #[error(transparent)]
     Thread(io::Error),
 }
 
-/// A port that nobody serves yet.
+/// A bound HTTP port whose thread does not run yet.
 ///
 /// ```
 /// use bevy_app::App;
@@ -185,11 +189,12 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Takes the port, so that what is wrong with it is known before the server starts.
+    /// Binds the port.
     ///
     /// # Errors
     ///
-    /// [`HttpError::Config`] and [`HttpError::Bind`].
+    /// Returns [`HttpError::Config`] if a value of the configuration is out of range, and [`HttpError::Bind`] if
+    /// the port cannot be bound.
     pub fn bind(config: HttpConfig) -> Result<Self, HttpError> {
         config.check()?;
         let unbound = |cause| HttpError::Bind { address: config.listen, cause };
@@ -198,15 +203,18 @@ impl HttpServer {
         Ok(Self { config, listener, address, routes: Router::new() })
     }
 
-    /// Where it listens; the port is the one that the system chose, if it was to choose.
+    /// Returns the bound address. If the configured port was 0, it contains the port that the operating system
+    /// chose.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves these routes too: pages of a game, a webhook, a leaderboard. They share the connections and the limits of
-    /// the server, and its one thread, so a handler must not block it. A handler that panics closes its connection.
-    /// Only the server's own discovery looks at [`HttpConfig::origins`] and [`HttpConfig::connect_auth`].
+    /// Adds routes, for example for pages of a game, a webhook, or a leaderboard.
+    ///
+    /// The routes share the connections, the limits and the only thread of the server, so a handler must not block.
+    /// If a handler panics, its connection is closed. [`HttpConfig::origins`] and [`HttpConfig::connect_auth`]
+    /// apply to discovery only and not to these routes.
     ///
     /// ```
     /// use waystation::admin::axum::Router;
@@ -221,21 +229,28 @@ impl HttpServer {
     ///
     /// # Panics
     ///
-    /// Panics if there is a route already that these routes have too. [`start`](Self::start) panics if one of them is a
-    /// path of the server's own, or if they have a fallback, which is the server's.
+    /// Panics if one of the routes was added before. [`start`](Self::start) panics if a route has a path of the
+    /// server itself, or if the routes have a fallback.
     #[must_use]
     pub fn routes(mut self, routes: Router) -> Self {
         self.routes = self.routes.merge(routes);
         self
     }
 
-    /// Starts the thread. Discovery answers with `offers`. With WebSocket, on a port as
-    /// [`attach`](crate::proxy::attach) returns it, the thread serves links too, adds WebSocket to `offers`, and ends
-    /// when the server that they belong to is dropped. [`add_http`](AddHttp::add_http) does all of this for an app.
+    /// Starts the thread. Discovery answers with `offers`.
+    ///
+    /// If `websocket` is given, with a port that [`attach`](crate::proxy::attach) has returned, the thread also
+    /// serves links, and WebSocket is added to `offers`. The thread then ends when the app of the port is dropped.
+    /// For an app, [`add_http`](AddHttp::add_http) does all of this.
     ///
     /// # Errors
     ///
-    /// [`HttpError::Tls`] and [`HttpError::Thread`].
+    /// Returns [`HttpError::Tls`] if the certificate cannot be used, and [`HttpError::Thread`] if the operating
+    /// system cannot start a thread.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an [added route](Self::routes) has a path of the server itself, or if the routes have a fallback.
     pub fn start(
         self,
         offers: Offers,
@@ -278,14 +293,16 @@ impl HttpServer {
     }
 }
 
-/// Adds an HTTP server to an app.
+/// An extension of [`App`] that adds an HTTP server.
 pub trait AddHttp {
-    /// Serves HTTP, and WebSocket if it is given, with what the app's [listeners](crate::proxy::AddListener) offer. It
-    /// ends when the app is dropped.
+    /// Starts an HTTP server that ends when the app is dropped. Discovery answers with the offers of the app's
+    /// [listeners](crate::proxy::AddListener). If `websocket` is given, the server also serves links over
+    /// WebSocket.
     ///
     /// # Errors
     ///
-    /// [`HttpError::Tls`] and [`HttpError::Thread`].
+    /// Returns [`HttpError::Tls`] if the certificate cannot be used, and [`HttpError::Thread`] if the operating
+    /// system cannot start a thread.
     fn add_http(
         &mut self,
         http: HttpServer,
@@ -317,22 +334,24 @@ fn router(desk: Desk, health: Health, websocket: Option<&WebSocketProxy>) -> Rou
         .route("/healthz", get(move || std::future::ready(health.answer_ready())))
         .route("/livez", get(move || std::future::ready(is_live.answer_live())))
         .merge(play::routes())
-        .fallback((StatusCode::NOT_FOUND, "here are /play, /v1/connect, /healthz, /livez and /ws\n"));
+        .fallback((
+            StatusCode::NOT_FOUND,
+            "not found; this server has /play, /v1/connect, /healthz, /livez and /ws\n",
+        ));
     match websocket {
         Some(websocket) => router.route(WEBSOCKET_PATH, websocket.route()),
         None => router,
     }
 }
 
-/// Listens, without blocking whoever asks for a connection.
+/// Binds a nonblocking listener.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A server that starts again at once finds its port as its last connections left it.
+    // A restarted server can bind the port while old connections are in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    // Connections inherit all of them. What the kernel takes for a client that does not read, the client
-    // would read too late anyhow; what it takes from one that is not read, it would otherwise let
-    // grow to megabytes.
+    // Connections inherit these sizes. By default the kernel lets the buffers grow to megabytes. Data in a large
+    // send buffer would reach a slow client too late to be useful.
     let _ = socket.set_send_buffer_size(KERNEL_SEND_BYTES);
     let _ = socket.set_recv_buffer_size(KERNEL_RECEIVE_BYTES);
     #[cfg(target_os = "linux")]
@@ -343,20 +362,21 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The port of HTTP and WebSocket.
+/// Default port of HTTP and WebSocket.
 const PORT_DEFAULT: u16 = 7_780;
-/// The task of one connection: its buffers aside, the request and the answer that it is at.
+/// Bytes for the task of one connection, without its buffers.
 const CONNECTION_TASK_BYTES: usize = 16 * 1024;
-/// Connections that wait to be taken: all clients of a server that has just restarted.
+/// Maximum number of connections that wait to be accepted: enough for all clients of a server that has just
+/// restarted.
 const BACKLOG: i32 = 1_024;
-/// What the kernel holds of what is sent to one client: a replay fits.
+/// Size of the kernel's send buffer of a connection: a full outbox.
 const KERNEL_SEND_BYTES: usize = crate::wire::OUTBOX_MAX_BYTES;
-/// What the kernel takes of that before it can send it: a few ticks' worth. The rest waits where a WebSocket
-/// link drops state that is stale, so that a slow network is late by this much and not by all of the buffer.
+/// Maximum number of bytes that the kernel accepts before it can send them: a few ticks of data. The rest waits in
+/// the WebSocket link, which drops unreliable frames that have expired. So a slow network delays frames by this
+/// number of bytes and not by the whole send buffer.
 #[cfg(target_os = "linux")]
 const KERNEL_UNSENT_BYTES: u32 = 4 * 1024;
-/// What the kernel holds of what one client sends: as much as a session may send at once, or four of
-/// the longest frames.
+/// Size of the kernel's receive buffer of a connection: the burst size of a session, or four of the longest frames.
 const KERNEL_RECEIVE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -364,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_in_use_is_an_error_that_names_it() {
+    fn an_address_in_use_is_an_error_with_the_address() {
         let config = || HttpConfig { listen: ([127, 0, 0, 1], 0).into(), ..HttpConfig::default() };
         let first = HttpServer::bind(config()).expect("a free port");
 
@@ -377,14 +397,14 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_kernel_takes_little_of_a_connection_that_it_cannot_send() {
+    fn the_kernel_accepts_little_data_that_it_cannot_send() {
         let listener = listen(([127, 0, 0, 1], 0).into()).expect("a free port");
         listener.set_nonblocking(false).expect("a socket");
         let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("room");
 
         let (accepted, _) = listener.accept().expect("a connection");
 
-        let unsent = socket2::SockRef::from(&accepted).tcp_notsent_lowat().expect("Linux tells");
+        let unsent = socket2::SockRef::from(&accepted).tcp_notsent_lowat().expect("Linux has this option");
         assert_eq!(unsent, KERNEL_UNSENT_BYTES);
     }
 }

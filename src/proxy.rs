@@ -1,14 +1,18 @@
-//! Proxies: the adapters that own links, and the ports between them and the tick.
+//! The adapters that own links, and the ports between the adapters and the tick.
 //!
-//! An adapter runs wherever it likes (a thread of its own, or the caller's) and speaks plain data:
-//! [`ProxyEvent`]s up, [`ProxyCommand`]s down, each through a bounded [`port`](mod@port). It knows links
-//! and frames and nothing of sessions. The smallest one, [`loopback`], is the place to learn how
-//! to write another; the example `custom_transport` is one over TCP, with threads and sockets. A transport of this crate is a
-//! [`Listener`]: it binds its port, is attached with its adapter, offers itself by discovery, counts what it does, and
-//! ends when its [handle](ListenerHandle) is dropped.
+//! An adapter runs on a thread of its own or on the caller's thread. It sends [`ProxyEvent`]s to the tick and
+//! receives [`ProxyCommand`]s from it, each through a [`port`](mod@port). An adapter handles links and frames; it
+//! has no access to sessions.
 //!
-//! Data flow: adapter → event port → [`TickInput`], gathered when a tick begins, by proxy id → the gate; frames
-//! to links → [`Proxies::command`] → one batch a proxy in `Flush` → command port → adapter.
+//! Each network transport of this crate is a [`Listener`]. A listener binds its port, starts its adapter, provides
+//! the offers of its transport for discovery, and counts its work. It ends when its [handle](ListenerHandle) is
+//! dropped.
+//!
+//! To write an adapter, start from [`loopback`], the smallest one. The example `custom_transport` is an adapter
+//! over TCP with threads and sockets.
+//!
+//! Data flow: adapter → event port → [`TickInput`], gathered by proxy id when a tick begins → the gate; frames to
+//! links → [`Proxies::command`] → one batch per proxy in `Flush` → command port → adapter.
 
 mod adapter;
 mod backlog;
@@ -67,43 +71,43 @@ use adapter::{ProxyPort, RECEIVE_BUDGET};
 use open_links::OpenLinks;
 use port::{Budget, Weigh};
 
-/// What the tick tells an adapter.
+/// A command of the tick to an adapter.
 #[derive(Debug, Clone)]
 pub enum ProxyCommand {
-    /// Sends a frame on the lane that its id says.
+    /// Sends a frame on the lane that its message id selects.
     Send {
-        /// To whom.
+        /// The link to send on.
         link: LinkId,
-        /// Message id and body.
+        /// The message id and the body.
         frame: Bytes,
     },
-    /// Sends the last frame, holds the link until all is flushed, then closes it.
-    /// Whatever the peer still sends is discarded.
+    /// Sends the last frame, waits until everything is flushed, and closes the link.
+    /// The adapter discards what the peer still sends.
     Close {
-        /// Which link.
+        /// The link to close.
         link: LinkId,
-        /// The last frame.
+        /// The last frame: the message id and the body.
         frame: Bytes,
     },
     /// Closes a link at once.
     Cut {
-        /// Which link.
+        /// The link to close.
         link: LinkId,
     },
-    /// Leaves the frames of the reliable lane with the transport for now.
+    /// Stops reading the reliable lane of a link. Unread frames stay in the transport.
     Pause {
-        /// Which link.
+        /// The link to pause.
         link: LinkId,
     },
-    /// Reads on.
+    /// Reads the reliable lane of a paused link again.
     Unpause {
-        /// Which link.
+        /// The link to read.
         link: LinkId,
     },
 }
 
 impl ProxyCommand {
-    /// The link that it is about.
+    /// Returns the link that the command applies to.
     #[must_use]
     pub fn link(&self) -> LinkId {
         match self {
@@ -120,35 +124,35 @@ impl ProxyCommand {
 #[derive(Resource, Debug, Default)]
 pub struct Proxies {
     ports: Vec<ProxyPort>,
-    /// Links that are there.
     links: OpenLinks,
-    /// Links that were told to close and are not gone yet, and when they are cut.
+    /// The closing links, each with the time at which it is cut.
     closing: BTreeMap<LinkKey, Duration>,
-    /// What may wait for each adapter, if a test has its own idea of that.
+    /// The bound on waiting commands per adapter, if a test has set one.
     command_budget: Option<Budget>,
 }
 
-/// The commands that left in this tick, by proxy id. Kept only where somebody has inserted it, as a test does.
+/// The commands that were flushed in this tick, by proxy id. They are recorded only if this resource was inserted,
+/// for example by a test.
 #[derive(Resource, Debug, Default)]
 pub struct Departed(pub Vec<(ProxyId, ProxyCommand)>);
 
-/// Frames that crossed the ports since the start; link control included.
+/// Counts of the frames that have crossed the ports since the start, including link control.
 #[derive(Resource, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Frames from clients.
+    /// Number of frames from clients.
     pub in_count: u64,
-    /// Bytes of them.
+    /// Bytes in the frames from clients.
     pub in_bytes: u64,
-    /// Frames to clients.
+    /// Number of frames to clients.
     pub out_count: u64,
-    /// Bytes of them.
+    /// Bytes in the frames to clients.
     pub out_bytes: u64,
 }
 
 impl Proxies {
-    /// Adds a proxy and returns the adapter's end. `name` appears in logs.
+    /// Adds a proxy and returns the adapter's end of its ports. `name` appears in logs.
     ///
-    /// At most 65,536 proxies; a further one gets the last id and is never heard.
+    /// A server can have up to 65,536 proxies. A further proxy shares the id of the last one and does not work.
     pub fn attach(&mut self, name: &'static str, clock: Clock) -> AdapterPort {
         let id = ProxyId(u16::try_from(self.ports.len()).unwrap_or(u16::MAX));
         let (port, adapter) = ProxyPort::new(id, name, clock);
@@ -163,20 +167,20 @@ impl Proxies {
         self.ports.push(port);
     }
 
-    /// The name a proxy was attached under.
+    /// Returns the name that a proxy was attached under, or `"unknown"` if there is no proxy with this id.
     #[must_use]
     pub fn name(&self, id: ProxyId) -> &'static str {
         self.ports.get(usize::from(id.0)).map_or("unknown", |port| port.told.name)
     }
 
-    /// Whether the adapter of a proxy opens links only for clients that proved that they may enter:
-    /// see [`AdapterPort::vouch_for_links`].
+    /// Returns true if the adapter of a proxy opens links only for clients that have proved that they may enter.
+    /// See [`AdapterPort::vouch_for_links`].
     #[must_use]
     pub fn vouches_for_links(&self, id: ProxyId) -> bool {
         self.ports.get(usize::from(id.0)).is_some_and(|port| port.told.vouches)
     }
 
-    /// The links that each proxy has open now, by its name, in the order of their ids.
+    /// Returns the name and the number of open links of each proxy, ordered by proxy id.
     #[must_use]
     pub fn link_counts(&self) -> Vec<(&'static str, usize)> {
         let mut counts: Vec<_> = self.ports.iter().map(|port| (port.told.name, 0)).collect();
@@ -188,8 +192,10 @@ impl Proxies {
         counts
     }
 
-    /// What the adapters have counted by now, by proxy id. Adapters count on threads of their own, so a game's logic
-    /// must not go by it: a run could not be repeated.
+    /// Returns the current counters of all adapters, ordered by proxy id.
+    ///
+    /// Adapters count on threads of their own, so the values differ between a run and its replay. Game logic must
+    /// not depend on them.
     #[must_use]
     pub fn counters(&self) -> Vec<Counter> {
         let mut counters = Vec::new();
@@ -200,7 +206,7 @@ impl Proxies {
         counters
     }
 
-    /// Puts a command into the batch of the link's proxy. A frame is sent as by [`send`](Self::send).
+    /// Adds a command to the batch of a proxy. [`ProxyCommand::Send`] has the same effect as [`send`](Self::send).
     pub fn command(&mut self, proxy: ProxyId, command: ProxyCommand) {
         match command {
             ProxyCommand::Send { link, frame } => self.send(LinkKey { proxy, link }, frame),
@@ -219,30 +225,33 @@ impl Proxies {
         }
     }
 
-    /// Sends a frame on a link, even if the link has no [`room`](Self::room): ask for room first for a frame that
-    /// can wait. If the proxy has no room for link control either, the link is cut instead, so that no frame
-    /// is lost on a link that lives.
+    /// Sends a frame on a link, even if the link has no [`room`](Self::room). For a frame that can wait, check the
+    /// room first.
+    ///
+    /// If the proxy has no room for link control, the link is cut and the frame is not sent. So no frame is lost on
+    /// an open link.
     pub fn send(&mut self, to: LinkKey, frame: Bytes) {
         let port = self.ports.get(usize::from(to.proxy.0));
         if port.is_some_and(|port| !port.batch.has_room_for_control()) {
-            tracing::debug!(link = %to, "cut: its proxy does not take what is sent");
+            tracing::debug!(link = %to, "cut a link: its adapter does not keep up with the commands of the tick");
             self.cut(to);
             return;
         }
         self.push(to.proxy, ProxyCommand::Send { link: to.link, frame });
     }
 
-    /// Bytes that a link may still take in this tick: what is left of [`LINK_BUDGET`]. While it is above 0,
-    /// a frame of any length may go. 0 for a link that is gone or was told to go.
+    /// Returns how many bytes of [`LINK_BUDGET`] are left for a link. While the result is above 0, one more frame
+    /// of any length may be sent. Returns 0 for a link that has closed, is closing or was cut.
     #[must_use]
     pub fn room(&self, link: LinkKey) -> usize {
         let open = self.links.get(link).filter(|open| !open.is_closing && !open.is_cut);
         open.map_or(0, |open| open.budget.room())
     }
 
-    /// Takes what the adapters have to tell, by proxy id and from each port within the budget of a
-    /// tick. The plugin's systems do this and [`send_batches`](Self::send_batches); it is for those who drive
-    /// adapters without an app.
+    /// Takes the waiting events of all adapters, ordered by proxy id, up to a fixed budget per proxy.
+    ///
+    /// Call this method and [`send_batches`](Self::send_batches) to drive adapters without an app. In an app, the
+    /// systems of [`ProxyPlugin`] do the same work.
     pub fn take_events(&mut self, mut take: impl FnMut(ProxyId, ProxyEvent)) {
         let mut input = TickInput::default();
         self.gather(&mut input);
@@ -250,7 +259,7 @@ impl Proxies {
         input.events.into_iter().for_each(|(proxy, event)| take(proxy, event));
     }
 
-    /// Looks once at all that other threads have written.
+    /// Reads once what the threads of the adapters have written.
     fn gather(&mut self, input: &mut TickInput) {
         for (index, port) in self.ports.iter_mut().enumerate() {
             let id = ProxyId(u16::try_from(index).unwrap_or(u16::MAX));
@@ -261,7 +270,7 @@ impl Proxies {
         }
     }
 
-    /// Takes in what was gathered. Proxies that are not known yet are those of a recording.
+    /// Applies the gathered input. A proxy without a port comes from a recording and is added.
     fn apply(&mut self, input: &TickInput) {
         for (index, told) in input.proxies.iter().enumerate() {
             if index == self.ports.len() {
@@ -274,7 +283,7 @@ impl Proxies {
         }
     }
 
-    /// Notes what an event says of a link.
+    /// Updates the state of a link after an event.
     fn note(&mut self, link: LinkKey, kind: &ProxyEventKind) {
         match kind {
             ProxyEventKind::Opened(_) => self.note_opened(link),
@@ -288,8 +297,8 @@ impl Proxies {
         }
     }
 
-    /// Hands each adapter its batch, as one, and tells of each frame in it. Links that took too long
-    /// to close by `now` are cut.
+    /// Cuts the links that have not closed by their deadlines, then sends each adapter its batch. Calls `sent` with
+    /// each frame of the batches.
     pub fn send_batches(&mut self, now: Duration, mut sent: impl FnMut(&Bytes)) {
         self.hand_over(now, |_, command| {
             if let ProxyCommand::Send { frame, .. } | ProxyCommand::Close { frame, .. } = command {
@@ -306,16 +315,17 @@ impl Proxies {
         }
     }
 
-    /// Whether a proxy keeps up: what it was commanded, less what it had taken when the tick began, is
-    /// below a bound. While it is not, unreliable frames are dropped and reliable ones wait in their
-    /// outboxes. A system that may use up the room within a tick begins with another session in each tick,
-    /// by [`TickTime::turn`].
+    /// Returns true if the commands that a proxy had not taken when the tick began, plus those added since, are
+    /// below a bound.
+    ///
+    /// While a proxy has no room, unreliable frames are dropped and counted frames wait in their outboxes. A system
+    /// that can use up the room within a tick starts with a different session in each tick: see [`TickTime::turn`].
     #[must_use]
     pub fn has_room(&self, proxy: ProxyId) -> bool {
         self.ports.get(usize::from(proxy.0)).is_some_and(|port| port.batch.has_room())
     }
 
-    /// Bounds what waits for each adapter by `budget`, so that a test can reach the bound.
+    /// Sets the bound on the commands that wait for each adapter, so that a test can reach it.
     #[cfg(feature = "testing")]
     pub fn set_command_budget(&mut self, budget: Budget) {
         self.command_budget = Some(budget);
@@ -323,7 +333,8 @@ impl Proxies {
     }
 }
 
-/// Adds the ports' phases. Proxies are attached to [`Proxies`] afterwards, at any time.
+/// A plugin that exchanges events and commands with the adapters in each tick. Attach proxies with [`attach`] after
+/// adding the plugin, at any time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProxyPlugin;
 
@@ -338,19 +349,20 @@ impl Plugin for ProxyPlugin {
     }
 }
 
-/// Attaches a proxy to an app that has the [`ProxyPlugin`].
+/// Attaches a proxy to an app with the [`ProxyPlugin`] and returns the adapter's end of its ports. `name` appears
+/// in logs.
 pub fn attach(app: &mut App, name: &'static str) -> AdapterPort {
     let world = app.world_mut();
     let clock = world.get_resource::<TickTime>().map(|time| time.clock().clone()).unwrap_or_default();
     world.get_resource_or_init::<Proxies>().attach(name, clock)
 }
 
-/// Gathers what the adapters say.
+/// Gathers the events and the reports of the adapters.
 fn gather(world: &mut World, input: &mut TickInput) {
     world.resource_mut::<Proxies>().gather(input);
 }
 
-/// Takes in what the adapters said. The events stay in the inputs, for the gate.
+/// Applies the input of the adapters. The events stay in [`TickInput`] for the gate.
 fn receive(input: Res<TickInput>, mut proxies: ResMut<Proxies>, mut traffic: ResMut<Traffic>) {
     proxies.apply(&input);
     for (_, event) in &input.events {
@@ -361,19 +373,20 @@ fn receive(input: Res<TickInput>, mut proxies: ResMut<Proxies>, mut traffic: Res
     }
 }
 
-/// A server without one of its proxies serves some of its players and looks healthy: it stops.
+/// Stops the server if an adapter has given up. Without this, the server would look healthy but serve only some of
+/// its players.
 fn heed_failures(input: Res<TickInput>, mut failure: ResMut<Failure>, mut stop: ResMut<StopRequested>) {
     if failure.0.is_none()
         && let Some((name, why)) =
             input.proxies.iter().find_map(|ProxyInput { name, failure, .. }| Some((*name, failure.as_ref()?)))
     {
-        tracing::error!(proxy = name, why, "a proxy has given up, and the server stops");
+        tracing::error!(proxy = name, why, "a proxy has given up; the server stops");
         failure.0 = Some(format!("the proxy {name} has given up: {why}"));
         stop.0 = true;
     }
 }
 
-/// A system has panicked: the clients of all links are told that the server ends.
+/// Sends Closed(SHUTDOWN) on all links after a system has panicked.
 fn say_goodbye(world: &mut World) {
     let now = world.resource::<TickTime>().now();
     let mut proxies = world.resource_mut::<Proxies>();
@@ -387,7 +400,7 @@ fn say_goodbye(world: &mut World) {
     }
 }
 
-/// Hands each proxy its batch, as one.
+/// Sends each adapter its batch.
 pub(crate) fn depart(
     mut proxies: ResMut<Proxies>,
     mut traffic: ResMut<Traffic>,

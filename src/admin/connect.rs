@@ -1,7 +1,7 @@
-//! Discovery: where and how clients reach this server.
+//! Answers discovery: which transports the server offers and how a client opens a link over them.
 //!
-//! `GET /v1/connect` is asked before a link is opened, over UDP before each, since a connect token is
-//! good for one. So it is where a server finds out who its clients are, if it wants to know.
+//! A client asks `GET /v1/connect` before it opens a link. Over UDP it asks before each link, because a connect
+//! token opens one link. Discovery can authenticate clients by a [`ConnectAuth`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -21,60 +21,64 @@ use crate::wire::discovery::Discovery;
 use crate::wire::ticket::{TICKET_EXPIRE, TicketError, TicketKey};
 use crate::wire::{PROTOCOL, retry, whole_seconds};
 
-/// Who may ask discovery.
+/// The rule that decides which clients may ask discovery.
 #[derive(Clone, Default)]
 pub struct ConnectAuth(Who);
 
 #[derive(Clone, Default)]
 enum Who {
-    /// Nobody.
     #[default]
     Nobody,
-    /// Everybody.
     Everybody,
-    /// Whoever's bearer the hook takes.
+    /// Clients whose bearer token the hook accepts.
     Bearers(Arc<Hook>),
 }
 
 type Hook = dyn Fn(&str) -> Result<Option<String>, String> + Send + Sync;
 
 impl ConnectAuth {
-    /// Nobody may: every question is answered 401, with words on what to configure. The default.
+    /// Admits no client. Each request gets status 401 and a text that names what to configure. This is the default.
     #[must_use]
     pub fn nobody() -> Self {
         Self(Who::Nobody)
     }
 
-    /// Everybody may, as in the `dev` profile.
+    /// Admits all clients. The `dev` profile uses this rule.
     #[must_use]
     pub fn everybody() -> Self {
         Self(Who::Everybody)
     }
 
-    /// Whoever has this bearer may: the password of a test, or of a website that hands the answers
-    /// on to players that it knows. It should be 16 random characters at least.
+    /// Admits clients with this bearer token, for example a closed test, or a website that passes the answers on to
+    /// its users. The token should have at least 16 random characters.
     #[must_use]
     pub fn bearer(secret: &str) -> Self {
-        // Of hashes, a comparison's time says nothing of use.
+        // Hashes are compared, so the time of the comparison reveals nothing about the secret.
         let wanted = Sha256::digest(secret);
-        Self::hook(
-            move |bearer| {
-                if Sha256::digest(bearer) == wanted { Ok(None) } else { Err("another bearer".to_owned()) }
-            },
-        )
+        Self::hook(move |bearer| {
+            if Sha256::digest(bearer) == wanted {
+                Ok(None)
+            } else {
+                Err("the bearer token is wrong".to_owned())
+            }
+        })
     }
 
-    /// Whoever's bearer the hook takes may. It says who that is, if it knows: the identity goes into
-    /// the connect token and the ticket, and with either to the gate. An error is for the log. It is called on the
-    /// thread that serves HTTP, so it must not block: for a question to another service, the
-    /// clients ask that service and bring what it signed.
+    /// Admits clients whose bearer token the hook accepts.
+    ///
+    /// The hook gets the token. It returns the identity of the client, or `None` if there is no identity. The
+    /// identity is put into the connect token and the ticket, from which the gate reads it. If the hook returns an
+    /// error, the client gets status 401, and the error is logged at `debug`.
+    ///
+    /// The HTTP thread calls the hook, so it must not block. To involve another service, let clients get a signed
+    /// token from that service, and verify the signature in the hook.
     ///
     /// ```
     /// use waystation::admin::ConnectAuth;
     ///
     /// let known = |bearer: &str| match bearer {
-    ///     "ada's ticket" => Ok(Some("ada".to_owned())),
-    ///     _ => Err("no such ticket".to_owned()),
+    ///     "ada's token" => Ok(Some("ada".to_owned())),
+    ///     _ => Err("the token is unknown".to_owned()),
     /// };
     /// let auth = ConnectAuth::hook(known);
     /// # drop(auth);
@@ -95,7 +99,7 @@ impl fmt::Debug for ConnectAuth {
     }
 }
 
-/// What answers.
+/// The state of the route.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) name: String,
@@ -108,7 +112,7 @@ pub(super) struct Desk {
     pub(super) exempt_loopback: bool,
     pub(super) health: Health,
     pub(super) unix: UnixClock,
-    /// Where it listens, and whether under TLS.
+    /// The address of the HTTP server.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
 }
@@ -119,7 +123,7 @@ impl Desk {
         let origin = headers.get(header::ORIGIN);
         let is_welcome = self.origins.allow_at(origin.map(text), headers.get(header::HOST).map(text));
         let mut response = if !is_welcome {
-            (StatusCode::FORBIDDEN, "pages of this origin may not ask here\n").into_response()
+            (StatusCode::FORBIDDEN, "pages of this origin may not ask this server\n").into_response()
         } else if request.method() == Method::OPTIONS {
             (StatusCode::NO_CONTENT, PREFLIGHT).into_response()
         } else {
@@ -137,7 +141,7 @@ impl Desk {
     fn answer_to(&self, address: Option<IpAddr>, headers: &HeaderMap) -> Response {
         if !self.admits(address) {
             let later = [(header::RETRY_AFTER, HeaderValue::from(retry::HTTP.as_secs()))];
-            return (StatusCode::TOO_MANY_REQUESTS, later, "too often: come again in a second\n")
+            return (StatusCode::TOO_MANY_REQUESTS, later, "too many requests; try again in a second\n")
                 .into_response();
         }
         let identity = match self.identity(headers) {
@@ -150,8 +154,9 @@ impl Desk {
         match self.discover(headers, identity.as_deref()) {
             Ok(offer) => ([(header::CONTENT_TYPE, "application/json")], offer.to_json()).into_response(),
             Err(error) => {
-                tracing::warn!(%error, "discovery has no ticket to give");
-                (StatusCode::INTERNAL_SERVER_ERROR, "no ticket: see the server's log\n").into_response()
+                tracing::warn!(%error, "discovery cannot mint a ticket");
+                (StatusCode::INTERNAL_SERVER_ERROR, "cannot mint a ticket; see the server's log\n")
+                    .into_response()
             }
         }
     }
@@ -165,7 +170,7 @@ impl Desk {
         rates.admit(network, self.health.clock().now(), self.rate).is_ok()
     }
 
-    /// Who asks, as far as that is known; or what to tell who may not.
+    /// Returns the identity of the client, if there is one. Returns the body of a 401 if the client may not ask.
     fn identity(&self, headers: &HeaderMap) -> Result<Option<String>, &'static str> {
         let hook = match &self.auth.0 {
             Who::Everybody => return Ok(None),
@@ -178,7 +183,7 @@ impl Desk {
             return Err(WANTED);
         }
         hook(bearer.trim()).map_err(|why| {
-            tracing::debug!(why, "a bearer was refused");
+            tracing::debug!(why, "refused a bearer token");
             WANTED
         })
     }
@@ -199,7 +204,7 @@ impl Desk {
         })
     }
 
-    /// The host by which the client got here, if it says so, or else the address that is listened on.
+    /// Returns the host in the request, or the address of the HTTP server if the request has no valid host.
     fn authority(&self, headers: &HeaderMap) -> String {
         let host = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
         let host = host.filter(|host| !host.as_str().contains('@'));
@@ -211,17 +216,17 @@ fn address_of(request: &Request) -> Option<IpAddr> {
     Some(request.extensions().get::<ConnectInfo<SocketAddr>>()?.0.ip())
 }
 
-/// A header's value; of one that is no text, something that is nobody's.
+/// Returns the value of a header, or `"?"`, which matches no valid value, if it is not text.
 fn text(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or("?")
 }
 
-/// What a page of another origin may do, once it is a listed one.
+/// The headers of the answer to a preflight request of a page with a listed origin.
 const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),
     (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization"),
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
-const WANTED: &str = "give a bearer that this server takes: Authorization: Bearer ...\n";
-const NOBODY: &str = "this server has not been told whom to let in: its operator gives it a bearer \
+const WANTED: &str = "this server requires a valid bearer token in the request: Authorization: Bearer ...\n";
+const NOBODY: &str = "this server admits no clients yet; its operator has to configure a bearer token \
                       (waystation serve --bearer-file) or a hook (admin::ConnectAuth)\n";

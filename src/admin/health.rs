@@ -1,5 +1,4 @@
-//! Whether the tick is alive and whether new players can come in: what `GET /livez` and `GET /healthz`
-//! answer, for supervisors and load balancers.
+//! Answers `GET /livez` and `GET /healthz`, for supervisors and load balancers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,9 +12,9 @@ use bevy_ecs::prelude::*;
 use crate::gate::Drain;
 use crate::tick::{Clock, TickRate, TickSystems, TickTime};
 
-/// The tick's pulse, as the thread of the HTTP server reads it. Clones are the same.
+/// The health of a server. The tick updates it, and the HTTP thread reads it. Clones share their state.
 ///
-/// It is taken from the server's clock: where that stands still, no tick is ever late.
+/// The age of a tick is measured by the server's clock: while that clock stands still, no tick becomes late.
 #[derive(Resource, Debug, Clone)]
 pub struct Health {
     pulse: Arc<Pulse>,
@@ -26,24 +25,25 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct Pulse {
     tick: AtomicU64,
-    /// When it was, on the clock, in nanoseconds.
+    /// Time of the last tick by the server's clock, in nanoseconds.
     at_nanos: AtomicU64,
     has_ticked: AtomicBool,
     is_draining: AtomicBool,
 }
 
 impl Health {
-    /// Of something that ticks at this rate, by its own account: it calls [`beat`](Self::beat).
+    /// Creates the health of a server that ticks at this rate. The caller has to call [`beat`](Self::beat) after
+    /// each tick.
     #[must_use]
     pub fn new(clock: Clock, rate: TickRate) -> Self {
         let late_after = LATE_AFTER.max(rate.period() * LATE_AFTER_TICKS);
         let health = Self { pulse: Arc::default(), clock, late_after };
-        // A server that has just been started is not late yet.
+        // A server is not late when it has just started.
         health.touch();
         health
     }
 
-    /// Of an app, which beats at the end of each tick.
+    /// Creates the health of an app, and adds a system that calls [`beat`](Self::beat) at the end of each tick.
     pub fn watch(app: &mut App) -> Self {
         let world = app.world();
         let clock = world.get_resource::<TickTime>().map(|time| time.clock().clone()).unwrap_or_default();
@@ -52,7 +52,7 @@ impl Health {
         health
     }
 
-    /// A tick is over.
+    /// Notes that a tick has ended.
     pub fn beat(&self, tick: u64, is_draining: bool) {
         self.touch();
         self.pulse.tick.store(tick, Ordering::Relaxed);
@@ -65,20 +65,20 @@ impl Health {
         self.pulse.at_nanos.store(now, Ordering::Relaxed);
     }
 
-    /// Whether the last tick is not long ago: a second, or five ticks if that is longer.
+    /// Returns true if the last tick ended within 1 s, or within five ticks if that is longer.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.age() <= self.late_after
     }
 
-    /// Whether new players can come in: the tick is alive, there was one at least, and the server does
+    /// Returns true if new sessions can open: the tick is alive, at least one tick has ended, and the server does
     /// not drain.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.status() == Status::Ok
     }
 
-    /// Whether the server takes nobody new because it is about to stop.
+    /// Returns true while the server drains.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.pulse.is_draining.load(Ordering::Relaxed)
@@ -96,7 +96,7 @@ impl Health {
         }
     }
 
-    /// The server's clock.
+    /// Returns the server's clock.
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -106,13 +106,13 @@ impl Health {
         self.clock.now().saturating_sub(at)
     }
 
-    /// Readiness, for load balancers: 200 while new players can come in, else 503.
+    /// Answers a readiness check of a load balancer: 200 while new sessions can open, otherwise 503.
     pub(super) fn answer_ready(&self) -> Response {
         self.answer(self.status() == Status::Ok)
     }
 
-    /// Liveness, for supervisors: 200 while the tick is alive, else 503. A server that starts or drains
-    /// is alive: it must not be killed for that.
+    /// Answers a liveness check of a supervisor: 200 while the tick is alive, otherwise 503. A server that starts
+    /// or drains is alive, so the supervisor does not kill it.
     pub(super) fn answer_live(&self) -> Response {
         self.answer(self.is_alive())
     }
@@ -131,20 +131,20 @@ impl Health {
     }
 }
 
-/// How the server is.
+/// The status of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
-    /// The first tick is yet to come.
+    /// No tick has ended yet.
     Starting,
     Ok,
-    /// It takes nobody new.
+    /// The server drains.
     Draining,
-    /// The last tick is long ago.
+    /// The last tick is late.
     Stalled,
 }
 
 impl Status {
-    /// How the answers write it.
+    /// Returns the status as it appears in answers.
     fn word(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -159,9 +159,9 @@ fn beat(health: Res<Health>, time: Res<TickTime>, drain: Option<Res<Drain>>) {
     health.beat(time.tick().0, drain.is_some_and(|drain| drain.is_draining()));
 }
 
-/// A tick that is older is late: it is what a player calls frozen.
+/// Age from which on a tick is late. A player perceives a tick of this age as a freeze.
 const LATE_AFTER: Duration = Duration::from_secs(1);
-/// At the slowest rates, a second is no more than a few ticks.
+/// Number of ticks after which a tick is late, at slow tick rates.
 const LATE_AFTER_TICKS: u32 = 5;
 
 #[cfg(test)]
@@ -187,10 +187,10 @@ mod tests {
     fn a_server_is_ready_from_its_first_tick_until_it_drains() {
         let health = Health::new(Clock::manual(), TickRate::default());
 
-        assert!(health.is_alive() && !health.is_ready(), "it starts");
+        assert!(health.is_alive() && !health.is_ready(), "the server starts");
         health.beat(1, false);
         assert!(health.is_alive() && health.is_ready());
         health.beat(2, true);
-        assert!(health.is_alive() && !health.is_ready(), "it drains");
+        assert!(health.is_alive() && !health.is_ready(), "the server drains");
     }
 }

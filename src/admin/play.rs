@@ -1,5 +1,4 @@
-//! The page that shows the arena in a browser, and what it needs: files that are part of the
-//! program.
+//! Serves the page that shows the arena in a browser. Its files are compiled into the binary.
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,13 +9,13 @@ use sha2::{Digest as _, Sha256};
 
 /// A file of the page.
 struct Asset {
-    /// Where it is found.
+    /// The path of the file on the HTTP server.
     path: &'static str,
     content_type: &'static str,
     bytes: &'static [u8],
 }
 
-/// All of them. They are built from `assets/src`, as `assets/README.md` says.
+/// The files of the page. They are built from `assets/src`: see `assets/README.md`.
 const ASSETS: [Asset; 3] = [
     Asset {
         path: "/play",
@@ -35,7 +34,7 @@ const ASSETS: [Asset; 3] = [
     },
 ];
 
-/// Serves the page.
+/// Returns the routes of the page.
 pub(super) fn routes() -> Router {
     ASSETS.iter().fold(Router::new(), |router, asset| {
         let tag = tag(asset.bytes);
@@ -47,8 +46,8 @@ pub(super) fn routes() -> Router {
 }
 
 impl Asset {
-    /// The file, or that the browser has it already: it asks each time, so that after an update of
-    /// the server no page is half new.
+    /// Returns the file, or 304 if the browser has the current version. The browser checks each file on each use,
+    /// so after an update of the server it does not mix versions.
     fn answer(&self, tag: &str, asked: &HeaderMap) -> Response {
         let common = [
             (header::ETAG, tag),
@@ -64,14 +63,14 @@ impl Asset {
     }
 }
 
-/// A name for this content.
+/// Returns an `ETag` for the content of a file.
 fn tag(bytes: &[u8]) -> String {
     format!("\"{}\"", HEXLOWER.encode(&Sha256::digest(bytes)[..TAG_BYTES]))
 }
 
-/// What the page may do: its own scripts and styles, and links to any server, since the transports
-/// have ports of their own.
+/// The content security policy of the page. It allows the page's own scripts and styles, and connections to any
+/// address, because each transport has a port of its own.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src *; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// Enough of a hash to tell versions apart.
+/// Number of bytes of the hash in an `ETag`.
 const TAG_BYTES: usize = 8;

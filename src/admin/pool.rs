@@ -1,14 +1,13 @@
-//! The connections without a session, which give way to new ones.
+//! Bounds the number of HTTP connections, and closes idle ones to make room for new ones.
 //!
-//! There are at most so many. Each network's connections are told apart, and when there is one too
-//! many, the longest idle connection of the network that has most is closed. So a stranger who opens
-//! connections and says nothing only ever closes their own, and however many players share an address
-//! can come in together while there is room.
+//! The pool groups connections by network. When there are too many, the longest idle connection of the network with
+//! the most connections is closed. So an attacker who opens idle connections displaces only the attacker's own, and
+//! any number of players behind one address can connect while there is room.
 //!
-//! A connection is idle since its last request, or since it was opened. A slow request does not count
-//! before it is complete. A connection that has become a WebSocket has left the pool.
+//! A connection is idle since its last request, or since it was opened. A request counts when its head is complete.
+//! A connection that becomes a link over WebSocket leaves the pool.
 //!
-//! Data flow: a connection enters → it tells of each request → it is put out, or leaves.
+//! Data flow: a connection enters → it notes each request → it is put out, or leaves.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -20,27 +19,28 @@ use tokio::task::yield_now;
 use crate::proxy::Network;
 use crate::proxy::crowd::{Crowd, Spot};
 
-/// The pool, as the tasks of one thread share it.
+/// The pool, which the tasks of one thread share.
 #[derive(Debug, Clone)]
 pub(super) struct Pool(Rc<RefCell<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     max: usize,
-    /// How each member is told to go. In each group they stand by when they last did something.
+    /// The members that were not put out, each with the notification that puts it out. Within a group they are
+    /// ordered by their last request.
     exits: Crowd<Group, Rc<Notify>>,
-    /// Members that are still there: those of `exits`, and those on their way out.
+    /// Number of members that exist: those in `exits`, and those that were put out and have not ended.
     held_count: usize,
-    /// The number of the last connection whose client was not known at first.
+    /// The number of the last connection that entered without the address of its client.
     last_untold: u64,
 }
 
-/// What a connection counts with.
+/// The group in which a connection counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
-    /// Alone: a relay's, as long as the relay has not said which client it is for.
+    /// A group for one connection of a relay, while the relay has not reported its client.
     Untold(u64),
-    /// Those of one network.
+    /// The connections of one network.
     Of(Network),
 }
 
@@ -53,13 +53,13 @@ pub(super) struct Member {
 }
 
 impl Pool {
-    /// Holds at most so many connections, and no fewer than one.
+    /// Creates a pool for up to `max` connections, at least one.
     pub(super) fn new(max: usize) -> Self {
         Self(Rc::new(RefCell::new(State { max: max.max(1), ..State::default() })))
     }
 
-    /// Takes a connection in, from this address if that is known, and puts out another if there are
-    /// too many. The newcomer is not the one.
+    /// Adds a connection. `address` is the address of its client, if that is known. If there are too many
+    /// connections, puts out another one.
     pub(super) fn enter(&self, address: Option<IpAddr>) -> Member {
         let mut state = self.0.borrow_mut();
         let group = match address {
@@ -78,15 +78,15 @@ impl Pool {
         Member { pool: self.clone(), spot: Cell::new(spot), exit }
     }
 
-    /// Puts out the longest idle connection of the network that has most. Returns false if there is
-    /// no connection.
+    /// Puts out the longest idle connection of the network with the most connections. Returns false if there is no
+    /// connection.
     pub(super) fn put_one_out(&self) -> bool {
         self.0.borrow_mut().put_one_out()
     }
 
-    /// Waits until all that were put out are gone.
+    /// Waits until all connections that were put out have ended.
     pub(super) async fn settle(&self) {
-        // They end when their tasks run.
+        // The connections end when their tasks run.
         while self.has_leaving() {
             yield_now().await;
         }
@@ -107,14 +107,14 @@ impl State {
 }
 
 impl Member {
-    /// It was asked something, by a client of this address.
+    /// Notes a request on the connection by a client at this address.
     pub(super) fn asked(&self, address: IpAddr) {
         let mut state = self.pool.0.borrow_mut();
         let Some(exit) = state.exits.leave(self.spot.get()) else { return };
         self.spot.set(state.exits.enter(Group::Of(Network::of(address)), exit));
     }
 
-    /// Waits until it has to go.
+    /// Waits until the connection is put out.
     pub(super) async fn put_out(&self) {
         self.exit.notified().await;
     }
@@ -139,7 +139,7 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    /// Whether a member was put out.
+    /// Returns true if a member was put out.
     fn is_out(member: &Member) -> bool {
         !member.pool.0.borrow().exits.holds(member.spot.get())
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_of_the_fullest_network_goes_first() {
+    fn the_longest_idle_connection_of_the_largest_network_is_put_out_first() {
         let pool = Pool::new(4);
         let quiet = pool.enter(Some(ip(1)));
         let crowd: Vec<Member> = (0..3).map(|_| pool.enter(Some(ip(2)))).collect();
@@ -157,18 +157,18 @@ mod tests {
 
         let newcomer = pool.enter(Some(ip(3)));
 
-        assert_eq!(outs(&crowd), [false, true, false], "the first has asked meanwhile");
+        assert_eq!(outs(&crowd), [false, true, false], "the first one has sent a request meanwhile");
         assert!(!is_out(&quiet) && !is_out(&newcomer));
     }
 
     #[test]
-    fn a_network_that_would_grow_beyond_others_puts_out_its_own() {
+    fn a_network_that_would_outgrow_others_puts_out_its_own_connections() {
         let pool = Pool::new(10);
         let others: Vec<Member> = (0..5).map(|_| pool.enter(Some(ip(1)))).collect();
 
         let flood: Vec<Member> = (0..1_000).map(|_| pool.enter(Some(ip(2)))).collect();
 
-        assert!(others.iter().all(|member| !is_out(member)), "a tie would cost them one");
+        assert!(others.iter().all(|member| !is_out(member)), "a tie would put one of them out");
         assert_eq!(flood.iter().filter(|member| !is_out(member)).count(), 5);
     }
 
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_relay_has_not_told_yet_is_no_crowd_and_what_it_tells_counts_for_its_client() {
+    fn a_relayed_connection_counts_alone_until_the_relay_reports_its_client() {
         let pool = Pool::new(6);
         let greedy: Vec<Member> = (0..2).map(|_| pool.enter(Some(ip(1)))).collect();
         let relayed: Vec<Member> = (0..4).map(|_| pool.enter(None)).collect();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_makes_room_and_leaves_nothing_behind() {
+    fn a_connection_that_ends_makes_room_and_leaves_no_state() {
         let pool = Pool::new(2);
         let first = pool.enter(Some(ip(1)));
         drop(pool.enter(Some(ip(1))));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_put_out_is_told_and_is_waited_for() {
+    fn a_connection_that_was_put_out_is_notified_and_waited_for() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let pool = Pool::new(1);
@@ -230,7 +230,7 @@ mod tests {
             assert!(timeout(Duration::ZERO, second.put_out()).await.is_err(), "it stays");
             assert!(pool.put_one_out());
             second.put_out().await;
-            assert!(!pool.put_one_out(), "there is no other");
+            assert!(!pool.put_one_out(), "there is no other connection");
         });
     }
 }

@@ -1,7 +1,7 @@
-//! The PROXY header, with which a relay begins a connection to say who its client is.
+//! Reads the PROXY header, by which a relay reports the address of its client at the beginning of a connection.
 //!
-//! Versions 1 and 2, as the [specification](https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt)
-//! of HAProxy has them. Exactly the header is read: what follows belongs to TLS or HTTP.
+//! Versions 1 and 2 of HAProxy's [specification](https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt) are
+//! supported. Only the header is read, because the bytes behind it belong to TLS or HTTP.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,19 +10,22 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::relays::decimal;
 
-/// A connection that does not begin with a PROXY header.
+/// An error of reading a PROXY header.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyHeaderError {
-    /// The connection ended or failed within the header.
-    #[error("the connection ended within its PROXY header: {0}")]
+    /// The connection ended or failed before the header was complete.
+    #[error("the connection ended before its PROXY header was complete: {0}")]
     Unread(#[from] io::Error),
-    /// The connection begins with something else.
-    #[error("no PROXY header: {0}; let the relay send one, or say that it writes a request header")]
+    /// The connection does not begin with a valid header.
+    #[error(
+        "the connection does not begin with a valid PROXY header: {0}; configure the relay to send the header, \
+         or configure this server to read a request header"
+    )]
     Malformed(&'static str),
 }
 
-/// Reads the header and returns the client's address. Returns `None` if the relay speaks for itself,
-/// as it does to check the server's health, or does not know the address.
+/// Reads the header and returns the client's address. Returns `None` if the relay itself is the client, as in a
+/// health check, or if the relay does not know the address.
 pub(super) async fn read<S: AsyncRead + Unpin>(
     socket: &mut S,
 ) -> Result<Option<SocketAddr>, ProxyHeaderError> {
@@ -31,20 +34,20 @@ pub(super) async fn read<S: AsyncRead + Unpin>(
     if begin == SIGNATURE { read_v2(socket).await } else { read_v1(socket, &begin).await }
 }
 
-/// Version 1: one line of text.
+/// Reads a header of version 1, which is one line of text.
 async fn read_v1<S: AsyncRead + Unpin>(
     socket: &mut S,
     begin: &[u8],
 ) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     if !begin.starts_with(b"PROXY ") {
-        return Err(ProxyHeaderError::Malformed("the connection begins with something else"));
+        return Err(ProxyHeaderError::Malformed("it begins with other bytes"));
     }
     let mut line = begin.to_vec();
     while !line.ends_with(b"\r\n") {
         if line.len() == V1_MAX_BYTES {
-            return Err(ProxyHeaderError::Malformed("the line is too long"));
+            return Err(ProxyHeaderError::Malformed("its line is too long"));
         }
-        // A byte at a time: the next byte may be the client's.
+        // One byte at a time, because the byte behind the line belongs to the client.
         line.push(socket.read_u8().await?);
     }
     let line = std::str::from_utf8(&line[..line.len() - 2]).map_err(|_| LINE)?;
@@ -66,7 +69,7 @@ async fn read_v1<S: AsyncRead + Unpin>(
     }
 }
 
-/// Version 2: binary, behind its signature.
+/// Reads a header of version 2, which is binary, behind its signature.
 async fn read_v2<S: AsyncRead + Unpin>(socket: &mut S) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let command = socket.read_u8().await?;
     let family = socket.read_u8().await?;
@@ -90,19 +93,19 @@ async fn read_v2<S: AsyncRead + Unpin>(socket: &mut S) -> Result<Option<SocketAd
             rest.get(18..20).ok_or(SHORT)?;
             Ok(Some(SocketAddr::new((*source).into(), u16::from_be_bytes([port[0], port[1]]))))
         }
-        // A socket of the machine's own, or a family that the relay does not say.
+        // A Unix socket, or an address family that the relay does not specify.
         (V2_PROXY, V2_UNSPECIFIED | V2_UNIX) => Ok(None),
-        (V2_PROXY, _) => Err(ProxyHeaderError::Malformed("its family of addresses is unknown")),
+        (V2_PROXY, _) => Err(ProxyHeaderError::Malformed("its address family is unknown")),
         _ => Err(ProxyHeaderError::Malformed("its version or command is unknown")),
     }
 }
 
-/// What version 2 begins with.
+/// The first bytes of a header of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Longest line of version 1, as its specification has it.
+/// Length of the longest line of version 1, by its specification.
 const V1_MAX_BYTES: usize = 107;
-/// Longest body of version 2: the addresses, and the extensions that load balancers add, a few
-/// hundred bytes. Extensions are read and ignored.
+/// Maximum length of the body of version 2. It has room for the addresses and for the extensions of load balancers,
+/// which are a few hundred bytes. Extensions are ignored.
 const V2_MAX_BYTES: usize = 2_048;
 const V2_LOCAL: u8 = 0x20;
 const V2_PROXY: u8 = 0x21;
@@ -110,14 +113,14 @@ const V2_UNSPECIFIED: u8 = 0x00;
 const V2_TCP4: u8 = 0x11;
 const V2_TCP6: u8 = 0x21;
 const V2_UNIX: u8 = 0x31;
-const LINE: ProxyHeaderError = ProxyHeaderError::Malformed("its line is not as version 1 has it");
+const LINE: ProxyHeaderError = ProxyHeaderError::Malformed("its line is not valid in version 1");
 const SHORT: ProxyHeaderError = ProxyHeaderError::Malformed("its addresses are too short");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What a connection's bytes say, and the bytes that are left.
+    /// Reads a header. Returns the address, and the bytes that are left.
     fn told(bytes: &[u8]) -> (Result<Option<String>, ProxyHeaderError>, Vec<u8>) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let mut rest = bytes;
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_names_the_client_and_leaves_what_follows() {
+    fn version_1_is_read_and_the_bytes_behind_it_are_left() {
         let cases = [
             ("PROXY TCP4 203.0.113.9 192.0.2.1 56324 443\r\n", Some("203.0.113.9:56324")),
             ("PROXY TCP6 2001:db8::9 2001:db8::1 1 65535\r\n", Some("[2001:db8::9]:1")),
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_names_the_client_and_leaves_what_follows() {
+    fn version_2_is_read_and_the_bytes_behind_it_are_left() {
         let tcp4 = [203, 0, 113, 9, 192, 0, 2, 1, 0xDC, 0x04, 0x01, 0xBB];
         let mut tcp6 = [0; 36];
         tcp6[..4].copy_from_slice(&[0x20, 0x01, 0x0D, 0xB8]);
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn other_bytes_are_refused() {
         let cases: [&[u8]; 12] = [
             b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03\x00",
@@ -201,7 +204,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64), kind in 0..3_u8) {
+        fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64), kind in 0..3_u8) {
             let bytes = match kind {
                 0 => bytes,
                 1 => [&b"PROXY "[..], &bytes, b"\r\n"].concat(),

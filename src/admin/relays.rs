@@ -1,11 +1,10 @@
-//! Relays in front of the server: which of them are trusted, and what they say about the addresses
-//! of their clients.
+//! Determines the addresses of clients behind trusted relays.
 //!
-//! A relay (nginx, HAProxy, a load balancer) opens connections of its own to the server, so all of
-//! its clients seem to come from one address. [`TrustedRelays`] lists the relays whose word about
-//! their clients' addresses is taken, and says how they give it: in a header of each request, or
-//! in a [PROXY header](super::proxy_header) before the first one. Limits by address and the
-//! address of a link then mean the client. What any other peer says about itself is ignored.
+//! A relay is a reverse proxy or a load balancer, such as nginx or HAProxy. It opens connections of its own to the
+//! server, so all of its clients seem to have one address. [`TrustedRelays`] lists the relays whose reports of
+//! client addresses are accepted, and how they report: in a header of each request, or in a [PROXY
+//! header](super::proxy_header) before the first request. Limits by network and the address of a link then use the
+//! address of the client. Reports of all other peers are ignored.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +12,7 @@ use std::str::FromStr;
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-/// The relays whose word about their clients' addresses is taken. The default trusts no relay.
+/// The relays whose reports of client addresses are accepted. By default no relay is trusted.
 ///
 /// ```
 /// use waystation::admin::{ToldBy, TrustedRelays};
@@ -29,10 +28,10 @@ pub struct TrustedRelays {
     told_by: ToldBy,
 }
 
-/// How trusted relays say which address a client has.
+/// How trusted relays report the address of a client.
 ///
-/// It is configured, not guessed: a relay passes on the headers that it does not know, so a client
-/// could forge the one that the relay does not write.
+/// The way must be configured and is not detected. A relay forwards request headers that it does not write itself,
+/// so a client could forge them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ToldBy {
     /// Each relay appends the address of its client to the request header `X-Forwarded-For`.
@@ -40,8 +39,8 @@ pub enum ToldBy {
     XForwardedFor,
     /// Each relay appends an element with `for=` to the request header `Forwarded` (RFC 7239).
     Forwarded,
-    /// Each connection from a relay begins with a header of the PROXY protocol, version 1 or 2. A
-    /// connection of a trusted relay that begins with anything else is closed.
+    /// Each connection from a relay begins with a header of the PROXY protocol, version 1 or 2. A connection from a
+    /// trusted relay without a valid header is closed.
     ProxyProtocol,
 }
 
@@ -52,13 +51,13 @@ pub struct Cidr {
     prefix: u32,
 }
 
-/// A text that names no network.
+/// An error of parsing a [`Cidr`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a network of IP addresses: write 10.0.0.0/8, 2001:db8::/32, or one address")]
+#[error("{0:?} is not a network of IP addresses; write 10.0.0.0/8, 2001:db8::/32, or one address")]
 pub struct CidrError(String);
 
 impl TrustedRelays {
-    /// Trusts the relays in these networks, which say their clients' addresses in this way.
+    /// Trusts the relays in these networks, which report the addresses of their clients in this way.
     #[must_use]
     pub fn new(networks: impl IntoIterator<Item = Cidr>, told_by: ToldBy) -> Self {
         Self { networks: networks.into_iter().collect(), told_by }
@@ -75,11 +74,11 @@ impl TrustedRelays {
         self.told_by == ToldBy::ProxyProtocol && self.trusts(ip)
     }
 
-    /// The address of the client that sent a request, which arrived from `peer`.
+    /// Returns the address of the client that sent a request. `peer` is the other end of the connection.
     ///
-    /// Relays append, so the list is read from the right: each entry was written by the relay whose
-    /// address precedes it. Reading stops at the first address that is not a trusted relay's. Where
-    /// an entry is no address, the last known one is returned.
+    /// Each relay appends an entry with the address of its own peer, so the list is read from the right. The result
+    /// is the first address that does not belong to a trusted relay. If an entry is not an address, the result is
+    /// the address that was read before it.
     pub(super) fn client_of(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         let mut client = peer;
         if !self.trusts(peer.ip()) {
@@ -107,7 +106,7 @@ impl TrustedRelays {
 
 impl Cidr {
     fn contains(&self, ip: IpAddr) -> bool {
-        // A socket for both families writes IPv4 addresses as IPv6.
+        // A dual-stack socket reports IPv4 addresses as IPv6.
         match (self.address, ip.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(ip)) => {
                 let mask = u32::MAX.checked_shl(u32::BITS - self.prefix).unwrap_or(0);
@@ -142,7 +141,7 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// The value of `for=` in an element of `Forwarded`, if it is an address.
+/// Returns the value of `for=` in an element of `Forwarded`, if it is an address.
 fn forwarded_for(element: &str) -> Option<SocketAddr> {
     let value = element.split(';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
@@ -151,8 +150,8 @@ fn forwarded_for(element: &str) -> Option<SocketAddr> {
     node(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
 }
 
-/// An address with or without a port; an IPv6 address with a port stands in brackets. Without a
-/// port, the port is 0.
+/// Parses an address with or without a port. An IPv6 address with a port is in brackets. Without a port, the port
+/// of the result is 0.
 fn node(text: &str) -> Option<SocketAddr> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some(address);
@@ -161,14 +160,14 @@ fn node(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(bare.parse().ok()?, 0))
 }
 
-/// A number in decimal digits: no sign, no space.
+/// Parses a number of decimal digits, without a sign or spaces.
 pub(super) fn decimal<N: FromStr>(text: &str) -> Option<N> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Entries of one header that are read. Requests pass a handful of relays; a client can send a list
-/// as long as a request's head.
+/// Maximum number of entries that are read per header. Requests pass few relays, but a client can send a list as
+/// long as the head of a request.
 const HOPS_MAX: usize = 32;
 
 #[cfg(test)]
@@ -182,7 +181,7 @@ mod tests {
         TrustedRelays::new(networks.map(|network| network.parse().expect(network)), told_by)
     }
 
-    /// The client's address, of a request that the relay at 127.0.0.1 passed on.
+    /// Returns the address of the client for a request that the relay at 127.0.0.1 forwarded.
     fn client(told_by: ToldBy, name: &'static str, values: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for value in values {
@@ -192,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn a_network_holds_its_addresses_and_no_others() {
+    fn a_network_contains_its_addresses_and_no_others() {
         let holds =
             |network: &str, ip: &str| network.parse::<Cidr>().expect(network).contains(ip.parse().expect(ip));
 
         assert!(holds("10.0.0.0/8", "10.255.0.1") && !holds("10.0.0.0/8", "11.0.0.1"));
         assert!(holds("192.0.2.7", "192.0.2.7") && !holds("192.0.2.7", "192.0.2.6"));
         assert!(holds("0.0.0.0/0", "203.0.113.9") && !holds("0.0.0.0/0", "2001:db8::1"));
-        assert!(holds("10.0.0.0/8", "::ffff:10.0.0.1"), "as a socket for both families says it");
+        assert!(holds("10.0.0.0/8", "::ffff:10.0.0.1"), "as a dual-stack socket reports it");
         assert!(holds("2001:db8::/33", "2001:db8:7fff::1") && !holds("2001:db8::/33", "2001:db8:8000::1"));
         assert!(holds("::/0", "2001:db8::1") && holds("::1", "::1"));
         for wrong in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "::/129", "relay.example", "10.0.0/8"] {
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn x_forwarded_for_is_read_from_the_right_up_to_the_first_address_that_is_no_relays() {
+    fn x_forwarded_for_is_read_from_the_right_up_to_the_first_address_of_no_relay() {
         let told = |values: &[&str]| client(ToldBy::XForwardedFor, "x-forwarded-for", values);
 
         assert_eq!(told(&["203.0.113.9"]), "203.0.113.9:0");
@@ -222,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_address_leaves_the_last_known_one() {
+    fn an_entry_without_an_address_leaves_the_last_known_address() {
         let told = |values: &[&str]| client(ToldBy::XForwardedFor, "x-forwarded-for", values);
 
         assert_eq!(told(&[]), "127.0.0.1:4000");
         assert_eq!(told(&[""]), "127.0.0.1:4000");
         assert_eq!(told(&["203.0.113.9, unknown"]), "127.0.0.1:4000");
         assert_eq!(told(&["203.0.113.9, unknown, 10.0.0.7"]), "10.0.0.7:0");
-        assert_eq!(told(&["10.0.0.7, 10.0.0.8"]), "10.0.0.7:0", "a relay is a client too");
+        assert_eq!(told(&["10.0.0.7, 10.0.0.8"]), "10.0.0.7:0", "a relay can be the client");
         assert_eq!(client(ToldBy::XForwardedFor, "forwarded", &["for=203.0.113.9"]), "127.0.0.1:4000");
         assert_eq!(client(ToldBy::ProxyProtocol, "x-forwarded-for", &["203.0.113.9"]), "127.0.0.1:4000");
     }
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_says_about_itself_is_ignored() {
+    fn reports_of_untrusted_peers_are_ignored() {
         let stranger: SocketAddr = ([203, 0, 113, 9], 4_000).into();
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", HeaderValue::from_static("198.51.100.1"));

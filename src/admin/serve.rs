@@ -1,4 +1,4 @@
-//! The thread of the HTTP server: connections in, answers out, and the tasks of WebSocket beside.
+//! The thread of the HTTP server. It accepts and serves connections, and runs the tasks of WebSocket.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -30,7 +30,7 @@ use crate::proxy::restarts::Restarts;
 use crate::proxy::websocket::WebSocketAdapter;
 use crate::tick::panic_text;
 
-/// What the thread serves.
+/// What the thread serves, and its limits.
 #[derive(Clone)]
 pub(super) struct Site {
     pub(super) router: Router,
@@ -40,8 +40,8 @@ pub(super) struct Site {
     pub(super) header_timeout: Duration,
 }
 
-/// Serves until the tick is gone or the handle notifies `stop`. After a panic it begins anew on the
-/// same listener, unless there were too many of late: then it gives up, and the server stops.
+/// Serves until the app is dropped or the handle notifies `stop`. After a failure the thread restarts on the same
+/// listener. If it has restarted too often recently, it ends. With WebSocket, the server then stops.
 pub(super) fn run(
     listener: &TcpListener,
     site: Site,
@@ -57,7 +57,7 @@ pub(super) fn run(
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic_text(panic.as_ref()).to_owned(),
         };
-        tracing::error!(failure, "the HTTP thread failed, and its links are lost: report a bug");
+        tracing::error!(failure, "the HTTP thread failed and all its links are lost; please report this bug");
         if let Some(websocket) = &mut websocket {
             websocket.abandon();
         }
@@ -70,7 +70,7 @@ pub(super) fn run(
     }
 }
 
-/// Serves in a runtime of its own, which takes all its tasks with it.
+/// Serves in a new runtime. When the function ends, the runtime and all of its tasks are dropped.
 fn turn(
     listener: &TcpListener,
     site: &Rc<Site>,
@@ -100,20 +100,21 @@ fn turn(
     })
 }
 
-/// Takes connections, each into a task of its own. Where there are too many, another one is closed.
+/// Accepts connections, and serves each in a task of its own. If there are too many connections, closes another
+/// one.
 async fn accept_all(listener: &tokio::net::TcpListener, site: &Rc<Site>) {
     let pool = Pool::new(site.max_connections);
     let mut troubles = Troubles::default();
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
-                // All clients of a relay come from its address, until it says theirs.
+                // The address of a relay is not that of its client, which the relay reports later.
                 let is_relay = site.trusted_relays.trusts(peer.ip());
                 let member = pool.enter((!is_relay).then_some(peer.ip()));
                 tokio::task::spawn_local(connection(Rc::clone(site), socket, peer, member));
                 pool.settle().await;
             }
-            // It was over before it was taken.
+            // The connection has ended before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if let Some(count) = troubles.tell(Instant::now()) {
@@ -129,13 +130,13 @@ async fn accept_all(listener: &tokio::net::TcpListener, site: &Rc<Site>) {
     }
 }
 
-/// Whether there would be room for a connection if another one were closed.
+/// Returns true if closing another connection would make room for a new one.
 fn is_shortage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory
         || error.raw_os_error().is_some_and(|code| NO_FILES.contains(&code))
 }
 
-/// Connections that could not be taken, and when the log was told of them.
+/// A count of failures to accept a connection, which limits the rate of log lines.
 #[derive(Debug, Default)]
 struct Troubles {
     count: u64,
@@ -143,8 +144,7 @@ struct Troubles {
 }
 
 impl Troubles {
-    /// Counts one more. Returns how many there were since the log was last told, if it is to be told
-    /// now.
+    /// Counts a failure. Returns the number of failures since the last log line if a line is due.
     fn tell(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
         if self.told_at.is_some_and(|told_at| now.duration_since(told_at) < TROUBLE_EVERY) {
@@ -155,19 +155,18 @@ impl Troubles {
     }
 }
 
-/// Serves one connection, until it is over, becomes WebSocket, has had its time, or gives way to
-/// another.
+/// Serves one connection until it ends, becomes a link over WebSocket, reaches its maximum lifetime, or is put out.
 async fn connection(site: Rc<Site>, socket: TcpStream, peer: SocketAddr, member: Member) {
     let member = Rc::new(member);
     tokio::select! {
         biased;
-        () = member.put_out() => tracing::debug!(%peer, "an idle connection gives way to a new one"),
+        () = member.put_out() => tracing::debug!(%peer, "closed an idle connection to make room for a new one"),
         () = serve(&site, socket, peer, &member) => {}
     }
 }
 
 async fn serve(site: &Site, mut socket: TcpStream, peer: SocketAddr, member: &Rc<Member>) {
-    // Frames are small, and leave once a tick: what the system held back would only come late.
+    // Frames are small and are sent once per tick, so Nagle's algorithm would only delay them.
     let _ = socket.set_nodelay(true);
     let Some(address) = introduced(site, &mut socket, peer, member).await else { return };
     match &site.tls {
@@ -180,8 +179,8 @@ async fn serve(site: &Site, mut socket: TcpStream, peer: SocketAddr, member: &Rc
     }
 }
 
-/// The address of the client at the other end: of the connection's peer or, where the peer is a
-/// relay that says so in a PROXY header, of its client. Returns `None` if there is no such header.
+/// Returns the address of the client: the address of the peer, or the one in the PROXY header if the peer is a
+/// relay that sends PROXY headers. Returns `None` if a PROXY header is missing, invalid or late.
 async fn introduced(
     site: &Site,
     socket: &mut TcpStream,
@@ -198,11 +197,11 @@ async fn introduced(
             Some(client)
         }
         Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "a relay's connection is closed");
+            tracing::debug!(%peer, %error, "closed a connection of a relay: its PROXY header is missing or invalid");
             None
         }
         Err(_) => {
-            tracing::debug!(%peer, "a relay's PROXY header took too long");
+            tracing::debug!(%peer, "closed a connection of a relay: its PROXY header took too long");
             None
         }
     }
@@ -230,36 +229,36 @@ where
     match timeout(CONNECTION_MAX, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%address, %error, "an HTTP connection failed"),
-        Err(_) => tracing::debug!(%address, "an HTTP connection had its time"),
+        Err(_) => tracing::debug!(%address, "an HTTP connection reached its maximum lifetime"),
     }
 }
 
-/// Bounds what TLS holds for a client that does not take it.
+/// Bounds the data that TLS holds for a client that does not read.
 fn bound_tls(connection: &mut tokio_rustls::rustls::ServerConnection) {
     connection.set_buffer_limit(Some(TLS_WAITING_MAX_BYTES));
 }
 
-/// A tokio acceptor of this configuration.
+/// Returns a TLS acceptor with this configuration.
 pub(super) fn acceptor(config: Arc<tokio_rustls::rustls::ServerConfig>) -> TlsAcceptor {
     TlsAcceptor::from(config)
 }
 
-/// Bytes of a request's head, and of what waits to be written for an answer. A bearer of 4 KiB fits
-/// four times.
+/// Maximum length of a request's head, and of the data that waits to be written for an answer, in bytes.
 pub(super) const HEADERS_MAX_BYTES: usize = 16 * 1024;
-/// How long a connection lives, however it is used: who takes an answer a byte at a time holds it no
-/// longer than this, and a browser opens another. WebSocket is none any more.
+/// Maximum lifetime of a connection. It bounds how long a client that reads slowly can keep a connection. Links
+/// over WebSocket are not affected.
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
-/// Too many open files, in the system and in the process, as Unix says it; and as Windows does.
+/// The error codes for too many open files: in the system and in the process on Unix, and on Windows.
 const NO_FILES: [i32; 3] = [23, 24, 10_024];
-const TROUBLE: &str = "cannot take connections, and idle ones are closed to make room: as a rule, the process has too many \
-                       open files; raise their limit (ulimit -n, LimitNOFILE of systemd)";
-/// Bytes that wait in TLS for a client that does not take them: one record, because what waits there can
-/// no longer be dropped.
+const TROUBLE: &str = "cannot accept connections; idle connections are closed if that makes room. Usually \
+                       the process has too many open files: raise their limit (ulimit -n, LimitNOFILE of \
+                       systemd)";
+/// Maximum number of bytes that wait in TLS for a client that does not read: one record. Data in TLS can no longer
+/// be dropped, so the limit is small.
 const TLS_WAITING_MAX_BYTES: usize = 16 * 1024;
-/// How long no connection is taken when one could not be: twenty tries a second cost nothing.
+/// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often the log is told that connections cannot be taken.
+/// Minimum time between two log lines about connections that cannot be accepted.
 const TROUBLE_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -267,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_is_told_once_a_second_and_how_often_it_was_meanwhile() {
+    fn failures_are_logged_once_a_second_with_their_count() {
         let mut troubles = Troubles::default();
         let begun = Instant::now();
         let told =
@@ -277,10 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_shortage_is_cured_by_closing_others() {
+    fn only_a_shortage_closes_other_connections() {
         let code = |code| is_shortage(&io::Error::from_raw_os_error(code));
 
         assert!(code(23) && code(24));
-        assert!(!code(71) && !code(113), "a protocol error and an unreachable host are the newcomer's own");
+        assert!(!code(71) && !code(113), "a protocol error or an unreachable host is not a shortage");
     }
 }

@@ -1,4 +1,4 @@
-//! The two ends of a proxy: the adapter's, and what the tick holds of it.
+//! The two ends of a proxy: the adapter's end and the tick's end.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,26 +18,28 @@ use crate::tick::{Clock, ProxyInput};
 ///
 /// # Room
 ///
-/// An adapter queues what the tick sends on a link until the network takes it, and says how that goes on.
-/// When frames of a link have left its queue, because they were written or dropped, it adds their lengths
-/// up; each time the sum has reached [`ROOM_STEP`], it tells the tick by [`ProxyEventKind::Room`] and begins
-/// anew. An [`Outflow`] for each link does both. The tick sends at most [`LINK_BUDGET`] bytes and one
-/// frame beyond what was reported; then what is reliable waits in the session's outbox and what is
-/// unreliable is dropped. A link whose adapter never reports falls silent after its first 256 KiB.
+/// An adapter queues the frames that the tick sends on a link until the network accepts them. It reports the frames
+/// that have left the queue, because they were written or dropped: it adds up their lengths, sends the sum as
+/// [`ProxyEventKind::Room`] when it has reached [`ROOM_STEP`], and starts again from 0. Keep an [`Outflow`] per
+/// link for this.
+///
+/// The tick sends up to [`LINK_BUDGET`] bytes and one frame beyond what was reported. After that, counted frames
+/// wait in the session's outbox, and unreliable frames are dropped. If an adapter never reports, the tick sends
+/// only about 256 KiB on each of its links.
 #[derive(Debug)]
 pub struct AdapterPort {
-    /// The adapter's id.
+    /// The id of the proxy.
     pub id: ProxyId,
-    /// Stamps events.
+    /// The clock for [`ProxyEvent::at`].
     pub clock: Clock,
-    /// Events to the tick.
+    /// The port of events to the tick.
     pub events: PortSender<ProxyEvent>,
-    /// Commands from the tick.
+    /// The port of commands from the tick.
     pub commands: PortReceiver<ProxyCommand>,
     shared: Shared,
 }
 
-/// What an adapter says of itself.
+/// What an adapter declares about itself.
 #[derive(Clone, Default)]
 struct Shared {
     failure: Arc<OnceLock<String>>,
@@ -53,47 +55,47 @@ impl fmt::Debug for Shared {
 }
 
 impl AdapterPort {
-    /// Says that this adapter opens a link only for a client that has proved that it may enter, as
-    /// by a connect token. A new session on such a link needs no ticket.
+    /// Declares that this adapter opens a link only for a client that has proved that it may enter, for example by
+    /// a connect token. A new session on such a link needs no ticket.
     pub fn vouch_for_links(&self) {
         self.shared.vouched.store(true, Ordering::Release);
     }
 
-    /// Says how many links the adapter can have at a time. An adapter says it once, before its first link. One
-    /// that says nothing is taken for one that turns no link away.
+    /// Declares the maximum number of simultaneous links. Call this method once, before the first link. Without it,
+    /// the number of links is taken as unlimited.
     pub fn set_places(&self, max: usize) {
-        // An adapter that says it again changes nothing.
+        // A second call has no effect.
         let _ = self.shared.places.set(max);
     }
 
-    /// Says where the adapter counts what it does, for [`Proxies::counters`](super::Proxies::counters). An adapter says
-    /// it once.
+    /// Sets the counters that [`Proxies::counters`](super::Proxies::counters) reads. Only the first call has an
+    /// effect.
     pub fn set_counters(&self, counters: impl Count + 'static) {
-        // An adapter that says it again changes nothing.
+        // A second call has no effect.
         let _ = self.shared.counters.set(Box::new(counters));
     }
 
-    /// The adapter cannot go on, and has logged why: the server stops with an error. Its links are
-    /// to be ended before, each with a [`ProxyEventKind::Closed`](super::ProxyEventKind::Closed).
+    /// Reports that the adapter cannot continue. The server stops with an error. Before this call, the adapter logs
+    /// the failure and ends each of its links with [`ProxyEventKind::Closed`](super::ProxyEventKind::Closed).
     pub fn give_up(&self, why: impl Into<String>) {
         // The first reason is kept.
         let _ = self.shared.failure.set(why.into());
     }
 }
 
-/// What the tick holds of a proxy. All but the ends of the ports is the tick's own.
+/// The tick's state of a proxy. Other threads access only the ends of the ports.
 #[derive(Debug, Default)]
 pub(super) struct ProxyPort {
-    /// What the adapter had said of itself when the tick began.
+    /// What the adapter had declared about itself when the tick began.
     pub(super) told: ProxyInput,
     /// The batch that the next flush sends.
     pub(super) batch: Batch,
     pub(super) places: Places,
-    /// None in a replay, which has no adapters.
+    /// `None` in a replay, which has no adapters.
     pub(super) ends: Option<Ends>,
 }
 
-/// The tick's ends of the ports, at which other threads are.
+/// The tick's ends of the ports that it shares with the adapter's thread.
 #[derive(Debug)]
 pub(super) struct Ends {
     pub(super) events: PortReceiver<ProxyEvent>,
@@ -102,7 +104,7 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Tells each counter of the adapter.
+    /// Calls `counter` with the name and the value of each counter of the adapter.
     pub(super) fn count(&self, counter: &mut dyn FnMut(&'static str, u64)) {
         if let Some(counters) = self.shared.counters.get() {
             counters.each(counter);
@@ -111,7 +113,7 @@ impl Ends {
 }
 
 impl ProxyPort {
-    /// A proxy, and the end of its adapter.
+    /// Returns a new proxy and the adapter's end of its ports.
     pub(super) fn new(id: ProxyId, name: &'static str, clock: Clock) -> (Self, AdapterPort) {
         let (events_in, events_out) = port(EVENT_BUDGET);
         let (commands_in, commands_out) = port(UNBOUNDED);
@@ -122,7 +124,7 @@ impl ProxyPort {
         (Self { told, ends: Some(ends), ..Self::default() }, adapter)
     }
 
-    /// Looks at what the adapter has said of itself by now. Without an adapter nothing is new.
+    /// Reads what the adapter has declared about itself. Without an adapter, returns what was noted last.
     pub(super) fn look(&self) -> ProxyInput {
         let Some(Ends { commands, shared, .. }) = &self.ends else { return self.told.clone() };
         ProxyInput {
@@ -134,21 +136,22 @@ impl ProxyPort {
         }
     }
 
-    /// Takes in what the adapter had said of itself when the tick began.
+    /// Notes what the adapter had declared about itself when the tick began.
     pub(super) fn note(&mut self, told: ProxyInput) {
         self.batch.note_taken(told.taken);
         self.told = told;
     }
 
-    /// Hands the batch to the adapter, as one.
+    /// Moves the batch to the command port.
     pub(super) fn send(&mut self, sent: impl FnMut(&ProxyCommand)) {
         self.batch.send(self.ends.as_ref().map(|ends| &ends.commands), sent);
     }
 }
 
-/// What an event port holds: two ticks' worth of [`RECEIVE_BUDGET`]. An adapter whose port is
-/// full leaves frames with its transport.
+/// Capacity of an event port: twice [`RECEIVE_BUDGET`]. While its port is full, an adapter leaves frames in its
+/// transport.
 const EVENT_BUDGET: Budget = Budget { count: 131_072, bytes: 32 * 1024 * 1024 };
 
-/// What a tick takes from one port: over three thousand links at the full message rate, 20 Hz.
+/// Largest number of events and bytes that a tick takes from one port. That is enough for about 10,000
+/// sessions at their full rates of messages and bytes, at 20 Hz.
 pub(super) const RECEIVE_BUDGET: Budget = Budget { count: 65_536, bytes: 16 * 1024 * 1024 };

@@ -1,4 +1,4 @@
-//! What an adapter has yet to tell the tick.
+//! Queues the events of an adapter while its port is full.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use super::{ProxyEvent, ProxyEventKind};
 use crate::ident::LinkId;
 use crate::wire::Lane;
 
-/// Events on their way to the tick, of an adapter's thread. While its port is full they wait here,
-/// within a bound that the adapter keeps by asking for [room](Self::has_room) before it reads.
+/// Events of an adapter that are not in its port yet. The adapter keeps the bound: it reads from its transport only
+/// while there is [room](Self::has_room).
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     queue: VecDeque<ProxyEvent>,
     bytes: usize,
-    /// There was no room, in the port or here, and something was left unread.
+    /// True if something was left unread because the port or this queue had no room.
     choked: bool,
 }
 
 impl Backlog {
-    /// Whether the tick keeps up.
+    /// Returns true if the adapter may read from its transport.
     pub(super) fn has_room(&self) -> bool {
         !self.choked && self.queue.len() < EVENTS_MAX && self.bytes < EVENTS_MAX_BYTES
     }
 
-    /// Whether all events are with the tick.
+    /// Returns true if all events are in the port.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Events that wait.
+    /// Returns the number of waiting events.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Something was left unread for want of room: [`deliver`](Self::deliver) says when there is
-    /// some again.
+    /// Notes that something was left unread for lack of room. [`deliver`](Self::deliver) returns true when there is
+    /// room again.
     pub(super) fn choke(&mut self) {
         self.choked = true;
     }
@@ -53,7 +53,7 @@ impl Backlog {
         self.push(link, at, ProxyEventKind::Frame { lane, bytes });
     }
 
-    /// Hands events to the port. Whether what was left unread can be read now.
+    /// Moves events to the port. Returns true if something was left unread and can be read now.
     pub(super) fn deliver(&mut self, port: &PortSender<ProxyEvent>) -> bool {
         let was_choked = self.choked;
         if !self.queue.is_empty() {
@@ -65,9 +65,9 @@ impl Backlog {
     }
 }
 
-/// Frames held while the port is full, or before it is asked: half of what the port holds. Openings, endings
-/// and reports of room come on top: a link has seven of them at most, since the tick sends it one budget
-/// until it has taken the reports.
+/// Number of events from which on the adapter stops reading: half of what the port holds. Opened, Closed and Room
+/// events may exceed it. A link has at most seven of them, because the tick sends one link budget and then waits
+/// for Room.
 const EVENTS_MAX: usize = 65_536;
-/// Bytes of those.
+/// Bytes of events from which on the adapter stops reading.
 const EVENTS_MAX_BYTES: usize = 16 * 1024 * 1024;

@@ -1,15 +1,15 @@
-//! The commands for one adapter: what waits for the next flush, and what the adapter has yet to take.
+//! Collects the commands for one adapter and bounds how many wait.
 //!
-//! The bound of both together is kept here, on the tick's side, by how much the adapter had taken when the
-//! tick began. The port itself takes all that it is handed, so nothing depends on what the adapter does
-//! while the tick runs.
+//! Two kinds of commands wait: those for the next flush, and those in the port that the adapter has not taken. This
+//! module bounds both together. It uses the number of commands that the adapter had taken when the tick began, so a
+//! tick does not depend on what the adapter does while the tick runs. The port itself has no bound.
 //!
-//! - Counted frames: while a proxy [has no room](super::Proxies::has_room), they stay in the outboxes.
-//! - Unreliable frames: while it has none, they are dropped and counted.
-//! - Other link control, such as Acks and answers: it has [`CONTROL_BUDGET`] besides. A link whose frame finds
-//!   that used up is cut, so that no frame is lost on a link that lives.
-//! - Close and Cut: one of each for a link.
-//! - Pause and Unpause: while there is no room, the last one of each link waits.
+//! - Counted frames stay in the outboxes while a proxy [has no room](super::Proxies::has_room).
+//! - Unreliable frames are dropped and counted while a proxy has no room.
+//! - Reliable link control, such as Acks and answers, may exceed the bound by [`CONTROL_BUDGET`]. If that is used
+//!   up too, the link is cut, so that no frame is lost on an open link.
+//! - Close and Cut are always added, at most one of each per link.
+//! - Pause and Unpause wait while there is no room. Only the last one of each link is kept.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,12 +21,12 @@ use crate::ident::LinkId;
 #[derive(Debug)]
 pub(super) struct Batch {
     commands: VecDeque<ProxyCommand>,
-    /// What was commanded since the start.
+    /// All commands since the start.
     given: Taken,
-    /// What the adapter had not taken of it when the tick began, and what was commanded since.
+    /// The commands that the adapter had not taken when the tick began, and those added since.
     waiting: Taken,
     budget: Budget,
-    /// Links to pause, or to read on, as soon as there is room.
+    /// Links to pause (true) or to unpause (false) as soon as there is room.
     pauses: BTreeMap<LinkId, bool>,
 }
 
@@ -43,12 +43,12 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// Whether there is room for frames.
+    /// Returns true if there is room for frames.
     pub(super) fn has_room(&self) -> bool {
         self.is_below(self.budget)
     }
 
-    /// Whether there is room for link control.
+    /// Returns true if there is room for link control.
     pub(super) fn has_room_for_control(&self) -> bool {
         let Budget { count, bytes } = self.budget;
         self.is_below(Budget { count: count + CONTROL_BUDGET.count, bytes: bytes + CONTROL_BUDGET.bytes })
@@ -59,7 +59,7 @@ impl Batch {
         self.waiting.count < budget.count as u64 && self.waiting.bytes < budget.bytes as u64
     }
 
-    /// Another bound than [`COMMAND_BUDGET`], for tests.
+    /// Replaces the bound [`COMMAND_BUDGET`], for tests.
     pub(super) fn set_budget(&mut self, budget: Budget) {
         self.budget = budget;
     }
@@ -87,24 +87,24 @@ impl Batch {
         let waiting = self.waiting.count;
         let max = (self.budget.count + CONTROL_BUDGET.count + CLOSINGS_MAX) as u64;
         if waiting > max {
-            tracing::error!(waiting, max, "more commands wait for an adapter than its links can have");
+            tracing::error!(waiting, max, "more commands wait for an adapter than its links allow");
         }
-        debug_assert!(waiting <= max, "{waiting} commands wait for an adapter, more than its links can have");
+        debug_assert!(waiting <= max, "{waiting} commands wait for an adapter; its links allow {max}");
     }
 
-    /// Takes in how much the adapter has taken.
+    /// Notes how many commands the adapter has taken since the start.
     pub(super) fn note_taken(&mut self, taken: Taken) {
         self.waiting = self.given.since(taken);
         self.push_pauses();
     }
 
-    /// Forgets a link that is gone.
+    /// Removes the waiting pause of a link that has closed.
     pub(super) fn forget(&mut self, link: LinkId) {
         self.pauses.remove(&link);
     }
 
-    /// Hands all to the port, and wakes the adapter even if there is nothing: it also does what is due
-    /// each tick. Without a port, which is how a replay is, nobody gets it.
+    /// Moves all commands to the port and wakes the adapter. The adapter is woken even if there are no commands,
+    /// because it also has work to do once per tick. A replay has no port; then the commands are discarded.
     pub(super) fn send(
         &mut self,
         port: Option<&PortSender<ProxyCommand>>,
@@ -114,7 +114,7 @@ impl Batch {
             Some(port) => port.send(&mut self.commands, sent),
             None => self.commands.drain(..).for_each(|command| sent(&command)),
         }
-        debug_assert!(self.commands.is_empty(), "the port of commands takes all");
+        debug_assert!(self.commands.is_empty(), "the command port has no bound");
     }
 
     fn push_pauses(&mut self) {
@@ -140,15 +140,15 @@ impl Batch {
     }
 }
 
-/// What may wait for an adapter: a second of 13,000 frames a tick. A broadcast's bytes are shared, so this
-/// bounds work, not memory.
+/// Bound on the commands that wait for one adapter: one second at 20 Hz and 13,000 frames per tick. The recipients
+/// of a broadcast share its bytes, so this bounds work rather than memory.
 pub(super) const COMMAND_BUDGET: Budget = Budget { count: 262_144, bytes: 128 * 1024 * 1024 };
 
-/// What may wait besides for frames that nobody keeps: a Welcome, an Ack and an answer for each of 10,000
+/// Additional bound for link control, which no outbox keeps: a Welcome, an Ack and an answer for each of 10,000
 /// links.
 const CONTROL_BUDGET: Budget = Budget { count: 32_768, bytes: 4 * 1024 * 1024 };
 
-/// Close and Cut of 65,536 links, more than any adapter has.
+/// Largest number of Close and Cut commands: two for each of 65,536 links. No adapter has more links.
 const CLOSINGS_MAX: usize = 2 * 65_536;
 
 #[cfg(test)]
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_again_when_the_adapter_has_taken_some_and_not_when_it_was_handed_them() {
+    fn room_returns_when_the_tick_notes_what_the_adapter_has_taken() {
         let (sender, mut receiver) = port(UNBOUNDED);
         let mut batch = Batch { budget: Budget { count: 2, bytes: 1_000 }, ..Batch::default() };
 
@@ -178,14 +178,14 @@ mod tests {
         batch.send(Some(&sender), |_| {});
         assert!(!batch.has_room() && batch.has_room_for_control());
         receiver.drain_all(|_| {});
-        assert!(!batch.has_room(), "the tick does not look");
+        assert!(!batch.has_room(), "the tick has not noted what was taken");
         batch.note_taken(sender.taken());
 
         assert!(batch.has_room());
     }
 
     #[test]
-    fn while_there_is_no_room_the_last_pause_of_each_link_waits() {
+    fn without_room_only_the_last_pause_of_each_link_waits() {
         let (sender, mut receiver) = port(UNBOUNDED);
         let mut batch = Batch { budget: Budget { count: 1, bytes: 1_000 }, ..Batch::default() };
         batch.push(send(1));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_whose_frame_finds_no_room_for_link_control_is_cut() {
+    fn a_send_without_room_for_link_control_cuts_the_link() {
         let mut proxies = Proxies::default();
         let mut adapter = proxies.attach("adapter", Clock::manual());
         let link = |number| LinkKey { proxy: adapter.id, link: LinkId(number) };

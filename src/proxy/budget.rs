@@ -1,44 +1,43 @@
-//! How much a link may be sent before its adapter has passed on what it was sent before.
+//! Limits how many bytes the tick sends on a link before its adapter has passed on earlier frames.
 //!
-//! A link opens with a budget of [`LINK_BUDGET`] bytes. Each frame that the tick sends on it spends the
-//! length of the frame. The adapter gives it back by [`ProxyEventKind::Room`] as soon as frames have left
-//! its own queue for the network. So the tick sees a client that does not take what it is sent: its room
-//! does not come back. It learns this from the events that it takes once, when it begins, and never by a
-//! look at what another thread has done meanwhile.
+//! A link opens with a budget of [`LINK_BUDGET`] bytes. Each frame that the tick sends spends its length. When
+//! frames have left the adapter's queue, the adapter restores the budget by [`ProxyEventKind::Room`]. If a client
+//! does not read, its budget is not restored, and the tick stops sending. The tick learns of restored budgets only
+//! from the events that it gathers when it begins.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ProxyEventKind;
 
-/// What the tick knows of the room on one link.
+/// The tick's count of the room on one link.
 #[derive(Debug, Default)]
 pub(super) struct LinkBudget {
-    /// Bytes that were sent and that the adapter has not reported.
+    /// Bytes that were sent and that the adapter has not reported yet.
     unreported: usize,
 }
 
 impl LinkBudget {
-    /// Bytes that the link may take now. A frame may be longer: one at a time may overdraw the budget.
+    /// Returns how many bytes are left. If any are left, one frame may exceed them.
     pub(super) fn room(&self) -> usize {
         LINK_BUDGET.saturating_sub(self.unreported)
     }
 
-    /// The link is sent this many bytes.
+    /// Notes that this many bytes were sent on the link.
     pub(super) fn spend(&mut self, bytes: usize) {
         self.unreported = self.unreported.saturating_add(bytes);
     }
 
-    /// The adapter has passed on this many bytes. An adapter that reports more than it was given makes
-    /// the budget whole, and no larger.
+    /// Notes that the adapter has passed on this many bytes. The budget never exceeds [`LINK_BUDGET`], even if the
+    /// adapter reports more than was sent.
     pub(super) fn restore(&mut self, bytes: usize) {
         self.unreported = self.unreported.saturating_sub(bytes);
     }
 }
 
-/// Counts what an adapter has passed on of one link's frames, and makes the report of it.
+/// Counts the bytes that an adapter has passed on for one link, and reports them to the tick.
 ///
-/// Clones count together, so a thread that does nothing but write to a socket can hold one.
+/// Clones share their count, so a thread that only writes to a socket can hold a clone.
 ///
 /// ```
 /// use waystation::proxy::{Outflow, ProxyEventKind};
@@ -46,7 +45,7 @@ impl LinkBudget {
 /// let outflow = Outflow::default();
 /// let writer = outflow.clone();
 /// writer.passed_on(1_000); // after each frame that was written or dropped
-/// assert!(outflow.report().is_none(), "not worth an event yet");
+/// assert!(outflow.report().is_none(), "less than ROOM_STEP");
 /// writer.passed_on(100_000);
 /// assert!(matches!(outflow.report(), Some(ProxyEventKind::Room { bytes: 101_000 })));
 /// ```
@@ -54,14 +53,14 @@ impl LinkBudget {
 pub struct Outflow(Arc<AtomicUsize>);
 
 impl Outflow {
-    /// Notes that a frame of this many bytes has left the adapter's queue: it was written, or dropped.
+    /// Notes that a frame of this many bytes has left the adapter's queue because it was written or dropped.
     pub fn passed_on(&self, bytes: usize) {
         self.0.fetch_add(bytes, Ordering::AcqRel);
     }
 
-    /// The event for the tick, as soon as there is [`ROOM_STEP`] to report. To be called in each turn of
-    /// the adapter.
-    #[must_use = "the tick sends less and less on the link unless it is told"]
+    /// Returns the event for the tick if at least [`ROOM_STEP`] bytes were passed on since the last report. Call
+    /// this method in each turn of the adapter's loop.
+    #[must_use = "the tick stops sending on the link unless it receives the event"]
     pub fn report(&self) -> Option<ProxyEventKind> {
         if self.0.load(Ordering::Acquire) < ROOM_STEP {
             return None;
@@ -70,21 +69,21 @@ impl Outflow {
     }
 }
 
-/// As [`Outflow`], for an adapter that knows how much of a link's frames waits.
+/// Like [`Outflow`], for an adapter that can compute how many bytes of a link wait.
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
-    /// Bytes that the tick has sent and that were not reported.
+    /// Bytes that the tick has sent and that were not reported yet.
     unreported: usize,
 }
 
 impl Gauge {
-    /// The tick has sent this many bytes.
+    /// Notes that the tick has sent this many bytes.
     pub(super) fn take_in(&mut self, bytes: usize) {
         self.unreported = self.unreported.saturating_add(bytes);
     }
 
-    /// The event for the tick, if there is enough to report while `waiting` bytes wait. Whatever does not
-    /// wait was passed on or dropped.
+    /// Returns the event for the tick if at least [`ROOM_STEP`] bytes can be reported while `waiting` bytes wait.
+    /// All other bytes were passed on or dropped.
     pub(super) fn report(&mut self, waiting: usize) -> Option<ProxyEventKind> {
         let bytes = self.unreported.saturating_sub(waiting);
         if bytes < ROOM_STEP {
@@ -95,13 +94,13 @@ impl Gauge {
     }
 }
 
-/// Bytes that a link may be sent and not have passed on: an outbox, so that a replay leaves at once on a new
-/// link. More would wait in the adapter for a client that cannot take it.
+/// Budget of a link in bytes: 256 KiB, the size of a full outbox, so that all of it can be sent again at once on a
+/// new link. A larger budget would only fill the adapter's queue for a client that does not read.
 pub const LINK_BUDGET: usize = crate::wire::OUTBOX_MAX_BYTES;
 
-/// An adapter reports as soon as this many bytes of a link have been passed on, a quarter of [`LINK_BUDGET`]:
-/// an event for each frame would cost the tick as much as the frame. So the room that the tick knows is too
-/// small by less than this, and three quarters of the budget are there when nothing waits.
+/// Number of bytes that a link has to pass on before its adapter reports them: 64 KiB, a quarter of
+/// [`LINK_BUDGET`]. An event per frame would cost the tick as much as the frame. The tick's count of the room is
+/// too low by less than this step, so more than three quarters of the budget are left when nothing waits.
 pub const ROOM_STEP: usize = LINK_BUDGET / 4;
 
 #[cfg(test)]
@@ -115,12 +114,12 @@ mod tests {
         match event {
             None => 0,
             Some(ProxyEventKind::Room { bytes }) => bytes,
-            Some(other) => panic!("a report is no {other:?}"),
+            Some(other) => panic!("a report is not {other:?}"),
         }
     }
 
     #[test]
-    fn a_frame_may_overdraw_the_budget_and_the_next_one_waits() {
+    fn one_frame_may_exceed_the_budget_and_the_next_one_waits() {
         let mut budget = LinkBudget::default();
 
         budget.spend(LINK_BUDGET - 1);
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_of_more_than_was_sent_makes_the_budget_whole_and_no_larger() {
+    fn a_report_of_more_than_was_sent_does_not_enlarge_the_budget() {
         let mut budget = LinkBudget::default();
         budget.spend(1_000);
 
@@ -145,8 +144,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is sent, and whenever an adapter passes it on: the room that the tick knows is never
-        /// more than what is left, and less than a step below it.
+        /// For any frames, passed on at any time: the tick's count of the room is never above the true room, and
+        /// less than a step below it.
         #[test]
         fn the_room_follows_what_the_adapter_has_passed_on(
             steps in prop::collection::vec((0_usize..=FRAME_MAX_SERVER, 0_usize..100_000), 1..200),
@@ -156,13 +155,13 @@ mod tests {
             let (mut gauge, outflow) = (Gauge::default(), Outflow::default());
             let mut waiting = 0;
             for (frame, passed) in steps {
-                // The tick: it sends while there is room.
+                // The tick sends while there is room.
                 if budget.room() > 0 {
                     budget.spend(frame);
                     gauge.take_in(frame);
                     waiting += frame;
                 }
-                // The adapter: the network takes some of it.
+                // The adapter passes some bytes on.
                 let passed = passed.min(waiting);
                 waiting -= passed;
                 outflow.passed_on(passed);

@@ -1,4 +1,4 @@
-//! How a link is closed: behind a last frame that says why, and not for longer than that is of use.
+//! Closes links: sends Closed as the last frame, and cuts the link if that frame is not delivered in time.
 
 use std::time::Duration;
 
@@ -8,14 +8,16 @@ use crate::wire::v1::{Closed, Reason};
 use crate::wire::{self, CLOSE_TIMEOUT, retry};
 
 impl Proxies {
-    /// Closes a link behind a last frame that says why. It is held until that is flushed, for
-    /// [`CLOSE_TIMEOUT`] at most. A link that is gone, or was told to go before, is left alone.
+    /// Closes a link with a last frame: Closed with this reason and detail. The link stays open until the frame is
+    /// flushed, for [`CLOSE_TIMEOUT`] at most. `detail` is cut to 256 characters.
+    ///
+    /// Does nothing if the link has closed, is closing or was cut.
     pub fn close(&mut self, link: LinkKey, reason: Reason, detail: &str, now: Duration) {
         self.close_within(CLOSE_TIMEOUT, link, reason, detail, now);
     }
 
-    /// Closes a link that its session has lost, as [`close`](Self::close) does, but holds it for a second at
-    /// most.
+    /// Closes a link that its session has lost. Works like [`close`](Self::close), but the link stays open for 1 s
+    /// at most.
     pub(crate) fn close_lost(&mut self, link: LinkKey, reason: Reason, now: Duration) {
         self.close_within(LOST_LINK_TIMEOUT, link, reason, "", now);
     }
@@ -32,13 +34,13 @@ impl Proxies {
         self.closing.insert(link, now + hold);
     }
 
-    /// Links that were told to close and are not gone yet.
+    /// Returns the number of closing links.
     #[must_use]
     pub fn closing_count(&self) -> usize {
         self.closing.len()
     }
 
-    /// Cuts the links that took too long to close.
+    /// Cuts the closing links whose deadline has passed.
     pub(super) fn cut_overdue(&mut self, now: Duration) {
         let overdue: Vec<LinkKey> =
             self.closing.iter().filter(|(_, deadline)| **deadline <= now).map(|(link, _)| *link).collect();
@@ -49,13 +51,13 @@ impl Proxies {
     }
 }
 
-/// How long a link is held that its session has lost, because nothing came from its client or because its
-/// client took nothing. The last frame may have to wait behind all that the network holds up, and meanwhile
-/// the session's window passes, 5 s by default. Over TCP a client that sends learns from the system's reset
-/// that its connection is gone, ahead of what waits, so the connection ends while most of the window is left.
+/// How long a link that its session has lost stays open. The session has lost the link because nothing was received
+/// on it, or because its client did not read. So the last frame may be held up by the network while the time for a
+/// resume passes, which is 5 s by default. When the server cuts a TCP connection, a client that sends gets a reset
+/// ahead of the data that waits. The link is therefore cut while most of the time for a resume is left.
 const LOST_LINK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Longest words on why a link was closed, in characters: a line or two to show to a player.
+/// Maximum length of the `detail` of a Closed, in characters.
 pub(crate) const DETAIL_MAX_CHARS: usize = 256;
 
 #[cfg(test)]
@@ -65,7 +67,7 @@ mod tests {
     use crate::proxy::{LinkInfo, ProxyEvent, ProxyEventKind};
     use crate::tick::Clock;
 
-    /// How long a link is held that is closed in this way and whose last frame never leaves.
+    /// Returns how long a link stays open after `close` if its last frame is never flushed.
     fn held_for(close: fn(&mut Proxies, LinkKey)) -> Duration {
         let mut proxies = Proxies::default();
         let mut adapter = proxies.attach("adapter", Clock::manual());
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_whose_session_lost_it_is_cut_while_the_session_can_still_be_resumed() {
+    fn a_lost_link_is_cut_while_its_session_can_still_be_resumed() {
         let lost = held_for(|proxies, link| proxies.close_lost(link, Reason::Timeout, Duration::ZERO));
         let kicked = held_for(|proxies, link| proxies.close(link, Reason::Kicked, "", Duration::ZERO));
 

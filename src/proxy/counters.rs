@@ -1,8 +1,8 @@
-//! Counters that an adapter's thread shares with those who watch it.
+//! Counters that the thread of an adapter shares with other threads.
 
 use std::fmt;
 
-/// Counters of an adapter, which another thread counts in.
+/// The counters of an adapter. The adapter's thread updates them; other threads read them.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -26,18 +26,18 @@ use std::fmt;
 /// assert_eq!(proxies.counters()[0].to_string(), "radio.resent=3");
 /// ```
 pub trait Count: Send + Sync {
-    /// Tells each counter: its name, in snake case, and what was counted since the start.
+    /// Calls `counter` for each counter with its name in snake case and its value since the start.
     fn each(&self, counter: &mut dyn FnMut(&'static str, u64));
 }
 
-/// What one counter of an adapter has counted since the start. Its `Display` is `proxy.name=value`.
+/// A reading of one counter of an adapter. Its `Display` output is `proxy.name=value`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counter {
     /// The name that the proxy was attached under.
     pub proxy: &'static str,
-    /// The counter's name.
+    /// The name of the counter.
     pub name: &'static str,
-    /// What was counted.
+    /// The count since the start.
     pub value: u64,
 }
 
@@ -47,8 +47,8 @@ impl fmt::Display for Counter {
     }
 }
 
-/// Makes a struct of counts and its shared twin: the thread counts in the one, without locks, and
-/// adds it to the other once a turn.
+/// Defines a struct of counts and a struct of the same counts that threads share. The adapter's thread counts in
+/// the first one without synchronization, and adds it to the second one in each turn of its loop.
 macro_rules! counters {
     (
         $(#[$counts_doc:meta])* $counts:ident,
@@ -78,7 +78,7 @@ macro_rules! counters {
         }
 
         impl $stats {
-            /// What was counted so far.
+            /// Returns the counts since the start.
             #[must_use]
             pub fn counts(&self) -> $counts {
                 $counts {
@@ -86,7 +86,7 @@ macro_rules! counters {
                 }
             }
 
-            /// Adds what a turn of the thread's loop has counted, and clears it.
+            /// Adds the counts of one turn of the loop, and sets `tally` to 0.
             pub(super) fn add(&self, tally: &mut $counts) {
                 let tally = std::mem::take(tally);
                 $(if tally.$name > 0 {

@@ -1,23 +1,23 @@
-//! What is there at a time, by where it comes from: one bounded pool, in which the fullest group gives way.
+//! A pool of members in groups, which finds the oldest member of the largest group.
 //!
-//! No group has a share of its own. When there are too many members, the one that goes is the first of the group
-//! that has most of them: an attacker with one network only ever puts out its own. How many are too many, and
-//! what becomes of the one that goes, its owner decides. It is not a limit of how often something is done:
-//! [`NetworkRates`](super::rates::NetworkRates) is.
+//! Groups have no fixed shares. When the pool has too many members, its owner removes the oldest member of the
+//! largest group. So an attacker with one network displaces only its own members. The owner defines how many
+//! members are too many. The pool limits simultaneous members; [`NetworkRates`](super::rates::NetworkRates) limits
+//! rates.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Members by group, as a rule a [`Network`](super::Network), and in it in the order in which they came.
+/// Members by group, ordered by age within a group. A group is usually a [`Network`](super::Network).
 #[derive(Debug)]
 pub(crate) struct Crowd<G, T> {
     groups: BTreeMap<G, BTreeMap<u64, T>>,
     count: usize,
-    /// The number of the last member.
+    /// The number of the youngest member.
     last: u64,
 }
 
-/// Where a member stands, until it leaves.
+/// The position of a member in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spot<G> {
     group: G,
@@ -31,12 +31,12 @@ impl<G, T> Default for Crowd<G, T> {
 }
 
 impl<G: Copy + Ord, T> Crowd<G, T> {
-    /// How many members there are.
+    /// Returns the number of members.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// Takes a member in, as the last of its group.
+    /// Adds a member as the youngest of its group.
     pub(crate) fn enter(&mut self, group: G, member: T) -> Spot<G> {
         self.last += 1;
         self.count += 1;
@@ -44,7 +44,7 @@ impl<G: Copy + Ord, T> Crowd<G, T> {
         Spot { group, number: self.last }
     }
 
-    /// Lets a member go. Returns `None` if it has left before.
+    /// Removes and returns a member. Returns `None` if it was removed before.
     pub(crate) fn leave(&mut self, spot: Spot<G>) -> Option<T> {
         let members = self.groups.get_mut(&spot.group)?;
         let member = members.remove(&spot.number)?;
@@ -55,8 +55,8 @@ impl<G: Copy + Ord, T> Crowd<G, T> {
         Some(member)
     }
 
-    /// The member that gives way to others: the first of the fullest group. Of groups that are as full, it is the
-    /// one that came first.
+    /// Returns the oldest member of the largest group. If several groups are the largest, returns the oldest member
+    /// of all of them.
     pub(crate) fn first_of_fullest(&self) -> Option<(Spot<G>, &T)> {
         let firsts = self.groups.iter().filter_map(|(group, members)| {
             let (number, member) = members.first_key_value()?;
@@ -65,13 +65,13 @@ impl<G: Copy + Ord, T> Crowd<G, T> {
         firsts.max_by_key(|(rank, ..)| *rank).map(|(_, spot, member)| (spot, member))
     }
 
-    /// The groups that have members.
+    /// Returns the groups that have members.
     #[cfg(test)]
     pub(crate) fn groups(&self) -> Vec<G> {
         self.groups.keys().copied().collect()
     }
 
-    /// Whether a member has not left yet.
+    /// Returns true if a member has not been removed.
     #[cfg(test)]
     pub(crate) fn holds(&self, spot: Spot<G>) -> bool {
         self.groups.get(&spot.group).is_some_and(|members| members.contains_key(&spot.number))
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_of_the_fullest_group_gives_way() {
+    fn the_oldest_member_of_the_largest_group_is_found() {
         let mut crowd = Crowd::default();
         for (group, member) in [("a", 1), ("b", 2), ("b", 3), ("c", 4), ("c", 5)] {
             crowd.enter(group, member);

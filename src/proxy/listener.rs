@@ -1,4 +1,4 @@
-//! Listeners: the server's side of a transport, from the bound port to the thread that serves it.
+//! The server side of a transport: the bound port and the thread that serves it.
 
 use std::fmt;
 use std::io;
@@ -13,28 +13,33 @@ use super::{AdapterPort, attach};
 
 /// A transport that has bound its port and is not served yet.
 ///
-/// [`AddListener::add_listener`] serves it. The example `custom_transport` implements it for a transport of its own.
+/// [`AddListener::add_listener`] starts to serve it. The example `custom_transport` implements this trait.
 pub trait Listener: Sized + Send + 'static {
-    /// The name that its proxy is attached under: it appears in logs, and before the names of its counters.
+    /// Returns the name of the proxy. It appears in logs and as a prefix of the names of counters.
     fn name(&self) -> &'static str;
 
-    /// Where it listens. If the system was to choose the port, this is the chosen one.
+    /// Returns the bound address. If the configured port was 0, it contains the port that the operating system
+    /// chose.
     fn local_addr(&self) -> SocketAddr;
 
-    /// What discovery tells clients. An empty vector keeps the transport out of discovery.
+    /// Returns the source of the transport's offers for discovery. With an empty vector, discovery does not list
+    /// the transport.
     fn offers(&self) -> Box<dyn OfferSource>;
 
-    /// Serves links on a port as [`attach`] returns it, on a thread of its own. The port is also where the adapter says
-    /// [what it counts](AdapterPort::set_counters) and [how many links it can have](AdapterPort::set_places).
+    /// Serves links on a thread of its own. `port` is the port that [`attach`] has returned. The implementation can
+    /// also declare [its counters](AdapterPort::set_counters) and its [maximum number of
+    /// links](AdapterPort::set_places) on it.
     ///
     /// # Errors
     ///
-    /// The operating system gives no thread.
+    /// Returns an error if the operating system cannot start a thread.
     fn start(self, port: AdapterPort) -> io::Result<ListenerHandle>;
 }
 
-/// A listener that is served. If it is dropped, the listener sends what the tick has commanded, closes its links and
-/// ends. The drop waits for that: two seconds at most for the transports of this crate.
+/// A running listener.
+///
+/// When the handle is dropped, the listener carries out the pending commands, closes its links and ends. The drop
+/// waits until the listener has ended. That takes up to two seconds for the transports of this crate.
 pub struct ListenerHandle {
     name: &'static str,
     address: SocketAddr,
@@ -43,12 +48,14 @@ pub struct ListenerHandle {
 }
 
 impl ListenerHandle {
-    /// Starts a thread that serves a listener. `serve` returns soon after `end` was called, and after the port of the
-    /// adapter was [closed](super::port::PortReceiver::is_closed). The thread is named `name`.
+    /// Starts a thread with this name that runs `serve`.
+    ///
+    /// Dropping the handle calls `end` and waits for the thread. `serve` must return soon after `end` was called,
+    /// and soon after the port of the adapter was [closed](super::port::PortReceiver::is_closed).
     ///
     /// # Errors
     ///
-    /// The operating system gives no thread. The message names the cure.
+    /// Returns an error if the operating system cannot start a thread.
     pub fn spawn(
         name: &'static str,
         address: SocketAddr,
@@ -58,20 +65,20 @@ impl ListenerHandle {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(serve).map_err(|cause| {
             io::Error::new(
                 cause.kind(),
-                format!("the thread {name} cannot start: {cause}; raise the limit of threads"),
+                format!("cannot start the thread {name}: {cause}; raise the limit of threads"),
             )
         })?;
         Ok(Self { name, address, end: Box::new(end), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Returns the address that the listener is bound to.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns true if the thread has ended: because the server was dropped, or because the adapter gave up after
-    /// faults that it logged.
+    /// Returns true if the thread has ended. It ends when the server is dropped, and when the adapter gives up
+    /// after failures that it has logged.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
@@ -98,13 +105,13 @@ impl fmt::Debug for ListenerHandle {
     }
 }
 
-/// The listeners that end with the app.
+/// The listeners that end when the app is dropped.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Listeners(pub(crate) Vec<ListenerHandle>);
 
-/// Adds transports to an app.
+/// An extension of [`App`] that adds transports.
 pub trait AddListener {
-    /// Serves a listener and [offers](Offers) it by discovery. It ends when the app is dropped.
+    /// Serves a listener and adds its [offers](Offers) to discovery. The listener ends when the app is dropped.
     ///
     /// ```
     /// use bevy_app::App;
@@ -122,7 +129,7 @@ pub trait AddListener {
     ///
     /// # Errors
     ///
-    /// The operating system gives no thread.
+    /// Returns an error if the operating system cannot start a thread.
     fn add_listener(&mut self, listener: impl Listener) -> io::Result<&mut Self>;
 }
 

@@ -1,9 +1,8 @@
-//! Links within the process: for tests, and to learn how an adapter is written.
+//! An adapter for links within the process, for tests and as an example of an adapter.
 //!
-//! An adapter takes commands from its port, gives them to its transport, and turns what the
-//! transport says into events. Here the transport is a pair of queues a link, and the work is
-//! done by whoever holds a [`LoopbackLink`], so nothing happens at a time that a test did not
-//! choose.
+//! An adapter takes commands from its port, applies them to its transport, and turns what the transport receives
+//! into events. The transport of this adapter is a pair of queues per link. The adapter has no thread: the methods
+//! of [`Loopback`] and [`LoopbackLink`] do the work, so a test decides when it happens.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,11 +14,11 @@ use super::{AdapterPort, LinkEnd, LinkInfo, ProxyCommand, ProxyEvent, ProxyEvent
 use crate::ident::{LinkId, LinkKey, ProxyId};
 use crate::wire::{Lane, lane_of};
 
-/// The adapter. Clones are the same adapter.
+/// The loopback adapter. Clones share their links.
 #[derive(Debug, Clone)]
 pub struct Loopback(Arc<Mutex<Hub>>);
 
-/// The client's end of a link.
+/// The client's end of a loopback link.
 #[derive(Debug)]
 pub struct LoopbackLink {
     hub: Arc<Mutex<Hub>>,
@@ -27,14 +26,14 @@ pub struct LoopbackLink {
     link: LinkId,
 }
 
-/// A frame could not be sent.
+/// An error of [`LoopbackLink::send`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LoopbackError {
-    /// The link is gone; open another.
-    #[error("the loopback link is closed: connect anew")]
+    /// The link has closed.
+    #[error("the loopback link is closed; open another link")]
     Closed,
-    /// The server does not keep up; an unreliable frame is lost, a reliable one may be sent again later.
-    #[error("the loopback link is full: let the server tick, then send again")]
+    /// The server does not keep up. The frame was not sent.
+    #[error("the loopback link is full; let the server tick, then send again")]
     Full,
 }
 
@@ -43,30 +42,30 @@ struct Hub {
     port: AdapterPort,
     links: BTreeMap<LinkId, Pipe>,
     next: u64,
-    /// It takes no commands.
+    /// True if the adapter takes no commands.
     is_stalled: bool,
-    /// Events that the port had no room for yet.
+    /// Events for which the port had no room.
     backlog: VecDeque<ProxyEvent>,
 }
 
-/// What one link holds.
+/// The state of one link.
 #[derive(Debug, Default)]
 struct Pipe {
-    /// To the client.
+    /// Frames to the client.
     down: VecDeque<Bytes>,
     down_bytes: usize,
-    /// What the client has read, for the tick to know.
+    /// Reports to the tick how much the client has received.
     gauge: Gauge,
-    /// From the client, while the server does not read.
+    /// Reliable frames from the client while the link is paused.
     held: VecDeque<Bytes>,
     paused: bool,
     closed: bool,
-    /// The client's end was dropped.
+    /// True if the client's end was dropped.
     gone: bool,
 }
 
 impl Loopback {
-    /// An adapter on a port, as [`attach`](super::attach) returns it.
+    /// Creates an adapter on a port that [`attach`](super::attach) has returned.
     #[must_use]
     pub fn new(port: AdapterPort) -> Self {
         let (links, backlog) = (BTreeMap::new(), VecDeque::new());
@@ -84,14 +83,14 @@ impl Loopback {
         LoopbackLink { hub: Arc::clone(&self.0), proxy: hub.port.id, link }
     }
 
-    /// Takes no commands from now on, as an adapter whose thread is kept from running, or takes them
-    /// again. Events still reach the tick.
+    /// Stops or resumes taking commands, to simulate an adapter whose thread does not run. Events still reach the
+    /// tick.
     #[cfg(feature = "testing")]
     pub fn stall(&self, is_stalled: bool) {
         lock(&self.0).is_stalled = is_stalled;
     }
 
-    /// Links that are open or still hold frames for their client.
+    /// Returns the number of links that are open or whose client's end exists.
     #[must_use]
     pub fn link_count(&self) -> usize {
         let mut hub = lock(&self.0);
@@ -101,7 +100,7 @@ impl Loopback {
 }
 
 impl LoopbackLink {
-    /// The link's name on the server.
+    /// Returns the key of the link on the server.
     #[must_use]
     pub fn key(&self) -> LinkKey {
         LinkKey { proxy: self.proxy, link: self.link }
@@ -128,7 +127,7 @@ impl LoopbackLink {
         Ok(())
     }
 
-    /// Takes the next frame from the server.
+    /// Returns the next frame from the server, or `None` if no frame waits.
     pub fn receive(&self) -> Option<Bytes> {
         let mut hub = lock(&self.hub);
         hub.pump();
@@ -143,8 +142,7 @@ impl LoopbackLink {
         Some(frame)
     }
 
-    /// Whether the server, or its transport, has closed the link. What it sent before can still
-    /// be received.
+    /// Returns true if either side has closed the link. Frames that were sent before can still be received.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         let mut hub = lock(&self.hub);
@@ -152,8 +150,8 @@ impl LoopbackLink {
         hub.links.get(&self.link).is_none_or(|pipe| pipe.closed)
     }
 
-    /// Closes the link, as a transport that says so to its peer. To lose one silently, just stop
-    /// using it.
+    /// Closes the link, and the server receives [`LinkEnd::ByPeer`]. To simulate a silent loss, stop using the link
+    /// instead.
     pub fn close(&self) {
         let mut hub = lock(&self.hub);
         hub.pump();
@@ -162,7 +160,7 @@ impl LoopbackLink {
 }
 
 impl Drop for LoopbackLink {
-    /// Frees what the link holds; the server is not told.
+    /// Frees the queued frames. The server receives no event.
     fn drop(&mut self) {
         let mut hub = lock(&self.hub);
         if let Some(pipe) = hub.links.get_mut(&self.link) {
@@ -181,7 +179,7 @@ impl Hub {
         self.port.events.send(&mut self.backlog, |_| {});
     }
 
-    /// Carries out what the tick commanded.
+    /// Delivers waiting events and carries out the commands of the tick.
     fn pump(&mut self) {
         self.port.events.send(&mut self.backlog, |_| {});
         if self.is_stalled {
@@ -215,7 +213,7 @@ impl Hub {
             self.close(link, LinkEnd::Failed);
             return;
         }
-        // What was dropped does not wait.
+        // A dropped frame counts as passed on.
         if let Some(room) = pipe.gauge.report(pipe.down_bytes) {
             self.event(link, room);
         }
@@ -249,8 +247,7 @@ fn lock(hub: &Mutex<Hub>) -> MutexGuard<'_, Hub> {
     hub.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Frames that a link holds for a client that does not read: twice an outbox, and a few seconds
-/// of unreliable ones.
+/// Maximum number of frames that wait for a client that does not read.
 const DOWN_MAX: usize = 4_096;
-/// Frames that a link holds while the server does not read.
+/// Maximum number of frames that wait while the link is paused.
 const HELD_MAX: usize = 1_024;

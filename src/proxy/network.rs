@@ -1,13 +1,15 @@
-//! The network that an address belongs to: what limits by address go by.
+//! Groups client addresses into networks, to which the limits by address apply.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The network of one client: an IPv4 address, or an IPv6 prefix of 64 bits.
+/// One IPv4 address, or one IPv6 prefix of 64 bits.
 ///
-/// A provider gives each customer an IPv6 prefix of 64 bits or shorter, so one customer has at least 2^64
-/// addresses, and a limit by single addresses would not limit it. An IPv4 address that is written as
-/// IPv6 (`::ffff:192.0.2.1`), as a socket for both families does, is the IPv4 address.
+/// Providers assign an IPv6 prefix of 64 bits or less to each customer. A customer therefore has at least 2^64
+/// addresses, and a limit per address would have no effect.
+///
+/// An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`), as reported by a dual-stack socket, counts as the IPv4
+/// address.
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -22,17 +24,17 @@ use std::net::{IpAddr, Ipv6Addr};
 pub struct Network(IpAddr);
 
 impl Network {
-    /// The network of an address.
+    /// Returns the network of an address.
     #[must_use]
     pub fn of(ip: IpAddr) -> Self {
         Self(match ip.to_canonical() {
-            // The prefix of the loopback address is that of other special addresses, which are not loopback.
+            // `::1` shares its prefix with special addresses that are not loopback, so it is not masked.
             IpAddr::V6(ip) if !ip.is_loopback() => Ipv6Addr::from_bits(ip.to_bits() & PREFIX_MASK).into(),
             ip => ip,
         })
     }
 
-    /// Returns true if only this machine has such addresses: 127.0.0.0/8, or `::1`.
+    /// Returns true for a loopback address: one in 127.0.0.0/8, or `::1`.
     #[must_use]
     pub fn is_loopback(self) -> bool {
         self.0.is_loopback()
@@ -54,7 +56,7 @@ impl fmt::Debug for Network {
     }
 }
 
-/// The first 64 of 128 bits.
+/// Mask of the first 64 of 128 bits.
 const PREFIX_MASK: u128 = !(u64::MAX as u128);
 
 #[cfg(test)]
@@ -66,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn each_ipv4_address_is_a_network_however_it_is_written() {
+    fn each_ipv4_address_is_one_network_in_both_notations() {
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
         assert_ne!(network("::ffff:192.0.2.1"), network("::ffff:192.0.2.2"));
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_known_in_all_its_forms_and_nothing_else_is_loopback() {
+    fn all_forms_of_loopback_and_no_other_addresses_are_loopback() {
         assert!(
             ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
                 .map(network)

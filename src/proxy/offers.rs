@@ -1,4 +1,4 @@
-//! What a server's transports tell clients by discovery.
+//! The offers of a server's transports, for discovery.
 
 use std::error::Error;
 use std::fmt;
@@ -9,16 +9,16 @@ use bevy_ecs::prelude::*;
 
 use crate::wire::discovery::Offer;
 
-/// Makes the offers of one transport, for each answer of discovery anew.
+/// A source of the offers of one transport. It is called for each answer of discovery.
 ///
-/// A transport whose offers are the same for each client uses a `Vec<Offer>`.
+/// `Vec<Offer>` implements this trait for a transport that has the same offers for each client.
 pub trait OfferSource: Send + Sync {
-    /// The offers for a client. It is called on the thread that serves HTTP, so it must not block.
+    /// Returns the offers for a client. The HTTP thread calls this method, so it must not block.
     ///
     /// # Errors
     ///
-    /// The transport has no offer to give, as without randomness for a token. The error is logged, and discovery
-    /// answers without this transport.
+    /// Returns an error if the transport cannot make an offer, for example if no token can be minted. The error is
+    /// logged, and the answer of discovery does not contain this transport.
     fn offers(&self, asked: &Asked<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>>;
 }
 
@@ -28,37 +28,40 @@ impl OfferSource for Vec<Offer> {
     }
 }
 
-/// A question to discovery.
+/// A request to discovery.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// The time since the Unix epoch.
+    /// The Unix time of the request.
     pub unix_now: Duration,
-    /// The identity that the bearer of the question belongs to; `None` if nobody is known by it.
+    /// The identity that belongs to the bearer token of the request, or `None` if there is no identity for it.
     pub identity: Option<&'a str>,
-    /// The host, and the port if it is not the scheme's own, by which the client reached discovery.
+    /// The host by which the client reached discovery, followed by the port unless it is the default port of the
+    /// scheme.
     pub authority: &'a str,
-    /// Whether discovery itself was reached by TLS. A relay may speak TLS in front of a server that does not.
+    /// True if the client reached discovery over TLS. A reverse proxy may terminate TLS for a server without TLS.
     pub is_tls: bool,
 }
 
-/// The sources of all offers of a server, in the order in which they were added. Clones share their sources.
+/// The offer sources of a server, in the order in which they were added. Clones share their sources.
 #[derive(Resource, Clone, Default)]
 pub struct Offers(Arc<RwLock<Vec<Box<dyn OfferSource>>>>);
 
 impl Offers {
-    /// Adds a source. Answers that are given from now on contain its offers.
+    /// Adds a source. Later answers of discovery contain its offers.
     pub fn add(&self, source: Box<dyn OfferSource>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
-    /// The offers of all sources. A source that fails is logged and left out.
+    /// Returns the offers of all sources. If a source fails, logs the error and leaves the source out.
     pub(crate) fn for_client(&self, asked: &Asked<'_>) -> Vec<Offer> {
         let sources = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut offers = Vec::new();
         for source in &*sources {
             match source.offers(asked) {
                 Ok(more) => offers.extend(more),
-                Err(error) => tracing::warn!(%error, "discovery answers without the offer of a transport"),
+                Err(error) => {
+                    tracing::warn!(%error, "a transport is missing from discovery: it cannot make an offer")
+                }
             }
         }
         offers
@@ -84,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_fails_takes_no_other_transport_out_of_discovery() {
+    fn a_failing_source_does_not_affect_other_transports() {
         let offers = Offers::default();
         for source in
             [Box::new(vec![Offer::new("a", "a://host:1")]) as Box<dyn OfferSource>, Box::new(Broken)]

@@ -1,27 +1,27 @@
-//! The links that are there.
+//! The table of open links.
 
 use bevy_platform::collections::HashMap;
 
 use super::budget::LinkBudget;
 use crate::ident::LinkKey;
 
-/// A link that is there, as the tick knows it.
+/// The tick's state of an open link.
 #[derive(Debug)]
 pub(super) struct OpenLink {
     key: LinkKey,
     pub(super) budget: LinkBudget,
-    /// It was told to close, and takes nothing more.
+    /// True if a Close was sent; no further frame may be sent on the link.
     pub(super) is_closing: bool,
-    /// It was cut, and takes nothing more.
+    /// True if a Cut was sent; no further frame may be sent on the link.
     pub(super) is_cut: bool,
 }
 
-/// Where a link was found. It saves the look-up by key when the same link is asked for again and again; a link
-/// that has gone meanwhile is not found there.
+/// The position of a link in the table. It saves the look-up by key when the same link is used repeatedly. A
+/// position is checked before use, so a link that has closed is not found by it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LinkSlot(usize);
 
-/// All links that are there.
+/// All open links.
 #[derive(Debug, Default)]
 pub(super) struct OpenLinks {
     slots: Vec<Option<OpenLink>>,
@@ -30,7 +30,7 @@ pub(super) struct OpenLinks {
 }
 
 impl OpenLinks {
-    /// Adds a link. Returns false if it is there already.
+    /// Adds a link. Returns false if the link is open already.
     pub(super) fn open(&mut self, key: LinkKey) -> bool {
         if self.by_key.contains_key(&key) {
             return false;
@@ -46,24 +46,25 @@ impl OpenLinks {
         true
     }
 
-    /// Removes a link. Returns it, if it was there.
+    /// Removes a link and returns it, or returns `None` if it is not open.
     pub(super) fn close(&mut self, key: LinkKey) -> Option<OpenLink> {
         let slot = self.by_key.remove(&key)?;
         self.free.push(slot);
         self.slots[slot.0].take()
     }
 
-    /// Returns a link that is there.
+    /// Returns a link, or `None` if it is not open.
     pub(super) fn get(&self, key: LinkKey) -> Option<&OpenLink> {
         self.slots[self.by_key.get(&key)?.0].as_ref()
     }
 
-    /// As [`get`](Self::get), to change it.
+    /// Returns a link for changes, or `None` if it is not open.
     pub(super) fn get_mut(&mut self, key: LinkKey) -> Option<&mut OpenLink> {
         self.slots[self.by_key.get(&key)?.0].as_mut()
     }
 
-    /// As [`get_mut`](Self::get_mut). The link is looked for where it was found before, which is noted in `slot`.
+    /// Returns a link for changes, or `None` if it is not open. The method looks at `slot` first, and stores the
+    /// position there if the link is elsewhere.
     #[inline]
     pub(super) fn get_at(&mut self, slot: &mut LinkSlot, key: LinkKey) -> Option<&mut OpenLink> {
         let is_there = |open: &Option<OpenLink>| open.as_ref().is_some_and(|open| open.key == key);
@@ -73,12 +74,12 @@ impl OpenLinks {
         self.slots[slot.0].as_mut()
     }
 
-    /// Reads what a look at this slot will touch.
+    /// Loads the link at a position into the CPU cache. The result has no meaning.
     pub(super) fn prefetch(&self, slot: LinkSlot) -> bool {
         self.slots.get(slot.0).is_some_and(|open| open.as_ref().is_some_and(|open| open.is_cut))
     }
 
-    /// Returns the keys of all links, in no order.
+    /// Returns the keys of all links, in no particular order.
     pub(super) fn keys(&self) -> impl Iterator<Item = LinkKey> {
         self.by_key.keys().copied()
     }
@@ -92,9 +93,10 @@ mod tests {
     use crate::ident::{LinkId, ProxyId};
 
     proptest! {
-        /// Whatever opens and closes, a link is found by its key and from any slot, and only while it is there.
+        /// For any sequence of opened and closed links, a link is found by its key and from any slot, exactly while
+        /// it is open.
         #[test]
-        fn a_link_is_found_from_any_slot_while_it_is_there(
+        fn a_link_is_found_from_any_slot_while_it_is_open(
             steps in prop::collection::vec((0_u64..8, any::<bool>(), 0_usize..10), 1..200),
         ) {
             let mut links = OpenLinks::default();

@@ -1,9 +1,9 @@
-//! Which pages may open links: the allow-list of origins, for transports that browsers speak.
+//! The allow-list of page origins, for the transports that browsers support.
 
-/// The origins whose pages may open links. Who sends no `Origin` is no browser, and may.
+/// The origins whose pages may open links. A client that sends no `Origin` is not a browser and may open links.
 ///
-/// It guards players, not the server: a browser says truly which page asks, anybody else may say
-/// what they like.
+/// The list protects players, not the server. A browser sends the true origin of the page; any other client can
+/// send any origin.
 ///
 /// ```
 /// use waystation::proxy::Origins;
@@ -15,15 +15,16 @@
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Origins {
-    /// Of all pages: where a link grants nothing that its client does not prove by itself.
+    /// Pages of all origins may open links. Use this if a link grants nothing beyond what its client proves itself.
     #[default]
     Any,
-    /// Of these, each as a browser writes it: scheme, host and, unless it is the default, port.
+    /// Pages of these origins may open links. Each origin is written as in the `Origin` header: scheme, host, and
+    /// the port unless it is the default.
     Only(Vec<String>),
 }
 
 impl Origins {
-    /// Whether a page of this origin may open a link.
+    /// Returns true if a page of this origin may open a link. Letter case is ignored.
     #[must_use]
     pub fn allow(&self, origin: Option<&str>) -> bool {
         match (self, origin) {
@@ -34,8 +35,8 @@ impl Origins {
         }
     }
 
-    /// Whether a page of this origin may open a link at this host, as its request names it. To a page
-    /// of the very same host, however the list is.
+    /// Returns true if a page of this origin may open a link at `host`, the `Host` of its request. Besides the
+    /// origins of the list, pages of the same host may open links.
     pub(crate) fn allow_at(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let own = origin.and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
         let is_own = own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host));
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_of_the_host_that_they_ask_and_of_the_list_may_and_no_others() {
+    fn only_pages_of_the_requested_host_and_of_the_list_are_allowed() {
         let origins = Origins::Only(vec!["https://play.example".to_owned()]);
         let host = Some("game.example:7780");
 

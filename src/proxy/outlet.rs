@@ -1,4 +1,4 @@
-//! A link that a flush hands frames to: looked up once, however many frames there are.
+//! Sends several frames on one link with a single look-up of the link.
 
 use bytes::Bytes;
 
@@ -17,8 +17,8 @@ pub(crate) struct LinkOutlet<'a> {
 }
 
 impl Proxies {
-    /// Returns a link to hand frames to; `None` if it is gone, or was told to go. `slot` is where the link was found
-    /// before.
+    /// Returns an open link to send frames on, or `None` if the link has closed, is closing or was cut. `slot` is
+    /// the position at which the link was found before; the method updates it.
     #[inline]
     pub(crate) fn outlet(&mut self, link: LinkKey, slot: &mut LinkSlot) -> Option<LinkOutlet<'_>> {
         let open = self.links.get_at(slot, link).filter(|open| !open.is_closing && !open.is_cut)?;
@@ -26,14 +26,14 @@ impl Proxies {
         Some(LinkOutlet { batch, open, link: link.link, is_overrun: false })
     }
 
-    /// Reads what [`outlet`](Self::outlet) will touch.
+    /// Loads into the CPU cache what [`outlet`](Self::outlet) will read. The result has no meaning.
     pub(crate) fn prefetch(&self, slot: LinkSlot) -> bool {
         self.links.prefetch(slot)
     }
 }
 
 impl LinkOutlet<'_> {
-    /// Returns true if the proxy keeps up; see [`Proxies::has_room`].
+    /// Returns true if the proxy has room for frames; see [`Proxies::has_room`].
     pub(crate) fn keeps_up(&self) -> bool {
         self.batch.has_room()
     }
@@ -43,8 +43,8 @@ impl LinkOutlet<'_> {
         self.batch.has_room() && self.open.budget.room() > 0
     }
 
-    /// Sends a frame. If the proxy has no room for link control either, the frame is not sent, and the link
-    /// [has to be cut](Self::is_overrun).
+    /// Sends a frame. If the proxy has no room for link control, the frame is not sent and the link [has to be
+    /// cut](Self::is_overrun).
     #[inline]
     pub(crate) fn send(&mut self, frame: Bytes) {
         if !self.batch.has_room_for_control() {
@@ -55,7 +55,7 @@ impl LinkOutlet<'_> {
         self.batch.push(ProxyCommand::Send { link: self.link, frame });
     }
 
-    /// Returns true if a frame was not sent, so that the link has to be cut.
+    /// Returns true if a frame was not sent. The link then has to be cut.
     pub(crate) fn is_overrun(&self) -> bool {
         self.is_overrun
     }

@@ -1,38 +1,39 @@
-//! How many links an adapter can have, and how many it has: so that the tick can make room for others
-//! before there is none.
+//! Counts the links of each adapter and compares the count with the adapter's maximum.
 //!
-//! An adapter that is full turns every client away, one that resumes a session included. Only the tick knows
-//! which links have a session, so an adapter says [how many places](AdapterPort::set_places) it has. The gate
-//! then opens no more sessions than leave some places free, and cuts links without a session in time.
+//! A full adapter refuses every client, including a client that resumes a session. Only the tick can tell links
+//! with a session from guests. So an adapter declares its [maximum number of links](AdapterPort::set_places),
+//! called its places. The gate keeps some places free when it opens sessions, and cuts guests before all places are
+//! taken.
 
 #[cfg(doc)]
 use super::AdapterPort;
 use super::{Proxies, ProxyCommand};
 use crate::ident::{LinkKey, ProxyId};
 
-/// The links of one adapter.
+/// The number of links of one adapter.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// How many it has.
+    /// Number of links that are open.
     pub(super) open_count: usize,
-    /// How many of these the tick has cut, and the adapter has not ended yet.
+    /// Number of open links that the tick has cut and that the adapter has not closed yet.
     pub(super) cut_count: usize,
 }
 
 impl Proxies {
-    /// How many links a proxy can have at a time; `None` if its adapter does not say.
+    /// Returns the maximum number of links of a proxy, or `None` if its adapter has not declared one.
     #[must_use]
     pub fn places(&self, proxy: ProxyId) -> Option<usize> {
         self.ports.get(usize::from(proxy.0)).and_then(|port| port.told.places)
     }
 
-    /// How many links a proxy has, those that were told to close included, those that were cut not.
+    /// Returns the number of open links of a proxy. The count includes closing links and excludes links that were
+    /// cut.
     #[must_use]
     pub fn link_count(&self, proxy: ProxyId) -> usize {
         self.ports.get(usize::from(proxy.0)).map_or(0, |port| port.places.link_count())
     }
 
-    /// Closes a link at once. A link that is gone, or was cut before, is left alone.
+    /// Closes a link at once, without a last frame. Does nothing if the link has closed or was cut before.
     pub fn cut(&mut self, link: LinkKey) {
         let Some(open) = self.links.get_mut(link).filter(|open| !open.is_cut) else { return };
         open.is_cut = true;
@@ -42,7 +43,7 @@ impl Proxies {
         self.command(link.proxy, ProxyCommand::Cut { link: link.link });
     }
 
-    /// The proxies that have hardly a place left, and how many links each has too many.
+    /// Returns the proxies with too few free places, each with the number of links to cut.
     pub(crate) fn surpluses(&self) -> impl Iterator<Item = (ProxyId, usize)> {
         let ids = (0..=u16::MAX).map(ProxyId);
         ids.zip(&self.ports).filter_map(|(id, port)| {
@@ -61,7 +62,7 @@ impl Proxies {
         }
     }
 
-    /// Notes that a link is gone.
+    /// Notes that a link has closed.
     pub(super) fn note_closed(&mut self, link: LinkKey) {
         self.closing.remove(&link);
         let Some(open) = self.links.close(link) else { return };
@@ -79,8 +80,8 @@ impl Places {
     }
 }
 
-/// Of an adapter's places, one in this many stays free for links that open between two ticks. An adapter with
-/// fewer places than this keeps none.
+/// One in this many places of an adapter stays free for links that open between two ticks. An adapter with fewer
+/// places than this keeps no place free.
 const HEADROOM_SHARE: usize = 16;
 
 #[cfg(test)]
@@ -91,7 +92,7 @@ mod tests {
     use crate::tick::Clock;
 
     #[test]
-    fn a_cut_link_takes_no_place_and_is_counted_until_it_is_gone() {
+    fn a_cut_link_takes_no_place_and_is_counted_until_it_has_closed() {
         let mut proxies = Proxies::default();
         let mut adapter = proxies.attach("adapter", Clock::manual());
         adapter.set_places(32);

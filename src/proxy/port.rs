@@ -1,4 +1,4 @@
-//! A bounded queue between two threads that is locked once a batch, not once an item.
+//! A bounded queue between two threads. It is locked once per batch rather than once per item.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,22 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use crate::tick::Taken;
 
-/// What an item costs, in bytes.
+/// An item with a size in bytes, for the bound of a port.
 pub trait Weigh {
-    /// Bytes that the item carries.
+    /// Returns the size of the item in bytes.
     fn weight(&self) -> usize;
 }
 
-/// How much a port holds, or how much a drain takes.
+/// The capacity of a port, or the limit of one drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Items.
+    /// Maximum number of items.
     pub count: usize,
-    /// Bytes, by [`Weigh`]. One item more than fits is let through, so that none is stuck.
+    /// Maximum sum of the items' [weights](Weigh), in bytes. The last item may exceed what is left, so that no item
+    /// is too large.
     pub bytes: usize,
 }
 
-/// Makes a port that holds as much as `budget` says.
+/// Creates a port with this capacity.
 #[must_use]
 pub fn port<T: Weigh>(budget: Budget) -> (PortSender<T>, PortReceiver<T>) {
     let queue = Arc::new(Mutex::new(Queue {
@@ -33,13 +34,13 @@ pub fn port<T: Weigh>(budget: Budget) -> (PortSender<T>, PortReceiver<T>) {
     (PortSender { queue: Arc::clone(&queue), budget }, PortReceiver { queue })
 }
 
-/// The end that puts items in.
+/// The sending end of a port.
 pub struct PortSender<T> {
     queue: Arc<Mutex<Queue<T>>>,
     budget: Budget,
 }
 
-/// The end that takes items out.
+/// The receiving end of a port.
 pub struct PortReceiver<T> {
     queue: Arc<Mutex<Queue<T>>>,
 }
@@ -52,14 +53,14 @@ struct Queue<T> {
 }
 
 impl<T: Weigh> PortSender<T> {
-    /// Moves items from the front of `batch` into the port until it is full, telling `moved` of
-    /// each, and wakes the other side. What does not fit stays in `batch`, in order.
+    /// Moves items from the front of `batch` into the port until it is full, then wakes the receiver. Calls `moved`
+    /// for each item that is moved. Items that do not fit stay in `batch`, in order.
     pub fn send(&self, batch: &mut VecDeque<T>, mut moved: impl FnMut(&T)) {
         let mut queue = lock(&self.queue);
         let fits =
             || self.budget == UNBOUNDED || batch.iter().map(T::weight).sum::<usize>() <= self.budget.bytes;
         if queue.items.is_empty() && batch.len() <= self.budget.count && fits() {
-            // All of it at once.
+            // The whole batch fits, so the queues are swapped.
             for item in batch.iter() {
                 moved(item);
                 queue.bytes += item.weight();
@@ -75,13 +76,13 @@ impl<T: Weigh> PortSender<T> {
         queue.wake();
     }
 
-    /// What the other side has taken by now.
+    /// Returns the number of items and bytes that the receiver has taken since the port was created.
     #[must_use]
     pub fn taken(&self) -> Taken {
         lock(&self.queue).taken
     }
 
-    /// Whether the other side is gone, so that nothing sent will be read.
+    /// Returns true if the receiver was dropped.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         Arc::strong_count(&self.queue) == 1
@@ -107,24 +108,25 @@ impl<T: Weigh> PortReceiver<T> {
         }
     }
 
-    /// Takes all there is.
+    /// Takes all items, in order.
     pub fn drain_all(&mut self, take: impl FnMut(T)) {
         self.drain(UNBOUNDED, take);
     }
 
-    /// What the sender calls after each batch, to wake a thread that waits on something else.
+    /// Sets a function that the sender calls after each batch. It can wake a receiving thread that waits for
+    /// something else.
     pub fn set_waker(&mut self, waker: impl Fn() + Send + 'static) {
         lock(&self.queue).waker = Some(Box::new(waker));
     }
 
-    /// Whether the other side is gone, so that nothing more will come.
+    /// Returns true if the sender was dropped. Items that were sent before can still be taken.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         Arc::strong_count(&self.queue) == 1
     }
 }
 
-/// No bound: for a drain that takes all, and for a port whose sender keeps one.
+/// No bound, for a drain that takes all items and for a port whose sender keeps a bound of its own.
 pub(crate) const UNBOUNDED: Budget = Budget { count: usize::MAX, bytes: usize::MAX };
 
 impl<T> Queue<T> {
@@ -135,7 +137,7 @@ impl<T> Queue<T> {
     }
 }
 
-/// A panic on the other side leaves a queue of whole items: it is as good as before.
+/// Locks a queue. A poisoned lock is ignored: after a panic of the other side the queue still holds whole items.
 fn lock<T>(queue: &Mutex<Queue<T>>) -> MutexGuard<'_, Queue<T>> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_bound_a_port_as_counts_do() {
+    fn bytes_bound_a_port() {
         let (sender, mut receiver) = port::<u8>(Budget { count: 100, bytes: 10 });
         let mut batch = VecDeque::from([6, 6, 6]);
 

@@ -1,9 +1,9 @@
-//! The thread of an adapter over UDP.
+//! The thread of an adapter over a UDP socket, which serves `renet` and `quic`.
 //!
-//! It waits for datagrams and for the tick. Datagrams are taken as they come; what costs
-//! something for each link is done once a tick, when the tick has flushed its commands, or when
-//! it has not for [`BATCH_AT_LEAST_EVERY`]. What fails begins anew, a few times. What a datagram
-//! means is the [`Transport`]'s to know.
+//! The thread waits for datagrams and for commands of the tick. It handles datagrams as they arrive. It does the
+//! work per link in a batch, after the tick has flushed its commands, and at least every [`BATCH_AT_LEAST_EVERY`].
+//! After a panic or an error of the socket the thread restarts, a limited number of times. The [`Transport`]
+//! interprets the datagrams.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,57 +21,58 @@ use super::udp::{self, Outgoing};
 use super::{AdapterPort, LinkEnd, ListenerHandle, ProxyCommand, ProxyEvent};
 use crate::tick::panic_text;
 
-/// What an adapter does with datagrams and commands; its thread calls it. All times are the port's
-/// clock's.
+/// The protocol of an adapter over UDP: handles datagrams and commands, on the adapter's thread. All times are of
+/// the port's clock.
 pub(super) trait Transport: Send + 'static {
-    /// The thread's name, for the log.
+    /// The name of the thread.
     const NAME: &'static str;
-    /// Longest datagram in bytes.
+    /// Length of the longest datagram, in bytes.
     const DATAGRAM_MAX: usize;
-    /// Datagrams taken before commands are looked at again: some milliseconds' work.
+    /// Maximum number of datagrams in one turn of the loop. They take some milliseconds.
     const DATAGRAMS_PER_TURN: usize;
-    /// How long datagrams are gathered before they are looked at, if the tick does not come first.
+    /// Minimum time between two reads of the socket. It does not apply when the tick has woken the thread.
     const GATHER: Duration;
 
-    /// Takes a datagram.
+    /// Handles a datagram.
     fn receive(&mut self, datagram: &mut [u8], from: SocketAddr, at: Duration, out: &mut Outgoing);
 
-    /// Does what cannot wait for a batch, after datagrams were received or something came
-    /// [due](Self::due).
+    /// Does the work that cannot wait for a batch. The thread calls it after it has received datagrams, and when
+    /// the transport is [due](Self::due).
     fn settle(&mut self, now: Duration, out: &mut Outgoing);
 
-    /// When [`settle`](Self::settle) is to be called, if nothing is received.
+    /// Returns the time at which [`settle`](Self::settle) must be called even if nothing is received.
     fn due(&mut self) -> Option<Duration>;
 
-    /// Carries out what the tick commanded.
+    /// Carries out a command of the tick.
     fn command(&mut self, command: ProxyCommand, now: Duration, out: &mut Outgoing);
 
-    /// Does what is due once a tick, and sends.
+    /// Does the work of a batch, and sends.
     fn batch(&mut self, now: Duration, out: &mut Outgoing);
 
-    /// Hands events to the tick, and counts to whoever watches.
+    /// Moves events to the port, and publishes the counts.
     fn deliver(&mut self, port: &PortSender<ProxyEvent>, now: Duration, out: &mut Outgoing);
 
-    /// Whether all events are with the tick.
+    /// Returns true if all events are in the port.
     fn is_delivered(&self) -> bool;
 
-    /// Whether links are held until they are flushed.
+    /// Returns true if any link is closing.
     fn any_closing(&self) -> bool;
 
-    /// Ends all links, after sending what is queued.
+    /// Sends what is queued, then ends all links.
     fn disconnect_all(&mut self, end: LinkEnd, now: Duration, out: &mut Outgoing);
 
-    /// Tells all clients that their links are gone. What is broken may be what this uses.
+    /// Notifies all clients that their links have ended. The state may be inconsistent after a panic, so this
+    /// method may panic too.
     fn hang_up(&mut self, now: Duration, out: &mut Outgoing);
 
-    /// Begins anew after a panic, without a look at what may be broken: all links are lost.
+    /// Resets the transport after a panic, without reading state that may be inconsistent. All links are lost.
     fn restart(&mut self, now: Duration);
 
-    /// The thread goes on after that.
+    /// Counts a restart of the thread.
     fn note_restart(&mut self);
 }
 
-/// A bound socket that nobody reads yet, and what it takes to wait on it.
+/// A bound socket before the thread starts, and the means to wait on it.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) address: SocketAddr,
@@ -80,30 +81,30 @@ pub(super) struct Bound {
     waker: Arc<Waker>,
 }
 
-/// What the system did not give.
+/// An error of [`Bound::bind`].
 #[derive(Debug)]
 pub(super) enum Unbound {
-    /// The address.
+    /// The socket cannot be bound to the address.
     Address(io::Error),
-    /// The means to wait on a socket.
+    /// The operating system does not provide the means to wait on a socket.
     Wait(io::Error),
 }
 
-/// What the thread owns.
+/// The state of the thread.
 #[derive(Debug)]
 pub(super) struct Pump<T> {
     pub(super) transport: T,
     out: Outgoing,
     poll: Poll,
     port: AdapterPort,
-    /// The handle asks for an end.
+    /// True if the handle was dropped and the thread has to end.
     stop: Arc<AtomicBool>,
-    /// Commands taken from the port, so that it is not locked while they are carried out.
+    /// Commands taken from the port. The port is not locked while they are carried out.
     commands: Vec<ProxyCommand>,
 }
 
 impl Bound {
-    /// Binds a socket with buffers of this size.
+    /// Binds a socket with kernel buffers of this size.
     pub(super) fn bind(listen: SocketAddr, buffer_bytes: usize) -> Result<Self, Unbound> {
         let mut socket = udp::bind(listen, buffer_bytes).map_err(Unbound::Address)?;
         let address = socket.local_addr().map_err(Unbound::Address)?;
@@ -120,7 +121,7 @@ impl Bound {
         let stop = Arc::clone(&pump.stop);
         let end = move || {
             stop.store(true, Ordering::Release);
-            // A thread that cannot be woken looks by itself four times a second.
+            // If the wake-up fails, the thread wakes by itself after 250 ms.
             let _ = waker.wake();
         };
         ListenerHandle::spawn(T::NAME, address, end, move || pump.run())
@@ -129,7 +130,7 @@ impl Bound {
     pub(super) fn pump<T: Transport>(self, transport: T, mut port: AdapterPort) -> Pump<T> {
         let waker = self.waker;
         port.commands.set_waker(move || {
-            // A thread that cannot be woken looks by itself four times a second.
+            // If the wake-up fails, the thread wakes by itself after 250 ms.
             let _ = waker.wake();
         });
         Pump {
@@ -144,8 +145,8 @@ impl Bound {
 }
 
 impl<T: Transport> Pump<T> {
-    /// Runs until the tick or the handle is gone. After a panic it begins anew, unless there were
-    /// too many of late: then it gives up, and the server stops.
+    /// Runs until the app or the handle is dropped. After a failure the thread restarts. If it has restarted too
+    /// often recently, the adapter gives up and the server stops.
     fn run(self) {
         self.run_caught(Self::serve);
     }
@@ -160,7 +161,11 @@ impl<T: Transport> Pump<T> {
                 Err(panic) => panic_text(panic.as_ref()).to_owned(),
             };
             let thread = T::NAME;
-            tracing::error!(thread, failure, "a network thread failed, and its links are lost: report a bug");
+            tracing::error!(
+                thread,
+                failure,
+                "a network thread failed and all its links are lost; please report this bug"
+            );
             self.restart();
             if !restarts.admit() {
                 self.port.give_up(Restarts::refusal(&failure));
@@ -171,12 +176,12 @@ impl<T: Transport> Pump<T> {
         }
     }
 
-    /// As at first, on the same socket. All links are lost; their clients are told, if that still
+    /// Restarts the transport on the same socket. All links are lost. Their clients are notified if that still
     /// works.
     fn restart(&mut self) {
         let now = self.port.clock.now();
         let (transport, out) = (&mut self.transport, &mut self.out);
-        // What is broken may be what is used here; then clients find out by themselves.
+        // The state may be inconsistent. If this panics, the clients time out.
         let _ = catch_unwind(AssertUnwindSafe(|| transport.hang_up(now, out)));
         self.transport.restart(now);
         self.commands.clear();
@@ -185,20 +190,20 @@ impl<T: Transport> Pump<T> {
 
     #[allow(
         clippy::disallowed_methods,
-        reason = "an adapter's own wait; what it stamps is read from the port's clock"
+        reason = "the wait of an adapter; the times of events are read from the port's clock"
     )]
     fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let (mut batched, mut received) = (Instant::now(), Instant::now());
-        // What came before is announced no second time.
+        // mio does not announce datagrams again that arrived before this call.
         let mut readable = true;
         loop {
-            // What is left in the socket is announced no second time.
+            // mio does not announce datagrams again that are left in the socket.
             let wait = if readable { Duration::ZERO } else { self.patience(batched.elapsed()) };
             let woken = self.wait(&mut events, wait, &mut readable)?;
             self.out.begin_turn();
             if readable {
-                // A wake-up for each datagram would cost more than the datagrams do.
+                // A wake-up per datagram would cost more than the work on the datagrams.
                 if !woken {
                     thread::sleep(T::GATHER.saturating_sub(received.elapsed()));
                 }
@@ -218,14 +223,14 @@ impl<T: Transport> Pump<T> {
         }
     }
 
-    /// How long nothing need be done, so long after a batch.
+    /// Returns how long the thread may wait, given the time since the last batch.
     fn patience(&mut self, since_batch: Duration) -> Duration {
         let batch = BATCH_AT_LEAST_EVERY.saturating_sub(since_batch);
         let due = self.transport.due().map(|due| due.saturating_sub(self.port.clock.now()));
         batch.min(due.unwrap_or(batch))
     }
 
-    /// Waits for datagrams or the tick. Whether it was the tick.
+    /// Waits for datagrams or for the tick. Returns true if the tick or the handle has woken the thread.
     fn wait(&mut self, events: &mut Events, wait: Duration, readable: &mut bool) -> io::Result<bool> {
         match self.poll.poll(events, Some(wait)) {
             Ok(()) => {}
@@ -236,10 +241,11 @@ impl<T: Transport> Pump<T> {
         Ok(events.iter().any(|event| event.token() == WAKER))
     }
 
-    /// Takes datagrams until there are none, or enough for one turn. Whether there may be more.
+    /// Handles datagrams until the socket is empty or the turn has its maximum. Returns true if there may be more
+    /// datagrams.
     fn receive(&mut self) -> bool {
         let at = self.port.clock.now();
-        // A byte more than a datagram may have, so that one that is too long is seen as such.
+        // One byte more than the longest datagram, so that a longer datagram is recognized.
         let mut buffer = [0; DATAGRAM_MAX + 1];
         let buffer = &mut buffer[..=T::DATAGRAM_MAX];
         for _ in 0..T::DATAGRAMS_PER_TURN {
@@ -249,7 +255,7 @@ impl<T: Transport> Pump<T> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // As a rule, an earlier datagram met a closed port.
+                // Usually an earlier datagram was sent to a closed port.
                 Err(_) => self.out.error_count += 1,
             }
         }
@@ -270,14 +276,13 @@ impl<T: Transport> Pump<T> {
         self.transport.deliver(&self.port.events, self.port.clock.now(), &mut self.out);
     }
 
-    /// Sends what was commanded before the end, waits for closing links for a while, and
-    /// disconnects all.
-    #[allow(clippy::disallowed_methods, reason = "an adapter's own wait, which no tick is there to see")]
+    /// Carries out the pending commands, waits up to [`LINGER`] for closing links, and disconnects all links.
+    #[allow(clippy::disallowed_methods, reason = "the wait of an adapter after the last tick")]
     fn finish(&mut self, events: &mut Events) -> io::Result<()> {
         self.out.begin_turn();
         self.batch();
         let begun = Instant::now();
-        // Other clients' datagrams end a turn early, so it is time that is counted.
+        // Datagrams of other clients end a turn early, so the loop measures time rather than turns.
         while begun.elapsed() < LINGER && self.transport.any_closing() {
             self.wait(events, LINGER_TURN, &mut false)?;
             self.out.begin_turn();
@@ -289,7 +294,7 @@ impl<T: Transport> Pump<T> {
         Ok(())
     }
 
-    /// Waits until the tick was told that all links are gone.
+    /// Waits until all events are in the port.
     fn deliver_all(&mut self) {
         while !self.transport.is_delivered()
             && !self.port.events.is_closed()
@@ -301,17 +306,17 @@ impl<T: Transport> Pump<T> {
     }
 }
 
-/// Announces datagrams.
+/// The event source of datagrams.
 const SOCKET: Token = Token(0);
-/// Announces the tick.
+/// The event source of the tick and the handle.
 const WAKER: Token = Token(1);
-/// There are two sources of events.
+/// Capacity for mio's events. There are two event sources.
 const EVENTS: usize = 4;
-/// Longest datagram that any transport takes: more than a network carries in one piece.
+/// Length of the longest datagram of all transports, in bytes. It is longer than an unfragmented packet.
 const DATAGRAM_MAX: usize = 2_048;
-/// A stalled tick must not keep links from being kept alive: netcode sends at this pace itself.
+/// Longest time between two batches. So links are kept alive while the tick is stalled.
 const BATCH_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
-/// How long the end waits for clients to acknowledge their last frames, so that a client that is
-/// gone holds up nobody; and when it looks again whether they have.
+/// How long the thread waits at its end for clients to acknowledge their last frames.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long one turn of that wait lasts.
 const LINGER_TURN: Duration = Duration::from_millis(20);

@@ -1,21 +1,21 @@
-//! Links over QUIC and WebTransport, on one UDP port.
+//! The adapter for QUIC and WebTransport, on one UDP port.
 //!
-//! The adapter is a thread of its own, called `quic`, around [`quinn_proto::Endpoint`], which does
-//! no I/O itself. What the handshake negotiates says what a connection is: `waystation/1` is a link
-//! as it stands, `h3` is one when it has opened a WebTransport session on the path `/wt`; from then
-//! on both are alike ([`Lanes`](crate::wire::quic::Lanes)). A connection survives a change of its
-//! client's address, and its link with it. Nothing is read before the handshake is over: 0-RTT,
-//! which can be replayed, is off.
+//! The adapter runs on a thread named `quic`. The thread does the I/O for [`quinn_proto::Endpoint`]. The ALPN of a
+//! connection selects its use: `waystation/1` is a link at once, and `h3` becomes a link when the client has opened
+//! a WebTransport session on the path `/wt`. After that, both are handled alike, by
+//! [`Lanes`](crate::wire::quic::Lanes). If the address of a client changes, its connection and its link continue.
+//! The adapter reads nothing before the handshake is over: 0-RTT data can be replayed, so 0-RTT is off.
 //!
-//! Strangers can make it hold little: handshakes under way are bounded, and as soon as there are some, clients
-//! are asked to come again with a token that shows that their address is theirs.
+//! The memory for connections without a link is bounded, because the number of handshakes under way is bounded.
+//! From [`QuicConfig::retry_above`] handshakes on, the adapter answers a new client with a Retry, so that the
+//! client has to prove its address.
 //!
-//! A panic of the thread, which would be a bug, is logged, and the thread begins anew on the same
-//! socket: its links are lost, the tick goes on, and clients resume. After five such in a minute it
-//! gives up, and the server stops with an error.
+//! If the thread panics, which is a bug, the panic is logged and the thread restarts on the same socket. Its links
+//! are lost, the tick continues, and clients resume. After five restarts within a minute the next failure stops the
+//! server with an error.
 //!
-//! Data flow: socket → endpoint → connection → lanes → event port; command port → lanes →
-//! connection → socket, once a tick.
+//! Data flow: socket → endpoint → connection → lanes → event port; command port → lanes → connection → socket, once
+//! per tick.
 
 mod admission;
 mod check;
@@ -43,37 +43,39 @@ use crate::wire::discovery::{Offer, QUIC, WEBTRANSPORT};
 use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, QuicLimits, WEBTRANSPORT_PATH};
 use crate::wire::{ConfigError, HELLO_TIMEOUT};
 
-/// How to listen, and for whom.
+/// The configuration of a [`QuicProxy`].
 #[derive(Debug, Clone)]
 pub struct QuicConfig {
-    /// Where to listen. Default: `127.0.0.1:7778`, which only this machine reaches. Port 0 lets
-    /// the system choose one.
+    /// Address to listen on. Default: `127.0.0.1:7778`, which only clients on this machine reach. With port 0, the
+    /// operating system chooses the port.
     pub listen: SocketAddr,
-    /// Where clients reach the server, for discovery: a host that the certificate names, and a port unless it is the
-    /// bound one, as in `play.example:4433` or `[2001:db8::1]`. Default: `None`, which is the bound address; so it must
-    /// be given where that is `0.0.0.0` or `[::]`, or behind an address translation.
+    /// Address of the offers in discovery: a host that the certificate names, and optionally a port, such as
+    /// `play.example:4433` or `[2001:db8::1]`. Without a port, the bound port is used. Default: `None`, which
+    /// stands for the bound address. Set this field if the bound address is `0.0.0.0` or `[::]`, or if the server
+    /// is behind a network address translation.
     pub public_address: Option<String>,
-    /// Connections at a time, those being closed included and handshakes under way not, 1 to
-    /// [`QUIC_LINKS_MAX`]; a client beyond is refused. Default: 1,024. At worst each holds 704 KiB on
-    /// its way to a client that does not read, and 384 KiB from one that is not read: 1.1 GiB for
-    /// 1,024. One that keeps up holds some 25 KiB.
+    /// Maximum number of connections, from 1 to [`QUIC_LINKS_MAX`], including closing connections and excluding
+    /// handshakes under way. A further client is refused. Default: 1,024.
+    /// [`Held::of_quic`](super::held::Held::of_quic) returns how much memory one link can occupy at most. A link
+    /// whose client keeps up occupies about 25 KiB.
     pub max_links: usize,
-    /// Handshakes at a time, at least 1. Default 512, some 14 MiB. For a further one, the oldest of the
-    /// [network](super::Network) that has most of them is given up, so that no network keeps others out.
+    /// Maximum number of handshakes under way, at least 1. Default: 512, which occupy about 14 MiB. For a further
+    /// handshake, the oldest handshake of the [network](super::Network) with the most handshakes is ended, so that
+    /// no network can block others.
     pub max_handshakes: usize,
-    /// While so many handshakes are under way, a further client must show that its address is its
-    /// own, which takes it one round trip more. Default 64; 0 asks it of all.
+    /// Number of handshakes under way from which on a new client has to prove its address by a Retry. A Retry costs
+    /// the client one more round trip. Default: 64. With 0, every client gets a Retry.
     pub retry_above: usize,
-    /// How long a connection may take to become a link: for QUIC's handshake, and for the session
-    /// of WebTransport. Default 5 s.
+    /// Time in which a connection has to become a link, including the QUIC handshake and the opening of a
+    /// WebTransport session. Default: 5 s.
     pub handshake_timeout: Duration,
-    /// What one connection may take. Its idle timeout must be no shorter than the sessions' link
-    /// timeout, or the adapter ends links before their sessions would.
+    /// Limits of one connection. Its idle timeout should not be shorter than the sessions' link timeout, because
+    /// otherwise the adapter ends links before their sessions would.
     pub limits: QuicLimits,
-    /// Which pages may open WebTransport sessions. Default: all.
+    /// Origins whose pages may open WebTransport sessions. Default: all origins.
     pub origins: Origins,
-    /// Bytes of each of the socket's two buffers in the kernel. Default: 4 MiB, some 3,000
-    /// full datagrams. Safe from 64 KiB up; the kernel takes the lesser of this and its own limit.
+    /// Size in bytes of each of the two kernel buffers of the socket. Minimum: 64 KiB. Default: 4 MiB, about 3,000
+    /// full datagrams. The kernel applies its own maximum if that is lower.
     pub socket_buffer_bytes: usize,
 }
 
@@ -93,33 +95,33 @@ impl Default for QuicConfig {
     }
 }
 
-/// The adapter cannot start.
+/// An error of [`QuicProxy::bind`].
 #[derive(Debug, thiserror::Error)]
 pub enum QuicError {
-    /// The socket cannot be bound; as a rule another server has the port.
+    /// The socket cannot be bound. Usually another process uses the port.
     #[error("cannot listen on UDP {address}: {cause}; choose a free address of this machine")]
     Bind {
-        /// Where it should have listened.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// A value with which no link can work.
+    /// A value of the configuration is out of range.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// TLS has been configured without what QUIC needs.
-    #[error("TLS cannot serve QUIC: {0}; it needs TLS 1.3 and AES-128-GCM")]
+    /// The TLS configuration lacks what QUIC requires.
+    #[error("cannot use this TLS configuration for QUIC: {0}; QUIC requires TLS 1.3 and AES-128-GCM")]
     Cipher(String),
-    /// The system gives no thread or no means to wait on a socket.
-    #[error("the QUIC thread cannot start: {0}; raise the limits of threads and open files")]
+    /// The operating system does not provide the means to wait on the socket.
+    #[error("cannot start the QUIC thread: {0}; raise the limits of threads and open files")]
     Thread(#[source] io::Error),
 }
 
-/// A bound socket that nobody reads yet.
+/// A bound UDP socket for QUIC whose thread does not run yet.
 ///
 /// ```
 /// use bevy_app::App;
@@ -146,11 +148,11 @@ pub struct QuicProxy {
 }
 
 impl QuicProxy {
-    /// Binds the socket, so that what is wrong with it is known before the server starts.
+    /// Binds the socket.
     ///
     /// # Errors
     ///
-    /// All of [`QuicError`].
+    /// Returns a [`QuicError`] if the configuration is invalid or the socket cannot be bound.
     pub fn bind(config: QuicConfig, tls: &Tls) -> Result<Self, QuicError> {
         config.check()?;
         let crypto = tls.server_config(&[ALPN_QUIC, ALPN_WEBTRANSPORT])?;
@@ -170,13 +172,14 @@ impl QuicProxy {
         Ok(Self { config, tls: tls.clone(), server: Arc::new(server), bound, stats: QuicStats::default() })
     }
 
-    /// Where it listens; the port is the one that the system chose, if it was to choose.
+    /// Returns the bound address. If the configured port was 0, it contains the port that the operating system
+    /// chose.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.bound.address
     }
 
-    /// What it will count.
+    /// Returns the counters of the adapter.
     #[must_use]
     pub fn stats(&self) -> QuicStats {
         self.stats.clone()
@@ -192,7 +195,8 @@ impl Listener for QuicProxy {
         self.bound.address
     }
 
-    /// QUIC and WebTransport, at [`QuicConfig::public_address`]. If the certificate is self-signed, its hash is offered.
+    /// Returns a source of an offer for QUIC and one for WebTransport, at [`QuicConfig::public_address`]. For a
+    /// self-signed certificate, the offers contain its hash.
     fn offers(&self) -> Box<dyn OfferSource> {
         let bound = self.bound.address;
         let address = match &self.config.public_address {
@@ -203,8 +207,11 @@ impl Listener for QuicProxy {
         Box::new(Certified { address, tls: self.tls.clone() })
     }
 
-    /// All times are the port's clock's: if that stands still, no link times out.
-    #[allow(clippy::disallowed_methods, reason = "quinn counts in instants; the clock says how far they are")]
+    /// Starts the thread. All times are of the port's clock: if that clock stands still, no link times out.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "quinn needs a first instant; later ones follow from the clock"
+    )]
     fn start(self, port: AdapterPort) -> io::Result<ListenerHandle> {
         port.set_places(self.config.max_links);
         port.set_counters(self.stats());
@@ -214,7 +221,7 @@ impl Listener for QuicProxy {
     }
 }
 
-/// Offers QUIC and WebTransport, with the hash of the certificate that is in use when a client asks.
+/// Makes offers for QUIC and WebTransport, with the hash of the current certificate.
 struct Certified {
     address: String,
     tls: Tls,
@@ -229,13 +236,13 @@ impl OfferSource for Certified {
     }
 }
 
-/// Whether a port follows the host, which may be an IPv6 address in brackets.
+/// Returns true if an address has a port behind its host. The host may be an IPv6 address in brackets.
 fn has_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, _)| !host.starts_with('[') || host.ends_with(']'))
 }
 
-/// When the tokens expire by which clients show that an address is theirs. quinn would read the wall
-/// clock at both ends of a token's life, and refuse it if that was set forward in between.
+/// The time source for the tokens of a Retry. quinn's own source reads the wall clock, so a token would expire if
+/// the wall clock was set forward.
 struct AddressTokenTime(UnixClock);
 
 impl TimeSource for AddressTokenTime {
@@ -244,11 +251,11 @@ impl TimeSource for AddressTokenTime {
     }
 }
 
-/// Connections that one adapter serves at most: what its sweeps are made for.
+/// Largest number of connections of one adapter. The adapter regularly checks all of its connections.
 pub const QUIC_LINKS_MAX: usize = 65_536;
-/// The port of the QUIC transport.
+/// Default port of QUIC and WebTransport.
 const PORT_DEFAULT: u16 = 7_778;
-/// Room for a tick of a thousand clients that all send three datagrams.
+/// Default size of a kernel buffer: three datagrams from each of a thousand clients.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
@@ -264,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_an_error_that_names_it() {
+    fn an_address_in_use_is_an_error_with_the_address() {
         let first = QuicProxy::bind(config(), &tls()).expect("a free port");
 
         let second = QuicProxy::bind(QuicConfig { listen: first.local_addr(), ..config() }, &tls());
@@ -275,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_host_without_a_port_is_offered_at_the_bound_one() {
+    fn a_public_host_without_a_port_is_offered_at_the_bound_port() {
         let asked = Asked { unix_now: Duration::ZERO, identity: None, authority: "host", is_tls: false };
         let offered = |public: Option<&str>| {
             let config = QuicConfig { public_address: public.map(str::to_owned), ..config() };
@@ -298,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn limits_with_which_nothing_works_are_refused_by_name() {
+    fn limits_out_of_range_are_refused_with_the_field_or_value() {
         let crowded = QuicConfig { max_links: QUIC_LINKS_MAX + 1, ..config() };
         let limits = QuicLimits { uni_streams: 2, ..QuicLimits::default() };
         let narrow = QuicConfig { limits, ..config() };
 
         let error = QuicProxy::bind(crowded, &tls()).expect_err("too many").to_string();
         assert!(error.contains("65537"), "{error}");
-        let error = QuicProxy::bind(narrow, &tls()).expect_err("HTTP/3 has three").to_string();
+        let error = QuicProxy::bind(narrow, &tls()).expect_err("HTTP/3 needs three").to_string();
         assert!(error.contains("uni_streams"), "{error}");
     }
 }

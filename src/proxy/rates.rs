@@ -1,7 +1,7 @@
-//! How often each network may do something: some times at once, and then at a pace.
+//! Limits the rate of an action per network, with a burst.
 //!
-//! Of each [`Network`] two times are kept, and of 16,384 networks at most. It is not a limit of how many
-//! there are at a time: a [`Crowd`](super::crowd::Crowd) is.
+//! The table holds two times for each [`Network`], and up to 16,384 networks. It limits rates; a
+//! [`Crowd`](super::crowd::Crowd) limits how many members exist at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,33 +9,33 @@ use std::time::Duration;
 use super::Network;
 use crate::wire::retry;
 
-/// How often a network may do something.
+/// The rate limit of one network.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
-    /// Times in a second, in the long run.
+    /// Sustained rate, in actions per second.
     pub(crate) per_second: u32,
-    /// Times at once, after it did nothing for a while.
+    /// Number of actions at once after an idle time.
     pub(crate) burst: u32,
 }
 
-/// What networks have used of their rates lately.
+/// The recent use of the rate limit by each network.
 #[derive(Debug, Default)]
 pub(crate) struct NetworkRates {
     networks: BTreeMap<Network, Recent>,
 }
 
-/// What a network has used of its rate.
+/// The recent use of the rate limit by one network.
 #[derive(Debug, Clone, Copy, Default)]
 struct Recent {
-    /// When all that it took will have been refilled.
+    /// The time at which the network will have its full burst again.
     refilled_at: Duration,
-    /// The latest time at which a client of it was told to come again.
+    /// The latest time that was assigned to a refused client of the network.
     promised: Duration,
 }
 
 impl NetworkRates {
-    /// Takes once from the rate of a network, or says how long to wait for it, which costs the network nothing.
-    /// Those who wait are told different times, so that they come one by one.
+    /// Admits one action of a network, or returns the time to wait. A refused action does not count against the
+    /// rate. Refused clients get different times, so that they return one by one.
     pub(crate) fn admit(&mut self, network: Network, now: Duration, rate: Rate) -> Result<(), Duration> {
         self.make_room(network, now);
         let interval = Duration::from_secs(1) / rate.per_second.max(1);
@@ -51,8 +51,8 @@ impl NetworkRates {
         Err((recent.promised - now).max(retry::RATE_MIN))
     }
 
-    /// Forgets networks if there are too many to know another one: those that have used nothing of their rate,
-    /// and if that is not enough, the half that has used least.
+    /// Makes room for a network if the table is full. Removes the networks that have their full burst again. If
+    /// there are no such networks, removes the half of the networks with the least use.
     fn make_room(&mut self, network: Network, now: Duration) {
         if self.networks.len() < NETWORKS_MAX || self.networks.contains_key(&network) {
             return;
@@ -70,8 +70,8 @@ impl NetworkRates {
     }
 }
 
-/// The table holds this many networks at most, which takes about 1 MiB. An attacker with more networks than this has
-/// a burst from each of them anyway. Refusing networks that are not in the table would keep players out.
+/// Maximum number of networks in the table, which takes about 1 MiB. An attacker with more networks than this gets
+/// a burst from each of them in any case. Refusing networks that are not in the table would lock out players.
 const NETWORKS_MAX: usize = 16_384;
 
 #[cfg(test)]
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_has_a_burst_and_then_a_rate_and_those_who_wait_come_one_by_one() {
+    fn a_network_has_a_burst_and_then_a_rate_and_waiting_clients_return_one_by_one() {
         let mut rates = NetworkRates::default();
         let now = Duration::from_secs(100);
 
@@ -98,13 +98,13 @@ mod tests {
         assert_eq!(other, Ok(()));
         for waited_ms in [100, 200, 300] {
             let now = now + Duration::from_millis(waited_ms);
-            assert_eq!(rates.admit(network(1), now, RATE), Ok(()), "it waited for {waited_ms} ms as told");
+            assert_eq!(rates.admit(network(1), now, RATE), Ok(()), "it waited for {waited_ms} ms as asked");
         }
         assert!(rates.admit(network(1), now + Duration::from_millis(300), RATE).is_err());
     }
 
     #[test]
-    fn no_wait_is_longer_than_the_longest() {
+    fn a_wait_has_an_upper_bound() {
         let mut rates = NetworkRates::default();
 
         let waits: Vec<_> = (0..1_000).map(|_| rates.admit(network(1), Duration::ZERO, RATE)).collect();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_networks_that_are_known_are_bounded_and_the_busiest_are_kept() {
+    fn the_table_is_bounded_and_keeps_the_busiest_networks() {
         let mut rates = NetworkRates::default();
         let now = Duration::from_secs(100);
         for _ in 0..5 {
@@ -121,11 +121,11 @@ mod tests {
         }
 
         for number in 1..100_000 {
-            assert_eq!(rates.admit(network(number), now, RATE), Ok(()), "a network that is not known yet");
+            assert_eq!(rates.admit(network(number), now, RATE), Ok(()), "a network that is not in the table");
             assert!(rates.networks.len() <= NETWORKS_MAX);
         }
 
-        assert!(rates.admit(network(0), now, RATE).is_err(), "the busy one is still known");
+        assert!(rates.admit(network(0), now, RATE).is_err(), "the busy network is still in the table");
         let later = now + Duration::from_secs(10);
         rates.admit(network(200_000), later, RATE).expect("room");
         rates.make_room(network(200_001), later);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_costs_a_network_nothing() {
+    fn a_refused_action_does_not_count_against_the_rate() {
         let mut rates = NetworkRates::default();
         let rate = Rate { per_second: 10, burst: 100 };
         let count = |rates: &mut NetworkRates, now| {
@@ -147,10 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn networks_that_have_their_rate_again_are_forgotten_when_the_table_is_full() {
+    fn a_full_table_removes_networks_that_have_their_full_burst_again() {
         let mut rates = NetworkRates::default();
         for number in 0..16_384 {
-            rates.admit(network(number), SECOND, RATE).expect("a network that is not known yet");
+            rates.admit(network(number), SECOND, RATE).expect("a network that is not in the table");
         }
 
         rates.admit(network(20_001), SECOND * 3, RATE).expect("room");

@@ -1,18 +1,17 @@
-//! Links over UDP: renet's channels over netcode's encrypted connections.
+//! The adapter for UDP: renet's channels over netcode's encrypted connections.
 //!
-//! The adapter is a thread of its own, called `udp`, around [`renetcode::NetcodeServer`] and
-//! [`renet::RenetServer`], which do no I/O themselves. It opens a link for each client that
-//! comes with a connect token of its own ([`wire::udp`](crate::wire::udp) mints them), and looks
-//! at every datagram and every decrypted payload before those two do, because neither stands up
-//! to hostile input. It is not where frames are understood: a client that keeps renet's rules
-//! may send any bytes.
+//! The adapter runs on a thread named `udp`. The thread does the I/O for [`renetcode::NetcodeServer`] and
+//! [`renet::RenetServer`]. It opens a link for each client that shows an unused connect token, which
+//! [`wire::udp`](crate::wire::udp) mints. A guard checks every datagram before netcode, and every decrypted payload
+//! before renet, because neither library is safe against hostile input. The adapter does not interpret frames: a
+//! client that follows the rules of renet can send any bytes.
 //!
-//! A panic of the thread, which would be a bug, is logged, and the thread begins anew on the same
-//! socket: its links are lost, the tick goes on, and clients resume. After five such in a minute it
-//! gives up, and the server stops with an error.
+//! If the thread panics, which is a bug, the panic is logged and the thread restarts on the same socket. Its links
+//! are lost, the tick continues, and clients resume. After five restarts within a minute the next failure stops the
+//! server with an error.
 //!
-//! Data flow: socket → guard → netcode → guard → renet → event port; command port → renet →
-//! netcode → socket, once a tick.
+//! Data flow: socket → guard → netcode → guard → renet → event port; command port → renet → netcode → socket, once
+//! per tick.
 
 mod core;
 mod links;
@@ -38,34 +37,33 @@ use crate::wire::discovery::{Offer, UDP};
 use crate::wire::udp::{DEV_KEY, TOKEN_EXPIRE, TokenMint, token_to_text};
 use crate::wire::{ConfigError, at_least, whole_seconds, within};
 
-/// How to listen.
+/// The configuration of a [`RenetProxy`].
 #[derive(Clone)]
 pub struct RenetConfig {
-    /// Where to listen. Default: `127.0.0.1:7777`, which only this machine reaches. Port 0 lets
-    /// the system choose one.
+    /// Address to listen on. Default: `127.0.0.1:7777`, which only clients on this machine reach. With port 0, the
+    /// operating system chooses the port.
     pub listen: SocketAddr,
-    /// Where clients reach the server, 1 to 32 addresses: a connect token is refused unless it
-    /// lists one of them. Default: empty, which is the bound address; so it must be given where
-    /// that is `0.0.0.0` or `[::]`, or behind an address translation.
+    /// Addresses at which clients reach the server, up to 32. A connect token is valid only if it lists one of
+    /// them. Default: empty, which stands for the bound address. Set this field if the bound address is `0.0.0.0`
+    /// or `[::]`, or if the server is behind a network address translation.
     pub public_addresses: Vec<SocketAddr>,
-    /// The secret that connect tokens are minted with. No default; not all zeros, which netcode
-    /// takes for no encryption.
+    /// Secret key that mints connect tokens. It has no default. It must not be all zeros, because netcode takes
+    /// zeros as "no encryption".
     pub key: [u8; NETCODE_KEY_BYTES],
-    /// Links at a time, 1 to [`RENET_LINKS_MAX`]; a client beyond is told that the server is
-    /// full. Default: 1,024. At worst each holds 512 KiB in each of renet's four channels, and
-    /// about as much in bookkeeping if its client sends messages of one byte: 2.5 GiB for 1,024,
-    /// and 16 MiB for handshakes. A client that keeps up makes it hold next to nothing.
+    /// Maximum number of links, from 1 to [`RENET_LINKS_MAX`]. A further client is refused because the server is
+    /// full. Default: 1,024. [`Held::of_udp`](super::held::Held::of_udp) returns how much memory one link can
+    /// occupy at most. A client that keeps up occupies very little.
     pub max_links: usize,
-    /// Bytes of each of the socket's two buffers in the kernel. Default: 4 MiB, some 3,000
-    /// full datagrams. Safe from 64 KiB up; the kernel takes the lesser of this and its own limit.
+    /// Size in bytes of each of the two kernel buffers of the socket. Minimum: 64 KiB. Default: 4 MiB, about 3,000
+    /// full datagrams. The kernel applies its own maximum if that is lower.
     pub socket_buffer_bytes: usize,
-    /// The Unix time by which connect tokens expire. Default: the clock of this process, which is also
-    /// that of [`HttpConfig`](crate::admin::HttpConfig), where tokens are minted.
+    /// Clock of the Unix time by which connect tokens expire. Default: the system clock of this process. It has to
+    /// agree with the clock of [`HttpConfig`](crate::admin::HttpConfig), by which discovery mints tokens.
     pub unix: UnixClock,
 }
 
 impl RenetConfig {
-    /// The defaults, with this key.
+    /// Returns the default configuration with this key.
     #[must_use]
     pub fn new(key: [u8; NETCODE_KEY_BYTES]) -> Self {
         Self {
@@ -78,29 +76,29 @@ impl RenetConfig {
         }
     }
 
-    /// Checks that links can work with these values. [`RenetProxy::bind`] does it too.
+    /// Checks the values. [`RenetProxy::bind`] calls this method.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first field with whose value no link works.
+    /// Returns a [`ConfigError`] for the first field whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         within(
             "RenetConfig::max_links",
             &self.max_links,
             1..=RENET_LINKS_MAX,
-            "netcode serves no more, and without one nobody connects; 1,024 is the default",
+            "netcode supports at most 1,024 links, and no client can connect with 0; the default is 1,024",
         )?;
         at_least(
             "RenetConfig::socket_buffer_bytes",
             &self.socket_buffer_bytes,
             &SOCKET_BUFFER_MIN_BYTES,
-            "the datagrams of a few clients must fit between two turns; 4 MiB is the default",
+            "the buffer must hold the datagrams that arrive between two reads; the default is 4 MiB",
         )
     }
 }
 
 impl fmt::Debug for RenetConfig {
-    /// Without the key.
+    /// Formats the configuration without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RenetConfig")
             .field("listen", &self.listen)
@@ -111,33 +109,36 @@ impl fmt::Debug for RenetConfig {
     }
 }
 
-/// The adapter cannot start.
+/// An error of [`RenetProxy::bind`].
 #[derive(Debug, thiserror::Error)]
 pub enum RenetError {
-    /// The socket cannot be bound; as a rule another server has the port.
+    /// The socket cannot be bound. Usually another process uses the port.
     #[error("cannot listen on UDP {address}: {cause}; choose a free address of this machine")]
     Bind {
-        /// Where it should have listened.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
     /// The key is all zeros.
-    #[error("the key is all zeros, which means no encryption: use 32 random bytes")]
+    #[error("the key is all zeros, which disables encryption; use 32 random bytes")]
     Key,
-    /// A value with which no link can work.
+    /// A value of the configuration is out of range.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Clients cannot connect to the bound address, and no other is known.
-    #[error("{0} is no address that clients can connect to: give the public addresses, 32 at most")]
+    /// Clients cannot connect to the bound address and there are no public addresses, or there are more than 32.
+    #[error(
+        "clients cannot connect to the bound address {0}, or there are too many public addresses; \
+         configure 1 to 32 public addresses"
+    )]
     PublicAddresses(SocketAddr),
-    /// The system gives no thread or no means to wait on a socket.
-    #[error("the UDP thread cannot start: {0}; raise the limits of threads and open files")]
+    /// The operating system does not provide the means to wait on the socket.
+    #[error("cannot start the UDP thread: {0}; raise the limits of threads and open files")]
     Thread(#[source] io::Error),
 }
 
-/// A bound socket that nobody reads yet.
+/// A bound UDP socket whose thread does not run yet.
 ///
 /// ```
 /// use bevy_app::App;
@@ -149,7 +150,7 @@ pub enum RenetError {
 /// let mut app = App::new();
 /// let listen = ([127, 0, 0, 1], 0).into();
 /// let udp = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) })?;
-/// let mint = udp.mint(); // for the tokens of clients
+/// let mint = udp.mint(); // mints connect tokens
 /// app.add_plugins(ServerPlugins::default()).add_listener(udp)?;
 /// app.update();
 /// # drop(mint);
@@ -163,11 +164,11 @@ pub struct RenetProxy {
 }
 
 impl RenetProxy {
-    /// Binds the socket, so that what is wrong with it is known before the server starts.
+    /// Binds the socket.
     ///
     /// # Errors
     ///
-    /// All of [`RenetError`].
+    /// Returns a [`RenetError`] if the configuration is invalid or the socket cannot be bound.
     pub fn bind(mut config: RenetConfig) -> Result<Self, RenetError> {
         if config.key == [0; NETCODE_KEY_BYTES] {
             return Err(RenetError::Key);
@@ -188,19 +189,20 @@ impl RenetProxy {
         Ok(Self { config, bound, stats: RenetStats::default() })
     }
 
-    /// Where it listens; the port is the one that the system chose, if it was to choose.
+    /// Returns the bound address. If the configured port was 0, it contains the port that the operating system
+    /// chose.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.bound.address
     }
 
-    /// Mints connect tokens for this server.
+    /// Returns a mint of connect tokens for this server.
     #[must_use]
     pub fn mint(&self) -> TokenMint {
         TokenMint::new(self.config.key, self.config.public_addresses.clone())
     }
 
-    /// What it will count.
+    /// Returns the counters of the adapter.
     #[must_use]
     pub fn stats(&self) -> RenetStats {
         self.stats.clone()
@@ -216,19 +218,19 @@ impl Listener for RenetProxy {
         self.bound.address
     }
 
-    /// Over UDP each link takes a connect token of its own. The offer names the first of
-    /// [`RenetConfig::public_addresses`].
+    /// Returns a source that mints a connect token for each offer, because a token opens one link. The offer has
+    /// the first address of [`RenetConfig::public_addresses`].
     fn offers(&self) -> Box<dyn OfferSource> {
         let address = self.config.public_addresses.first().copied().unwrap_or(self.bound.address);
         Box::new(Tokens { address, mint: self.mint() })
     }
 
-    /// Links time out by the port's clock: if that stands still, no link times out. Connect tokens expire by
-    /// [`RenetConfig::unix`].
+    /// Starts the thread. Links time out by the clock of the port: if that clock stands still, no link times out.
+    /// Connect tokens expire by [`RenetConfig::unix`].
     fn start(self, port: AdapterPort) -> io::Result<ListenerHandle> {
         port.set_places(self.config.max_links);
         port.set_counters(self.stats());
-        // With the key that everybody knows, everybody can mint a connect token.
+        // The development key is public, so anyone can mint a connect token with it.
         if self.config.key != DEV_KEY {
             port.vouch_for_links();
         }
@@ -237,7 +239,7 @@ impl Listener for RenetProxy {
     }
 }
 
-/// Offers UDP with a connect token for each client that asks.
+/// Makes UDP offers, each with a new connect token.
 struct Tokens {
     address: SocketAddr,
     mint: TokenMint,
@@ -254,13 +256,13 @@ impl OfferSource for Tokens {
     }
 }
 
-/// Links that one adapter serves at most: netcode's own bound.
+/// Largest number of links of one adapter. It is the limit of netcode.
 pub const RENET_LINKS_MAX: usize = 1_024;
-/// The port of the UDP transport.
+/// Default port of the UDP transport.
 const PORT_DEFAULT: u16 = 7_777;
-/// Addresses that a connect token can list.
+/// Largest number of addresses in a connect token.
 const PUBLIC_ADDRESSES_MAX: usize = 32;
-/// Room for a tick of a thousand clients that all send three datagrams.
+/// Default size of a kernel buffer: three datagrams from each of a thousand clients.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_an_error_that_names_it() {
+    fn an_address_in_use_is_an_error_with_the_address() {
         let first = RenetProxy::bind(config()).expect("a free port");
 
         let second = RenetProxy::bind(RenetConfig { listen: first.local_addr(), ..config() });
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_unsafe_or_unreachable_is_refused() {
+    fn unsafe_and_unreachable_configurations_are_refused() {
         let keyless = RenetConfig { key: [0; 32], ..config() };
         let crowded = RenetConfig { max_links: RENET_LINKS_MAX + 1, ..config() };
         let nowhere = RenetConfig { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..config() };

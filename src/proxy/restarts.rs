@@ -1,14 +1,14 @@
-//! How often an adapter's thread may fail.
+//! Limits how often the thread of an adapter restarts after a failure.
 
 use std::time::{Duration, Instant};
 
-/// When the thread began anew, of late.
+/// The times of the recent restarts of a thread.
 #[derive(Debug, Default)]
 pub(crate) struct Restarts(Vec<Instant>);
 
 impl Restarts {
-    /// Whether there may be another one now; if so, it is noted.
-    #[allow(clippy::disallowed_methods, reason = "an adapter's own measure; no tick sees it")]
+    /// Returns true and notes the restart if the thread may restart now.
+    #[allow(clippy::disallowed_methods, reason = "a measure of the adapter; no tick reads it")]
     pub(crate) fn admit(&mut self) -> bool {
         let now = Instant::now();
         self.0.retain(|at| now.saturating_duration_since(*at) < RESTARTS_WINDOW);
@@ -19,13 +19,13 @@ impl Restarts {
         admitted
     }
 
-    /// What to tell the server when there may not.
+    /// Returns the reason for [giving up](super::AdapterPort::give_up), for a thread that may not restart.
     pub(crate) fn refusal(failure: &str) -> String {
-        format!("its thread failed {RESTARTS_MAX} times in a minute, and again: {failure}")
+        format!("its thread failed {RESTARTS_MAX} times within a minute and has failed again: {failure}")
     }
 }
 
-/// The thread begins anew at most so often within [`RESTARTS_WINDOW`]: a rare fault costs its
-/// clients a resume, but one that comes back at once is a server that serves nobody.
+/// Largest number of restarts within [`RESTARTS_WINDOW`]. After a rare failure the clients resume. If a failure
+/// repeats at once, the server cannot serve its clients, so it has to stop.
 pub(super) const RESTARTS_MAX: usize = 5;
 const RESTARTS_WINDOW: Duration = Duration::from_secs(60);

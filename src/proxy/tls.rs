@@ -1,11 +1,10 @@
-//! Certificates: what the server shows to clients of QUIC, WebTransport and `wss`.
+//! The server's certificates for QUIC, WebTransport and `wss`.
 //!
-//! A [`Tls`] has a certificate from PEM files, or makes one that it signs itself, and hands out
-//! configurations for as many listeners as there are. All of them show the newest certificate: a
-//! thread of its own, called `tls`, looks every few seconds whether the files have changed, or the
-//! self-signed certificate is old, and the next handshake sees what it found. It is not where
-//! anything is encrypted, and it asks no authority for certificates: a tool beside the server does
-//! and replaces the files.
+//! A [`Tls`] holds a certificate from PEM files, or a self-signed certificate that it creates. It makes the TLS
+//! configurations of any number of listeners, and all of them use the newest certificate. Every 5 s, a thread named
+//! `tls` checks whether the files have changed or the self-signed certificate has to be renewed. A new certificate
+//! is used from the next handshake on. The module does not request certificates from an authority: use a separate
+//! tool that replaces the files.
 //!
 //! Data flow: files, or a key pair → [`Tls`] → [`Tls::server_config`] → a listener's handshakes.
 
@@ -33,9 +32,9 @@ use crate::tick::UnixClock;
 use files::Files;
 use self_signed::SelfSigned;
 
-/// A certificate with its key, renewed while the server runs. Clones share it.
+/// A certificate with its key, which is renewed while the server runs. Clones share the certificate.
 ///
-/// It is kept up to date for as long as a clone of it or a configuration from it is there.
+/// Renewal ends when all clones and all configurations of a `Tls` were dropped.
 ///
 /// ```
 /// use waystation::proxy::tls::Tls;
@@ -43,7 +42,7 @@ use self_signed::SelfSigned;
 /// let tls = Tls::self_signed(&["localhost".to_owned(), "127.0.0.1".to_owned()])?;
 /// let config = tls.server_config(&[b"waystation/1", b"h3"])?;
 /// assert_eq!(config.alpn_protocols.len(), 2);
-/// assert!(tls.sha256().is_some()); // what a client pins
+/// assert!(tls.sha256().is_some()); // the hash for discovery
 /// # Ok::<(), waystation::proxy::tls::TlsError>(())
 /// ```
 #[derive(Clone)]
@@ -51,87 +50,93 @@ pub struct Tls {
     shared: Arc<Shared>,
 }
 
-/// A certificate that cannot be had.
+/// An error of loading or creating a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file is not there or must not be read.
+    /// A file cannot be read.
     #[error("cannot read {path}: {cause}; name a PEM file that the server's user may read")]
     Read {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// A file is too long to be what it should be.
-    #[error("{path} is longer than {FILE_MAX} bytes: name the PEM file of one certificate chain or key")]
+    /// A file is too long for a certificate chain or a key.
+    #[error("{path} is longer than {FILE_MAX} bytes; name a PEM file with one certificate chain or key")]
     Long {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// A file has nothing of use in it, or is damaged.
-    #[error("{path} holds no {wanted} ({cause}); write it as PEM")]
+    /// A file does not contain the expected items, or is damaged.
+    #[error("{path} contains no {wanted}: {cause}; write the file in PEM format")]
     Pem {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What was looked for.
+        /// The expected item.
         wanted: &'static str,
-        /// What the parser says.
+        /// The error of the parser.
         cause: String,
     },
-    /// The two files do not belong together, or cannot be used.
+    /// The certificate and the key do not match, or cannot be used.
     #[error(
-        "the certificate in {certificate} and the key in {key} cannot be used together: {cause}; the \
-         server's own certificate comes first in its file, and the key is the one it was issued for"
+        "the certificate in {certificate} and the key in {key} cannot be used together: {cause}; put the \
+         server's own certificate first in its file, and use the key that belongs to it"
     )]
     Pair {
-        /// The file of the certificate.
+        /// The path of the certificate file.
         certificate: PathBuf,
-        /// The file of the key.
+        /// The path of the key file.
         key: PathBuf,
-        /// What rustls says.
+        /// The error of rustls.
         #[source]
         cause: rustls::Error,
     },
-    /// No self-signed certificate can be made.
-    #[error("no certificate can be made for {names:?}: {cause}; give host names or addresses, without ports")]
+    /// No self-signed certificate can be created.
+    #[error(
+        "cannot create a certificate for {names:?}: {cause}; give host names or IP addresses, without ports"
+    )]
     SelfSigned {
-        /// For whom.
+        /// The host names and addresses for the certificate.
         names: Vec<String>,
-        /// What failed.
+        /// The failure.
         cause: String,
     },
-    /// The system gives no thread.
-    #[error("the thread that renews certificates cannot start: {0}; raise the limit of threads")]
+    /// The operating system cannot start a thread.
+    #[error("cannot start the thread that renews certificates: {0}; raise the limit of threads")]
     Thread(#[source] io::Error),
-    /// The cryptography does not offer what TLS needs; a bug.
-    #[error("TLS cannot be set up: {0}; report this as a bug")]
+    /// The cryptography library lacks what TLS requires, which is a bug.
+    #[error("cannot set up TLS: {0}; please report this bug")]
     Setup(#[source] rustls::Error),
 }
 
 impl Tls {
-    /// Takes a certificate chain, the server's own first, and its key, not encrypted, from PEM files.
+    /// Loads a certificate chain and its key from PEM files. The server's own certificate comes first in the chain.
+    /// The key must not be encrypted.
     ///
-    /// The files are read again every 5 s. What has changed is used from the next handshake on; while
-    /// the two do not fit together, because they are being replaced or wrongly so, the server goes on
-    /// with what it had and says so in the log. An expired certificate is used and warned of.
+    /// The files are read again every 5 s, and a new certificate is used from the next handshake on. While the new
+    /// files cannot be used, for example because only one of them was replaced, the old certificate stays in use
+    /// and a warning is logged. An expired certificate is used, with a warning in the log.
     ///
     /// # Errors
     ///
-    /// [`TlsError`], if there is nothing to start with.
+    /// Returns a [`TlsError`] if the files cannot be read or used.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let files = Files::new(certificate.to_owned(), key.to_owned());
         Self::start(Source::Files(files), watch::EVERY, UnixClock::system())
     }
 
-    /// Makes a certificate for these host names and addresses and signs it itself: for development,
-    /// since nobody trusts it who was not told its [hash](Self::sha256). It uses ECDSA on P-256 and
-    /// is valid for less than 14 days, as browsers want; a new one takes its place after a week, and
-    /// when the wall clock is set to a time at which clients would refuse the present one or soon will.
+    /// Creates a self-signed certificate for these host names and addresses, for development. Clients accept it
+    /// only by its [hash](Self::sha256).
+    ///
+    /// The certificate uses ECDSA on P-256 and is valid for less than 14 days, as browsers require. It is renewed
+    /// after a week. It is also renewed when the wall clock is set to a time at which clients would refuse it, or
+    /// would soon refuse it.
     ///
     /// # Errors
     ///
-    /// [`TlsError::SelfSigned`] if a name is none, [`TlsError::Thread`].
+    /// Returns [`TlsError::SelfSigned`] if a name is invalid, and [`TlsError::Thread`] if the operating system
+    /// cannot start a thread.
     pub fn self_signed(names: &[String]) -> Result<Self, TlsError> {
         let source = Source::SelfSigned(SelfSigned::new(names.to_vec()));
         Self::start(source, watch::EVERY, UnixClock::system())
@@ -142,7 +147,7 @@ impl Tls {
         let now = unix.wall();
         let mut source = source;
         let Some(current) = source.look(now)? else {
-            // A source that has looked at nothing yet has news.
+            // The first look of a source always returns a certificate or an error.
             return Err(TlsError::Setup(rustls::Error::NoCertificatesPresented));
         };
         current.warn_if_invalid(now);
@@ -156,24 +161,24 @@ impl Tls {
         Ok(Self { shared })
     }
 
-    /// Looks now whether there is a new certificate, as the thread does every 5 s: for a signal that
-    /// asks for it. True if there was one; it is used from now on.
+    /// Checks for a new certificate now, for example in a signal handler. The thread does the same every 5 s.
+    /// Returns true if there is a new certificate; it is used from the next handshake on.
     ///
     /// # Errors
     ///
-    /// [`TlsError`]; the old certificate stays in use. Files that were refused are looked at again
-    /// when they have changed, and are no news until then.
+    /// Returns a [`TlsError`] if the files cannot be read or used. The old certificate stays in use. Files that
+    /// cannot be used cause one error; they are ignored until they change.
     pub fn reload(&self) -> Result<bool, TlsError> {
         self.shared.look()
     }
 
-    /// A configuration for a listener that speaks these application protocols, the preferred first;
-    /// TLS 1.3, and 1.2 where the listener allows it. No client certificates and no early data,
+    /// Returns a TLS configuration for a listener with these ALPN protocols, the preferred one first. It allows TLS
+    /// 1.3, and TLS 1.2 if the listener supports it. It requests no client certificates and accepts no early data,
     /// which can be replayed.
     ///
     /// # Errors
     ///
-    /// [`TlsError::Setup`], which would be a bug.
+    /// Returns [`TlsError::Setup`], which is a bug.
     pub fn server_config(&self, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -185,14 +190,14 @@ impl Tls {
         Ok(Arc::new(config))
     }
 
-    /// The clock that it goes by.
+    /// Returns the clock for renewals and checks of dates.
     pub(super) fn unix(&self) -> &UnixClock {
         &self.shared.unix
     }
 
-    /// The SHA-256 of the self-signed certificate in use, to be told to clients; none for one from
-    /// files, which authorities vouch for, and whose hash browsers do not take if it is valid for more
-    /// than 14 days.
+    /// Returns the SHA-256 of the current self-signed certificate, for clients to verify it by. Returns `None` for
+    /// a certificate from files, which clients verify by its authorities. Browsers reject the hash of a certificate
+    /// that is valid for more than 14 days.
     #[must_use]
     pub fn sha256(&self) -> Option<[u8; 32]> {
         self.shared.current().sha256
@@ -205,14 +210,13 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// What all clones, all configurations and the thread share.
+/// The state that all clones, all configurations and the thread share.
 struct Shared {
     source: Mutex<Source>,
     current: RwLock<Arc<Current>>,
-    /// Its wall clock counts: clients compare a certificate with their own clocks, and not with this
-    /// server's.
+    /// Only the wall clock is used, because clients compare the dates of a certificate with their wall clocks.
     unix: UnixClock,
-    /// The thread ends with the last of those who need it.
+    /// Dropping it ends the thread.
     _alive: Sender<()>,
 }
 
@@ -221,7 +225,7 @@ impl Shared {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes what is new; true if something was.
+    /// Checks for a new certificate and adopts it. Returns true if there is one.
     fn look(&self) -> Result<bool, TlsError> {
         let now = self.unix.wall();
         let found = self.source.lock().unwrap_or_else(PoisonError::into_inner).look(now);
@@ -242,20 +246,20 @@ impl ResolvesServerCert for Shared {
 }
 
 impl fmt::Debug for Shared {
-    /// Without the key.
+    /// Formats nothing of the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
-/// Where certificates come from.
+/// The source of certificates.
 enum Source {
     Files(Files),
     SelfSigned(SelfSigned),
 }
 
 impl Source {
-    /// A certificate, if there is one that was not seen yet.
+    /// Returns a certificate if there is one that was not returned before.
     fn look(&mut self, now: Duration) -> Result<Option<Current>, TlsError> {
         match self {
             Self::Files(files) => files.look(),
@@ -268,7 +272,7 @@ impl Source {
 struct Current {
     key: Arc<CertifiedKey>,
     sha256: Option<[u8; 32]>,
-    /// Whether the log has been told that clients refuse it.
+    /// True if a warning was logged that clients refuse the certificate.
     warned: AtomicBool,
 }
 
@@ -279,11 +283,11 @@ impl Current {
         Self { sha256, key: Arc::new(key), warned: AtomicBool::new(false) }
     }
 
-    /// Why clients whose clocks say `now` refuse the certificate's dates, if they do.
+    /// Returns the error with which clients refuse the dates of the certificate at the time `now`, if they do.
     fn refusal(&self, now: Duration) -> Option<CertificateError> {
         let leaf = ParsedCertificate::try_from(self.key.end_entity_cert().ok()?).ok()?;
         let (roots, now) = (RootCertStore::empty(), UnixTime::since_unix_epoch(now));
-        // Nobody vouches for it here, which rustls finds after it has looked at the dates.
+        // There are no roots, so verification always fails. rustls checks the dates first.
         match verify_server_cert_signed_by_trust_anchor(&leaf, &roots, &[], now, &[]) {
             Err(Error::InvalidCertificate(
                 why @ (CertificateError::Expired
@@ -295,26 +299,28 @@ impl Current {
         }
     }
 
-    /// Clients refuse it, and the log says why before anybody asks; once.
+    /// Logs a warning, once per certificate, if clients refuse the dates of the certificate.
     fn warn_if_invalid(&self, now: Duration) {
         let Some(why) = self.refusal(now) else { return };
         if self.warned.swap(true, Ordering::Relaxed) {
             return;
         }
         if matches!(why, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
-            tracing::warn!("the certificate has expired, and clients refuse it: replace its files");
+            tracing::warn!("the certificate has expired and clients refuse it; replace its files");
         } else {
-            tracing::warn!("the certificate is not valid yet: look at this machine's clock");
+            tracing::warn!(
+                "the certificate is not valid yet and clients refuse it; check the clock of this machine"
+            );
         }
     }
 }
 
-/// Always the same cryptography, whatever else in the process installs its own.
+/// Returns the cryptography provider. It does not depend on the default provider of the process.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(crypto::ring::default_provider())
 }
 
-/// Longest file that is read, in bytes: some hundred certificates.
+/// Length of the longest file that is accepted, in bytes: more than a hundred certificates.
 const FILE_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]

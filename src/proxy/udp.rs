@@ -1,7 +1,6 @@
-//! A socket of datagrams, for the adapters over UDP.
+//! The UDP socket of the UDP and QUIC adapters.
 //!
-//! It binds with large buffers, and sends without ever blocking for long. It does not know what
-//! a datagram means.
+//! The socket has large kernel buffers. A send waits for a full socket, for a bounded time per turn of the loop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,10 +10,10 @@ use std::time::Duration;
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// The smallest buffer of a socket in the kernel, in bytes: some 40 full datagrams.
+/// Smallest kernel buffer of a socket that a configuration may ask for, in bytes: about 40 full datagrams.
 pub(super) const SOCKET_BUFFER_MIN_BYTES: usize = 64 * 1024;
 
-/// Binds a nonblocking socket. Buffers that are smaller than asked for are no error, but a warning.
+/// Binds a nonblocking socket. Logs a warning if a kernel buffer is less than half of `buffer_bytes`.
 pub(super) fn bind(listen: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
@@ -24,7 +23,7 @@ pub(super) fn bind(listen: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSoc
 }
 
 fn enlarge(socket: &Socket, wanted: usize) {
-    // What counts is what is there afterwards.
+    // The sizes that the kernel has granted are read below.
     let _ = socket.set_recv_buffer_size(wanted);
     let _ = socket.set_send_buffer_size(wanted);
     let receive = socket.recv_buffer_size().unwrap_or_default();
@@ -34,21 +33,21 @@ fn enlarge(socket: &Socket, wanted: usize) {
             wanted,
             receive,
             send,
-            "the socket's buffers are small, and bursts will be lost: raise net.core.rmem_max and \
-             net.core.wmem_max with sysctl"
+            "the kernel's buffers for a UDP socket are too small, so bursts of datagrams will be lost; \
+             raise net.core.rmem_max and net.core.wmem_max with sysctl"
         );
     }
 }
 
-/// Sends datagrams.
+/// The sending side of a socket, with counts.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) socket: UdpSocket,
-    /// Sent since the caller last took it.
+    /// Datagrams sent since the caller last reset the count.
     pub(super) sent_count: u64,
-    /// Not sent, the same.
+    /// Socket errors since the caller last reset the count.
     pub(super) error_count: u64,
-    /// How often it may still wait for a full socket in this turn of the loop.
+    /// Number of waits for a full socket that are left in this turn of the loop.
     waits: u32,
 }
 
@@ -57,12 +56,12 @@ impl Outgoing {
         Self { socket, sent_count: 0, error_count: 0, waits: 0 }
     }
 
-    /// Begins a turn of the loop.
+    /// Begins a turn of the loop, with the full number of waits.
     pub(super) fn begin_turn(&mut self) {
         self.waits = WAITS_MAX;
     }
 
-    /// Sends, or loses, a datagram. Who needs it to arrive sends it again.
+    /// Sends a datagram, or drops it on an error. The protocol above retransmits what has to arrive.
     pub(super) fn send(&mut self, datagram: &[u8], to: SocketAddr) {
         loop {
             match self.socket.send_to(datagram, to) {
@@ -75,7 +74,7 @@ impl Outgoing {
                 }
                 Err(error) => {
                     self.error_count += 1;
-                    tracing::debug!(%error, %to, "a datagram could not be sent");
+                    tracing::debug!(%error, %to, "cannot send a datagram");
                 }
             }
             return;
@@ -83,6 +82,6 @@ impl Outgoing {
     }
 }
 
-/// Waits for a full socket in one turn of the loop: 5 ms in all, a tenth of a tick.
+/// Number of waits for a full socket in one turn of the loop. Together they last 5 ms, a tenth of a tick at 20 Hz.
 const WAITS_MAX: u32 = 10;
 const WAIT: Duration = Duration::from_micros(500);

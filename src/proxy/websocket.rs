@@ -1,19 +1,21 @@
-//! Links over WebSocket: a frame is a binary message.
+//! The adapter for WebSocket: each frame is one binary message.
 //!
-//! The adapter has no port of its own: it is a [route](WebSocketProxy::route) of an HTTP server,
-//! `/ws` by convention, and [tasks](WebSocketAdapter::run) on the thread that serves it. The server
-//! of `admin` is one; any axum server on a current-thread runtime is another. Only pages of listed
-//! origins may open links. Texts and frames that are too long end the session that sends them.
-//! Compression is not negotiated.
+//! The adapter does not listen on a port. It consists of a [route](WebSocketProxy::route) of an HTTP server, by
+//! convention `/ws`, and of [tasks](WebSocketAdapter::run) on the thread that serves HTTP. The server of
+//! [`admin`](crate::admin) has the route. Any axum server on a current-thread runtime can have it too. Pages of
+//! listed origins and of the server's own host may open links. A text message or a frame that is too long ends the
+//! session. Compression is not negotiated.
 //!
-//! What waits for a client that does not read is bounded: first unreliable frames are dropped, then
-//! the link ends. From one tick to the next the adapter reads at most 68 KiB of each client and takes at
-//! most 1,024 steps for it: reads, and frames of any kind. The rest stays in the client's socket, and so
-//! does what a paused client sends. A frame that WebSocket forbids ends the link with the close code for
-//! it, after which the client has a second to take that.
+//! The data that waits for a client that does not read is bounded: first unreliable frames are dropped, then the
+//! link ends.
 //!
-//! Data flow: HTTP → [route](WebSocketProxy::route) → a task → event port; command port → all
-//! that a tick sends to a client, as one write → socket.
+//! Between two ticks the adapter reads up to 68 KiB from each client and takes up to 1,024 steps for it. A step is
+//! a read of the socket or a WebSocket frame of any kind. The rest stays in the client's socket, and so does what a
+//! paused client sends. If a client violates RFC 6455, its link ends with the matching close code, and the client
+//! has 1 s to read the code.
+//!
+//! Data flow: HTTP → [route](WebSocketProxy::route) → a task → event port; command port → one write per client and
+//! tick → socket.
 
 mod decoder;
 mod handshake;
@@ -44,23 +46,24 @@ use super::{AdapterPort, Asked, LinkEnd, OfferSource, Origins, ProxyCommand};
 use crate::wire::discovery::{Offer, WEBSOCKET};
 use crate::wire::{ConfigError, at_least, within};
 
-/// Who may open links, and what one may hold.
+/// The configuration of a [`WebSocketProxy`].
 #[derive(Debug, Clone)]
 pub struct WebSocketConfig {
-    /// Links at a time, those being opened included, 1 to [`WEBSOCKET_LINKS_MAX`]; a client beyond
-    /// is answered 503. Default: 1,024. At worst each holds as much as
-    /// [`Held::of_websocket`](super::held::Held::of_websocket) says. One that keeps up holds about 20 KiB.
+    /// Maximum number of links, including those that are being opened, from 1 to [`WEBSOCKET_LINKS_MAX`]. A further
+    /// client gets status 503. Default: 1,024. [`Held::of_websocket`](super::held::Held::of_websocket) returns how
+    /// much memory one link can occupy at most. A link whose client keeps up occupies about 20 KiB.
     pub max_links: usize,
-    /// Which pages may open links, besides those of the server itself: a page whose origin is the
-    /// host that it asks always may. Default: no others.
+    /// Origins whose pages may open links. A page whose origin is the requested host may always open links.
+    /// Default: no other pages.
     pub origins: Origins,
-    /// The URL of WebSocket for discovery, where it is not at the host by which a client reached discovery: behind a
-    /// relay that does not pass that host on. Default: `None`.
+    /// URL of the WebSocket offer in discovery. Default: `None`, which stands for `/ws` at the host by which the
+    /// client reached discovery. Set this field if the server is behind a reverse proxy that does not forward the
+    /// host.
     pub public_url: Option<String>,
-    /// Bytes that wait for a client which does not take them; beyond, its link ends, as that of a
-    /// slow consumer. Default: 512 KiB, twice an outbox. Safe from
-    /// [`OUTBOX_MAX_BYTES`](crate::wire::OUTBOX_MAX_BYTES) and a frame up: below, a replay would
-    /// end the link.
+    /// Maximum number of bytes that wait for a client that does not read. If more would wait, the link ends.
+    /// Default: 512 KiB, which is twice a full outbox. Minimum: a full outbox
+    /// ([`OUTBOX_MAX_BYTES`](crate::wire::OUTBOX_MAX_BYTES)) and two frames of 64 KiB, because a resume can send
+    /// all of an outbox at once.
     pub send_buffer_bytes: usize,
 }
 
@@ -76,36 +79,36 @@ impl Default for WebSocketConfig {
 }
 
 impl WebSocketConfig {
-    /// Checks that links can work with these values. [`WebSocketProxy::new`] does it too.
+    /// Checks the values. [`WebSocketProxy::new`] calls this method.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first field with whose value no link works.
+    /// Returns a [`ConfigError`] for the first field whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         within(
             "WebSocketConfig::max_links",
             &self.max_links,
             1..=WEBSOCKET_LINKS_MAX,
-            "one thread serves no more, and without one nobody connects; 1,024 is the default",
+            "one thread serves at most 65,536 links, and no client can connect with 0; the default is 1,024",
         )?;
         at_least(
             "WebSocketConfig::send_buffer_bytes",
             &self.send_buffer_bytes,
             &SEND_BUFFER_MIN,
-            "a replay of a whole outbox must fit, or a resume ends the link; 512 KiB is the default",
+            "a whole outbox must fit, or a resume can end the link; the default is 512 KiB",
         )
     }
 }
 
-/// The adapter cannot start.
+/// An error of [`WebSocketProxy::new`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WebSocketError {
-    /// A value with which no link can work.
+    /// A value of the configuration is out of range.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
 
-/// The adapter's route, before its tasks run.
+/// The WebSocket adapter before its tasks run. It provides the route.
 ///
 /// ```
 /// use axum::Router;
@@ -117,7 +120,7 @@ pub enum WebSocketError {
 /// let mut app = App::new();
 /// app.add_plugins(ServerPlugins::default());
 /// let websocket = WebSocketProxy::new(WebSocketConfig::default())?;
-/// // Serve this on a current-thread runtime, and beside it, in a `LocalSet`, run the adapter.
+/// // Serve the router on a current-thread runtime. Run the adapter beside it in a `LocalSet`.
 /// let router: Router = Router::new().route("/ws", websocket.route());
 /// let mut adapter = websocket.into_adapter(proxy::attach(&mut app, "websocket"));
 /// let served = async move { adapter.run().await };
@@ -134,27 +137,27 @@ pub struct WebSocketProxy {
     stats: WebSocketStats,
 }
 
-/// The adapter's tasks: to be run on a current-thread runtime, within a
+/// The tasks of the WebSocket adapter. Run them on a current-thread runtime within a
 /// [`LocalSet`](tokio::task::LocalSet).
 pub struct WebSocketAdapter {
     hub: SharedHub,
     port: AdapterPort,
-    /// Taken from the port in this batch.
+    /// The commands of this batch, taken from the port.
     commands: Vec<ProxyCommand>,
     newcomers: mpsc::Receiver<Newcomer>,
-    /// The tick has flushed.
+    /// Notified when the tick has flushed.
     ticked: Arc<Notify>,
-    /// There are events.
+    /// Notified when there are events.
     news: Rc<Notify>,
     stats: WebSocketStats,
 }
 
 impl WebSocketProxy {
-    /// Prepares the adapter.
+    /// Creates an adapter whose tasks do not run yet.
     ///
     /// # Errors
     ///
-    /// All of [`WebSocketError`].
+    /// Returns a [`WebSocketError`] if the configuration is invalid.
     pub fn new(config: WebSocketConfig) -> Result<Self, WebSocketError> {
         config.check()?;
         let (sender, newcomers) = mpsc::channel(NEWCOMERS_MAX);
@@ -169,27 +172,26 @@ impl WebSocketProxy {
         })
     }
 
-    /// Opens links, by GET. The client's address is taken from the request's
-    /// [`ConnectInfo`](axum::extract::ConnectInfo), if it has one: without it, limits by address do
-    /// not apply.
+    /// Returns the GET route on which clients open links. The client's address is taken from the
+    /// [`ConnectInfo`](axum::extract::ConnectInfo) of the request. Without it, limits by network do not apply.
     pub fn route<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
         route::route(Arc::clone(&self.door))
     }
 
-    /// What discovery tells clients: [`WebSocketConfig::public_url`], or `/ws` at the host by which they reached
-    /// discovery.
+    /// Returns the source of the adapter's offer for discovery. The URL of the offer is
+    /// [`WebSocketConfig::public_url`], or `/ws` at the host by which the client reached discovery.
     #[must_use]
     pub fn offers(&self) -> Box<dyn OfferSource> {
         Box::new(AtHost { public_url: self.public_url.clone() })
     }
 
-    /// What it will count.
+    /// Returns the counters of the adapter.
     #[must_use]
     pub fn stats(&self) -> WebSocketStats {
         self.stats.clone()
     }
 
-    /// The adapter's tasks, on a port as [`attach`](super::attach) returns it.
+    /// Returns the tasks of the adapter, on a port that [`attach`](super::attach) has returned.
     #[must_use]
     pub fn into_adapter(self, mut port: AdapterPort) -> WebSocketAdapter {
         port.set_places(self.max_links);
@@ -211,7 +213,7 @@ impl WebSocketProxy {
     }
 }
 
-/// Offers WebSocket at the host by which the client reached discovery: that host works for the client.
+/// Makes an offer at the public URL, or at the host by which the client reached discovery.
 struct AtHost {
     public_url: Option<String>,
 }
@@ -225,16 +227,16 @@ impl OfferSource for AtHost {
 }
 
 impl WebSocketAdapter {
-    /// Serves links until the server is dropped; then it is to be [finished](Self::finish).
+    /// Serves links until the app is dropped. Call [`finish`](Self::finish) afterwards.
     ///
     /// # Panics
     ///
-    /// Outside of a [`LocalSet`](tokio::task::LocalSet).
+    /// Panics outside of a [`LocalSet`](tokio::task::LocalSet).
     pub async fn run(&mut self) {
         let mut look = interval(LOOK_EVERY);
         while !self.port.commands.is_closed() {
             tokio::select! {
-                // A batch writes to all links, which is more than tokio grants a task before it yields.
+                // A batch writes to all links, which exceeds tokio's budget for a task.
                 () = self.ticked.notified() => unconstrained(async { self.batch() }).await,
                 () = self.news.notified() => {}
                 Some(newcomer) = self.newcomers.recv() => self.admit(newcomer),
@@ -244,8 +246,8 @@ impl WebSocketAdapter {
         }
     }
 
-    /// Does what was commanded before the end, tells all clients that the server goes, waits for
-    /// them a second at most, and ends their links.
+    /// Carries out the pending commands, closes all links with the code 1001, waits up to 1 s for the clients, and
+    /// ends the links.
     pub async fn finish(&mut self) {
         self.batch();
         self.hub.borrow_mut().go_away();
@@ -254,14 +256,14 @@ impl WebSocketAdapter {
                 break;
             }
             sleep(LINGER_TURN).await;
-            // No tick does it any longer.
+            // There are no more ticks to begin a batch.
             self.hub.borrow_mut().begin_batch();
         }
         self.hub.borrow_mut().end_all(LinkEnd::ByServer);
         self.deliver();
     }
 
-    /// The thread has failed, and its runtime is gone: all links are lost.
+    /// Ends all links after the thread has failed and its runtime was dropped.
     pub(crate) fn abandon(&mut self) {
         self.commands.clear();
         self.hub.borrow_mut().end_all(LinkEnd::Failed);
@@ -269,7 +271,7 @@ impl WebSocketAdapter {
         self.deliver();
     }
 
-    /// The thread has failed too often: the server is told to stop, and that all links are gone.
+    /// Gives up after the thread has failed too often: the server stops. Waits until all events are in the port.
     pub(crate) fn give_up(&mut self, why: String) {
         self.port.give_up(why);
         while !self.hub.borrow().is_delivered() && !self.port.events.is_closed() {
@@ -284,7 +286,7 @@ impl WebSocketAdapter {
             let Newcomer { upgrade, address, place } = newcomer;
             match timeout(UPGRADE_TIMEOUT, upgrade).await {
                 Ok(Ok(socket)) => link::serve(hub, TokioIo::new(socket), address).await,
-                _ => tracing::debug!(?address, "a client was gone before it could speak WebSocket"),
+                _ => tracing::debug!(?address, "a client disconnected during the WebSocket handshake"),
             }
             drop(place);
         });
@@ -292,7 +294,7 @@ impl WebSocketAdapter {
 
     fn batch(&mut self) {
         let mut hub = self.hub.borrow_mut();
-        // The tick does not wait for the port for longer than it takes to move what is in it.
+        // The port is locked only while its commands are moved.
         self.port.commands.drain_all(|command| self.commands.push(command));
         for command in self.commands.drain(..) {
             hub.command(command);
@@ -316,17 +318,18 @@ impl fmt::Debug for WebSocketAdapter {
 
 /// The path of WebSocket on the HTTP server.
 pub(crate) const WEBSOCKET_PATH: &str = "/ws";
-/// Links that one adapter serves at most: what one thread can write to in a tick.
+/// Largest number of links of one adapter: as many as one thread can write to in a tick.
 pub const WEBSOCKET_LINKS_MAX: usize = 65_536;
-/// Least that waits for a client: a replay, a frame more, and link control.
+/// Minimum of [`WebSocketConfig::send_buffer_bytes`]: a full outbox, one more frame, and link control.
 const SEND_BUFFER_MIN: usize = crate::wire::OUTBOX_MAX_BYTES + 2 * crate::wire::FRAME_MAX_SERVER;
-/// Clients between the answer to their request and their task: those of one turn of the thread.
+/// Maximum number of clients between the answer to their request and the start of their task, in one turn of the
+/// thread.
 const NEWCOMERS_MAX: usize = 1_024;
-/// How long a client may take for the few bytes that answer its request.
+/// Time in which a client has to receive the answer to its request.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it looks whether the server is still there.
+/// Time between two checks that the app still exists.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long the end waits for clients to take their last frames: a second in all.
+/// Number of turns in which [`WebSocketAdapter::finish`] waits for clients. Together they last 1 s.
 const LINGER_TURNS: u32 = 50;
 const LINGER_TURN: Duration = Duration::from_millis(20);
 
@@ -335,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_with_which_no_link_works_are_refused() {
+    fn limits_out_of_range_are_refused() {
         let none = WebSocketConfig { max_links: 0, ..WebSocketConfig::default() };
         let narrow = WebSocketConfig { send_buffer_bytes: 65_536, ..WebSocketConfig::default() };
 

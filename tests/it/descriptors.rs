@@ -98,7 +98,7 @@ fn when_no_file_is_left_idle_connections_give_way_and_the_log_is_told_once_a_sec
     }
     drop(connections);
     let (_, _, log) = server.stop();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("cannot take connections")).collect();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("cannot accept connections")).collect();
     assert!(!told.is_empty() && told.len() <= 60, "{log}");
     assert!(told[0].contains("open files"), "{}", told[0]);
 }

@@ -1,7 +1,7 @@
-//! Which handshakes are begun: so that strangers can make the server hold only so much, and keep nobody out.
+//! Decides which QUIC handshakes begin. The number of handshakes is bounded, and no network can block the others.
 //!
-//! No network has a share of its own, since any handshake may be that of a player who comes back. When there
-//! are too many, the oldest one of the network that has most of them is given up for the next.
+//! Networks have no fixed shares, because any handshake may belong to a client that resumes a session. When there
+//! are too many handshakes, the oldest one of the network with the most handshakes ends before the next one begins.
 
 use std::net::IpAddr;
 
@@ -11,29 +11,30 @@ use super::QuicConfig;
 use crate::proxy::Network;
 use crate::proxy::crowd::{Crowd, Spot};
 
-/// Handshakes under way, by network. Those from addresses that are not known to be their senders' are under
-/// `None`: from such addresses an attacker could fill the networks of others.
+/// The handshakes under way, by network. Handshakes from addresses that are not validated are under `None`, because
+/// an attacker could forge the addresses of other networks.
 #[derive(Debug, Default)]
 pub(super) struct Admission(Crowd<Option<Network>, ConnectionHandle>);
 
-/// One handshake under way.
+/// The position of a handshake under way.
 pub(super) type HalfOpen = Spot<Option<Network>>;
 
-/// What becomes of a client that begins a handshake.
+/// The decision about a new handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The handshake goes on. It comes from this network, if that is certain.
+    /// Accepts the handshake. It counts for this network, if its address is validated.
     Accept(Option<Network>),
-    /// It is to come again with a token, which costs the server no memory.
+    /// Answers with a Retry, which needs no memory on the server.
     Retry,
-    /// It gets no answer; if it is honest, it tries again in a second.
+    /// Sends no answer. A real client tries again after about a second.
     Ignore,
-    /// It is told that there is no room.
+    /// Refuses the connection because the server is full.
     Refuse,
 }
 
 impl Admission {
-    /// Judges a handshake. `connection_count` counts all connections, those under way included.
+    /// Decides about a new handshake. `connection_count` is the number of all connections, including handshakes
+    /// under way.
     pub(super) fn judge(
         &self,
         ip: IpAddr,
@@ -41,7 +42,7 @@ impl Admission {
         connection_count: usize,
         config: &QuicConfig,
     ) -> Verdict {
-        // Handshakes take no place of a link: with those an attacker could fill the server.
+        // Handshakes do not count as links. Otherwise an attacker could fill the server with handshakes.
         let is_full = connection_count.saturating_sub(self.0.count()) >= config.max_links;
         match is_validated {
             true if is_full => Verdict::Refuse,
@@ -52,23 +53,23 @@ impl Admission {
         }
     }
 
-    /// Counts a handshake that goes on, until it [leaves](Self::leave).
+    /// Counts an accepted handshake until it [leaves](Self::leave).
     pub(super) fn enter(&mut self, network: Option<Network>, handle: ConnectionHandle) -> HalfOpen {
         self.0.enter(network, handle)
     }
 
-    /// A handshake is over, one way or the other.
+    /// Removes a handshake that has succeeded or failed.
     pub(super) fn leave(&mut self, half_open: HalfOpen) {
         self.0.leave(half_open);
     }
 
-    /// Whether no handshake is under way.
+    /// Returns true if no handshake is under way.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.0.count() == 0 && self.0.groups().is_empty()
     }
 
-    /// The handshake that is to be given up before another one begins, if there are too many.
+    /// Returns the handshake that has to end before another one begins, if there are too many.
     pub(super) fn surplus(&self, config: &QuicConfig) -> Option<ConnectionHandle> {
         let surplus = (self.0.count() >= config.max_handshakes).then(|| self.0.first_of_fullest());
         surplus?.map(|(_, handle)| *handle)
@@ -87,15 +88,14 @@ mod tests {
         QuicConfig { max_links: 100, max_handshakes: 10, retry_above: 3, ..QuicConfig::default() }
     }
 
-    /// Lets clients of one address begin handshakes, and gives up those that are too many. Returns the
-    /// handles that were given up.
+    /// Begins handshakes from one address, and ends the surplus ones. Returns the handles of the ended handshakes.
     fn begin(admission: &mut Admission, from: IpAddr, handles: std::ops::Range<usize>) -> Vec<usize> {
         let mut given_up = Vec::new();
         for handle in handles {
             let Verdict::Accept(network) = admission.judge(from, true, 0, &config()) else { continue };
             if let Some(ConnectionHandle(surplus)) = admission.surplus(&config()) {
                 given_up.push(surplus);
-                let (half_open, _) = admission.0.first_of_fullest().expect("it is under way");
+                let (half_open, _) = admission.0.first_of_fullest().expect("a handshake under way");
                 admission.leave(half_open);
             }
             admission.enter(network, ConnectionHandle(handle));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_asked_to_come_again_as_soon_as_there_are_some() {
+    fn clients_get_a_retry_when_some_handshakes_are_under_way() {
         let mut admission = Admission::default();
 
         let verdicts: Vec<Verdict> = (0..100)
@@ -119,25 +119,25 @@ mod tests {
 
         assert_eq!(verdicts[..3], [Verdict::Accept(None); 3]);
         assert_eq!(verdicts[3..], [Verdict::Retry; 97]);
-        assert_eq!(admission.0.groups(), [None], "forged addresses fill no network");
+        assert_eq!(admission.0.groups(), [None], "addresses that are not validated count for no network");
     }
 
     #[test]
-    fn the_fullest_network_gives_way_and_all_others_get_in() {
+    fn surplus_handshakes_of_the_largest_network_end_first() {
         let mut admission = Admission::default();
 
         let first = begin(&mut admission, ip(1), 0..12);
         let other = begin(&mut admission, ip(2), 12..15);
         let third = begin(&mut admission, ip(3), 15..16);
 
-        assert_eq!(first, [0, 1], "ten in all, and the oldest goes");
+        assert_eq!(first, [0, 1], "there are ten in all, and the oldest ends");
         assert_eq!(other, [2, 3, 4], "the first address has more");
         assert_eq!(third, [5]);
         assert_eq!(admission.0.count(), 10);
     }
 
     #[test]
-    fn handshakes_that_are_over_leave_nothing() {
+    fn no_state_is_left_of_finished_handshakes() {
         let mut admission = Admission::default();
         let mut half_open = Vec::new();
         for last in 0..8 {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_server_says_so_to_those_whose_address_is_certain_and_handshakes_do_not_fill_it() {
+    fn a_full_server_refuses_validated_clients_and_does_not_count_handshakes() {
         let mut admission = Admission::default();
         admission.enter(None, ConnectionHandle(0));
 

@@ -1,12 +1,12 @@
-//! The endpoint and the links together: what a datagram, a command and a batch do.
+//! Handles the datagrams, commands and batches of the QUIC adapter, with the endpoint and the links.
 //!
-//! It runs on the adapter's thread, but does not know it: time comes in as an argument, and
-//! datagrams leave by an [`Outgoing`]. A connection whose handshake is under way, or that has much
-//! to send, is served whenever something comes for it; the others once a tick, so that what they
-//! acknowledge rides on what they send.
+//! The code reads no clock and no socket: it gets the time as an argument and sends datagrams by an [`Outgoing`]. A
+//! connection is urgent while its handshake is under way or while it has much to send. Urgent connections send
+//! whenever a datagram arrives for them. All others send once per tick, so that their acknowledgements share
+//! packets with their data.
 //!
-//! Data flow: datagram → endpoint → connection → lanes → [`Links`]; command → lanes; batch: timers,
-//! then what each connection has to send → [`Outgoing`].
+//! Data flow: datagram → endpoint → connection → lanes → [`Links`]; command → lanes; batch: timers, then the
+//! packets of each connection → [`Outgoing`].
 
 mod commands;
 
@@ -32,7 +32,7 @@ use crate::wire::discovery::QUIC;
 use crate::wire::quic::{Ended, Exchanged, Happened, Request, WEBTRANSPORT_PATH, exchange};
 use crate::wire::v1::Reason;
 
-/// The state of the adapter, but for its socket and ports.
+/// The state of the adapter except its socket and its ports.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) links: Links,
@@ -42,15 +42,15 @@ pub(super) struct Core {
     endpoint: Endpoint,
     admission: Admission,
     stats: QuicStats,
-    /// An instant, and what the clock said then: quinn counts in instants.
+    /// An instant and the reading of the clock at that instant. quinn needs instants.
     epoch: (Instant, Duration),
-    /// Connections that something came for since they were last looked at.
+    /// Connections with datagrams or other changes that were not handled yet.
     touched: BTreeSet<usize>,
-    /// Connections that do not wait for a batch.
+    /// Connections that send without waiting for a batch.
     urgent: BTreeSet<usize>,
-    /// When all connections were looked at last.
+    /// Time of the last sweep over all connections.
     swept_at: Duration,
-    /// A datagram on its way out.
+    /// A reused buffer for an outgoing datagram.
     buffer: Vec<u8>,
 }
 
@@ -84,7 +84,7 @@ impl Core {
         self.epoch.0 + at.saturating_sub(self.epoch.1)
     }
 
-    /// A client begins a handshake.
+    /// Handles the first datagram of a new connection.
     fn meet(&mut self, incoming: Incoming, at: Duration, out: &mut Outgoing) {
         let now = self.instant(at);
         let verdict = if self.links.has_room() {
@@ -116,7 +116,7 @@ impl Core {
             }
             Verdict::Retry => {
                 self.links.tally.retry_count += 1;
-                // Only one that has come again already is not asked to, and that one is validated.
+                // This fails only for a client that answers a Retry, and that client is validated.
                 self.endpoint.retry(incoming, &mut self.buffer).ok()
             }
             Verdict::Refuse => {
@@ -134,20 +134,20 @@ impl Core {
         }
     }
 
-    /// Gives up the oldest handshake of the fullest network if there are too many for one more.
+    /// Ends the oldest handshake of the network with the most handshakes, if there is no room for another one.
     fn make_room(&mut self, at: Duration, out: &mut Outgoing) {
         let Some(handle) = self.admission.surplus(&self.config) else { return };
         self.links.tally.turned_away_count += 1;
         self.hang_up_on(handle, Reason::Throttled as u32, LinkEnd::Failed, self.instant(at), at);
         self.transmit(handle, at, out);
         if self.links.get(handle).is_some() {
-            // A connection that is closed would keep its memory for some round trips more.
+            // A closed connection would otherwise keep its memory for some more round trips.
             self.endpoint.handle_event(handle, EndpointEvent::drained());
             self.forget(handle, at);
         }
     }
 
-    /// Looks what happened to a connection, and reads from it.
+    /// Handles what has happened on a connection, and reads its frames.
     fn look(&mut self, handle: ConnectionHandle, at: Duration) {
         let now = self.instant(at);
         loop {
@@ -194,18 +194,24 @@ impl Core {
         };
         if status != OK {
             self.links.tally.session_refused_count += 1;
-            tracing::debug!(status, path = request.path, origin = request.origin, "session refused");
+            tracing::debug!(
+                status,
+                path = request.path,
+                origin = request.origin,
+                "refused a WebTransport session"
+            );
         }
         if let Some(peer) = self.links.get(handle) {
             peer.lanes.answer(status, &mut peer.connection);
         }
     }
 
-    /// The gate ends the session of a link. What is no link yet has nothing that the gate could end.
+    /// Handles a violation of the protocol. If the connection is a link, the gate ends the link and its session.
+    /// Otherwise this method closes the connection.
     fn breach(&mut self, handle: ConnectionHandle, what: &'static str, at: Duration) {
         self.links.breach(handle, what, at);
         if self.links.get(handle).is_some_and(|peer| peer.id().is_none()) {
-            tracing::debug!(what, "handshake broken");
+            tracing::debug!(what, "a client violated the protocol during the handshake");
             let now = self.instant(at);
             self.hang_up_on(handle, Reason::Protocol as u32, LinkEnd::Failed, now, at);
         }
@@ -223,7 +229,7 @@ impl Core {
         self.touched.insert(handle.0);
     }
 
-    /// Serves a connection whose time may have come: its timers, and the deadline of its handshake.
+    /// Checks the timers of a connection and the deadline of its handshake.
     fn serve_timers(&mut self, handle: ConnectionHandle, at: Duration) {
         let now = self.instant(at);
         let Some(peer) = self.links.get(handle) else { return };
@@ -241,7 +247,7 @@ impl Core {
         }
     }
 
-    /// Sends what a connection has to send, and forgets it if that was the last.
+    /// Sends the packets of a connection, and removes the connection if it is drained.
     fn transmit(&mut self, handle: ConnectionHandle, at: Duration, out: &mut Outgoing) {
         let now = self.instant(at);
         let Some(peer) = self.links.get(handle) else { return };
@@ -276,8 +282,7 @@ impl Core {
         }
     }
 
-    /// Nothing more can come of a connection, but for what it has brought and nobody has looked at.
-    /// The endpoint may give its handle to another one afterwards.
+    /// Removes a drained connection after handling its last events. The endpoint may reuse its handle afterwards.
     fn forget(&mut self, handle: ConnectionHandle, at: Duration) {
         self.look(handle, at);
         let half_open = self.links.remove(handle, at);
@@ -286,7 +291,7 @@ impl Core {
         self.touched.remove(&handle.0);
     }
 
-    /// Looks at what something came for, and sends for those that do not wait for a batch.
+    /// Handles the connections with changes, and sends the packets of urgent and closed ones.
     fn serve_touched(&mut self, at: Duration, out: &mut Outgoing) {
         while let Some(index) = self.touched.pop_first() {
             let handle = ConnectionHandle(index);
@@ -299,7 +304,7 @@ impl Core {
         }
     }
 
-    /// Looks at all connections, and sends.
+    /// Handles the timers of all connections, and sends their packets.
     fn sweep(&mut self, at: Duration, out: &mut Outgoing) {
         self.swept_at = at;
         self.serve_touched(at, out);
@@ -316,7 +321,7 @@ impl Core {
 impl Transport for Core {
     const NAME: &'static str = QUIC;
     const DATAGRAM_MAX: usize = DATAGRAM_MAX;
-    // A handshake's first costs 6 µs to be sent back, and 180 to be taken up.
+    // For a first datagram, a Retry takes 6 µs, and accepting the handshake takes 180 µs.
     const DATAGRAMS_PER_TURN: usize = 256;
     const GATHER: Duration = Duration::from_millis(1);
 
@@ -428,8 +433,8 @@ impl Transport for Core {
         self.disconnect_all(LinkEnd::Failed, now, out);
     }
 
-    /// Of what was, only the keys are kept, by which clients of lost connections are told so, and
-    /// what the tick has yet to be told.
+    /// Keeps only the configuration with its keys, and the events that are not in the port yet. By the keys,
+    /// clients of lost connections get stateless resets.
     fn restart(&mut self, now: Duration) {
         self.links.abandon(now);
         self.endpoint = endpoint(&self.endpoint_config, &self.server_config);
@@ -444,12 +449,12 @@ impl Transport for Core {
 }
 
 impl Peer {
-    /// Whether it is served whenever something comes for it, not only once a tick.
+    /// Returns true if the connection sends without waiting for a batch.
     fn is_urgent(&self, at: Duration) -> bool {
         self.deadline().is_some() || self.busy_until > at
     }
 
-    /// When something is due for it, as the clock says it.
+    /// Returns the time of the next timer or deadline, by the port's clock.
     fn next_due(&mut self, epoch: (Instant, Duration)) -> Option<Duration> {
         let timer =
             self.connection.poll_timeout().map(|due| epoch.1 + due.saturating_duration_since(epoch.0));
@@ -458,24 +463,24 @@ impl Peer {
 }
 
 fn endpoint(config: &Arc<EndpointConfig>, server: &Arc<ServerConfig>) -> Endpoint {
-    // Nothing keeps the network from taking datagrams apart, so no larger ones are tried.
+    // The socket does not forbid fragmentation, so path MTU discovery is off.
     Endpoint::new(Arc::clone(config), Some(Arc::clone(server)), false, None)
 }
 
-/// QUIC, as it is standardised; not its drafts.
+/// The version of QUIC in RFC 9000. Draft versions are not supported.
 const QUIC_VERSION: u32 = 1;
-/// Longest datagram that is taken: what quinn tells its peers.
+/// Length of the longest incoming datagram. quinn announces the same length to its peers.
 const DATAGRAM_MAX: usize = 1_472;
-/// Room for one on its way out.
+/// Capacity of the buffer for an outgoing datagram.
 const BUFFER_BYTES: usize = 1_500;
-/// All connections are looked at so often, if the tick does not do it sooner: timers of those that
-/// are not urgent come late by so much.
+/// Longest time between two sweeps over all connections. The timers of connections that are not urgent can be late
+/// by this time.
 const SWEEP_EVERY: Duration = Duration::from_millis(50);
-/// A link that has more than this waiting, a replay or a large snapshot, or whose client takes less
-/// than it is sent, is served whenever its client acknowledges some of it, and for this long afterwards.
+/// A link is urgent if more than this number of bytes waits, for example after a resume or for a large snapshot.
 const BUSY_BYTES: usize = 8 * 1024;
+/// How long a link stays urgent after [`BUSY_BYTES`] waited or its client read too slowly.
 const BUSY_FOR: Duration = Duration::from_millis(500);
-/// Statuses of HTTP.
+/// HTTP status codes.
 const OK: u16 = 200;
 const FORBIDDEN: u16 = 403;
 const NOT_FOUND: u16 = 404;

@@ -1,8 +1,7 @@
-//! The connections of the QUIC adapter, and what the tick is told of them.
+//! The connections of the QUIC adapter and their events.
 //!
-//! It reads frames from connections and keeps the events that the port has no room for. It knows
-//! neither sockets nor handshakes, and ends no connection by itself: the [`core`](super::core)
-//! does, which has the endpoint.
+//! The module reads frames from connections and queues events for which the port has no room. It does not use the
+//! socket or the endpoint. It does not close connections by itself: the [`core`](super::core) closes them.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -23,59 +22,61 @@ use crate::wire::{FRAME_MAX_CLIENT, Lane};
 /// All connections of an adapter.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// What is counted in this turn of the loop.
+    /// The counts of this turn of the loop.
     pub(super) tally: QuicCounts,
-    /// By the number of their handle, which the endpoint keeps small.
+    /// The connections, by the number of their handle. The endpoint reuses small numbers.
     table: Vec<Option<Box<Peer>>>,
     by_id: BTreeMap<LinkId, ConnectionHandle>,
     last: u64,
     connection_count: usize,
     events: Backlog,
-    /// Where reading goes on when there is room again, so that no link is always the last.
+    /// The last link that was read. Reading continues behind it when there is room again, so that no link is always
+    /// last.
     pub(super) cursor: LinkId,
 }
 
-/// One connection, from its first packet until nothing more can come of it.
+/// One connection, from its first packet until it is drained.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) connection: Connection,
     pub(super) lanes: Lanes,
-    /// What left the lanes, for the tick to know.
+    /// Reports to the tick how much has left the lanes.
     pub(super) gauge: Gauge,
-    /// What it is to the tick.
+    /// The state of the connection for the tick.
     place: Place,
-    /// The last frame was sent, and nothing more is read.
+    /// True if the last frame was queued. No more frames are read.
     pub(super) closing: bool,
-    /// Its client broke the rules, and nothing more is read.
+    /// True if the client has violated the protocol. No more frames are read.
     pub(super) breached: bool,
-    /// The reliable lane is not read.
+    /// True if the reliable lane is not read.
     pub(super) paused: bool,
-    /// What it is told when it is closed: the number of a reason.
+    /// The close code: the number of a reason.
     pub(super) code: u32,
-    /// It may have something to send.
+    /// True if the connection may have packets to send.
     pub(super) pending: bool,
-    /// So much was written of late that it sends whenever it can, not only once a tick.
+    /// Time until which the connection is urgent.
     pub(super) busy_until: Duration,
-    /// Something was left unread: for want of room, or because it was too much for one batch.
+    /// True if frames were left unread, because there was no room or because the batch had its maximum.
     unread: bool,
-    /// Frames taken since the last batch, and their bytes.
+    /// Number of frames read since the last batch.
     frame_count: usize,
+    /// Bytes in the frames read since the last batch.
     frame_bytes: usize,
 }
 
-/// What a connection is to the tick. It changes in [`Links`] only, and only down this list.
+/// The state of a connection for the tick. Only [`Links`] changes it, and only in the order of this list.
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    /// It is no link yet, is counted as such, and must have become one by the deadline.
+    /// The connection counts as a handshake. It has to become a link by the deadline.
     HalfOpen(HalfOpen, Duration),
-    /// It is the connection of this link.
+    /// The connection carries this link.
     Linked(LinkId),
-    /// Its link has ended, or it never became one. No command reaches it any more.
+    /// The link has ended, or the handshake has failed. No command applies to the connection.
     Over,
 }
 
 impl Peer {
-    /// Its link, while it has one.
+    /// Returns the link of the connection, if it has one.
     pub(super) fn id(&self) -> Option<LinkId> {
         match self.place {
             Place::Linked(id) => Some(id),
@@ -83,7 +84,7 @@ impl Peer {
         }
     }
 
-    /// The time by which it must have become a link, or it is closed.
+    /// Returns the deadline of the handshake, if the connection is not a link yet.
     pub(super) fn deadline(&self) -> Option<Duration> {
         match self.place {
             Place::HalfOpen(_, deadline) => Some(deadline),
@@ -91,7 +92,7 @@ impl Peer {
         }
     }
 
-    /// Whether a link may send no more until the next batch.
+    /// Returns true if no more frames of the link are accepted until the next batch.
     fn has_said_enough(&self) -> bool {
         self.frame_count >= FRAMES_PER_BATCH_MAX || self.frame_bytes >= BYTES_PER_BATCH_MAX
     }
@@ -118,7 +119,7 @@ impl Links {
         half_open: HalfOpen,
         deadline: Duration,
     ) {
-        // The endpoint gives away no handle that is in use; if it did, nothing would be left behind.
+        // The endpoint does not reuse a handle in use. If it did, this would remove the old connection.
         self.remove(handle, deadline);
         if self.table.len() <= handle.0 {
             self.table.resize_with(handle.0 + 1, || None);
@@ -146,52 +147,51 @@ impl Links {
         self.table.get_mut(handle.0)?.as_deref_mut()
     }
 
-    /// The connection of a link, and of no other.
+    /// Returns the connection of a link.
     pub(super) fn of(&mut self, link: LinkId) -> Option<ConnectionHandle> {
         let handle = *self.by_id.get(&link)?;
         let is_its_own = self.get(handle).is_some_and(|peer| peer.id() == Some(link));
-        debug_assert!(is_its_own, "{link} has the connection of another");
+        debug_assert!(is_its_own, "{link} has the connection of another link");
         is_its_own.then_some(handle)
     }
 
-    /// All connections there may be.
+    /// Returns all handles that may be in use.
     pub(super) fn handles(&self) -> impl Iterator<Item = ConnectionHandle> + use<> {
         (0..self.table.len()).map(ConnectionHandle)
     }
 
-    /// Connections, those that are over but not forgotten yet included.
+    /// Returns the number of connections, including closed ones that are not drained.
     pub(super) fn connection_count(&self) -> usize {
         self.connection_count
     }
 
-    /// Frees the place of a connection of which nothing more can come. The caller has
-    /// [ended](Self::end) it before; if not, which would be a bug, it is ended here, so that no link
-    /// is left behind. Returns the handshake to be uncounted then.
+    /// Removes a drained connection. The caller has to [end](Self::end) it before. If the caller has not, which is
+    /// a bug, this method ends it and returns the handshake to uncount, if there is one.
     pub(super) fn remove(&mut self, handle: ConnectionHandle, at: Duration) -> Option<HalfOpen> {
         let peer = self.get(handle)?;
         let is_over = matches!(peer.place, Place::Over);
         if !is_over {
-            tracing::error!(link = ?peer.id(), "a connection was to be forgotten before its end: report a bug");
+            tracing::error!(link = ?peer.id(), "a connection was removed before its end; please report this bug");
         }
-        debug_assert!(is_over, "a connection was to be forgotten before its end");
+        debug_assert!(is_over, "a connection was removed before its end");
         let half_open = self.end(handle, LinkEnd::Failed, at);
         self.table[handle.0] = None;
         self.connection_count -= 1;
         half_open
     }
 
-    /// Whether links are held until they are flushed.
+    /// Returns true if any link is closing.
     pub(super) fn any_closing(&self) -> bool {
         self.table.iter().flatten().any(|peer| peer.closing && peer.id().is_some())
     }
 
-    /// Whether the tick keeps up. While it does not, no handshake is begun.
+    /// Returns true if there is room for events. While there is none, no handshake begins.
     pub(super) fn has_room(&self) -> bool {
         self.events.has_room()
     }
 
-    /// A connection has become a link, and its handshake is to be uncounted. `None`, without a link,
-    /// if it was one before, or has ended.
+    /// Makes a connection a link. Returns the handshake to uncount, or `None` if the connection is a link already
+    /// or has ended.
     pub(super) fn open(
         &mut self,
         handle: ConnectionHandle,
@@ -213,9 +213,8 @@ impl Links {
         Some(half_open)
     }
 
-    /// A connection is over, and its link, after what that delivered before; of a paused one, or one
-    /// that found no room, what was not read yet is lost, as it is with a link that breaks. Returns
-    /// the handshake to be uncounted, if it did not become a link.
+    /// Ends a connection and its link. Frames that were not read before are lost. If the connection has not become
+    /// a link, returns its handshake to uncount.
     pub(super) fn end(&mut self, handle: ConnectionHandle, end: LinkEnd, at: Duration) -> Option<HalfOpen> {
         let peer = self.get(handle)?;
         let id = match std::mem::replace(&mut peer.place, Place::Over) {
@@ -234,7 +233,8 @@ impl Links {
         None
     }
 
-    /// The client did what no client does: the gate is told, and closes the link.
+    /// Counts a violation of the protocol. If the connection is a link, reports the violation to the gate, which
+    /// closes the link.
     pub(super) fn breach(&mut self, handle: ConnectionHandle, what: &'static str, at: Duration) {
         self.tally.breach_count += 1;
         let Some(peer) = self.get(handle) else { return };
@@ -246,8 +246,8 @@ impl Links {
         }
     }
 
-    /// Ends all links without a look at their connections, whose state nobody can trust after a
-    /// panic. Numbers of links are not used again.
+    /// Ends all links without reading their connections, whose state may be inconsistent after a panic. Link ids
+    /// are not used again.
     pub(super) fn abandon(&mut self, at: Duration) {
         self.table.clear();
         self.connection_count = 0;
@@ -258,7 +258,7 @@ impl Links {
         }
     }
 
-    /// Takes the frames that a connection has. Who owns it looks what happened afterwards.
+    /// Reads the frames of a connection. The caller has to poll the lanes for events afterwards.
     pub(super) fn read(&mut self, handle: ConnectionHandle, at: Duration) {
         let Some(peer) = self.table.get_mut(handle.0).and_then(Option::as_deref_mut) else { return };
         let Some(id) = peer.id().filter(|_| !peer.breached && !peer.closing) else { return };
@@ -283,8 +283,8 @@ impl Links {
         }
     }
 
-    /// Begins a batch: what a connection may do in one, it may do again. Whether it has something
-    /// that was left unread.
+    /// Begins a batch: resets the limits per batch of a connection. Returns true if frames were left unread because
+    /// of these limits.
     pub(super) fn begin_batch(&mut self, handle: ConnectionHandle) -> bool {
         let Some(peer) = self.get(handle) else { return false };
         let had_enough = peer.unread && peer.has_said_enough();
@@ -292,7 +292,7 @@ impl Links {
         had_enough
     }
 
-    /// Tells the tick how much a link has been able to send, if that is enough to tell.
+    /// Reports to the tick how much has left the lanes of a link, if that is enough for a report.
     pub(super) fn report_room(&mut self, handle: ConnectionHandle, at: Duration) {
         let Some(peer) = self.get(handle) else { return };
         let Some(id) = peer.id() else { return };
@@ -301,12 +301,12 @@ impl Links {
         }
     }
 
-    /// Hands events to the port. Whether there is room again for what was left unread.
+    /// Moves events to the port. Returns true if something was left unread and can be read now.
     pub(super) fn deliver(&mut self, port: &PortSender<ProxyEvent>) -> bool {
         self.events.deliver(port)
     }
 
-    /// Links of which something was left unread, those first that were not served last.
+    /// Returns the links with unread frames, beginning behind the cursor.
     pub(super) fn unread(&mut self) -> Vec<(LinkId, ConnectionHandle)> {
         let after = self.by_id.range((Bound::Excluded(self.cursor), Bound::Unbounded));
         let order: Vec<_> =
@@ -314,16 +314,16 @@ impl Links {
         order.into_iter().filter(|(_, at)| self.get(*at).is_some_and(|peer| peer.unread)).collect()
     }
 
-    /// Whether all events are with the tick.
+    /// Returns true if all events are in the port.
     pub(super) fn is_delivered(&self) -> bool {
         self.events.is_empty()
     }
 }
 
-/// Frames that a link may send from one batch to the next; what is reliable waits beyond that, and
-/// of the rest the oldest is lost. A client that sends all it may at 60 Hz sends 1,650 from one
-/// batch to the next at the slowest tick rate.
+/// Maximum number of frames of a link between two batches. Further reliable frames wait, and of further unreliable
+/// frames the oldest are dropped. At the slowest tick rate, a client at 60 Hz that uses all its limits sends 1,650.
 const FRAMES_PER_BATCH_MAX: usize = 4_096;
-/// Their bytes: an outbox, so that a replay passes at once. As flow control gives new room with each
-/// round trip, a client nearby could otherwise make the tick hold megabytes more each time.
+/// Maximum number of bytes in these frames, which the last frame may exceed. It is the size of a full outbox, so
+/// that a client can send its whole outbox again in one batch. Without this maximum, a client with a short round
+/// trip could send megabytes between two ticks, because flow control grants new room with each round trip.
 const BYTES_PER_BATCH_MAX: usize = crate::wire::OUTBOX_MAX_BYTES;

@@ -1,26 +1,27 @@
-//! What the QUIC adapter counts.
+//! The counters of the QUIC adapter.
 
 counters! {
-    /// A reading of [`QuicStats`]: counts since the start.
+    /// A reading of [`QuicStats`]: the counts since the start.
     QuicCounts,
-    /// Counters of a QUIC adapter, shared with its thread. Clones are the same counters.
+    /// The counters of a QUIC adapter, shared with its thread. Clones share their counts.
     QuicStats:
-    /// Datagrams received, good or bad.
+    /// Datagrams received, valid or not.
     datagram_in_count,
     /// Datagrams sent.
     datagram_out_count,
-    /// Datagrams that could not be sent, or errors of the socket on receiving.
+    /// Errors of the socket on sending and receiving.
     socket_error_count,
     /// Handshakes begun.
     handshake_count,
-    /// Handshakes that opened no link: given up, too slow, of another protocol, or refused for
+    /// Handshakes that did not become a link: ended by either side, too slow, of another protocol, or refused for
     /// their path or origin.
     handshake_failed_count,
-    /// Clients that were asked to come again and so to show that their address is theirs.
+    /// Retries sent, after which a client has to prove its address.
     retry_count,
-    /// Handshakes turned away, or given up for others, because there were too many.
+    /// Handshakes refused, ignored, or ended for newer ones, because there were too many connections, handshakes or
+    /// waiting events.
     turned_away_count,
-    /// WebTransport sessions refused for their path or origin.
+    /// WebTransport sessions refused because of their path or origin.
     session_refused_count,
     /// Links opened over raw QUIC.
     quic_opened_count,
@@ -28,14 +29,14 @@ counters! {
     webtransport_opened_count,
     /// Links ended, of both kinds.
     closed_count,
-    /// Links ended because their client did not take what it was sent.
+    /// Links ended because their clients did not read what was sent.
     slow_count,
-    /// Clients that broke the rules of the wire.
+    /// Violations of the protocol by clients.
     breach_count,
-    /// Unreliable frames to clients that fitted no datagram of their path, and rode the stream.
+    /// Unreliable frames to clients that were too long for a datagram and were sent on the stream.
     oversize_count,
-    /// Unreliable frames to clients that were dropped for want of room.
+    /// Unreliable frames to clients that were dropped for lack of room.
     unreliable_dropped_count,
-    /// Times the thread failed and began anew, with all its links lost.
+    /// Restarts of the thread after a failure. Each restart loses all links.
     restart_count,
 }

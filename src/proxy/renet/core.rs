@@ -1,10 +1,9 @@
-//! netcode and the links together: what a datagram, a command and a batch do.
+//! Handles the datagrams, commands and batches of the UDP adapter, with netcode and the links.
 //!
-//! It runs on the adapter's thread, but does not know it: time comes in as an argument, and
-//! datagrams leave by an [`Outgoing`].
+//! The code reads no clock and no socket: it gets the time as an argument and sends datagrams by an [`Outgoing`].
 //!
-//! Data flow: datagram → guard → netcode → [`Links`]; command → [`Links`]; batch: timeouts,
-//! then what renet has to send → netcode → [`Outgoing`].
+//! Data flow: datagram → guard → netcode → [`Links`]; command → [`Links`]; batch: timeouts, then packets of renet →
+//! netcode → [`Outgoing`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,7 +23,7 @@ use crate::wire::discovery::UDP;
 use crate::wire::udp::guard::{self, DATAGRAM_MAX};
 use crate::wire::udp::{NETCODE_PROTOCOL_ID, read_identity};
 
-/// The state of the adapter, but for its socket and ports.
+/// The state of the adapter except its socket and its ports.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) links: Links,
@@ -32,11 +31,11 @@ pub(super) struct Core {
     stats: RenetStats,
     netcode: NetcodeServer,
     used: UsedTokens,
-    /// The clock at the last batch.
+    /// Time of the last batch.
     batch_at: Duration,
-    /// The clock when netcode last looked for links that time out or want a keep-alive.
+    /// Time at which netcode last checked the links for timeouts and keep-alives.
     upkeep_at: Duration,
-    /// Links and clients, for a while: iterating and changing them at once is not possible.
+    /// A reused buffer for the list of links, because links can end while the code iterates.
     scratch: Vec<(LinkId, u64)>,
 }
 
@@ -59,7 +58,7 @@ impl Transport for Core {
     const NAME: &'static str = UDP;
     const DATAGRAM_MAX: usize = DATAGRAM_MAX;
     const DATAGRAMS_PER_TURN: usize = 1_024;
-    // What renet has to say to datagrams, it says once a tick.
+    // renet answers once per tick, so gathering datagrams saves nothing.
     const GATHER: Duration = Duration::ZERO;
 
     fn receive(&mut self, datagram: &mut [u8], from: SocketAddr, at: Duration, out: &mut Outgoing) {
@@ -96,7 +95,7 @@ impl Transport for Core {
                     self.links.open(client_id, addr, read_identity(&user_data), at);
                     None
                 } else {
-                    // One client with two addresses, by mixing up two handshakes: neither is kept.
+                    // Two mixed handshakes gave one client two addresses. Both links end.
                     Some(client_id)
                 }
             }
@@ -136,12 +135,12 @@ impl Transport for Core {
             }
         };
         if !lives {
-            tracing::debug!(%link, "the client does not take what is sent");
+            tracing::debug!(%link, "the client does not read what is sent; its link ends");
             self.flush_and_disconnect(link, LinkEnd::Failed, at, out);
         }
     }
 
-    /// Moves the time of netcode and renet on, ends what is over, and sends.
+    /// Advances the time of netcode and renet, ends closing links that are flushed, and sends.
     fn batch(&mut self, now: Duration, out: &mut Outgoing) {
         let delta = now.saturating_sub(self.batch_at).min(BATCH_STEP_MAX);
         self.batch_at = now;
@@ -194,7 +193,7 @@ impl Transport for Core {
         }
     }
 
-    /// Of what was, only the tokens that are used up are kept, and what the tick has yet to be told.
+    /// Keeps only the used tokens and the events that are not in the port yet.
     fn restart(&mut self, now: Duration) {
         self.links.abandon(now);
         self.netcode = netcode_server(&self.config);
@@ -208,7 +207,7 @@ impl Transport for Core {
 }
 
 impl Core {
-    /// Times links out and keeps the others alive.
+    /// Ends the links that have timed out and sends keep-alives on the others.
     fn upkeep(&mut self, now: Duration, out: &mut Outgoing) {
         let mut all = std::mem::take(&mut self.scratch);
         all.extend(self.links.iter());
@@ -229,7 +228,7 @@ impl Core {
         self.scratch = all;
     }
 
-    /// Sends what renet has for each link.
+    /// Sends the packets of renet on each link.
     fn flush(&mut self, now: Duration, out: &mut Outgoing) {
         let mut all = std::mem::take(&mut self.scratch);
         all.extend(self.links.iter());
@@ -241,9 +240,10 @@ impl Core {
         self.scratch = all;
     }
 
-    /// Sends what renet has for a link. Whether it may live on: renet gives up on one whose client
-    /// makes it acknowledge more than fits a packet, and netcode refuses a packet near that. Of a link
-    /// that `ends`, all that waits is sent.
+    /// Sends the packets of renet on a link. If the link `ends`, sends everything that waits.
+    ///
+    /// Returns false if the link has to end. renet disconnects a client whose packets need more acknowledgements
+    /// than fit into one packet, and netcode refuses a packet of nearly that size.
     fn flush_link(
         &mut self,
         link: LinkId,
@@ -269,7 +269,7 @@ impl Core {
         }
     }
 
-    /// Ends the link of a client, and whatever else netcode has under its id.
+    /// Ends the link of a client and all netcode connections with the client's id.
     fn disconnect(&mut self, client: u64, end: LinkEnd, at: Duration, out: &mut Outgoing) {
         while let ServerResult::ClientDisconnected { addr, payload, .. } = self.netcode.disconnect(client) {
             if let Some(payload) = payload {
@@ -282,13 +282,15 @@ impl Core {
     }
 }
 
-/// How far netcode's time moves in a batch, in which the links' time moves by `delta` and netcode is
-/// `behind` Unix time. Netcode has one time for links and for tokens. It is never ahead of
-/// [`RenetConfig::unix`], so that netcode takes each token that has not expired; a token that has expired
-/// does not get to netcode. After a stall it is behind, and makes up for it slowly, so that no link times
-/// out for it. Being behind keeps unfinished handshakes for longer, and has no other effect.
+/// Returns by how much a batch advances the time of netcode. The batch advances the time of the links by `delta`,
+/// and the time of netcode is `behind` Unix time.
 ///
-/// Unix time may move more slowly than the links' time, by a twentieth at most; so may netcode's.
+/// netcode has one time for links and tokens. It is never ahead of [`RenetConfig::unix`], so netcode accepts each
+/// token that has not expired. Expired tokens are dropped before netcode. After a stall the time of netcode is
+/// behind. It catches up slowly, so that no link times out because of the stall. While it is behind, unfinished
+/// handshakes are kept longer; there is no other effect.
+///
+/// Unix time may run slower than the time of the links by up to 5 %, and so may the time of netcode.
 fn netcode_step(delta: Duration, behind: Duration) -> Duration {
     behind.clamp(delta / 20 * 19, delta + delta / CATCH_UP)
 }
@@ -303,14 +305,14 @@ fn netcode_server(config: &RenetConfig) -> NetcodeServer {
     })
 }
 
-/// Most that a batch moves the links' time on. After a longer stall the clients' datagrams wait in the
-/// socket still, and no link is to time out for it.
+/// Largest step of the links' time in one batch. After a longer stall the datagrams of clients still wait in the
+/// socket, so no link may time out.
 const BATCH_STEP_MAX: Duration = Duration::from_secs(1);
-/// Netcode's time makes up for a stall by one part in this many, which is more than Unix time ever gains on
-/// the monotonic clock. A stall of 60 s takes 10 minutes, in which netcode's timeout of 5 s is 4.55 s.
+/// The time of netcode catches up by one part in this many. That is faster than Unix time gains on the monotonic
+/// clock. After a stall of 60 s it takes 10 minutes, during which netcode's timeout of 5 s lasts 4.55 s.
 const CATCH_UP: u32 = 10;
-/// How often netcode looks at each link. It searches for each by its id, which for a thousand
-/// links is a million comparisons; a link that renet sends on needs no keep-alive anyhow.
+/// Time between two checks of all links by netcode. netcode searches its clients for each link, which is a million
+/// comparisons for a thousand links. A link on which renet sends needs no keep-alive.
 const UPKEEP_EVERY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -331,8 +333,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
-        /// However the wall clock is set and the process stalls: netcode's time is never ahead of Unix
-        /// time, by which tokens are taken, and stays near it.
+        /// For any changes of the wall clock and any stalls, the time of netcode is never ahead of Unix time and
+        /// stays near it.
         #[test]
         fn netcodes_time_follows_unix_time_and_is_never_ahead_of_it(
             events in prop::collection::vec((1_u64..10_000, 0..2_000_000_000_u64), 1..20),
@@ -354,7 +356,7 @@ mod tests {
                     prop_assert!(batch(Duration::from_millis(dt_ms)).is_some(), "netcode is ahead");
                 }
             }
-            // A stall of 10 s is made up for within 20 times that.
+            // The time catches up within 20 times the length of the stall.
             let behind = batch(Duration::ZERO).unwrap_or_default();
             for _ in 0..behind.as_millis() * 20 / 50 + 100 {
                 batch(Duration::from_millis(50));
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_fails_ends_its_links_and_gives_up_when_that_does_not_help() {
+    fn a_thread_that_fails_loses_its_links_and_gives_up_after_too_many_restarts() {
         let mut app = App::new();
         let clock = Clock::manual();
         app.add_plugins((TickPlugin { clock, ..TickPlugin::default() }, ProxyPlugin));
@@ -382,7 +384,7 @@ mod tests {
         pump.run_caught(|pump| {
             opened += 1;
             pump.transport.links.open(7, address, None, Duration::ZERO);
-            if opened == 2 { Err(io::Error::other("a socket that is gone")) } else { panic!("a bug") }
+            if opened == 2 { Err(io::Error::other("a closed socket")) } else { panic!("a bug") }
         });
         app.update();
 
@@ -391,7 +393,7 @@ mod tests {
         let arrivals = &app.world().resource::<TickInput>().events;
         let kinds = arrivals.iter().map(|(_, event)| (event.link.0, &event.kind));
         for (index, (link, kind)) in kinds.enumerate() {
-            assert_eq!(link, 1 + index as u64 / 2, "no number is used again");
+            assert_eq!(link, 1 + index as u64 / 2, "no link id is used again");
             match index % 2 {
                 0 => assert!(matches!(kind, ProxyEventKind::Opened(_))),
                 _ => assert!(matches!(kind, ProxyEventKind::Closed(LinkEnd::Failed))),

@@ -1,8 +1,8 @@
-//! The links of the UDP adapter: renet's connections, and what the tick is told of them.
+//! The links of the UDP adapter: their renet connections and their events.
 //!
-//! It gives frames to renet and takes them from it, and keeps the events that the port has no
-//! room for. It knows neither sockets nor netcode, and ends no link by itself: who finds that
-//! one is to end says so to the [`core`](super::core), which has netcode.
+//! The module exchanges frames with renet and queues events for which the port has no room. It does not use the
+//! socket or netcode. It does not end links by itself: its methods return false when a link has to end, and the
+//! [`core`](super::core) ends it.
 //!
 //! Data flow: payload → guard → renet → frame → event → port; command → frame → renet.
 
@@ -28,46 +28,48 @@ use crate::wire::{FRAME_MAX_SERVER, Lane, lane_of};
 /// All links of an adapter.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// Connections by the number of their link.
+    /// The renet connections, by the number of the link.
     pub(super) renet: RenetServer,
-    /// What is counted in this turn of the loop.
+    /// The counts of this turn of the loop.
     pub(super) tally: RenetCounts,
     table: BTreeMap<LinkId, Link>,
     by_client: BTreeMap<u64, LinkId>,
     by_address: BTreeMap<SocketAddr, LinkId>,
     next: u64,
     events: Backlog,
-    /// Where reading goes on when there is room again, so that no link is always the last.
+    /// The last link that was read. Reading continues behind it when there is room again, so that no link is always
+    /// last.
     cursor: LinkId,
-    /// What renet's reliable channel holds when it holds nothing.
+    /// Capacity of renet's reliable channel in bytes.
     reliable_room: usize,
 }
 
 /// One link.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// netcode's id of it: random, from the connect token.
+    /// The client id in netcode: a random number from the connect token.
     pub(super) client: u64,
     address: SocketAddr,
     guard: PeerGuard,
     outlet: Outlet,
-    /// What left the outlet, for the tick to know.
+    /// Reports to the tick how much has left the outlet.
     gauge: Gauge,
-    /// The last frame was sent, and nothing more is read.
+    /// True if the last frame was queued. What the client sends is discarded.
     closing: bool,
-    /// The reliable lane is not read.
+    /// True if the reliable lane is not read.
     paused: bool,
-    /// Payloads taken since the last batch.
+    /// Number of payloads since the last batch.
     payload_count: usize,
-    /// Frames read since the last batch, and their bytes.
+    /// Number of frames read since the last batch.
     frame_count: usize,
+    /// Bytes in the frames read since the last batch.
     frame_bytes: usize,
-    /// Reliable frames were left with renet until the next batch.
+    /// True if reliable frames wait in renet for the next batch.
     unread: bool,
 }
 
 impl Link {
-    /// Whether the tick takes nothing more from the link until the next batch.
+    /// Returns true if no more frames of the link are accepted until the next batch.
     fn has_said_enough(&self) -> bool {
         self.frame_count >= FRAMES_PER_BATCH_MAX || self.frame_bytes >= BYTES_PER_BATCH_MAX
     }
@@ -99,32 +101,32 @@ impl Links {
         }
     }
 
-    /// The link of a source address.
+    /// Returns the link of a source address.
     pub(super) fn at(&self, address: SocketAddr) -> Option<LinkId> {
         self.by_address.get(&address).copied()
     }
 
-    /// The link of a netcode client.
+    /// Returns the link of a netcode client.
     pub(super) fn of(&self, client: u64) -> Option<LinkId> {
         self.by_client.get(&client).copied()
     }
 
-    /// The netcode client of a link.
+    /// Returns the netcode client of a link.
     pub(super) fn client(&self, link: LinkId) -> Option<u64> {
         self.table.get(&link).map(|link| link.client)
     }
 
-    /// All links, with their netcode clients.
+    /// Returns all links with their netcode clients.
     pub(super) fn iter(&self) -> impl Iterator<Item = (LinkId, u64)> {
         self.table.iter().map(|(id, link)| (*id, link.client))
     }
 
-    /// Whether links are held until they are flushed.
+    /// Returns true if any link is closing.
     pub(super) fn any_closing(&self) -> bool {
         self.table.values().any(|link| link.closing)
     }
 
-    /// Whether the tick keeps up. While it does not, no link is opened, and unreliable frames are
+    /// Returns true if there is room for events. While there is none, no link is opened and unreliable frames are
     /// dropped on arrival.
     pub(super) fn has_room(&self) -> bool {
         self.events.has_room()
@@ -158,8 +160,8 @@ impl Links {
         self.events.push(id, at, ProxyEventKind::Opened(info));
     }
 
-    /// Forgets a link, after what it delivered before; of a paused one, or one that found no room,
-    /// what was not read yet is lost, as it is with a link that breaks.
+    /// Removes a link after reading its reliable frames. If the link is paused or there is no room for events, the
+    /// frames that were not read are lost.
     pub(super) fn end(&mut self, id: LinkId, end: LinkEnd, at: Duration) {
         self.read_reliable(id, at);
         let Some(link) = self.table.remove(&id) else {
@@ -177,8 +179,8 @@ impl Links {
         self.events.push(id, at, ProxyEventKind::Closed(end));
     }
 
-    /// Ends all links without a look at renet, whose state nobody can trust after a panic: what it
-    /// still held is lost, as with a link that breaks. Numbers of links are not used again.
+    /// Ends all links without reading from renet, whose state may be inconsistent after a panic. The frames in
+    /// renet are lost. Link ids are not used again.
     pub(super) fn abandon(&mut self, at: Duration) {
         let links = std::mem::take(&mut self.table);
         self.by_client.clear();
@@ -190,7 +192,7 @@ impl Links {
         }
     }
 
-    /// Takes a decrypted payload, and reads what it completes. Whether the link may live on.
+    /// Handles a decrypted payload and reads the frames that it completes. Returns false if the link has to end.
     pub(super) fn payload(&mut self, id: LinkId, payload: &[u8], at: Duration) -> bool {
         let Some(link) = self.table.get_mut(&id) else {
             return true;
@@ -204,7 +206,7 @@ impl Links {
             Ok(content) => content,
             Err(breach) => {
                 self.tally.guard_closed_count += 1;
-                tracing::debug!(link = %id, address = %link.address, %breach, "the client broke renet's rules");
+                tracing::debug!(link = %id, address = %link.address, %breach, "the client violated the rules of renet");
                 return false;
             }
         };
@@ -217,7 +219,7 @@ impl Links {
             self.tally.guard_dropped_count += 1;
             return true;
         }
-        // Only a link that is not in the table has no connection.
+        // This fails only for links that are not in the table.
         let _ = self.renet.process_packet_from(payload, id.0);
         match content {
             Content::Reliable => self.read_reliable(id, at),
@@ -227,12 +229,12 @@ impl Links {
         self.is_alive(id)
     }
 
-    /// Whether renet has not given the link up.
+    /// Returns true if renet has not disconnected the link.
     pub(super) fn is_alive(&self, id: LinkId) -> bool {
         self.renet.is_connected(id.0)
     }
 
-    /// Queues a frame on the lane that its id says. Whether the link may live on.
+    /// Queues a frame on the lane of its message id. Returns false if the link has to end.
     pub(super) fn send(&mut self, id: LinkId, frame: Bytes) -> bool {
         let unacked = self.unacked(id);
         let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else {
@@ -246,8 +248,8 @@ impl Links {
         lane_of(&frame) == Lane::Unreliable
     }
 
-    /// The packets that are to be sent to a link now. The last ones of a link that `ends` are all that
-    /// there is to send; otherwise the link's window bounds them.
+    /// Returns the packets to send on a link now. If the link `ends`, they contain everything that is queued;
+    /// otherwise the link's window bounds them.
     pub(super) fn packets(&mut self, id: LinkId, now: Duration, ends: bool) -> Vec<Vec<u8>> {
         let unacked = self.unacked(id);
         let Some(link) = self.table.get_mut(&id) else {
@@ -273,7 +275,7 @@ impl Links {
         packets
     }
 
-    /// What renet holds of a link's reliable frames, in bytes.
+    /// Returns how many bytes of reliable frames renet holds for a link.
     fn unacked(&self, id: LinkId) -> usize {
         if !self.table.contains_key(&id) {
             return 0;
@@ -281,8 +283,8 @@ impl Links {
         self.reliable_room.saturating_sub(self.renet.channel_available_memory(id.0, CHANNEL_RELIABLE))
     }
 
-    /// Queues the last frame of a link, and reads no more from it. Whether the link may live on
-    /// until it is [flushed](Self::flushed).
+    /// Queues the last frame of a link and stops reading from it. Returns false if the link has to end at once, and
+    /// true if it ends when it is [flushed](Self::flushed).
     pub(super) fn close(&mut self, id: LinkId, frame: Bytes, at: Duration) -> bool {
         let sent = self.send(id, frame);
         if let Some(link) = self.table.get_mut(&id) {
@@ -292,7 +294,7 @@ impl Links {
         sent
     }
 
-    /// Reads the reliable lane of a link, or leaves it to renet.
+    /// Pauses or unpauses the reliable lane of a link. While it is paused, its frames wait in renet.
     pub(super) fn pause(&mut self, id: LinkId, paused: bool, at: Duration) {
         if let Some(link) = self.table.get_mut(&id) {
             link.paused = paused;
@@ -300,7 +302,7 @@ impl Links {
         }
     }
 
-    /// Links that are closing and have nothing more to send.
+    /// Returns the closing links that have nothing left to send.
     pub(super) fn flushed(&self) -> Vec<LinkId> {
         let flushed = |(id, link): (&LinkId, &Link)| {
             (link.closing && link.outlet.is_empty() && self.unacked(*id) == 0).then_some(*id)
@@ -308,7 +310,7 @@ impl Links {
         self.table.iter().filter_map(flushed).collect()
     }
 
-    /// Begins a batch: what a link may do in one, it may do again.
+    /// Begins a batch: resets the limits per batch of all links.
     pub(super) fn begin_batch(&mut self, at: Duration) {
         let mut unread = Vec::new();
         for (id, link) in &mut self.table {
@@ -321,11 +323,11 @@ impl Links {
         for id in unread {
             self.read_reliable(id, at);
         }
-        // Opening and ending are noted here already.
+        // These events are of links that this module has opened and ended itself.
         while self.renet.get_event().is_some() {}
     }
 
-    /// Hands events to the port. If it was full before and has room now, reads on.
+    /// Moves events to the port. If the port was full and has room again, reads the frames that wait in renet.
     pub(super) fn deliver(&mut self, port: &PortSender<ProxyEvent>, at: Duration) {
         if self.events.deliver(port) {
             self.read_on(at);
@@ -333,12 +335,12 @@ impl Links {
         }
     }
 
-    /// Whether all events are with the tick.
+    /// Returns true if all events are in the port.
     pub(super) fn is_delivered(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Reads what was left with renet, for as long as there is room.
+    /// Reads the frames that wait in renet while there is room for events.
     fn read_on(&mut self, at: Duration) {
         let after = self.table.range((Bound::Excluded(self.cursor), Bound::Unbounded));
         let before = self.table.range(..=self.cursor);
@@ -391,15 +393,17 @@ impl Links {
     }
 }
 
-/// Payloads that a link may send from one batch to the next; further ones are lost, as in a full
-/// socket. A client that sends all it may at 60 Hz sends 1,650 from one batch to the next at the
-/// slowest tick rate. It bounds what renet remembers of packets that it has yet to acknowledge.
+/// Maximum number of payloads of a link between two batches. Further payloads are dropped. At the slowest tick
+/// rate, a client at 60 Hz that uses all its limits sends 1,650. The maximum bounds the packets that renet has to
+/// acknowledge.
 const PAYLOADS_PER_BATCH_MAX: usize = 4_096;
-/// Frames that a link hands to the tick from one batch to the next. Reliable ones beyond wait in renet's
-/// channel, and unreliable ones are dropped. A payload carries up to 256 of them, so without this bound
-/// one client could fill what the tick takes from all links of the adapter.
+/// Maximum number of frames of a link between two batches. Further reliable frames wait in renet's channel, and
+/// further unreliable frames are dropped. A payload carries up to 256 frames. Without this maximum, one client
+/// could use up the budget that all links of the adapter share.
 const FRAMES_PER_BATCH_MAX: usize = 4_096;
-/// Their bytes, and a payload more: an outbox, so that a replay passes at once.
+/// Maximum number of bytes in these frames, which the last payload may exceed. It is the size of a full outbox, so
+/// that a client can send its whole outbox again in one batch.
 const BYTES_PER_BATCH_MAX: usize = crate::wire::OUTBOX_MAX_BYTES;
+
 #[cfg(test)]
 mod tests;

@@ -1,28 +1,29 @@
-//! What the UDP adapter counts.
+//! The counters of the UDP adapter.
 
 counters! {
-    /// A reading of [`RenetStats`]: counts since the start.
+    /// A reading of [`RenetStats`]: the counts since the start.
     RenetCounts,
-    /// Counters of a UDP adapter, shared with its thread. Clones are the same counters.
+    /// The counters of a UDP adapter, shared with its thread. Clones share their counts.
     RenetStats:
-    /// Datagrams received, good or bad.
+    /// Datagrams received, valid or not.
     datagram_in_count,
     /// Datagrams sent.
     datagram_out_count,
-    /// Datagrams and payloads that the guard dropped; their senders' links live on.
+    /// Datagrams and payloads that were dropped before netcode or renet handled them. The links of their senders
+    /// stay open.
     guard_dropped_count,
     /// Connection requests whose connect token had expired.
     expired_token_count,
-    /// Links closed because their client broke renet's rules.
+    /// Links closed because their clients violated the rules of renet.
     guard_closed_count,
-    /// Unreliable frames to clients that were dropped for want of room.
+    /// Unreliable frames to clients that were dropped for lack of room.
     unreliable_dropped_count,
-    /// Datagrams that could not be sent, or errors of the socket on receiving.
+    /// Errors of the socket on sending and receiving.
     socket_error_count,
     /// Links opened.
     opened_count,
     /// Links ended.
     closed_count,
-    /// Times the thread failed and began anew, with all its links lost.
+    /// Restarts of the thread after a failure. Each restart loses all links.
     restart_count,
 }

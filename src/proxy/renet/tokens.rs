@@ -1,9 +1,9 @@
-//! Connect tokens that have opened a link.
+//! Remembers the connect tokens that have opened a link, so that none is used twice.
 //!
-//! netcode takes a token again if it comes from the same address: who has recorded a link's
-//! datagrams could play it from the start, under the same keys and sequences. So a token that
-//! has opened a link is remembered until it expires, and never opens another. It is not who
-//! decides whether a token is genuine: that is netcode, and only what netcode answered is kept.
+//! netcode accepts a token again from the same address. An attacker who has recorded the datagrams of a link could
+//! therefore replay them under the same keys and sequence numbers. So this module remembers each token that has
+//! opened a link until the token expires. netcode checks whether a token is genuine; the module keeps only tokens
+//! that netcode has answered.
 //!
 //! Data flow: connection request → [`UsedTokens::admits`] → netcode answers →
 //! [`note_request`](UsedTokens::note_request) → the link opens →
@@ -13,19 +13,19 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// When a token expires, in Unix seconds, and its MAC, which no other token has.
+/// The expiry of a token in Unix seconds, and its MAC, which identifies the token.
 pub(super) type TokenMark = (u64, [u8; MAC_BYTES]);
 
-/// Tokens that have opened a link, and those that may be about to.
+/// The tokens that have opened a link, and those of pending requests.
 #[derive(Debug, Default)]
 pub(super) struct UsedTokens {
     used: BTreeSet<TokenMark>,
-    /// The tokens that an address has asked with.
+    /// The tokens of pending requests, with the addresses of the requests.
     asked: BTreeSet<(SocketAddr, TokenMark)>,
 }
 
 impl UsedTokens {
-    /// The token of a connection request; `None` for any other datagram.
+    /// Returns the token of a connection request, or `None` for any other datagram.
     pub(super) fn read(datagram: &[u8]) -> Option<TokenMark> {
         if datagram.first() != Some(&0) {
             return None;
@@ -35,12 +35,12 @@ impl UsedTokens {
         Some((u64::from_le_bytes(*expires), *mac))
     }
 
-    /// Whether a datagram is not a connection request with a used token.
+    /// Returns false if a datagram is a connection request with a used token.
     pub(super) fn admits(&self, datagram: &[u8]) -> bool {
         Self::read(datagram).is_none_or(|token| !self.used.contains(&token))
     }
 
-    /// netcode found a request's token genuine, and answered.
+    /// Notes that netcode has accepted the token of a request and has answered.
     pub(super) fn note_request(&mut self, from: SocketAddr, token: TokenMark) {
         self.asked.insert((from, token));
         if self.asked.len() > ASKED_MAX {
@@ -48,7 +48,8 @@ impl UsedTokens {
         }
     }
 
-    /// An address has a link now. netcode does not say by which of the tokens that it asked with.
+    /// Notes that a link was opened for an address. netcode does not report which token has opened it, so all
+    /// pending tokens of the address become used.
     pub(super) fn note_opened(&mut self, address: SocketAddr) {
         let (first, last) = ((0, [0; MAC_BYTES]), (u64::MAX, [u8::MAX; MAC_BYTES]));
         let asked: Vec<_> = self.asked.range((address, first)..=(address, last)).copied().collect();
@@ -61,7 +62,7 @@ impl UsedTokens {
         }
     }
 
-    /// Forgets tokens that netcode will not take any more.
+    /// Removes the tokens that have expired.
     pub(super) fn expire(&mut self, unix_now: Duration) {
         let now = unix_now.as_secs();
         while self.used.first().is_some_and(|(expires, _)| *expires <= now) {
@@ -71,14 +72,13 @@ impl UsedTokens {
     }
 }
 
-/// Where a connection request says when its token expires: after the prefix, the version and the
-/// protocol.
+/// Offset of the token's expiry in a connection request: after the prefix, the version and the protocol id.
 const EXPIRES_AT: usize = 1 + 13 + 8;
 const MAC_BYTES: usize = 16;
-/// Tokens remembered, about 3 MiB: more than two hundred links a second, for as long as a token
-/// lasts. Beyond, the first to expire is forgotten.
+/// Maximum number of used tokens, which take about 3 MiB. That is enough for more than 200 links per second during
+/// the lifetime of a token. When the table is full, the token that expires first is removed.
 const USED_MAX: usize = 65_536;
-/// Genuine requests remembered until their link opens: twice the handshakes that netcode holds.
+/// Maximum number of tokens of pending requests: twice the number of handshakes that netcode holds.
 const ASKED_MAX: usize = 8_192;
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
 
         assert!(tokens.admits(&first));
         tokens.note_request(address, UsedTokens::read(&first).expect("a request"));
-        assert!(tokens.admits(&first), "a request may be sent again until it is answered");
+        assert!(tokens.admits(&first), "a request may be sent again until its link opens");
         tokens.note_opened(address);
 
         assert!(!tokens.admits(&first));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_has_no_token() {
+    fn other_datagrams_have_no_token() {
         assert_eq!(UsedTokens::read(&[5; 100]), None);
         assert_eq!(UsedTokens::read(&[0; 12]), None);
         assert!(UsedTokens::default().admits(&[5; 100]));

@@ -1,4 +1,4 @@
-//! Certificate and key from PEM files.
+//! Reads a certificate and its key from PEM files.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -11,12 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Current, FILE_MAX, TlsError, provider};
 
-/// The two files, and what they held when they were last looked at.
+/// The two files and the hash of their content when they were last read.
 pub(super) struct Files {
     certificate: PathBuf,
     key: PathBuf,
-    /// Of both files. Their content, not their times, says whether they have changed: whoever replaces
-    /// files by moving a link or restoring a copy may leave the times as they were.
+    /// Hash of the content of both files. Modification times are not used, because replacing a symbolic link or
+    /// restoring a copy may not change them.
     seen: Option<[u8; 32]>,
 }
 
@@ -25,8 +25,8 @@ impl Files {
         Self { certificate, key, seen: None }
     }
 
-    /// What the files hold, if it is not what they held before. What is refused is remembered too,
-    /// so that it is reported once.
+    /// Returns the certificate in the files if their content has changed. Content that cannot be used is remembered
+    /// too, so it causes one error only.
     pub(super) fn look(&mut self) -> Result<Option<Current>, TlsError> {
         let certificate = read(&self.certificate)?;
         let key = read(&self.key)?;
@@ -51,7 +51,7 @@ impl Files {
             return Err(pem(&self.certificate, "certificate", "no items found".to_owned()));
         }
         let secret = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| pem(&self.key, "private key that is not encrypted", error.to_string()))?;
+            .map_err(|error| pem(&self.key, "unencrypted private key", error.to_string()))?;
         let key = CertifiedKey::from_der(chain, secret, &provider()).map_err(|cause| TlsError::Pair {
             certificate: self.certificate.clone(),
             key: self.key.clone(),

@@ -1,4 +1,4 @@
-//! A certificate that the server makes for itself.
+//! Creates and renews a self-signed certificate.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 
 use super::{Current, TlsError, provider};
 
-/// Whom the certificate names, and when the last one was made.
+/// The names for the certificate, and the time at which the last one was created.
 pub(super) struct SelfSigned {
     names: Vec<String>,
     made_at: Option<Duration>,
@@ -21,8 +21,8 @@ impl SelfSigned {
         Self { names, made_at: None }
     }
 
-    /// A new certificate with a new key, if by the wall clock the last one is old, or is made too late
-    /// for clients whose clocks are late.
+    /// Returns a new certificate with a new key if there is none, if the last one is due for renewal, or if the
+    /// wall clock is too far behind the creation of the last one.
     pub(super) fn look(&mut self, now: Duration) -> Result<Option<Current>, TlsError> {
         let keeps = |made_at| now + LATE_MAX >= made_at && now < made_at + RENEW_AFTER;
         if self.made_at.is_some_and(keeps) {
@@ -51,12 +51,13 @@ impl SelfSigned {
     }
 }
 
-/// How long before it is made a certificate begins: clients' clocks are late by less than this.
+/// How long before its creation a certificate becomes valid, for clients whose clocks are behind.
 const BACKDATED: Duration = Duration::from_secs(60 * 60);
-/// How far the wall clock may be behind the time at which the certificate was made: half of [`BACKDATED`],
-/// so that the other half is left for clients whose clocks are late.
+/// How far the wall clock may be behind the creation of the certificate: half of [`BACKDATED`]. The other half is
+/// left for clients whose clocks are behind.
 const LATE_MAX: Duration = Duration::from_secs(30 * 60);
-/// How long it is valid. With [`BACKDATED`] less than the 14 days beyond which browsers take no hash.
+/// How long a certificate is valid after its creation. With [`BACKDATED`] it stays below 14 days, the limit of
+/// browsers for certificates that are verified by a hash.
 const VALID_FOR: Duration = Duration::from_secs(13 * 24 * 60 * 60);
-/// When the next one is made: a client that was told a hash just before has days to use the new one.
+/// Age at which a certificate is renewed.
 const RENEW_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -1,4 +1,4 @@
-//! Certificates as a client sees them, in handshakes without a network.
+//! Tests of certificates in handshakes without a network.
 
 use std::fs;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::*;
 use crate::tick::Clock;
 
 #[test]
-fn files_that_are_replaced_are_seen_by_the_next_handshake_of_every_listener() {
+fn the_next_handshake_of_every_listener_uses_replaced_files() {
     let folder = Folder::new("replaced");
     let (old, new) = (Pair::new(), Pair::new());
     folder.write(&old.certificate, &old.key);
@@ -28,7 +28,7 @@ fn files_that_are_replaced_are_seen_by_the_next_handshake_of_every_listener() {
 }
 
 #[test]
-fn while_certificate_and_key_do_not_fit_the_old_ones_stay() {
+fn while_certificate_and_key_do_not_match_the_old_ones_stay_in_use() {
     let folder = Folder::new("half");
     let (old, new) = (Pair::new(), Pair::new());
     folder.write(&old.certificate, &old.key);
@@ -52,7 +52,7 @@ fn while_certificate_and_key_do_not_fit_the_old_ones_stay() {
 }
 
 #[test]
-fn the_thread_finds_replaced_files_by_itself_and_ends_with_whoever_needs_it() {
+fn the_thread_finds_replaced_files_and_ends_with_the_last_configuration() {
     let folder = Folder::new("thread");
     let (old, new) = (Pair::new(), Pair::new());
     folder.write(&old.certificate, &old.key);
@@ -61,7 +61,7 @@ fn the_thread_finds_replaced_files_by_itself_and_ends_with_whoever_needs_it() {
     let config = tls.server_config(&[b"h3"]).expect("a configuration");
     let shared = Arc::downgrade(&tls.shared);
 
-    // The listener's configuration is enough to keep the thread.
+    // The thread runs as long as a configuration exists.
     drop(tls);
     folder.write(&new.certificate, &new.key);
 
@@ -71,7 +71,7 @@ fn the_thread_finds_replaced_files_by_itself_and_ends_with_whoever_needs_it() {
 }
 
 #[test]
-fn the_thread_ends_at_once_however_long_it_would_sleep() {
+fn the_thread_ends_at_once_during_a_long_interval() {
     let own = SelfSigned::new(vec!["localhost".to_owned()]);
     let shared = Arc::new(Shared {
         source: Mutex::new(Source::SelfSigned(own)),
@@ -88,7 +88,7 @@ fn the_thread_ends_at_once_however_long_it_would_sleep() {
 }
 
 #[test]
-fn what_cannot_be_used_at_the_start_is_an_error_that_says_what_to_do() {
+fn unusable_files_are_errors_that_name_a_cure() {
     let folder = Folder::new("start");
     let pair = Pair::new();
     let start = || Tls::from_files(&folder.certificate(), &folder.key()).map(|_| ()).expect_err("unusable");
@@ -104,14 +104,14 @@ fn what_cannot_be_used_at_the_start_is_an_error_that_says_what_to_do() {
     let long = start().to_string();
 
     assert!(missing.contains("cert.pem") && missing.contains("name a PEM file"), "{missing}");
-    assert!(empty.contains("holds no certificate"), "{empty}");
-    assert!(no_key.contains("key.pem holds no private key"), "{no_key}");
+    assert!(empty.contains("contains no certificate"), "{empty}");
+    assert!(no_key.contains("key.pem contains no unencrypted private key"), "{no_key}");
     assert!(mismatch.contains("cannot be used together"), "{mismatch}");
     assert!(long.contains("longer than"), "{long}");
 }
 
 #[test]
-fn a_self_signed_certificate_is_one_that_browsers_take_by_its_hash() {
+fn browsers_accept_a_self_signed_certificate_by_its_hash() {
     let tls = Tls::self_signed(&["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("a certificate");
     let config = tls.server_config(&[b"h3"]).expect("a configuration");
     let current = tls.shared.current();
@@ -129,7 +129,7 @@ fn a_self_signed_certificate_is_one_that_browsers_take_by_its_hash() {
 }
 
 #[test]
-fn a_self_signed_certificate_is_renewed_long_before_it_ends() {
+fn a_self_signed_certificate_is_renewed_long_before_it_expires() {
     let (tls, unix) = self_signed();
     let (first, (_, ends)) = (tls.sha256(), dates(&tls));
 
@@ -145,7 +145,7 @@ fn a_self_signed_certificate_is_renewed_long_before_it_ends() {
 }
 
 #[test]
-fn a_step_of_the_wall_clock_never_leaves_a_self_signed_certificate_that_clients_refuse() {
+fn after_a_step_of_the_wall_clock_clients_accept_the_self_signed_certificate() {
     for (step_s, renews) in
         [(1, [false, false]), (600, [false, false]), (7_200, [false, true]), (YEAR_S, [true; 2])]
     {
@@ -162,7 +162,7 @@ fn a_step_of_the_wall_clock_never_leaves_a_self_signed_certificate_that_clients_
             assert_eq!(renewed, renews, "the wall clock moves by {step_s} s, to {wall:?}");
             assert_eq!(tls.sha256() != first, renewed);
             assert_eq!(refusals, [None, None], "{step_s} s, to {wall:?}, and half an hour before");
-            assert!(!tls.reload().expect("a certificate"), "the next one comes in a week");
+            assert!(!tls.reload().expect("a certificate"), "the next renewal is in a week");
             unix.set_wall(START);
             tls.reload().expect("a certificate");
             assert_eq!(tls.shared.current().refusal(START), None);
@@ -171,7 +171,7 @@ fn a_step_of_the_wall_clock_never_leaves_a_self_signed_certificate_that_clients_
 }
 
 #[test]
-fn a_certificate_that_has_expired_is_used_and_warned_of() {
+fn an_expired_certificate_is_used_with_a_warning() {
     let folder = Folder::new("expired");
     let (expired, valid) = (Pair::until(2025), Pair::new());
     folder.write(&expired.certificate, &expired.key);
@@ -188,7 +188,7 @@ fn a_certificate_that_has_expired_is_used_and_warned_of() {
     let (_, ends) = dates(&tls);
     unix.set_wall(ends);
     assert!(matches!(tls.reload(), Ok(false)));
-    assert!(!is_warned(), "it is valid to its last second");
+    assert!(!is_warned(), "it is valid until its last second");
     unix.set_wall(ends + Duration::from_secs(1));
     assert!(matches!(tls.reload(), Ok(false)));
     assert!(is_warned(), "it has expired while it was in use");
@@ -208,7 +208,7 @@ fn the_dates_of_a_certificate_are_read_in_both_notations() {
 }
 
 #[test]
-fn a_name_that_is_none_and_a_debug_print_give_nothing_away() {
+fn an_invalid_name_is_an_error_and_debug_output_has_no_key() {
     let error = Tls::self_signed(&["ä ö".to_owned()]).expect_err("no name");
     let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
 
@@ -217,14 +217,14 @@ fn a_name_that_is_none_and_a_debug_print_give_nothing_away() {
     assert_eq!(tls.server_config(&[]).expect("a configuration").max_early_data_size, 0);
 }
 
-/// A certificate that is renewed by a wall clock of the test's.
+/// Returns a self-signed certificate and the manual wall clock that it follows.
 fn self_signed() -> (Tls, UnixClock) {
     let unix = UnixClock::manual(Clock::manual(), START);
     let source = Source::SelfSigned(SelfSigned::new(vec!["localhost".to_owned()]));
     (Tls::start(source, Duration::from_secs(3_600), unix.clone()).expect("a certificate"), unix)
 }
 
-/// The first and the last second of the certificate in use, as rustls tells those who come before and after.
+/// Returns the first and the last second of the current certificate, from the errors of rustls.
 fn dates(tls: &Tls) -> (Duration, Duration) {
     let current = tls.shared.current();
     let (early, late) = (current.refusal(Duration::ZERO), current.refusal(START * 100));
@@ -249,7 +249,7 @@ impl Pair {
         Self::until(4_000)
     }
 
-    /// Valid until this year begins.
+    /// Creates a certificate that is valid until the beginning of this year.
     fn until(year: i32) -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -265,7 +265,7 @@ impl Pair {
     }
 }
 
-/// Where the files are; gone with the test.
+/// A folder for the files. It is removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -284,8 +284,8 @@ impl Folder {
     }
 
     fn write(&self, certificate: &str, key: &str) {
-        fs::write(self.certificate(), certificate).expect("room");
-        fs::write(self.key(), key).expect("room");
+        fs::write(self.certificate(), certificate).expect("disk space");
+        fs::write(self.key(), key).expect("disk space");
     }
 }
 
@@ -295,13 +295,13 @@ impl Drop for Folder {
     }
 }
 
-/// The certificate that a client which trusts these gets to see.
+/// Returns the certificate that a client with these trusted roots receives.
 fn shown(config: &Arc<ServerConfig>, trusted: &[&Pair]) -> Result<Vec<u8>, rustls::Error> {
     let ders: Vec<&[u8]> = trusted.iter().map(|pair| pair.der.as_slice()).collect();
     handshake(config, &ders, "localhost")
 }
 
-/// The same, of a client that calls the server by another name.
+/// Returns the certificate that a client receives that connects to the server by this name.
 fn shown_as(config: &Arc<ServerConfig>, trusted: &[u8], name: &str) -> Result<Vec<u8>, rustls::Error> {
     handshake(config, &[trusted], name)
 }
@@ -334,11 +334,11 @@ fn handshake(config: &Arc<ServerConfig>, trusted: &[&[u8]], name: &str) -> Resul
     Ok(client.peer_certificates().expect("shown")[0].to_vec())
 }
 
-/// Waits for what a thread does.
+/// Waits until a condition holds that another thread brings about.
 fn until(mut done: impl FnMut() -> bool) {
     let begin = now();
     while !done() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "it has not happened");
+        assert!(begin.elapsed() < Duration::from_secs(30), "the condition did not become true within 30 s");
         std::thread::yield_now();
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that looks for new certificates.
+//! The thread that checks for new certificates.
 
 use std::io;
 use std::sync::Weak;
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::Shared;
 
-/// Looks every so often, until nobody needs it any more, which `ended` says at once.
+/// Starts a thread that checks for a new certificate at an interval. The thread ends when the sender of `ended` is
+/// dropped.
 pub(super) fn spawn(
     shared: Weak<Shared>,
     ended: Receiver<()>,
@@ -22,14 +23,14 @@ pub(super) fn spawn(
                 Ok(found) => {
                     last.clear();
                     if found {
-                        tracing::info!("the next handshakes see a new certificate");
+                        tracing::info!("new handshakes use a new certificate");
                     }
                 }
                 Err(error) => {
-                    // A file that stays away is one line in the log, not one every few seconds.
+                    // A repeated error is logged once.
                     let error = error.to_string();
                     if error != last {
-                        tracing::warn!(%error, "no new certificate; the old one stays in use");
+                        tracing::warn!(%error, "cannot load a new certificate; the old one stays in use");
                         last = error;
                     }
                 }
@@ -38,5 +39,5 @@ pub(super) fn spawn(
     })
 }
 
-/// How often: soon enough for whoever has replaced the files and watches, and next to no work.
+/// Interval between two checks.
 pub(super) const EVERY: Duration = Duration::from_secs(5);

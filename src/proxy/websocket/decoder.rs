@@ -1,10 +1,10 @@
-//! Decodes the frames of WebSocket (RFC 6455) that a client sends. No extension is known.
+//! Decodes the WebSocket frames (RFC 6455) that a client sends. No extension is supported.
 //!
-//! The decoder does no I/O. It yields every frame, also one that completes no message, so that its
-//! caller can count all of them. It checks a frame's head before it keeps any of the payload, and
-//! holds at most [`READ_MAX_BYTES`] that are not decoded, one message and one control frame.
+//! The decoder does no I/O. It yields every frame, including frames that complete no message, so that its caller
+//! can count all of them. It checks the head of a frame before it keeps any payload. It holds up to
+//! [`READ_MAX_BYTES`] that are not decoded, one message, and one control frame.
 //!
-//! Data flow: bytes → [`feed`](Decoder::feed) → [`next`](Decoder::next) → one [`Message`] a frame.
+//! Data flow: bytes → [`feed`](Decoder::feed) → [`next`](Decoder::next) → one [`Message`] per frame.
 
 use bytes::Bytes;
 
@@ -21,43 +21,43 @@ pub(super) enum OpCode {
     Pong,
 }
 
-/// What one frame of a client says.
+/// The content of one frame of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// The frame completes a message, which is this.
+    /// The frame completes this message.
     Binary(Bytes),
-    /// The frame is a part of a message that is not complete.
+    /// The frame is a part of an incomplete message.
     Part,
-    /// The client asks whether the server is there.
+    /// The frame is a ping with this payload.
     Ping(Bytes),
-    /// The client answers a ping, or sends one that nobody asked for.
+    /// The frame is a pong.
     Pong,
-    /// The client closes WebSocket, with this code if it gave one.
+    /// The frame closes WebSocket, with this code if it has one.
     Close(Option<u16>),
 }
 
-/// Why nothing can be decoded any longer.
+/// A violation after which decoding stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The wire protocol forbids it, and it ends the session.
+    /// The frame violates the protocol of this crate; the session ends.
     Breach(&'static str),
-    /// WebSocket forbids it. `code` is the close code for it.
+    /// The frame violates RFC 6455. `code` is the close code for the violation.
     Malformed { code: u16, what: &'static str },
 }
 
 /// Decodes the frames of one client.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
-    /// Bytes that were fed. Those before `decoded` are decoded.
+    /// Bytes that were fed. The bytes before `decoded` are decoded.
     buffer: Vec<u8>,
     decoded: usize,
     /// The frame whose payload is not complete.
     frame: Option<Frame>,
-    /// What has come of the current data message.
+    /// The received part of the current data message.
     message: Vec<u8>,
-    /// Whether the current data message has further frames.
+    /// True if the current data message has further frames.
     is_in_parts: bool,
-    /// What has come of the current control frame.
+    /// The received part of the current control frame.
     control: Vec<u8>,
 }
 
@@ -66,21 +66,21 @@ pub(super) struct Decoder {
 struct Frame {
     opcode: OpCode,
     is_last: bool,
-    /// The mask, turned so that its first byte is for the next byte of the payload.
+    /// The mask, rotated so that its first byte applies to the next byte of the payload.
     mask: [u8; 4],
-    /// Bytes of the payload that have not come.
+    /// Number of payload bytes that have not arrived.
     missing: usize,
 }
 
 impl Decoder {
-    /// How many bytes may be fed. It is at least 1 after [`next`](Self::next) has returned `None`.
+    /// Returns how many bytes may be fed: at least 1 after [`next`](Self::next) has returned `None`.
     pub(super) fn room(&self) -> usize {
         READ_MAX_BYTES - (self.buffer.len() - self.decoded)
     }
 
-    /// Takes bytes of the client, as many as there is [room](Self::room) for.
+    /// Adds bytes of the client, not more than there is [room](Self::room) for.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
-        debug_assert!(bytes.len() <= self.room(), "the decoder was fed more than it has room for");
+        debug_assert!(bytes.len() <= self.room(), "the decoder was fed more bytes than it has room for");
         self.buffer.drain(..self.decoded);
         self.decoded = 0;
         let wanted = self.buffer.len() + bytes.len();
@@ -92,11 +92,11 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Decodes one frame. Returns `None` if it is not complete.
+    /// Decodes one frame. Returns `None` if the next frame is not complete.
     ///
     /// # Errors
     ///
-    /// The [`Fault`] of the next frame. Nothing is to be fed or decoded after it.
+    /// Returns the [`Fault`] of the next frame. Do not feed or decode any bytes after an error.
     pub(super) fn next(&mut self) -> Result<Option<Message>, Fault> {
         let mut frame = match self.frame {
             Some(frame) => frame,
@@ -119,13 +119,13 @@ impl Decoder {
         if frame.missing > 0 { Ok(None) } else { self.complete(frame).map(Some) }
     }
 
-    /// Bytes that are allocated.
+    /// Returns the number of allocated bytes.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.buffer.capacity() + self.message.capacity() + self.control.capacity()
     }
 
-    /// Decodes a frame's head, and refuses what is not allowed before any payload is kept.
+    /// Decodes the head of a frame. Returns an error if the frame is not allowed, before any payload is kept.
     fn head(&mut self) -> Result<Option<Frame>, Fault> {
         let [first, second, rest @ ..] = &self.buffer[self.decoded..] else { return Ok(None) };
         let (first, second) = (*first, *second);
@@ -161,7 +161,7 @@ impl Decoder {
             if self.is_in_parts {
                 return Ok(Message::Part);
             }
-            // What is handed on is as large as what it holds.
+            // The returned message has no spare capacity.
             return Ok(Message::Binary(std::mem::take(&mut self.message).into_boxed_slice().into()));
         }
         let payload = std::mem::take(&mut self.control);
@@ -174,7 +174,7 @@ impl Decoder {
 }
 
 impl OpCode {
-    /// The type's number in a frame's head.
+    /// Returns the number of the type in the head of a frame.
     pub(super) const fn bits(self) -> u8 {
         match self {
             Self::Continuation => 0,
@@ -186,7 +186,7 @@ impl OpCode {
         }
     }
 
-    /// The type in the first byte of a frame.
+    /// Returns the type in the first byte of a frame.
     fn of(first: u8) -> Option<Self> {
         [Self::Continuation, Self::Text, Self::Binary, Self::Close, Self::Ping, Self::Pong]
             .into_iter()
@@ -198,8 +198,8 @@ impl OpCode {
     }
 }
 
-/// The length of a payload and the number of bytes after the first two that say it. Returns `None`
-/// if these have not come.
+/// Returns the length of a payload, and the number of bytes after the first two that encode the length. Returns
+/// `None` if these bytes have not arrived.
 fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Fault> {
     let (length, length_bytes, least) = match (short, rest) {
         (LENGTH_16, &[a, b, ..]) => (u64::from(u16::from_be_bytes([a, b])), 2, u64::from(LENGTH_16)),
@@ -218,7 +218,7 @@ fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Fault> {
     Ok(Some((length, length_bytes)))
 }
 
-/// The code of a Close, if an endpoint may send it (RFC 6455, 7.4).
+/// Returns the code of a Close, if an endpoint may send that code (RFC 6455, section 7.4).
 fn close_code(payload: &[u8]) -> Result<Option<u16>, Fault> {
     let (code, reason) = match payload {
         [] => return Ok(None),
@@ -234,8 +234,8 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Fault> {
     Ok(Some(code))
 }
 
-/// Makes room for the `here` bytes that came of a payload's `missing` ones. A payload that is here as a
-/// whole gets its exact size. One that comes in pieces doubles what it holds, so that a claimed length
+/// Makes room for `here` bytes that have arrived, of the `missing` bytes of a payload. A payload that has arrived
+/// completely gets its exact size. For a payload in pieces the capacity doubles, so that a large length in a head
 /// alone allocates nothing.
 fn make_room(kept: &mut Vec<u8>, here: usize, missing: usize) {
     let wanted = kept.len() + here;
@@ -261,26 +261,26 @@ fn malformed(what: &'static str) -> Fault {
     Fault::Malformed { code: PROTOCOL_ERROR, what }
 }
 
-/// Bytes that are fed and not decoded, at most. A quarter of the longest frame: few clients send more
-/// in a tick.
+/// Maximum number of bytes that are fed and not decoded: a quarter of the longest frame. Few clients send more in a
+/// tick.
 pub(super) const READ_MAX_BYTES: usize = 4 * 1024;
-/// Longest payload of a control frame (RFC 6455, 5.5).
+/// Length of the longest payload of a control frame (RFC 6455, section 5.5).
 const CONTROL_MAX_BYTES: usize = 125;
-/// The close code for a peer that broke WebSocket's rules.
+/// The close code for a violation of RFC 6455.
 const PROTOCOL_ERROR: u16 = 1_002;
 /// The close code for text that is not UTF-8.
 const INVALID_TEXT: u16 = 1_007;
-/// The bit of a frame's first byte that says that it is the last of its message.
+/// The bit of a frame's first byte that marks the last frame of a message.
 pub(super) const FIN: u8 = 0x80;
 /// The bits of a frame's first byte that extensions use.
 const RESERVED: u8 = 0x70;
 /// The bits of a frame's first byte that hold its type.
 const OPCODE: u8 = 0x0F;
-/// The bit of a frame's second byte that says that a mask follows the length.
+/// The bit of a frame's second byte that announces a mask behind the length.
 const MASKED: u8 = 0x80;
-/// The short length that says that the length is in the next 2 bytes.
+/// The short length that announces a length in the next 2 bytes.
 pub(super) const LENGTH_16: u8 = 126;
-/// The short length that says that the length is in the next 8 bytes.
+/// The short length that announces a length in the next 8 bytes.
 pub(super) const LENGTH_64: u8 = 127;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The opening handshake of WebSocket on an HTTP request (RFC 6455, 4.2). No subprotocol and no
-//! extension is negotiated.
+//! Answers the opening handshake of WebSocket (RFC 6455, section 4.2). No subprotocol and no extension is
+//! negotiated.
 
 use axum::http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -14,8 +14,8 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     lists(headers, CONNECTION, "upgrade") && lists(headers, UPGRADE, "websocket")
 }
 
-/// The answer to a request that asks for WebSocket. Returns `None` if the request is not of HTTP/1.1, is of
-/// another version of WebSocket, or has no key of 16 bytes.
+/// Returns the answer to a request that asks for WebSocket. Returns `None` if the HTTP version is below 1.1, the
+/// version of WebSocket is not 13, or there is no key of 16 bytes.
 pub(super) fn answer<B, A: Default>(request: &Request<B>) -> Option<Response<A>> {
     let headers = request.headers();
     if request.version() < Version::HTTP_11 || !lists(headers, SEC_WEBSOCKET_VERSION, VERSION) {
@@ -31,7 +31,7 @@ pub(super) fn answer<B, A: Default>(request: &Request<B>) -> Option<Response<A>>
     Some(answer)
 }
 
-/// What shows a client that its key was read by a server of WebSocket.
+/// Returns the value of `Sec-WebSocket-Accept` for a client's key, or `None` if the key is not 16 bytes in base64.
 fn accept(key: &[u8]) -> Option<String> {
     let bytes = BASE64.decode(key).ok()?;
     if bytes.len() != KEY_BYTES {
@@ -40,17 +40,17 @@ fn accept(key: &[u8]) -> Option<String> {
     Some(BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize()))
 }
 
-/// Returns true if a header lists this, in any of its lines.
+/// Returns true if any line of a header lists the wanted word.
 fn lists(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|word| word.trim().eq_ignore_ascii_case(wanted))
 }
 
-/// The version of WebSocket that RFC 6455 describes.
+/// The version of WebSocket in RFC 6455.
 pub(super) const VERSION: &str = "13";
-/// Bytes of a client's key.
+/// Length of a client's key in bytes.
 const KEY_BYTES: usize = 16;
-/// What RFC 6455 adds to a key before it is hashed.
+/// The suffix that RFC 6455 appends to a key before the key is hashed.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The links of the WebSocket adapter, and what the tick is told of them.
+//! The links of the WebSocket adapter: their send buffers and their events.
 //!
-//! It holds what waits for each client, and does what the tick commands. It does not read: each
-//! link has a [task](super::link) for that, which asks here whether it may, and which goes on with
-//! writing where a socket did not take all at once.
+//! The hub holds the data that waits for each client, and carries out the commands of the tick. It does not read
+//! from sockets. Each link has a [task](super::link) that reads when the hub allows it, and that continues to write
+//! when the socket did not accept everything at once.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -28,25 +28,25 @@ use crate::wire::v1::Closed;
 use crate::wire::waiting::Waiting;
 use crate::wire::{FRAME_MAX_SERVER, Frame, Lane, Range, id_of, lane_of};
 
-/// The hub, as the tasks of one thread share it.
+/// The hub that the tasks of one thread share.
 pub(super) type SharedHub = Rc<RefCell<Hub>>;
 
-/// The writing half of whatever HTTP ran over.
+/// The writing half of the upgraded HTTP connection.
 pub(super) type Socket = Box<dyn AsyncWrite + Unpin>;
 
 /// All links of an adapter.
 pub(super) struct Hub {
-    /// What is counted in this turn.
+    /// The counts of this turn.
     pub(super) tally: WebSocketCounts,
     table: BTreeMap<LinkId, Link>,
     last: u64,
     events: Backlog,
-    /// Links that something was queued for in this batch.
+    /// Links for which data was queued in this batch.
     dirty: Vec<LinkId>,
-    /// Links that have sent all they may in this batch.
+    /// Links that have reached their limits for this batch.
     sated: Vec<LinkId>,
     batch: u64,
-    /// Says that there are events.
+    /// Notified when there are events.
     news: Rc<Notify>,
     clock: Clock,
     send_buffer_bytes: usize,
@@ -56,30 +56,30 @@ pub(super) struct Hub {
 struct Link {
     address: Option<SocketAddr>,
     output: Output<Socket>,
-    /// Unreliable frames that came while the socket took nothing.
+    /// Unreliable frames that were sent while the socket was blocked.
     waiting: Waiting,
-    /// What the socket has taken, for the tick to know.
+    /// Reports to the tick how much the socket has accepted.
     gauge: Gauge,
-    /// The socket took nothing when it was last asked.
+    /// True if the last write to the socket was pending.
     is_blocked: bool,
-    /// What the newest ping said that is not answered.
+    /// The payload of the newest ping without an answer.
     ping: Option<Bytes>,
     wakers: Wakers,
-    /// The last frame was sent, and what is read is dropped.
+    /// True if the closing message was queued. What the client sends is discarded.
     closing: bool,
-    /// The tick knows that the link has ended. Only its last bytes are to leave.
+    /// True if the tick was notified that the link has ended. Only the last bytes are still to be written.
     is_told: bool,
     paused: bool,
     taken: Taken,
 }
 
-/// What was read of a client in one batch.
+/// How much was read from a client in one batch.
 #[derive(Debug, Clone, Copy, Default)]
 struct Taken {
     batch: u64,
-    /// Reads of the socket, and frames of any kind.
+    /// Number of reads of the socket and of WebSocket frames of any kind.
     steps: usize,
-    /// Bytes of the socket, whatever they say.
+    /// Number of bytes read from the socket.
     bytes: usize,
 }
 
@@ -90,14 +90,14 @@ pub(super) struct Wakers {
     pub(super) write: Rc<Notify>,
 }
 
-/// What a link's reader may do.
+/// The hub's answer to the reader of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// Go on.
+    /// The reader may continue.
     Go,
-    /// Wait until it is woken, and ask again.
+    /// The reader has to wait until it is notified, and to ask again.
     Wait,
-    /// There is no such link any more.
+    /// The link has ended.
     Over,
 }
 
@@ -121,7 +121,7 @@ impl Hub {
         self.table.is_empty()
     }
 
-    /// Whether all events are with the tick.
+    /// Returns true if all events are in the port.
     pub(super) fn is_delivered(&self) -> bool {
         self.events.is_empty()
     }
@@ -149,7 +149,7 @@ impl Hub {
         (id, wakers)
     }
 
-    /// Ends a link, if it is there: what its client has not taken is lost.
+    /// Ends a link if it exists. Data that was not written is lost.
     pub(super) fn end(&mut self, id: LinkId, end: LinkEnd) {
         self.tell_end(id, end);
         let Some(link) = self.table.remove(&id) else { return };
@@ -157,8 +157,8 @@ impl Hub {
         link.wakers.write.notify_one();
     }
 
-    /// Ends a link for the tick, and says to its client that WebSocket is over. The link's task is to
-    /// read on for a moment: a socket that is closed with bytes unread may discard what was written.
+    /// Ends a link for the tick, and sends its client a close code. The link's task has to keep reading for a
+    /// moment, because a socket that is closed with unread bytes may discard what was written.
     pub(super) fn conclude(&mut self, id: LinkId, code: u16, end: LinkEnd) {
         self.tell_end(id, end);
         let Some(link) = self.table.get_mut(&id) else { return };
@@ -169,7 +169,7 @@ impl Hub {
         link.write(self.clock.now());
     }
 
-    /// Tells the tick once that a link has ended.
+    /// Notifies the tick once that a link has ended.
     fn tell_end(&mut self, id: LinkId, end: LinkEnd) {
         let Some(link) = self.table.get_mut(&id).filter(|link| !link.is_told) else { return };
         link.is_told = true;
@@ -179,7 +179,7 @@ impl Hub {
         self.tell(id, ProxyEventKind::Closed(end));
     }
 
-    /// Ends all links, as far as they are there.
+    /// Ends all links.
     pub(super) fn end_all(&mut self, end: LinkEnd) {
         while let Some(id) = self.table.keys().next().copied() {
             self.end(id, end);
@@ -187,7 +187,8 @@ impl Hub {
         self.dirty.clear();
     }
 
-    /// Whether a link's reader may read on. A paused link may, until it has a frame to hand over.
+    /// Returns whether the reader of a link may read from the socket. The reader of a paused link may read until it
+    /// has decoded a frame.
     pub(super) fn may_read(&mut self, id: LinkId) -> Reading {
         let Some(link) = self.table.get_mut(&id) else { return Reading::Over };
         if link.taken.batch != self.batch {
@@ -208,8 +209,8 @@ impl Hub {
         }
     }
 
-    /// Whether a link's reader may go on to a frame that it has decoded, of whatever kind. If so, the
-    /// frame is counted.
+    /// Returns whether the reader of a link may handle a decoded WebSocket frame of any kind. If the result is
+    /// [`Reading::Go`], the frame is counted as a step.
     pub(super) fn may_take(&mut self, id: LinkId) -> Reading {
         let reading = self.may_read(id);
         let Some(link) = self.table.get_mut(&id) else { return Reading::Over };
@@ -224,7 +225,7 @@ impl Hub {
         Reading::Go
     }
 
-    /// Begins a batch: what a client may send in one, it may send again.
+    /// Begins a batch: resets the limits per batch of all links.
     pub(super) fn begin_batch(&mut self) {
         self.batch += 1;
         for link in self.sated.drain(..).filter_map(|id| self.table.get(&id)) {
@@ -232,15 +233,15 @@ impl Hub {
         }
     }
 
-    /// A client sent a frame.
+    /// Passes a frame of a client to the tick.
     pub(super) fn frame(&mut self, id: LinkId, bytes: Bytes) {
         if self.table.get(&id).is_some_and(|link| !link.closing) {
-            // There is one lane, and it is in order.
+            // WebSocket has only the reliable lane.
             self.tell(id, ProxyEventKind::Frame { lane: Lane::Reliable, bytes });
         }
     }
 
-    /// A client did what ends its session.
+    /// Reports to the tick that a client has violated the protocol.
     pub(super) fn breach(&mut self, id: LinkId, what: &'static str) {
         if self.table.get(&id).is_some_and(|link| !link.closing) {
             self.tally.breach_count += 1;
@@ -248,7 +249,7 @@ impl Hub {
         }
     }
 
-    /// Takes a ping, in place of an older one that is not answered (RFC 6455, 5.5.3).
+    /// Notes a ping, which replaces an older ping without an answer (RFC 6455, section 5.5.3).
     pub(super) fn ping(&mut self, id: LinkId, said: Bytes) {
         let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else { return };
         if link.ping.replace(said).is_some() {
@@ -256,7 +257,7 @@ impl Hub {
         }
     }
 
-    /// Answers the newest ping, as soon as the socket takes the answer.
+    /// Answers the newest ping as soon as the socket accepts the answer.
     pub(super) fn answer_ping(&mut self, id: LinkId) {
         if let Some(link) = self.table.get_mut(&id).filter(|link| link.ping.is_some()) {
             link.write(self.clock.now());
@@ -264,7 +265,7 @@ impl Hub {
         }
     }
 
-    /// Does what the tick commands.
+    /// Carries out a command of the tick.
     pub(super) fn command(&mut self, command: ProxyCommand) {
         match command {
             ProxyCommand::Send { link, frame } => self.send(link, &frame),
@@ -285,7 +286,7 @@ impl Hub {
         let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) else { return };
         link.gauge.take_in(frame.len());
         let fits = |link: &Link, max| link.output.waiting() + frame.len() <= max;
-        // Beacons wait in line like what is reliable: they carry acks.
+        // Beacons wait in order like reliable frames, because they carry acknowledgements.
         let is_state = lane_of(frame) == Lane::Unreliable
             && id_of(frame).is_none_or(|id| id.range() != Range::LinkControl);
         if is_state && link.is_blocked && frame.len() <= FRAME_MAX_SERVER {
@@ -299,7 +300,7 @@ impl Hub {
             return;
         }
         if !fits(link, self.send_buffer_bytes) {
-            // The batch may hold several ticks, which the client has had no chance to take.
+            // The batch may contain several ticks, so the socket may not have been offered the data yet.
             link.write(now);
         }
         if frame.len() > FRAME_MAX_SERVER || !fits(link, self.send_buffer_bytes) {
@@ -313,8 +314,8 @@ impl Hub {
         link.output.push(OpCode::Binary, frame);
     }
 
-    /// Queues the last frame and WebSocket's own close, which carries the same reason. The link is
-    /// held until the client has answered or gone.
+    /// Queues the last frame and the closing message of WebSocket with the same reason. The link stays open until
+    /// the client has answered or disconnected.
     fn close(&mut self, id: LinkId, frame: &Bytes) {
         self.send(id, frame);
         if let Some(link) = self.table.get_mut(&id).filter(|link| !link.closing) {
@@ -332,7 +333,7 @@ impl Hub {
         }
     }
 
-    /// Closes all links, since the server ends.
+    /// Closes all links with the code for a server that ends.
     pub(super) fn go_away(&mut self) {
         for (id, link) in &mut self.table {
             if !link.closing {
@@ -345,7 +346,7 @@ impl Hub {
         self.flush();
     }
 
-    /// Writes what was queued in this batch, one write a link where its socket takes all.
+    /// Writes the data that was queued in this batch, usually with one write per link.
     pub(super) fn flush(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
             if let Some(link) = self.table.get_mut(&id) {
@@ -355,7 +356,7 @@ impl Hub {
         }
     }
 
-    /// Goes on with writing, for a link's task; none if there is no such link any more.
+    /// Continues to write, on behalf of a link's task. Returns `None` if the link has ended.
     pub(super) fn poll_write(
         &mut self,
         id: LinkId,
@@ -369,7 +370,7 @@ impl Hub {
         Some(written)
     }
 
-    /// Tells the tick how much the socket of a link has taken, if that is enough to tell.
+    /// Reports to the tick how much the socket of a link has accepted, if that is enough for a report.
     fn report_room(&mut self, id: LinkId) {
         let Some(link) = self.table.get_mut(&id).filter(|link| !link.is_told) else { return };
         if let Some(room) = link.gauge.report(link.output.waiting() + link.waiting.bytes()) {
@@ -377,7 +378,7 @@ impl Hub {
         }
     }
 
-    /// Hands events to the tick. If it was behind and is not any more, all links read on.
+    /// Moves events to the port. If the port was full and has room again, notifies the readers of all links.
     pub(super) fn deliver(&mut self, port: &PortSender<ProxyEvent>) {
         if self.events.deliver(port) {
             for link in self.table.values() {
@@ -393,8 +394,7 @@ impl Hub {
 }
 
 impl Link {
-    /// Writes at once what the socket takes, without waking anybody. With what is left, or with an
-    /// error, the link's task deals.
+    /// Writes as much as the socket accepts now. If data is left or the write fails, notifies the link's task.
     fn write(&mut self, now: Duration) {
         let written = self.poll_write(now, &mut Context::from_waker(Waker::noop()));
         if !matches!(written, Poll::Ready(Ok(()))) {
@@ -402,8 +402,8 @@ impl Link {
         }
     }
 
-    /// Writes what the socket takes, then the answer to a ping, and then of the unreliable frames that
-    /// wait those that are not stale; ready when nothing is left.
+    /// Writes the output, then the answer to a ping, then the waiting unreliable frames that have not expired.
+    /// Ready when nothing is left.
     fn poll_write(&mut self, now: Duration, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         loop {
             let written = self.output.poll_write(context);
@@ -422,29 +422,29 @@ impl Link {
     }
 }
 
-/// The close code of a link that ends with this frame.
+/// Returns the close code for a last frame.
 fn close_code(frame: &Bytes) -> u16 {
     let closed = Frame::parse(frame.clone()).and_then(|frame| frame.decode::<Closed>());
     let reason = closed.ok().and_then(|closed| u16::try_from(closed.reason).ok()).unwrap_or_default();
     CODES_FROM.saturating_add(reason)
 }
 
-/// What the wire adds to a reason to make a code of it.
+/// The close code of a reason is the sum of this number and the number of the reason.
 const CODES_FROM: u16 = 4_000;
-/// WebSocket's code of a server that ends.
+/// The close code of a server that ends.
 const GOING_AWAY: u16 = 1_001;
-/// WebSocket's code of an end without a reason.
+/// The close code that answers a close of the client.
 pub(super) const NORMAL: u16 = 1_000;
-/// Steps of a link's reader from one tick to the next: reads of the socket, and frames of any kind, also
-/// those that hold nothing. The rest stays in the socket. Twice the frames of a replay, so that one passes
-/// even if each of its frames takes a read.
+/// Maximum number of steps of a link's reader between two ticks. A step is a read of the socket or a WebSocket
+/// frame of any kind, including an empty one. The maximum is twice the number of frames in a full outbox, so a
+/// client can send its whole outbox again even if each frame takes a read.
 const STEPS_PER_BATCH_MAX: usize = 2 * crate::wire::OUTBOX_MAX_FRAMES;
-/// Bytes that are read of a client from one tick to the next, and a read more: what QUIC takes of a client
-/// that is not read. A client that is to be paused has handed over no more than this before the tick can
-/// say so, and leaves room for others.
+/// Maximum number of bytes that are read from a client between two ticks, which the last read may exceed. It equals
+/// the flow control window of a QUIC stream. A client sends no more than this before the tick can pause its link,
+/// so there is room for other clients.
 const BYTES_PER_BATCH_MAX: usize = 64 * 1024;
-/// Unreliable frames are dropped while more than this waits of what one batch has queued: what renet
-/// sends in a tick. What comes while the socket takes nothing waits apart.
+/// Unreliable frames are dropped while more than this number of bytes waits in the output. It is the amount that
+/// renet sends in a tick. Frames that are sent while the socket is blocked wait separately.
 const UNRELIABLE_WAITING_MAX: usize = 128 * 1024;
 
 #[cfg(test)]

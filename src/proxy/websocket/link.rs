@@ -1,4 +1,4 @@
-//! The task of one link: it reads what its client sends, and writes on when its socket has room.
+//! The task of one link: reads from its client, and continues to write when the socket has room.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -16,14 +16,14 @@ use super::hub::{Hub, NORMAL, Reading, SharedHub};
 use crate::ident::LinkId;
 use crate::proxy::LinkEnd;
 
-/// Serves a connection that speaks WebSocket by now, until its link ends.
+/// Serves an upgraded connection until its link ends.
 pub(super) async fn serve<S>(hub: SharedHub, socket: S, address: Option<SocketAddr>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (mut input, output) = tokio::io::split(socket);
     let (id, wakers) = hub.borrow_mut().open(address, Box::new(output));
-    // However this ends, by a panic or with its runtime too, the tick is told.
+    // The guard reports the end to the tick even after a panic or when the runtime is dropped.
     let mut ending = Ending { hub: &hub, id, end: LinkEnd::Failed };
     let reader = Reader { hub: &hub, id, wake: &wakers.read, input: &mut input };
     ending.end = tokio::select! {
@@ -41,21 +41,21 @@ struct Ending<'a> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(link = %self.id, "the task of a link failed, and the link is lost: report a bug");
+            tracing::error!(link = %self.id, "the task of a link failed and the link is lost; please report this bug");
         }
-        // Only a panic within the hub still holds it, and then all links are ended at once.
+        // The hub is borrowed only during a panic within the hub. Then all links end together.
         if let Ok(mut hub) = self.hub.try_borrow_mut() {
             hub.end(self.id, self.end);
         }
     }
 }
 
-/// Reads what one client sends. What the hub does not want yet waits, and what is behind it stays in the
-/// socket.
+/// Reads what one client sends. While the hub does not accept a frame, the frame waits and further data stays in
+/// the socket.
 struct Reader<'a, R> {
     hub: &'a SharedHub,
     id: LinkId,
-    /// Says that the hub may want more.
+    /// Notified when the hub may accept more.
     wake: &'a Notify,
     input: &'a mut R,
 }
@@ -65,7 +65,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
     async fn run(mut self) -> LinkEnd {
         let mut decoder = Decoder::default();
         loop {
-            // After a number of frames, other tasks have their turn.
+            // Yields to other tasks after a number of frames.
             consume_budget().await;
             let decoded = decoder.next();
             if decoded == Ok(None) {
@@ -93,7 +93,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
                     return LinkEnd::ByPeer;
                 }
                 Err(Fault::Malformed { code, what }) => {
-                    tracing::debug!(link = %self.id, what, "the client broke WebSocket's rules");
+                    tracing::debug!(link = %self.id, what, "the client violated RFC 6455");
                     drop(decoder);
                     self.hub.borrow_mut().tally.breach_count += 1;
                     return self.conclude(code, LinkEnd::Failed).await;
@@ -102,35 +102,35 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
         }
     }
 
-    /// Ends the link for the tick, answers the client with this code, and reads on for [`LINGER_MAX`] at
-    /// most.
+    /// Ends the link for the tick, sends the client this close code, and discards what the client sends for up to
+    /// [`LINGER_MAX`].
     async fn conclude(mut self, code: u16, end: LinkEnd) -> LinkEnd {
         self.hub.borrow_mut().conclude(self.id, code, end);
         let _ = timeout(LINGER_MAX, self.discard()).await;
         end
     }
 
-    /// Reads and drops what a client sends, until it goes.
+    /// Reads and discards what a client sends until it disconnects.
     async fn discard(&mut self) {
         while self.read(READ_MAX_BYTES, |_| {}).await {}
     }
 
-    /// Reads bytes into the decoder. Returns false if the client, or the link, is gone.
+    /// Reads bytes into the decoder. Returns false if the client has disconnected or the link has ended.
     async fn fill(&mut self, decoder: &mut Decoder) -> bool {
-        // All pings that came together have one answer.
+        // Pings that arrived together get one answer.
         self.hub.borrow_mut().answer_ping(self.id);
         self.read(decoder.room(), |bytes| decoder.feed(bytes)).await
     }
 
-    /// Reads at most `room` bytes, when the hub allows it. Returns false if the client, or the link, is
-    /// gone.
+    /// Reads up to `room` bytes when the hub allows it. Returns false if the client has disconnected or the link
+    /// has ended.
     async fn read(&mut self, room: usize, take: impl FnOnce(&[u8])) -> bool {
         if !self.granted(Hub::may_read).await {
             return false;
         }
         let mut take = Some(take);
         let read = poll_fn(|context| {
-            // On the stack, so that a client that sends nothing holds no buffer.
+            // The buffer is on the stack, so an idle client occupies no buffer.
             let mut bytes = [0; READ_MAX_BYTES];
             let mut buffer = ReadBuf::new(&mut bytes[..room.min(READ_MAX_BYTES)]);
             ready!(Pin::new(&mut *self.input).poll_read(context, &mut buffer))?;
@@ -145,7 +145,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
         count > 0
     }
 
-    /// Waits until the hub allows it. Returns false if the link is gone.
+    /// Waits until the hub allows the next step. Returns false if the link has ended.
     async fn granted(&self, ask: fn(&mut Hub, LinkId) -> Reading) -> bool {
         loop {
             let reading = ask(&mut self.hub.borrow_mut(), self.id);
@@ -160,7 +160,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
     }
 }
 
-/// Writes what the socket did not take at once, whenever it has room.
+/// Continues to write whenever the socket has room again.
 async fn write(hub: &SharedHub, id: LinkId, wake: &Notify) -> LinkEnd {
     loop {
         let written = poll_fn(|context| match hub.borrow_mut().poll_write(id, context) {
@@ -174,14 +174,14 @@ async fn write(hub: &SharedHub, id: LinkId, wake: &Notify) -> LinkEnd {
                 Some(Err(_)) => return LinkEnd::ByPeer,
                 None => return LinkEnd::ByServer,
             },
-            // The hub has tried meanwhile, and the socket tells only who tried last of its room.
+            // The hub has written meanwhile. The socket wakes only the last writer, so this task must poll again.
             () = wake.notified() => {}
         }
     }
 }
 
-/// How long a client whose link is over may take to go. It covers a slow round trip, after which what the
-/// client sent before it knew has come.
+/// How long the task waits for a client to disconnect after its link has ended. The time covers a slow round trip,
+/// so data that was under way has arrived.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What waits to be written to one client.
+//! The send buffer of one client.
 
 use std::io;
 use std::pin::Pin;
@@ -8,17 +8,17 @@ use tokio::io::AsyncWrite;
 
 use super::decoder::{FIN, LENGTH_16, LENGTH_64, OpCode};
 
-/// Messages in the form of the wire that the socket has not taken, and the socket's writing half.
-/// All that a tick sends to a client is one buffer, and so, as a rule, one write.
+/// Encoded messages that the socket has not accepted, and the writing half of the socket. The messages of one tick
+/// share one buffer, so they usually take one write.
 #[derive(Debug)]
 pub(super) struct Output<W> {
     socket: W,
     bytes: Vec<u8>,
-    /// How much of `bytes` the socket has taken.
+    /// Number of bytes at the front of `bytes` that the socket has accepted.
     taken: usize,
-    /// Of TLS: what was taken may still be on its way to the socket.
+    /// True if the socket has to be flushed. TLS may hold accepted bytes back.
     unflushed: bool,
-    /// Nothing follows: when all is written, the client is to know.
+    /// True if no message follows. The socket is shut down when all bytes are written.
     last: bool,
     is_shut: bool,
 }
@@ -28,12 +28,12 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         Self { socket, bytes: Vec::new(), taken: 0, unflushed: false, last: false, is_shut: false }
     }
 
-    /// Whether nothing may follow.
+    /// Returns true if the closing message was added, so that no message may follow.
     pub(super) fn is_last(&self) -> bool {
         self.last
     }
 
-    /// Bytes that wait.
+    /// Returns the number of bytes that wait.
     pub(super) fn waiting(&self) -> usize {
         self.bytes.len() - self.taken
     }
@@ -56,13 +56,13 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         self.bytes.extend_from_slice(payload);
     }
 
-    /// Adds the message that closes WebSocket. Nothing may follow.
+    /// Adds the closing message of WebSocket. No message may follow.
     pub(super) fn push_close(&mut self, code: u16) {
         self.push(OpCode::Close, &code.to_be_bytes());
         self.last = true;
     }
 
-    /// Writes what the socket takes; ready when nothing waits.
+    /// Writes as much as the socket accepts. Ready when nothing waits.
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.taken < self.bytes.len() {
             let written = Pin::new(&mut self.socket).poll_write(context, &self.bytes[self.taken..]);
@@ -89,8 +89,9 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         Poll::Ready(Ok(()))
     }
 
-    /// Before memory grows, what was taken is forgotten; and it grows by a quarter at most, so that
-    /// what is held is bounded by what waits.
+    /// Makes room for more bytes. If the buffer is too small, removes the written bytes first and then grows the
+    /// buffer by a quarter or by `bytes`, whichever is more. So the number of waiting bytes bounds the size of the
+    /// buffer.
     fn make_room(&mut self, bytes: usize) {
         if self.bytes.len() + bytes <= self.bytes.capacity() {
             return;
@@ -100,7 +101,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         self.bytes.reserve_exact(bytes.max(self.bytes.len() / 4));
     }
 
-    /// Forgets what was taken, when that is as much as what is left.
+    /// Removes the written bytes if they are at least half of the buffer.
     fn compact(&mut self) {
         if self.taken >= self.bytes.len() / 2 {
             self.bytes.drain(..self.taken);
@@ -109,9 +110,9 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     }
 }
 
-/// Longest head of a frame without a mask: two bytes and a length of eight.
+/// Length of the longest frame head without a mask: 2 bytes and a length of 8 bytes.
 const HEAD_MAX_BYTES: usize = 10;
-/// What a client that keeps up leaves allocated: a few ticks' worth of most games.
+/// Capacity that an empty buffer keeps: enough for a few ticks of most games.
 const IDLE_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]
@@ -120,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes at a time, then none until it is asked again.
+    /// A socket that accepts `room` bytes and then blocks.
     #[derive(Debug, Default)]
     struct Narrow {
         written: Vec<u8>,
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_little_by_little_makes_nobody_hold_more_than_what_waits() {
+    fn a_slow_client_does_not_grow_the_buffer_beyond_what_waits() {
         const MAX: usize = 512 * 1024;
         let mut output = Output::new(Narrow::default());
         let mut context = Context::from_waker(Waker::noop());
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_narrow_socket_leaves_is_written_later_and_in_order() {
+    fn what_a_slow_socket_does_not_accept_is_written_later_in_order() {
         let mut output = Output::new(Narrow::default());
         let mut wanted = Vec::new();
         for tag in 0..100_u8 {

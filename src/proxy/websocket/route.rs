@@ -1,4 +1,4 @@
-//! From HTTP to WebSocket: who may, and who is told to come again.
+//! The HTTP route that upgrades requests to WebSocket, or refuses them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::handshake;
 use crate::proxy::Origins;
 use crate::wire::retry;
 
-/// What the route looks at.
+/// The state of the route.
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) origins: Origins,
@@ -23,12 +23,12 @@ pub(super) struct Door {
     pub(super) newcomers: mpsc::Sender<Newcomer>,
 }
 
-/// A client that was told that it may speak WebSocket.
+/// A client whose upgrade to WebSocket was accepted.
 #[derive(Debug)]
 pub(super) struct Newcomer {
     pub(super) upgrade: OnUpgrade,
     pub(super) address: Option<SocketAddr>,
-    /// Its place among the links, given back when it is dropped.
+    /// The client's place among the links. It is released when dropped.
     pub(super) place: OwnedSemaphorePermit,
 }
 
@@ -40,17 +40,19 @@ impl Door {
     fn open(&self, mut request: Request) -> Response {
         if !handshake::is_upgrade(request.headers()) {
             let upgrade = [(header::UPGRADE, "websocket")];
-            return (StatusCode::UPGRADE_REQUIRED, upgrade, "here is WebSocket only\n").into_response();
+            return (StatusCode::UPGRADE_REQUIRED, upgrade, "this path accepts WebSocket only\n")
+                .into_response();
         }
         let read = |name: HeaderName| Some(request.headers().get(name)?.to_str().unwrap_or("?"));
         let (origin, host) = (read(header::ORIGIN), read(header::HOST));
         if !self.origins.allow_at(origin, host) {
-            tracing::debug!(origin, host, "a page of another origin was refused");
-            return (StatusCode::FORBIDDEN, "pages of this origin may not open links here\n").into_response();
+            tracing::debug!(origin, host, "refused a page: its origin is not allowed");
+            return (StatusCode::FORBIDDEN, "pages of this origin may not open links to this server\n")
+                .into_response();
         }
         let Some(answer) = handshake::answer::<_, Body>(&request) else {
             let version = [(header::SEC_WEBSOCKET_VERSION, handshake::VERSION)];
-            let why = "this is not a handshake of WebSocket 13\n";
+            let why = "this is not a valid handshake of WebSocket version 13\n";
             return (StatusCode::BAD_REQUEST, version, why).into_response();
         };
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
@@ -67,5 +69,6 @@ impl Door {
 
 fn full() -> Response {
     let later = [(header::RETRY_AFTER, HeaderValue::from(retry::HTTP.as_secs()))];
-    (StatusCode::SERVICE_UNAVAILABLE, later, "there are too many links: come again\n").into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, later, "the server has too many links; try again later\n")
+        .into_response()
 }

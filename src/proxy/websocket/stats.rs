@@ -1,22 +1,22 @@
-//! What the WebSocket adapter counts.
+//! The counters of the WebSocket adapter.
 
 counters! {
-    /// A reading of [`WebSocketStats`]: counts since the start.
+    /// A reading of [`WebSocketStats`]: the counts since the start.
     WebSocketCounts,
-    /// Counters of a WebSocket adapter, shared with its thread. Clones are the same counters.
+    /// The counters of a WebSocket adapter, shared with its thread. Clones share their counts.
     WebSocketStats:
     /// Links opened.
     opened_count,
     /// Links ended.
     closed_count,
-    /// Links ended because their client did not take what it was sent.
+    /// Links ended because their clients did not read what was sent.
     slow_count,
-    /// Clients that broke the rules of the wire or of WebSocket.
+    /// Violations of the protocol or of RFC 6455 by clients.
     breach_count,
-    /// Unreliable frames to clients that were dropped for want of room.
+    /// Unreliable frames to clients that were dropped for lack of room.
     unreliable_dropped_count,
-    /// Pings that were not answered because a newer one was.
+    /// Pings that were not answered because a newer ping replaced them.
     ping_skipped_count,
-    /// Times the thread failed and began anew, with all its links lost.
+    /// Restarts of the thread after a failure. Each restart loses all links.
     restart_count,
 }

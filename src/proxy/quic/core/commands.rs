@@ -1,4 +1,4 @@
-//! What the tick may command.
+//! Carries out the commands of the tick.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use crate::wire::v1::{Closed, Reason};
 use crate::wire::{CLOSE_TIMEOUT, Frame};
 
 impl Core {
-    /// Hands a frame to a link's lanes. A client that does not take what it is sent loses its link.
+    /// Queues a frame on a link. If the client does not read and there is no more room, its link ends.
     pub(super) fn send(&mut self, link: LinkId, frame: &Bytes, at: Duration) {
         let Some(handle) = self.links.of(link) else { return };
         let Some(peer) = self.links.get(handle).filter(|peer| !peer.closing) else { return };
         peer.pending = true;
         peer.gauge.take_in(frame.len());
         if !peer.lanes.send(frame, &mut peer.connection) {
-            tracing::debug!(%link, "the client does not take what is sent");
+            tracing::debug!(%link, "the client does not read what is sent; its link ends");
             self.links.tally.slow_count += 1;
             let now = self.instant(at);
             self.hang_up_on(handle, Reason::Slow as u32, LinkEnd::Failed, now, at);
         }
     }
 
-    /// Sends the last frame, and closes the connection with its reason as soon as that is flushed.
+    /// Queues the last frame, and closes the connection with the frame's reason when the frame is flushed.
     pub(super) fn close(&mut self, link: LinkId, frame: Bytes, at: Duration) {
         self.send(link, &frame, at);
         let Some(handle) = self.links.of(link) else { return };
@@ -35,13 +35,13 @@ impl Core {
         peer.code = closed.map_or(0, |closed| closed.reason.cast_unsigned());
         peer.closing = true;
         peer.lanes.finish(peer.code, &mut peer.connection);
-        // It is waited for.
+        // The link is served at once until it has closed.
         peer.busy_until = at + CLOSE_TIMEOUT;
         self.urgent.insert(handle.0);
         self.touched.insert(handle.0);
     }
 
-    /// Ends a link at once, after what can be sent of what waits.
+    /// Ends a link at once. Sends before as much of the waiting data as possible.
     pub(super) fn cut(&mut self, link: LinkId, code: u32, end: LinkEnd, at: Duration, out: &mut Outgoing) {
         let Some(handle) = self.links.of(link) else { return };
         self.transmit(handle, at, out);
@@ -50,7 +50,7 @@ impl Core {
         self.transmit(handle, at, out);
     }
 
-    /// Reads the reliable lane of a link, or leaves it to the connection, whose windows hold the client.
+    /// Pauses or unpauses the reliable lane of a link. While it is paused, QUIC's flow control stops the client.
     pub(super) fn pause(&mut self, link: LinkId, paused: bool, at: Duration) {
         let Some(handle) = self.links.of(link) else { return };
         if let Some(peer) = self.links.get(handle) {

@@ -1,5 +1,5 @@
-//! The adapter without its thread. The test says when it looks, so that what arrives together is
-//! looked at together.
+//! Tests of the adapter without its thread. A test decides when the adapter runs, so several datagrams can arrive
+//! together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
@@ -17,23 +17,23 @@ use crate::proxy::{LINK_BUDGET, ProxyEventKind, ROOM_STEP};
 use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, Lanes, QuicKind};
 use crate::wire::{FRAME_MAX_SERVER, Lane};
 
-/// The adapter, its clients, and their time.
+/// An adapter, its clients, and their clock.
 struct Stage {
     core: Core,
     out: Outgoing,
     address: SocketAddr,
     now: Duration,
     events: (PortSender<ProxyEvent>, PortReceiver<ProxyEvent>),
-    /// Links that opened and have not ended, by their clients' addresses.
+    /// The open links with the addresses of their clients.
     open: BTreeMap<LinkId, SocketAddr>,
     heard: BTreeSet<(LinkId, Bytes)>,
-    /// Bytes that were reported as passed on.
+    /// Number of bytes that were reported as passed on.
     passed_on: usize,
     tls: [Arc<rustls::ClientConfig>; 2],
     clients: Vec<Client>,
 }
 
-/// A client of QUIC. A rude one has no lanes.
+/// A QUIC client. A client without lanes does not follow the protocol.
 struct Client {
     socket: UdpSocket,
     endpoint: Endpoint,
@@ -45,7 +45,7 @@ struct Client {
 }
 
 impl Stage {
-    #[allow(clippy::disallowed_methods, reason = "quinn counts from some instant; no other is read")]
+    #[allow(clippy::disallowed_methods, reason = "quinn needs a first instant; no other instant is read")]
     fn new() -> Self {
         let bound = crate::proxy::udp::bind(loopback(), 1 << 20).expect("a free port");
         let address = bound.local_addr().expect("bound");
@@ -73,7 +73,7 @@ impl Stage {
         self.core.instant(self.now)
     }
 
-    /// A client whose handshake has begun: an honest one, or a rude one that shakes hands only.
+    /// Adds a client whose handshake has begun. Without `is_honest`, the client only completes the handshake.
     fn client(&mut self, kind: QuicKind, is_honest: bool) -> usize {
         let url = || "https://localhost:7778/wt".parse().expect("a URL");
         let (lanes, tls) = match kind {
@@ -98,13 +98,13 @@ impl Stage {
         self.clients.len() - 1
     }
 
-    /// Lets a client say what it has to say. The adapter does not look.
+    /// Runs a client. The adapter does not run.
     fn speak(&mut self, client: usize) {
         let (now, server) = (self.instant(), self.address);
         self.clients[client].step(now, server);
     }
 
-    /// Lets the adapter look at all that has arrived, as a tick does.
+    /// Lets the adapter handle everything that has arrived, as in a tick.
     fn look(&mut self) {
         let mut buffer = [0; 2_048];
         self.out.begin_turn();
@@ -149,11 +149,11 @@ impl Stage {
             }
             self.turn();
         }
-        panic!("never: {what}");
+        panic!("this did not become true: {what}");
     }
 
     fn shake_hands(&mut self, client: usize) {
-        self.until("hands are shaken", |stage| !stage.clients[client].connection.is_handshaking());
+        self.until("the handshake is over", |stage| !stage.clients[client].connection.is_handshaking());
     }
 
     fn link_of(&self, client: usize) -> Option<LinkId> {
@@ -165,7 +165,7 @@ impl Stage {
         self.core.command(command, self.now, &mut self.out);
     }
 
-    /// A frame there and one back, on a link that has not ended.
+    /// Asserts that a frame arrives in each direction on the link of a client.
     fn assert_echo(&mut self, client: usize) {
         let tag = u8::try_from(self.now.as_millis() % 251).expect("below 251");
         let up = Bytes::from(vec![1, 0x50, tag]);
@@ -175,12 +175,14 @@ impl Stage {
         self.clients[client].received.clear();
         self.heard.remove(&(link, up.clone()));
         self.clients[client].send(&up);
-        self.until("it is heard", |stage| stage.heard.contains(&(link, up.clone())));
+        self.until("the server has received the frame", |stage| stage.heard.contains(&(link, up.clone())));
         self.command(ProxyCommand::Send { link, frame: down.clone() });
-        self.until("it hears", |stage| stage.clients[client].received.contains(&down));
+        self.until("the client has received the frame", |stage| {
+            stage.clients[client].received.contains(&down)
+        });
     }
 
-    /// Nothing is left of clients that have gone.
+    /// Disconnects all clients and asserts that no state is left.
     fn assert_nothing_is_left(&mut self) {
         for client in 0..self.clients.len() {
             let now = self.instant();
@@ -191,9 +193,9 @@ impl Stage {
         }
         let core = &self.core;
         assert!(self.open.is_empty(), "links that never ended: {:?}", self.open);
-        assert_eq!(core.links.connection_count(), 0, "connections are left");
+        assert_eq!(core.links.connection_count(), 0, "the links hold connections");
         assert_eq!(core.endpoint.open_connections(), 0, "the endpoint holds connections");
-        assert!(core.touched.is_empty() && core.urgent.is_empty(), "work is left for nobody");
+        assert!(core.touched.is_empty() && core.urgent.is_empty(), "handles are left without connections");
         assert!(core.links.is_delivered() && core.admission.is_empty());
     }
 }
@@ -226,18 +228,18 @@ impl Client {
             self.is_drained || exchange(endpoint, self.handle, connection) == Exchanged::Drained;
         let mut datagram = Vec::new();
         while self.connection.poll_transmit(now, 1, &mut datagram).is_some() {
-            // A full socket loses it, as networks do.
+            // A full socket drops the datagram.
             let _ = self.socket.send_to(&datagram, server);
             datagram.clear();
         }
     }
 
     fn send(&mut self, frame: &Bytes) {
-        let lanes = self.lanes.as_mut().expect("an honest one");
+        let lanes = self.lanes.as_mut().expect("a client with lanes");
         assert!(lanes.send(frame, &mut self.connection), "room");
     }
 
-    /// Writes on a stream of its own, which is opened if it is not there.
+    /// Writes on a stream of the client. Opens the stream if necessary.
     fn write(&mut self, stream: StreamId, bytes: &[u8]) {
         let _ = self.connection.streams().open(stream.dir());
         let _ = self.connection.send_stream(stream).write(bytes);
@@ -255,7 +257,7 @@ fn request() -> Vec<u8> {
     bytes
 }
 
-/// What a server and its clients on either protocol know of each other.
+/// Returns the TLS configurations of a server and of a client for each protocol.
 fn tls() -> (rustls::ServerConfig, [Arc<rustls::ClientConfig>; 2]) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
@@ -293,7 +295,7 @@ fn bind() -> UdpSocket {
 }
 
 #[test]
-fn a_session_asked_for_and_given_up_in_one_breath_leaves_no_link_and_cuts_nobody() {
+fn a_session_that_is_requested_and_closed_at_once_leaves_no_link_and_cuts_no_other() {
     let mut stage = Stage::new();
     let honest: Vec<usize> =
         [QuicKind::Quic, QuicKind::WebTransport].map(|kind| stage.client(kind, true)).to_vec();
@@ -315,7 +317,7 @@ fn a_session_asked_for_and_given_up_in_one_breath_leaves_no_link_and_cuts_nobody
     for _ in 0..200 {
         stage.turn();
     }
-    // Their handles are given to newcomers, and the tick gives up on links that have said no Hello.
+    // New clients get their handles, and the tick cuts links without a Hello.
     let newcomers: Vec<usize> = (0..8).map(|_| stage.client(QuicKind::Quic, true)).collect();
     for client in &newcomers {
         stage.assert_echo(*client);
@@ -332,7 +334,7 @@ fn a_session_asked_for_and_given_up_in_one_breath_leaves_no_link_and_cuts_nobody
     stage.assert_nothing_is_left();
 }
 
-/// What a rude client may do next to its connection.
+/// Does one of many things that a client can do to its connection.
 fn misbehave(stage: &mut Stage, client: usize, act: u64) {
     let now = stage.instant();
     let (first, second) = (stream(Dir::Bi, 0), stream(Dir::Bi, 1));
@@ -376,7 +378,7 @@ fn misbehave(stage: &mut Stage, client: usize, act: u64) {
 }
 
 #[test]
-fn whatever_strangers_do_to_their_connections_honest_links_stay_and_nothing_is_left() {
+fn misbehaving_clients_do_not_affect_other_links_and_leave_no_state() {
     for seed in 1..=6_u64 {
         let mut dice = seed;
         let mut roll = |sides: u64| {
@@ -413,11 +415,11 @@ fn whatever_strangers_do_to_their_connections_honest_links_stay_and_nothing_is_l
 }
 
 #[test]
-fn a_client_that_acknowledges_nothing_leaves_little_room_until_it_does() {
+fn a_client_without_acknowledgements_gets_little_room_until_it_acknowledges() {
     for kind in [QuicKind::Quic, QuicKind::WebTransport] {
         let mut stage = Stage::new();
         let client = stage.client(kind, true);
-        // The client knows of its session a moment after the server does.
+        // The client learns of its session a moment after the server.
         (0..50).for_each(|_| stage.turn());
         stage.assert_echo(client);
         let link = stage.link_of(client).expect("a link");
@@ -432,9 +434,9 @@ fn a_client_that_acknowledges_nothing_leaves_little_room_until_it_does() {
             stage.look();
         }
         let deaf = stage.passed_on;
-        assert!(deaf < LINK_BUDGET / 2, "{deaf} bytes came back for nothing");
+        assert!(deaf < LINK_BUDGET / 2, "{deaf} bytes were restored without acknowledgements");
         stage.clients[client].received.clear();
-        stage.until("all has arrived", |stage| stage.clients[client].received.len() >= count);
+        stage.until("all frames have arrived", |stage| stage.clients[client].received.len() >= count);
 
         assert!(stage.passed_on > count * frame.len() - ROOM_STEP, "{} bytes", stage.passed_on);
     }

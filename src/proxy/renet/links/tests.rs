@@ -16,7 +16,7 @@ fn send(links: &mut Links, client: &mut RenetClient, id: LinkId) {
     }
 }
 
-/// An open link and the client at its other end.
+/// Returns an open link and the client at its other end.
 fn one_link() -> (Links, RenetClient, LinkId) {
     let mut links = Links::new();
     let mut client = RenetClient::new(connection_config());
@@ -28,7 +28,7 @@ fn one_link() -> (Links, RenetClient, LinkId) {
 }
 
 #[test]
-fn a_tick_that_does_not_keep_up_loses_no_event_and_no_reliable_frame() {
+fn a_slow_tick_loses_no_event_and_no_reliable_frame() {
     let (sender, mut receiver) = port(Budget { count: 4, bytes: 1_000 });
     let (mut links, mut client, id) = one_link();
 
@@ -44,14 +44,14 @@ fn a_tick_that_does_not_keep_up_loses_no_event_and_no_reliable_frame() {
     client.send_message(CHANNEL_UNRELIABLE, frame(99));
     send(&mut links, &mut client, id);
 
-    assert_eq!(links.tally.guard_dropped_count, 1, "unreliable frames find no room");
+    assert_eq!(links.tally.guard_dropped_count, 1, "there is no room for unreliable frames");
     assert_eq!(links.events.len(), 7, "the rest waits in renet's channel");
     let mut events = Vec::new();
     while events.len() < 21 {
         let before = events.len();
         receiver.drain_all(|event| events.push(event));
         links.deliver(&sender, AT);
-        assert!(events.len() > before, "there is more to come");
+        assert!(events.len() > before, "more events follow");
     }
     links.end(id, LinkEnd::Silent, AT);
     links.deliver(&sender, AT);
@@ -68,13 +68,13 @@ fn a_tick_that_does_not_keep_up_loses_no_event_and_no_reliable_frame() {
 }
 
 #[test]
-fn a_link_that_is_read_may_send_for_ever() {
+fn a_link_that_is_read_may_send_forever() {
     let (sender, mut receiver) = port(Budget { count: 100, bytes: 100_000 });
     let (mut links, mut client, id) = one_link();
 
     let mut count = 0;
     for round in 0..6_000 {
-        // Each of a slice more than one packet holds, at times.
+        // Every eighth message is too long for one packet.
         client.send_message(CHANNEL_RELIABLE, vec![1; if round % 8 == 0 { 1_201 } else { 2 }]);
         send(&mut links, &mut client, id);
         links.begin_batch(AT);
@@ -91,7 +91,7 @@ fn a_link_that_is_read_may_send_for_ever() {
 }
 
 #[test]
-fn frames_beyond_what_a_link_takes_are_dropped_or_end_it_by_their_lane() {
+fn excess_unreliable_frames_are_dropped_and_excess_reliable_frames_end_the_link() {
     let mut links = Links::new();
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     links.open(7, address, None, AT);
@@ -110,10 +110,10 @@ fn frames_beyond_what_a_link_takes_are_dropped_or_end_it_by_their_lane() {
         taken += FRAME_MAX_SERVER;
     }
     assert_eq!(taken, links.reliable_room);
-    assert!(links.is_alive(id), "renet was not asked for more than it holds");
+    assert!(links.is_alive(id), "renet was given no more than its capacity");
 }
 
-/// Two links of one adapter: one that floods, and another.
+/// Opens two links of one adapter.
 fn two_links(links: &mut Links) -> [(LinkId, RenetClient); 2] {
     [(7, 1), (8, 2)].map(|(client, port)| {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -124,7 +124,7 @@ fn two_links(links: &mut Links) -> [(LinkId, RenetClient); 2] {
     })
 }
 
-/// How many frames of a link wait for the tick, which takes them.
+/// Takes all events and returns the number of frames of a link among them.
 fn take_frames(links: &mut Links, id: LinkId) -> usize {
     let (sender, mut receiver) = port(Budget { count: 1_000_000, bytes: 100_000_000 });
     links.deliver(&sender, AT);
@@ -149,7 +149,7 @@ fn unreliable_frames_of_one_link_leave_room_for_those_of_others() {
     honest.send_message(CHANNEL_UNRELIABLE, vec![0x81, 0]);
     send(&mut links, &mut honest, ada);
 
-    assert!(links.has_room(), "75,600 frames are more than the tick takes of all links");
+    assert!(links.has_room(), "75,600 frames exceed the budget of all links");
     assert!(links.tally.guard_dropped_count > 0);
     let frames = links.events.len();
     assert!(frames < FRAMES_PER_BATCH_MAX + 256 + 4, "{frames}");
@@ -157,11 +157,11 @@ fn unreliable_frames_of_one_link_leave_room_for_those_of_others() {
     links.begin_batch(AT);
     flood.send_message(CHANNEL_UNRELIABLE, vec![0x81, 0]);
     send(&mut links, &mut flood, eve);
-    assert_eq!(take_frames(&mut links, eve), 1, "it is heard again with the next batch");
+    assert_eq!(take_frames(&mut links, eve), 1, "its frames are accepted again in the next batch");
 }
 
 #[test]
-fn reliable_frames_beyond_what_a_batch_takes_wait_for_the_next() {
+fn excess_reliable_frames_of_a_batch_wait_for_the_next_one() {
     const LENGTH: usize = 16 * 1_024;
     let mut links = Links::new();
     let [(eve, mut flood), _] = two_links(&mut links);
@@ -178,7 +178,7 @@ fn reliable_frames_beyond_what_a_batch_takes_wait_for_the_next() {
 }
 
 #[test]
-fn a_client_that_acknowledges_nothing_leaves_little_room_until_it_does() {
+fn a_client_without_acknowledgements_gets_little_room_until_it_acknowledges() {
     let (sender, mut receiver) = port(Budget { count: 1_000, bytes: 1_000_000 });
     let mut links = Links::new();
     let mut client = RenetClient::new(connection_config());
@@ -222,7 +222,7 @@ fn a_client_that_acknowledges_nothing_leaves_little_room_until_it_does() {
     let (deaf_room, _) = turn(true);
     let (room, heard) = turn(false);
 
-    assert!(deaf_room < LINK_BUDGET / 2, "{deaf_room} bytes came back for nothing");
+    assert!(deaf_room < LINK_BUDGET / 2, "{deaf_room} bytes were restored without acknowledgements");
     assert_eq!(heard, count);
-    assert!(deaf_room + room > count * frame.len() - ROOM_STEP, "{deaf_room} and {room} bytes came back");
+    assert!(deaf_room + room > count * frame.len() - ROOM_STEP, "{deaf_room} and {room} bytes were restored");
 }

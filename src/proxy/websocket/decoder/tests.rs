@@ -1,4 +1,4 @@
-//! What the decoder decodes, what it refuses, and what it holds.
+//! Tests of what the decoder decodes, refuses and holds.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::sample::Index;
 
 use super::*;
 
-/// A frame as a client masks it.
+/// Returns a masked frame of a client.
 fn masked_with(mask: [u8; 4], first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -25,8 +25,8 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     masked_with([1, 2, 3, 4], first, payload)
 }
 
-/// Decodes a stream that arrives in pieces of these sizes, over and over. Returns its frames and how
-/// it ended.
+/// Decodes a stream that arrives in pieces of these sizes, repeated. Returns its frames and the fault that ended
+/// it.
 fn read(bytes: &[u8], pieces: &[usize]) -> (Vec<Message>, Option<Fault>) {
     let mut decoder = Decoder::default();
     let mut messages = Vec::new();
@@ -38,7 +38,7 @@ fn read(bytes: &[u8], pieces: &[usize]) -> (Vec<Message>, Option<Fault>) {
             Err(fault) => return (messages, Some(fault)),
             Ok(None) if rest.is_empty() => return (messages, None),
             Ok(None) => {
-                assert!(decoder.room() > 0, "the decoder wants bytes and has no room for them");
+                assert!(decoder.room() > 0, "the decoder needs bytes and has no room for them");
                 let piece = pieces.next().copied().unwrap_or(1).clamp(1, decoder.room());
                 let (fed, left) = rest.split_at(piece.min(rest.len()));
                 decoder.feed(fed);
@@ -94,7 +94,7 @@ fn messages_whole_and_in_parts_and_pings_between_the_parts_are_decoded() {
 #[test]
 fn texts_and_messages_that_are_too_long_at_once_or_in_parts_are_breaches() {
     let half = [3; FRAME_MAX_CLIENT / 2 + 1];
-    // The claim suffices: no byte of the payload needs to be there.
+    // The length in the head is enough; no byte of the payload has arrived.
     let claimed = vec![0x82, 0xFF, 0x3F, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
     let cases = [
         masked(0x81, b"hello"),
@@ -160,7 +160,7 @@ fn a_close_has_a_code_that_may_be_sent_and_a_reason_that_is_text() {
 }
 
 #[test]
-fn every_empty_frame_is_a_step_that_the_caller_can_count() {
+fn the_decoder_yields_every_empty_frame() {
     let parts = [masked(0x02, b""), masked(0x00, b"").repeat(10_000)].concat();
 
     let (messages, fault) = read(&parts, &[usize::MAX]);
@@ -178,18 +178,17 @@ fn a_claimed_length_alone_allocates_nothing() {
     assert!(decoder.held_bytes() <= 2 * 64, "{} bytes are held", decoder.held_bytes());
 }
 
-/// What a client does, before it is encoded.
+/// An action of a client, before it is encoded.
 #[derive(Debug, Clone)]
 enum Act {
-    /// A message, in parts of these sizes, the last of which takes what is left.
+    /// A message, in parts of these sizes and a last part with the rest.
     Say(Vec<u8>, Vec<usize>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(u16, String),
 }
 
-/// The frames of acts in plain terms: no length is encoded in more than one way, and every frame has
-/// a mask of its own.
+/// Encodes acts as frames, each with a mask of its own, and returns the expected messages.
 fn encode(acts: &[Act]) -> (Vec<u8>, Vec<Message>) {
     let (mut bytes, mut messages) = (Vec::new(), Vec::new());
     for (at, act) in acts.iter().enumerate() {
@@ -237,7 +236,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 proptest! {
     #[test]
-    fn what_a_client_encodes_is_decoded_however_it_arrives(
+    fn what_a_client_encodes_is_decoded_from_any_pieces(
         acts in vec(act(), 0..12),
         pieces in vec(prop_oneof![1..20_usize, 1..5_000_usize], 1..8),
     ) {
@@ -247,7 +246,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_decoded_alike_however_they_arrive(
+    fn any_bytes_are_decoded_alike_from_any_pieces(
         acts in vec(act(), 0..6),
         wrong in vec((any::<Index>(), any::<u8>()), 0..4),
         noise in vec(any::<u8>(), 0..64),

@@ -1,4 +1,4 @@
-//! The hub alone, over sockets that take nothing or all.
+//! Tests of the hub over sockets that accept everything or nothing.
 
 use super::*;
 use crate::proxy::port::{Budget, port};
@@ -7,7 +7,7 @@ fn new_hub(clock: &Clock) -> Hub {
     Hub::new(clock.clone(), crate::wire::OUTBOX_MAX_BYTES, Rc::new(Notify::new()))
 }
 
-/// Reads as often as the hub allows, and as many bytes each time. Returns how often that was.
+/// Reads `length` bytes at a time as often as the hub allows. Returns the number of reads.
 fn read_all(hub: &mut Hub, id: LinkId, length: usize) -> usize {
     let reads = (0..100_000).take_while(|_| {
         let may = hub.may_read(id) == Reading::Go;
@@ -19,13 +19,13 @@ fn read_all(hub: &mut Hub, id: LinkId, length: usize) -> usize {
     reads.count()
 }
 
-/// Takes frames as often as the hub allows. Returns how often that was.
+/// Takes frames as often as the hub allows. Returns the number of frames.
 fn take_all(hub: &mut Hub, id: LinkId) -> usize {
     (0..100_000).take_while(|_| hub.may_take(id) == Reading::Go).count()
 }
 
 #[test]
-fn a_client_that_floods_is_read_as_far_as_a_batch_allows_and_leaves_room_for_others() {
+fn a_client_that_floods_is_limited_per_batch_and_leaves_room_for_others() {
     let mut hub = new_hub(&Clock::manual());
     let (flooding, _) = hub.open(None, Box::new(tokio::io::sink()));
     let (trickling, _) = hub.open(None, Box::new(tokio::io::sink()));
@@ -40,11 +40,11 @@ fn a_client_that_floods_is_read_as_far_as_a_batch_allows_and_leaves_room_for_oth
     assert_eq!((take_all(&mut hub, flooding), read_all(&mut hub, chattering, 1)), (0, 0));
     assert_eq!(hub.may_take(honest), Reading::Go);
     hub.begin_batch();
-    assert_eq!(read_all(&mut hub, flooding, 4 * 1024), 16, "it is read on with the next tick");
+    assert_eq!(read_all(&mut hub, flooding, 4 * 1024), 16, "it is read again in the next tick");
 }
 
 #[test]
-fn a_link_that_is_over_for_the_tick_is_read_no_faster_than_others() {
+fn a_link_that_has_ended_for_the_tick_is_read_no_faster_than_others() {
     let mut hub = new_hub(&Clock::manual());
     let (closed, _) = hub.open(None, Box::new(tokio::io::sink()));
     let (malformed, _) = hub.open(None, Box::new(tokio::io::sink()));
@@ -69,7 +69,7 @@ fn a_paused_link_is_read_and_its_frames_wait_unless_it_is_closing() {
 }
 
 #[test]
-fn the_tick_is_told_of_an_end_once() {
+fn the_tick_is_notified_of_an_end_once() {
     let clock = Clock::manual();
     let (events, mut told) = port(Budget { count: 100, bytes: 10_000 });
     let mut hub = new_hub(&clock);
@@ -78,7 +78,7 @@ fn the_tick_is_told_of_an_end_once() {
     hub.conclude(id, 1_002, LinkEnd::Failed);
     hub.frame(id, Bytes::from_static(&[0, 1]));
     hub.breach(id, "too late");
-    assert!(!hub.is_empty(), "its last bytes may be on their way");
+    assert!(!hub.is_empty(), "its last bytes may wait to be written");
     hub.command(ProxyCommand::Cut { link: id });
     hub.end(id, LinkEnd::ByPeer);
     hub.deliver(&events);
@@ -91,7 +91,7 @@ fn the_tick_is_told_of_an_end_once() {
     assert_eq!((hub.tally.opened_count, hub.tally.closed_count), (1, 1));
 }
 
-/// A socket that takes nothing until it is opened.
+/// A socket that accepts nothing until it is opened.
 #[derive(Clone, Default)]
 struct Gate(Rc<RefCell<(bool, Vec<u8>)>>);
 
@@ -119,7 +119,7 @@ impl AsyncWrite for Gate {
 }
 
 #[test]
-fn of_what_a_blocked_socket_leaves_the_newest_state_is_sent_and_all_beacons_and_reliable_frames() {
+fn a_blocked_socket_later_gets_the_newest_unreliable_frames_all_beacons_and_all_reliable_frames() {
     let clock = Clock::manual();
     let mut hub = Hub::new(clock.clone(), 512 * 1024, Rc::new(Notify::new()));
     let gate = Gate::default();
@@ -151,7 +151,7 @@ fn of_what_a_blocked_socket_leaves_the_newest_state_is_sent_and_all_beacons_and_
 }
 
 #[test]
-fn of_pings_whose_answers_a_socket_does_not_take_the_newest_is_answered() {
+fn a_blocked_socket_later_gets_the_answer_to_the_newest_ping() {
     let mut hub = new_hub(&Clock::manual());
     let gate = Gate::default();
     let (id, _) = hub.open(None, Box::new(gate.clone()));
@@ -160,7 +160,7 @@ fn of_pings_whose_answers_a_socket_does_not_take_the_newest_is_answered() {
         hub.ping(id, Bytes::copy_from_slice(&tag.to_be_bytes()));
         hub.answer_ping(id);
     }
-    // The first answer was written before the socket was found to be blocked.
+    // The first answer was queued before the socket was known to be blocked.
     assert_eq!(hub.table[&id].output.waiting(), 4);
     gate.0.borrow_mut().0 = true;
     let _ = hub.poll_write(id, &mut Context::from_waker(Waker::noop()));

@@ -1,4 +1,4 @@
-//! A link's task over a pipe, with ticks that the test makes.
+//! Tests of a link's task over a pipe. The tests run the ticks.
 
 use std::rc::Rc;
 
@@ -26,8 +26,8 @@ impl Client {
         Self { hub, id: LinkId(1), pipe }
     }
 
-    /// Writes copies of `frames` until the server takes none, is gone, or has taken [`FLOOD_BYTES`].
-    /// Returns how many bytes it has taken.
+    /// Writes copies of `frames` until the server reads nothing more, has disconnected, or has read
+    /// [`FLOOD_BYTES`]. Returns how many bytes it has read.
     async fn pour(&mut self, frames: &[u8]) -> usize {
         let (mut taken, mut idle_turns) = (0, 0);
         while taken < FLOOD_BYTES && idle_turns < IDLE_TURNS {
@@ -35,7 +35,7 @@ impl Client {
             let written = poll_fn(|context| Poll::Ready(Pin::new(&mut self.pipe).poll_write(context, rest)));
             match written.await {
                 Poll::Ready(Ok(count)) => (taken, idle_turns) = (taken + count, 0),
-                // The link's time is over.
+                // The link has ended.
                 Poll::Ready(Err(_)) => return taken,
                 Poll::Pending => idle_turns += 1,
             }
@@ -55,14 +55,14 @@ fn run(test: impl Future<Output = ()>) {
     LocalSet::new().block_on(&runtime, test);
 }
 
-/// A frame as a client masks it, with a mask of zeros, which leaves the payload as it is.
+/// Returns a masked frame of a client. The mask is zero, so the payload is unchanged.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).expect("a short payload");
     [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
 }
 
 #[test]
-fn between_two_ticks_no_more_is_read_of_any_frames_than_a_batch_allows() {
+fn between_two_ticks_no_more_frames_are_read_than_a_batch_allows() {
     let kinds = [
         ("messages", vec![], masked(0x82, &[1; 100])),
         ("empty messages", vec![], masked(0x82, b"")),
@@ -82,9 +82,9 @@ fn between_two_ticks_no_more_is_read_of_any_frames_than_a_batch_allows() {
             client.tick();
             let with_the_next = client.pour(&again.repeat(100)).await;
 
-            assert!(taken < HELD_MAX, "{taken} bytes were read of {what}, and no tick passed");
+            assert!(taken < HELD_MAX, "{taken} bytes were read of {what} without a tick");
             assert!(with_the_next < HELD_MAX, "{with_the_next} bytes were read of {what} in one tick");
-            // A link that is over may have had its time.
+            // The task of a link that has ended may have finished.
             let is_over = client.hub.borrow().is_empty();
             assert!(with_the_next > 0 || is_over, "nothing more was read of {what}");
         });
@@ -92,7 +92,7 @@ fn between_two_ticks_no_more_is_read_of_any_frames_than_a_batch_allows() {
 }
 
 #[test]
-fn a_link_that_the_server_has_closed_is_read_no_faster_than_one_that_is_open() {
+fn a_closing_link_is_read_no_faster_than_an_open_link() {
     run(async {
         let mut client = Client::new();
         yield_now().await;
@@ -101,12 +101,12 @@ fn a_link_that_the_server_has_closed_is_read_no_faster_than_one_that_is_open() {
 
         let taken = client.pour(&masked(0x82, b"").repeat(100)).await;
 
-        assert!(taken < HELD_MAX, "{taken} bytes were read, and no tick passed");
+        assert!(taken < HELD_MAX, "{taken} bytes were read without a tick");
     });
 }
 
 #[test]
-fn a_client_with_a_fault_is_told_and_has_its_last_frames_taken_and_then_no_place() {
+fn a_client_that_violates_rfc_6455_gets_a_close_code_and_its_link_ends() {
     run(async {
         let mut client = Client::new();
         client.pipe.write_all(&[&[0x82, 0][..], &[7; 5_000]].concat()).await.expect("room");
@@ -122,11 +122,11 @@ fn a_client_with_a_fault_is_told_and_has_its_last_frames_taken_and_then_no_place
     });
 }
 
-/// What a pipe holds in each direction.
+/// Capacity of the pipe in each direction, in bytes.
 const PIPE_BYTES: usize = 64 * 1024;
-/// More than [`Client::pour`] should be able to write.
+/// Upper bound of [`Client::pour`] in bytes. It should never be reached.
 const FLOOD_BYTES: usize = 8 * 1024 * 1024;
-/// What a pipe, a batch and the decoder hold of it.
+/// Bytes that the pipe, a batch and the decoder hold together.
 const HELD_MAX: usize = PIPE_BYTES + 64 * 1024 + 2 * READ_MAX_BYTES;
-/// Turns of all tasks without a change after which nothing is under way.
+/// Number of turns of all tasks without a change, after which no data is under way.
 const IDLE_TURNS: usize = 200;
