@@ -104,7 +104,7 @@ test("a hidden page whose timers are throttled resumes after an outage in which 
 
   tcp.isBroken = true;
   tcp.reset();
-  await until(ada, ({ state, journal }) => state === "away" && journal.some((entry) => entry.endsWith("trying on")));
+  await until(ada, ({ state, journal }) => state === "away" && journal.some((entry) => entry.endsWith("trying again")));
   await sleep(1_500);
   tcp.isBroken = false;
   const resumed = await until(ada, ({ state, resumeCount }) => state === "connected" && resumeCount === 1);
