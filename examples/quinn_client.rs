@@ -87,7 +87,7 @@ async fn play(server: SocketAddr, trust: Trust, ticket: String) -> Result<(), Bo
     for number in 1..=5 {
         lane.say(&Say { number }).await?;
         let echo: Echo = lane.hear().await?;
-        println!("said {number}, heard {}", echo.number);
+        println!("sent {number}, received {}", echo.number);
     }
     connection.close(0_u32.into(), b"");
     endpoint.wait_idle().await;

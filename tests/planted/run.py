@@ -121,7 +121,7 @@ def main():
     copy_checkout()
     for bug in bugs:
         if wrong := bug.apply("--check"):
-            sys.exit(f"{bug.path.name} does not apply; write it anew for the present code:\n{wrong}")
+            sys.exit(f"{bug.path.name} does not apply; rewrite it for the present code:\n{wrong}")
 
     rows, missed = [], False
     for bug in bugs:

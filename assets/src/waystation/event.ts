@@ -8,7 +8,7 @@ export type ClientEvent =
   | { type: "connected"; session: bigint }
   /**
    * The session has another link. With `resync` what was in flight to the client is void: open requests get no
-   * answer, and the game sends its state anew.
+   * answer, and the game sends its full state again.
    */
   | { type: "resumed"; session: bigint; resync: boolean }
   /** The session has lost its link. The client resumes it, unless `closed` follows. */

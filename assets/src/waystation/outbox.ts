@@ -49,7 +49,7 @@ export class Outbox {
   }
 
   /**
-   * Applies the acknowledgement of a Welcome, and begins anew on its link. If `received` is above all that was sent on
+   * Applies the acknowledgement of a Welcome, and starts at the first frame on its link. If `received` is above all that was sent on
    * any link, the count is raised to it, and frames that were never sent get the numbers behind it.
    */
   rebase(received: bigint): void {
