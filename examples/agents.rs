@@ -1,9 +1,9 @@
-//! Agents: sessions without a network, which play by the same calls as everybody.
+//! Agents: sessions without a network, which send and receive the same messages as players.
 //!
-//! Run `cargo run --example agents`. Three agents guess a number. The game answers each guess and
-//! does not know that they are agents; one hits, and the server stops.
+//! Run `cargo run --example agents`. Three agents guess a number. The game answers each guess with the same code
+//! that would answer a player. When an agent finds the number, the server stops.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use bevy_app::{App, AppExit, Startup, Update};
 use bevy_ecs::prelude::*;
@@ -16,7 +16,7 @@ use waystation::tick::{self, Dice, StopHandle};
 use waystation::wire::{WireMessage, prost, v1::Joined};
 use waystation::zone::Zone;
 
-/// What a member thinks the number is.
+/// A call: the number that a member guesses.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 struct Guess {
     #[prost(uint64, tag = 1)]
@@ -27,7 +27,7 @@ impl WireMessage for Guess {
     const NAME: &'static str = "agents.Guess";
 }
 
-/// How a guess was: too low, too high, or neither.
+/// The reply to a guess. The number is found if the guess is neither too low nor too high.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 struct Answer {
     #[prost(uint64, tag = 1)]
@@ -45,7 +45,7 @@ impl WireMessage for Answer {
 #[derive(Resource)]
 struct Secret(u64);
 
-/// What an agent knows, on its session's entity: the number is in between.
+/// The numbers between which an agent searches, on the entity of its session.
 #[derive(Component)]
 struct Mind {
     low: u64,
@@ -62,7 +62,7 @@ fn open(mut commands: Commands, mut dice: ResMut<Dice>) {
     }
 }
 
-/// The game: it would answer players in just this way.
+/// The game: answers guesses, of agents and players alike.
 fn answer(
     mut guesses: MessageReader<Call<Guess>>,
     secret: Res<Secret>,
@@ -76,13 +76,13 @@ fn answer(
         let name = names.get(call.entity).map_or("somebody", Principal::name);
         println!("tick {}: {name} guesses {number}", call.tick);
         if number == secret.0 {
-            println!("{name} has it");
+            println!("{name} has found the number");
             exit.write(AppExit::Success);
         }
     }
 }
 
-/// The agents: they act on what they are told, as a client would.
+/// The agents: guess after each answer, as a client would.
 fn think(
     mut joined: MessageReader<Delivered<Joined>>,
     mut answers: MessageReader<Delivered<Answer>>,

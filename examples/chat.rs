@@ -1,9 +1,9 @@
-//! A chat room: join, part, broadcast, and who is here. The server says who spoke.
+//! A chat room: members join, part, broadcast, and ask who is in the room.
 //!
-//! Run `cargo run --example chat`. Ada and Bob talk over UDP for some five seconds; each line
-//! begins with the one who reads it, and then has what the server said.
+//! Run `cargo run --example chat`. Ada and Bob chat over UDP for five seconds. Each line shows the client that has
+//! received a message, the name that the server has given to the speaker, and the text.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -22,7 +22,7 @@ use waystation::tick::{self, StopHandle};
 use waystation::wire::{WireMessage, prost, udp::DEV_KEY};
 use waystation::zone::{Members, Zone, ZoneJoined, ZoneParted};
 
-/// From a client. It has no name in it: whatever a client called itself here would be a claim.
+/// A message from a client. It has no name, because a client could write any name into it.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Say {
     #[prost(string, tag = 1)]
@@ -33,7 +33,7 @@ impl WireMessage for Say {
     const NAME: &'static str = "chat.Say";
 }
 
-/// From the server, which knows whose session a call came from.
+/// A message from the server, with the name of the principal whose session has sent the call.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Said {
     #[prost(string, tag = 1)]
@@ -62,8 +62,8 @@ fn talk(mut calls: Calls, rooms: Query<&Members>, people: Query<&Principal>, mut
 }
 
 fn tell(mut joined: MessageReader<ZoneJoined>, mut parted: MessageReader<ZoneParted>, mut sender: Sender) {
-    let joined = joined.read().map(|news| (news.zone, &news.principal, "comes in"));
-    let parted = parted.read().map(|news| (news.zone, &news.principal, "goes"));
+    let joined = joined.read().map(|news| (news.zone, &news.principal, "joins"));
+    let parted = parted.read().map(|news| (news.zone, &news.principal, "leaves"));
     for (zone, who, text) in joined.chain(parted) {
         sender.broadcast(zone, &Said { name: who.name().to_owned(), text: text.to_owned() });
     }

@@ -1,9 +1,9 @@
-//! What a lost link means in a soft zone, and what in a hard one.
+//! A lost link in a soft zone and in a hard zone.
 //!
-//! Run `cargo run --example hard_drop`. Ada sits at a soft table and Bob at a hard one; both are
-//! cut off and back after a second. Ada kept her seat; Bob has the same session, and none.
+//! Run `cargo run --example hard_drop`. Ada is in a soft zone and Bob in a hard one. Each loses the link and
+//! resumes the session after a second. Ada is still a member of her zone, and Bob is in no zone.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
 use std::thread;
@@ -24,8 +24,7 @@ fn open(mut commands: Commands) {
     commands.spawn(Zone::new("hard").hard());
 }
 
-/// What the game is told. Each of these would be where a game seats a player, holds the seat, or
-/// gives it to somebody else.
+/// Prints the news of members. A game would give a seat to a player here, keep it, or free it.
 fn tell_of_members(
     mut joined: MessageReader<ZoneJoined>,
     mut away: MessageReader<MemberDisconnected>,
@@ -33,14 +32,15 @@ fn tell_of_members(
     mut parted: MessageReader<ZoneParted>,
 ) {
     joined.read().for_each(|news| println!("    game: {} joins", news.principal));
-    away.read().for_each(|news| println!("    game: {} is away, and still a member", news.principal));
-    back.read().for_each(|news| println!("    game: {} is back, and never left", news.principal));
-    parted.read().for_each(|news| println!("    game: {} is out ({})", news.principal, news.reason));
+    away.read().for_each(|news| println!("    game: {} has no link and stays a member", news.principal));
+    back.read().for_each(|news| println!("    game: {} has a link again", news.principal));
+    parted.read().for_each(|news| println!("    game: {} leaves ({})", news.principal, news.reason));
 }
 
+/// Prints the news of sessions.
 fn tell_of_sessions(mut away: MessageReader<SessionDisconnected>, mut back: MessageReader<SessionResumed>) {
-    away.read().for_each(|news| println!("    game: session of {} has no link", news.principal));
-    back.read().for_each(|news| println!("    game: session of {} goes on", news.principal));
+    away.read().for_each(|news| println!("    game: the session of {} has lost its link", news.principal));
+    back.read().for_each(|news| println!("    game: the session of {} is resumed", news.principal));
 }
 
 fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
@@ -53,13 +53,13 @@ fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Plays for four seconds, with a cut after the second one, and leaves.
+/// Plays for four seconds, cuts the link after the first two, and ends the session.
 fn play(name: &str, zone: &str, dial: UdpDial) -> Result<(), Box<dyn Error>> {
     let credentials = Credentials::Anonymous { name: name.to_owned() };
     let mut client = Client::new(dial, ClientConfig { credentials, ..ClientConfig::default() });
     for step in 0..200 {
         if step == 100 {
-            println!("{name} is cut off");
+            println!("{name} loses the link");
             client.cut(Cut::Close { hold: Duration::from_secs(1) });
         }
         client.update(Duration::from_millis(20));
@@ -68,7 +68,7 @@ fn play(name: &str, zone: &str, dial: UdpDial) -> Result<(), Box<dyn Error>> {
                 ClientEvent::Connected { .. } => _ = client.join(zone, "")?,
                 ClientEvent::Resumed { .. } => {
                     let zone = client.welcome().map(|welcome| welcome.zone.as_str()).unwrap_or_default();
-                    println!("{name} is back, in {}", if zone.is_empty() { "no zone" } else { zone });
+                    println!("{name} has resumed, in {}", if zone.is_empty() { "no zone" } else { zone });
                 }
                 ClientEvent::Closed { detail, .. } if step < 195 => return Err(detail.into()),
                 _ => {}

@@ -1,7 +1,7 @@
-//! A game and its tests in one file: no network, no waiting, and time goes as the test says.
+//! A game and its tests in one file, without a network and on virtual time.
 //!
-//! Run `cargo test --example headless_tests`, or `cargo run --example headless_tests` to see what
-//! the tests look at: a match starts once all who are in the hall are ready.
+//! Run `cargo test --example headless_tests` for the tests, or `cargo run --example headless_tests` to see the message
+//! that they expect. A match starts when all members of the hall are ready.
 
 use bevy_app::{App, Plugin, Update};
 use bevy_ecs::prelude::*;
@@ -28,7 +28,7 @@ impl WireMessage for Started {
     const NAME: &'static str = "match.Started";
 }
 
-/// On a session's entity, so it survives whatever the session does.
+/// Marks a session as ready. It is on the entity of the session, so it survives a lost link.
 #[derive(Component)]
 struct IsReady;
 
@@ -67,7 +67,7 @@ fn hall() -> Harness {
     game
 }
 
-#[allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#[allow(clippy::print_stdout, reason = "an example prints its results")]
 fn main() {
     let mut game = hall();
     let mut players = [Via::Alpha, Via::Beta].map(|via| game.member(via, "hall"));
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_is_ready_and_loses_the_link_is_told_of_the_start_after_resuming() {
+    fn a_member_that_is_ready_and_loses_its_link_receives_started_after_its_resume() {
         let mut game = hall();
         let [mut ada, mut bob] = [Via::Alpha, Via::Beta].map(|via| game.member(via, "hall"));
         ada.send(&Ready {});
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_does_not_come_back_is_not_waited_for_longer_than_the_session_lives() {
+    fn the_match_starts_without_a_member_whose_session_expires() {
         let mut game = hall();
         let [mut ada, mut bob, mut eve] =
             [Via::Alpha, Via::Beta, Via::Alpha].map(|via| game.member(via, "hall"));

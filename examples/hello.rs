@@ -1,10 +1,10 @@
-//! The smallest game: a server moves a ball, a client pushes it and draws it.
+//! The smallest game: a server moves a ball, and a client pushes and draws it.
 //!
-//! Run `cargo run --example hello`. For five seconds a ball rolls along a line; whenever it
-//! reaches an end, the client pushes it back, and the server decides where that takes it. Both
-//! are in this one process, but what they say to each other goes over UDP.
+//! Run `cargo run --example hello`. For five seconds a ball rolls along a line. When it reaches an end of the line,
+//! the client sends a push, and the server moves the ball back. Server and client are in one process, and exchange
+//! their messages over UDP.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
 use std::thread;
@@ -22,30 +22,30 @@ use waystation::wire::udp::{DEV_KEY, TokenMint};
 use waystation::wire::{WireMessage, prost};
 use waystation::zone::{Zone, ZoneTicked};
 
-/// From the client: push the ball. A real game declares its messages in `.proto` files, and the
-/// feature `build` writes this.
+/// A call from the client: pushes the ball. A real game declares its messages in `.proto` files, and the feature
+/// `build` generates this code.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Push {
     #[prost(bool, tag = 1)]
     to_the_right: bool,
 }
 impl WireMessage for Push {
-    const ID: MessageId = MessageId::new(0x0100); // Up to 0x7fff: the reliable lane.
+    const ID: MessageId = MessageId::new(0x0100); // 0x0100 to 0x7FFF: reliable.
     const NAME: &'static str = "hello.Push";
 }
 
-/// From the server: where the ball is.
+/// A broadcast from the server: the position of the ball.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Place {
     #[prost(float, tag = 1)]
     x: f32,
 }
 impl WireMessage for Place {
-    const ID: MessageId = MessageId::new(0x8100); // From 0x8100: the unreliable lane.
+    const ID: MessageId = MessageId::new(0x8100); // 0x8100 to 0xFFFF: unreliable.
     const NAME: &'static str = "hello.Place";
 }
 
-/// The game's own data, on the zone.
+/// The state of the game, on the entity of the zone.
 #[derive(Component, Default)]
 struct Ball {
     x: f32,

@@ -1,10 +1,10 @@
-//! A zone that asks the game who may come in, and transfers between zones.
+//! A zone that asks the game about each Join, and moves between zones.
 //!
-//! Run `cargo run --example lobby`. Ada and Bob wait in the lobby and ask for the match, first
-//! without the word. The match asks the game, which lets in whoever knows it; two seconds after
-//! it is complete it is over, and the game moves both back. Ends by itself.
+//! Run `cargo run --example lobby`. Ada and Bob join the lobby and then the match, first with a wrong password. The
+//! match asks the game, which accepts a Join with the right password. Two seconds after both have joined, the match
+//! is over, and the game moves both back to the lobby. The example ends by itself.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
 use std::thread;
@@ -24,17 +24,18 @@ fn open(mut commands: Commands) {
     commands.spawn((Zone::new("match").capacity(2).hz(1).asks(), Match::default()));
 }
 
-/// For how long the match has been complete, in ticks of its own.
+/// For how many ticks of its zone the match has had two members.
 #[derive(Component, Default)]
 struct Match(u32);
 
-/// Has five seconds to answer; what it lets in is still refused if there is no room.
+/// Answers each ask. An ask without an answer is cancelled after five seconds. A session that the game accepts is
+/// still refused if the zone has no room.
 fn doorman(mut requests: MessageReader<JoinRequested>, mut commands: Commands) {
     for request in requests.read() {
         if request.payload == "swordfish" {
             commands.accept_join_with(request, "good luck".into());
         } else {
-            commands.refuse_join(request, "that is not the word");
+            commands.refuse_join(request, "wrong password");
         }
     }
 }
@@ -63,7 +64,7 @@ fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What the server said of memberships.
+/// Prints the server's messages about memberships.
 fn report(name: &str, event: &ClientEvent) {
     let ClientEvent::Message(frame) = event else { return };
     if let Ok(joined) = frame.decode::<v1::Joined>() {
@@ -72,7 +73,7 @@ fn report(name: &str, event: &ClientEvent) {
     } else if let Ok(parted) = frame.decode::<v1::Parted>() {
         println!("{name} has left the {} ({})", parted.zone, parted.reason());
     } else if let Ok(refused) = frame.decode::<v1::Refused>() {
-        println!("{name} is not let in ({}): {}", refused.reason(), refused.detail);
+        println!("{name} is refused ({}): {}", refused.reason(), refused.detail);
     }
 }
 

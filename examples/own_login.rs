@@ -1,7 +1,7 @@
-//! An authenticator of one's own: it asks an HTTP endpoint who a client is, while the server goes on.
+//! A custom authenticator, which asks an HTTP endpoint about each login while the tick goes on.
 //!
 //! Run `cargo run --example own_login`. Ada logs in with the right password and Eve with a wrong one. The endpoint
-//! takes half a second for each. Ends by itself.
+//! takes half a second for each answer. The example ends by itself.
 
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
@@ -24,7 +24,7 @@ use waystation::tick::{self, StopHandle, Verdict};
 use waystation::wire::udp::DEV_KEY;
 use waystation::zone::Zone;
 
-/// Asks an endpoint that answers 200 for a user with the right password.
+/// Asks the HTTP endpoint at this address. It answers 200 if the name and the password are right.
 struct HttpLogin(SocketAddr);
 
 impl Authenticator for HttpLogin {
@@ -41,7 +41,7 @@ impl Authenticator for HttpLogin {
 }
 
 impl HttpLogin {
-    /// Returns the status. A game takes an HTTP client here, and TLS.
+    /// Sends a request and returns the status of the response. A real game would use an HTTP client, and TLS.
     async fn ask(&self, body: &str) -> Result<u16, Box<dyn Error + Send + Sync>> {
         let mut stream = tokio::net::TcpStream::connect(self.0).await?;
         let length = body.len();
@@ -53,7 +53,7 @@ impl HttpLogin {
     }
 }
 
-/// The endpoint: in real life, another server.
+/// Serves the endpoint. In production it is another server.
 fn answer_logins(listener: &TcpListener) -> std::io::Result<()> {
     for stream in listener.incoming() {
         let mut stream = stream?;
@@ -68,7 +68,7 @@ fn answer_logins(listener: &TcpListener) -> std::io::Result<()> {
 }
 
 fn greet(mut registered: MessageReader<SessionRegistered>) {
-    registered.read().for_each(|news| println!("server: {} is in", news.principal));
+    registered.read().for_each(|news| println!("server: a session for {}", news.principal));
 }
 
 fn serve(udp: renet::RenetProxy, login: HttpLogin, stop: &StopHandle) -> std::io::Result<()> {
@@ -82,7 +82,7 @@ fn serve(udp: renet::RenetProxy, login: HttpLogin, stop: &StopHandle) -> std::io
     Ok(())
 }
 
-/// Logs in over a link of its own, and tells what came of it.
+/// Logs in over a link of its own, and prints the outcome.
 fn log_in(dial: UdpDial, user: &str, password: &str) {
     let (realm, slot) = (String::new(), String::new());
     let credentials = Credentials::Password { user: user.into(), realm, password: password.into(), slot };
@@ -91,7 +91,7 @@ fn log_in(dial: UdpDial, user: &str, password: &str) {
         client.update(Duration::from_millis(10));
         match client.poll() {
             Some(ClientEvent::Connected { session }) => break format!("has session {session}"),
-            Some(ClientEvent::Closed { detail, .. }) => break format!("is not let in: {detail}"),
+            Some(ClientEvent::Closed { detail, .. }) => break format!("is denied: {detail}"),
             _ => thread::sleep(Duration::from_millis(10)),
         }
     };

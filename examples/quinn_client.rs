@@ -1,10 +1,10 @@
-//! A client on the `quinn` crate, without our client library: it joins the arena and talks to it.
+//! A client that uses the `quinn` crate instead of the client library.
 //!
-//! Run `waystation serve`, ask `curl http://127.0.0.1:7780/v1/connect` for the hash of the server's
-//! certificate, and give it to `cargo run --example quinn_client -- SHA256 [ADDRESS [TICKET]]`. Outside the
-//! dev profile a new session needs the answer's ticket, too.
+//! Run `waystation serve`, copy `cert_sha256` from the output of `curl http://127.0.0.1:7780/v1/connect`, and run
+//! `cargo run --example quinn_client -- SHA256 [ADDRESS [TICKET]]`. Outside the `dev` profile it also needs the
+//! `ticket` from that output. The client joins the arena and sends five calls.
 
-#![allow(clippy::print_stdout, reason = "an example prints for the person who runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use waystation::wire::v1::credentials::Kind;
 use waystation::wire::v1::{Ack, Anonymous, Credentials, Hello, Join, Joined, Welcome};
 use waystation::wire::{Frame, PROTOCOL, WireMessage, encode};
 
-/// The reliable lane: the first stream that the client opens, with a length before each frame.
+/// The reliable lane: one bidirectional stream, on which its length precedes each frame.
 struct Lane {
     send: quinn::SendStream,
     receive: quinn::RecvStream,
@@ -41,8 +41,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Waits for a message of this type. A real client handles the others, and counts those that a
-    /// resume counts.
+    /// Reads frames until one has this type, and drops the others. A real client handles all of them, and counts the
+    /// counted ones.
     async fn hear<M: WireMessage>(&mut self) -> Result<M, Box<dyn Error>> {
         loop {
             let (mut length, mut shift) = (0, 0);
@@ -87,7 +87,7 @@ async fn play(server: SocketAddr, trust: Trust, ticket: String) -> Result<(), Bo
     for number in 1..=5 {
         lane.say(&Say { number }).await?;
         let echo: Echo = lane.hear().await?;
-        println!("said {number}, heard {}", echo.number);
+        println!("sent {number}, received {}", echo.number);
     }
     connection.close(0_u32.into(), b"");
     endpoint.wait_idle().await;

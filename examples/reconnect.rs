@@ -1,10 +1,10 @@
-//! A client that loses its link in three ways, and goes on each time as the same session.
+//! A client that loses its link in three ways, and resumes the same session each time.
 //!
-//! Run `cargo run --example reconnect`. For some seven seconds the server sends ten numbered
-//! beats a second. The client cuts its own link, reports what happens, and sees that no beat is
-//! missing; the last time it forgets all but its token, and is told so.
+//! Run `cargo run --example reconnect`. The server sends ten numbered beats a second. The client cuts its link twice
+//! and checks that no beat is missing. Then it keeps only its token, as a restarted program would, and the resume is
+//! a resync. The example takes eight seconds.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
 use std::thread;
@@ -47,7 +47,7 @@ fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Lets time pass; checks the beats and reports the rest.
+/// Updates the client for some steps. Checks the numbers of the beats and prints the other events.
 fn listen(client: &mut Client<UdpDial>, last: &mut Option<u64>, steps: u32) -> Result<(), Box<dyn Error>> {
     let mut first = None;
     for _ in 0..steps {
@@ -61,14 +61,14 @@ fn listen(client: &mut Client<UdpDial>, last: &mut Option<u64>, steps: u32) -> R
                 ClientEvent::LinkLost => println!("  the link is lost"),
                 ClientEvent::Resumed { session, resync } => {
                     println!("  resumed as {session}{}", if resync { ", with a resync" } else { "" });
-                    // The server does not send again what this client cannot put into order.
+                    // After a resync the beats that were in flight are void.
                     *last = last.filter(|_| !resync);
                 }
                 ClientEvent::Message(frame) => {
                     let Ok(Beat { number }) = frame.decode() else { continue };
                     first.get_or_insert(number);
                     if last.replace(number).is_some_and(|last| last + 1 != number) {
-                        return Err(format!("{number} came after {last:?}").into());
+                        return Err(format!("beat {number} followed beat {last:?}").into());
                     }
                 }
                 ClientEvent::SessionLost { .. } => return Err("the session is lost".into()),
@@ -92,13 +92,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut last = None;
     let mut client = Client::new(UdpDial::minting(mint.clone()), ClientConfig::default());
     listen(&mut client, &mut last, 100)?;
-    println!("cut: the server is not told, the next link is dialled at once and takes over");
+    println!("cut: the server does not notice, and the client opens another link at once");
     client.cut(Cut::Silent { hold: Duration::ZERO });
     listen(&mut client, &mut last, 75)?;
-    println!("cut: the transport says so, and the client is away for two seconds");
+    println!("cut: the server notices, and the client has no link for two seconds");
     client.cut(Cut::Close { hold: Duration::from_secs(2) });
     listen(&mut client, &mut last, 150)?;
-    println!("the program ends, and another one starts with the token");
+    println!("restart: a new client has only the token");
     let token = client.token().ok_or("no token")?.to_vec();
     drop(client);
     let mut client = Client::resume_with_token(UdpDial::minting(mint), ClientConfig::default(), token);

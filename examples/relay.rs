@@ -1,10 +1,10 @@
-//! A bad network between a server and its clients, on this machine.
+//! A relay between a server and its clients that behaves like a bad network.
 //!
 //! Run `cargo run --release` in one terminal, `cargo run --release --example relay -- --loss 20 --delay 180`
-//! in a second, and in a third the bots, with the line that the relay prints:
+//! in a second one, and bots in a third one, with the addresses that the relay prints:
 //! `cargo run --release -- bot --through udp=127.0.0.1:17777,quic=127.0.0.1:17778,http=127.0.0.1:17780`.
 
-#![allow(clippy::print_stdout, reason = "an example prints for the person who runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -16,10 +16,10 @@ use waystation::testing::{Network, Outages, Relay, RelayConfig, Route};
 /// Relays UDP, QUIC and HTTP to a server, with the faults of a network.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The seed of all that happens by chance
+    /// The seed of the random faults
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The server's addresses for UDP, QUIC and HTTP
+    /// The addresses of the server for UDP, QUIC and HTTP
     #[arg(
         long,
         value_delimiter = ',',
@@ -27,7 +27,7 @@ struct Args {
         default_value = "127.0.0.1:7777,127.0.0.1:7778,127.0.0.1:7780"
     )]
     server: Vec<SocketAddr>,
-    /// Where the relay listens for them
+    /// The addresses of the relay for UDP, QUIC and HTTP
     #[arg(
         long,
         value_delimiter = ',',
@@ -35,40 +35,40 @@ struct Args {
         default_value = "127.0.0.1:17777,127.0.0.1:17778,127.0.0.1:17780"
     )]
     listen: Vec<SocketAddr>,
-    /// Packets lost, in percent
+    /// Lost packets, in percent
     #[arg(long, default_value_t = 0.0)]
     loss: f64,
     /// Delay in each direction, in milliseconds
     #[arg(long, default_value_t = 0)]
     delay: u64,
-    /// Random delay besides, up to this, in milliseconds
+    /// Highest additional random delay, in milliseconds
     #[arg(long, default_value_t = 0)]
     jitter: u64,
-    /// Datagrams that others overtake, in percent
+    /// Reordered datagrams, in percent
     #[arg(long, default_value_t = 0.0)]
     reordered: f64,
-    /// Datagrams that arrive twice, in percent
+    /// Duplicated datagrams, in percent
     #[arg(long, default_value_t = 0.0)]
     doubled: f64,
-    /// Blackouts: the length of a period, of the shortest and of the longest, in milliseconds
+    /// Outages of both directions: the period, and the shortest and longest outage, in milliseconds
     #[arg(long, value_name = "EVERY,SHORTEST,LONGEST", value_parser = outages)]
     blackouts: Option<Outages>,
-    /// Outages of one direction, in the same way
+    /// Outages of one direction, with the same three numbers
     #[arg(long, value_name = "EVERY,SHORTEST,LONGEST", value_parser = outages)]
     one_way: Option<Outages>,
-    /// How often a client gets another outer port, in seconds
+    /// The mean interval at which a client's outer port changes, in seconds
     #[arg(long)]
     rebind_every: Option<u64>,
-    /// How often a TCP connection is reset, in seconds
+    /// The mean interval at which a TCP connection is reset, in seconds
     #[arg(long)]
     reset_every: Option<u64>,
-    /// Bytes a second and client, in each direction
+    /// Bytes per second for each client and direction
     #[arg(long)]
     rate: Option<u32>,
-    /// How long a packet may wait for the rate, in milliseconds
+    /// The longest time that a packet waits for the rate, in milliseconds
     #[arg(long, default_value_t = 500)]
     queue: u64,
-    /// How long it relays, in seconds; until Ctrl-C without it
+    /// The duration in seconds; without it, the relay runs until Ctrl-C
     #[arg(long)]
     seconds: Option<u64>,
 }
@@ -90,7 +90,7 @@ fn main() -> anyhow::Result<()> {
         queue: ms(args.queue),
     };
     let (&[udp, quic, http], &[at_udp, at_quic, at_http]) = (&args.server[..], &args.listen[..]) else {
-        anyhow::bail!("--server and --listen take three addresses each: of UDP, QUIC and HTTP");
+        anyhow::bail!("--server and --listen need three addresses each: for UDP, QUIC and HTTP");
     };
     let routes = vec![Route::udp(udp).at(at_udp), Route::udp(quic).at(at_quic), Route::tcp(http).at(at_http)];
     let relay = Relay::start(RelayConfig { seed: args.seed, routes, network, heals_after: None })?;
@@ -98,10 +98,10 @@ fn main() -> anyhow::Result<()> {
     println!("through udp={udp},quic={quic},http={http}\n{network:?}");
 
     let (stop, stopped) = mpsc::channel();
-    // After the end nobody waits for it.
+    // The receiver may be gone.
     ctrlc::set_handler(move || stop.send(()).unwrap_or_default())?;
     match args.seconds {
-        // The time is up when nobody has pressed Ctrl-C.
+        // A timeout is the regular end.
         Some(seconds) => drop(stopped.recv_timeout(Duration::from_secs(seconds))),
         None => stopped.recv()?,
     }

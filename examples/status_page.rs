@@ -1,6 +1,7 @@
-//! A page of a game's own on the server's HTTP port, with what its adapters have counted.
+//! A custom page on the HTTP port of the server, which shows the counters of the adapters.
 //!
-//! Run `cargo run --example status_page`. A client connects over WebSocket, and the page is asked for. Ends by itself.
+//! Run `cargo run --example status_page`. A client connects over WebSocket, and the example prints the page. It ends
+//! by itself.
 
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
@@ -22,7 +23,7 @@ use waystation::server::ServerPlugins;
 use waystation::session::SessionTable;
 use waystation::tick::{self, StopHandle, TickTime};
 
-/// The page, which the tick writes and the HTTP thread reads.
+/// The text of the page. The tick writes it and the HTTP thread reads it.
 #[derive(Resource, Clone, Default)]
 struct Page(Arc<Mutex<String>>);
 
@@ -32,7 +33,7 @@ impl Page {
     }
 }
 
-/// Writes the page, four times a second.
+/// Writes the page every fifth tick.
 fn write_page(page: Res<Page>, time: Res<TickTime>, table: Res<SessionTable>, proxies: Res<Proxies>) {
     if time.tick().0.is_multiple_of(5) {
         let counters: Vec<String> = proxies.counters().iter().map(ToString::to_string).collect();
@@ -55,6 +56,7 @@ fn serve(http: HttpServer, stop: &StopHandle) -> Result<(), Box<dyn Error + Send
     Ok(())
 }
 
+/// Returns the HTTP response for a path.
 fn ask(server: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(server)?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n")?;

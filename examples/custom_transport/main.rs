@@ -1,7 +1,8 @@
-//! A transport of a game's own, at both ends: frames over TCP, each behind its length.
+//! A custom transport: frames over TCP, each behind its length.
 //!
-//! Run `cargo run --example custom_transport`. A client asks discovery, which offers `tcp`, and joins the arena. Ends by
-//! itself. `tcp` is the link, which is the same at both ends; `server` is the adapter and its listener.
+//! Run `cargo run --example custom_transport`. A client asks discovery, which offers `tcp`, and joins the arena. The
+//! example ends by itself. The module `tcp` has the link, which both ends use, and `server` has the listener and the
+//! adapter.
 
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
@@ -51,7 +52,7 @@ fn play(discovery: SocketAddr) -> Result<(), Box<dyn Error>> {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    Err("the client did not get into the arena within five seconds".into())
+    Err("the client has not joined the arena within five seconds".into())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

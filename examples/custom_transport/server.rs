@@ -1,7 +1,7 @@
-//! The server's end: a listener, and the adapter between its links and the tick.
+//! The server's end: a listener, and the adapter that it starts.
 //!
-//! An adapter tells the tick of its links: `Opened` first, `Closed` last, and between them what arrived. It does what
-//! the tick commands.
+//! The adapter sends events of each link to the tick: `Opened` first, then a `Frame` for each frame that arrives, and
+//! `Closed` last. It carries out the commands of the tick.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Result;
@@ -21,7 +21,7 @@ use waystation::wire::Lane;
 
 use super::tcp::{ARRIVED_MAX, Tcp};
 
-/// A port that nobody serves yet.
+/// A bound listener, before the adapter starts.
 pub(crate) struct TcpListening(TcpListener, SocketAddr);
 
 impl TcpListening {
@@ -55,7 +55,7 @@ impl Listener for TcpListening {
     }
 }
 
-/// The links that were opened since the start.
+/// The number of links that were opened since the start.
 #[derive(Clone, Default)]
 struct Opened(Arc<AtomicU64>);
 
@@ -65,9 +65,10 @@ impl Count for Opened {
     }
 }
 
-/// A link, and whether the tick wants nothing from it for now.
+/// A link of the adapter.
 struct Served {
     tcp: Tcp,
+    /// The tick has paused the link: the adapter does not read it.
     is_paused: bool,
 }
 
@@ -86,7 +87,7 @@ fn adapt(mut port: AdapterPort, listener: &TcpListener, opened: &Opened, stop: &
         let has_room = events.is_empty();
         links.retain(|link, Served { tcp, is_paused }| {
             let is_over = tcp.is_over();
-            // What arrives while the link is closing is ignored.
+            // Frames that arrive while the link is closing are ignored.
             let is_read = has_room && !*is_paused && tcp.outbox.is_some();
             let frames = tcp.inbox.try_iter().take(if is_read { ARRIVED_MAX } else { 0 });
             let frames = frames.map(|bytes| ProxyEventKind::Frame { lane: Lane::Reliable, bytes });
@@ -95,7 +96,7 @@ fn adapt(mut port: AdapterPort, listener: &TcpListener, opened: &Opened, stop: &
             events.extend(tcp.outflow.report().into_iter().chain(frames).chain(end).map(event));
             !is_over
         });
-        port.events.send(&mut events, |_| {}); // What the port has no room for waits.
+        port.events.send(&mut events, |_| {}); // Events that do not fit stay queued.
         thread::sleep(Duration::from_millis(2));
     }
     port.commands.drain_all(|command| obey(&mut links, command));
@@ -104,7 +105,7 @@ fn adapt(mut port: AdapterPort, listener: &TcpListener, opened: &Opened, stop: &
 fn obey(links: &mut BTreeMap<LinkId, Served>, command: ProxyCommand) {
     let Some(Served { tcp, is_paused }) = links.get_mut(&command.link()) else { return };
     match command {
-        // A client that does not read loses its link, and may resume.
+        // If the queue is full because the client does not read, the link is cut. The client may resume.
         ProxyCommand::Send { frame, .. } if tcp.push(frame.clone()) => {}
         ProxyCommand::Send { .. } | ProxyCommand::Cut { .. } => _ = tcp.socket.shutdown(Shutdown::Both),
         ProxyCommand::Close { frame, .. } => _ = tcp.outbox.take().map(|outbox| outbox.try_send(frame)),

@@ -1,4 +1,4 @@
-//! A link over TCP, as both ends use it, and what dials it.
+//! A link over TCP, which both ends use, and the function that dials it.
 
 use std::io::{ErrorKind, Read as _, Result, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,14 +10,14 @@ use waystation::client::{DialError, Link, LinkStatus, Offer};
 use waystation::proxy::Outflow;
 use waystation::wire::{FRAME_MAX_SERVER, Lane, lane_of, prost::bytes::Bytes};
 
-/// A link. Two threads block on its socket, one for each direction.
+/// A link. One thread reads its socket and another one writes it, with blocking calls.
 pub(crate) struct Tcp {
     pub(crate) socket: TcpStream,
     reader: JoinHandle<()>,
     pub(crate) inbox: Receiver<Bytes>,
-    /// `None` once the link is closing. The writer then ends after what is queued.
+    /// `None` when the link is closing. The writer then writes the frames that are queued, and ends.
     pub(crate) outbox: Option<SyncSender<Bytes>>,
-    /// Counts what the writer has written, for the server's tick.
+    /// Counts the bytes that the writer has written. The adapter reports them to the tick.
     pub(crate) outflow: Outflow,
 }
 
@@ -41,18 +41,18 @@ impl Tcp {
         Ok(Self { socket, reader, inbox, outbox: Some(outbox), outflow })
     }
 
-    /// Returns true if the other end has closed the link, or the link is broken.
+    /// Returns true if the other end has closed the link or the link is broken.
     pub(crate) fn is_over(&self) -> bool {
         self.reader.is_finished()
     }
 
-    /// Queues a frame. Returns false if the other end does not read, or the link is closing.
+    /// Queues a frame. Returns false if the queue is full or the link is closing.
     pub(crate) fn push(&self, frame: Bytes) -> bool {
         self.outbox.as_ref().is_some_and(|outbox| outbox.try_send(frame).is_ok())
     }
 }
 
-/// Opens a link to an offer of `tcp`. A game would connect on a thread of its own, where that may take long.
+/// Opens a link to an offer of `tcp`. It blocks until the connection is open. A real game would connect on a thread.
 pub(crate) fn dial(offer: &Offer) -> std::result::Result<Box<dyn Link + Send>, DialError> {
     let failed = |what: String| DialError::Other(format!("{}: {what}", offer.url));
     let address = offer.url.trim_start_matches("tcp://").parse::<SocketAddr>();
@@ -101,9 +101,9 @@ fn write_frame(mut socket: &TcpStream, frame: &[u8]) -> Result<()> {
     socket.write_all(&[&(frame.len() as u32).to_be_bytes(), frame].concat())
 }
 
-/// Frames that wait for the tick or the game. Behind them the peer has to wait.
+/// Received frames that may wait for the tick or the game. Then the reader waits, and TCP slows the sender down.
 pub(crate) const ARRIVED_MAX: usize = 64;
-/// Frames that wait for the network: twice what a session keeps for a resume.
+/// Frames that may wait for the network: twice the frames of an outbox.
 const LEAVING_MAX: usize = 1_024;
-/// How long the game may stand still while a link opens.
+/// The longest time for which opening a link blocks the caller.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);

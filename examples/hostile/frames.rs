@@ -1,4 +1,4 @@
-//! Over WebSocket: frames that hold nothing, and frames that RFC 6455 forbids.
+//! Attacks over WebSocket: empty frames, and frames that RFC 6455 forbids.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::End;
 use crate::http::upgrade;
 
-/// Links on which frames without a payload arrive as fast as the server reads them.
+/// Sends frames without a payload as fast as the server reads them.
 pub(crate) fn empty(end: End) -> io::Result<String> {
-    // Parts of a message that has begun, messages, pings, pongs, and what follows a text.
+    // Parts of a message, whole messages, pings, pongs, and messages behind a text message.
     let kinds: [(&[u8], u8); 5] = [
         (&[0x02, 0x80, 0, 0, 0, 0], 0x00),
         (&[], 0x82),
@@ -37,7 +37,7 @@ pub(crate) fn empty(end: End) -> io::Result<String> {
     Ok(format!("{frames} empty frames on {LINKS} links at a time, {ended} links ended by the server"))
 }
 
-/// Frames that a server must answer with the close code 1002.
+/// Sends frames that the server must answer with the close code 1002.
 pub(crate) fn forbidden(end: End) -> io::Result<String> {
     let bad: [&[u8]; 6] = [
         &[0x82, 3, 1, 2, 3],
@@ -59,12 +59,12 @@ pub(crate) fn forbidden(end: End) -> io::Result<String> {
     Ok(format!("{count} forbidden frames, {answered} answered with 1002"))
 }
 
-/// One link, and frames to be sent on it.
+/// A link, and the frames that are sent on it repeatedly.
 struct Flood {
     socket: TcpStream,
     first: &'static [u8],
     frames: Vec<u8>,
-    /// How much of a frame the system has taken.
+    /// Bytes of the present frame that were sent.
     taken: usize,
 }
 
@@ -77,7 +77,7 @@ impl Flood {
         Ok(Self { socket, first, frames, taken: 0 })
     }
 
-    /// Sends what the system takes at once. Answers are read, so that the server can go on.
+    /// Writes until the socket would block. Also reads the server's answers, so that the server is not blocked.
     fn pour(&mut self) -> io::Result<usize> {
         let mut answers = [0; 4_096];
         if let Ok(0) = self.socket.read(&mut answers) {
@@ -94,9 +94,9 @@ impl Flood {
     }
 }
 
-/// Links that are flooded at a time.
+/// Links at a time.
 const LINKS: usize = 20;
-/// Bytes of an empty frame under a mask.
+/// Bytes of an empty frame with its mask.
 const EMPTY_BYTES: usize = 6;
 /// Frames in one write.
 const FRAMES_AT_ONCE: usize = 10_000;

@@ -1,4 +1,4 @@
-//! Over TCP: what comes in by HTTP, and WebSockets that are not read or not written properly.
+//! Attacks over TCP: slow HTTP requests, wrong origins, bad WebSocket frames, and WebSockets that are not read.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use crate::End;
 
 const SERVER: &str = "127.0.0.1:7780";
 
-/// Pages of somebody else ask for a WebSocket.
+/// Requests WebSockets with an origin that the server does not allow.
 pub(crate) fn wrong_origin(end: End) -> io::Result<String> {
     let (mut count, mut refused) = (0, 0);
     while end.pause(Duration::from_millis(50)) {
@@ -22,7 +22,7 @@ pub(crate) fn wrong_origin(end: End) -> io::Result<String> {
     Ok(format!("{count} upgrades for another origin, {refused} refused"))
 }
 
-/// Frames that say they are a gibibyte, and text, and what no bit may say.
+/// Sends frames that are too long, text messages, and frames with reserved bits and opcodes.
 pub(crate) fn oversized(end: End) -> io::Result<String> {
     let bad: [&[u8]; 4] = [
         &[0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4, 5, 6],
@@ -34,7 +34,7 @@ pub(crate) fn oversized(end: End) -> io::Result<String> {
     while end.pause(Duration::from_millis(50)) {
         let (mut socket, _) = upgrade("")?;
         socket.write_all(bad[count % bad.len()])?;
-        // It may be closed before it is written; that is what is wanted.
+        // The write fails when the server has closed the connection, as it should.
         for _ in 0..16 {
             if socket.write_all(&[0; 16_384]).is_err() {
                 break;
@@ -45,7 +45,7 @@ pub(crate) fn oversized(end: End) -> io::Result<String> {
     Ok(format!("{count} frames that are too long or not allowed"))
 }
 
-/// Players who join and never read what they are sent.
+/// Opens links that join the arena and never read.
 pub(crate) fn unread(end: End) -> io::Result<String> {
     let mut sockets = Vec::new();
     let mut count = 0;
@@ -56,7 +56,7 @@ pub(crate) fn unread(end: End) -> io::Result<String> {
         let hello = Hello { protocol: PROTOCOL, credentials, ..Hello::default() };
         let join = Join { request: 1, zone: "arena".to_owned(), ..Join::default() };
         socket.write_all(&masked(&hello))?;
-        // Longer than until the Welcome: before it, a Join would end the link.
+        // Welcome has arrived by then. Before Welcome, a Join would end the link.
         if !end.pause(Duration::from_millis(200)) {
             break;
         }
@@ -67,10 +67,10 @@ pub(crate) fn unread(end: End) -> io::Result<String> {
             sockets.remove(0);
         }
     }
-    Ok(format!("{count} players who never read"))
+    Ok(format!("{count} links that never read"))
 }
 
-/// Requests that come a byte a second.
+/// Sends requests at one byte per second.
 pub(crate) fn slow(end: End) -> io::Result<String> {
     let request = b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Patience: yes\r\n";
     let mut sockets = Vec::new();
@@ -88,10 +88,10 @@ pub(crate) fn slow(end: End) -> io::Result<String> {
         }
         second += 1;
     }
-    Ok(format!("200 connections of a byte a second, {ended} of them ended by the server"))
+    Ok(format!("200 connections at a byte per second, of which the server ended {ended}"))
 }
 
-/// A connection that asked for a WebSocket, and the head of the answer.
+/// Connects and requests a WebSocket. Returns the connection and the head of the response.
 pub(crate) fn upgrade(headers: &str) -> io::Result<(TcpStream, String)> {
     let mut socket = TcpStream::connect(SERVER)?;
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -105,7 +105,7 @@ pub(crate) fn upgrade(headers: &str) -> io::Result<(TcpStream, String)> {
     Ok((socket, String::from_utf8_lossy(&head[..length]).into_owned()))
 }
 
-/// A short frame as a client must send it, under a mask of zeros.
+/// Encodes a message as a WebSocket frame with a mask of zeros. The frame has at most 125 bytes.
 fn masked<M: WireMessage>(message: &M) -> Vec<u8> {
     let frame = wire::encode(message);
     let length = u8::try_from(frame.len()).unwrap_or(125).min(125);

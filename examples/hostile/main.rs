@@ -1,10 +1,10 @@
-//! Peers that keep no rule, to see that a server keeps serving others.
+//! Peers that break the rules of all transports, while a server serves other clients.
 //!
-//! Run `cargo run --release` in one terminal, `cargo run --release -- bot --clients 20` in a
-//! second, and this in a third: `cargo run --release --example hostile -- 20`, for twenty seconds of
-//! everything, or with names behind it (`udp`, `initials`, `half_open`, `alpn`, `origin`, `oversized`,
-//! `unread`, `slow`, `empty`, `forbidden`) for only those. It speaks to the dev profile on this machine only, and keeps a
-//! pace, so that it takes the server's patience and not the machine's processor.
+//! Run `cargo run --release` in one terminal, `cargo run --release -- bot --clients 20` in a second one, and
+//! `cargo run --release --example hostile -- 20` in a third one. It runs all attacks for 20 seconds, or those that
+//! are named after the number: `udp`, `initials`, `half_open`, `alpn`, `origin`, `oversized`, `unread`, `slow`,
+//! `empty`, `forbidden`. It attacks a server of the `dev` profile on this machine only. Each attack has a fixed pace,
+//! so that it does not take the processor from the server.
 
 mod frames;
 mod http;
@@ -16,10 +16,10 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Does something bad until the time is up; says what it did.
+/// Attacks the server until the time is up. Returns a summary.
 type Attack = fn(End) -> io::Result<String>;
 
-/// All that is done at once, by name.
+/// The attacks, by name. They run at the same time.
 const ATTACKS: &[(&str, Attack)] = &[
     ("udp", udp::garbage),
     ("initials", quic::initials),
@@ -33,25 +33,25 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("forbidden", frames::forbidden),
 ];
 
-/// When to stop.
+/// The time at which attacks stop.
 #[derive(Clone, Copy)]
 struct End(Instant);
 
 impl End {
-    #[allow(clippy::disallowed_methods, reason = "an attacker's own clock")]
+    #[allow(clippy::disallowed_methods, reason = "an attacker does not run in a tick")]
     fn after(seconds: u64) -> Self {
         Self(Instant::now() + Duration::from_secs(seconds))
     }
 
-    /// Waits a moment; whether there is time for more.
-    #[allow(clippy::disallowed_methods, reason = "an attacker's own clock")]
+    /// Waits for this duration. Returns true if time is left.
+    #[allow(clippy::disallowed_methods, reason = "an attacker does not run in a tick")]
     fn pause(self, pace: Duration) -> bool {
         thread::sleep(pace);
         Instant::now() < self.0
     }
 }
 
-#[allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#[allow(clippy::print_stdout, reason = "an example prints its results")]
 fn main() {
     let mut args = std::env::args().skip(1).peekable();
     let seconds = args.next_if(|text| text.parse::<u64>().is_ok()).and_then(|text| text.parse().ok());

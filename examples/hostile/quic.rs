@@ -1,4 +1,4 @@
-//! Over QUIC: handshakes that are begun and left there, and such as want another protocol.
+//! Attacks over QUIC: handshakes that do not end, and handshakes for another protocol.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -15,7 +15,7 @@ use crate::whoever::Whoever;
 
 const SERVER: ([u8; 4], u16) = ([127, 0, 0, 1], 7778);
 
-/// Ten thousand Initials from one address, of connections that nobody goes on with.
+/// Sends up to 10,000 Initials from one address and does not continue their handshakes.
 pub(crate) fn initials(end: End) -> io::Result<String> {
     let mut peer = Peer::new(b"waystation/1")?;
     let mut count = 0;
@@ -28,7 +28,7 @@ pub(crate) fn initials(end: End) -> io::Result<String> {
     Ok(format!("{count} Initials from one address"))
 }
 
-/// Handshakes that answer a Retry, prove their address by it, and stop there.
+/// Begins handshakes that answer a Retry, which proves their address, and then stop.
 pub(crate) fn half_open(end: End) -> io::Result<String> {
     let mut peers = Vec::new();
     let (mut count, mut answers) = (0, 0);
@@ -44,7 +44,7 @@ pub(crate) fn half_open(end: End) -> io::Result<String> {
     Ok(format!("{count} handshakes left half open, {answers} answers read"))
 }
 
-/// Connections for another protocol.
+/// Connects with an ALPN that the server does not support.
 pub(crate) fn wrong_alpn(end: End) -> io::Result<String> {
     let (mut count, mut refused) = (0, 0);
     while end.pause(Duration::from_millis(50)) {
@@ -55,7 +55,7 @@ pub(crate) fn wrong_alpn(end: End) -> io::Result<String> {
     Ok(format!("{count} connections for another protocol, {refused} answered"))
 }
 
-/// An endpoint with a socket of its own.
+/// A QUIC endpoint with a socket of its own.
 struct Peer {
     socket: UdpSocket,
     endpoint: Endpoint,
@@ -80,7 +80,7 @@ impl Peer {
         Ok(Self { socket, endpoint, config })
     }
 
-    /// Sends the first flight of a connection.
+    /// Starts a connection and sends its first packets.
     fn begin(&mut self) -> io::Result<Connection> {
         let connected = self.endpoint.connect(now(), self.config.clone(), SERVER.into(), "localhost");
         let (_, mut connection) = connected.map_err(io::Error::other)?;
@@ -88,7 +88,7 @@ impl Peer {
         Ok(connection)
     }
 
-    /// Answers so many datagrams of the server, if they come.
+    /// Handles up to `most` datagrams of the server. Returns how many arrived.
     fn answer(&mut self, mut connection: Connection, most: u32) -> io::Result<u32> {
         let mut buffer = [0; 2_048];
         for taken in 0..most {
@@ -106,14 +106,14 @@ impl Peer {
     fn send(&self, connection: &mut Connection) {
         let mut buffer = Vec::new();
         while connection.poll_transmit(now(), 1, &mut buffer).is_some() {
-            // What the system does not take is not needed.
+            // A datagram that cannot be sent is skipped.
             let _ = self.socket.send(&buffer);
             buffer.clear();
         }
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "an attacker's own clock")]
+#[allow(clippy::disallowed_methods, reason = "an attacker does not run in a tick")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -1,4 +1,4 @@
-//! Over UDP: garbage, and links with valid tokens that send bad frames.
+//! Attacks over UDP: datagrams of garbage, and links with valid tokens that send bad frames.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -16,7 +16,7 @@ use crate::End;
 const SERVER: ([u8; 4], u16) = ([127, 0, 0, 1], 7777);
 const STEP: Duration = Duration::from_millis(10);
 
-/// All kinds of both, one after another.
+/// Sends garbage, and opens a link that sends bad frames, again and again. Each link sends another kind of them.
 pub(crate) fn garbage(end: End) -> io::Result<String> {
     let mut sent = [0_u64; 2];
     let mut link_number = 0;
@@ -28,7 +28,7 @@ pub(crate) fn garbage(end: End) -> io::Result<String> {
     Ok(format!("{} datagrams of garbage and {} frames on {link_number} links", sent[0], sent[1]))
 }
 
-/// Datagrams that are nobody's: of any length and first byte, and a megabyte of zeros.
+/// Sends datagrams that belong to no link: random bytes of many lengths, and a megabyte of zeros.
 fn throw_datagrams(seed: u64) -> io::Result<u64> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(SocketAddr::from(SERVER))?;
@@ -36,7 +36,7 @@ fn throw_datagrams(seed: u64) -> io::Result<u64> {
     let mut count = 0;
     let mut send = |datagram: &[u8]| {
         count += 1;
-        // What the system does not take is not needed.
+        // A datagram that cannot be sent is skipped.
         let _ = socket.send(datagram);
     };
     for length in (0..1_400).step_by(7) {
@@ -57,7 +57,7 @@ fn throw_datagrams(seed: u64) -> io::Result<u64> {
     Ok(count)
 }
 
-/// A link with a valid token, and one kind of bad frames.
+/// Opens a link with a valid token and sends bad frames of one kind. Returns how many frames were sent.
 fn abuse_link(kind: u64) -> u64 {
     let mut dial = UdpDial::minting(TokenMint::new(DEV_KEY, vec![SERVER.into()]));
     let Ok(mut link) = dial.dial() else { return 0 };
@@ -70,7 +70,7 @@ fn abuse_link(kind: u64) -> u64 {
     let bad: Vec<Vec<u8>> = match kind % 6 {
         // Truncated frames: no id, half an id, half a body.
         0 => vec![vec![], vec![0], vec![0x00, 0x40, 0x12, 0x7F]],
-        // Ids that nobody has.
+        // Ids that are not assigned.
         1 => vec![vec![0x7E, 0xEE]; 20],
         // Messages that only a server sends.
         2 => vec![
@@ -78,8 +78,9 @@ fn abuse_link(kind: u64) -> u64 {
             wire::encode(&Joined::default()).to_vec(),
             wire::encode(&Beacon::default()).to_vec(),
         ],
-        // Acks of what was never sent, and a second Hello.
+        // An Ack of frames that were never sent.
         3 => vec![wire::encode(&Ack { received: u64::MAX }).to_vec()],
+        // A second Hello.
         4 => vec![wire::encode(&hello).to_vec()],
         // A megabyte of zeros, as frames.
         _ => vec![vec![0; 16_000]; 64],

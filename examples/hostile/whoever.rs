@@ -1,4 +1,4 @@
-//! An attacker does not care whose certificate it is.
+//! A certificate verifier that accepts every certificate, as an attacker does not need to know the server.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-/// Takes any certificate.
+/// Accepts every certificate and every signature.
 #[derive(Debug)]
 pub(crate) struct Whoever(pub(crate) Arc<CryptoProvider>);
 

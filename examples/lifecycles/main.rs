@@ -1,11 +1,11 @@
-//! Peers whose connections live and end in every way, beside honest bots.
+//! Connections that open and end in many ways, on a server on which bots play.
 //!
-//! `cargo build --bins --example lifecycles`, then `target/debug/examples/lifecycles --seconds 60 --seed 1`.
-//! Peers open, half-open, close, reset, rebind, pause and resume connections over all transports, in
-//! an order that the seed decides; half of them through a bad network. Exits 1 if a bot lost anything,
-//! or the server logged an error, or it still has a link, session or descriptor when all have gone.
+//! Run `cargo build --bins --example lifecycles`, then `target/debug/examples/lifecycles --seconds 60 --seed 1`. Peers
+//! open, close, rebind, pause and resume links over all transports, in a random order from the seed. Half of the peers
+//! connect through a bad network. The exit status is 1 if a bot has lost a message or a session, if the server has
+//! logged an error, or if the server still holds a link, session or file descriptor when all peers are gone.
 
-#![allow(clippy::print_stdout, reason = "an example prints for the person who runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 mod player;
 #[path = "../networks/server.rs"]
@@ -32,20 +32,20 @@ use player::Player;
 use stranger::Stranger;
 use way::Way;
 
-/// Opens and ends connections in every way, beside honest bots.
+/// Opens and ends connections in many ways, on a server on which bots play.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long, in seconds
+    /// The duration in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// The seed of what the peers do
+    /// The seed of the peers' random acts
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[arg(long, default_value_t = 48)]
     peers: u64,
     #[arg(long, default_value_t = 8)]
     bots: usize,
-    /// The server; the one beside this program without it
+    /// The server's binary; by default the one in the folder above this program's
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
 }
@@ -98,8 +98,8 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The life of a peer: two of three keep no rule, the third is a client of our library.
-#[allow(clippy::disallowed_methods, reason = "a peer over real sockets goes by the machine's clock")]
+/// Runs one peer. Two of three peers use links without a client, and the third one uses the client library.
+#[allow(clippy::disallowed_methods, reason = "a peer does not run in a tick")]
 fn live(index: u64, mut dice: StdRng, way: Way, seconds: u64) -> anyhow::Result<Done> {
     let (mut stranger, mut player) = (Stranger::new(way.dial()?), Player::new(way, index)?);
     let (begun, mut last) = (Instant::now(), Instant::now());
@@ -113,7 +113,7 @@ fn live(index: u64, mut dice: StdRng, way: Way, seconds: u64) -> anyhow::Result<
     Ok(player.done.into_iter().chain(stranger.done).collect())
 }
 
-/// How often a peer does something, if it is not paused.
+/// The time between two steps of a peer that is not paused.
 const STEP: Duration = Duration::from_millis(10);
-/// How long links and sessions may outlive their players.
+/// The time within which the server releases all links and sessions after the peers are gone.
 const LEFT_FOR_MAX: Duration = Duration::from_secs(40);

@@ -1,4 +1,4 @@
-//! A peer that is a client of our library, and is paused, cut, copied and restarted.
+//! A peer that uses the client library, and is paused, cut, copied and restarted.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use waystation::client::{
 use crate::Done;
 use crate::way::{Way, pause};
 
-/// A client, and another one that takes its session over at times.
+/// Two clients, of which one sometimes takes over the session of the other.
 pub(crate) struct Player {
     clients: [Client<AnyDial>; 2],
     way: Way,
@@ -32,20 +32,20 @@ impl Player {
         Ok(Self { clients, way, config, number: 0, done: Done::new() })
     }
 
-    /// A client without a session in this place.
+    /// Replaces a client by one without a session.
     fn start_anew(&mut self, which: usize) {
         if let Ok(dial) = self.way.dial() {
             self.clients[which] = Client::new(dial, self.config.clone());
         }
     }
 
-    /// Lets time pass and does something or nothing. Returns a pause, if it is to sleep.
+    /// Updates the clients and sometimes acts at random. Returns a pause if the act is to pause.
     pub(crate) fn step(&mut self, dt: Duration, dice: &mut StdRng) -> Option<Duration> {
         for client in &mut self.clients {
             client.update(dt);
             while let Some(event) = client.poll() {
                 if matches!(event, ClientEvent::Connected { .. }) {
-                    // A client that cannot join yet is one of those that do not.
+                    // A client whose Join fails plays on without a zone.
                     let _ = client.join("arena", "");
                 }
             }
@@ -66,7 +66,7 @@ impl Player {
         let what = match dice.random_range(0..9) {
             0 | 1 => {
                 self.number += 1;
-                // A full outbox refuses, which is the client's right.
+                // The client refuses to send if its outbox is full.
                 let _ = client.send(&Say { number: self.number });
                 "say"
             }
@@ -91,7 +91,7 @@ impl Player {
                 "let a client go"
             }
             7 => {
-                // The other one has the session's token as well, and each takes it from the other.
+                // Both clients have the token, and take the session over from each other.
                 let token = client.token().map(<[u8]>::to_vec)?;
                 let dial = self.way.dial().ok()?;
                 self.clients[1 - which] = Client::resume_with_token(dial, self.config.clone(), token);
@@ -111,5 +111,5 @@ impl Player {
     }
 }
 
-/// The part of the steps in which something is done: twice a second.
+/// The probability of an act in a step: twice a second on average.
 const OFTEN: f64 = 0.02;

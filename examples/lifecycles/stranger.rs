@@ -1,4 +1,4 @@
-//! A peer that keeps no rule: links of our client library, without the client.
+//! A peer that breaks the rules of the protocol: it uses links of the client library without a client.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use waystation::wire::{Frame, encode};
 use crate::Done;
 use crate::way::{hello, pause};
 
-/// A peer, its link, and links that it no longer serves.
+/// A peer with a link, and open links that it no longer updates.
 pub(crate) struct Stranger {
     dial: AnyDial,
     link: Option<AnyLink>,
-    /// Links that are open and silent, [`UNSERVED_MAX`] at most.
+    /// Open links that send nothing, [`UNSERVED_MAX`] at most.
     unserved: Vec<AnyLink>,
-    /// The token of its last session.
+    /// The resume token of the last session.
     token: Bytes,
-    /// Frames taken.
+    /// Frames received, on all links.
     received: u64,
     pub(crate) done: Done,
 }
@@ -32,7 +32,7 @@ impl Stranger {
         Self { dial, link: None, unserved: Vec::new(), token: Bytes::new(), received: 0, done }
     }
 
-    /// Lets time pass and does something or nothing. Returns a pause, if it is to sleep.
+    /// Updates the link and sometimes acts at random. Returns a pause if the act is to pause.
     pub(crate) fn step(&mut self, dt: Duration, dice: &mut StdRng) -> Option<Duration> {
         let Some(link) = &mut self.link else {
             if dice.random_bool(0.2) {
@@ -57,7 +57,7 @@ impl Stranger {
         if dice.random_bool(OFTEN) { self.act(dice) } else { None }
     }
 
-    /// One act, whatever the state of the link is.
+    /// Acts once, in any state of the link.
     fn act(&mut self, dice: &mut StdRng) -> Option<Duration> {
         let act = *ACTS.choose(dice)?;
         self.did(act);
@@ -97,7 +97,7 @@ fn tell(link: &mut AnyLink, frame: Bytes) {
     link.flush();
 }
 
-/// What may be done to a link.
+/// The names of the acts.
 const ACTS: [&str; 12] = [
     "hello",
     "resume",
@@ -112,7 +112,7 @@ const ACTS: [&str; 12] = [
     "rebind",
     "pause",
 ];
-/// The part of the steps in which something is done: five times a second.
+/// The probability of an act in a step: five times a second on average.
 const OFTEN: f64 = 0.05;
-/// Links that are left open, for each peer.
+/// The most links that a peer leaves open.
 const UNSERVED_MAX: usize = 3;

@@ -1,4 +1,4 @@
-//! The way from a peer to the server, and what peers say and wait.
+//! How a peer reaches the server, its Hello, and its pauses.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use waystation::testing::{Network, Outages};
 use waystation::wire::v1::{Anonymous, Credentials, Hello, Resume, credentials::Kind};
 use waystation::wire::{PROTOCOL, encode};
 
-/// A URL of one transport, and relays or none.
+/// The URL of the server for one transport, and the relays to go through, if any.
 pub(crate) struct Way {
     pub(crate) url: String,
     pub(crate) through: Detour,
@@ -22,7 +22,7 @@ impl Way {
     }
 }
 
-/// A network on which few connections live for long.
+/// Returns a network with loss, disorder, outages and resets.
 pub(crate) fn bad() -> Network {
     let [every, shortest, longest] = [8_000, 500, 4_000].map(Duration::from_millis);
     let often = Some(Duration::from_secs(2));
@@ -32,7 +32,7 @@ pub(crate) fn bad() -> Network {
     Network { one_way: outages, rebind_every: often, reset_every: often, ..bad }
 }
 
-/// A Hello for a new session, or for that of a token.
+/// Returns a Hello: with a token it resumes a session, and without one it opens a new session.
 pub(crate) fn hello(token: Option<Bytes>) -> Bytes {
     let kind = Some(Kind::Anonymous(Anonymous { name: "eve".to_owned() }));
     let resume = token.map(|token| Resume { token, resync: true, ..Resume::default() });
@@ -40,7 +40,7 @@ pub(crate) fn hello(token: Option<Bytes>) -> Bytes {
     encode(&Hello { protocol: PROTOCOL, credentials, resume, ..Hello::default() })
 }
 
-/// A pause of up to twice the timeout of a link; most are short.
+/// Returns a random pause: four of five are below 0.5 s, the others below 10 s, twice the link timeout.
 pub(crate) fn pause(dice: &mut StdRng) -> Duration {
     let most = if dice.random_bool(0.2) { 10_000 } else { 500 };
     Duration::from_millis(dice.random_range(1..most))

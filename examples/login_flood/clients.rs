@@ -1,4 +1,4 @@
-//! Those who log in without end, and those who play.
+//! The clients: some only log in, and the others play.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -16,7 +16,7 @@ fn credentials(user: &str) -> Credentials {
     Credentials::Password { user: user.to_owned(), realm, password: "swordfish".to_owned(), slot }
 }
 
-/// Logs in 1,000 times a second, each time on another link.
+/// Logs in 1,000 times a second, each time on another link. A round is 10 ms.
 pub(crate) fn flood(links: &Loopback, rounds: u32) {
     let credentials = Some((&credentials("nobody")).into());
     let hello = wire::encode(&Hello { protocol: wire::PROTOCOL, credentials, ..Hello::default() });
@@ -24,7 +24,7 @@ pub(crate) fn flood(links: &Loopback, rounds: u32) {
     for _ in 0..rounds {
         for _ in 0..10 {
             let link = links.connect(LinkInfo::default());
-            // The send fails if the server does not keep up.
+            // The send fails while the server does not read fast enough.
             _ = link.send(Lane::Reliable, hello.clone());
             open.push_back(link);
         }
@@ -35,7 +35,7 @@ pub(crate) fn flood(links: &Loopback, rounds: u32) {
     }
 }
 
-/// Plays, and returns how many calls were sent and how many were answered.
+/// Joins a zone and sends calls. Returns how many calls were sent and how many were answered.
 pub(crate) fn play(dial: UdpDial, rounds: u32) -> Result<(u64, u64), String> {
     let config = ClientConfig { credentials: credentials("player"), ..ClientConfig::default() };
     let mut client = Client::new(dial, config);

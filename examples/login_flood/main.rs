@@ -1,7 +1,8 @@
-//! Logins without end at an authenticator that answers some of them never, beside 20 clients who play.
+//! A flood of logins, on a server on which 20 clients play.
 //!
-//! Run `cargo run --release --example login_flood -- 30`, for thirty seconds of 1,000 logins a second. Of ten
-//! logins one is never answered and one panics. Exits with an error if a player loses anything.
+//! Run `cargo run --release --example login_flood -- 30`. It sends 1,000 logins a second for 30 seconds. The
+//! authenticator never answers one login of ten, and panics at another one of ten. The example exits with an error if
+//! a call of a player has no reply.
 
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
@@ -26,7 +27,7 @@ use waystation::tick::{self, StopHandle, TickStats, Verdict};
 use waystation::wire::udp::DEV_KEY;
 use waystation::zone::Zone;
 
-/// Accepts players at once, and others after a moment, or never, or not without a panic.
+/// Accepts players at once. Denies all others after 20 ms, except that it never answers some and panics at some.
 struct Slow;
 
 impl Authenticator for Slow {
@@ -37,7 +38,7 @@ impl Authenticator for Slow {
         if user != "player" {
             match question.id.0 % 10 {
                 0 => std::future::pending().await,
-                1 => panic!("planned"),
+                1 => panic!("intended"),
                 _ => tokio::time::sleep(Duration::from_millis(20)).await,
             }
             return Verdict::Deny("no such user".to_owned());
@@ -85,7 +86,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (sent, answered) = played.map_err(|_| "a player panicked")??;
         println!("sent {sent}, answered {answered}");
         if sent != answered || sent == 0 {
-            return Err("a player has lost something".into());
+            return Err("a call of a player has no reply".into());
         }
     }
     Ok(())

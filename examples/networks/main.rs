@@ -1,12 +1,12 @@
-//! Plays the arena over bad networks, one run for each network and transport, and prints a table.
+//! Plays the arena over bad networks, and prints a table.
 //!
-//! `cargo build --bins --example networks`, then `target/debug/examples/networks`, with `--only n2`
-//! for one network and `--transport quic` for one transport; `--short` is what the checks run. Each
-//! run has a server of its own, the `waystation` binary beside this one, and a relay of its own.
-//! The verdict does not depend on latency: every bot joins, every session is kept, no reliable
-//! message is lost or doubled, and the server is left without links and sessions. Exits 1 otherwise.
+//! Run `cargo build --bins --example networks`, then `target/debug/examples/networks`. There is one run for each
+//! network and transport. `--only n2` selects a network, `--transport quic` a transport, and `--short` the short runs
+//! of `.ci/run`. Each run starts a `waystation` server and a relay. A run passes if every bot joins, every session is
+//! kept, no reliable message is lost or doubled, and the server releases all links and sessions. Latency does not
+//! count. The exit status is 1 if a run fails.
 
-#![allow(clippy::print_stdout, reason = "an example prints for the person who runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 mod networks;
 mod play;
@@ -30,28 +30,28 @@ use play::{Plan, Played};
 /// Plays the arena over bad networks and prints a table.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long the bots of a run play, in seconds
+    /// For how long bots play in each run, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// The seed of the networks and the bots
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The networks to play over, by name; all without it
+    /// The networks to play over, by name; by default all
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(NETWORKS.map(|(name, _)| name)))]
     only: Vec<String>,
-    /// The transports to play over: udp, quic, wt, ws; all without it
+    /// The transports to play over: udp, quic, wt, ws; by default all
     #[arg(long, value_delimiter = ',', value_parser = transport)]
     transport: Vec<Transport>,
-    /// Bots of a run
+    /// Bots in each run
     #[arg(long, default_value_t = 12)]
     clients: usize,
     /// Runs at the same time
     #[arg(long, default_value_t = 4)]
     at_once: usize,
-    /// A short form: 12 s, 3 bots, 38 runs at the same time
+    /// The short form: 12 s, 3 bots, 38 runs at the same time
     #[arg(long)]
     short: bool,
-    /// The server; the one beside this program without it
+    /// The server's binary; by default the one in the folder above this program's
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
 }
@@ -82,7 +82,7 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// All runs that the arguments ask for, in the order of the table.
+/// Returns the runs that the arguments select, in the order of the table.
 fn plans(args: &Args) -> Vec<Plan> {
     let transports = if args.transport.is_empty() { &Transport::ALL[..] } else { &args.transport[..] };
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
@@ -105,7 +105,7 @@ fn plans(args: &Args) -> Vec<Plan> {
 
 fn transport(name: &str) -> Result<Transport, String> {
     let named = Transport::ALL.into_iter().find(|transport| transport.name() == name);
-    named.ok_or_else(|| "write udp, quic, wt or ws".to_owned())
+    named.ok_or_else(|| "use udp, quic, wt or ws".to_owned())
 }
 
 /// Runs in which a bot may need longer to join than the short form lasts, on a loaded machine: the handshakes of

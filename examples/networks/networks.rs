@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use waystation::testing::{Network, Outages};
 
-/// The name of a network, and the network.
+/// A name, and a function that returns the network.
 type Named = (&'static str, fn() -> Network);
 
 /// All networks.
@@ -25,7 +25,7 @@ fn lossy(loss: f64) -> Network {
     Network { loss, ..delayed() }
 }
 
-/// A player on the same continent.
+/// The delay of a player on the same continent.
 fn delayed() -> Network {
     Network { delay: Duration::from_millis(20), jitter: Duration::from_millis(10), ..Network::default() }
 }
@@ -34,7 +34,7 @@ fn disorder() -> Network {
     Network { reordered: 0.3, doubled: 0.1, ..delayed() }
 }
 
-/// Shorter than the time after which a link counts as lost.
+/// Outages that are shorter than the link timeout.
 fn blackouts() -> Network {
     Network { blackouts: Some(every_12_s()), ..delayed() }
 }
@@ -47,12 +47,12 @@ fn one_way() -> Network {
     Network { one_way: Some(every_12_s()), ..delayed() }
 }
 
-/// Less than the arena's state takes, and a queue of five full packets.
+/// A rate below what the arena's state needs, and a queue of 6 kB.
 fn narrow() -> Network {
     Network { rate: Some(3_000), queue: Duration::from_secs(2), ..delayed() }
 }
 
-/// All at once: a moving train.
+/// All faults at once, as on a moving train.
 fn n2() -> Network {
     Network {
         loss: 0.2,

@@ -9,11 +9,11 @@ use waystation::testing::{Network, Relay, RelayConfig, RelayCounts, Route};
 
 use crate::server::Server;
 
-/// What a run is told.
+/// The parameters of a run.
 pub(crate) struct Plan {
-    /// Its place in the table.
+    /// The row in the table, from 0.
     pub(crate) index: usize,
-    /// The network's name.
+    /// The name of the network.
     pub(crate) name: &'static str,
     pub(crate) network: Network,
     pub(crate) transport: Transport,
@@ -22,23 +22,23 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
 }
 
-/// What came of a run.
+/// The outcome of a run.
 pub(crate) enum Played {
-    /// It took place.
+    /// The run took place.
     Ended {
         report: Box<BotReport>,
         relayed: Box<RelayCounts>,
-        /// What the server still has after its players have left; nothing if it is empty.
+        /// What the server still holds after its players have left. `None`: nothing.
         left: Option<String>,
-        /// Errors that the server has logged.
+        /// The errors that the server has logged.
         errors: Vec<String>,
     },
-    /// It could not begin, and why.
+    /// The run could not begin, and why.
     NotBegun(String),
 }
 
 impl Plan {
-    /// Plays it with a server of this binary.
+    /// Runs the plan against a server that it starts from this binary.
     pub(crate) fn play(&self, binary: &Path) -> Played {
         self.try_to_play(binary).unwrap_or_else(|error| Played::NotBegun(format!("{error:#}")))
     }
@@ -53,7 +53,7 @@ impl Plan {
                 Route::tcp(server.address("http")?),
             ],
             network: self.network,
-            // What is said at the end may take the network's time, but not its outages.
+            // The network is faultless when the bots have played, so that their last messages arrive.
             heals_after: Some(self.duration),
         })?;
         let [udp, quic, http] = [0, 1, 2].map(|route| Some(relay.addresses()[route]));
@@ -73,7 +73,7 @@ impl Plan {
 }
 
 impl Played {
-    /// What did not go as it must, in words.
+    /// Returns the reasons for which the run has failed. Empty if it has passed.
     pub(crate) fn failures(&self) -> Vec<String> {
         match self {
             Self::Ended { report, left, errors, .. } => {
@@ -88,6 +88,6 @@ impl Played {
     }
 }
 
-/// How long links and sessions may outlive their players: the link timeout and the session's, and
-/// as much again for a machine that is busy.
+/// The time within which the server releases all links and sessions after its players have left. It is longer than
+/// the timeouts of links and sessions, because the machine may be busy.
 const LEFT_FOR_MAX: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! A server as a process of its own, and what its status lines say.
+//! A server in a process of its own, and what its status lines report.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -12,24 +12,24 @@ use anyhow::{Context as _, bail};
 
 use crate::status;
 
-/// The binary that was built with this program.
+/// Returns the path of the binary that was built with this program.
 pub(crate) fn beside_this_program() -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("this program does not know where it is")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let binary = program.ancestors().nth(2).unwrap_or(&program).join("waystation");
-    anyhow::ensure!(binary.exists(), "{} is not built: cargo build --bins", binary.display());
+    anyhow::ensure!(binary.exists(), "{} does not exist: run cargo build --bins", binary.display());
     Ok(binary)
 }
 
-/// A server of the dev profile on free ports. It ends with this value.
+/// A server of the `dev` profile on free ports. The process is killed when the value is dropped.
 pub(crate) struct Server {
     process: Child,
-    /// What it printed.
+    /// The lines of its standard output.
     lines: Receiver<String>,
-    /// Collects the errors that it logs, until it ends.
+    /// Collects the errors that it logs, until the process ends.
     errors: Option<JoinHandle<Vec<String>>>,
-    /// Those that it had before anybody connected.
+    /// The number of its open file descriptors before the first client. `None` where the system does not report it.
     descriptors: Option<usize>,
-    /// Its first line.
+    /// The first line of its standard output.
     listening: String,
 }
 
@@ -52,13 +52,13 @@ impl Server {
         let mut server =
             Self { process, lines, errors: Some(errors), descriptors: None, listening: String::new() };
         server.listening = server.lines.recv_timeout(STARTS_WITHIN).context("the server does not start")?;
-        // With its first status, a second later, it has all that it needs without players.
-        server.lines.iter().find(|line| status::left_of(line).is_some()).context("the server ends")?;
+        // After the first status line the server has opened all files that it needs without players.
+        server.lines.iter().find(|line| status::left_of(line).is_some()).context("the server has ended")?;
         server.descriptors = server.descriptors();
         Ok(server)
     }
 
-    /// Where it listens for `udp`, `quic` or `http`.
+    /// Returns the address on which the server listens for `udp`, `quic` or `http`.
     pub(crate) fn address(&self, what: &str) -> anyhow::Result<SocketAddr> {
         let parts = self.listening.trim_start_matches("listening ").split(',');
         let found = parts.filter_map(|part| part.trim().split_once(' ')).find(|(name, _)| *name == what);
@@ -66,13 +66,13 @@ impl Server {
         Ok(address.trim().parse()?)
     }
 
-    /// What it still has of its players when it has been given this time to end it.
-    #[allow(clippy::disallowed_methods, reason = "a server in another process goes by the machine's clock")]
+    /// Waits until the server has released all links and sessions, `patience` at most. Returns what is left.
+    #[allow(clippy::disallowed_methods, reason = "this program does not run in a tick")]
     pub(crate) fn left_after(&self, patience: Duration) -> anyhow::Result<Option<String>> {
         let begun = Instant::now();
-        // What it printed before its players left is no answer.
+        // Lines from before the players have left do not count.
         while self.lines.try_recv().is_ok() {}
-        let mut left = Some("it printed no status".to_owned());
+        let mut left = Some("the server printed no status line".to_owned());
         while let Some(rest) = patience.checked_sub(begun.elapsed()) {
             match self.lines.recv_timeout(rest) {
                 Ok(line) => {
@@ -92,12 +92,12 @@ impl Server {
         Ok(left)
     }
 
-    /// Its open descriptors, where the system tells.
+    /// Returns the number of open file descriptors, or `None` where the system does not report it.
     fn descriptors(&self) -> Option<usize> {
         Some(std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).ok()?.count())
     }
 
-    /// Ends it and returns the errors that it has logged.
+    /// Kills the server and returns the errors that it has logged.
     pub(crate) fn stop(mut self) -> Vec<String> {
         self.end();
         self.errors.take().and_then(|errors| errors.join().ok()).unwrap_or_default()
@@ -115,5 +115,5 @@ impl Drop for Server {
     }
 }
 
-/// A machine that starts all servers of the table at once takes its time.
+/// The time within which a server starts. It is long because many servers may start at the same time.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::play::{Plan, Played};
 
-/// The whole table, with what failed below it.
+/// Returns the table, followed by the failures.
 pub(crate) fn table(played: &[(&Plan, Played)]) -> String {
     let mut text = head();
     for (plan, outcome) in played {
@@ -20,7 +20,7 @@ pub(crate) fn table(played: &[(&Plan, Played)]) -> String {
     text
 }
 
-/// The names of the columns.
+/// Returns the names of the columns.
 fn head() -> String {
     format!(
         "{:<10}{:>5}{:>8}{:>6}{:>9}{:>8}{:>9}{:>7}{:>9}{:>9}{:>9}{:>10}  verdict",
@@ -42,7 +42,7 @@ fn head() -> String {
     )
 }
 
-/// The row of a run.
+/// Returns the row of a run.
 pub(crate) fn row(plan: &Plan, outcome: &Played) -> String {
     let name = format!("{:<10}{:>5}", plan.name, plan.transport);
     let Played::Ended { report, relayed, left, .. } = outcome else { return format!("{name}  not begun") };
@@ -64,7 +64,7 @@ pub(crate) fn row(plan: &Plan, outcome: &Played) -> String {
     )
 }
 
-/// The part of all packets that did not get through, or not the first time.
+/// Returns the percentage of packets that were lost, cut, dropped or sent again.
 fn lost_percent(relayed: &waystation::testing::RelayCounts) -> f64 {
     let ways = [relayed.up, relayed.down];
     let lost = |way: &waystation::testing::WayCounts| {

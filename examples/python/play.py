@@ -1,5 +1,5 @@
-"""Plays Waystation's arena over WebSocket or QUIC, and checks that nothing is lost and nothing comes twice.
-Links break; `Player` outlives them: it keeps the token, the counts, and what the server has not acknowledged."""
+"""Plays Waystation's arena over WebSocket or QUIC, and checks that no reliable message is lost or duplicated.
+`Player` holds what outlives a link: the resume token, the counts, and the frames that are not acknowledged."""
 import argparse, asyncio, json, math, ssl, sys, urllib.request
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,24 +11,24 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from google.protobuf.internal import decoder, encoder
 from google.protobuf.message import Message
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "proto"))  # Where grpc finds what it compiles.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "proto"))  # grpc finds the .proto files here.
 core, zone, arena, why, options = (grpc.protos(f"{file}.proto") for file in (
     "waystation/v1/link", "waystation/v1/session", "arena/v1/arena", "waystation/v1/reason", "waystation/v1/options"))
 TYPES = {kind.GetOptions().Extensions[options.id]: getattr(file, name) for file in (core, zone, arena)
-         for name, kind in file.DESCRIPTOR.message_types_by_name.items()}  # By id; under 0, what is never a frame.
+         for name, kind in file.DESCRIPTOR.message_types_by_name.items()}  # By id; 0: never a frame.
 IDS = {message: ident for ident, message in TYPES.items()}
-COUNTED = range(0x0040, 0x8000)  # Ids; those from 0x8000 on are unreliable.
-RESUME = {"SLOW", "TIMEOUT", "DROPPED", "SHUTDOWN", "DRAINING", "THROTTLED", "FULL"}  # All others end the session.
-FRAME_MAX, DATAGRAM_MAX = 64 * 1024, 1100  # What a server sends at most; what fits QUIC's smallest packet.
+COUNTED = range(0x0040, 0x8000)  # Ids of counted frames.
+RESUME = {"SLOW", "TIMEOUT", "DROPPED", "SHUTDOWN", "DRAINING", "THROTTLED", "FULL"}  # All others end it.
+FRAME_MAX, DATAGRAM_MAX = 64 * 1024, 1100  # The longest frame of a server; what fits into QUIC's smallest packet.
 OUTBOX_FRAMES, OUTBOX_BYTES = 512, 256 * 1024
-ACK_FRAMES, ACK_TICKS = 32, 8  # Well before the 64 frames or the second after which an Ack is due.
-SILENCE_S, PATIENCE_S, TICK_S = 5.0, 30.0, 0.05  # A link without a word is lost; for the last echoes; between inputs.
+ACK_FRAMES, ACK_TICKS = 32, 8  # An Ack is due after 64 frames or 1 s; these are well below.
+SILENCE_S, PATIENCE_S, TICK_S = 5.0, 30.0, 0.05  # Link timeout; wait for the last echoes; time between inputs.
 
 def encode(body: Message) -> bytes:
     return IDS[type(body)].to_bytes(2, "big") + body.SerializeToString()
 
 class Ended(Exception):
-    """(reason, detail, ms to wait): the link has ended and, unless the reason is in RESUME, so has the session."""
+    """The link has ended, with (reason, detail, ms to wait). The session has ended too if RESUME lacks the reason."""
 
 @asynccontextmanager
 async def websocket_link(offers: dict):  # A frame is one binary message.
@@ -43,11 +43,11 @@ async def quic_link(offers: dict):
         verify_mode=ssl.CERT_NONE if pin else ssl.CERT_REQUIRED)
     async with connect(host.strip("[]"), int(port), configuration=config, create_protocol=QuicFrames) as quic:
         if pin and quic._quic.tls._peer_certificate.fingerprint(SHA256()) != bytes.fromhex(pin):
-            raise Ended("UNAUTHENTICATED", "the server shows another certificate than it announces", 0)
+            raise Ended("UNAUTHENTICATED", "the certificate is not the one that discovery announces", 0)
         yield quic.send, quic.arrived.get
 
 class QuicFrames(QuicConnectionProtocol):
-    """A reliable frame rides the first stream, behind its length as a varint; the others are datagrams."""
+    """A reliable frame is sent on the first stream, behind its length as a varint. Other frames are datagrams."""
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
@@ -58,14 +58,14 @@ class QuicFrames(QuicConnectionProtocol):
             case events.DatagramFrameReceived(data=data) if data[:1] >= b"\x80": self.arrived.put_nowait(data)
             case events.StreamDataReceived(stream_id=0, data=data):
                 self.unread += data
-                with suppress(IndexError):  # Half a length is here.
+                with suppress(IndexError):  # The length is not complete yet.
                     while len(self.unread) >= sum(span := decoder._DecodeVarint(self.unread, 0)):  # (value, size)
                         self.arrived.put_nowait(self.unread[span[1]:sum(span)])
                         self.unread = self.unread[sum(span):]
                 if len(self.unread) > 2 * FRAME_MAX:
                     self.arrived.put_nowait(Ended("PROTOCOL", "a frame is too long", 0))
             case events.StreamDataReceived() | events.DatagramFrameReceived():
-                self.arrived.put_nowait(Ended("PROTOCOL", "a frame came where it does not belong", 0))
+                self.arrived.put_nowait(Ended("PROTOCOL", "a frame on the wrong stream or lane", 0))
             case events.ConnectionTerminated(): self.arrived.put_nowait(Ended("DROPPED", event.reason_phrase, 0))
 
     async def send(self, frame: bytes) -> None:
@@ -77,21 +77,21 @@ class QuicFrames(QuicConnectionProtocol):
 
 class Player:
     def __init__(self) -> None:
-        self.id, self.token, self.link = 0, b"", None  # The link is what sends a frame; there is one from Welcome on.
-        self.trimmed, self.outbox = 0, []  # How many counted frames the server took, and those sent since.
-        self.received = self.told = 0  # How many were taken here, and how many of them the server knows of.
+        self.id, self.token, self.link = 0, b"", None  # `link` sends a frame; it is set from Welcome on.
+        self.trimmed, self.outbox = 0, []  # How many counted frames are acknowledged, and those after them.
+        self.received = self.told = 0  # How many were received, and how many of them acknowledged.
         self.resumed = self.said = self.echoed = self.tick = 0
-        self.crowd, self.faults = set(), []  # The avatars in the arena, this one included; what went wrong.
+        self.crowd, self.faults = set(), []  # The avatars in the arena, this one included; what has failed.
 
     async def run(self, options: argparse.Namespace, until: float) -> str:
-        """Opens link after link until the session is over, and says why it is. Cuts none after `until`."""
+        """Opens links until the session is over, and returns the reason. Cuts no link after `until`."""
         pause, now = 0.1, asyncio.get_running_loop().time
         while True:
             cut_after = options.cut_every if now() + options.cut_every < until else None
             try:
                 question = urllib.request.Request(f"{options.server}/v1/connect", headers=options.headers)
                 found = json.load(await asyncio.to_thread(urllib.request.urlopen, question, None, 5))
-                offers = {offer["transport"]: offer for offer in reversed(found["offers"])}  # The first of each counts.
+                offers = {offer["transport"]: offer for offer in reversed(found["offers"])}  # The first of each name.
                 async with LINKS[options.transport](offers) as (send, receive), asyncio.timeout(cut_after):
                     await self.drive(send, receive, found.get("ticket", ""))
             except (Ended, OSError, TimeoutError, websockets.WebSocketException) as end:
@@ -102,7 +102,7 @@ class Player:
             await asyncio.sleep(max(wait_ms / 1000, pause))
 
     async def drive(self, send, receive, ticket: str) -> None:
-        """Speaks on one link until it ends. The ticket is what proves a new session; a resume has its token."""
+        """Drives one link until it ends. A new session needs the ticket; a resume needs only the token."""
         resume = core.Resume(token=self.token, received=self.received, trimmed=self.trimmed) if self.token else None
         name = None if resume else core.Credentials(anonymous=core.Anonymous(name="python"))
         await send(encode(core.Hello(protocol=1, client="examples/python", resume=resume, credentials=name,
@@ -120,13 +120,13 @@ class Player:
                     raise Ended(why.Reason.Name(body.reason).removeprefix("REASON_"), body.detail, body.retry_after_ms)
                 case core.Welcome() as body: await self.welcome(body, send)
                 case body if self.link:
-                    self.received += ident in COUNTED  # And taken at once: a cut comes where something is awaited.
+                    self.received += ident in COUNTED  # No await before the frame is handled, so no cut comes between.
                     await self.take(body)
                     if self.received - self.told >= ACK_FRAMES: await self.send(self.ack())
 
     async def welcome(self, body: Message, send) -> None:
         if self.id and (self.id != body.session or body.resync):
-            self.faults.append(f"session {self.id:016x} was not resumed as it was")
+            self.faults.append(f"session {self.id:016x} was lost or resynced")
         self.id, self.token = body.session, body.token
         if body.resumed:
             self.resumed, self.received = self.resumed + 1, body.base
@@ -135,12 +135,12 @@ class Player:
             self.trimmed = self.received = self.said = self.echoed = self.tick = 0
             self.crowd, self.outbox = set(), [encode(zone.Join(request=1, zone="arena"))]
         await send(encode(self.ack()))
-        for frame in self.outbox:  # What is added meanwhile is sent, too.
+        for frame in self.outbox:  # Frames may be added meanwhile.
             await send(frame)
         self.link = send
 
     def trim(self, received: int) -> None:
-        if received > self.trimmed + len(self.outbox): raise Ended("PROTOCOL", "it acknowledges what was never sent", 0)
+        if received > self.trimmed + len(self.outbox): raise Ended("PROTOCOL", "an acknowledgement of unsent frames", 0)
         del self.outbox[:max(0, received - self.trimmed)]
         self.trimmed = max(self.trimmed, received)
 
@@ -149,14 +149,14 @@ class Player:
         return core.Ack(received=self.received)
 
     async def send(self, body: Message) -> bool:
-        """False: there is no room for a counted message until the server acknowledges some."""
+        """Returns False if the outbox is full. It has room again when the server acknowledges frames."""
         frame = encode(body)
         if IDS[type(body)] in COUNTED:
             if len(self.outbox) == OUTBOX_FRAMES or sum(map(len, self.outbox)) + len(frame) > OUTBOX_BYTES:
                 return False
             self.outbox.append(frame)
         if self.link:
-            with suppress(websockets.WebSocketException):  # `run` learns of it, too.
+            with suppress(websockets.WebSocketException):  # `run` gets the error from the link, too.
                 await self.link(frame)
         return True
 
@@ -170,7 +170,7 @@ class Player:
             case arena.Echo():
                 self.echoed += 1
                 self.faults += [] if body.number == body.taken == self.echoed else [f"echo {self.echoed} is {body}"]
-            case arena.Snapshot() if body.tick >= self.tick:  # One chunk of a tick's, and perhaps late.
+            case arena.Snapshot() if body.tick >= self.tick:  # One chunk of a tick; older ticks are ignored.
                 self.crowd = set(body.id) | (self.crowd if body.tick == self.tick else set())
                 self.tick = body.tick
 
@@ -195,11 +195,11 @@ async def main(options: argparse.Namespace) -> bool:
 LINKS = {"ws": websocket_link, "quic": quic_link}
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--server", default="http://127.0.0.1:7780", help="where /v1/connect answers")
+    parser.add_argument("--server", default="http://127.0.0.1:7780", help="the URL below which /v1/connect answers")
     parser.add_argument("--transport", choices=LINKS, default="ws")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--cut-every", type=float, default=math.inf, help="seconds after which a link is cut")
-    parser.add_argument("--bearer-file", type=Path, help="what discovery is shown, where it wants to know who asks")
+    parser.add_argument("--cut-every", type=float, default=math.inf, help="cut each link after so many seconds")
+    parser.add_argument("--bearer-file", type=Path, help="a file with the bearer for discovery")
     options = parser.parse_args()
     bearer = options.bearer_file and options.bearer_file.read_text().strip()
     options.headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}

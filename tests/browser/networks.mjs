@@ -1,4 +1,4 @@
-// Networks that fail, and pages that sleep or whose timers are throttled.
+// Tests networks that fail, pages that sleep, and pages with throttled timers.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -7,7 +7,7 @@ import { NAMES, answered, open, until } from "./stage.mjs";
 import { startTcpRelay, startUdpRelay } from "./relay.mjs";
 import { startServer } from "./server.mjs";
 
-/** The page plays on in the same session, over another link than before; nothing was lost or doubled. */
+/** Waits until the page plays on in the same session over another link, and checks that nothing was lost or duplicated. */
 async function playsOn(player, before) {
   const resumed = await until(player, ({ state, resumeCount }) => state === "connected" && resumeCount > before.resumeCount);
   assert.equal(resumed.session, before.session, resumed.journal.join("\n"));
@@ -15,7 +15,7 @@ async function playsOn(player, before) {
   return resumed;
 }
 
-/** Its last entry of that kind, for the figures of a run. */
+/** Returns the last entry of the journal that contains this text. */
 const told = ({ journal }, text) => journal.findLast((entry) => entry.includes(text));
 
 describe("a network without UDP", () => {
@@ -33,7 +33,7 @@ describe("a network without UDP", () => {
     udp?.stop();
   });
 
-  test("when UDP vanishes under a page it plays on over WebSocket in the same session", async (t) => {
+  test("when UDP is blocked, a page plays on over WebSocket in the same session", async (t) => {
     const ada = await open("ada", "auto", { server });
     const before = await answered(ada);
     assert.equal(before.transport, NAMES.wt);
@@ -42,11 +42,11 @@ describe("a network without UDP", () => {
     const blockedMs = performance.now();
     const resumed = await playsOn(ada, before);
 
-    t.diagnostic(`playing again ${Math.round(performance.now() - blockedMs)} ms after the block; ${told(resumed, "resumed")}`);
+    t.diagnostic(`played again ${Math.round(performance.now() - blockedMs)} ms after the block; ${told(resumed, "resumed")}`);
     assert.equal(resumed.transport, NAMES.ws);
     assert.ok(udp.vanished > 0);
 
-    // The transport that works is remembered: it is the first after the next loss, too.
+    // The transport that has worked starts first after the next loss.
     await ada.page.click("#cut");
     const again = await playsOn(ada, resumed);
     assert.equal(again.transport, NAMES.ws);
@@ -55,13 +55,13 @@ describe("a network without UDP", () => {
     await ada.close();
   });
 
-  test("a page that is opened where UDP vanishes plays over WebSocket", async (t) => {
+  test("a page that is opened while UDP is blocked plays over WebSocket", async (t) => {
     udp.isBlocked = true;
 
     const begunMs = performance.now();
     const ada = await open("ada", "auto", { server });
 
-    t.diagnostic(`in the arena ${Math.round(performance.now() - begunMs)} ms after the page was asked for`);
+    t.diagnostic(`in the arena ${Math.round(performance.now() - begunMs)} ms after the page was requested`);
     assert.equal((await answered(ada)).transport, NAMES.ws);
     udp.isBlocked = false;
     await ada.close();
@@ -69,8 +69,8 @@ describe("a network without UDP", () => {
 });
 
 /**
- * Throttles the timers of a page's main thread to one a minute once `throttle()` was called, and hides the
- * page, as a browser does with a tab in the background. Workers and messages are left alone.
+ * Adds `throttle()` to a page. It hides the page and throttles the timers of its main thread to one a minute, as a
+ * browser does with a tab in the background. Workers and messages are not throttled.
  */
 function throttleable(page) {
   return page.addInitScript(() => {
@@ -104,7 +104,7 @@ test("a hidden page whose timers are throttled resumes after an outage in which 
 
   tcp.isBroken = true;
   tcp.reset();
-  await until(ada, ({ state, journal }) => state === "away" && journal.some((entry) => entry.endsWith("trying on")));
+  await until(ada, ({ state, journal }) => state === "away" && journal.some((entry) => entry.endsWith("trying again")));
   await sleep(1_500);
   tcp.isBroken = false;
   const resumed = await until(ada, ({ state, resumeCount }) => state === "connected" && resumeCount === 1);
@@ -117,12 +117,11 @@ test("a hidden page whose timers are throttled resumes after an outage in which 
 });
 
 for (const [transport, name] of Object.entries(NAMES)) {
-  test(`a page that stood still for longer than the link timeout plays on when it wakes, over ${name}`, async (t) => {
+  test(`a page that is blocked for longer than the link timeout plays on afterwards, over ${name}`, async (t) => {
     const ada = await open("ada", transport);
     const before = await answered(ada);
 
-    // For so long the page gets neither timers nor events. It is longer than the link timeout, and shorter
-    // than the life of the session.
+    // The page gets neither timers nor events for longer than the link timeout. The session does not expire.
     await ada.page.evaluate((ms) => {
       for (const end = performance.now() + ms; performance.now() < end; );
     }, 5_500);

@@ -1,4 +1,4 @@
-// A relay that serves the page below a path of its own, as `--public-url` allows.
+// Tests the page behind a relay that serves it below a path, as `--public-url` allows.
 
 import assert from "node:assert/strict";
 import { request, createServer } from "node:http";
@@ -9,7 +9,7 @@ import { startServer } from "./server.mjs";
 
 const PATH = "/eu/arena";
 
-/** Starts a relay that removes the path; `target` is the server's HTTP port. */
+/** Starts a relay that removes the path. `target` is the HTTP port of the server. */
 async function startRelay() {
   const relay = { target: 0, asked: [] };
   const inner = (incoming) => {
@@ -42,7 +42,7 @@ async function startRelay() {
       end.on("error", () => [socket, upstream].forEach((each) => each.destroy()));
     }
   });
-  // A socket that became a WebSocket is no longer a connection of the HTTP server.
+  // The HTTP server does not close sockets that have become WebSockets.
   const sockets = new Set();
   http.on("connection", (socket) => {
     sockets.add(socket);

@@ -1,10 +1,10 @@
-// Two players, once over each transport of browsers.
+// Tests two players, over each transport of browsers.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { NAMES, answered, avatarOf, open, shot, state, until, way } from "./stage.mjs";
 
-/** Walks away from the nearest edge until the other sees it. */
+/** Walks away from the nearest edge until the other page shows it. */
 async function walk(walker, watcher) {
   const from = avatarOf(walker, await until(watcher, (state) => avatarOf(walker, state) !== undefined));
   const key = from.x < 50 ? "KeyD" : "KeyA";
@@ -45,7 +45,7 @@ for (const [transport, name] of Object.entries(NAMES)) {
       await walk(ada, bob);
       await walk(bob, ada);
 
-      // Where the page predicts its own avatar is where the other sees it.
+      // The page's prediction for its own avatar agrees with what the other page shows.
       const { me } = await standing(bob);
       const seen = await until(ada, (state) => way(avatarOf(bob, state), me) < 1);
       assert.equal(avatarOf(bob, seen).name, "bob");
@@ -67,7 +67,7 @@ for (const [transport, name] of Object.entries(NAMES)) {
       await shot(ada, `${transport}-2-resumed`);
     });
 
-    test("who is cut for a while is grey to others, and its calls are kept", async () => {
+    test("a player without a link is grey on other pages, and its calls are kept", async () => {
       const before = await answered(ada);
 
       const away = await ada.page.evaluate(() => {
@@ -84,10 +84,10 @@ for (const [transport, name] of Object.entries(NAMES)) {
       assert.equal(after.session, before.session);
       assert.deepEqual([after.says.lost, after.says.doubled], [0, 0]);
       assert.equal(away.state, "away");
-      assert.ok(away.says.sent > away.says.answered, "it called while it was away");
+      assert.ok(away.says.sent > away.says.answered, "it sends calls while it has no link");
     });
 
-    test("a page that is loaded anew goes on with its session and its avatar", async () => {
+    test("a reloaded page goes on with its session and its avatar", async () => {
       const before = await state(ada);
 
       await ada.page.reload();
@@ -100,7 +100,7 @@ for (const [transport, name] of Object.entries(NAMES)) {
       await shot(ada, `${transport}-5-reloaded`);
     });
 
-    test("nothing went wrong in the pages", () => {
+    test("the pages have logged no errors", () => {
       assert.deepEqual([...ada.errors, ...bob.errors], []);
     });
   });
@@ -109,7 +109,7 @@ for (const [transport, name] of Object.entries(NAMES)) {
 test("a session moves from one transport to the other and back", async () => {
   const ada = await open("ada", "auto");
   const before = await answered(ada);
-  assert.equal(before.transport, NAMES.wt, "it is the better one");
+  assert.equal(before.transport, NAMES.wt, "it is the first choice");
 
   for (const transport of ["ws", "wt"]) {
     await ada.page.selectOption("#transport", transport);
@@ -120,13 +120,13 @@ test("a session moves from one transport to the other and back", async () => {
   await ada.close();
 });
 
-test("where WebTransport does not open, WebSocket takes its place", async () => {
+test("a page uses WebSocket if WebTransport does not open", async () => {
   const ada = await open("ada", "auto", {
     prepare: (page) =>
       page.route("**/v1/connect", async (route) => {
         const answer = await route.fetch();
         const offer = await answer.json();
-        // Nobody listens there.
+        // No server listens on this port.
         offer.offers.find(({ transport }) => transport === "webtransport").url = "https://127.0.0.1:9/wt";
         await route.fulfill({ response: answer, json: offer });
       }),

@@ -1,4 +1,4 @@
-// Relays between the browser and the server, which a test can cut.
+// Relays between the browser and the server, which a test can block.
 
 import { createSocket } from "node:dgram";
 import { connect, createServer } from "node:net";
@@ -6,8 +6,8 @@ import { connect, createServer } from "node:net";
 const HOST = "127.0.0.1";
 
 /**
- * Starts a relay of UDP datagrams. `target` is the server's port, to be set; while `isBlocked` all
- * datagrams vanish, in both directions.
+ * Starts a relay of UDP datagrams. The test sets `target` to the server's port. While `isBlocked` is true, the relay
+ * drops all datagrams in both directions.
  */
 export async function startUdpRelay() {
   const front = createSocket("udp4");
@@ -35,8 +35,8 @@ export async function startUdpRelay() {
 }
 
 /**
- * Starts a relay of TCP connections. `target` is the server's port, to be set; while `isBroken` each
- * connection is reset at once.
+ * Starts a relay of TCP connections. The test sets `target` to the server's port. While `isBroken` is true, the relay
+ * resets each new connection.
  */
 export async function startTcpRelay() {
   const sockets = new Set();

@@ -1,12 +1,12 @@
-// The page in a real Chromium against a real server.
+// Tests the page in Chromium against a server.
 //
 //     cargo build && npm ci && node run.mjs
 //
-// With `WAYSTATION_PAGE=../../assets/play` the page comes from that directory instead of the binary, so
-// that a change of the page needs no build of the server.
+// With `WAYSTATION_PAGE=../../assets/play` the page is taken from that folder instead of the binary, so a change of the
+// page needs no build of the server.
 //
-// No test depends on speed: each step waits until what it wants is so, within a bound that ends a test
-// that has failed. Screenshots are in `shots/`.
+// Tests do not depend on speed: each step waits for its condition, and fails after a long timeout. Screenshots are in
+// `shots/`.
 
 import "./players.mjs";
 import "./tabs.mjs";

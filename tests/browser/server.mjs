@@ -1,4 +1,4 @@
-// A server of one's own for a test: the built binary, on ports that nobody has.
+// Starts a server for a test: the built binary, on free ports.
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** The binary: `WAYSTATION_BIN`, or what `cargo build` made. */
+/** Returns the path of the binary: `WAYSTATION_BIN`, or the one that `cargo build` has built. */
 function binary() {
   const target = process.env.CARGO_TARGET_DIR ?? `${ROOT}/target`;
   const path = process.env.WAYSTATION_BIN ?? `${target}/debug/waystation`;
@@ -17,7 +17,7 @@ function binary() {
   return path;
 }
 
-/** Starts a server, with further arguments perhaps; resolves once it says where it listens. */
+/** Starts a server, with further arguments. Resolves when the server has printed its addresses. */
 export async function startServer(more = []) {
   const any = "127.0.0.1:0";
   const args = ["serve", "--listen", any, "--quic-listen", any, "--http-listen", any, ...more];
@@ -25,7 +25,7 @@ export async function startServer(more = []) {
   const lines = [];
   const exited = new Promise((resolve) => child.once("exit", resolve));
   const ports = new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error(`it does not listen after ${START_MS} ms:\n${lines.join("\n")}`)), START_MS);
+    const late = setTimeout(() => reject(new Error(`the server has not started within ${START_MS} ms:\n${lines.join("\n")}`)), START_MS);
     const take = (line) => {
       lines.push(line);
       lines.splice(0, lines.length - LINES_MAX);
@@ -55,9 +55,9 @@ export async function startServer(more = []) {
   }
 }
 
-/** A machine that is busy with all else starts it later. */
+/** The longest start of a server, on a busy machine. */
 const START_MS = 30_000;
-/** All sessions are told that the server stops. */
+/** The longest stop of a server. It sends Closed to all sessions. */
 const STOP_MS = 10_000;
-/** What a failure shows of the server's log. */
+/** The number of lines of the server's output that are kept for failures. */
 const LINES_MAX = 200;

@@ -1,4 +1,4 @@
-// What all tests share: one server, one browser, and pages that are waited for.
+// The server and the browser that all tests share, and functions that wait for pages.
 
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
@@ -10,14 +10,14 @@ import { startServer } from "./server.mjs";
 const SHOTS = fileURLToPath(new URL("shots", import.meta.url));
 mkdirSync(SHOTS, { recursive: true });
 
-/** Longest wait for anything. */
+/** The longest wait for a condition. */
 const BOUND_MS = 30_000;
-/** The pause between two looks. */
+/** The pause between two checks of a condition. */
 const LOOK_MS = 50;
-/** What the page calls its transports, by what its address calls them. */
+/** The names of transports in the page's state, by their names in its URL. */
 export const NAMES = { ws: "websocket", wt: "webtransport" };
 
-/** The server and the browser of all tests; there before the first test begins. */
+/** The server and the browser of all tests. They start before the first test. */
 export const stage = { server: undefined, browser: undefined };
 
 before(async () => {
@@ -31,7 +31,7 @@ before(async () => {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
-      // A page that a test answers for has no address, and so may not connect to this machine.
+      // A page that a test serves itself has no address, so Chromium would not let it connect to this machine.
       "--disable-features=LocalNetworkAccessChecks",
     ],
   });
@@ -42,7 +42,7 @@ after(async () => {
   await stage.server?.stop();
 });
 
-/** A page of a player; each has a browser context of its own, so a storage of its own. */
+/** Opens the page for a player, in a browser context with a storage of its own. */
 export async function open(name, transport, { prepare = async () => {}, server = stage.server, url = server.url } = {}) {
   const context = await stage.browser.newContext({ viewport: { width: 1280, height: 860 } });
   await usePageOf(context);
@@ -54,7 +54,7 @@ export async function open(name, transport, { prepare = async () => {}, server =
   return Object.assign(player, { id: me.id });
 }
 
-/** A page as a player: its errors are kept, and closing it closes its context. */
+/** Makes a player of a page. Collects the errors of the page; `close` closes its context. */
 export function watch(page, name, server = stage.server) {
   const errors = [];
   page.on("pageerror", (error) => errors.push(String(error)));
@@ -66,7 +66,7 @@ export function watch(page, name, server = stage.server) {
   return { page, name, server, errors, close: () => page.context().close() };
 }
 
-/** The page's files come from a directory, if one is given. */
+/** Serves the page's files from `WAYSTATION_PAGE`, if it is set. */
 async function usePageOf(context) {
   const directory = process.env.WAYSTATION_PAGE;
   if (directory !== undefined) {
@@ -78,21 +78,21 @@ async function usePageOf(context) {
   }
 }
 
-/** What the page knows: its debugging handle. */
+/** Returns the state of the page, from its debugging handle. */
 export const state = ({ page }) => page.evaluate(() => globalThis.waystation?.state() ?? null);
 
-/** Waits until the page's state is as wanted, and returns it. */
+/** Waits until the page's state fulfils a condition, and returns the state. */
 export async function until(player, isWanted) {
   const end = performance.now() + BOUND_MS;
   for (;;) {
-    // A page that is being loaded has no state.
+    // A page that loads has no state yet.
     const found = await state(player).catch(() => null);
     if (found !== null && isWanted(found)) {
       return found;
     }
     if (performance.now() > end) {
       const log = [...player.errors, ...player.server.lines.slice(-20)].join("\n");
-      assert.fail(`${player.name} waited in vain for ${isWanted}\nand has ${JSON.stringify({ ...found, avatars: undefined })}\n${log}`);
+      assert.fail(`${player.name} has timed out on ${isWanted}\nin the state ${JSON.stringify({ ...found, avatars: undefined })}\n${log}`);
     }
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
@@ -102,12 +102,14 @@ export async function until(player, isWanted) {
 export const inArena = (player) =>
   until(player, ({ state, isInArena, me }) => state === "connected" && isInArena && me.id > 0);
 
-/** The avatar of a player in what another page shows; by number, since those of closed pages stay a while. */
+/** Returns the avatar of a player in the state of another page. By id, because avatars of closed pages stay for a while. */
 export const avatarOf = ({ id }, state) => state.avatars.find((avatar) => avatar.id === id);
+/** Returns the distance of two points. */
 export const way = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
+/** Takes a screenshot. */
 export const shot = (player, name) => player.page.screenshot({ path: `${SHOTS}/${name}.png`, fullPage: true });
 
-/** Waits until all calls so far are answered, and checks that each was, once. */
+/** Waits until further calls are answered, and checks that no call was lost or duplicated. */
 export async function answered(player) {
   const { says } = await state(player);
   const found = await until(player, (state) => state.says.answered > says.answered && state.says.sent >= says.sent + 2);

@@ -1,10 +1,10 @@
-// Tabs: each is a player of its own, also if it began as a duplicate of another.
+// Tests tabs: each tab is a player of its own, also if it is a duplicate of another tab.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { answered, inArena, open, state, watch } from "./stage.mjs";
 
-/** Duplicates a tab: the page that opens has a copy of the session storage. */
+/** Duplicates a tab. The new page has a copy of the session storage. */
 async function duplicate(player, name) {
   const opened = player.page.waitForEvent("popup");
   await player.page.evaluate(() => void window.open(location.href));
@@ -13,7 +13,7 @@ async function duplicate(player, name) {
   return Object.assign(copy, { id: me.id });
 }
 
-/** A page without Web Locks, as one is that came over plain HTTP from another machine. */
+/** Removes Web Locks from a page. Pages over plain HTTP from another machine have no Web Locks. */
 const withoutLocks = (page) =>
   page.context().addInitScript(() => Object.defineProperty(Navigator.prototype, "locks", { value: undefined }));
 
@@ -32,18 +32,18 @@ for (const [how, prepare] of [["by locks", async () => {}], ["by asking", withou
     for (const [player, session] of [[ada, before.session], [copy, second.session]]) {
       await player.page.reload();
       await inArena(player);
-      assert.equal((await answered(player)).session, session, `${player.name} was loaded anew`);
+      assert.equal((await answered(player)).session, session, `${player.name} was reloaded`);
     }
     assert.deepEqual([...ada.errors, ...copy.errors], []);
     await ada.close();
   });
 }
 
-test("a tab that crashed frees its claim: what it kept can be resumed", async () => {
+test("a tab that has crashed releases its claim, and its session can be resumed", async () => {
   const ada = await open("ada", "ws");
   const before = await answered(ada);
   const kept = await ada.page.evaluate(() => ({ ...sessionStorage }));
-  // A tab that was not opened by the first is not in its process. Any answer of the server has its origin.
+  // This page has a process of its own, because the first page has not opened it. `/healthz` has the same origin.
   const copy = watch(await ada.page.context().newPage(), "copy");
   await copy.page.goto(`${ada.server.url}/healthz`);
   await copy.page.evaluate((kept) => Object.assign(sessionStorage, kept), kept);

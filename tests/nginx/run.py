@@ -1,10 +1,10 @@
-"""Plays through a real nginx, which is reloaded while everybody plays.
+"""Plays through nginx, which is reloaded while bots play.
 
-The server runs outside the dev profile, behind nginx as its trusted relay and under a path. All
-players have one address, like a school's. Each has to keep its session over the reload.
+The server runs outside the dev profile, behind nginx as its trusted relay, and below a path. All players have one
+address, as in a school. Each has to keep its session over the reload.
 
-How long players took is printed, and limits it only where --within asks for that: a machine that
-builds something else is slow.
+The script prints how long players took to join and to resume. It fails for these times only with --within, because
+the machine may be busy.
 """
 
 import argparse
@@ -23,11 +23,11 @@ import urllib.error
 import urllib.request
 
 HERE = pathlib.Path(__file__).parent
-# A process of bots starts a hundred players a second.
+# A process of bots starts 100 players a second.
 PLAYERS_PER_PROCESS = 100
-# Loading, listening and the first tick, on a busy machine.
+# The longest start of the server, in seconds, on a busy machine.
 START_MAX = 30
-# More than bots need after their time: they settle in 15 s and leave in 6 s.
+# The longest end of bots, in seconds. They wait for answers for up to 15 s, and leave within 6 s.
 BOTS_END_MAX = 60
 
 
@@ -36,9 +36,9 @@ def arguments():
     parser.add_argument("--binary", default="target/debug/waystation", help="the built binary")
     parser.add_argument("--nginx", default=shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") or "nginx")
     parser.add_argument("--players", type=int, default=300)
-    parser.add_argument("--seconds", type=int, default=16, help="how long they play")
-    parser.add_argument("--reload-after", type=float, default=8, help="when nginx is reloaded, in seconds")
-    parser.add_argument("--within", type=float, help="fail if somebody takes longer to join or to resume, in seconds")
+    parser.add_argument("--seconds", type=int, default=16, help="how long players play, in seconds")
+    parser.add_argument("--reload-after", type=float, default=8, help="when nginx is reloaded, in seconds after the start of players")
+    parser.add_argument("--within", type=float, help="fail if a player takes longer to join or to resume, in seconds")
     return parser.parse_args()
 
 
@@ -49,7 +49,7 @@ def free_port():
 
 
 def wait_for(url, process):
-    """Returns when the URL answers with 200."""
+    """Waits until the URL answers with 200."""
     deadline = time.monotonic() + START_MAX
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -61,7 +61,7 @@ def wait_for(url, process):
         except (urllib.error.URLError, OSError):
             pass
         time.sleep(0.05)
-    sys.exit(f"{url} does not answer")
+    sys.exit(f"{url} has not answered with 200 within {START_MAX} s")
 
 
 def start_server(options, folder, port, public_url):
@@ -109,7 +109,7 @@ def figure(pattern, text):
 
 
 def verdict(options, reports, codes, summary):
-    """What went wrong, in words."""
+    """Returns what has failed, in words."""
     joined = max(figure(r"the last after ([\d.]+) s", report) for report in reports)
     absence = max(figure(r"longest absence ([\d.]+) s", report) for report in reports)
     lost_links = sum(figure(r"not asked for +(\d+)", report) for report in reports)
@@ -119,11 +119,11 @@ def verdict(options, reports, codes, summary):
           f"{lost_sessions:.0f} sessions were lost")
     wrong = [f"bots exited with {code}:\n{report}" for code, report in zip(codes, reports) if code]
     if lost_links < options.players:
-        wrong.append("the reload did not cut every link, so it shows nothing")
+        wrong.append("the reload has not cut every link, so the run proves nothing")
     if options.within and max(joined, absence) > options.within:
-        wrong.append(f"it took longer than {options.within} s")
+        wrong.append(f"a player took longer than {options.within} s to join or to resume")
     if f"resumed={lost_links:.0f} " not in summary:
-        wrong.append(f"the server does not say that {lost_links:.0f} sessions were resumed: {summary}")
+        wrong.append(f"the server's summary does not count {lost_links:.0f} resumed sessions: {summary}")
     return wrong
 
 
@@ -141,7 +141,7 @@ def main():
     options = arguments()
     with tempfile.TemporaryDirectory(prefix="waystation-nginx-") as name:
         folder = pathlib.Path(name)
-        # nginx drops root's rights, and has to reach its folder without them.
+        # nginx drops its rights as root, and still has to read this folder.
         folder.chmod(0o755)
         server_port, nginx_port = free_port(), free_port()
         public_url = f"http://127.0.0.1:{nginx_port}/eu"

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Puts each bug of this folder into a copy of the checkout, and runs the test that has to find it.
 
-A bug is found if the test fails, and says of the failure what the patch says that it does. The exit code
-is 0 if all bugs are found. Needs git and cargo. The copy and what is compiled of it stay in `planted` of the
-target folder, so that a further run compiles this crate alone.
+A bug is found if the test fails and its failure matches the expression in the patch. The exit code is 0 if all bugs
+are found. The script needs git and cargo. The copy and its build stay in `planted` of the target folder, so the next
+run compiles this crate only.
 """
 
 import argparse
@@ -23,25 +23,25 @@ COPY = FOLDER / "copy"
 ENVIRONMENT = os.environ | {
     "CARGO_TARGET_DIR": str(FOLDER / "target"),
     "CARGO_TERM_COLOR": "never",
-    # Patches apply to the copy, whatever repository it is in.
+    # git apply must not use a repository around the copy.
     "GIT_CEILING_DIRECTORIES": str(FOLDER),
     "RUST_BACKTRACE": "0",
-    # The same traces each time.
+    # Each run has the same traces.
     "PROPTEST_RNG_SEED": "1",
-    # A short trace is easier to read, but it is the reason of the failure that counts.
+    # A shorter trace is easier to read, and the reason of the failure is the same.
     "PROPTEST_MAX_SHRINK_ITERS": "200",
 }
 # A model that needs more traces than this to find a bug is too weak.
 TRACES_MAX = 200
-# A bug may hang the test. Without one, the model takes about a minute.
+# The longest test, in seconds. A bug may hang the test; without a bug, the model takes about a minute.
 TEST_MAX = 600
-# How much is shown of how a bug was found, and of an output that was not expected.
+# The characters that are shown of a failure that was expected, and of an output that was not.
 SHOWN = 200
 TAIL = 3_000
 
 
 class Bug:
-    """A patch, and what its head says of it."""
+    """A patch, its test, and the failure that it expects."""
 
     def __init__(self, path):
         self.path = path
@@ -51,7 +51,7 @@ class Bug:
         self.says = re.search(r"^Says: (.+)$", head, re.M)[1]
 
     def apply(self, *options):
-        """Applies the patch to the copy. Returns what is wrong, in words."""
+        """Applies the patch to the copy. Returns the error of git, or None."""
         done = run(["git", "apply", *options, str(self.path)])
         return done.stdout if done.returncode else None
 
@@ -61,7 +61,7 @@ class Bug:
         target = arguments[: arguments.index("--")]
         built = run(["cargo", "test", "--locked", "--no-run", *target])
         if built.returncode:
-            raise NotFound("it does not compile", built.stdout)
+            raise NotFound("the copy does not compile", built.stdout)
         try:
             tested = run(["cargo", "test", "--locked", *arguments], timeout=TEST_MAX)
         except subprocess.TimeoutExpired:
@@ -69,7 +69,7 @@ class Bug:
         output = tested.stdout
         if tested.returncode == 0:
             raise NotFound("the test passes: no bug, no such test, or a test that is too weak", output)
-        # What proptest says in the end, of the shortest trace that it came to.
+        # The last output of proptest, for the shortest trace.
         failure = re.search(r"Test failed: (.*?)\.?\nminimal failing input.*?\tsuccesses: (\d+)", output, re.S)
         if not failure or not re.search(self.says, failure[1]):
             raise NotFound(f"the test fails for another reason than {self.says!r}", output)
@@ -81,7 +81,7 @@ class Bug:
 
 
 class NotFound(Exception):
-    """Why a bug counts as not found, and the output that shows it."""
+    """A bug was not found. Has the reason, and the output that shows it."""
 
     def __init__(self, why, output=""):
         super().__init__(why)
@@ -96,7 +96,7 @@ def run(command, **options):
 
 
 def copy_checkout():
-    """Copies what git would commit. The copies are new to cargo, so nothing of an earlier run is taken for theirs."""
+    """Copies all files that git would commit. The copies are newer than an earlier build, so cargo compiles them."""
     shutil.rmtree(COPY, ignore_errors=True)
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -121,7 +121,7 @@ def main():
     copy_checkout()
     for bug in bugs:
         if wrong := bug.apply("--check"):
-            sys.exit(f"{bug.path.name} does not apply; write it anew against the code of today:\n{wrong}")
+            sys.exit(f"{bug.path.name} does not apply; rewrite it for the present code:\n{wrong}")
 
     rows, missed = [], False
     for bug in bugs:

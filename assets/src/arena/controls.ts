@@ -1,8 +1,8 @@
-// What the player wants: keys, or a finger or mouse that shows where to go.
+// Reads the player's controls: keys, and a finger or mouse that points to where the avatar should go.
 
 import type { Point } from "./world";
 
-/** Reads keys and the pointer. */
+/** The state of the keys and the pointer. */
 export class Controls {
   readonly #keys = new Set<string>();
   #pointer: { x: number; y: number } | undefined;
@@ -37,13 +37,13 @@ export class Controls {
     }
   }
 
-  /** Lets go of everything. */
+  /** Releases all keys and the pointer. */
   release(): void {
     this.#keys.clear();
     this.#pointer = undefined;
   }
 
-  /** The wish to move, at most 1 long. `place` says where in the plane a point of the canvas is. */
+  /** Returns the direction to move, a vector of length 1 at most. `place` maps a point of the canvas to the plane. */
   wish(me: Point | undefined, place: (canvas: Point) => Point): Point {
     if (this.#pointer !== undefined && me !== undefined) {
       const goal = place(this.#pointer);
@@ -73,5 +73,5 @@ const DIRECTIONS: Record<string, readonly [number, number]> = {
   KeyD: [1, 0],
   ArrowRight: [1, 0],
 };
-/** Nearer than this to where it is shown to go, in units, an avatar stands. */
+/** An avatar stands still if it is nearer than this to the pointer, in units. */
 const NEAR = 0.6;

@@ -1,26 +1,26 @@
-// The canvas: the plane, its pellets and its avatars.
+// Draws the plane, its pellets and its avatars on the canvas.
 
 import type { Avatar, Point, World } from "./world";
 
-/** Draws the plane as large as the canvas allows. */
+/** The view of the plane. It is as large as the canvas allows. */
 export class View {
   readonly #context: CanvasRenderingContext2D;
-  /** Pixels of the page a unit. */
+  /** Pixels of the page for each unit of the plane. */
   #scale = 1;
   #size: Point = { x: 100, y: 100 };
 
   constructor(private readonly canvas: HTMLCanvasElement) {
     const context = canvas.getContext("2d");
     if (context === null) {
-      throw new Error("this browser has no canvas");
+      throw new Error("this browser does not support canvas");
     }
     this.#context = context;
   }
 
-  /** Where in the plane a point of the canvas is. */
+  /** Maps a point of the canvas to the plane. */
   readonly place = ({ x, y }: Point): Point => ({ x: x / this.#scale, y: this.#size.y - y / this.#scale });
 
-  /** `me` is where the client's own avatar is now. */
+  /** Draws the world. `me` is the predicted position of the client's own avatar. */
   draw(world: World, me: Point | undefined, nowMs: number, isAway: boolean): void {
     this.#fit(world.size);
     const context = this.#context;
@@ -32,7 +32,7 @@ export class View {
     const avatars = world.avatars(nowMs);
     const others = avatars.filter(({ id }) => id !== world.me);
     const agents = others.filter(({ isAgent }) => isAgent).sort((a, b) => b.score - a.score);
-    // Agents go where the pellets are, so many go together: the best of them is named.
+    // Agents crowd around pellets. Of agents that are near each other, only the best one gets a label.
     const named: Point[] = [];
     for (const agent of agents) {
       const isCrowded = named.some((other) => Math.hypot(other.x - agent.x, other.y - agent.y) < CROWD);
@@ -50,7 +50,7 @@ export class View {
     }
   }
 
-  /** Fits the canvas to the page, in the pixels of the screen. */
+  /** Fits the resolution of the canvas to the page and the screen. */
   #fit(size: Point): void {
     const { canvas } = this;
     const ratio = globalThis.devicePixelRatio || 1;
@@ -115,7 +115,7 @@ export class View {
     if (!isNamed) {
       return;
     }
-    // On a phone the names of twenty agents would hide the plane.
+    // On a phone the names of agents would hide the plane.
     const known = avatar.isAgent && this.#scale < SMALL_SCALE ? "" : avatar.name;
     const name = avatar.isLinkdead ? `${known} · no link` : known;
     this.#label(avatar, name, avatar.score, radius, avatar.isAgent || avatar.isLinkdead ? DIM : BRIGHT);
@@ -146,7 +146,7 @@ export class View {
   }
 }
 
-/** Others differ by hue, from blue over red to orange: green is the player, yellow are the pellets. */
+/** Returns the colour of another player, from blue over red to orange. Green is the player, and yellow are pellets. */
 function hue(id: number): string {
   return `hsl(${195 + (Math.round(id * 77.7) % 195)} 75% 66%)`;
 }
@@ -156,12 +156,12 @@ const AGENT_RADIUS = 1;
 const PELLET_RADIUS = 0.45;
 /** Units between the lines of the grid. */
 const GRID_EVERY = 10;
-/** Agents nearer to each other than this have one label, in units. */
+/** Agents that are nearer to each other than this have one label, in units. */
 const CROWD = 6;
-/** Pixels that a label needs above its avatar, and to its sides. */
+/** The pixels that a label needs above its avatar and to each side. */
 const LABEL_ROOM = 30;
 const LABEL_SIDE = 50;
-/** Pixels a unit below which labels are smaller: a phone's. */
+/** The scale in pixels for each unit below which labels are smaller, as on a phone. */
 const SMALL_SCALE = 5;
 
 const BACKGROUND = "#0c1118";

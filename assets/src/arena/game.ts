@@ -1,4 +1,4 @@
-// The arena's player: what the server says becomes the world, what the player wants becomes inputs.
+// The player of the arena: messages of the server become the world, and controls become inputs.
 
 import {
   EchoSchema,
@@ -33,23 +33,23 @@ import { Prediction } from "./prediction";
 import { Says } from "./says";
 import { type Point, World } from "./world";
 
-/** What a transport is called on the page. */
+/** The names of transports on the page. */
 export const TRANSPORTS: Record<TransportName, string> = { webtransport: "WebTransport", websocket: "WebSocket" };
 
-/** One player: a session after another, should one end. */
+/** A player. When a session ends, the player can begin another one. */
 export class Game {
   readonly world = new World();
   readonly prediction = new Prediction();
   readonly says = new Says();
   readonly transports: DiscoveredTransports;
   client: Client;
-  /** Why the client has stopped; nothing while it has not. */
+  /** Why the client has stopped. Undefined while it runs. */
   ended: string | undefined;
   isInArena = false;
 
-  /** Tries in a row that have failed. */
+  /** The number of failed tries in a row. */
   #failedTries = 0;
-  /** When the link was lost, and the last Say before the resume; for the journal. */
+  /** The time at which the link was lost, and the last Say before the resume. For the journal. */
   #lostAtMs: number | undefined;
   #owed: bigint | undefined;
   #rejoin: ReturnType<typeof setTimeout> | undefined;
@@ -63,7 +63,7 @@ export class Game {
     this.client = this.#begin();
   }
 
-  /** Plays in a new session, under another name perhaps. */
+  /** Begins a new session, with this name. */
   playAnew(name: string): void {
     this.name = name;
     this.client.onEvent = () => {};
@@ -74,7 +74,7 @@ export class Game {
 
   #begin(): Client {
     const store = new SessionStorageStore(TOKEN_KEY);
-    // An open page outlives any outage of its server: only a refusal stops it.
+    // The page tries without end while the server is away. Only a final reason of the server stops it.
     const config = { game: "", name: this.name, tries: Infinity };
     const client = new Client({ transports: this.transports, store, config });
     this.ended = undefined;
@@ -82,7 +82,7 @@ export class Game {
     this.#failedTries = 0;
     this.world.clear();
     this.prediction.clear();
-    // A page that was loaded anew goes on with its session, but has lost the thread.
+    // A reloaded page resumes its session, but has lost the numbers of its calls.
     this.says.reset();
     this.says.resync();
     client.onEvent = (event) => this.#take(event);
@@ -90,7 +90,7 @@ export class Game {
     return client;
   }
 
-  /** Whether the server cannot be reached. The client tries again until it can. */
+  /** True if the server cannot be reached. The client tries again until it can. */
   get isServerAway(): boolean {
     return this.#failedTries >= AWAY_TRIES;
   }
@@ -122,7 +122,7 @@ export class Game {
         break;
       case "session-lost":
         this.isInArena = false;
-        this.journal.write("bad", `the session is over (${reasonName(event.reason)}); ${event.unacked} messages unanswered`);
+        this.journal.write("bad", `the session is over (${reasonName(event.reason)}); ${event.unacked} messages not acknowledged`);
         break;
       case "closed":
         this.isInArena = false;
@@ -132,14 +132,14 @@ export class Game {
     }
   }
 
-  /** The journal tells of an outage once, so that its other entries stay. */
+  /** Writes the first failed tries to the journal. Further ones are left out, so that older entries stay visible. */
   #tryFailed(detail: string, pauseMs: number): void {
     this.#failedTries += 1;
     if (this.#failedTries < AWAY_TRIES) {
-      const then = pauseMs > 0 ? `again in ${Math.round(pauseMs)} ms` : "trying on";
+      const then = pauseMs > 0 ? `again in ${Math.round(pauseMs)} ms` : "trying again";
       this.journal.write("bad", `${detail}; ${then}`);
     } else if (this.#failedTries === AWAY_TRIES) {
-      this.journal.write("bad", `the server is away (${detail}); the page tries again until it is back`);
+      this.journal.write("bad", `the server cannot be reached (${detail}); the page tries again until it can`);
     }
   }
 
@@ -173,7 +173,7 @@ export class Game {
     }
   }
 
-  /** The game's own messages, most frequent first. */
+  /** Handles the messages of the arena, the most frequent first. Returns false for other messages. */
   #takeState(frame: Frame): boolean {
     const now = performance.now();
     const snapshot = decode(SnapshotSchema, frame);
@@ -203,7 +203,7 @@ export class Game {
     return (scores ?? pellets ?? echo ?? you) !== undefined;
   }
 
-  /** Once all that was said before a resume is answered, the journal says how it went. */
+  /** When all calls from before a resume are answered, writes the result to the journal. */
   #tellOwed(): void {
     if (this.#owed !== undefined && this.says.isAnswered(this.#owed)) {
       this.#owed = undefined;
@@ -213,6 +213,7 @@ export class Game {
     }
   }
 
+  /** Handles session messages. */
   #takeNews(frame: Frame): void {
     const joined = decode(JoinedSchema, frame);
     const refused = decode(RefusedSchema, frame);
@@ -226,13 +227,13 @@ export class Game {
       this.#rejoin = setTimeout(() => this.client.join("arena"), Math.max(refused.retryAfterMs, REJOIN_MS));
     } else if (parted !== undefined) {
       this.isInArena = false;
-      this.journal.write("bad", `out of the arena: ${reasonName(parted.reason)}`);
+      this.journal.write("bad", `left the arena: ${reasonName(parted.reason)}`);
     } else if (notice !== undefined) {
       this.journal.write("plain", `the server says: ${notice.text}`);
     }
   }
 
-  /** Sends a wish to move, if there is somebody to move. */
+  /** Sends a direction to move, if the player is in the arena and has a link. */
   steer(wish: Point): void {
     if (this.isInArena && this.client.state === "connected") {
       const tick = this.prediction.wish(wish, performance.now());
@@ -240,35 +241,35 @@ export class Game {
     }
   }
 
-  /** Sends a numbered call; also while the link is away, for then it waits in the outbox. */
+  /** Sends a numbered call. While there is no link, the call waits in the outbox. */
   say(): void {
     if (this.isInArena && this.client.send(SaySchema, { number: this.says.next }) === undefined) {
       this.says.said();
     }
   }
 
-  /** Throws the link away, as a tunnel would. */
+  /** Drops the link, as a tunnel would, and dials again after `holdMs`. */
   cut(holdMs: number): void {
     this.client.cut(holdMs);
   }
 
-  /** Uses another transport from now on: the session moves to it. */
+  /** Uses another transport from now on. The session is resumed over it. */
   prefer(preference: Preference): void {
     this.transports.preference = preference;
     this.client.move();
   }
 
-  /** Where the player's own avatar is now. */
+  /** Returns the predicted position of the player's own avatar. */
   me(nowMs: number): Point | undefined {
     return this.prediction.shown(nowMs, this.world.size);
   }
 }
 
-/** Discovery of the server that the script came from; a relay may serve it below a path. */
+/** The discovery URL of the server that this script came from. It may be below a path of a relay. */
 const DISCOVERY = new URL("../v1/connect", import.meta.url).href;
-/** Under this key the tab keeps its token. */
+/** The key of the token in the storage of the tab. */
 const TOKEN_KEY = "waystation.token";
-/** After this many failed tries the server is said to be away: each transport was tried once by then. */
+/** After this many failed tries the page shows that the server is away. Each transport was tried by then. */
 const AWAY_TRIES = 3;
-/** A refused Join is not repeated sooner. */
+/** The shortest time between a refused Join and the next one, in milliseconds. */
 const REJOIN_MS = 1_000;

@@ -1,15 +1,16 @@
-// What happened to the session, for the player to read: a list that grows at the top.
+// The journal of the page: a list of what has happened to the session, newest first.
 
-/** How an entry is coloured. */
+/** The mood of an entry, which sets its colour. */
 export type Mood = "good" | "bad" | "plain";
 
 /** The page's journal. */
 export class Journal {
-  /** The newest entries, as text, oldest first. */
+  /** The texts of the entries that are kept, oldest first. */
   readonly texts: string[] = [];
 
   constructor(private readonly list: HTMLElement) {}
 
+  /** Adds an entry. */
   write(mood: Mood, text: string): void {
     this.texts.push(text);
     const entry = document.createElement("li");
@@ -25,5 +26,5 @@ export class Journal {
   }
 }
 
-/** Entries that are kept. */
+/** The number of entries that are kept. */
 const ENTRIES_MAX = 60;

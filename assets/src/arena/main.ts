@@ -1,4 +1,4 @@
-// The page: elements, timers, and the debugging handle `window.waystation`.
+// The page: its elements, its timers, and the debugging handle `window.waystation`.
 
 import { type Preference, sessionText } from "../waystation";
 import { Controls, STILL } from "./controls";
@@ -14,23 +14,23 @@ const STATES = {
   leaving: "leaving",
   stopped: "stopped",
 } as const;
-/** What the page says after several tries have failed. */
-const AWAY = "server away, trying again";
-/** As often as the arena ticks. */
+/** The state that the page shows after several tries have failed. */
+const AWAY = "no server, trying again";
+/** The time between two inputs: one tick of the arena. */
 const INPUT_MS = 50;
-/** Twice a second a call asks for its echo. */
+/** The time between two numbered calls. */
 const SAY_MS = 500;
-/** How often the figures change. */
+/** The time between two updates of the figures. */
 const SHOW_MS = 250;
-/** Long enough to be seen by others, shorter than the session's timeout. */
+/** How long the longer cut lasts. Other players can see it, and the session does not expire. */
 const CUT_LONG_MS = 3_000;
-/** Ranks that are shown. */
+/** The number of ranks that are shown. */
 const RANKS = 8;
 
 function element<T extends HTMLElement>(id: string, kind: new () => T): T {
   const found = document.getElementById(id);
   if (!(found instanceof kind)) {
-    throw new Error(`the page has no ${id}`);
+    throw new Error(`the page has no element #${id}`);
   }
   return found;
 }
@@ -75,7 +75,7 @@ element("rename", HTMLFormElement).addEventListener("submit", (event) => {
   nameInput.blur();
 });
 
-/** A page that nobody looks at draws nothing, so nobody steers either. */
+/** Returns true if the page is visible. A hidden page sends no inputs. */
 const isWatched = () => document.visibilityState === "visible";
 document.addEventListener("visibilitychange", () => {
   controls.release();
@@ -101,7 +101,7 @@ function set(id: string, text: string): void {
   }
 }
 
-/** The figures beside the plane. */
+/** Updates the figures beside the plane. */
 function show(): void {
   const { client, says } = game;
   status.dataset["state"] = client.state;
@@ -137,7 +137,7 @@ function showRanking(): void {
   element("ranking", HTMLOListElement).replaceChildren(...rows);
 }
 
-/** The page's debugging handle: what it knows, as plain values. Tests read it too. */
+/** The debugging handle of the page: its state as plain values. Tests read it. */
 Object.assign(globalThis, {
   waystation: {
     game,

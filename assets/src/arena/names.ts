@@ -1,20 +1,20 @@
-// A name for a player who has not chosen one, kept for the life of the tab.
+// Chooses the name of the player, and stores it for the life of the tab.
 
 import { tab } from "../waystation";
 
-/** The player's name: from the page's address, from before, or drawn. */
+/** Returns the name from the page's URL, or the stored one, or a random one. */
 export function chooseName(asked: string | null): string {
   const name = cut(asked ?? tab.get(KEY) ?? `${draw(FIRST)} ${draw(SECOND)}`);
   keepName(name);
   return name;
 }
 
-/** Keeps a name. */
+/** Stores a name. */
 export function keepName(name: string): void {
   tab.set(KEY, name);
 }
 
-/** As many characters as the arena shows. */
+/** Cuts a name to the characters that the arena shows. */
 export function cut(name: string): string {
   return name.trim().slice(0, NAME_MAX);
 }

@@ -1,32 +1,32 @@
-// The client's own avatar, where it is now: the newest place that the server told, and all inputs
-// since that it cannot have held yet.
+// Predicts the position of the client's own avatar: the newest position from the server, moved on by all inputs that it
+// does not include yet.
 
 import { INPUT_MASK, type Newest, type Point, clamp } from "./world";
 
-/** A wish to move, from the time that it was sent. */
+/** An input, and the time at which it was sent. */
 interface Wish extends Point {
   atMs: number;
   tick: bigint;
 }
 
-/** Units a second, as in the arena. */
+/** The speed of an avatar in units per second, as in the arena. */
 export const SPEED = 10;
 
-/** Predicts the client's own avatar, and corrects itself gently by what the server tells. */
+/** The prediction for the client's own avatar. Positions from the server correct it gradually. */
 export class Prediction {
   #wishes: Wish[] = [];
   #server: Point | undefined;
   #serverAtMs = 0;
-  /** How long ago the inputs were sent that a snapshot holds, when it arrives; learned. */
+  /** The age of the inputs that a snapshot includes, when it arrives. It is learned. */
   #lagMs = 0;
-  /** What is shown is off from what is predicted by this, less and less. */
+  /** The difference of the shown position from the predicted one. It decays. */
   #error: Point = { x: 0, y: 0 };
   #shown: Point | undefined;
   #shownAtMs = 0;
   /** The client's own count of its inputs. */
   #tick = 0n;
 
-  /** Forgets where it is; the count of inputs goes on. */
+  /** Forgets the position. The count of inputs goes on. */
   clear(): void {
     this.#wishes = [];
     this.#server = undefined;
@@ -34,14 +34,14 @@ export class Prediction {
     this.#error = { x: 0, y: 0 };
   }
 
-  /** A wish is sent now: its number. */
+  /** Notes an input that is sent now. Returns its number. */
   wish(wish: Point, nowMs: number): bigint {
     this.#tick += 1n;
     this.#push({ ...wish, atMs: nowMs, tick: this.#tick });
     return this.#tick;
   }
 
-  /** The link is away: the server lets the avatar stand still, and so does the page. */
+  /** Stops the avatar, because the link is lost and the server stops it too. */
   stand(nowMs: number): void {
     this.#push({ x: 0, y: 0, atMs: nowMs, tick: this.#tick });
   }
@@ -53,7 +53,7 @@ export class Prediction {
     }
   }
 
-  /** The server told where the avatar was. */
+  /** Corrects the prediction by a position from the server. */
   correct(newest: Newest, nowMs: number, size: Point): void {
     const before = this.#shown && this.shown(nowMs, size);
     this.#learnLag(newest);
@@ -62,12 +62,12 @@ export class Prediction {
     if (before !== undefined) {
       const now = this.#predicted(nowMs, size);
       const error = { x: before.x - now.x, y: before.y - now.y };
-      // Whoever is far off was moved by the game, and does not glide there.
+      // After a large error, which the game has caused, the avatar is shown at its new position at once.
       this.#error = Math.hypot(error.x, error.y) > ERROR_MAX ? { x: 0, y: 0 } : error;
     }
   }
 
-  /** The newest input that the snapshot holds was sent between two of ours. */
+  /** Learns the age of inputs: the snapshot was made between the newest input that it includes and the next one. */
   #learnLag(newest: Newest): void {
     const bits = BigInt(newest.inputBits);
     const mask = BigInt(INPUT_MASK);
@@ -82,7 +82,7 @@ export class Prediction {
     this.#lagMs += (lag - this.#lagMs) * gain;
   }
 
-  /** Where to draw the avatar. */
+  /** Returns the position at which to draw the avatar. */
   shown(nowMs: number, size: Point): Point | undefined {
     if (this.#server === undefined) {
       return undefined;
@@ -95,7 +95,7 @@ export class Prediction {
     return this.#shown;
   }
 
-  /** The server's place, and the way that the wishes since lead from there. */
+  /** Returns the position from the server, moved on by the inputs since. */
   #predicted(nowMs: number, size: Point): Point {
     let { x, y } = this.#server ?? { x: 0, y: 0 };
     const start = this.#serverAtMs - this.#lagMs;
@@ -110,16 +110,17 @@ export class Prediction {
   }
 }
 
-/** Wishes that are kept: those that five bits tell apart. */
+/** The number of inputs that are kept: those that five bits can distinguish. */
 const WISHES_MAX = 31;
-/** Between inputs that are further apart, nothing can be learned of when one was taken. */
+/** The age of inputs is not learned from two inputs that are further apart than this, in milliseconds. */
 const GAP_MAX_MS = 120;
-/** A lag that is longer than what is kept of the wishes is none. */
+/** The longest age of inputs, in milliseconds. It is within the inputs that are kept. */
 const LAG_MAX_MS = 1_500;
-/** A lag that differs by more is another link's, and is taken as it is. */
+/** An age that differs by more than this is that of another link, and is not averaged. */
 const LAG_OFF_MS = 120;
+/** The weight of a new age in the average. */
 const LAG_GAIN = 0.1;
-/** How fast an error of what is shown goes: to a third in this time. */
+/** The time in which the difference of the shown position decays to about a third, in milliseconds. */
 const ERROR_LIFE_MS = 120;
-/** An error larger than a second's way is no error. */
+/** A difference above this is not smoothed: the distance of one second, in units. */
 const ERROR_MAX = SPEED;

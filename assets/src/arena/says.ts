@@ -1,19 +1,18 @@
-// Numbered calls and their echoes: the page's own proof that nothing is lost or doubled, whatever
-// happens to its links.
+// Checks by numbered calls and their echoes that no reliable message is lost or duplicated.
 
-/** Counts calls that were sent and answered. */
+/** Counts the calls that were sent, answered, lost and duplicated. */
 export class Says {
   #sent = 0n;
-  /** The last number that was answered; unknown where the thread was lost. */
+  /** The number of the last answered call. Undefined after a resync. */
   #answered: bigint | undefined = 0n;
-  /** What the server's count is ahead of ours. */
+  /** The difference between the server's count of calls and the number of a call. Undefined after a resync. */
   #ahead: bigint | undefined = 0n;
 
   answeredCount = 0;
   lost = 0;
   doubled = 0;
 
-  /** A new session: both sides count from 0. */
+  /** Begins a new session: both sides count from 0. */
   reset(): void {
     this.#sent = 0n;
     this.#answered = 0n;
@@ -23,7 +22,7 @@ export class Says {
     this.doubled = 0;
   }
 
-  /** Answers that were under way are void, or the page was loaded anew. */
+  /** Notes that answers in flight are void, or that the page was reloaded. */
   resync(): void {
     this.#answered = undefined;
     this.#ahead = undefined;
@@ -34,12 +33,12 @@ export class Says {
     return this.#sent + 1n;
   }
 
-  /** The call was taken by the client. */
+  /** Notes that a call was sent. */
   said(): void {
     this.#sent += 1n;
   }
 
-  /** The server answered call `number`, after `taken` calls in all. */
+  /** Handles the answer to call `number`. `taken` is the number of calls that the server has received. */
   echoed(number: bigint, taken: bigint): void {
     const expected = this.#answered === undefined ? number : this.#answered + 1n;
     if (number < expected) {
@@ -51,7 +50,7 @@ export class Says {
     this.answeredCount += 1;
     const ahead = taken - number;
     if (this.#ahead !== undefined && ahead !== this.#ahead) {
-      // The server ran one more than there was, or one less.
+      // The server has handled a call twice, or not at all.
       if (ahead > this.#ahead) {
         this.doubled += Number(ahead - this.#ahead);
       } else {
@@ -61,7 +60,7 @@ export class Says {
     this.#ahead = ahead;
   }
 
-  /** Whether all calls up to that number are answered. */
+  /** Returns true if all calls up to this number are answered. */
   isAnswered(number: bigint): boolean {
     return this.#answered !== undefined && this.#answered >= number;
   }

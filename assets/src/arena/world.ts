@@ -1,14 +1,14 @@
-// What is known of the plane: avatars between their last places, pellets, names and scores.
+// The state of the plane on the page: avatars, pellets, names and scores.
 
 import type { Pellets, Scores, Snapshot, You } from "../gen/arena/v1/arena_pb";
 
-/** A place or a direction, in units of the plane; y grows upwards. */
+/** A position or a direction, in units of the plane. y grows upwards. */
 export interface Point {
   x: number;
   y: number;
 }
 
-/** An avatar, as it is shown. */
+/** An avatar as it is shown. */
 export interface Avatar extends Point {
   id: number;
   name: string;
@@ -17,7 +17,7 @@ export interface Avatar extends Point {
   isLinkdead: boolean;
 }
 
-/** A place in a snapshot, and the time that it was at. */
+/** A position of an avatar, and its tick and time. */
 interface Sample extends Point {
   tick: number;
   atMs: number;
@@ -28,27 +28,27 @@ interface Track {
   flags: number;
 }
 
-/** The newest that a snapshot says of an avatar. */
+/** The newest position of an avatar. */
 export interface Newest extends Point {
   atMs: number;
-  /** The low five bits of the newest input that it obeys. */
+  /** The low five bits of the tick of the newest input that was applied. */
   inputBits: number;
 }
 
-/** All that was told, and where to draw it. */
+/** The state of the plane. */
 export class World {
   readonly #clock = new TickClock();
   #tracks = new Map<number, Track>();
   #names = new Map<number, { name: string; score: number; session: bigint }>();
-  /** Of the newest snapshot: its tick, and which avatars its chunks held. */
+  /** The newest snapshot: its tick, its chunks so far, and their avatars. */
   #round = { tick: -1, chunks: new Set<number>(), seen: new Set<number>() };
 
   pellets = new Map<number, Point>();
-  /** The client's own avatar; 0: not known yet. */
+  /** The id of the client's own avatar. 0: not known yet. */
   me = 0;
   size: Point = { x: 100, y: 100 };
 
-  /** Forgets all: another session begins, or what was known is void. */
+  /** Clears the state for a new session or a resync. */
   clear(): void {
     this.#clock.clear();
     this.#tracks.clear();
@@ -80,7 +80,7 @@ export class World {
     });
   }
 
-  /** Takes a chunk; chunks may come late, twice, in any order, or not at all. */
+  /** Applies a chunk. Chunks may be late, duplicated, reordered or lost. */
   takeSnapshot(snapshot: Snapshot, nowMs: number): void {
     const tick = Number(snapshot.tick);
     const atMs = this.#clock.timeOf(tick, nowMs);
@@ -100,7 +100,7 @@ export class World {
     this.#sweep(snapshot, tick);
   }
 
-  /** Once all chunks of a tick are there, who is in none of them is gone. */
+  /** When all chunks of a tick have arrived, removes the avatars that are not in them. */
   #sweep({ chunk, chunks, id }: Snapshot, tick: number): void {
     if (tick < this.#round.tick) {
       return;
@@ -119,14 +119,14 @@ export class World {
     }
   }
 
-  /** The newest place of an avatar. */
+  /** Returns the newest position of an avatar. */
   newest(id: number): Newest | undefined {
     const track = this.#tracks.get(id);
     const last = track?.samples.at(-1);
     return track && last && { ...last, inputBits: (track.flags >> INPUT_SHIFT) & INPUT_MASK };
   }
 
-  /** All avatars, each where it was a little ago: then both places between which it is are known. */
+  /** Returns all avatars at a time shortly before now, at which their positions can be interpolated. */
   avatars(nowMs: number): Avatar[] {
     return Array.from(this.#tracks, ([id, { samples, flags }]) => ({
       id,
@@ -138,14 +138,14 @@ export class World {
     }));
   }
 
-  /** Everybody's names and scores, best first. */
+  /** Returns the names and scores of all avatars, best first. */
   ranking(): { id: number; name: string; score: number }[] {
     const all = Array.from(this.#names, ([id, { name, score }]) => ({ id, name, score }));
     return all.sort((a, b) => b.score - a.score || a.id - b.id);
   }
 }
 
-/** The place at a time, on the line between two samples; a little beyond the last, it goes on. */
+/** Returns the position at a time, between two samples. Shortly after the last sample the position is extrapolated. */
 function between(samples: Sample[], atMs: number): Point {
   const after = samples.findIndex((sample) => sample.atMs >= atMs);
   const to = samples[after === -1 ? samples.length - 1 : after];
@@ -161,8 +161,8 @@ function between(samples: Sample[], atMs: number): Point {
 }
 
 /**
- * When the ticks of a zone were, by the page's clock: arrivals jitter, ticks do not. The period is
- * learned, for a zone that has too much to do ticks at half its rate.
+ * Maps the ticks of a zone to the clock of the page without the jitter of arrivals. The period of ticks is learned,
+ * because the zone of a busy server ticks at half its rate.
  */
 export class TickClock {
   #last: { tick: number; atMs: number } | undefined;
@@ -172,6 +172,7 @@ export class TickClock {
     this.#last = undefined;
   }
 
+  /** Returns the time of a tick whose snapshot arrives at `nowMs`. */
   timeOf(tick: number, nowMs: number): number {
     const last = this.#last;
     if (last === undefined) {
@@ -196,17 +197,17 @@ export function clamp(value: number, low: number, high: number): number {
   return Math.min(Math.max(value, low), high);
 }
 
-/** Others are shown this long ago: two ticks at 20 Hz, so that one may be lost. */
+/** The delay at which avatars are shown, in milliseconds: two ticks at 20 Hz, so that one snapshot may be lost. */
 const DELAY_MS = 100;
-/** An avatar of which nothing is heard goes on this long. */
+/** How long the position of an avatar is extrapolated, in milliseconds. */
 const BEYOND_MAX_MS = 100;
-/** Samples of an avatar: a second of them. */
+/** The number of samples for each avatar: one second. */
 const SAMPLES_MAX = 20;
-/** An error of the clock that is not jitter. */
+/** An error above this resets the clock, in milliseconds. */
 const OFF_MS = 250;
-/** How much of an arrival's jitter moves the clock, and its period. */
+/** The weights of an error for the time and for the period. */
 const TIME_GAIN = 0.1;
 const PERIOD_GAIN = 0.02;
-/** Where the flags hold the newest input. */
+/** The position of the newest input in the flags. */
 const INPUT_SHIFT = 2;
 export const INPUT_MASK = 0b1_1111;

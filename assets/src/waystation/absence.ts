@@ -1,48 +1,48 @@
-// How long a session has had no link, and when the next try to get one starts.
+// Measures the time without a link, and decides when the next try to open one starts.
 //
-// While the server keeps the session, tries follow each other closely: the network may be back in the
-// last second of that time. Afterwards nothing is lost by patience, and the pauses grow.
+// While the server keeps the session, the pauses between tries are short, because the network may come back just
+// before the session expires. Afterwards the pauses grow.
 
 import { Backoff } from "./backoff";
 import type { Config } from "./config";
 
-/** The time without a link, and the tries to end it. */
+/** The time without a link, and the failed tries. */
 export class Absence {
-  /** For how long there has been no link. */
+  /** The time without a link, in milliseconds. */
   awayMs = 0;
-  /** Tries in a row that failed. */
+  /** The number of failed tries in a row. */
   failures = 0;
-  /** For how long a session without a link can be resumed, as far as its client can tell. */
+  /** The estimated time for which a session without a link can be resumed, in milliseconds. */
   #windowMs: number;
   readonly #backoff: Backoff;
 
   constructor({ backoffMinMs, backoffMaxMs, tries, random, linkTimeoutMs }: Config) {
     this.#backoff = new Backoff(backoffMinMs, backoffMaxMs, tries, random);
-    // A page that kept only its token does not know for how long the server keeps the session.
+    // A page that kept only its token has no `timeoutMs` of a Welcome.
     this.#windowMs = linkTimeoutMs + WINDOW_SLACK_MS;
   }
 
-  /** Whether a session, if there is one, can still be resumed. */
+  /** True while a session, if there is one, can still be resumed. */
   get isInWindow(): boolean {
     return this.awayMs < this.#windowMs;
   }
 
-  /** The session has a link; without one the server keeps it for `timeoutMs`. */
+  /** Notes that the session has a link. Without a link the server keeps the session for `timeoutMs`. */
   welcomed(timeoutMs: number): void {
     this.#windowMs = timeoutMs > 0 ? timeoutMs + WINDOW_SLACK_MS : 0;
     this.forget();
   }
 
   /**
-   * The link is lost: the pause until the next try. A link that lasted is followed by a try at once,
-   * for the event that told of the loss may be the last for a while in a page whose timers are throttled.
+   * Notes that the link is lost. Returns the pause before the next try, in milliseconds. After a link that has
+   * lasted the next try starts at once, because in a page with throttled timers the next event may come late.
    */
   lost(hasLasted: boolean): number {
     this.awayMs = 0;
     return hasLasted ? 0 : this.retryMs();
   }
 
-  /** A try failed: the pause until the next one; undefined if it was the last. */
+  /** Notes a failed try. Returns the pause before the next try, or undefined if there is no further try. */
   failed(hasSession: boolean): number | undefined {
     this.failures += 1;
     if (hasSession && this.isInWindow) {
@@ -51,12 +51,12 @@ export class Absence {
     return this.#backoff.fail() ? undefined : this.#backoff.pause();
   }
 
-  /** The pause between two tries while the session can be resumed. */
+  /** Returns the pause between two tries while the session can be resumed. */
   retryMs(): number {
     return this.#backoff.pauseInWindow(this.awayMs);
   }
 
-  /** Tries that failed before are forgotten. */
+  /** Resets the failed tries and the time without a link. */
   forget(): void {
     this.#backoff.reset();
     this.failures = 0;
@@ -65,7 +65,7 @@ export class Absence {
 }
 
 /**
- * How much later than its client the server may find that a link is lost: it has heard what was under
- * way for a round trip, and its last tick may have been late.
+ * How much later than the client the server may detect that a link is lost, in milliseconds: frames were in flight to
+ * it, and its tick may be late.
  */
 const WINDOW_SLACK_MS = 2_000;

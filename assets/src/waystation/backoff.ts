@@ -1,6 +1,6 @@
-// How long to wait before another try: exponentially longer, with jitter.
+// Computes the pauses between tries: they grow exponentially and have jitter.
 
-/** The pauses between tries, and how many tries in a row have failed. */
+/** The pauses between tries, and the number of failed tries in a row. */
 export class Backoff {
   #pauses = 0;
   #failures = 0;
@@ -12,16 +12,15 @@ export class Backoff {
     private readonly random: () => number,
   ) {}
 
-  /** Counts a failed try; true if there is none left. */
+  /** Counts a failed try. Returns true if it was the last one. */
   fail(): boolean {
     this.#failures += 1;
     return this.#failures >= this.tries;
   }
 
   /**
-   * The next pause in milliseconds: between half and whole of `minMs`·2ⁿ⁺¹, within `minMs` and
-   * `maxMs`. Half of it is chance, so that pages which lost a server together do not come back
-   * together.
+   * Returns the next pause in milliseconds. The n-th pause, from 1, is between half and all of `minMs`·2ⁿ, and within
+   * `minMs` and `maxMs`. The random part spreads the tries of pages that have lost their links at the same time.
    */
   pause(): number {
     this.#pauses += 1;
@@ -31,9 +30,9 @@ export class Backoff {
   }
 
   /**
-   * The pause before another try while the session can still be resumed, `awayMs` after its link was
-   * lost. It does not count as a pause between failures, and it stays short, so that a try is under way
-   * when the network comes back just before the session expires.
+   * Returns the pause before another try while the session can be resumed, `awayMs` after its link was lost. It is
+   * short, so that a try is made even if the network comes back just before the session expires. Pauses of `pause` do
+   * not grow by it.
    */
   pauseInWindow(awayMs: number): number {
     const wanted = Math.max(WINDOW_PAUSE_MAX_MS, awayMs / WINDOW_PAUSE_SHARE);
@@ -42,14 +41,14 @@ export class Backoff {
     return shortest + (longest - shortest) * this.random();
   }
 
-  /** A try succeeded. */
+  /** Resets the pauses and failures after a try that has succeeded. */
   reset(): void {
     this.#pauses = 0;
     this.#failures = 0;
   }
 }
 
-/** The longest pause in the first seconds of an absence: of the default window of 5 s, 300 ms are little. */
+/** The longest pause in the first seconds without a link: a small part of the default window of 5 s. */
 const WINDOW_PAUSE_MAX_MS = 300;
-/** In a long absence the pause may grow to this share of it: a session may be kept for an hour. */
+/** After a longer time without a link, the longest pause is this fraction of that time: 1/32. */
 const WINDOW_PAUSE_SHARE = 32;

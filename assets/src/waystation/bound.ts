@@ -1,30 +1,30 @@
-// What belongs to one link of a session and goes with it: silence, acks and echoes.
+// The state of the link that drives a session: silence, Acks and Pings.
 
 import { AckSchema, PingSchema } from "../gen/waystation/v1/link_pb";
 import { Heard } from "./heard";
 import type { Session } from "./session";
 import { encode } from "./wire";
 
-/** Hands a frame to the link; false if the link has no room now. */
+/** Passes a frame to the link. Returns false if the link has no room. */
 export type Send = (frame: Uint8Array) => boolean;
 
-/** A link that a session has. */
+/** The link that drives a session. */
 export class Bound {
-  /** Since the Welcome. */
+  /** The time since the Welcome. */
   #ageMs = 0;
-  /** Since something was heard. */
+  /** The time since a frame was received, in milliseconds. */
   silenceMs = 0;
-  /** Since something was sent. */
+  /** The time since a frame was sent. */
   #idleMs = 0;
-  /** Frames counted since the last Ack, and for how long the oldest has waited. */
+  /** The number of frames counted since the last Ack, and the time since the oldest of them. */
   #uncounted = 0;
   #waitedMs = 0;
-  /** Beacons that are not echoed yet. */
+  /** The ids of Beacons that have no Ping yet. */
   #beacons: bigint[] = [];
-  /** What the server hears of this client. */
+  /** Which frames of this client are known to have arrived. */
   readonly heard = new Heard();
 
-  /** The Ack that follows Welcome is not sent yet. */
+  /** True until the Ack that follows Welcome is sent. */
   isGreeting = true;
 
   advance(dtMs: number): void {
@@ -35,28 +35,28 @@ export class Bound {
     this.#waitedMs += this.#uncounted > 0 ? dtMs : 0;
   }
 
-  /** Whether the link lasted long enough that its loss may be followed by a try without a pause. */
+  /** True if the link has lasted for so long that the next try needs no pause. */
   get isSteady(): boolean {
     return this.#ageMs >= STEADY_MS;
   }
 
-  /** A frame was counted, so an Ack is owed. */
+  /** Notes a counted frame, which needs an Ack. */
   counted(): void {
     this.#uncounted += 1;
   }
 
-  /** A Beacon is to be echoed. */
+  /** Notes a Beacon, which needs a Ping. */
   beacon(id: bigint): void {
     this.#beacons.push(id);
     this.#beacons.splice(0, this.#beacons.length - BEACONS_MAX);
   }
 
-  /** How long the server has not heard this client, as far as its Beacons tell. */
+  /** The time for which the server is not known to have received anything, in milliseconds. */
   get deafMs(): number {
     return this.heard.silenceMs;
   }
 
-  /** Sends the Ack that is due, echoes, and the outbox in order; true if nothing is left. */
+  /** Sends the Ack that is due, Pings, and the outbox in order. Returns true if the outbox was sent completely. */
   transmit({ received, outbox }: Session, linkTimeoutMs: number, send: Send): boolean {
     if (this.#owesAck(linkTimeoutMs)) {
       if (!send(encode(AckSchema, { received }))) {
@@ -94,13 +94,13 @@ export class Bound {
   }
 }
 
-/** A link that ends sooner may end again at once: without a pause, the tries would follow each other without end. */
+/** After a link that ends sooner, the next try waits for a pause, so that failing links do not follow each other at once. */
 const STEADY_MS = 1_000;
 /** An Ack is sent at the latest after this many counted frames. */
 const ACK_EVERY_FRAMES = 64;
 /** An Ack is sent at the latest this long after a counted frame. */
 const ACK_EVERY_MS = 1_000;
-/** An idle client is heard from four times a link timeout; twice is what the server counts on. */
+/** An idle client sends an Ack four times in a link timeout. The protocol requires twice. */
 const IDLE_FRACTION = 4;
-/** Beacons that wait for their echo while the link takes nothing; older ones tell no latency. */
+/** The most Beacons that wait for their Ping while the link has no room. Older ones are dropped. */
 const BEACONS_MAX = 8;

@@ -1,23 +1,21 @@
-// Decides whether a page may use what its tab has kept.
+// Decides which page may use the token that a tab has stored.
 //
-// A browser that duplicates a tab copies the session storage of the tab. Without a claim, both pages
-// would resume one session, and each would throw the other out. Each tab therefore keeps a random name
-// beside its token, and a page claims the name of its tab for as long as the page lives. A page whose
-// claim is refused is a duplicate.
+// A browser that duplicates a tab copies its session storage. Then both pages would resume one session, and each would
+// take it over from the other. So each tab stores a random name beside its token, and a page claims this name for as
+// long as the page exists. A page whose claim is refused is a duplicate.
 //
-// Where the browser has Web Locks, a claim is a lock: the browser releases it when the page ends, also
-// when it crashes or is discarded. Web Locks exist in secure contexts only. Elsewhere pages ask each
-// other over a BroadcastChannel, and a page that gets no answer has the claim. With neither, every
-// claim is granted.
+// If the browser has Web Locks, a claim is a lock. The browser releases it when the page ends, also when the page
+// crashes or is discarded. Web Locks exist in secure contexts only. Otherwise pages ask each other over a
+// BroadcastChannel, and a page that gets no answer has the claim. Without both, every claim is granted.
 
-/** What claims need of a browser; each part may be missing. */
+/** The features of the browser that claims use. Each one may be missing. */
 export interface ClaimSupport {
   locks: Pick<LockManager, "request"> | undefined;
   openChannel: ((name: string) => BroadcastChannel) | undefined;
   random: () => number;
 }
 
-/** Claims a name for this page; resolves to false if another page has it. */
+/** Claims a name for this page. Resolves to false if another page has it. */
 export async function claim(name: string): Promise<boolean> {
   let own = claims.get(name);
   if (own === undefined) {
@@ -32,9 +30,9 @@ export async function claim(name: string): Promise<boolean> {
   return isOurs;
 }
 
-/** The claim of one page to one name, from the request to `release`. */
+/** The claim of a page to a name, until `release`. */
 export class Claim {
-  /** Resolves once it is known whether this page has the name. */
+  /** Resolves to true if this page has the name, and to false if another page has it. */
   readonly isGranted: Promise<boolean>;
   readonly #number: number;
   readonly #channel: BroadcastChannel | undefined;
@@ -52,8 +50,8 @@ export class Claim {
     this.#channel = this.#listen();
     const { locks } = support;
     const waitMs = locks !== undefined ? LOCK_WAIT_MS : this.#channel !== undefined ? ANSWER_WAIT_MS : 0;
-    // A lock that is not released in time belongs to a page that is frozen; silence without locks means
-    // that no other page has the name.
+    // With locks, a timeout means that a page that is frozen holds the lock. Without locks, it means that no other page
+    // has the name.
     const timer = setTimeout(() => this.#decide(locks === undefined), waitMs);
     void this.isGranted.then(() => clearTimeout(timer));
     this.#post({ asks: this.#number });
@@ -62,7 +60,7 @@ export class Claim {
     }
   }
 
-  /** Gives the name back. */
+  /** Releases the name. */
   release(): void {
     this.#decide(false);
     this.#state = "over";
@@ -76,7 +74,7 @@ export class Claim {
       return this.#state === "held" ? new Promise<void>((release) => (this.#releaseLock = release)) : undefined;
     };
     locks.request(this.name, { signal: this.#waiting.signal }, hold).catch(() => {
-      // A page that may not use locks cannot be refused.
+      // The browser does not allow locks: the claim is granted.
       this.#decide(!this.#waiting.signal.aborted);
     });
   }
@@ -87,7 +85,7 @@ export class Claim {
       channel?.addEventListener("message", ({ data }: MessageEvent<unknown>) => this.#take(data));
       return channel;
     } catch {
-      // A page may be forbidden to open one.
+      // The browser does not allow channels.
       return undefined;
     }
   }
@@ -103,7 +101,7 @@ export class Claim {
     }
   }
 
-  /** Without locks, of two pages that ask at the same time the one with the higher number gets the name. */
+  /** Answers a page that asks. Without locks, of two pages that ask at once, the higher number gets the name. */
   #asked(number: number): void {
     if (this.#state === "held" || (this.support.locks === undefined && this.#number > number)) {
       this.#post({ refuses: number });
@@ -131,7 +129,7 @@ export class Claim {
   }
 }
 
-/** A page in the cache of the Back button has ended for other pages, and claims again when it is shown. */
+/** Releases the claim when the page enters the back/forward cache, and claims again when the page is shown. */
 function renewWhenShownAgain(name: string): void {
   if (typeof addEventListener !== "function") {
     return;
@@ -155,9 +153,9 @@ function supported(): ClaimSupport {
   };
 }
 
-/** The claims of this page. Several clients of one page share one. */
+/** The claims of this page, by name. Clients of one page share a claim. */
 const claims = new Map<string, Claim>();
-/** How long a claim waits for the lock: the page before a reload releases it when it ends. */
+/** How long a claim waits for the lock, in milliseconds. After a reload, the page before releases it when it ends. */
 export const LOCK_WAIT_MS = 2_000;
-/** How long a claim without locks waits for the answer of another page. */
+/** How long a claim without locks waits for the answer of another page, in milliseconds. */
 export const ANSWER_WAIT_MS = 300;

@@ -1,9 +1,8 @@
 // A client of a Waystation server: one session that outlives its links.
 //
-// It dials, says Hello, counts, acknowledges, echoes, keeps what the server has not counted, and
-// resumes by itself. Each event of a link lets time pass too, so frames are answered as they arrive, and
-// a link that ends is followed by the next one in the same event: neither waits for a timer, which a
-// browser lets run late in a hidden page.
+// The client opens links, sends Hello, counts and acknowledges frames, answers Beacons, and resumes the session by
+// itself. It does all due work in each event of a link, not only in timers: a browser delays the timers of a hidden
+// page. So frames are answered when they arrive, and the next link is dialled in the event that ends the last one.
 //
 //     const transports = new DiscoveredTransports("v1/connect");
 //     const client = new Client({ transports, store: new SessionStorageStore("game") });
@@ -25,33 +24,33 @@ import type { TokenStore } from "./store";
 import { Ticker } from "./ticker";
 import type { TransportName } from "./transport";
 
-/** What a client is made of. */
+/** The parts of a client. */
 export interface ClientOptions {
   transports: Transports;
-  /** Keeps the resume token over a reload; without one a reload begins anew. */
+  /** Stores the resume token, so that a reloaded page resumes. Without a store it begins a new session. */
   store?: TokenStore;
   config?: Partial<Config>;
   /** Milliseconds on a clock that never goes back. Default: `performance.now`. */
   now?: () => number;
 }
 
-/** A session with a server. */
+/** A client with at most one session. */
 export class Client {
   readonly #core: Core;
   readonly #dialler: Dialler;
   readonly #store: TokenStore | undefined;
   readonly #now: () => number;
-  /** The token that this client put into the store, or found there. */
+  /** The token that this client has saved to the store or loaded from it. */
   #kept: Uint8Array | undefined;
-  /** Whether it is known that no other page uses the token of the store. Nothing is dialled before. */
+  /** True when the store has decided that no other page uses its token. The client does not dial before. */
   #isClaimed = false;
   #isSettling = false;
   #request = 0;
   #ticker: Ticker | undefined;
-  /** When time was last let pass. */
+  /** The time of the last `advance`. */
   #then: number;
 
-  /** Told what happens, in order. */
+  /** Receives the events, in order. */
   onEvent: (event: ClientEvent) => void = () => {};
 
   constructor({ transports, store, config, now }: ClientOptions) {
@@ -73,7 +72,7 @@ export class Client {
     }
   }
 
-  /** No other page uses the token of the store. */
+  /** Loads the token of the store, which no other page uses. */
   #claimed(): void {
     this.#isClaimed = true;
     this.#kept = this.#store?.load();
@@ -82,7 +81,7 @@ export class Client {
     }
   }
 
-  /** Lets the client run by the clock, until it has stopped. */
+  /** Calls `update` by a timer until the client has stopped. */
   start(): void {
     this.#ticker ??= new Ticker(
       () => this.update(),
@@ -91,12 +90,12 @@ export class Client {
     this.update();
   }
 
-  /** Lets the time pass that has passed: `start` calls it again and again, a test by hand. */
+  /** Advances the client to the present time. After `start` a timer calls it; a test calls it itself. */
   update(): void {
     this.#heard(() => this.#core.check());
   }
 
-  /** Something arrives. First the time passes that has passed, which may end the link that it came on. */
+  /** Handles something that has arrived. First it advances the time, which may end the link that it came on. */
   #heard(act: () => void): void {
     const now = this.#now();
     this.#core.advance(now - this.#then);
@@ -106,7 +105,7 @@ export class Client {
     this.#settle();
   }
 
-  /** Tells what happened, lets go of links that are over, dials, and sends what is due. */
+  /** Emits events, closes links that are over, dials, and sends what is due. */
   #settle(): void {
     if (this.#isSettling) {
       return;
@@ -136,7 +135,7 @@ export class Client {
     }
   }
 
-  /** The store holds the newest token; one that another client has put there since is not ours to clear. */
+  /** Keeps the store up to date. Does not clear a token that another client has saved since. */
   #keepToken(event: ClientEvent): void {
     const store = this.#store;
     if ((event.type === "connected" || event.type === "resumed") && this.#core.token !== undefined) {
@@ -150,53 +149,53 @@ export class Client {
     }
   }
 
-  /** Sends a message on its lane; what is returned says why it was not taken. */
+  /** Sends a message on its lane. Returns the reason if the message was refused. */
   send<T extends DescMessage>(schema: T, message: MessageInitShape<T>): SendError | undefined {
     const error = this.#core.send(schema, message, this.#dialler.send);
     this.#core.transmit(this.#dialler.send);
     return error;
   }
 
-  /** The number of the next Join or Part; never 0. */
+  /** Returns the request id of the next Join or Part, never 0. */
   #nextRequest(): number {
     this.#request = this.#request >= 0xffff_ffff ? 1 : this.#request + 1;
     return this.#request;
   }
 
-  /** Asks to join a zone: Joined or Refused answers with the number returned. */
+  /** Sends a Join and returns its request id. The server answers with Joined or Refused. */
   join(zone: string, payload: Uint8Array = new Uint8Array()): number {
     const request = this.#nextRequest();
     this.send(JoinSchema, { request, zone, payload });
     return request;
   }
 
-  /** Leaves the zone: Parted or Refused answers with the number returned. */
+  /** Sends a Part and returns its request id. The server answers with Parted or Refused. */
   part(payload: Uint8Array = new Uint8Array()): number {
     const request = this.#nextRequest();
     this.send(PartSchema, { request, payload });
     return request;
   }
 
-  /** Ends the session once all that was sent has left; `closed` follows. */
+  /** Ends the session by a Bye, behind all messages that were sent before. The event `closed` follows. */
   bye(): void {
     this.#core.leave();
     this.#settle();
   }
 
-  /** Throws the link away, whatever is on it, and dials again after `holdMs`. The session lives. */
+  /** Drops the link with all frames in flight, and dials again after `holdMs`. The session goes on. */
   cut(holdMs = 0): void {
     this.#core.cut(holdMs);
     this.#dialler.drop();
     this.update();
   }
 
-  /** Cuts the link and dials anew, the best transport first: for a change of the transports. */
+  /** Cuts the link and dials again, the best transport first. For a change of the transports. */
   move(): void {
     this.#dialler.forget();
     this.cut();
   }
 
-  /** Tries at once: the network is said to be back, or the page is shown again. `start` calls it for both. */
+  /** Makes the next try at once. After `start` it is called when the network is back and when the page is shown. */
   hurry(): void {
     this.#heard(() => {
       this.#core.hurry();
@@ -208,36 +207,37 @@ export class Client {
     return this.#core.state;
   }
 
-  /** The session, from its Welcome until it is lost. */
+  /** The session id, from Welcome until the session is lost. */
   get session(): bigint | undefined {
     return this.#core.session;
   }
 
-  /** The transport of the link at hand. */
+  /** The transport of the present link. */
   get transport(): TransportName | undefined {
     return this.#dialler.transport;
   }
 
-  /** The smoothed round-trip time of this link in milliseconds, as the server's beacons tell it. */
+  /** The smoothed round-trip time in milliseconds, from the server's Beacons. */
   get latencyMs(): number | undefined {
     return this.#core.latencyMs;
   }
 
-  /** Tries in a row that failed since there was a link. */
+  /** The number of failed tries since the last link. */
   get failures(): number {
     return this.#core.absence.failures;
   }
 
+  /** How many times a session was resumed. */
   get resumeCount(): number {
     return this.#core.resumeCount;
   }
 
-  /** The zone that the session is in after a resume; empty: none. */
+  /** The zone in the last Welcome. Empty: none. */
   get zone(): string {
     return this.#core.welcome?.zone ?? "";
   }
 
-  /** Reliable messages sent, of these acknowledged, and those received. */
+  /** The numbers of counted frames that were sent, acknowledged and received. */
   get counts(): Counts {
     return this.#core.counts;
   }

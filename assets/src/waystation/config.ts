@@ -1,30 +1,33 @@
-// How a client behaves; every field has a default.
+// The configuration of a client.
 
+/** The configuration of a client. Every field has a default. */
 export interface Config {
-  /** `name/version` of the game; empty fits any server. */
+  /** `name/version` of the game. Empty: any game. Default: empty. */
   game: string;
-  /** The name to show of an anonymous player. */
+  /** The name to show of an anonymous player. Default: empty. */
   name: string;
-  /** A signed JWT, where the server asks for one; takes the place of the name. */
+  /** A token for the server's authenticator. With it, `name` is not used. Default: undefined. */
   bearer: string | undefined;
   /**
-   * A link on which nothing arrived for this long is lost, and so is the link of a client that got
-   * neither time nor a socket event for this long. A WebSocket is also lost if the server has received
-   * nothing for this long, as far as its Beacons tell: within a second more. The server's is the same.
-   * Default: 5,000.
+   * The link timeout, as on the server. A link is lost if nothing is received on it for this time, or if the page
+   * sleeps for this time. A WebSocket is also lost if, by the server's Beacons, the server receives nothing for this
+   * time and 1 s more. Default: 5,000.
    */
   linkTimeoutMs: number;
-  /** After this much silence a spare link is opened, which carries nothing until the first one is lost. Default: 2,500. */
+  /** The silence after which a spare link is opened. It carries no frame until the present link is lost. Default: 2,500. */
   silenceMs: number;
   /** The time between the first openings of two transports. Default: 400. */
   staggerMs: number;
-  /** An opening that takes longer is given up; the next one of its transport may take half as much longer. Default: 2,500. */
+  /**
+   * The time after which an opening is abandoned. The next opening of its transport may then take half as long again.
+   * Default: 2,500.
+   */
   dialTimeoutMs: number;
-  /** The longest time that an opening may take, and discovery. Default: 6,000. */
+  /** The longest time for an opening, and for discovery. Default: 6,000. */
   dialTimeoutMaxMs: number;
   /**
-   * A Hello that is not answered after this long, or after three round trips if they take longer, goes to
-   * another link. Default: 2,500.
+   * How long a Hello waits for its answer, or three round trips if they are longer. Then the client uses another
+   * link. Default: 2,500.
    */
   welcomeTimeoutMs: number;
   /** The shortest pause before another try. Default: 100. */
@@ -32,15 +35,15 @@ export interface Config {
   /** The longest pause before another try, unless the server asks for a longer one. Default: 5,000. */
   backoffMaxMs: number;
   /**
-   * Tries in a row that may fail before the client stops. Tries while the session can be resumed do not
-   * count. With `Infinity` the client never stops for that reason. Default: 15.
+   * The number of failed tries in a row after which the client stops. Tries while the session can be resumed do not
+   * count. With `Infinity` the client tries without end. Default: 15.
    */
   tries: number;
-  /** Where the jitter of the pauses comes from: 0 to 1. */
+  /** Returns a random number from 0 to 1, for the jitter of pauses. Default: `Math.random`. */
   random: () => number;
 }
 
-/** As in the Rust client. */
+/** The defaults, the same as in the Rust client. */
 export const DEFAULTS: Config = {
   game: "",
   name: "",

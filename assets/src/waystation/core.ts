@@ -1,17 +1,15 @@
-// The protocol without its transport: frames, time and calls in; frames and events out.
+// The client's side of the protocol, without links: its inputs are frames, time and calls, and its outputs are frames
+// and events.
 //
-// It holds no link. Its owner tells it how the link fares, hands it what arrived, and lets go of the
-// link when `takeRelease` says so: what the link still holds comes again on the next one, and would
-// count twice.
+// The owner of a core reports the state of the link, passes the frames that arrive, and closes the link, unread, when
+// `takeRelease` returns true. A frame that is read later would be counted twice, because the server sends it again.
 //
-// What time means is decided here. `advance` is told how much has passed. Less than `linkTimeoutMs`
-// counts as one second of silence at most, so that what arrived meanwhile is heard before the link is
-// called silent. After more the page was asleep: the server has given the link up, and the client dials
-// at once without reading the link.
+// `advance` takes the time that has passed since the last call. If it is less than `linkTimeoutMs`, at most one second
+// of it counts as silence, so that frames that arrived meanwhile are handled before the link counts as silent. If it
+// is `linkTimeoutMs` or more, the page was asleep and the server has closed the link, so the client dials at once.
 //
-// Data flow: `advance` lets time pass → `opened`, `receive` and `linkClosed` take in what happened →
-// `check` finds what is over → `drain` hands out the events → `transmit` says what to send. A token
-// reaches its store with the events, before the Ack that retires the one before it.
+// Data flow: `advance` → `opened`, `receive` and `linkClosed` → `check` finds timeouts → `drain` returns the events →
+// `transmit` sends frames. The events come before the Ack, so a new token is stored before the Ack voids the old one.
 
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import { AckSchema, BeaconSchema, type Closed, ClosedSchema, type Denied, type Welcome } from "../gen/waystation/v1/link_pb";
@@ -36,7 +34,7 @@ import {
   reasonName,
 } from "./wire";
 
-/** The state of a client, but for its link. */
+/** The state of a client, without its link. */
 export class Core {
   #phase: Phase = { is: "waiting", leftMs: 0 };
   #session: Session | undefined;
@@ -44,24 +42,24 @@ export class Core {
   #release = false;
   #leaving: Leaving | undefined;
   readonly #config: Config;
-  /** Whether all frames of the link at hand share one stream. */
+  /** True if all frames of the present link share one stream. */
   #isStream = false;
-  /** Whether the server says which Beacons it has back. */
+  /** True if the newest Beacon has the field `echoed`. */
   #tellsEchoes = false;
-  /** Whether a refused proof was renewed since the last Welcome. */
+  /** True if a refused ticket was renewed since the last Welcome. */
   #isProofRenewed = false;
 
   /** The last Welcome. */
   welcome: Welcome | undefined;
-  /** The smoothed round-trip time of this link in milliseconds, as the server's beacons tell it. */
+  /** The smoothed round-trip time of this link in milliseconds, from the server's Beacons. */
   latencyMs: number | undefined;
-  /** The last round-trip time that was measured, on any link. */
+  /** The last round-trip time on any link, in milliseconds. */
   roundTripMs: number | undefined;
-  /** Whether the last link was given up because it was silent. */
+  /** True if the last link was lost because it was silent. */
   wasSilent = false;
   /** The time without a link. */
   readonly absence: Absence;
-  /** How often a session was resumed. */
+  /** How many times a session was resumed. */
   resumeCount = 0;
 
   constructor(
@@ -72,7 +70,7 @@ export class Core {
     this.absence = new Absence(this.#config);
   }
 
-  /** Resumes the session of this token, of which nothing else is left. */
+  /** Resumes the session of a stored token, with a resync. */
   adopt(token: Uint8Array): void {
     if (!this.is("stopped")) {
       this.#session = fromToken(token);
@@ -80,8 +78,8 @@ export class Core {
   }
 
   /**
-   * Lets time pass: all that has passed since the last call. `check` finds what it brought to an end,
-   * except the link of a page that was asleep, which is lost at once.
+   * Advances the time by the time since the last call. `check` handles the timeouts, except that the link of a page
+   * that was asleep is lost at once.
    */
   advance(dtMs: number): void {
     const phase = this.#phase;
@@ -102,9 +100,9 @@ export class Core {
   }
 
   /**
-   * For how long nothing was heard on the link at hand or, on a stream, nothing of this client by the
-   * server: there the word that the server has given the link up waits behind all that is late. 0 without
-   * a link.
+   * The time for which nothing was received on the present link, in milliseconds; 0 without a link. On a stream, also
+   * the time for which the server is not known to have received anything, if that is longer: there the server's Closed
+   * arrives late.
    */
   get silenceMs(): number {
     if (this.#phase.is !== "bound") {
@@ -114,33 +112,33 @@ export class Core {
     return this.#isStream && this.#tellsEchoes ? Math.max(silenceMs, deafMs) : silenceMs;
   }
 
-  /** For how long the Hello that resumes the session has had no answer; 0 if none is said. */
+  /** The time for which the Hello of a resume has had no answer, in milliseconds; 0 if no such Hello was sent. */
   get unansweredMs(): number {
     const isSaid = this.#phase.is === "greeting" && this.#phase.said && this.isInWindow();
     return isSaid && this.#phase.is === "greeting" ? this.#phase.elapsedMs : 0;
   }
 
-  /** Whether there is a session that lost its link so recently that the server still keeps it. */
+  /** Returns true if there is a session without a link that can still be resumed. */
   isInWindow(): boolean {
     return this.#session !== undefined && this.absence.isInWindow;
   }
 
-  /** Whether it is in this phase. */
+  /** Returns true if the client is in this phase. */
   is(phase: Phase["is"]): boolean {
     return this.#phase.is === phase;
   }
 
-  /** Whether links should be dialled now. */
+  /** Returns true if links should be dialled now. */
   wantsLink(): boolean {
     return this.#phase.is === "waiting" && this.#phase.leftMs <= 0;
   }
 
-  /** Links are being opened. */
+  /** Notes that links are being opened. */
   dialled(): void {
     this.#phase = { is: "dialling" };
   }
 
-  /** One of them is open, after `tookMs`, in which there were two round trips at least. */
+  /** Notes that a link is open after `tookMs`. An opening takes at least two round trips. */
   opened(tookMs: number, isStream: boolean): void {
     if (this.#phase.is === "dialling") {
       this.#isStream = isStream;
@@ -148,7 +146,7 @@ export class Core {
     }
   }
 
-  /** Every transport has failed. Returns true if the openings go on, false if this try is over. */
+  /** Notes that every transport has failed. Returns true if the openings go on, false if this try is over. */
   stillOpening(detail: string): boolean {
     if (this.#phase.is === "dialling" && this.isInWindow()) {
       this.absence.failures += 1;
@@ -164,14 +162,14 @@ export class Core {
     this.#phase = { is: "greeting", elapsedMs: 0, timeoutMs, said: false };
   }
 
-  /** The network is said to be back: the next try is made now. */
+  /** Makes the next try now, because the network may be back. */
   hurry(): void {
     if (this.#phase.is === "waiting") {
       this.#phase.leftMs = 0;
     }
   }
 
-  /** A frame arrived. */
+  /** Handles a frame that has arrived. */
   receive(lane: Lane, bytes: Uint8Array): void {
     const frame = parse(bytes);
     if (this.#phase.is === "greeting") {
@@ -183,14 +181,14 @@ export class Core {
       if (frame === undefined) {
         this.#broken("a frame without an id");
       } else if (bytes.length > FRAME_MAX_SERVER) {
-        this.#broken(`message ${frame.id} takes ${bytes.length} bytes`);
+        this.#broken(`message ${frame.id} has ${bytes.length} bytes, and at most ${FRAME_MAX_SERVER} are allowed`);
       } else {
         this.#takeBound(this.#phase.link, lane, frame);
       }
     }
   }
 
-  /** The link ended, or could not be opened. */
+  /** Notes that the link has ended or could not be opened. */
   linkClosed(detail: string): void {
     if (this.#phase.is === "dialling" || this.#phase.is === "greeting") {
       this.#fail(0, detail);
@@ -199,12 +197,12 @@ export class Core {
     }
   }
 
-  /** The link found that the server broke the protocol. Before Welcome it is a try that failed. */
+  /** Notes that the server has broken the protocol of the transport. Before Welcome this is a failed try. */
   breached(detail: string): void {
     return this.is("bound") ? this.#broken(detail) : this.linkClosed(detail);
   }
 
-  /** Finds what time has brought to an end. */
+  /** Handles timeouts: of the Hello, of the link and of the Bye. */
   check(): void {
     const phase = this.#phase;
     if (phase.is === "greeting" && phase.elapsedMs >= phase.timeoutMs) {
@@ -219,7 +217,7 @@ export class Core {
     }
   }
 
-  /** Says what to send; what the link refuses is offered again. */
+  /** Sends what is due. What the link refuses is sent again later. */
   transmit(send: Send): void {
     if (this.#phase.is === "greeting" && !this.#phase.said) {
       this.#sayHello(send);
@@ -230,17 +228,17 @@ export class Core {
     }
   }
 
-  /** Whether there is something to drain or to let go of. */
+  /** Returns true if `drain` or `takeRelease` has something to return. */
   hasNews(): boolean {
     return this.#events.length > 0 || this.#release;
   }
 
-  /** The events since the last call, in order. */
+  /** Returns the events since the last call, in order. */
   drain(): ClientEvent[] {
     return this.#events.splice(0);
   }
 
-  /** True once when the link at hand is to be closed, unread. */
+  /** Returns true once if the present link is to be closed without reading it. */
   takeRelease(): boolean {
     const release = this.#release;
     this.#release = false;
@@ -248,8 +246,8 @@ export class Core {
   }
 
   /**
-   * Sends a message on its lane: a reliable one is kept until the server has counted it, an
-   * unreliable one goes to the link or is refused.
+   * Sends a message on its lane. A reliable message is added to the outbox. An unreliable one is sent to `link` at once.
+   * Returns the reason if the message was refused.
    */
   send<T extends DescMessage>(schema: T, message: MessageInitShape<T>, link: Send): SendError | undefined {
     const session = this.#session;
@@ -270,16 +268,16 @@ export class Core {
     return isBound && link(frame) ? undefined : "dropped";
   }
 
-  /** Ends the session once all that was sent has left. Without a link nobody can be told. */
+  /** Ends the session by a Bye, behind all messages that were sent before. Without a link no Bye can be sent. */
   leave(): void {
     if (this.#phase.is === "bound") {
       this.#leaving ??= new Leaving();
     } else if (!this.is("stopped")) {
-      this.#giveUp("left while there was no link");
+      this.#giveUp("the client left while it had no link");
     }
   }
 
-  /** Loses the link on purpose and dials again after `holdMs`. */
+  /** Drops the link and dials again after `holdMs`. */
   cut(holdMs: number): void {
     if (this.#phase.is === "bound") {
       this.#loseLink(true, 0, "cut on purpose");
@@ -302,7 +300,7 @@ export class Core {
     return this.#session?.token;
   }
 
-  /** Reliable messages sent, of these acknowledged, and those received. */
+  /** The numbers of counted frames that were sent, acknowledged and received. */
   get counts(): Counts {
     return countsOf(this.#session);
   }
@@ -310,13 +308,13 @@ export class Core {
   #sayHello(send: Send): void {
     const frame = hello(this.#session, this.#config, this.proof);
     if (frame.length > FRAME_MAX_BEFORE_WELCOME) {
-      this.#giveUp(`the Hello takes ${frame.length} bytes, the server reads ${FRAME_MAX_BEFORE_WELCOME}`);
+      this.#giveUp(`the Hello has ${frame.length} bytes, and at most ${FRAME_MAX_BEFORE_WELCOME} are allowed`);
     } else if (this.#phase.is === "greeting") {
       this.#phase.said = send(frame);
     }
   }
 
-  /** Before its Welcome a client hears nothing but the answers to its Hello. */
+  /** Handles an answer to the Hello. Before Welcome a client ignores all other frames. */
   #takeGreeting(frame: Frame): void {
     try {
       const answer = answerOf(frame);
@@ -336,7 +334,7 @@ export class Core {
     const { session: id } = welcome;
     const old = this.#session;
     if (id === 0n || (welcome.resumed && old === undefined)) {
-      this.#fail(0, `the server's Welcome names ${id === 0n ? "no session" : "a session that was not asked for"}`);
+      this.#fail(0, `the Welcome of the server ${id === 0n ? "has no session id" : "resumes a session that was not asked for"}`);
       return;
     }
     if (welcome.resumed && old !== undefined) {
@@ -357,11 +355,11 @@ export class Core {
   #denied(denied: Denied): void {
     const { reason } = denied;
     if (reason === Reason.TOKEN && this.#session !== undefined) {
-      // The session is over: Hello anew, on the same link.
+      // The session is over: a Hello for a new session follows on the same link.
       this.#loseSession(reason);
       this.#greet(this.roundTripMs ?? 0);
     } else if (reason === Reason.UNAUTHENTICATED && this.#session === undefined && !this.#isProofRenewed) {
-      // A ticket is good for one session and for a short time.
+      // The ticket may have expired or may have been used.
       this.#isProofRenewed = true;
       this.proof.renew();
       this.#fail(0, `the server refused the ticket: ${denied.detail}`);
@@ -369,18 +367,18 @@ export class Core {
       this.#loseSession(reason);
       this.#stop(reason, denied.detail);
     } else {
-      this.#fail(denied.retryAfterMs, `the server refused: ${reasonName(reason)} ${denied.detail}`);
+      this.#fail(denied.retryAfterMs, `the server refused the Hello: ${reasonName(reason)} ${denied.detail}`);
     }
   }
 
-  /** The server ends the link; its reason says whether the session lives. */
+  /** Handles a Closed. Its reason decides whether the session goes on. */
   #closed(closed: Closed): void {
     const { reason } = closed;
     if (reason === Reason.BYE && this.#leaving !== undefined) {
       this.#session = undefined;
       this.#stop(reason, closed.detail);
     } else if (reason === Reason.PROTOCOL) {
-      this.#broken(`the server says it was the client: ${closed.detail}`);
+      this.#broken(`the server reports an error of this client: ${closed.detail}`);
     } else if (FINAL.has(reason)) {
       this.#loseSession(reason);
       this.#stop(reason, closed.detail);
@@ -403,7 +401,7 @@ export class Core {
     }
     if (range !== "game-unreliable") {
       if (lane === "unreliable") {
-        this.#broken(`message ${frame.id} came on the unreliable lane`);
+        this.#broken(`message ${frame.id} arrived on the unreliable lane`);
         return;
       }
       if (this.#session !== undefined) {
@@ -414,7 +412,7 @@ export class Core {
     this.#events.push({ type: "message", frame });
   }
 
-  /** Link control that a server does not send, or that this version does not know, is ignored. */
+  /** Handles link control. Unknown link control, and link control that only clients send, is ignored. */
   #takeControl(link: Bound, frame: Frame): void {
     const closed = decode(ClosedSchema, frame);
     if (closed !== undefined) {
@@ -435,13 +433,13 @@ export class Core {
       return;
     }
     if (this.#session?.outbox.acknowledge(received) === false) {
-      this.#broken(`${received} frames were acknowledged, more than were sent`);
+      this.#broken(`the server acknowledges ${received} frames, more than were sent`);
     } else {
       link.heard.acknowledged(received);
     }
   }
 
-  /** A try failed: the next one follows, unless it was the last. */
+  /** Handles a failed try: waits for the next one, or stops if it was the last one. */
   #fail(retryAfterMs: number, detail: string): void {
     const leftMs = this.absence.failed(this.#session !== undefined);
     if (leftMs === undefined) {
@@ -453,14 +451,14 @@ export class Core {
     this.#wait(pauseMs);
   }
 
-  /** Lets go of all links; the next try starts in `leftMs`. */
+  /** Releases the link. The next try starts after `leftMs`. */
   #wait(leftMs: number): void {
     this.#release = true;
     this.wasSilent = false;
     this.#phase = { is: "waiting", leftMs };
   }
 
-  /** The bound link is gone. The session is resumed, at once if the link has lasted. */
+  /** Handles the loss of the link that drives the session. The next try starts at once if the link has lasted. */
   #loseLink(hasLasted: boolean, retryAfterMs: number, detail: string): void {
     this.#events.push({ type: "link-lost", detail });
     this.latencyMs = undefined;
@@ -471,7 +469,7 @@ export class Core {
     this.#wait(Math.max(this.absence.lost(hasLasted), retryAfterMs));
   }
 
-  /** The client got neither time nor an event for so long that the server has given its link up. */
+  /** Handles a sleep of the page for so long that the server has closed the link. */
   #slept(dtMs: number): void {
     const detail = `the page was asleep for ${Math.round(dtMs)} ms`;
     if (this.#phase.is === "bound") {
@@ -482,7 +480,7 @@ export class Core {
     }
   }
 
-  /** The session is over; what it left unacknowledged is reported. */
+  /** Ends the session and reports how many messages were not acknowledged. */
   #loseSession(reason: Reason | undefined): void {
     const session = this.#session;
     if (session !== undefined) {
@@ -503,14 +501,14 @@ export class Core {
     this.#stop(undefined, detail);
   }
 
-  /** The server broke the protocol. To resume would repeat it, so the session is over. */
+  /** Stops after an offence of the server. A resume would repeat it, so the session is over. */
   #broken(detail: string): void {
     this.#loseSession(Reason.PROTOCOL);
     this.#stop(Reason.PROTOCOL, detail);
   }
 }
 
-/** An answer to the Hello takes one round trip; three leave room for losses. */
+/** Round trips for the answer to a Hello. It takes one; three leave room for losses. */
 const WELCOME_ROUND_TRIPS = 3;
-/** The most silence that one call of `advance` may add. */
+/** The most silence that one call of `advance` adds, in milliseconds. */
 const SILENCE_MAX_MS = 1_000;

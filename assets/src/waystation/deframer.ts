@@ -1,8 +1,8 @@
-// Frames on a stream: each is preceded by its length, id included, as a protobuf varint.
+// Splits a stream into frames. Each frame is preceded by its length, a protobuf varint that includes the message id.
 
 import { FRAME_MAX_SERVER } from "./wire";
 
-/** Puts the length before a frame. */
+/** Returns a frame with its length before it. */
 export function enframe(frame: Uint8Array): Uint8Array {
   const length: number[] = [];
   let rest = frame.length;
@@ -17,14 +17,14 @@ export function enframe(frame: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** The server announces a frame that is too long. Nothing behind it can be read. */
+/** A length on the stream is too long. The stream cannot be read further. */
 export class FrameTooLong extends Error {}
 
-/** Cuts what a stream delivers into frames. It holds one frame and one read of the stream at most. */
+/** Splits the bytes of a stream into frames. It holds at most one frame and one read of the stream. */
 export class Deframer {
   #bytes = new Uint8Array(0);
 
-  /** Takes in what was read. */
+  /** Adds bytes that were read. */
   push(bytes: Uint8Array): void {
     if (this.#bytes.length === 0) {
       this.#bytes = new Uint8Array(bytes);
@@ -36,7 +36,7 @@ export class Deframer {
     this.#bytes = joined;
   }
 
-  /** The next whole frame, if it has arrived. Throws `FrameTooLong` if the server announces one. */
+  /** Returns the next whole frame, or undefined if it has not arrived. Throws `FrameTooLong` if its length is too long. */
   next(): Uint8Array | undefined {
     let length = 0;
     for (let index = 0; index < LENGTH_MAX_BYTES; index += 1) {
@@ -49,12 +49,12 @@ export class Deframer {
         return this.#take(index + 1, length);
       }
     }
-    throw new FrameTooLong(`a frame's length takes more than ${LENGTH_MAX_BYTES} bytes`);
+    throw new FrameTooLong(`the length of a frame has more than ${LENGTH_MAX_BYTES} bytes`);
   }
 
   #take(start: number, length: number): Uint8Array | undefined {
     if (length > FRAME_MAX_SERVER) {
-      throw new FrameTooLong(`a frame of ${length} bytes: a server may send ${FRAME_MAX_SERVER}`);
+      throw new FrameTooLong(`a frame has ${length} bytes, and at most ${FRAME_MAX_SERVER} are allowed`);
     }
     if (this.#bytes.length < start + length) {
       return undefined;
@@ -65,5 +65,5 @@ export class Deframer {
   }
 }
 
-/** 64 KiB takes three bytes. */
+/** The longest varint: 64 KiB needs three bytes. */
 const LENGTH_MAX_BYTES = 3;

@@ -1,10 +1,9 @@
-// The links of one client: the one that carries its session, and those that are being opened.
+// Holds the links of one client: the link of its session, and the links that are being opened.
 //
-// Once a link is lost all transports are raced, and the first that is open carries the Hello. When the
-// link at hand has been silent for a while, or has not answered a resume, a spare link is opened beside
-// it, over WebSocket where that may be used, since WebSocket gets through where UDP does not. The spare
-// carries nothing until the link at hand is lost; then it carries the Hello at once. If the link at hand
-// is heard again, the spare is closed.
+// When a link is lost, all transports are raced, and the first open link carries the Hello. When the present link is
+// silent for a while, or a resume on it has no answer, a spare link is opened. The spare uses WebSocket if possible,
+// because WebSocket works where UDP is blocked. No frame is sent on the spare until the present link is lost; then it
+// carries the Hello at once. If a frame arrives on the present link, the spare is closed.
 
 import type { Config } from "./config";
 import type { Core } from "./core";
@@ -14,22 +13,22 @@ import { ClientPace } from "./pace";
 import { Race } from "./race";
 import type { Transport, TransportName } from "./transport";
 
-/** Dials for a core. */
+/** Dials links for a core. */
 export class Dialler {
   readonly #pace: ClientPace;
-  /** The link that carries the Hello and all that follows it. */
+  /** The present link, which carries the Hello and all frames after it. */
   #link: Opening | undefined;
-  /** The openings under way: for the next link, or for the spare. */
+  /** The openings of the next link or of a spare. */
   #race: Race | undefined;
-  /** A link beside the one at hand; nothing was sent on it. */
+  /** The spare link. No frame was sent on it. */
   #spare: Opening | undefined;
-  /** Numbers the questions what there is to dial; an answer to an older one is not heard. */
+  /** The number of the newest question for transports. Answers to older questions are ignored. */
   #question = 0;
   #isAsking = false;
   #askedAtMs = Number.NEGATIVE_INFINITY;
-  /** The transport that carried the session last. It starts first. */
+  /** The transport that has carried the session last. It starts first in a race. */
   #worked: TransportName | undefined;
-  /** The transport on which nothing was heard. It starts last. */
+  /** The transport whose link was silent. It starts last in a race. */
   #silent: TransportName | undefined;
 
   constructor(
@@ -42,15 +41,15 @@ export class Dialler {
     this.#pace = new ClientPace(config, core);
   }
 
-  /** The transport of the link at hand. */
+  /** The transport of the present link. */
   get transport(): TransportName | undefined {
     return this.#link?.name;
   }
 
-  /** Hands a frame to the link at hand; false if there is none, or it has no room. */
+  /** Sends a frame on the present link. Returns false if there is no link or it has no room. */
   readonly send = (frame: Uint8Array): boolean => this.#link?.send(frame) ?? false;
 
-  /** Starts what is due, and takes what is open. */
+  /** Starts openings that are due, and uses a link that is open. */
   update(): void {
     if (this.core.wantsLink()) {
       this.core.dialled();
@@ -67,12 +66,12 @@ export class Dialler {
     }
   }
 
-  /** The network is said to be back: what waits for its turn starts at once. */
+  /** Starts all openings that wait, because the network may be back. */
   hurry(): void {
     this.#race?.hurry();
   }
 
-  /** The link at hand is over. A spare, or the opening of one, is kept if a link is wanted now or soon. */
+  /** Closes the present link. Keeps the spare, or its opening, if the core needs another link now or soon. */
   letGo(): void {
     if (this.core.wasSilent) {
       this.#silent = this.#link?.name ?? this.#silent;
@@ -93,7 +92,7 @@ export class Dialler {
     this.#dropOpenings();
   }
 
-  /** Forgets which transport worked. */
+  /** Forgets which transport has worked and which was silent. */
   forget(): void {
     this.#worked = this.#silent = undefined;
   }
@@ -110,7 +109,7 @@ export class Dialler {
     this.#isAsking = false;
   }
 
-  /** Takes the spare, or opens links. The opening of a spare goes on among them. */
+  /** Uses the spare, or opens links. The opening of a spare becomes one of them. */
   #dial(): void {
     const spare = this.#spare;
     if (spare !== undefined && this.#isFresh(spare)) {
@@ -134,11 +133,11 @@ export class Dialler {
       this.#failed(failure);
     } else if (this.#isAsking && this.now() - this.#askedAtMs >= this.config.dialTimeoutMaxMs) {
       this.#cancelQuestion();
-      this.#unanswered("discovery does not answer in time");
+      this.#unanswered("discovery has not answered in time");
     }
   }
 
-  /** Keeps a spare beside the link at hand for as long as that link is silent, or leaves a resume unanswered. */
+  /** Keeps a spare open while the present link is silent or a resume on it has no answer. */
   #watch(): void {
     if (this.core.silenceMs < this.config.silenceMs && this.core.unansweredMs < UNANSWERED_MS) {
       if (this.#spare !== undefined || this.#race !== undefined || this.#isAsking) {
@@ -163,12 +162,12 @@ export class Dialler {
     }
   }
 
-  /** The server ends a link on which it hears no Hello for too long. */
+  /** Returns true if the spare is open, and the server will not close it before a Hello arrives. */
   #isFresh(spare: Opening): boolean {
     return spare.isOpen && this.now() - (spare.openedAtMs ?? 0) < SPARE_MAX_MS;
   }
 
-  /** What carried the session last is first, and what was silent is last. */
+  /** Sorts transports: the one that has worked first, and the one that was silent last. */
   #ranked(offered: Transport[]): Transport[] {
     const rank = ({ name }: Transport) => (name === this.#silent ? 2 : name === this.#worked ? 0 : 1);
     return [...offered].sort((a, b) => rank(a) - rank(b));
@@ -191,7 +190,7 @@ export class Dialler {
     );
   }
 
-  /** Nothing says what there is to dial. What is being opened goes on. */
+  /** Handles a question for transports that has failed. Openings go on. */
   #unanswered(detail: string): void {
     if (this.#race === undefined && this.core.is("dialling")) {
       this.core.linkClosed(detail);
@@ -203,7 +202,7 @@ export class Dialler {
     this.#race.enter(transports);
   }
 
-  /** The Hello goes out on this link. */
+  /** Makes a link the present one. It carries the Hello. */
   #take(link: Opening): void {
     this.#dropOpenings();
     this.#link = link;
@@ -213,7 +212,7 @@ export class Dialler {
     this.core.opened(tookMs, link.name === "websocket");
   }
 
-  /** Nothing opens: what is known of the server may be out of date, so it is asked anew. */
+  /** Handles the failure of all transports. Asks discovery again, because the offers may be out of date. */
   #failed(detail: string): void {
     this.transports.failed();
     const goesOn = this.core.stillOpening(detail);
@@ -223,9 +222,9 @@ export class Dialler {
   }
 }
 
-/** A server ends a link without a Hello after 5 s, and the Hello needs time to arrive. */
+/** How long a spare may be open. The server closes a link without a Hello after 5 s, and the Hello needs time to arrive. */
 const SPARE_MAX_MS = 4_000;
-/** The time between two questions to a server on which nothing opens. */
+/** The time between two questions to discovery while no transport opens. */
 const ASK_EVERY_MS = 2_000;
-/** How long a resume goes without an answer before a spare is opened for its next Hello, after 2.5 s. */
+/** How long a resume waits for its answer before a spare is opened. The spare carries the next Hello, after 2.5 s. */
 const UNANSWERED_MS = 1_000;

@@ -1,55 +1,56 @@
-// Which transports can be dialled: what the server offers and the browser has.
+// Asks discovery which transports the server offers, and selects those that the browser supports.
 
 import type { Transport, TransportName } from "./transport";
 import { PROTOCOL } from "./wire";
 import { WebSocketTransport } from "./websocket";
 import { WebTransportTransport } from "./webtransport";
 
-/** What `GET /v1/connect` answers, as far as a browser can use it. */
+/** The members of the discovery answer (`GET /v1/connect`) that a browser uses. */
 export interface Discovery {
   protocol: number;
   name: string;
-  /** A client takes the first offer of each transport, and ignores transports that it does not know. */
+  /** The offers. A client uses the first one of each transport, and ignores unknown transports. */
   offers: Offer[];
-  /** Opens one new session within a short time. */
+  /** A ticket, which opens one new session within a short time. */
   ticket?: string;
 }
 
 /** How to open links over one transport. */
 export interface Offer {
-  /** "webtransport", "websocket", or the name of a transport that a browser does not have. */
+  /** "webtransport", "websocket", or the name of a transport that browsers do not support. */
   transport: string;
   url: string;
+  /** The SHA-256 of the certificate in hex, if no authority has signed it. */
   cert_sha256?: string;
 }
 
-/** Says what can be dialled. */
+/** The source of transports to dial. */
 export interface Transports {
   /**
-   * The transports to race, best first. If `isHasty`, a session waits for a link: what is known is
-   * returned, even if it may be out of date.
+   * Resolves to the transports to race, best first. `isHasty` is true while a session waits for a link: then known
+   * transports are returned even if they may be out of date.
    */
   offered(isHasty: boolean): Promise<Transport[]>;
-  /** Nothing that was offered has opened, or the server refused its ticket: it may be out of date. */
+  /** Notes that the offers or the ticket may be out of date: no transport has opened, or the ticket was refused. */
   failed(): void;
-  /** The ticket of the last answer, once; undefined if the server gave none. */
+  /** Returns the ticket of the last answer once. Undefined if the server gave no ticket. */
   takeTicket?(): string | undefined;
 }
 
-/** Which transports may be used. */
+/** The transports that may be used: all, or one of them. */
 export type Preference = "auto" | TransportName;
 
 /**
- * Transports by discovery: WebTransport where server and browser have it, and WebSocket. The answer of
- * the server is kept until nothing of it opens: an address or a certificate may have changed.
+ * The transports from discovery: WebTransport if server and browser support it, and WebSocket. The answer is kept until
+ * no transport of it opens, because then an address or a certificate may have changed.
  */
 export class DiscoveredTransports implements Transports {
   #offer: Discovery | undefined;
   #isStale = false;
-  /** The question that is under way. */
+  /** The request that has no answer yet. */
   #asking: Promise<Discovery> | undefined;
 
-  /** `bearer` is sent along where the server asks for one. */
+  /** `url` is that of discovery. `bearer` is sent with each request if it is given. */
   constructor(
     private readonly url: string,
     public preference: Preference = "auto",
@@ -76,14 +77,14 @@ export class DiscoveredTransports implements Transports {
   takeTicket(): string | undefined {
     const ticket = this.#offer?.ticket;
     if (ticket !== undefined) {
-      // The next new session needs another one. A resume needs none.
+      // The next new session needs another ticket. A resume needs no ticket.
       delete this.#offer?.ticket;
       this.#isStale = true;
     }
     return ticket;
   }
 
-  /** Asks the server, unless an answer is on its way. */
+  /** Asks discovery, unless a request is open. */
   #ask(): Promise<Discovery> {
     this.#asking ??= fetchOffer(this.url, this.bearer)
       .then((offer) => {
@@ -95,7 +96,7 @@ export class DiscoveredTransports implements Transports {
   }
 }
 
-/** The offered transports that a browser can use, best first. */
+/** Returns the offered transports that a browser supports, best first. */
 export function candidates(offer: Discovery, hasWebTransport: boolean): Transport[] {
   const [webtransport, websocket] = ["webtransport", "websocket"].map((name) =>
     offer.offers.find(({ transport }) => transport === name),
@@ -121,10 +122,10 @@ async function fetchOffer(url: string, bearer: string | undefined): Promise<Disc
   }
   const offer = (await answer.json()) as Discovery;
   if (offer.protocol !== PROTOCOL) {
-    throw new Error(`the server speaks protocol ${offer.protocol}, this page ${PROTOCOL}: reload it`);
+    throw new Error(`the server uses protocol ${offer.protocol} and this page protocol ${PROTOCOL}: reload the page`);
   }
   return offer;
 }
 
-/** As long as an opening may take at most: discovery takes as many round trips. */
+/** The timeout of discovery. It is the longest time of an opening, which takes as many round trips. */
 const FETCH_TIMEOUT_MS = 6_000;

@@ -1,44 +1,44 @@
-// What a client tells the game, in order, and what it refuses.
+// The events of a client, its states, and the reasons for which it refuses a message.
 
 import type { Frame, Reason } from "./wire";
 
-/** What happened. */
+/** An event of a client. */
 export type ClientEvent =
-  /** A new session; both counts start at 0 and it is in no zone. */
+  /** A new session. Its counts start at 0, and it is in no zone. */
   | { type: "connected"; session: bigint }
   /**
-   * The session has a link again. With `resync` the server voided what was under way: open requests
-   * are not answered, and what is known of the game is stale until its snapshot comes.
+   * The session has another link. With `resync` what was in flight to the client is void: open requests get no
+   * answer, and the game sends its full state again.
    */
   | { type: "resumed"; session: bigint; resync: boolean }
-  /** The session's link is gone. The client is about to resume, unless `closed` follows. */
+  /** The session has lost its link. The client resumes it, unless `closed` follows. */
   | { type: "link-lost"; detail: string }
-  /** No link could be opened, or the server refused; the next try follows after the pause. */
+  /** No link could be opened, or the server has refused the Hello. The next try follows after `pauseMs`. */
   | { type: "try-failed"; detail: string; pauseMs: number }
   /**
-   * The session is over for this client; `unacked` reliable messages were never acknowledged. If no
-   * `closed` follows, it asks for a new one.
+   * The session is over for this client. `unacked` reliable messages were not acknowledged. The client asks for a new
+   * session, unless `closed` follows.
    */
   | { type: "session-lost"; unacked: number; reason: Reason | undefined }
-  /** A message from the server: read it with `decode`. */
+  /** A message from the server. Read it with `decode`. */
   | { type: "message"; frame: Frame }
-  /** The client has stopped; nothing follows. To play on, make a new client. */
+  /** The client has stopped. No event follows. */
   | { type: "closed"; reason: Reason | undefined; detail: string };
 
-/** Where a client is in its life. */
+/** The state of a client. `away` means that its session has no link. */
 export type ClientState = "connecting" | "connected" | "away" | "leaving" | "stopped";
 
-/** Why a message was not taken. */
+/** The reason for which a message was refused. */
 export type SendError =
   /** There is no session yet, or it is over. */
   | "no-session"
-  /** The outbox is full: again once the server has acknowledged some. */
+  /** The outbox is full. It has room again when the server acknowledges frames. */
   | "full"
-  /** An unreliable message while the link is away or has no room. */
+  /** The message is unreliable, and there is no link or the link has no room. */
   | "dropped"
-  /** Longer than a server reads. */
+  /** The frame is longer than 16 KiB. */
   | "too-long"
-  /** Link control belongs to the client itself. */
+  /** The message is link control, which only the client itself sends. */
   | "link-control"
-  /** After `bye`. */
+  /** `bye` was called. */
   | "leaving";

@@ -1,20 +1,20 @@
-// What is known of how much of this client the server hears on one link.
+// Tracks which frames that were sent on one link are known to have arrived.
 
-/** A frame of which nothing is known yet: a number that grows, and how long ago it was sent. */
+/** A frame that is not known to have arrived: its number, which grows, and the time since it was sent. */
 interface Mark {
   number: bigint;
   ageMs: number;
 }
 
-/** What was sent on a link, and what the server has told that it has of it. */
+/** The frames that were sent on a link, and which of them are known to have arrived. */
 export class Heard {
-  /** Since the newest frame was sent that is known to have arrived: at first, the Hello. */
+  /** The time since the newest frame was sent that is known to have arrived. At first this is the Hello. */
   #unheardMs = 0;
-  /** Echoes, by Beacon. */
+  /** Pings, by the id of their Beacon. */
   readonly #echoes: Mark[] = [];
-  /** Counted frames, by count: some of them. */
+  /** Some of the counted frames, by their number. */
   readonly #counted: Mark[] = [];
-  /** The count of the last one of these. */
+  /** The number of the last one of these. */
   #marked = 0n;
 
   advance(dtMs: number): void {
@@ -24,12 +24,12 @@ export class Heard {
     }
   }
 
-  /** The echo of a Beacon was sent. */
+  /** Notes that the Ping of a Beacon was sent. */
   sentEcho(id: bigint): void {
     push(this.#echoes, id);
   }
 
-  /** `count` counted frames were sent, over all links of the session. */
+  /** Notes that `count` counted frames were sent, over all links of the session. */
   sent(count: bigint): void {
     const last = this.#counted.at(-1);
     if (count > this.#marked && (last === undefined || last.ageMs >= MARK_EVERY_MS)) {
@@ -38,17 +38,17 @@ export class Heard {
     }
   }
 
-  /** A Beacon says that the server has the echo of this one. */
+  /** Notes that the Ping of this Beacon has arrived, by the field `echoed` of a later Beacon. */
   echoed(id: bigint): void {
     this.#unheardMs = Math.min(this.#unheardMs, take(this.#echoes, id));
   }
 
-  /** The server has counted `count` frames. */
+  /** Notes that the server has acknowledged `count` frames. */
   acknowledged(count: bigint): void {
     this.#unheardMs = Math.min(this.#unheardMs, take(this.#counted, count));
   }
 
-  /** How long the server has heard nothing, as far as is known. */
+  /** The time for which the server is not known to have received anything, in milliseconds. */
   get silenceMs(): number {
     return this.#unheardMs - TOLD_WITHIN_MS;
   }
@@ -59,18 +59,18 @@ function push(marks: Mark[], number: bigint): void {
   marks.splice(0, marks.length - MARKS_MAX);
 }
 
-/** Takes out all up to this number. Returns how long ago the newest of them was sent. */
+/** Removes all marks up to this number. Returns the time since the newest of them was sent. */
 function take(marks: Mark[], number: bigint): number {
   const count = marks.filter((mark) => mark.number <= number).length;
   return marks.splice(0, count).at(-1)?.ageMs ?? Number.POSITIVE_INFINITY;
 }
 
 /**
- * The server tells what it has heard once a second. An echo leaves once a second as well, so a link whose round
- * trip is shorter than 4 s is never given up.
+ * The time between two Beacons, in milliseconds. Pings are sent at the same rate, so a link whose round trip is shorter
+ * than 4 s is not lost for it.
  */
 const TOLD_WITHIN_MS = 1_000;
-/** How much later than the one before it a counted frame is marked. */
+/** The shortest time between two counted frames that are marked, in milliseconds. */
 const MARK_EVERY_MS = 500;
-/** Marks of a kind, oldest dropped first: those of the longest round trip that a link survives, twice. */
+/** The most marks of a kind: twice those of the longest round trip of a link. The oldest is dropped first. */
 const MARKS_MAX = 16;

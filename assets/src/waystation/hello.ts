@@ -1,4 +1,4 @@
-// The first message of a client on a link, and its answers.
+// Builds a Hello, and reads its answers.
 
 import {
   type Closed,
@@ -13,15 +13,15 @@ import type { Config } from "./config";
 import type { Session } from "./session";
 import { type Frame, PROTOCOL, decode, encode } from "./wire";
 
-/** What proves to a server that a new session may be opened. */
+/** The source of tickets, which prove that a new session may be opened. */
 export interface Proof {
-  /** The ticket for one Hello; empty if there is none. */
+  /** Returns the ticket for one Hello. Empty: no ticket. */
   take(): string;
-  /** The server refused the proof: another one is to be got. */
+  /** Gets another ticket, because the server has refused the last one. */
   renew(): void;
 }
 
-/** The Hello that resumes a session or, without one, asks for a new one with a ticket. */
+/** Returns a Hello that resumes the session, or without a session one that opens a new session with a ticket. */
 export function hello(session: Session | undefined, { name, bearer, game }: Config, proof: Proof): Uint8Array {
   const common = { protocol: PROTOCOL, client: CLIENT, game };
   if (session === undefined) {
@@ -31,15 +31,15 @@ export function hello(session: Session | undefined, { name, bearer, game }: Conf
         : { case: "bearer" as const, value: { token: bearer } };
     return encode(HelloSchema, { ...common, credentials: { kind }, ticket: proof.take() });
   }
-  // The token suffices; credentials beside it would have to match.
+  // A client that resumes leaves credentials and ticket empty.
   const { token, received, outbox, tokenOnly: resync } = session;
   return encode(HelloSchema, { ...common, resume: { token, received, trimmed: outbox.trimmed, resync } });
 }
 
-/** Reads an answer to a Hello; undefined if the frame is none. Throws if its body does not parse. */
+/** Reads an answer to a Hello. Returns undefined if the frame is not an answer. Throws if its body does not parse. */
 export function answerOf(frame: Frame): Welcome | Denied | Closed | undefined {
   return decode(WelcomeSchema, frame) ?? decode(DeniedSchema, frame) ?? decode(ClosedSchema, frame);
 }
 
-/** Name and version of this library, for the server's log. */
+/** The name and version of this library, for the log of the server. */
 const CLIENT = "waystation-web/0.1.0";

@@ -1,5 +1,5 @@
-// A client of Waystation servers for browsers. It knows no game: messages are whatever has a
-// `(waystation.v1.id)` in its .proto file.
+// A client of Waystation servers for browsers. A game's messages are those with an option `(waystation.v1.id)` in their
+// .proto file.
 
 export { Client, type ClientOptions } from "./client";
 export type { Config } from "./config";

@@ -1,27 +1,27 @@
-// One link from the start of its opening to its end.
+// A link, from the start of its opening to its end.
 
 import type { Link, Transport, TransportName } from "./transport";
 import type { Lane } from "./wire";
 
-/** Lets time pass, acts, and settles what came of it. */
+/** Advances the time, calls `act`, and then does what is due. */
 export type Heard = (act: () => void) => void;
 
-/** Is told what happens on the link that carries the Hello. */
+/** Receives the events of the link that carries the Hello. */
 export interface Ear {
   receive(lane: Lane, bytes: Uint8Array): void;
   linkClosed(detail: string): void;
   breached(detail: string): void;
 }
 
-/** A link that is opening, open, or over. */
+/** A link that is opening, open or over. */
 export class Opening {
   readonly name: TransportName;
   readonly #link: Link;
   #ear: Ear | undefined;
   #isClosed = false;
-  /** When it was open. */
+  /** The time at which it has opened, in milliseconds. */
   openedAtMs: number | undefined;
-  /** Why it ended; undefined while it has not, and after `close`. */
+  /** Why the link has ended. Undefined before the end, and after `close`. */
   ended: string | undefined;
 
   /** Starts to open a link. Throws what the transport throws. */
@@ -31,7 +31,7 @@ export class Opening {
     now: () => number,
     heard: Heard,
   ) {
-    // The link may have been closed by the time that has passed, and is not read then.
+    // `heard` advances the time first, which may close the link. Then its event is ignored.
     const whenHeard = (act: () => void) => heard(() => this.#isClosed || act());
     this.name = transport.name;
     this.#link = transport.open({
@@ -50,22 +50,22 @@ export class Opening {
     });
   }
 
-  /** Whether the link carries frames. */
+  /** True while the link carries frames. */
   get isOpen(): boolean {
     return this.openedAtMs !== undefined && this.ended === undefined && !this.#isClosed;
   }
 
-  /** What the link brings from now on is told to `ear`. */
+  /** Passes all further events of the link to `ear`. */
   hear(ear: Ear): void {
     this.#ear = ear;
   }
 
-  /** Hands over a frame; false if the link has no room now or is not open. */
+  /** Sends a frame. Returns false if the link has no room or is not open. */
   send(frame: Uint8Array): boolean {
     return this.isOpen && this.#link.send(frame);
   }
 
-  /** Closes the link. Nothing is told about it any more. */
+  /** Closes the link. No further events of it are passed on. */
   close(): void {
     this.#isClosed = true;
     this.#link.close();

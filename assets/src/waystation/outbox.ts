@@ -1,22 +1,21 @@
-// The reliable frames that the server has not counted yet: the send queue, with a cursor for the
-// link at hand.
+// The counted frames that the server has not acknowledged, in order, with a cursor for the present link.
 
-/** Most frames that wait to be acknowledged: eight acks' worth. */
+/** The most frames in an outbox. */
 export const OUTBOX_MAX_FRAMES = 512;
-/** Most bytes that wait to be acknowledged. */
+/** The most bytes in an outbox, message ids included. */
 export const OUTBOX_MAX_BYTES = 256 * 1024;
 
-/** Frames are numbered from 1; those up to `trimmed` are acknowledged and gone. */
+/** The outbox of a session. Frames are numbered from 1. Those up to `trimmed` are acknowledged and removed. */
 export class Outbox {
   #frames: Uint8Array[] = [];
   #bytes = 0;
   #trimmed = 0n;
-  /** How many of the frames the link at hand was given. */
+  /** How many of the frames were sent on the present link. */
   #cursor = 0;
-  /** How many of them any link was ever given; the rest have no number yet. */
+  /** How many of the frames were sent on any link. The others have no number yet. */
   #tried = 0;
 
-  /** Takes a frame; false if there is no room. */
+  /** Adds a frame. Returns false if there is no room. */
   push(frame: Uint8Array): boolean {
     if (this.#frames.length >= OUTBOX_MAX_FRAMES || this.#bytes + frame.length > OUTBOX_MAX_BYTES) {
       return false;
@@ -26,20 +25,20 @@ export class Outbox {
     return true;
   }
 
-  /** The next frame for the link at hand. */
+  /** Returns the next frame for the present link. */
   next(): Uint8Array | undefined {
     return this.#frames[this.#cursor];
   }
 
-  /** The link took what `next` returned. */
+  /** Notes that the frame of `next` was sent. */
   advance(): void {
     this.#cursor = Math.min(this.#cursor + 1, this.#frames.length);
     this.#tried = Math.max(this.#tried, this.#cursor);
   }
 
   /**
-   * The server has counted `received` frames, says an Ack or a Beacon on the link at hand. Fewer
-   * than were known is an old ack. False if it is more than was sent.
+   * Applies an acknowledgement of `received` frames on the present link. A lower one than before is ignored. Returns
+   * false if it is above what was sent on the present link.
    */
   acknowledge(received: bigint): boolean {
     if (received > this.#trimmed + BigInt(this.#cursor)) {
@@ -50,9 +49,8 @@ export class Outbox {
   }
 
   /**
-   * A new link is bound and the server has counted `received` frames, says its Welcome. Each side
-   * takes the higher count. If that is beyond all that any link was given, what was never given to
-   * one is numbered anew, after it.
+   * Applies the acknowledgement of a Welcome, and starts at the first frame on its link. If `received` is above all that was sent on
+   * any link, the count is raised to it, and frames that were never sent get the numbers behind it.
    */
   rebase(received: bigint): void {
     this.#cursor = 0;
@@ -77,22 +75,22 @@ export class Outbox {
     this.#tried = Math.max(0, this.#tried - gone.length);
   }
 
-  /** Frames up to the last one that the link at hand was given. */
+  /** The number of the last frame that was sent on the present link. */
   get given(): bigint {
     return this.#trimmed + BigInt(this.#cursor);
   }
 
-  /** Frames that the server has not acknowledged. */
+  /** The number of frames that the server has not acknowledged. */
   get length(): number {
     return this.#frames.length;
   }
 
-  /** Frames that the server has acknowledged. */
+  /** The number of frames that the server has acknowledged. */
   get trimmed(): bigint {
     return this.#trimmed;
   }
 
-  /** All frames so far, acknowledged or not. */
+  /** The number of all frames so far, acknowledged or not. */
   get total(): bigint {
     return this.#trimmed + BigInt(this.#frames.length);
   }

@@ -1,22 +1,22 @@
-// How long openings may take: by what was measured, and by whether a session waits for a link.
+// Decides how long openings may take, from measured times and from whether a session waits for a link.
 
 import type { Absence } from "./absence";
 import type { Config } from "./config";
 import type { Pace } from "./race";
 import type { TransportName } from "./transport";
 
-/** What a pace needs to know of the session. */
+/** The state of the session that a pace depends on. */
 export interface Haste {
   readonly absence: Absence;
-  /** Whether there is a session that can still be resumed. */
+  /** Returns true if there is a session that can still be resumed. */
   isInWindow(): boolean;
-  /** The last round-trip time that was measured. */
+  /** The last round-trip time, in milliseconds. */
   readonly roundTripMs: number | undefined;
 }
 
 /** The pace of all races of one client. */
 export class ClientPace implements Pace {
-  /** How long the next opening of a transport may take. */
+  /** How long the next opening of each transport may take, in milliseconds. */
   readonly #patience = new Map<TransportName, number>();
 
   constructor(
@@ -29,8 +29,8 @@ export class ClientPace implements Pace {
   }
 
   /**
-   * WebTransport starts anew only after the time that an opening may take, even if it failed sooner:
-   * Chromium delays the openings of a page whose openings have failed, by a second each.
+   * Returns the shortest time between the starts of two openings. For WebTransport it is the time that an opening may
+   * take, even if the first one fails sooner, because Chromium delays openings after failures by a second each.
    */
   retryMs(name: TransportName): number {
     const pauseMs = this.haste.absence.retryMs();
@@ -38,8 +38,8 @@ export class ClientPace implements Pace {
   }
 
   /**
-   * While the session can be resumed, WebSocket starts anew soon after its first opening: TCP repeats
-   * what was lost in an outage only after seconds, when the session may be over.
+   * Returns how long an opening may take. While the session can be resumed, further openings of WebSocket get less
+   * time than the first one: after an outage TCP waits for seconds before it sends again, and the session may expire.
    */
   patienceMs(name: TransportName, count: number): number {
     const patience = this.#patienceOf(name);
@@ -50,12 +50,12 @@ export class ClientPace implements Pace {
     return Math.min(Math.max(HASTY_MS, HASTY_ROUND_TRIPS * roundTripMs), this.config.dialTimeoutMaxMs);
   }
 
-  /** The next opening of a transport may take half as much longer as one that took too long. */
+  /** Notes an opening that was abandoned after `afterMs`. The next one may take half as long again. */
   timedOut(name: TransportName, afterMs: number): void {
     this.#set(name, Math.max(this.#patience.get(name) ?? 0, afterMs * GROWTH));
   }
 
-  /** An opening took this long. The next one may take twice as long. */
+  /** Notes an opening that took `tookMs`. The next one may take twice as long. */
   opened(name: TransportName, tookMs: number): void {
     this.#set(name, tookMs * 2);
   }
@@ -70,9 +70,9 @@ export class ClientPace implements Pace {
   }
 }
 
-/** By how much the time of an opening grows when it was too short. */
+/** The factor by which the time for an opening grows after a timeout. */
 const GROWTH = 1.5;
-/** The shortest time that an opening gets. */
+/** The shortest time for an opening, in milliseconds. */
 const HASTY_MS = 1_000;
-/** TCP, TLS and HTTP take four round trips together; six leave room. */
+/** Round trips for an opening. TCP, TLS and HTTP take four together; six leave room for losses. */
 const HASTY_ROUND_TRIPS = 6;

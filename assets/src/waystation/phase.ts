@@ -1,22 +1,23 @@
-// Where a client is in the life of a link, and which reasons end more than the link.
+// The phases of a client, and the reasons after which it stops.
 
 import { ByeSchema } from "../gen/waystation/v1/link_pb";
 import type { Bound, Send } from "./bound";
 import type { ClientState } from "./event";
 import { Reason, encode } from "./wire";
 
+/** The phase of a client. */
 export type Phase =
-  /** No link; the next try starts in `leftMs`. */
+  /** There is no link. The next try starts in `leftMs`. */
   | { is: "waiting"; leftMs: number }
   /** Links are opening. */
   | { is: "dialling" }
-  /** A link is open; the Hello is not answered yet, and is given up after `timeoutMs`. */
+  /** A link is open. The Hello has no answer yet, and waits for it for `timeoutMs`. `said`: it was sent. */
   | { is: "greeting"; elapsedMs: number; timeoutMs: number; said: boolean }
-  /** The session has the link. */
+  /** The link drives the session. */
   | { is: "bound"; link: Bound }
   | { is: "stopped" };
 
-/** What a phase is to the game. */
+/** Returns the state of a client that the game sees. */
 export function stateOf(phase: Phase, hasSession: boolean, isLeaving: boolean): ClientState {
   if (phase.is === "stopped") {
     return "stopped";
@@ -27,7 +28,7 @@ export function stateOf(phase: Phase, hasSession: boolean, isLeaving: boolean): 
   return hasSession ? "away" : "connecting";
 }
 
-/** A Bye, from the wish to leave to its answer. */
+/** The end of a session by a Bye, until the Bye is answered. */
 export class Leaving {
   #elapsedMs = 0;
   #isSaid = false;
@@ -36,20 +37,20 @@ export class Leaving {
     this.#elapsedMs += dtMs;
   }
 
-  /** Whether the server has not answered in time. */
+  /** True if the server has not answered in time. */
   get isOverdue(): boolean {
     return this.#elapsedMs >= CLOSE_TIMEOUT_MS;
   }
 
-  /** Says the Bye, once. */
+  /** Sends the Bye once. */
   say(send: Send): void {
     this.#isSaid ||= send(encode(ByeSchema, {}));
   }
 }
 
-/** How long a Bye waits for its answer. */
+/** How long a Bye waits for its answer, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 5_000;
-/** Reasons after which the client stops: the session is over, or another link has it. */
+/** The reasons after which the client stops: the session is over, or another link drives it. */
 export const FINAL: ReadonlySet<Reason> = new Set([
   Reason.BYE,
   Reason.KICKED,

@@ -1,36 +1,35 @@
-// Opens links over several transports, and takes the one that is open first.
+// Opens links over several transports, and uses the first one that is open.
 //
-// Openings are raced, never Hellos. The first transport starts at once, each further one a little later.
-// As soon as one is open the others are closed, having sent nothing. A transport that fails or takes too
-// long starts again, at a pace of its own: one that fails at once does not wait for one that fails by
-// time.
+// Openings are raced, and Hellos are not. The first transport starts at once, and each further one a little later. When
+// a link is open, the other openings are closed; no frame was sent on them. A transport whose opening fails or takes
+// too long starts again, independently of the others.
 
 import { type Heard, Opening } from "./opening";
 import type { Transport, TransportName } from "./transport";
 
-/** How fast a race is. */
+/** The times of a race, in milliseconds. */
 export interface Pace {
-  /** The time between the first openings of two transports. */
+  /** Returns the time between the first openings of two transports. */
   staggerMs(): number;
-  /** The time between the starts of two openings of that transport, at the least. */
+  /** Returns the shortest time between the starts of two openings of a transport. */
   retryMs(name: TransportName): number;
-  /** How long an opening may take. `count` is how many of this transport the race has started before. */
+  /** Returns how long an opening may take. `count` is the number of earlier openings of the transport in this race. */
   patienceMs(name: TransportName, count: number): number;
-  /** An opening was given up after this long. */
+  /** Notes that an opening was abandoned after this time. */
   timedOut(name: TransportName, afterMs: number): void;
 }
 
-/** One transport in the race. */
+/** A transport in the race. */
 interface Runner {
   transport: Transport;
-  /** The opening under way, and when it is given up. */
+  /** The present opening, and the time at which it is abandoned. */
   opening: Opening | undefined;
   untilMs: number;
-  /** When the next opening starts, if there is none. */
+  /** The time at which the next opening starts, if there is no present one. */
   startAtMs: number;
-  /** How many openings were started. */
+  /** The number of openings that were started. */
   count: number;
-  /** Why an opening failed, since all were last known to have failed. */
+  /** Why the last opening failed. Undefined if no opening has failed since `takeFailure` returned a failure. */
   failure: string | undefined;
 }
 
@@ -45,8 +44,8 @@ export class Race {
   ) {}
 
   /**
-   * Adds transports, best first. One that is in the race already is replaced from its next opening on:
-   * its address or certificate may be another.
+   * Adds transports, best first. A transport that is in the race already is replaced for its next opening, because its
+   * address or certificate may have changed.
    */
   enter(transports: readonly Transport[]): void {
     let startAtMs = this.now();
@@ -61,7 +60,7 @@ export class Race {
     }
   }
 
-  /** Starts what is due and gives up what takes too long. Returns the link that is open; it is the only one left. */
+  /** Starts openings that are due, and abandons those that take too long. Returns a link when it is open. */
   update(): Opening | undefined {
     for (const runner of this.#runners) {
       const { opening } = runner;
@@ -78,13 +77,13 @@ export class Race {
         this.#failed(runner, opening, opening.ended);
       } else if (this.now() >= runner.untilMs) {
         this.pace.timedOut(opening.name, runner.untilMs - opening.sinceMs);
-        this.#failed(runner, opening, `${opening.name} did not open in time`);
+        this.#failed(runner, opening, `${opening.name} has not opened in time`);
       }
     }
     return undefined;
   }
 
-  /** Why the last opening failed, once for each time that all transports have failed. */
+  /** Returns the reason of the last failure if all transports have failed since the last such call. */
   takeFailure(): string | undefined {
     const failures = this.#runners.map(({ failure }) => failure);
     if (failures.length === 0 || failures.includes(undefined)) {
@@ -96,7 +95,7 @@ export class Race {
     return failures.at(-1);
   }
 
-  /** Starts at once what waits for its turn or for its next opening. */
+  /** Starts all openings that wait at the next `update`. */
   hurry(): void {
     for (const runner of this.#runners) {
       runner.startAtMs = 0;

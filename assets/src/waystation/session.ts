@@ -1,4 +1,4 @@
-// What a client keeps of a session over all its links.
+// The state of a session that outlives its links.
 
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import type { Welcome } from "../gen/waystation/v1/link_pb";
@@ -8,33 +8,34 @@ import { FRAME_MAX_CLIENT, encode, idOf, rangeOf } from "./wire";
 
 /** A session, with or without a link. */
 export interface Session {
-  /** Unknown to a client that kept only its token, until its Welcome. */
+  /** The session id. Undefined before Welcome if the client has kept only its token. */
   id: bigint | undefined;
+  /** The resume token of the last Welcome. */
   token: Uint8Array;
-  /** Counted frames taken from the server. */
+  /** The number of counted frames that were received. */
   received: bigint;
   outbox: Outbox;
-  /** The client kept nothing but the token. */
+  /** True if the client has kept nothing but its token. */
   tokenOnly: boolean;
 }
 
-/** The session of a page that kept only its token. */
+/** Returns the session of a page that has kept only its token. */
 export function fromToken(token: Uint8Array): Session {
   return { id: undefined, token, received: 0n, outbox: new Outbox(), tokenOnly: true };
 }
 
-/** The session that a Welcome begins. */
+/** Returns the new session of a Welcome. */
 export function begun({ session, token }: Welcome): Session {
   return { id: session, token, received: 0n, outbox: new Outbox(), tokenOnly: false };
 }
 
-/** The session has a link again, and takes over the counts of the Welcome. */
+/** Applies the Welcome of a resume to a session. */
 export function resumed(session: Session, { session: id, token, base, received }: Welcome): void {
   Object.assign(session, { id, token, tokenOnly: false, received: base });
   session.outbox.rebase(received);
 }
 
-/** A message of the session or the game as a frame, or why a client may not send it. */
+/** Encodes a session message or a message of the game. Returns the reason if a client may not send it. */
 export function gameFrame<T extends DescMessage>(schema: T, message: MessageInitShape<T>): Uint8Array | SendError {
   if (rangeOf(idOf(schema)) === "link") {
     return "link-control";
@@ -43,15 +44,15 @@ export function gameFrame<T extends DescMessage>(schema: T, message: MessageInit
   return frame.length > FRAME_MAX_CLIENT ? "too-long" : frame;
 }
 
-/** Reliable messages of a session. */
+/** The numbers of counted frames of a session. */
 export interface Counts {
   sent: bigint;
-  /** How many of the sent messages the server has acknowledged. */
+  /** How many of the sent frames the server has acknowledged. */
   acked: bigint;
   received: bigint;
 }
 
-/** The counts of a session; without one they are 0. */
+/** Returns the counts of a session. Without a session they are 0. */
 export function countsOf(session: Session | undefined): Counts {
   return {
     sent: session?.outbox.total ?? 0n,

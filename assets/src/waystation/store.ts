@@ -1,12 +1,12 @@
-// Where a page keeps its resume token, so that a reload resumes the session.
+// Stores the resume token of a page, so that a reloaded page resumes the session.
 
 import { claim } from "./claim";
 
-/** Keeps a token; each Welcome replaces it. */
+/** A store for one resume token. Each Welcome replaces it. */
 export interface TokenStore {
   /**
-   * Resolves once `load` returns no token that another page uses: a browser that duplicates a tab
-   * copies what the tab kept. A store without it is used at once.
+   * Resolves when `load` will not return a token that another page uses: a browser that duplicates a tab copies its
+   * storage. A store without this method is used at once.
    */
   claim?(): Promise<void>;
   load(): Uint8Array | undefined;
@@ -15,8 +15,8 @@ export interface TokenStore {
 }
 
 /**
- * What a tab keeps over a reload. Where storage is full or forbidden, as it is where a browser blocks
- * all cookies, nothing is kept: a reload begins anew, and all else works.
+ * The storage of a tab, which survives a reload. If it is full or forbidden, for example because the browser blocks all
+ * cookies, nothing is stored, and a reloaded page begins a new session.
  */
 export const tab = {
   get: (key: string): string | null => attempt(() => sessionStorage.getItem(key)) ?? null,
@@ -24,7 +24,7 @@ export const tab = {
   remove: (key: string): void => attempt(() => sessionStorage.removeItem(key)),
 };
 
-/** Even to look at a storage that is forbidden throws. */
+/** Calls `act`. Returns undefined if it throws, as each access to a forbidden storage does. */
 function attempt<T>(act: () => T): T | undefined {
   try {
     return act();
@@ -34,8 +34,8 @@ function attempt<T>(act: () => T): T | undefined {
 }
 
 /**
- * Keeps the token for the life of a tab. Two tabs are two players, also if one is a duplicate of the
- * other: the page that came later begins anew.
+ * Stores the token for the life of a tab. Two tabs are two players, also if one is a duplicate of the other: the
+ * duplicate begins a new session.
  */
 export class SessionStorageStore implements TokenStore {
   constructor(private readonly key: string) {}
@@ -50,13 +50,13 @@ export class SessionStorageStore implements TokenStore {
     }
     const name = `${this.key}.${randomName()}`;
     tab.set(this.#nameKey, name);
-    // Without a storage nothing is kept, so there is nothing to claim. No other page has a new name.
+    // A new name is always granted. Without a storage the name is lost, and no claim is needed.
     if (tab.get(this.#nameKey) === name) {
       void claim(name);
     }
   }
 
-  /** Under this key the tab keeps the name that its page claims. */
+  /** The key of the name that the page claims. */
   get #nameKey(): string {
     return `${this.key}.claim`;
   }
@@ -78,7 +78,7 @@ export class SessionStorageStore implements TokenStore {
   }
 }
 
-/** 16 random bytes as hexadecimal digits. */
+/** Returns 16 random bytes as hexadecimal digits. */
 function randomName(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), hex).join("");
 }

@@ -1,11 +1,11 @@
-// Time for a client, also in a page that nobody looks at.
+// Calls a client regularly, also in a hidden page.
 //
-// Browsers let the timers of a hidden page fire once a second, and later once a minute. The timers of a
-// dedicated worker are not throttled so, and neither are messages. While the page is hidden, a worker
-// therefore sends a message for each tick. Where a page may not have a worker made from a blob (its
-// policy needs `worker-src blob:`), it goes by its own timers, however late.
+// In a hidden page browsers fire timers once a second, and later once a minute. They do not throttle the timers of a
+// dedicated worker, or messages. So while the page is hidden, a worker sends a message for each tick. The worker is made
+// from a blob, which a Content-Security-Policy must allow by `worker-src blob:`. Without a worker, the page's own timers
+// are used.
 
-/** Calls `tick` again and again until `stop`, and `wake` when the page has reason to look at once. */
+/** Calls `tick` regularly until `stop`. Calls `wake` when the page is shown or the network is back. */
 export class Ticker {
   readonly #timer: ReturnType<typeof setInterval>;
   readonly #ended = new AbortController();
@@ -27,7 +27,7 @@ export class Ticker {
       }
     };
     document.addEventListener("visibilitychange", shown, { signal });
-    // The page was frozen, or comes from the cache of the Back button, or the network is back.
+    // The page was frozen, comes from the back/forward cache, or has its network back.
     document.addEventListener("resume", wake, { signal });
     addEventListener("pageshow", wake, { signal });
     addEventListener("online", wake, { signal });
@@ -41,7 +41,7 @@ export class Ticker {
     this.#worker = undefined;
   }
 
-  /** The worker runs while the page is hidden. */
+  /** Starts the worker if the page is hidden, and stops it otherwise. */
   #setWorker(): void {
     const isHidden = document.visibilityState === "hidden";
     if (isHidden && this.#worker === undefined) {
@@ -63,11 +63,11 @@ function makeWorker(): Worker | undefined {
   }
 }
 
-/** Acks and pauses are due within a second or so; twenty looks a second are plenty. */
+/** The time between two ticks, in milliseconds. */
 const TICK_MS = 50;
-/** A hidden page needs time only for acks, tries and silence. */
+/** The time between two ticks of a hidden page, in milliseconds. It has only Acks, tries and timeouts to handle. */
 const HIDDEN_TICK_MS = 200;
-/** What the worker runs. */
+/** The code of the worker. */
 const CODE = `setInterval(() => postMessage(0), ${HIDDEN_TICK_MS})`;
-/** Where the worker finds it; made once a page. */
+/** The URL of the code, made once for each page. */
 let codeUrl: string | undefined;

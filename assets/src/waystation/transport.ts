@@ -1,45 +1,44 @@
-// The seam to the transports: what a client needs of one.
+// The interface between a client and its transports.
 
 import type { Lane } from "./wire";
 
-/** The transports that a browser has. */
+/** The transports that browsers support. */
 export type TransportName = "webtransport" | "websocket";
 
-/** What a link tells its client. Nothing is said before `open` of the transport has returned. */
+/** The events of a link. The first one comes after `open` of the transport has returned. */
 export interface LinkEvents {
   /** The link carries frames. */
   onOpen(): void;
-  /** A frame arrived. The reliable lane is in order. */
+  /** A frame has arrived. Frames of the reliable lane arrive in order. */
   onFrame(lane: Lane, bytes: Uint8Array): void;
-  /** The link ended, or never opened. */
+  /** The link has ended or could not be opened. */
   onClose(detail: string): void;
   /**
-   * The server broke the rules of the wire, and the link is closed. It ends the session, not just
-   * the link: the server would do it again on the next one.
+   * The server has broken the protocol of the transport, and the link is closed. This also ends the session, because the
+   * server would repeat it on the next link.
    */
   onBreach(detail: string): void;
 }
 
-/** One end of a link. */
+/** The client's end of a link. */
 export interface Link {
   /**
-   * Hands over a frame, whose id says which lane it takes; false if the link has no room now or is
-   * closed.
+   * Sends a frame on the lane of its id. Returns false if the link has no room or is closed.
    */
   send(frame: Uint8Array): boolean;
-  /** Closes the link. Nothing is told about it any more, and what it still holds is not read. */
+  /** Closes the link. No further events come, and frames that have arrived are not read. */
   close(): void;
 }
 
 /** Opens links. */
 export interface Transport {
   readonly name: TransportName;
-  /** Starts to open a link. May throw, which is a try that failed. */
+  /** Starts to open a link. If it throws, the try has failed. */
   open(events: LinkEvents): Link;
 }
 
 /**
- * Bytes that a link holds for the network before it refuses more: an outbox and what goes beside
- * it. What is refused stays in the outbox, which is bounded too.
+ * The most bytes that a link buffers before it refuses frames: twice an outbox. Counted frames that are refused stay in
+ * the outbox.
  */
 export const SEND_BUFFER_MAX = 512 * 1024;

@@ -1,4 +1,4 @@
-// Links over WebSocket: one frame is one binary message, on one ordered lane.
+// Links over WebSocket: a frame is one binary message, and all frames arrive in order.
 
 import { type Link, type LinkEvents, SEND_BUFFER_MAX, type Transport } from "./transport";
 import { laneOf } from "./wire";
@@ -25,11 +25,11 @@ class WebSocketLink implements Link {
     socket.onmessage = (event) => {
       if (!(event.data instanceof ArrayBuffer)) {
         this.close();
-        events.onBreach("the server sent text, which is no frame");
+        events.onBreach("the server has sent a text message");
         return;
       }
       const bytes = new Uint8Array(event.data);
-      // There is one lane here, so what is said to be unreliable is only so by its id.
+      // A WebSocket has one lane. The lane of the frame follows from its id.
       events.onFrame(laneOf((bytes[0] ?? 0) << 8), bytes);
     };
   }

@@ -1,5 +1,5 @@
-// Links over WebTransport: the reliable lane on one bidirectional stream, each frame behind its
-// length as a protobuf varint; the unreliable lane in datagrams.
+// Links over WebTransport: reliable frames on one bidirectional stream, each behind its length as a protobuf varint, and
+// unreliable frames as datagrams.
 
 import { Deframer, FrameTooLong, enframe } from "./deframer";
 import { type Link, type LinkEvents, SEND_BUFFER_MAX, type Transport } from "./transport";
@@ -10,15 +10,15 @@ export class WebTransportTransport implements Transport {
   readonly name = "webtransport";
 
   /**
-   * `certificate` is the SHA-256 of the server's certificate in hexadecimal digits, where no
-   * authority signed it: browsers take that of ECDSA certificates that live 14 days at most.
+   * `certificate` is the SHA-256 of the server's certificate in hexadecimal digits, if no authority has signed it.
+   * Browsers accept this for ECDSA certificates that are valid for at most 14 days.
    */
   constructor(
     private readonly url: string,
     private readonly certificate: string | undefined,
   ) {}
 
-  /** Whether this browser has WebTransport, and the page may use it. */
+  /** Returns true if this browser supports WebTransport and the page may use it. */
   static isAvailable(): boolean {
     return typeof WebTransport === "function";
   }
@@ -35,7 +35,7 @@ export class WebTransportTransport implements Transport {
 class WebTransportLink implements Link {
   #stream: WritableStreamDefaultWriter<Uint8Array> | undefined;
   #datagrams: WritableStreamDefaultWriter<Uint8Array> | undefined;
-  /** Bytes that were written and have not left. */
+  /** Bytes that were written and not sent yet. */
   #pending = 0;
   #done = false;
 
@@ -69,7 +69,7 @@ class WebTransportLink implements Link {
     this.events.onOpen();
     void this.#readDatagrams().catch((error: unknown) => this.#end(String(error)));
     await this.#readStream(stream.readable);
-    // The stream's end is the link's. A timer that waits for the reason could be a minute late in a hidden page.
+    // The link ends with the stream. It does not wait for the close code, because a timer may fire late in a hidden page.
     this.#end("the server ended the stream");
   }
 
@@ -82,7 +82,7 @@ class WebTransportLink implements Link {
       }
       deframer.push(value);
       for (let frame = deframer.next(); frame !== undefined && !this.#done; frame = deframer.next()) {
-        // An unreliable frame may ride the stream; the lane is what its id says.
+        // The stream also carries unreliable frames. The lane of a frame follows from its id.
         this.events.onFrame(laneOf((frame[0] ?? 0) << 8), frame);
       }
     }
@@ -104,7 +104,7 @@ class WebTransportLink implements Link {
     }
     const isUnreliable = laneOf((frame[0] ?? 0) << 8) === "unreliable";
     const fits = frame.length <= this.transport.datagrams.maxDatagramSize;
-    // Inputs that wait are stale: a queue of datagrams would only add to their delay.
+    // A datagram is not queued behind others, because it would only arrive later.
     if (isUnreliable && fits && (this.#datagrams.desiredSize ?? 0) <= 0) {
       return false;
     }
@@ -126,7 +126,7 @@ class WebTransportLink implements Link {
     try {
       this.transport.close();
     } catch {
-      // It never opened, or has ended already.
+      // The transport has not opened or has already ended.
     }
   }
 
@@ -137,7 +137,7 @@ class WebTransportLink implements Link {
     }
   }
 
-  /** What ends a writer ends the transport too, which says so itself. */
+  /** Ignores errors of writers, because the transport reports its own end. */
   #ignoreEnd(...ends: Promise<unknown>[]): void {
     for (const end of ends) {
       end.catch(() => undefined);
@@ -145,7 +145,7 @@ class WebTransportLink implements Link {
   }
 }
 
-/** Browsers have either of two ways to write datagrams, by the age of the draft that they follow. */
+/** Returns a writer for datagrams. Browsers have one of two interfaces for it, from different drafts. */
 function datagramWriter(transport: WebTransport): WritableStreamDefaultWriter<Uint8Array> {
   const datagrams = transport.datagrams as WebTransportDatagramDuplexStream & {
     createWritable?: () => WritableStream<Uint8Array>;
@@ -153,7 +153,7 @@ function datagramWriter(transport: WebTransport): WritableStreamDefaultWriter<Ui
   };
   const writable = datagrams.createWritable?.() ?? datagrams.writable;
   if (writable === undefined) {
-    throw new Error("this browser's WebTransport has no datagrams");
+    throw new Error("WebTransport of this browser has no datagrams");
   }
   return writable.getWriter();
 }

@@ -1,4 +1,4 @@
-// Frames: `u16 big-endian message id`, then a proto3 body (the wire's rules, as both ends keep them).
+// Frames: a message id of 16 bits, big-endian, and a proto3 body.
 
 import {
   type DescMessage,
@@ -12,37 +12,37 @@ import {
 import { id as idOption } from "../gen/waystation/v1/options_pb";
 import { Reason } from "../gen/waystation/v1/reason_pb";
 
-/** The version of the protocol that this client speaks. */
+/** The version of the protocol. */
 export const PROTOCOL = 1;
-/** Longest frame before Welcome, in bytes: what the server reads of a stranger. */
+/** The longest frame of a client before Welcome, in bytes. */
 export const FRAME_MAX_BEFORE_WELCOME = 4 * 1024;
-/** Longest frame of a client after its Welcome, in bytes. */
+/** The longest frame of a client after Welcome, in bytes. */
 export const FRAME_MAX_CLIENT = 16 * 1024;
-/** Longest frame of a server, in bytes. */
+/** The longest frame of a server, in bytes. */
 export const FRAME_MAX_SERVER = 64 * 1024;
 
-/** A frame, split into its id and its body; the body is not yet decoded. */
+/** A frame: its message id, and its body, which is not decoded. */
 export interface Frame {
   readonly id: number;
   readonly body: Uint8Array;
 }
 
-/** Which delivery a frame gets. */
+/** A lane: reliable and in order, or unreliable. */
 export type Lane = "reliable" | "unreliable";
 
-/** Who owns a message id. */
+/** A range of message ids: link control, session messages, or messages of the game. */
 export type Range = "link" | "session" | "game" | "game-unreliable";
 
 /**
- * The message id of a type of message: its proto option `(waystation.v1.id)`. Read once a type, for
- * every frame asks for it.
+ * Returns the message id of a message type, its proto option `(waystation.v1.id)`. The option is read once for each type.
+ * Throws if the type has no id.
  */
 export function idOf(schema: DescMessage): number {
   let id = ids.get(schema);
   if (id === undefined) {
     id = getOption(schema, idOption);
     if (id === 0) {
-      throw new Error(`${schema.typeName} has no message id: it is a part of others, never a frame`);
+      throw new Error(`${schema.typeName} has no message id, so it cannot be a frame: add the option (waystation.v1.id)`);
     }
     ids.set(schema, id);
   }
@@ -58,7 +58,7 @@ export function encode<T extends DescMessage>(schema: T, message: MessageInitSha
   return frame;
 }
 
-/** Splits a frame that a transport delivered; nothing if it is too short to have an id. */
+/** Splits the bytes of a frame into id and body. Returns undefined if they are too short for an id. */
 export function parse(bytes: Uint8Array): Frame | undefined {
   const [high, low] = bytes;
   if (high === undefined || low === undefined) {
@@ -67,17 +67,17 @@ export function parse(bytes: Uint8Array): Frame | undefined {
   return { id: (high << 8) | low, body: bytes.subarray(ID_BYTES) };
 }
 
-/** Reads a frame as a type of message; nothing if it is another one. Throws if its body does not parse. */
+/** Decodes a frame as a message type. Returns undefined if it has another type. Throws if its body does not parse. */
 export function decode<T extends DescMessage>(schema: T, frame: Frame): MessageShape<T> | undefined {
   return frame.id === idOf(schema) ? fromBinary(schema, frame.body) : undefined;
 }
 
-/** The lane of a message of that id: bit 15 says it. */
+/** Returns the lane of a message id, which is its bit 15. */
 export function laneOf(id: number): Lane {
   return id & UNRELIABLE_BIT ? "unreliable" : "reliable";
 }
 
-/** Who owns that id. */
+/** Returns the range of a message id. */
 export function rangeOf(id: number): Range {
   const low = id & ~UNRELIABLE_BIT;
   if (laneOf(id) === "unreliable") {
@@ -89,17 +89,17 @@ export function rangeOf(id: number): Range {
   return low <= 0xff ? "session" : "game";
 }
 
-/** Whether both sides count frames of that id. */
+/** Returns true if both sides count frames with this id. */
 export function isCounted(id: number): boolean {
   return laneOf(id) === "reliable" && rangeOf(id) !== "link";
 }
 
-/** The name of a reason, as in `reason.proto`, without its prefix: `KICKED`. */
+/** Returns the name of a reason as in `reason.proto` without its prefix, for example `KICKED`. */
 export function reasonName(reason: Reason | undefined): string {
-  return reason === undefined ? "nothing was said" : (Reason[reason] ?? `reason ${reason}`);
+  return reason === undefined ? "no reason" : (Reason[reason] ?? `reason ${reason}`);
 }
 
-/** A session id as logs and the server show it: 16 hexadecimal digits. */
+/** Returns a session id as the server's log shows it: 16 hexadecimal digits. */
 export function sessionText(session: bigint): string {
   return session.toString(16).padStart(16, "0");
 }
@@ -107,7 +107,7 @@ export function sessionText(session: bigint): string {
 export { Reason };
 
 const ids = new Map<DescMessage, number>();
-/** Length of the id before a frame's body. */
+/** The bytes of a message id. */
 const ID_BYTES = 2;
-/** Set in the ids of unreliable messages. */
+/** The bit that is set in the ids of unreliable messages. */
 const UNRELIABLE_BIT = 0x8000;

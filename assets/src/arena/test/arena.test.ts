@@ -1,4 +1,4 @@
-// The arena's arithmetic: interpolation, prediction, and the proof by numbered calls.
+// Tests the page's arithmetic: interpolation, prediction, and the check by numbered calls.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -25,7 +25,7 @@ function snapshot(tick: number, ids: number[], x: number, flags = 0, chunk = 0, 
 const near = (actual: number | undefined, expected: number, within: number) =>
   assert.ok(Math.abs((actual ?? NaN) - expected) <= within, `${actual} is not within ${within} of ${expected}`);
 
-test("where a browser forbids storage the page plays all the same, and a reload begins anew", (t) => {
+test("a page plays without storage if the browser forbids it", (t) => {
   const before = Object.getOwnPropertyDescriptor(globalThis, "sessionStorage");
   const forbidden = () => {
     throw new Error("SecurityError");
@@ -41,7 +41,7 @@ test("where a browser forbids storage the page plays all the same, and a reload 
   assert.notEqual(chooseName(null), "");
 });
 
-test("an avatar is shown on the line between two snapshots, a tenth of a second ago", () => {
+test("an avatar is interpolated between two snapshots, 100 ms late", () => {
   const world = new World();
   world.takeSnapshot(snapshot(1, [1], 10), 1_000);
   world.takeSnapshot(snapshot(2, [1], 20), 1_050);
@@ -51,7 +51,7 @@ test("an avatar is shown on the line between two snapshots, a tenth of a second 
   near(world.avatars(5_000)[0]?.x, 40, 0.01);
 });
 
-test("a stale snapshot, or one that comes twice, changes nothing", () => {
+test("a stale or duplicated snapshot changes nothing", () => {
   const world = new World();
   world.takeSnapshot(snapshot(2, [1], 20), 1_000);
 
@@ -61,7 +61,7 @@ test("a stale snapshot, or one that comes twice, changes nothing", () => {
   assert.equal(world.newest(1)?.x, 20);
 });
 
-test("flags say who is an agent, who has no link, and which input is obeyed", () => {
+test("the flags mark agents, avatars without a link, and the newest input that was applied", () => {
   const world = new World();
   world.takeSnapshot(snapshot(1, [1], 10, 0b1_0011_11), 0);
 
@@ -70,7 +70,7 @@ test("flags say who is an agent, who has no link, and which input is obeyed", ()
   assert.equal(world.newest(1)?.inputBits, 0b1_0011);
 });
 
-test("who is in no chunk of a whole tick is gone, and a chunk that is missing removes nobody", () => {
+test("an avatar that is in no chunk of a tick is removed when all chunks have arrived", () => {
   const world = new World();
   world.takeSnapshot(snapshot(1, [1], 10, 0, 0, 2), 0);
   world.takeSnapshot(snapshot(1, [2], 10, 0, 1, 2), 0);
@@ -82,7 +82,7 @@ test("who is in no chunk of a whole tick is gone, and a chunk that is missing re
   assert.deepEqual(world.avatars(50).map(({ id }) => id), [1, 3]);
 });
 
-test("names and scores are ranked, and go with their avatars", () => {
+test("names and scores are ranked, and removed with their avatars", () => {
   const world = new World();
   world.takeScores(create(ScoresSchema, { scores: [{ id: 1, name: "ada", score: 1 }, { id: 2, name: "bob", score: 5 }] }));
   assert.deepEqual(world.ranking().map(({ name }) => name), ["bob", "ada"]);
@@ -92,7 +92,7 @@ test("names and scores are ranked, and go with their avatars", () => {
   assert.deepEqual(world.ranking().map(({ name }) => name), ["ada"]);
 });
 
-test("arrivals that jitter make ticks that do not, and another pace is learned", () => {
+test("the tick clock removes the jitter of arrivals, and learns another period", () => {
   const clock = new TickClock();
   let last = 0;
   for (let tick = 1; tick <= 100; tick += 1) {
@@ -108,12 +108,12 @@ test("arrivals that jitter make ticks that do not, and another pace is learned",
   near(last, 25_000, 10);
 });
 
-test("the own avatar moves at once, and the server's word changes nothing if it agrees", () => {
+test("the client's own avatar moves at once, and positions that agree with the prediction change nothing", () => {
   const size = { x: 100, y: 100 };
   const prediction = new Prediction();
   const steps: number[] = [];
   let before = 50;
-  // The server takes an input 40 ms after it was sent, and its snapshot arrives 40 ms after that.
+  // The server receives an input 40 ms after it was sent, and its snapshot arrives 40 ms later.
   for (let now = 0; now <= 2_000; now += 10) {
     if (now % 50 === 0) {
       prediction.wish({ x: now >= 500 ? 1 : 0, y: 0 }, now);
@@ -127,13 +127,13 @@ test("the own avatar moves at once, and the server's word changes nothing if it 
     before = x;
   }
 
-  assert.ok((steps[55] ?? 0) > 0.05, "it moves before the server says so");
+  assert.ok((steps[55] ?? 0) > 0.05, "it moves before a snapshot includes the input");
   for (const step of steps.slice(100)) {
     near(step, SPEED / 100, 0.05);
   }
 });
 
-test("an avatar that the game moved elsewhere is there, and it ends at the edge", () => {
+test("an avatar that the game has moved far is shown there at once, and stops at the edge", () => {
   const size = { x: 100, y: 100 };
   const prediction = new Prediction();
   prediction.correct({ x: 10, y: 10, atMs: 0, inputBits: 0 }, 0, size);
@@ -146,7 +146,7 @@ test("an avatar that the game moved elsewhere is there, and it ends at the edge"
   assert.equal(prediction.shown(1_000, size)?.x, 100);
 });
 
-test("numbered calls find what is lost, doubled, or run twice", () => {
+test("numbered calls detect lost, duplicated and repeated calls", () => {
   const says = new Says();
   says.echoed(1n, 1n);
   says.echoed(2n, 2n);

@@ -1,11 +1,11 @@
-// The page while its server is away.
+// Tests the page while its server cannot be reached.
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { Game } from "../game";
 import type { Journal } from "../journal";
 
-/** The browser's clock, timers, fetch and sockets, as far as a game uses them. */
+/** Fakes of the browser's clock, timers, fetch and sockets. */
 class Browser {
   nowMs = 0;
   isServerThere = false;
@@ -43,7 +43,7 @@ class Browser {
   }
 }
 
-test("a page whose server is away says so, keeps trying, and dials within 5 s of its return", async (t) => {
+test("a page whose server cannot be reached shows it, tries again, and dials within 5 s after the server is back", async (t) => {
   const browser = new Browser(t);
   const texts: string[] = [];
   const journal = { texts, write: (_mood: string, text: string) => texts.push(text) } as unknown as Journal;
@@ -54,7 +54,7 @@ test("a page whose server is away says so, keeps trying, and dials within 5 s of
   assert.equal(game.ended, undefined);
   assert.equal(game.client.state, "connecting");
   assert.equal(game.isServerAway, true);
-  assert.equal(texts.filter((text) => text.startsWith("the server is away")).length, 1);
+  assert.equal(texts.filter((text) => text.startsWith("the server cannot be reached")).length, 1);
   assert.equal(browser.sockets.length, 0);
 
   browser.isServerThere = true;

@@ -1,4 +1,4 @@
-// Claims of pages: a page that was duplicated may not use what its tab has copied.
+// Tests claims: a duplicated page may not use the token that its tab has copied.
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
@@ -6,11 +6,11 @@ import { ANSWER_WAIT_MS, Claim, type ClaimSupport, LOCK_WAIT_MS } from "../claim
 
 type Listener = (event: { data: unknown }) => void;
 
-/** The pages of one browser: channels and locks, as far as claims use them. */
+/** The pages of one browser, with fakes of its channels and locks. */
 class Pages {
   readonly #channels = new Map<object, Listener>();
   readonly #holders: (() => void)[] = [];
-  /** The lock requests that wait, in order. */
+  /** The requests for the lock that wait, in order. */
   readonly #queue: (() => void)[] = [];
   #isLocked = false;
 
@@ -18,7 +18,7 @@ class Pages {
     t.mock.timers.enable({ apis: ["setTimeout"] });
   }
 
-  /** A page of that number; it may be one that has no locks, or that does not hear others at first. */
+  /** Opens a page with this number. While `isDeaf` returns true, the page receives no messages. */
   page(number: number, { hasLocks = true, hasChannel = true, isDeaf = (): boolean => false } = {}): Claim {
     const support: ClaimSupport = {
       locks: hasLocks ? { request: this.#request } : undefined,
@@ -65,7 +65,7 @@ class Pages {
     this.#queue.shift()?.();
   }
 
-  /** The page that holds the lock crashes: it says nothing, and the browser releases its lock. */
+  /** Crashes the page that holds the lock: it sends nothing, and the browser releases the lock. */
   crash(): void {
     this.#channels.clear();
     this.#holders.pop()?.();
@@ -89,12 +89,12 @@ for (const hasLocks of [true, false]) {
 
     const duplicates = [pages.page(0.9, { hasLocks }), pages.page(0.01, { hasLocks })];
 
-    // The answer is there before any wait is over.
+    // The answer arrives before any timeout.
     await pages.pass(0);
     assert.deepEqual(await Promise.all(duplicates.map(({ isGranted }) => isGranted)), [false, false]);
   });
 
-  test(`a page that is loaded anew has the claim of the page before it, ${how}`, async (t) => {
+  test(`a reloaded page gets the claim of the page before it, ${how}`, async (t) => {
     const pages = new Pages(t);
     const before = pages.page(0.9, { hasLocks });
     await pages.pass(ANSWER_WAIT_MS);
@@ -108,7 +108,7 @@ for (const hasLocks of [true, false]) {
   });
 }
 
-test("a page has the claim of a page that has crashed", async (t) => {
+test("a page gets the claim of a page that has crashed", async (t) => {
   const pages = new Pages(t);
   const before = pages.page(0.9);
   assert.equal(await before.isGranted, true);
@@ -119,7 +119,7 @@ test("a page has the claim of a page that has crashed", async (t) => {
   assert.equal(await after.isGranted, true);
 });
 
-test("a page that is frozen keeps its lock, and its duplicate gives up after a while", async (t) => {
+test("a frozen page keeps its lock, and the claim of its duplicate times out", async (t) => {
   const pages = new Pages(t);
   let isFrozen = false;
   const frozen = pages.page(0.9, { isDeaf: () => isFrozen });
@@ -136,15 +136,15 @@ test("a page that is frozen keeps its lock, and its duplicate gives up after a w
   assert.equal(answer, false);
 });
 
-test("of two pages that ask at the same time one has the claim", async (t) => {
+test("of two pages that ask at the same time one gets the claim", async (t) => {
   for (const [left, right] of [[0.1, 0.9], [0.9, 0.1]] as const) {
     for (const isFirstHeard of [true, false]) {
-      await t.test(`${left} and ${right}, the first is ${isFirstHeard ? "" : "not "}heard`, async (t) => {
+      await t.test(`${left} and ${right}, the first question ${isFirstHeard ? "arrives" : "is lost"}`, async (t) => {
         const pages = new Pages(t);
         let isDeaf = !isFirstHeard;
         const first = pages.page(left, { hasLocks: false });
         const second = pages.page(right, { hasLocks: false, isDeaf: () => isDeaf });
-        // What the first asked was not heard; what it answers is.
+        // The second page misses the first one's question, and receives its answer.
         await Promise.resolve();
         isDeaf = false;
         await pages.pass(ANSWER_WAIT_MS);

@@ -1,4 +1,4 @@
-// The parts that need no server: frames on a stream, and the choice of a transport.
+// Tests the parts that need no server: frames on a stream, the choice of a transport, and the outbox.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -17,7 +17,7 @@ const OFFER = {
   ],
 };
 
-test("frames come out of a stream as they went in, however it is cut", () => {
+test("frames are read from a stream as they were written, in reads of any size", () => {
   const frames = [0, 1, 127, 128, 300, 65_536].map((length) => new Uint8Array(length).fill(length & 0xff));
   const stream = frames.flatMap((frame) => Array.from(enframe(frame)));
   assert.deepEqual(Array.from(enframe(new Uint8Array(300)).subarray(0, 2)), [0xac, 0x02]);
@@ -35,7 +35,7 @@ test("frames come out of a stream as they went in, however it is cut", () => {
   }
 });
 
-test("a frame that is announced too long is refused before it arrives", () => {
+test("a frame that is too long is refused by its length, before it arrives", () => {
   const long = new Deframer();
   long.push(new Uint8Array([0x81, 0x80, 0x04]));
   const endless = new Deframer();
@@ -45,7 +45,7 @@ test("a frame that is announced too long is refused before it arrives", () => {
   assert.throws(() => endless.next(), /more than 3 bytes/);
 });
 
-test("text over WebSocket and a frame too long over WebTransport are breaches", async (t) => {
+test("text over WebSocket, and a frame over WebTransport that is too long, are breaches", async (t) => {
   const told: string[] = [];
   const events = { onOpen: () => {}, onFrame: () => {}, onClose: () => told.push("closed"), onBreach: (what: string) => told.push(what) };
   const sockets: FakeSocket[] = [];
@@ -110,7 +110,7 @@ test("the end of a WebTransport stream ends the link without a timer", async (t)
   assert.deepEqual(told, ["open", "the server ended the stream"]);
 });
 
-test("WebTransport comes first where server and browser have it", () => {
+test("WebTransport comes first if server and browser support it", () => {
   const names = (has: boolean) => candidates(OFFER, has).map(({ name }) => name);
   assert.deepEqual(names(true), ["webtransport", "websocket"]);
   assert.deepEqual(names(false), ["websocket"]);
@@ -118,7 +118,7 @@ test("WebTransport comes first where server and browser have it", () => {
   assert.deepEqual(candidates({ ...OFFER, offers }, true).map(({ name }) => name), ["websocket"]);
 });
 
-test("discovery is asked anew once nothing of its answer opens, unless a session waits", async (t) => {
+test("discovery is asked again when none of its offers opens, unless a session waits", async (t) => {
   let asked = 0;
   t.mock.method(globalThis, "fetch", () => {
     asked += 1;
@@ -142,7 +142,7 @@ test("discovery is asked anew once nothing of its answer opens, unless a session
   assert.deepEqual(await names(false), ["websocket"]);
 });
 
-test("a ticket is handed out once, and the next new session asks discovery for another", async (t) => {
+test("a ticket is returned once, and the next new session asks discovery for another one", async (t) => {
   let asked = 0;
   t.mock.method(globalThis, "fetch", () => {
     asked += 1;
@@ -159,7 +159,7 @@ test("a ticket is handed out once, and the next new session asks discovery for a
   assert.equal(transports.takeTicket(), "ticket 2");
 });
 
-test("what is not offered and a discovery that refuses are errors that say so", async (t) => {
+test("the errors of discovery name their cause", async (t) => {
   const answers = [
     new Response("no bearer", { status: 401 }),
     new Response(JSON.stringify({ ...OFFER, protocol: 2 })),
@@ -178,7 +178,7 @@ test("what is not offered and a discovery that refuses are errors that say so", 
   await assert.rejects(transports.offered(false), /discovery does not answer: Failed to fetch/);
 });
 
-test("of two counts of the outbox the higher one holds", () => {
+test("the outbox keeps the higher one of two counts", () => {
   const outbox = new Outbox();
   for (const byte of [1, 2, 3, 4, 5]) {
     outbox.push(new Uint8Array([byte]));
@@ -192,7 +192,7 @@ test("of two counts of the outbox the higher one holds", () => {
   outbox.rebase(1n);
   assert.deepEqual([outbox.trimmed, outbox.length, outbox.next()?.[0]], [3n, 2, 4]);
 
-  // The fifth was never sent, so it is the ninety-first.
+  // The fifth frame was never sent, so it becomes frame 91.
   outbox.rebase(90n);
   assert.deepEqual([outbox.trimmed, outbox.length, outbox.total, outbox.next()?.[0]], [90n, 1, 91n, 5]);
 });

@@ -1,4 +1,4 @@
-// The client's side of the protocol, against a server that does what the test says.
+// Tests the client's side of the protocol against a scripted server.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -15,7 +15,7 @@ import {
 import { Reason, idOf, laneOf, rangeOf } from "../wire";
 import { Scene, settled } from "./scripted";
 
-test("message ids come from the .proto files, and bit 15 says the lane", () => {
+test("message ids come from the .proto files, and bit 15 is the lane", () => {
   assert.equal(idOf(HelloSchema), 0x0001);
   assert.equal(idOf(PingSchema), 0x8002);
   assert.equal(laneOf(idOf(InputSchema)), "unreliable");
@@ -25,7 +25,7 @@ test("message ids come from the .proto files, and bit 15 says the lane", () => {
   ]);
 });
 
-test("a new session is greeted, its token is kept before the Ack that follows Welcome", async () => {
+test("the token of a new session is stored before the Ack that follows Welcome", async () => {
   const scene = new Scene({ name: "ada", game: "arena/1" });
 
   const link = await scene.dialled(1);
@@ -39,7 +39,7 @@ test("a new session is greeted, its token is kept before the Ack that follows We
   assert.deepEqual(scene.history, ["sent 1", "token 1", "sent 6"]);
 });
 
-test("a server that breaks the rules of the wire ends the session, and is not dialled again", async () => {
+test("a server that breaks the protocol of the transport ends the session, and is not dialled again", async () => {
   const scene = new Scene();
   const link = await scene.connected();
 
@@ -51,7 +51,7 @@ test("a server that breaks the rules of the wire ends the session, and is not di
   assert.equal(scene.links.length, 1);
 });
 
-test("before Welcome all but its answers is ignored", async () => {
+test("before Welcome a client ignores all frames but the answers to its Hello", async () => {
   const scene = new Scene();
   const link = await scene.dialled(1);
   link.events.onOpen();
@@ -63,7 +63,7 @@ test("before Welcome all but its answers is ignored", async () => {
   assert.equal(link.sent.length, 1);
 });
 
-test("counted frames are acknowledged after 64 of them, or a second after the first", async () => {
+test("counted frames are acknowledged after 64 frames, or 1 s after the first one", async () => {
   const scene = new Scene();
   const link = await scene.connected();
 
@@ -82,7 +82,7 @@ test("counted frames are acknowledged after 64 of them, or a second after the fi
   assert.equal(scene.types().filter((type) => type === "message").length, 65);
 });
 
-test("a beacon is echoed at once, its ack trims the outbox and its latency is told", async () => {
+test("a Beacon is answered at once, its ack trims the outbox, and its latency is reported", async () => {
   const scene = new Scene();
   const link = await scene.connected();
   scene.client.send(SaySchema, { number: 1n });
@@ -94,7 +94,7 @@ test("a beacon is echoed at once, its ack trims the outbox and its latency is to
   assert.deepEqual(scene.client.counts, { sent: 1n, acked: 1n, received: 0n });
 });
 
-test("a quiet client is heard from at least every half of the link timeout", async () => {
+test("an idle client sends an Ack at least every half of the link timeout", async () => {
   const scene = new Scene();
   const link = await scene.connected();
 
@@ -127,7 +127,7 @@ for (const [offer, tells, expected] of [
   ["websocket", false, ["connected"]],
   ["webtransport", true, ["connected"]],
 ] as const) {
-  test(`over ${offer}, a server that ${tells ? "tells" : "does not tell"} of echoes and hears nothing`, async () => {
+  test(`over ${offer}, a server that ${tells ? "sends" : "does not send"} \`echoed\` receives no Pings`, async () => {
     const scene = new Scene({ silenceMs: 60_000 });
     scene.offer = [offer];
     const link = await scene.connected();
@@ -157,7 +157,7 @@ test("a stream whose round trip is shorter than four seconds is kept", async () 
   assert.deepEqual(scene.types(), ["connected"]);
 });
 
-test("what the server did not count is sent again, in order, and what it counted is not", async () => {
+test("frames that the server has not counted are sent again, in order, and counted ones are not", async () => {
   const scene = new Scene();
   const first = await scene.connected();
   for (const number of [1n, 2n, 3n]) {
@@ -174,7 +174,7 @@ test("what the server did not count is sent again, in order, and what it counted
   assert.deepEqual(second.sent.map(({ id }) => id), [1, 6, 0x101, 0x101], "Ack first");
 });
 
-test("a frame of an older link is neither counted nor told", async () => {
+test("a frame of an older link is neither counted nor reported", async () => {
   const scene = new Scene();
   const first = await scene.connected();
 
@@ -188,7 +188,7 @@ test("a frame of an older link is neither counted nor told", async () => {
   assert.deepEqual(scene.types(), ["connected", "link-lost", "resumed"]);
 });
 
-test("the server's base and resync are taken over", async () => {
+test("the client adopts the base and the resync of a Welcome", async () => {
   const scene = new Scene();
   const first = await scene.connected();
   first.say(EchoSchema, { number: 1n });
@@ -205,7 +205,7 @@ test("the server's base and resync are taken over", async () => {
   ]);
 });
 
-test("a page that kept only its token resumes with resync and goes on from the server's count", async () => {
+test("a page that kept only its token resumes with resync and counts on from the server's count", async () => {
   const scene = new Scene({}, new Uint8Array([5]));
   const link = await scene.dialled(1);
   const hello = link.accept({ resumed: true, received: 12n, base: 30n, resync: true, token: new Uint8Array([6]) });
@@ -218,7 +218,7 @@ test("a page that kept only its token resumes with resync and goes on from the s
   assert.deepEqual(scene.client.counts, { sent: 13n, acked: 13n, received: 30n });
 });
 
-test("a token that is refused begins a new session on the same link, and what was left is reported", async () => {
+test("after a refused token a new session begins on the same link, and unacknowledged messages are reported", async () => {
   const scene = new Scene();
   await scene.connected();
   scene.client.cut();
@@ -235,7 +235,7 @@ test("a token that is refused begins a new session on the same link, and what wa
   assert.equal(scene.token, undefined);
 });
 
-test("a final reason stops the client, others let it resume when it may", async () => {
+test("a final reason stops the client, and after others it resumes when `retry_after_ms` has passed", async () => {
   for (const reason of [Reason.KICKED, Reason.CONFLICT, Reason.REPLACED, Reason.VERSION, Reason.PROTOCOL]) {
     const scene = new Scene();
     const link = await scene.connected();
@@ -256,7 +256,7 @@ test("a final reason stops the client, others let it resume when it may", async 
   }
 });
 
-test("a server that is draining is asked again when it says so", async () => {
+test("after Denied(DRAINING) the client waits for `retry_after_ms`", async () => {
   const scene = new Scene();
   const link = await scene.dialled(1);
   link.events.onOpen();
@@ -268,7 +268,7 @@ test("a server that is draining is asked again when it says so", async () => {
   assert.equal(scene.links.length, 2);
 });
 
-test("a counted frame on the unreliable lane and an ack beyond what was sent are the server's bugs", async () => {
+test("a counted frame on the unreliable lane, and an ack above what was sent, are offences of the server", async () => {
   const lane = new Scene();
   (await lane.connected()).say(EchoSchema, { number: 1n }, "unreliable");
   const beyond = new Scene();
@@ -280,7 +280,7 @@ test("a counted frame on the unreliable lane and an ack beyond what was sent are
   }
 });
 
-test("the outbox refuses what is over its bounds, and takes again what was acknowledged", async () => {
+test("a full outbox refuses frames until the server acknowledges some", async () => {
   const scene = new Scene();
   const link = await scene.connected();
   link.hasRoom = false;
@@ -297,7 +297,7 @@ test("the outbox refuses what is over its bounds, and takes again what was ackno
   assert.equal(link.got(SaySchema).length, 513);
 });
 
-test("an unreliable message without a link is refused, and link control is the client's own", async () => {
+test("unreliable messages without a link, and link control, are refused", async () => {
   const scene = new Scene();
   assert.equal(scene.client.send(InputSchema, { tick: 1n }), "no-session");
   await scene.connected();
@@ -309,7 +309,7 @@ test("an unreliable message without a link is refused, and link control is the c
   assert.equal(scene.client.send(InputSchema, { tick: 2n }), "dropped");
 });
 
-test("a link that does not open is given up after 2.5 s, pauses grow, and after the last try it stops", async () => {
+test("an opening is abandoned after 2.5 s, pauses grow, and after the last try the client stops", async () => {
   const scene = new Scene({ tries: 3 });
   await scene.dialled(1);
   await scene.pass(2_400);
@@ -328,7 +328,7 @@ test("a link that does not open is given up after 2.5 s, pauses grow, and after 
   assert.equal(scene.failedCount, 3);
 });
 
-test("a Bye leaves after all that was sent, and its answer ends the client", async () => {
+test("a Bye follows all messages that were sent before, and its answer stops the client", async () => {
   const scene = new Scene();
   const link = await scene.connected();
   scene.client.send(SaySchema, { number: 1n });
@@ -342,7 +342,7 @@ test("a Bye leaves after all that was sent, and its answer ends the client", asy
   assert.deepEqual(scene.types(), ["connected", "closed"]);
 });
 
-test("a page whose session was taken over by another tab stops and lets go of the token", async () => {
+test("a page whose session was taken over stops and clears the token", async () => {
   const scene = new Scene();
   const link = await scene.connected();
 
@@ -353,7 +353,7 @@ test("a page whose session was taken over by another tab stops and lets go of th
   assert.equal(scene.events.at(-1)?.type, "closed");
 });
 
-test("the token of a client that came later is left alone", async () => {
+test("a client does not clear the token of a later client", async () => {
   const scene = new Scene();
   const link = await scene.connected();
 
@@ -363,7 +363,7 @@ test("the token of a client that came later is left alone", async () => {
   assert.deepEqual(scene.token, new Uint8Array([9]));
 });
 
-/** A client in a page whose timers do not fire. */
+/** Opens a session in a page whose timers do not fire. */
 async function hidden() {
   const scene = new Scene();
   scene.client.update();
@@ -374,7 +374,7 @@ async function hidden() {
   return { scene, link };
 }
 
-test("a link that closes is dialled again in the event itself, without a timer", async () => {
+test("the next link is dialled in the event that closes a link, without a timer", async () => {
   const { scene, link } = await hidden();
   scene.nowMs = 4_000;
 
@@ -387,7 +387,7 @@ test("a link that closes is dialled again in the event itself, without a timer",
   assert.deepEqual(scene.types(), ["connected", "link-lost", "resumed"]);
 });
 
-test("a link that closes right after its Welcome is dialled again after a pause", async () => {
+test("after a link that closes right after Welcome, the next one is dialled after a pause", async () => {
   const { scene, link } = await hidden();
 
   link.events.onClose("reset");
@@ -398,7 +398,7 @@ test("a link that closes right after its Welcome is dialled again after a pause"
   assert.equal(scene.links.length, 2);
 });
 
-test("an Ack that is due leaves with the echo when a message arrives, without a timer", async () => {
+test("an Ack that is due is sent when a message arrives, without a timer", async () => {
   const { scene, link } = await hidden();
   link.say(EchoSchema, { number: 1n });
   assert.equal(link.acked(), 0n);

@@ -1,4 +1,4 @@
-// Links over several transports: openings are raced, the Hello goes out once, and a spare stands by.
+// Tests links over several transports: the race of openings, the one Hello, and spares.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -13,10 +13,10 @@ const both = (config: Partial<Config> = {}): Scene => {
   return scene;
 };
 
-/** The links that carried a Hello. */
+/** Returns the links that have carried a Hello. */
 const greeted = ({ links }: Scene): ServerLink[] => links.filter((link) => link.got(HelloSchema).length > 0);
 
-/** A client with a session over WebTransport, whose link is old enough to be followed at once. */
+/** Opens a session over WebTransport. Its link has lasted, so that the next try needs no pause. */
 async function playing(config: Partial<Config> = {}) {
   const scene = both(config);
   const link = await scene.dialled(1);
@@ -26,7 +26,7 @@ async function playing(config: Partial<Config> = {}) {
   return { scene, link };
 }
 
-test("WebTransport starts first, WebSocket 400 ms later, and the first that opens carries the one Hello", async () => {
+test("WebTransport starts first, WebSocket 400 ms later, and the first open link carries the one Hello", async () => {
   for (const first of ["webtransport", "websocket"] as const) {
     const scene = both();
     const start = await scene.dialled(1);
@@ -43,11 +43,11 @@ test("WebTransport starts first, WebSocket 400 ms later, and the first that open
     assert.deepEqual([winner.isClosed, loser.isClosed, loser.sent.length], [false, true, 0]);
     assert.equal(scene.client.transport, first);
     await scene.pass(2_000);
-    assert.equal(scene.links.length, 2, "nothing more is opened");
+    assert.equal(scene.links.length, 2, "no further link is opened");
   }
 });
 
-test("a transport that opens before the other starts is the only one", async () => {
+test("the second transport is not dialled if the first one opens at once", async () => {
   const scene = both();
   (await scene.dialled(1)).accept();
 
@@ -56,7 +56,7 @@ test("a transport that opens before the other starts is the only one", async () 
   assert.equal(scene.links.length, 1);
 });
 
-test("an opening that fails starts again by itself, and one that takes too long is replaced by one", async () => {
+test("transports start again independently: after a failure, and after a timeout", async () => {
   const scene = both();
   await scene.dialled(2);
 
@@ -68,12 +68,12 @@ test("an opening that fails starts again by itself, and one that takes too long 
   assert.deepEqual(scene.types(), [], "WebTransport has not failed yet");
   await scene.pass(900);
 
-  // Both have failed, so this try without a session is over; the next one is asked for anew.
+  // Both have failed, so this try is over, because there is no session. The next try asks discovery again.
   assert.deepEqual(scene.types(), ["try-failed"]);
   assert.ok(scene.links.every(({ isClosed }, index) => isClosed || index === scene.links.length - 1));
 });
 
-test("WebTransport that fails at once starts again only after 2.5 s, as browsers want it", async () => {
+test("WebTransport starts again only after 2.5 s, even if it fails at once", async () => {
   const { scene, link } = await playing();
   link.events.onClose("reset");
   await settled();
@@ -85,7 +85,7 @@ test("WebTransport that fails at once starts again only after 2.5 s, as browsers
   assert.equal(scene.over("webtransport").length, 3);
 });
 
-test("within the session's window an opening that timed out is followed by exactly one", async () => {
+test("while the session can be resumed, one opening follows an opening that timed out", async () => {
   const { scene, link } = await playing();
   link.events.onClose("reset");
   await scene.pass(2_700);
@@ -96,7 +96,7 @@ test("within the session's window an opening that timed out is followed by exact
   assert.equal(scene.over("websocket").length, 1);
 });
 
-test("a Hello that is not answered within 2.5 s goes to another transport, and the link is not read any more", async () => {
+test("after 2.5 s without an answer the Hello is sent over another transport, and the first link is not read", async () => {
   const scene = both();
   const mute = await scene.dialled(1);
   mute.events.onOpen();
@@ -112,7 +112,7 @@ test("a Hello that is not answered within 2.5 s goes to another transport, and t
   assert.equal(mute.got(HelloSchema).length, 1);
 });
 
-test("on a slow network a Hello has three round trips of time", async () => {
+test("on a slow network a Hello waits for three round trips", async () => {
   const scene = both();
   const link = await scene.dialled(1);
   scene.nowMs += 2_400;
@@ -134,7 +134,7 @@ test("after 2.5 s of silence a spare is opened, which carries the Hello when the
   assert.equal(spare?.name, "websocket");
   spare.events.onOpen();
   await scene.pass(2_300);
-  assert.deepEqual(spare.sent, [], "nothing is sent before the loss is decided");
+  assert.deepEqual(spare.sent, [], "no frame is sent before the link is lost");
   await scene.pass(200);
 
   assert.equal(link.isClosed, true);
@@ -143,7 +143,7 @@ test("after 2.5 s of silence a spare is opened, which carries the Hello when the
   assert.equal(scene.links.length, 2);
 });
 
-test("a spare is closed when the link is heard again, and a new one is opened when the server ends it", async () => {
+test("a spare is closed when a frame arrives on the link, and replaced when the server closes it", async () => {
   const { scene, link } = await playing();
   await scene.pass(2_550);
   const spare = scene.links[1];
@@ -183,7 +183,7 @@ test("a spare is opened while a resume has no answer, and carries the next Hello
   assert.deepEqual(scene.types().at(-1), "resumed");
 });
 
-test("what carried the session last starts first, and what was silent starts last", async () => {
+test("the transport that has worked starts first, and the one that was silent starts last", async () => {
   const { scene } = await playing();
   await scene.pass(5_100);
   const second = scene.over("websocket").at(-1);
@@ -195,14 +195,14 @@ test("what carried the session last starts first, and what was silent starts las
   const count = scene.links.length;
   second.events.onClose("reset");
   await settled();
-  assert.equal(scene.links.at(-1)?.name, "websocket", "it worked last");
+  assert.equal(scene.links.at(-1)?.name, "websocket", "it has worked last");
   const third = scene.links.at(-1);
   third?.accept({ resumed: true, timeoutMs: 5_000 });
   assert.equal(scene.links.length, count + 1);
 
   scene.client.move();
   await settled();
-  assert.equal(scene.links.at(-1)?.name, "webtransport", "after a change the best is first");
+  assert.equal(scene.links.at(-1)?.name, "webtransport", "after a move the best transport is first");
 });
 
 test("a page that was asleep for the link timeout dials at once, and does not read its link", async () => {
@@ -219,7 +219,7 @@ test("a page that was asleep for the link timeout dials at once, and does not re
   assert.equal(scene.client.state, "connected");
 });
 
-test("a page that slept for less hears what has arrived before its link is called silent", async () => {
+test("a page that slept for less handles arrived frames before its link counts as silent", async () => {
   const { scene, link } = await playing();
   scene.nowMs += 4_900;
   scene.client.update();
@@ -231,7 +231,7 @@ test("a page that slept for less hears what has arrived before its link is calle
   assert.equal(scene.links.length, 1);
 });
 
-test("while the session is kept tries follow each other within 300 ms and do not count, then pauses grow", async () => {
+test("while the session is kept, tries follow within 300 ms and do not count; then pauses grow", async () => {
   const scene = new Scene({ tries: 3 });
   (await scene.dialled(1)).accept({ timeoutMs: 5_000 });
   await scene.pass(1_000);
@@ -255,7 +255,7 @@ test("while the session is kept tries follow each other within 300 ms and do not
     await scene.pass(50);
     scene.links.at(-1)?.events.onClose("refused");
   }
-  assert.equal(state(), "stopped", "after the window tries count");
+  assert.equal(state(), "stopped", "tries count when the session has expired");
 });
 
 test("discovery that fails while the session is kept is asked again soon", async () => {

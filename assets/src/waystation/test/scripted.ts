@@ -1,4 +1,4 @@
-// A server that does what a test says, at the other end of links without a network.
+// A scripted server for tests, on links without a network.
 
 import { type DescMessage, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
 import {
@@ -20,7 +20,7 @@ import { type Frame, type Lane, decode, encode, idOf, laneOf, parse } from "../w
 export class ServerLink {
   readonly sent: Frame[] = [];
   isClosed = false;
-  /** Whether the link takes frames. */
+  /** False while the link refuses frames. */
   hasRoom = true;
 
   constructor(
@@ -28,17 +28,18 @@ export class ServerLink {
     readonly events: LinkEvents,
   ) {}
 
-  /** Frames of that kind that the client sent on this link. */
+  /** Returns the messages of this type that the client has sent on this link. */
   got<T extends DescMessage>(schema: T): MessageShape<T>[] {
     const frames = this.sent.filter(({ id }) => id === idOf(schema));
     return frames.map((frame) => decode(schema, frame) as MessageShape<T>);
   }
 
+  /** Sends a message to the client. */
   say<T extends DescMessage>(schema: T, message: MessageInitShape<T>, lane?: Lane): void {
     this.events.onFrame(lane ?? laneOf(idOf(schema)), encode(schema, message));
   }
 
-  /** Opens and answers the Hello. */
+  /** Opens the link and answers the Hello with Welcome. Returns the Hello. */
   accept(welcome: Partial<Omit<Welcome, "$typeName" | "$unknown">> = {}): Hello | undefined {
     this.events.onOpen();
     const hello = this.got(HelloSchema).at(-1);
@@ -46,23 +47,23 @@ export class ServerLink {
     return hello;
   }
 
-  /** The client's count, as it said last. */
+  /** Returns the count in the client's last Ack. */
   acked(): bigint | undefined {
     return this.got(AckSchema).at(-1)?.received;
   }
 }
 
-/** A client, and every link that it dialled. */
+/** A client, and all links that it has dialled. */
 export class Scene implements Transports, TokenStore {
   readonly links: ServerLink[] = [];
   readonly events: ClientEvent[] = [];
-  /** What happened to the token, and what was sent meanwhile, in order. */
+  /** The changes of the stored token and the frames that were sent, in order. */
   readonly history: string[] = [];
-  /** How often the client said that nothing opened. */
+  /** How many times the client called `failed`. */
   failedCount = 0;
   /** The transports that the server offers, best first. */
   offer: TransportName[] = ["websocket"];
-  /** Whether discovery answers. */
+  /** False while discovery fails. */
   isFound = true;
   /** The tickets that the server gives, one for each answer of discovery. */
   tickets: string[] = [];
@@ -126,7 +127,7 @@ export class Scene implements Transports, TokenStore {
     this.history.push("token gone");
   }
 
-  /** Lets time pass, in looks of 50 ms. */
+  /** Advances the time in steps of 50 ms. */
   async pass(ms: number): Promise<void> {
     for (let left = ms; left > 0; left -= 50) {
       this.nowMs += Math.min(left, 50);
@@ -135,12 +136,12 @@ export class Scene implements Transports, TokenStore {
     }
   }
 
-  /** The links of that transport. */
+  /** Returns the links of a transport. */
   over(name: TransportName): ServerLink[] {
     return this.links.filter((link) => link.name === name);
   }
 
-  /** Passes time until the client has dialled that many links. */
+  /** Advances the time until the client has dialled this many links. Returns the last one of them. */
   async dialled(count: number): Promise<ServerLink> {
     for (let looks = 0; this.links.length < count && looks < 1_000; looks += 1) {
       await this.pass(50);
@@ -152,17 +153,18 @@ export class Scene implements Transports, TokenStore {
     return link;
   }
 
-  /** A client with a session. */
+  /** Opens a session. Returns its link. */
   async connected(): Promise<ServerLink> {
     const link = await this.dialled(1);
     link.accept();
     return link;
   }
 
+  /** Returns the types of all events so far. */
   types(): string[] {
     return this.events.map(({ type }) => type);
   }
 }
 
-/** Lets all that is under way without a timer come to an end. */
+/** Waits until all promises that need no timer are settled. */
 export const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

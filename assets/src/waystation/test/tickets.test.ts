@@ -1,4 +1,4 @@
-// Tickets: a new session needs one where the server asks for it, a resume does not.
+// Tests tickets: the Hello of a new session carries one, and that of a resume does not.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -19,9 +19,9 @@ test("the Hello of a new session carries the ticket, and that of a resume does n
   assert.equal(resume.ticket, "");
 });
 
-test("a ticket that is refused is replaced by a fresh one, once", async () => {
+test("a ticket that is refused is replaced by another one, once", async () => {
   const scene = new Scene();
-  scene.tickets = ["stale", "fresh", "never asked for"];
+  scene.tickets = ["stale", "fresh", "not used"];
   const first = await scene.dialled(1);
   first.events.onOpen();
   first.say(DeniedSchema, { reason: Reason.UNAUTHENTICATED });
