@@ -46,8 +46,8 @@ pub(crate) fn make_room(wanted: Room) -> Room {
             wanted = wanted.http + wanted.websocket + RESERVE,
             http_connections = room.http,
             websocket_links = room.websocket,
-            "the limit of open files is too low for all connections, so the server accepts fewer: raise the hard \
-             limit (ulimit -n, LimitNOFILE of systemd, --ulimit nofile of a container)"
+            "the limit of open files is too low for all connections, so the server accepts fewer: raise the \
+             hard limit (ulimit -n, LimitNOFILE of systemd, --ulimit nofile of a container)"
         );
     }
     room

@@ -69,7 +69,7 @@ fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The line that tells the user what the client must do.
-const INSTRUCTION: &str = "waiting for one client: it must connect, send Hello, join `arena` in each new session, and \
-                           go on until it receives Closed(KICKED), which takes half a minute";
+const INSTRUCTION: &str = "waiting for one client: it must connect, send Hello, join `arena` in each new \
+                           session, and go on until it receives Closed(KICKED), which takes half a minute";
 /// The time between two turns of the examiner. It is well below the times that the examiner measures.
 const TURN: Duration = Duration::from_millis(2);

@@ -121,8 +121,8 @@ impl ListenArgs {
         let outside = listening.chain([self.http_listen]).find(|address| !address.ip().is_loopback());
         if let Some(address) = outside.filter(|_| self.is_dev()) {
             bail!(
-                "cannot listen on {address} in the dev profile: its key is public, so it listens on loopback only; \
-                 give --key-file"
+                "cannot listen on {address} in the dev profile: its key is public, so it listens on loopback \
+                 only; give --key-file"
             );
         }
         if self.is_dev() {
@@ -131,16 +131,16 @@ impl ListenArgs {
         let needs_certificate = self.has(Left::Quic) || !self.http_plain;
         ensure!(
             self.tls_cert.is_some() || !needs_certificate,
-            "outside the dev profile QUIC and HTTPS need a certificate: give --tls-cert and --tls-key, PEM files \
-             such as certbot writes. To run without a certificate, give --without quic, and --http-plain behind a \
-             relay that adds TLS"
+            "outside the dev profile QUIC and HTTPS need a certificate: give --tls-cert and --tls-key, PEM \
+             files such as certbot writes. To run without a certificate, give --without quic, and \
+             --http-plain behind a relay that adds TLS"
         );
         let quic_is_nameless = self.has(Left::Quic) && self.public_quic.is_none();
         let http_is_nameless = self.has(Left::Ws) && self.http_plain && self.public_url.is_none();
         ensure!(
             self.public_host.is_some() || !(quic_is_nameless || http_is_nameless),
-            "outside the dev profile clients need a host name that is in the certificate: give --public-host, or \
-             --public-quic and, behind a relay, --public-url"
+            "outside the dev profile clients need a host name that is in the certificate: give --public-host, \
+             or --public-quic and, behind a relay, --public-url"
         );
         Ok(())
     }

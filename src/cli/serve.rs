@@ -50,7 +50,7 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let bound = Bound::new(&args.listen)?;
     if !args.listen.admits_anybody() {
         tracing::warn!(
-            "no client can get a ticket from discovery, because --bearer-file is not given: give it, or mint tickets \
+            "discovery gives no client a ticket, because --bearer-file is missing: give it, or mint tickets \
              with `waystation token --ticket --key-file FILE`"
         );
     }

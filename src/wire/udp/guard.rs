@@ -74,9 +74,7 @@ pub(crate) enum Breach {
     #[error("channel {0} is not the channel of this packet: the peer must use the channels of `wire::udp`")]
     Channel(u8),
     /// A packet has too many messages, or an empty message.
-    #[error(
-        "a packet of {0} messages, or an empty message: a packet has at most {MESSAGES_MAX}, and no empty ones"
-    )]
+    #[error("a packet of {0} messages, or an empty message: a packet has {MESSAGES_MAX} at most, none empty")]
     Messages(usize),
     /// A slice is outside its message, has the wrong size, or belongs to a message that is too long.
     #[error("slice {index} of {count}: a message has 1 to {SLICES_MAX} slices of {SLICE_BYTES} bytes")]
@@ -90,9 +88,7 @@ pub(crate) enum Breach {
     #[error("the slices of message {0} differ in their slice count: the peer must use a message id once")]
     SliceCount(u64),
     /// The id of a message is too far above that of the next message to be read.
-    #[error(
-        "message {0} is more than {RELIABLE_WINDOW} messages ahead: the peer must keep to its outbox bound"
-    )]
+    #[error("message {0} is more than {RELIABLE_WINDOW} messages ahead: the peer must bound its outbox")]
     Window(u64),
 }
 

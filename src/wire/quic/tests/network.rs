@@ -264,10 +264,7 @@ fn a_narrow_link_drops_state_and_delivers_reliable_frames() {
             assert!(played.dropped_count * 2 > played.states_sent, "{report}");
             assert!(played.states_heard > played.states_sent / 20, "state is not starved: {report}");
             assert!(played.beacons_heard * 3 > played.beacons_sent, "{report}");
-            assert!(
-                played.bytes_sent < 80 * 3_000 * 3 / 2,
-                "the server keeps to the rate of the link: {report}"
-            );
+            assert!(played.bytes_sent < 80 * 3_000 * 3 / 2, "the server keeps to the rate: {report}");
         }
     }
 }
