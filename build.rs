@@ -1,10 +1,10 @@
-//! Compiles this crate's own protos with the code that games use for theirs.
+//! Compiles the protos of this crate with the code that compiles games' protos.
 
 #[path = "src/build.rs"]
 #[allow(
     dead_code,
     unreachable_pub,
-    reason = "shared with the library, where it is public and also compiles games' protos"
+    reason = "shared with the library, where this module is public and compiles games' protos"
 )]
 mod protos;
 
@@ -20,7 +20,7 @@ fn main() {
         "proto/waystation/v1/session.proto",
         "proto/waystation/record/v1/record.proto",
         "proto/arena/v1/arena.proto",
-        // What only this crate's own tests include.
+        // Used by this crate's tests only.
         "tests/proto/floats.proto",
     ];
     if let Err(error) = protos::compile_for(protos::Owner::Core, &files, &["proto", "tests/proto"]) {

@@ -139,8 +139,8 @@ impl ListenArgs {
         let http_is_nameless = self.has(Left::Ws) && self.http_plain && self.public_url.is_none();
         ensure!(
             self.public_host.is_some() || !(quic_is_nameless || http_is_nameless),
-            "outside the dev profile clients need a host name that is in the certificate: give --public-host, \
-             or --public-quic and, behind a relay, --public-url"
+            "outside the dev profile clients need a host name from the certificate: give --public-host, or \
+             --public-quic and, behind a relay, --public-url"
         );
         Ok(())
     }
