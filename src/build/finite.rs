@@ -38,7 +38,7 @@ impl Floats {
                 let name = message.full_name();
                 if UNSEEN.contains(&name) {
                     let problem = format!(
-                        "the message contains a {name}, which cannot be checked for NaN: use fields of their own"
+                        "it contains a {name}, which cannot be checked for NaN: use fields of their own"
                     );
                     return Err((root, problem));
                 }

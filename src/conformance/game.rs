@@ -66,9 +66,7 @@ impl Exam {
             Join::ID => self.join(&frame.decode()?),
             Part::ID => self.part(&frame.decode()?),
             Say::ID => self.echo(&frame.decode()?),
-            id => {
-                self.fail("messages", format!("it sent message {id}, which clients of the arena do not send"))
-            }
+            id => self.fail("messages", format!("it sent message {id}, which clients do not send")),
         }
         Ok(Ok(()))
     }
