@@ -68,7 +68,7 @@ fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The line that tells the user what the client must do.
+/// A line for the user: what the client must do.
 const INSTRUCTION: &str = "waiting for one client: it must connect, send Hello, join `arena` in each new \
                            session, and go on until it receives Closed(KICKED), which takes half a minute";
 /// The time between two turns of the examiner. It is well below the times that the examiner measures.

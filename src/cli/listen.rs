@@ -1,8 +1,8 @@
 //! The options of the listeners, their checks, and the configurations that follow from them.
 //!
 //! There are two profiles. The `dev` profile, without a key file, listens on this machine only and needs no further
-//! options. Otherwise the operator must give a certificate, a public name, and a bearer token: none of these has
-//! a default.
+//! options. Otherwise the operator must give the certificate and the public name that the listeners need. Without a
+//! bearer token, discovery answers no client then.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -283,8 +283,8 @@ impl ListenArgs {
         Ok(Some(WebSocketProxy::new(config)?))
     }
 
-    /// Returns the public URL of WebSocket. `None` if clients reach it at the host that they ask for discovery. A
-    /// relay may not pass that host on, so behind a relay the URL is given.
+    /// Returns the public URL of WebSocket. A server behind a relay needs it, since the relay may not pass on the host
+    /// of a client's request. `None`: clients use the host of their request to discovery.
     fn websocket_url(&self) -> Option<String> {
         if let Some(url) = &self.public_url {
             let scheme = if url.scheme() == "https" { "wss" } else { "ws" };

@@ -166,7 +166,7 @@ impl Exam {
                 self.doors.remove(&link);
                 if is_bound {
                     self.link = None;
-                    return Err(Halt::Lost(format!("it let the link end ({end:?})")));
+                    return Err(Halt::Lost(format!("its link ended ({end:?})")));
                 }
             }
         }

@@ -67,7 +67,7 @@ impl Faults {
         ways: Ways::Both,
     };
 
-    /// Returns faults with a seed. The following methods add faults, which apply to both directions by default.
+    /// Returns a seed without faults. The methods below add faults, which apply to both directions by default.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self { seed, ..Self::NONE }

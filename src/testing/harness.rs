@@ -29,7 +29,7 @@ pub enum Via {
     Beta,
 }
 
-/// A server on virtual time, which advances only when the test says so.
+/// A server on virtual time, which only the test advances.
 ///
 /// The server has one zone, `hall`. Tests can add others. After each tick, the harness checks the invariants of
 /// sessions and zones, and fails the test if one does not hold.

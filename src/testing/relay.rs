@@ -117,7 +117,7 @@ pub enum RelayError {
         cause: io::Error,
     },
     /// The operating system provides no poll or thread.
-    #[error("the operating system provides no poll or thread for the relay ({0}); run fewer of them")]
+    #[error("the operating system provides no poll or thread ({0}); run fewer relays at a time")]
     System(#[from] io::Error),
     /// A field of the configuration is out of range.
     #[error("{field} is {value}; it may be {range}")]

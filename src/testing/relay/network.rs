@@ -44,8 +44,8 @@ pub struct Network {
 
 /// Repeated outages.
 ///
-/// Time is divided into periods of `every`. Each period has one outage within its middle half. So at least half a period
-/// is between two outages.
+/// Time is divided into periods of `every`. Each period has one outage within its middle half. So at least half a
+/// period is between two outages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outages {
     /// The length of a period, 100 ms or more.

@@ -298,11 +298,11 @@ fn the_last_frame_arrives_before_the_code_closes_the_link() {
         assert!(pair.server.send(&last));
         pair.server.lanes.finish(9, &mut pair.server.connection.as_mut().expect("a connection").1);
 
-        pair.until("the client knows", |pair| {
+        pair.until("the client's link has ended", |pair| {
             pair.client.happened.contains(&Happened::Ended(Ended::ByPeer(Some(9))))
         });
         assert!(pair.client.received.contains(&(Lane::Reliable, last)));
-        pair.until("the server knows", |pair| pair.server.happened.contains(&Happened::Finished));
+        pair.until("the server has finished", |pair| pair.server.happened.contains(&Happened::Finished));
     }
 }
 
@@ -338,11 +338,13 @@ fn a_refused_session_ends_the_link_on_both_sides() {
     let mut pair = webtransport();
     pair.status = 404;
 
-    pair.until("the client knows", |pair| pair.client.happened.contains(&Happened::Ended(Ended::Failed)));
+    pair.until("the client's link has ended", |pair| {
+        pair.client.happened.contains(&Happened::Ended(Ended::Failed))
+    });
 
     let request = Request { path: "/wt".to_owned(), origin: None };
     assert!(pair.server.happened.contains(&Happened::Asked(request)));
-    pair.until("the server knows", |pair| pair.server.happened.contains(&Happened::Finished));
+    pair.until("the server has finished", |pair| pair.server.happened.contains(&Happened::Finished));
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(crate) enum Content {
     Stale,
 }
 
-/// A violation of renet's rules, for which the link is closed. A peer that uses renet commits none of these.
+/// A violation of renet's rules, for which the link is closed. A peer that uses renet never commits one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Breach {
     /// The payload is not a renet packet.
@@ -74,7 +74,7 @@ pub(crate) enum Breach {
     #[error("channel {0} is not the channel of this packet: the peer must use the channels of `wire::udp`")]
     Channel(u8),
     /// A packet has too many messages, or an empty message.
-    #[error("a packet of {0} messages, or an empty message: a packet has {MESSAGES_MAX} at most, none empty")]
+    #[error("a packet of {0} messages, or with an empty one: a packet has 0 to {MESSAGES_MAX}")]
     Messages(usize),
     /// A slice is outside its message, has the wrong size, or belongs to a message that is too long.
     #[error("slice {index} of {count}: a message has 1 to {SLICES_MAX} slices of {SLICE_BYTES} bytes")]
