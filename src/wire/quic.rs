@@ -48,7 +48,7 @@ pub const WEBTRANSPORT_PATH: &str = "/wt";
 /// The lanes of one link on a QUIC connection that the caller drives.
 #[derive(Debug)]
 pub struct Lanes {
-    /// The kind of the link. A server has it after the handshake only.
+    /// The kind of the link. `None` on a server before the handshake is over.
     kind: Option<QuicKind>,
     /// The HTTP/3 state of a WebTransport link.
     session: Option<Session>,
@@ -105,7 +105,7 @@ pub struct Request {
 pub enum Ended {
     /// The peer closed the link, with this code if it sent one. The code is the number of a reason.
     ByPeer(Option<u32>),
-    /// Nothing was received for the idle timeout.
+    /// Nothing was received within the idle timeout.
     Silent,
     /// The peer violated QUIC, or refused the link before it was open.
     Failed,
