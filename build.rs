@@ -1,10 +1,10 @@
-//! Compiles the `.proto` files of this crate with the code of the feature `build`, which games use for theirs.
+//! Compiles the protos of this crate with the code that compiles games' protos.
 
 #[path = "src/build.rs"]
 #[allow(
     dead_code,
     unreachable_pub,
-    reason = "the library has the same module, and uses and exports all of it"
+    reason = "shared with the library, where this module is public and compiles games' protos"
 )]
 mod protos;
 

@@ -1,14 +1,13 @@
-//! Bots: real clients that play the arena, lose their links on purpose, and check that nothing is
-//! lost by it.
+//! Runs bots: real clients that play the arena, cut their links, and check that no message is lost.
 //!
-//! A run is a test of a server from outside: it knows nothing but the client library and the
-//! arena's messages, and measures neither the server's memory nor its ticks.
+//! A run tests a server from outside. It uses only the client library and the arena's messages. It does not
+//! measure the server's memory or ticks.
 //!
-//! Data flow: discovery says which transports there are. All bots live in one thread and one loop.
-//! Each joins the zone `arena`, sends an unreliable `Input` 20 times a second and a reliable,
-//! numbered `Say` five times a second, and checks each `Echo`; its plan says when it is cut, and its
-//! link over which transport it came back. After the time there is a grace for all to settle, then
-//! each says Bye, and what was seen becomes a [`BotReport`].
+//! All bots run on one thread, in one loop. Each bot joins the zone `arena`. It sends an unreliable `Input` 20
+//! times a second and a reliable, numbered `Say` five times a second, and checks each `Echo`. Its plan decides when
+//! its link is cut. At the end of the run, the bots wait until all calls are answered. Then they send Bye.
+//!
+//! Data flow: discovery → the transports to use → one client per bot → checks and tallies → a [`BotReport`].
 
 mod check;
 mod plan;
@@ -35,57 +34,59 @@ use plan::CutPlan;
 use player::{Player, TransportOf};
 use rows::RoundTrips;
 
-/// The arena's messages, as any client would generate them for itself.
-#[allow(dead_code, missing_docs, unreachable_pub, reason = "generated: a client uses a part of them")]
+/// The arena's messages, generated as in a client outside of this crate.
+#[allow(dead_code, missing_docs, unreachable_pub, reason = "generated: the bots use a part of them")]
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/arena.v1.rs"));
 }
 
-/// What a run of bots is told.
+/// The options of a run of bots.
 #[derive(Clone)]
 pub struct BotOptions {
-    /// The server's discovery, an `http:` or `https:` URL without a fragment.
+    /// The URL of the server's discovery: `http:` or `https:`, without a fragment. Default:
+    /// `http://127.0.0.1:7780`.
     pub server: String,
-    /// What discovery is shown, where it wants to know who asks.
+    /// The bearer token for discovery, if the server requires one. Default: `None`.
     pub bearer: Option<String>,
-    /// What they connect over.
+    /// The transports of the links. Default: UDP.
     pub transports: Transports,
-    /// The relays through which they reach it; by default none.
+    /// The relays through which the bots connect. Default: no relays.
     pub through: Detour,
-    /// How many clients. Each takes a socket and up to some 2 MiB; 1 to 1,000, which is what one
-    /// UDP server holds.
+    /// The number of clients, 1 to 1,000. Each takes a socket and up to about 2 MiB. A UDP server holds 1,000
+    /// clients. Default: 20.
     pub clients: usize,
-    /// How long they play. Connecting counts, settling at the end (15 s at most) does not.
+    /// How long the bots play. The time includes connecting. It does not include the wait for answers at the end,
+    /// which takes 15 s at most. Default: 20 s.
     pub duration: Duration,
-    /// How often each one is cut on average; none: never. A second or more.
+    /// The average time between two cuts of a bot's link: 1 s or more. `None`: no link is cut. Default: `None`.
     pub cut_every: Option<Duration>,
-    /// Where the jitter of the cuts comes from.
+    /// The seed of the times of the cuts. Default: 1.
     pub seed: u64,
 }
 
-/// Bots that cannot begin.
+/// The error of bots that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BotError {
-    /// The server's discovery cannot be asked.
+    /// Discovery has failed.
     #[error("{0}")]
     Discovery(#[from] FetchError),
-    /// It does not answer.
-    #[error("{0} does not answer in time: is it reachable, or overloaded?")]
+    /// Discovery does not answer in time.
+    #[error("{0} does not answer in time: check that it is reachable and not overloaded")]
     Silent(String),
-    /// It has not enabled what is asked for.
+    /// The server does not offer the wanted transports.
     #[error("{server} offers no {wanted}; it offers: {offered}")]
     NotOffered {
-        /// Who was asked.
+        /// The URL of the server.
         server: String,
-        /// What the bots were to use.
+        /// The wanted transports.
         wanted: String,
-        /// What there is instead.
+        /// The offered transports.
         offered: String,
     },
 }
 
 impl fmt::Debug for BotOptions {
-    /// Without the bearer.
+    /// Omits the bearer token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BotOptions")
             .field("server", &self.server)
@@ -100,7 +101,7 @@ impl fmt::Debug for BotOptions {
 }
 
 impl Default for BotOptions {
-    /// 20 clients for 20 s, over UDP and without cuts, on a server of this machine.
+    /// Returns options for 20 clients that play for 20 s over UDP, without cuts, on a server of this machine.
     fn default() -> Self {
         Self {
             server: "http://127.0.0.1:7780".to_owned(),
@@ -115,13 +116,13 @@ impl Default for BotOptions {
     }
 }
 
-/// Runs bots at the pace of the machine's clock, and returns what they saw.
+/// Runs bots in real time and returns their report.
 ///
-/// A progress bar goes to stderr if that is a terminal.
+/// Shows a progress bar on standard error if that is a terminal.
 ///
 /// # Errors
 ///
-/// [`BotError`]: discovery gives nothing that they can use.
+/// Returns [`BotError`] if discovery fails or does not offer the wanted transports.
 pub fn run(options: &BotOptions) -> Result<BotReport, BotError> {
     let used = transports::used(options)?;
     let dials: Vec<_> = (0..options.clients)
@@ -142,15 +143,15 @@ pub fn run(options: &BotOptions) -> Result<BotReport, BotError> {
     Ok(crowd.into_report())
 }
 
-#[allow(clippy::disallowed_methods, reason = "bots are clients: the loop is paced by the machine's clock")]
+#[allow(clippy::disallowed_methods, reason = "bots are clients and run in real time")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// All bots of a run, and its time.
+/// All bots of a run, and the time since its start.
 struct Crowd<D: Dial> {
     players: Vec<Player<D>>,
-    /// Bots that have started.
+    /// The number of bots that have started.
     started: usize,
     now: Duration,
     stage: Stage,
@@ -162,15 +163,15 @@ struct Crowd<D: Dial> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Playing,
-    /// Nothing new is sent; since when.
+    /// The bots send nothing new and wait for answers, since this time.
     Settling(Duration),
-    /// Bye is said; since when.
+    /// The bots have sent Bye, at this time.
     Leaving(Duration),
     Done,
 }
 
 impl<D: Dial> Crowd<D> {
-    /// Bots that use these transports, one for each dial.
+    /// Returns one bot for each dial. `used` are the transports of the report.
     fn new(
         options: &BotOptions,
         used: &[Transport],
@@ -231,7 +232,7 @@ impl<D: Dial> Crowd<D> {
         }
         let playing = self.stage == Stage::Playing;
         for player in &mut self.players[..self.started] {
-            // What a bot sends leaves with the update that follows.
+            // The following update sends what `play` has queued.
             if playing {
                 player.play(now, &mut self.report);
             }
@@ -263,11 +264,11 @@ impl<D: Dial> Crowd<D> {
     }
 }
 
-/// 50 Hz, like a game on a weak machine.
+/// The period of the loop: 50 Hz, as a game on a weak machine.
 const LOOP_EVERY: Duration = Duration::from_millis(20);
-/// Bots start a hundred a second, so that the first second is not the test.
+/// The time between two starts of bots: 100 bots start per second, so that the start does not dominate the load.
 const START_EVERY: Duration = Duration::from_millis(10);
-/// A silent cut just before the end, and a few tries.
+/// The longest wait for answers: enough for a silent cut just before the end, and a few tries.
 const SETTLE_MAX: Duration = Duration::from_secs(15);
-/// The server answers a Bye at once or not at all.
+/// The longest wait for the answers to Bye. The server answers at once.
 const LEAVE_MAX: Duration = Duration::from_secs(6);

@@ -1,19 +1,22 @@
-//! Compiles `.proto` files to Rust in a build script, and gives every message its id.
+//! Compiles a game's `.proto` files to Rust in a build script, and implements `WireMessage` for its messages.
 //!
-//! Runs in pure Rust: no `protoc` is needed. Each message that carries the option
-//! `(waystation.v1.id)` gets an implementation of `WireMessage` beside what `prost` generates.
-//! It is not a general protobuf compiler: services are ignored, and a message with an id must
-//! stand at the top of its file.
+//! `protoc` is not needed. Each message with the option `(waystation.v1.id)` gets an implementation of
+//! `WireMessage` in addition to the code of `prost`. Services are ignored. A message with an id must not be nested in
+//! another message.
 //!
-//! Data flow: `.proto` files → `protox` → a descriptor pool → the ids are read and checked →
-//! `prost-build` writes one `<package>.rs` a package into `OUT_DIR` → the implementations are
-//! appended to it, with a check for NaN and infinities where a frame holds floats.
+//! A game's protos follow these rules:
 //!
-//! What a game's protos look like: import `waystation/v1/options.proto`, which needs no copy,
-//! and give each message that is sent by itself an id of the game's ranges, 0x0100 to 0x7fff for
-//! the reliable lane or 0x8100 to 0xffff for the unreliable one. A message that is only a field
-//! of others needs none; one that is neither a frame nor a field says `option (waystation.v1.id) = 0;`.
-//! The code of a package is included with `include!(concat!(env!("OUT_DIR"), "/my.package.rs"))`.
+//! - They import `waystation/v1/options.proto`. The compiler finds this file without a copy.
+//! - Each message that is sent as a frame has an id from the game's ranges: 0x0100 to 0x7fff for the reliable lane,
+//!   and 0x8100 to 0xffff for the unreliable lane.
+//! - A message that is only a field of other messages needs no id.
+//! - A message that is neither a frame nor a field has `option (waystation.v1.id) = 0;`.
+//!
+//! `include!(concat!(env!("OUT_DIR"), "/my.package.rs"))` includes the code of the package `my.package`.
+//!
+//! Data flow: `.proto` files → `protox` → a descriptor pool → the ids are read and checked → `prost-build` writes
+//! one `<package>.rs` per package into `OUT_DIR` → the implementations are appended, with a check for NaN and
+//! infinities for messages that contain floats.
 //!
 #![doc = include_str!("build/game.md")]
 
@@ -31,53 +34,55 @@ use prost_reflect::{DescriptorPool, ExtensionDescriptor, Kind, MessageDescriptor
 
 use finite::Floats;
 
-/// Why protos did not compile. Its `Display` names the file and the message.
+/// The error of compiling protos.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A file does not parse, or an import is missing: what the compiler said, with the place.
+    /// A file does not parse, or an import is missing. The text is that of the compiler and names the place.
     #[error("{0}")]
     Proto(String),
-    /// A message and what is wrong with its id, or with what it holds.
+    /// The id or a field of a message is wrong.
     #[error("{file}: message {message}: {problem}")]
     Id {
         /// The file, as it was imported.
         file: String,
         /// The full name of the message.
         message: String,
-        /// What is wrong, and what to do.
+        /// The problem and the cure.
         problem: String,
     },
-    /// Generated code could not be written.
-    #[error("generated code could not be written: {0}; is OUT_DIR a writable folder?")]
+    /// The generated code could not be written.
+    #[error("cannot write the generated code: {0}; check that OUT_DIR is a writable folder")]
     Io(#[from] io::Error),
-    /// Not run by cargo: the variable is missing.
+    /// The environment variable `OUT_DIR` is not set.
     #[error("OUT_DIR is not set: call this from a build script")]
     NoOutDir,
 }
 
-/// Whose protos are compiled: it decides which ids they may use and how they name this crate.
+/// The owner of protos. It decides which ids they may use and by which path they refer to this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// This crate: the package `waystation.v1` may use the core's ids.
+    /// This crate. The package `waystation.v1` may use the core's ids.
     #[allow(dead_code, reason = "used by this crate's own build script, which shares this file")]
     Core,
-    /// A game: all its ids are in the game's ranges.
+    /// A game. All ids must be in the game's ranges.
     Game,
 }
 
-/// Compiles a game's `files`, found below the folders `includes`, into `OUT_DIR`: the one line
-/// of a game's `build.rs`. Cargo runs the script again when one of them changes, or what they import.
+/// Compiles a game's `files` into `OUT_DIR`. Imports are searched in the folders `includes`.
+///
+/// Call this in a game's `build.rs`. Cargo runs the script again when one of the files or their imports changes.
 ///
 /// # Errors
 ///
-/// [`BuildError::Proto`] for what is no valid protobuf, [`BuildError::Id`] for a message whose id
-/// is missing, taken, too large or outside the game's ranges, or which has an id and is nested in
-/// another, or holds numbers that cannot be checked; [`BuildError::Io`] and [`BuildError::NoOutDir`] if there is no place to write to.
+/// - [`BuildError::Proto`] if a file is not valid protobuf.
+/// - [`BuildError::Id`] if the id of a message is missing, taken, too large or outside the game's ranges, if a
+///   message with an id is nested in another message, or if a frame contains floats that cannot be checked.
+/// - [`BuildError::Io`] and [`BuildError::NoOutDir`] if the code cannot be written.
 pub fn compile(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<(), BuildError> {
     compile_for(Owner::Game, files, includes)
 }
 
-/// As [`compile`], for whoever owns the protos.
+/// As [`compile`], for protos of any owner.
 pub(crate) fn compile_for(
     owner: Owner,
     files: &[impl AsRef<Path>],
@@ -89,8 +94,7 @@ pub(crate) fn compile_for(
     Ok(())
 }
 
-/// As [`compile_for`], into a folder of the caller's choice; the files that took part, but for those
-/// that this crate ships.
+/// As [`compile_for`], into `out_dir`. Returns all files that were read, without those that this crate ships.
 fn compile_into(
     out_dir: &Path,
     owner: Owner,
@@ -126,7 +130,7 @@ fn compile_into(
     Ok(sources(&pool, includes))
 }
 
-/// Where the files of a pool lie below the includes.
+/// Returns the paths of the pool's files that are in the folders `includes`.
 fn sources(pool: &DescriptorPool, includes: &[impl AsRef<Path>]) -> Vec<PathBuf> {
     let found = |file: prost_reflect::FileDescriptor| {
         includes.iter().map(|include| include.as_ref().join(file.name())).find(|path| path.is_file())
@@ -134,15 +138,15 @@ fn sources(pool: &DescriptorPool, includes: &[impl AsRef<Path>]) -> Vec<PathBuf>
     pool.files().filter_map(found).collect()
 }
 
-/// Asks for another run when a file changes.
-#[allow(clippy::print_stdout, reason = "standard output is how a build script speaks to cargo")]
+/// Makes cargo run the build script again when a file changes.
+#[allow(clippy::print_stdout, reason = "cargo reads the standard output of build scripts")]
 fn tell_cargo(files: &[impl AsRef<Path>]) {
     for file in files {
         println!("cargo:rerun-if-changed={}", file.as_ref().display());
     }
 }
 
-/// A message that is a frame of its own.
+/// A message that is sent as a frame.
 struct Framed {
     package: String,
     rust_name: String,
@@ -174,8 +178,8 @@ fn message_ids(pool: &DescriptorPool, owner: Owner) -> Result<Vec<Framed>, Build
     Ok(framed)
 }
 
-/// Whether a message is none of the owner's: protobuf's own, a map's entry, or shipped with this
-/// crate and only imported.
+/// Returns true if the owner has not written a message: it belongs to protobuf itself, is the entry of a map, or is
+/// shipped with this crate and imported by a game.
 fn is_foreign(message: &MessageDescriptor, owner: Owner) -> bool {
     let shipped = SHIPPED.iter().any(|(name, _)| *name == message.parent_file().name());
     message.package_name().starts_with("google.")
@@ -183,7 +187,7 @@ fn is_foreign(message: &MessageDescriptor, owner: Owner) -> bool {
         || (owner == Owner::Game && shipped)
 }
 
-/// The id of a message, if it is a frame; or what is wrong with it, and what to do.
+/// Returns the id of a message, or `None` if it is not a frame. An error is the problem and its cure.
 fn checked_id(
     message: &MessageDescriptor,
     option: Option<&ExtensionDescriptor>,
@@ -193,7 +197,7 @@ fn checked_id(
 ) -> Result<Option<u16>, String> {
     let core = message.package_name() == CORE_PACKAGE;
     if core && owner == Owner::Game {
-        return Err(format!("the package {CORE_PACKAGE} is the core's: choose another"));
+        return Err(format!("the package {CORE_PACKAGE} is reserved for the core: choose another"));
     }
     let id = match option {
         Some(option) => id_of(message, option)?,
@@ -205,8 +209,9 @@ fn checked_id(
             return Ok(None);
         }
         return Err(format!(
-            "it has no id and no other message has it as a field: import \"waystation/v1/options.proto\" and \
-             add `option ({ID_OPTION}) = …;`, or 0 for what is never a frame of its own"
+            "the message has no id, and no other message has it as a field: import \
+             \"waystation/v1/options.proto\" and add `option ({ID_OPTION}) = …;`, with 0 if it is never sent \
+             as a frame"
         ));
     };
     if id == 0 {
@@ -217,9 +222,7 @@ fn checked_id(
         return Err(format!("the id {id:#06x} is outside {whose} ranges {}", ranges_text(range)));
     }
     if nested {
-        return Err(
-            "it has an id and is nested in another message: move it to the top of its file".to_owned()
-        );
+        return Err("a nested message cannot have an id: move the message to the top of its file".to_owned());
     }
     if let Some(other) = taken.insert(id, message.full_name().to_owned()) {
         return Err(format!("the id {id:#06x} is taken by {other}: choose another"));
@@ -227,7 +230,7 @@ fn checked_id(
     Ok(Some(id))
 }
 
-/// The id that a message's options give it, if they give one.
+/// Returns the id in the options of a message, or `None` if there is none.
 fn id_of(message: &MessageDescriptor, option: &ExtensionDescriptor) -> Result<Option<u16>, String> {
     let options = message.options();
     if !options.has_extension(option) {
@@ -238,12 +241,12 @@ fn id_of(message: &MessageDescriptor, option: &ExtensionDescriptor) -> Result<Op
             format!("the id {id:#x} does not fit 16 bits: use 0x0100 to 0x7fff or 0x8100 to 0xffff")
         }),
         other => {
-            Err(format!("its id is {other:?}, not a uint32: import waystation/v1/options.proto as shipped"))
+            Err(format!("the id is {other:?}, not a uint32: use the shipped waystation/v1/options.proto"))
         }
     }
 }
 
-/// Names of the messages that are fields of this one.
+/// Returns the full names of the messages that are fields of this message.
 fn fields_of(message: &MessageDescriptor) -> Vec<String> {
     message
         .fields()
@@ -262,7 +265,7 @@ fn id_error(message: &MessageDescriptor, problem: String) -> BuildError {
     }
 }
 
-/// Writes the implementations behind what `prost-build` wrote for each package.
+/// Appends the implementations to the files that `prost-build` has written.
 fn append_code(out_dir: &Path, crate_path: &str, ids: &[Framed], floats: &Floats) -> Result<(), BuildError> {
     for Framed { package, rust_name, full_name, id } in ids {
         let check = if floats.are_in(full_name) {
@@ -288,7 +291,7 @@ fn append(out_dir: &Path, package: &str, code: &str) -> Result<(), BuildError> {
     Ok(writeln!(file, "{code}")?)
 }
 
-/// Looks below the includes first, then among the protos that this crate ships.
+/// Returns a resolver that searches the includes, then the protos of this crate, then those of protobuf.
 fn resolver(includes: &[impl AsRef<Path>]) -> protox::file::ChainFileResolver {
     let mut chain = protox::file::ChainFileResolver::new();
     for include in includes {
@@ -299,7 +302,7 @@ fn resolver(includes: &[impl AsRef<Path>]) -> protox::file::ChainFileResolver {
     chain
 }
 
-/// The protos that games import, so that they need no copy of them.
+/// The resolver of the protos that this crate ships, so that games need no copies.
 struct Shipped;
 
 impl protox::file::FileResolver for Shipped {
@@ -312,7 +315,7 @@ impl protox::file::FileResolver for Shipped {
     }
 }
 
-/// `prost-build` wants the descriptor set as its own type; it has no use for custom options.
+/// Decodes the descriptor set into the type that `prost-build` takes. It drops custom options.
 fn pool_to_set(bytes: &[u8]) -> Result<prost_types::FileDescriptorSet, BuildError> {
     prost::Message::decode(bytes).map_err(|error| BuildError::Proto(error.to_string()))
 }
@@ -325,12 +328,12 @@ fn ranges_text(ranges: &[RangeInclusive<u16>]) -> String {
 
 /// The option that carries a message's id.
 const ID_OPTION: &str = "waystation.v1.id";
-/// The protos that this crate ships to games, and their text.
+/// The names and the texts of the protos that this crate ships.
 const SHIPPED: &[(&str, &str)] = &[
     ("waystation/v1/options.proto", include_str!("../proto/waystation/v1/options.proto")),
     ("waystation/v1/reason.proto", include_str!("../proto/waystation/v1/reason.proto")),
 ];
-/// Messages with secrets in them: the crate writes their `Debug` by hand, without the secrets.
+/// The messages that hold secrets. `wire/secret.rs` implements their `Debug` without the secrets.
 const SECRET_MESSAGES: &[&str] = &[
     ".waystation.v1.Hello",
     ".waystation.v1.Password",
@@ -338,11 +341,11 @@ const SECRET_MESSAGES: &[&str] = &[
     ".waystation.v1.Resume",
     ".waystation.v1.Welcome",
 ];
-/// The package that owns the core's ids.
+/// The package whose messages have the core's ids.
 const CORE_PACKAGE: &str = "waystation.v1";
-/// Link control and session messages.
+/// The ids of link control and session messages.
 const CORE_RANGES: &[RangeInclusive<u16>] = &[0x0001..=0x00FF, 0x8000..=0x80FF];
-/// The game's reliable and unreliable messages.
+/// The ids of the game's reliable and unreliable messages.
 const GAME_RANGES: &[RangeInclusive<u16>] = &[0x0100..=0x7FFF, 0x8100..=0xFFFF];
 
 #[cfg(test)]

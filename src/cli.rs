@@ -1,4 +1,4 @@
-//! The command line: what each command is told, and how its end is reported.
+//! The command line: the options of each command, and the exit status.
 
 mod bound;
 mod descriptors;
@@ -32,19 +32,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the arena; also what happens without a command
+    /// Runs a server with the arena. This is the default command
     Serve(Box<ServeArgs>),
-    /// Plays the arena with real clients, and checks that nothing is lost; exits 1 if it is
+    /// Plays the arena with many clients and checks that no message is lost. Exits with 1 if a check fails
     Bot(BotArgs),
-    /// Prints a connect token, good for one link over UDP within five minutes, or a ticket, good for one
+    /// Prints a connect token, which opens one link over UDP within five minutes, or a ticket, which opens one
     /// new session
     Token(TokenArgs),
-    /// Examines somebody's client, for those who write one in another language
+    /// Examines a client, to help authors of clients in other languages
     #[command(subcommand)]
     Conformance(ConformanceCommand),
 }
 
-/// Does what the arguments say; an error goes to standard error.
+/// Runs the command of the arguments. Prints an error to standard error.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
@@ -54,13 +54,13 @@ pub(crate) fn run() -> ExitCode {
         Command::Conformance(command) => examine::run(&command),
     };
     result.unwrap_or_else(|error| {
-        // If standard error is gone as well, the status still says it.
+        // If standard error is closed, the exit status still reports the error.
         let _ = writeln!(io::stderr(), "error: {}", text_of(&error));
         ExitCode::FAILURE
     })
 }
 
-/// An error and its causes, each said once.
+/// Returns an error and its causes. A cause whose text is already part of the result is left out.
 fn text_of(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |mut text, cause| {
         if !text.contains(&cause) {
@@ -71,7 +71,7 @@ fn text_of(error: &anyhow::Error) -> String {
     })
 }
 
-/// Prints to standard output; whether anybody reads it is not our business.
+/// Prints a line to standard output. Errors are ignored.
 pub(crate) fn say(text: &impl fmt::Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
@@ -96,7 +96,7 @@ mod tests {
         assert!(Cli::try_parse_from(["waystation", "bot", "--transport", "tcp"]).is_err());
         assert!(Cli::try_parse_from(["waystation", "serve", "--agents", "1043"]).is_ok());
         let crowded = Cli::try_parse_from(["waystation", "serve", "--agents", "2048"]);
-        let error = crowded.expect_err("no player would find a place").to_string();
+        let error = crowded.expect_err("no place is left for players").to_string();
         assert!(error.contains("2048") && error.contains("1043"), "{error}");
     }
 

@@ -1,21 +1,19 @@
-//! A scripted server that examines somebody's client: which rows of the protocol does it keep?
+//! Examines a client with a scripted server, and reports which rows of the protocol the client keeps.
 //!
-//! It is no server: it has no zones, no game and one client at a time, and it does to that client what
-//! a network and a real server may do. It withholds acks, cuts links, stays silent, sends what nobody
-//! knows, and looks at what the client makes of it. The client needs to connect, say Hello, join
-//! `arena`, and go on until it is told KICKED.
+//! The examiner handles one client at a time. It has no zones and no game. It does what a network and a real server
+//! may do: it withholds acknowledgements, cuts links, stays silent, and sends unknown messages. Then it checks what
+//! the client does. The client must connect, send Hello, join `arena`, and go on until it receives Closed(KICKED).
 //!
 //! ```sh
-//! waystation conformance serve          # and in another terminal, the client
-//! waystation conformance list           # what it looks at
+//! waystation conformance serve          # start the client in another terminal
+//! waystation conformance list           # print the rows
 //! ```
 //!
-//! The report has a line for each row: `ok`, `FAILED` with what the client did, or `not reached`, when
-//! the client was gone by then. What the frames look like, byte by byte, is in `tests/golden`.
+//! The report has a line for each row: `ok`, `FAILED` with what the client did, or `not reached` if the examination
+//! ended before. `tests/golden` has the bytes of all frames.
 //!
-//! Data flow: adapters → [`Proxies`](crate::proxy::Proxies), which are driven by hand → `Exam`, which
-//! runs the steps one after another, each of them plain code that waits for what must come → a
-//! [`Report`] with a line for each row.
+//! Data flow: adapters → [`Proxies`](crate::proxy::Proxies) → [`Exam`], which runs the steps one after another → a
+//! [`Report`].
 
 mod exam;
 mod game;

@@ -1,4 +1,4 @@
-//! The headless server, its bots, and its connect tokens: all in [`cli`].
+//! The `waystation` binary: the server, the bots, tokens, and the examiner of clients. See [`cli`].
 
 mod cli;
 

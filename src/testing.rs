@@ -1,15 +1,15 @@
-//! A server in a test: virtual time, two proxies, scripted players, faulty links, invariants after
-//! every tick.
+//! A server for tests on virtual time, with scripted players and faulty links, and a relay for real sockets.
 //!
-//! Nothing happens at a time that the test did not choose: a [`Harness`] ticks when it is told,
-//! and a [`Player`] does what a client does (it counts, acknowledges, echoes beacons) when it is
-//! asked to, so that any of it can also be left out.
+//! The test decides when things happen. A [`Harness`] ticks only when the test calls it. A [`Player`] does what a
+//! client does (it counts, acknowledges, and echoes Beacons) only when the test calls it. So a test can leave any of
+//! this out. The harness checks the invariants of sessions and zones after each tick.
 //!
-//! A link is faultless until it is given [`Faults`]. What a session is sent and counts is numbered
-//! on the way, so that a player fails its test on a frame that is lost, doubled or out of order.
+//! Links have no faults unless the test sets [`Faults`]. The harness records the counted frames that sessions send.
+//! A player compares them with the frames that it receives, and fails the test if one is lost, doubled or out of
+//! order.
 //!
-//! Data flow: [`Player`] → a loopback link of one of the [`Via`]s → [`Harness::tick`] → frames back
-//! to the player; what the game was told → [`Harness::news_of`].
+//! Data flow: [`Player`] → a loopback link of one of two proxies ([`Via`]) → [`Harness::tick`] → frames back to the
+//! player; the messages to the game → [`Harness::news_of`].
 //!
 //! ```
 //! use waystation::testing::{Harness, Via};

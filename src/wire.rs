@@ -1,7 +1,7 @@
-//! The wire: messages, frames, lanes and limits, as every client and server has them.
+//! Messages, frames, lanes and limits: what clients and servers share.
 //!
-//! A frame is a big-endian `u16` message id and a proto3 body; the transport gives its
-//! boundary. This room knows neither sockets nor sessions: it turns values into bytes and back.
+//! A frame is a big-endian `u16` message id and a proto3 body. The transport preserves the boundaries
+//! of frames. This module encodes and decodes only: it opens no socket and holds no session.
 //!
 //! Data flow: a message → [`encode`] → a frame's bytes → a transport → [`Frame::parse`] →
 //! [`Frame::decode`] → a message.
@@ -45,7 +45,7 @@ pub(crate) use millis::whole_seconds;
 /// The protobuf runtime that generated code uses.
 pub use prost;
 
-/// The core messages (`proto/waystation/v1`).
+/// The core messages, generated from `proto/waystation/v1`.
 #[allow(missing_docs, clippy::too_many_lines, reason = "generated: the .proto files hold the documentation")]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/waystation.v1.rs"));

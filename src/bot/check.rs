@@ -1,35 +1,34 @@
-//! Whether numbered calls and their echoes arrive exactly once and in order, told apart by
-//! direction.
+//! Checks that numbered calls and their echoes arrive exactly once and in order, separately for each direction.
 //!
-//! The client numbers its calls 1, 2, 3 …; the arena echoes each with that number and with how many
-//! it has taken. So `taken` numbers the echoes, and what is wrong with it went wrong on the way
-//! down; what is wrong with `number` as against `taken` went wrong on the way up. All of it is
-//! counted for each session anew.
+//! The client numbers its calls 1, 2, 3 and so on. The arena echoes each call with its `number`, and with `taken`,
+//! the count of calls that it has taken. So `taken` numbers the echoes: a fault in `taken` is a fault from server to
+//! client. A fault in `number` compared to `taken` is a fault from client to server. The counts begin anew with each
+//! session.
 //!
-//! | seen, after number *n* and taken *t* | means |
+//! | echo, after an echo with number *n* and taken *t* | meaning |
 //! | --- | --- |
-//! | *t*+1 | nothing is missing on the way down; *t*+1+*k*: *k* echoes lost |
-//! | *t* again | an echo doubled |
-//! | less than *t* | an echo out of order |
-//! | number rose more than taken | the difference: calls lost on the way up |
-//! | number rose less than taken | the difference: calls doubled |
-//! | number fell, or was never said | a call out of order |
+//! | taken is *t* + 1 + *k* | *k* echoes are lost |
+//! | taken is *t* | an echo is doubled |
+//! | taken is below *t* | an echo is out of order |
+//! | number has grown by *k* more than taken | *k* calls are lost |
+//! | number has grown by *k* less than taken | *k* calls are doubled |
+//! | number is below *n*, or was never sent | a call is out of order |
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What became of the reliable messages of one direction.
+/// Counts of the reliable messages of one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LaneTally {
-    /// Handed to the sender's library.
+    /// The number of messages that were sent.
     pub sent: u64,
-    /// Taken by the receiver.
+    /// The number of messages that were received.
     pub received: u64,
-    /// Never taken.
+    /// The number of messages that were sent and not received.
     pub lost: u64,
-    /// Taken again.
+    /// The number of messages that were received a second time.
     pub doubled: u64,
-    /// Taken after a later one.
+    /// The number of messages that were received after a later one.
     pub disordered: u64,
 }
 
@@ -39,14 +38,14 @@ pub(super) struct EchoCheck {
     sent: u64,
     number: u64,
     taken: u64,
-    /// Calls in flight on the link at hand, and when they were made.
+    /// The calls in flight on the present link, and when they were made.
     timed: VecDeque<(u64, Duration)>,
     up: LaneTally,
     down: LaneTally,
 }
 
 impl LaneTally {
-    /// Whether each message arrived once and in order.
+    /// Returns true if each message arrived once and in order.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.lost == 0 && self.doubled == 0 && self.disordered == 0
@@ -62,12 +61,12 @@ impl LaneTally {
 }
 
 impl EchoCheck {
-    /// The number of the next call.
+    /// Returns the number of the next call.
     pub(super) fn next_number(&self) -> u64 {
         self.sent + 1
     }
 
-    /// The call was made; `timed` if a link is there to carry it at once.
+    /// Records that the next call was made. `timed` is true if there is a link, so that the round trip is measured.
     pub(super) fn said(&mut self, now: Duration, timed: bool) {
         self.sent += 1;
         self.up.sent += 1;
@@ -76,12 +75,12 @@ impl EchoCheck {
         }
     }
 
-    /// The link is gone: what was in flight says nothing about round trips any more.
+    /// Records the loss of the link. The round trips of calls in flight are not measured.
     pub(super) fn link_lost(&mut self) {
         self.timed.clear();
     }
 
-    /// An echo arrived. Returns the round trip, if no cut was in between.
+    /// Records an echo. Returns the round trip, unless the link was lost in between.
     pub(super) fn echoed(&mut self, number: u64, taken: u64, now: Duration) -> Option<Duration> {
         self.down.received += 1;
         if taken <= self.taken {
@@ -110,14 +109,14 @@ impl EchoCheck {
         Some(now.saturating_sub(at))
     }
 
-    /// Whether every call is echoed.
+    /// Returns true if every call was echoed.
     pub(super) fn is_settled(&self) -> bool {
         self.number == self.sent
     }
 
-    /// Ends the session, with `unacked` messages that the server never said it took. Calls among
-    /// them count as lost on the way up, and calls that it took but did not echo as lost on the way
-    /// down.
+    /// Ends the session and returns the tallies from client to server and from server to client. The server has
+    /// not acknowledged `unacked` messages. That many calls without an echo count as lost from client to server,
+    /// and the other calls without an echo as lost from server to client.
     pub(super) fn finish(self, unacked: u64) -> (LaneTally, LaneTally) {
         let (mut up, mut down) = (self.up, self.down);
         let silent = self.sent - self.number;
@@ -131,7 +130,7 @@ impl EchoCheck {
     }
 }
 
-/// More calls than an outbox holds.
+/// The most calls whose round trips are measured at a time. It is more than an outbox holds.
 const TIMED_MAX: usize = 1_024;
 
 #[cfg(test)]
@@ -164,34 +163,34 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_told_from_the_others_and_by_direction() {
+    fn each_fault_is_counted_as_such_and_for_its_direction() {
         let (up, down) = check(3, &[(1, 1), (3, 2)]);
-        assert_eq!((up.lost, down.lost), (1, 0), "a call never arrived");
+        assert_eq!((up.lost, down.lost), (1, 0), "a call is lost");
 
         let (up, down) = check(3, &[(1, 1), (1, 2), (2, 3), (3, 4)]);
         assert_eq!((up.doubled, up.lost), (1, 0), "a call arrived twice");
         assert!(down.is_clean());
 
         let (up, down) = check(3, &[(1, 1), (3, 2), (2, 3)]);
-        assert_eq!((up.lost, up.disordered), (1, 1), "calls changed places");
+        assert_eq!((up.lost, up.disordered), (1, 1), "two calls are swapped");
         assert!(down.is_clean());
 
         let (up, down) = check(3, &[(1, 1), (3, 3)]);
-        assert_eq!((up.lost, down.lost), (0, 1), "an echo never arrived");
+        assert_eq!((up.lost, down.lost), (0, 1), "an echo is lost");
 
         let (up, down) = check(3, &[(1, 1), (2, 2), (2, 2), (3, 3)]);
         assert_eq!((up.doubled, down.doubled), (0, 1), "an echo arrived twice");
 
         let (up, down) = check(3, &[(1, 1), (3, 3), (2, 2)]);
-        assert_eq!((down.lost, down.disordered), (1, 1), "echoes changed places");
+        assert_eq!((down.lost, down.disordered), (1, 1), "two echoes are swapped");
         assert!(up.is_clean());
 
         let (up, _) = check(1, &[(7, 1)]);
-        assert_eq!(up.disordered, 1, "an echo of what was never said");
+        assert_eq!(up.disordered, 1, "an echo of a call that was never made");
     }
 
     #[test]
-    fn what_is_open_at_the_end_is_lost_on_the_way_where_it_was_last_seen() {
+    fn calls_without_an_echo_count_as_lost_in_the_direction_that_lost_them() {
         let mut check = EchoCheck::default();
         for _ in 0..5 {
             check.said(Duration::ZERO, true);
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn round_trips_are_timed_only_where_no_cut_was_in_between() {
+    fn round_trips_are_measured_only_if_no_link_was_lost_in_between() {
         let mut check = EchoCheck::default();
         check.said(Duration::from_millis(100), true);
         check.said(Duration::from_millis(200), true);

@@ -1,4 +1,4 @@
-//! When a bot loses its link on purpose, and how.
+//! Decides when a bot cuts its link, and how.
 
 use std::time::Duration;
 
@@ -7,19 +7,20 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::client::Cut;
 
-/// The three ways in which a bot is cut, in turn.
+/// A way to cut a bot's link. A bot uses the three kinds in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CutKind {
-    /// Silent, and back at once: the server still has the old link.
+    /// The link falls silent, and the bot resumes at once. The server still has the old link.
     Takeover,
-    /// The transport closes without a Bye; back after 0.1 to 4 s.
+    /// The bot closes the link without a Bye, and resumes after 0.1 to 4 s.
     Close,
-    /// Silent, and back after 6 to 8.5 s: the server has noticed by its link timeout.
+    /// The link falls silent, and the bot resumes after 6 to 8.5 s. By then, the link timeout of the server has
+    /// passed.
     Silent,
 }
 
 impl CutKind {
-    /// All of them, in turn.
+    /// All kinds, in the order of their turns.
     pub const ALL: [Self; 3] = [Self::Takeover, Self::Close, Self::Silent];
 }
 
@@ -34,7 +35,8 @@ pub(super) struct CutPlan {
 }
 
 impl CutPlan {
-    /// Cuts every `every` on average, none after `until`. Bots start at different kinds and times.
+    /// Returns a plan of cuts that are `every` apart on average, until `until`. Bots begin with different kinds and
+    /// at different times.
     pub(super) fn new(every: Duration, until: Duration, index: usize, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ (index as u64).wrapping_mul(SPREAD));
         Self {
@@ -46,7 +48,7 @@ impl CutPlan {
         }
     }
 
-    /// The cut that is due, if any.
+    /// Returns the cut that is due, if any, and plans the next one.
     pub(super) fn due(&mut self, now: Duration) -> Option<(CutKind, Cut)> {
         if now < self.next_at || now >= self.until {
             return None;
@@ -64,32 +66,32 @@ impl CutPlan {
         Some((kind, cut))
     }
 
-    /// The session is back: it gets a moment before it is cut again.
+    /// Records a resume. The next cut comes one second later at the earliest.
     pub(super) fn resumed(&mut self, now: Duration) {
         self.next_at = self.next_at.max(now + SETTLE);
     }
 }
 
-/// When the last cut of a run may be: early enough for the slowest kind to come back.
+/// Returns when the cuts of a run end: early enough for the slowest kind to resume.
 pub(super) fn cuts_until(duration: Duration) -> Duration {
     duration.saturating_sub(QUIET_MAX.min(duration / 3))
 }
 
-/// Whether each kind had its turn if all went well.
+/// Returns true if the run is long enough for each kind of cut.
 pub(super) fn every_kind_is_due(every: Duration, duration: Duration, clients: usize) -> bool {
     let turns = if clients >= CutKind::ALL.len() { 1 } else { CutKind::ALL.len() as u32 };
     cuts_until(duration) > START + (every.mul_f64(1.5) + SLOWEST) * turns
 }
 
-/// An odd number with bits all over: neighbours get unlike seeds.
+/// A factor that makes the seeds of neighbouring bots differ in many bits.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
-/// A silent cut takes 8.5 s, and a try or two.
+/// The longest time without cuts at the end of a run: a silent cut takes 8.5 s, and a try or two.
 const QUIET_MAX: Duration = Duration::from_secs(12);
-/// A second of play between cuts, however often they are asked for.
+/// The shortest time between a resume and the next cut.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Until all bots are connected and have joined.
+/// The time that all bots need to connect and join.
 const START: Duration = Duration::from_secs(3);
-/// What a cut may take from its turn to the next.
+/// The longest time from a cut to the resume.
 const SLOWEST: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kinds_take_turns_and_cuts_come_every_so_often_until_the_end() {
+    fn the_kinds_take_turns_at_the_given_rate_until_the_end() {
         let every = Duration::from_secs(5);
         let until = cuts_until(Duration::from_secs(612));
         assert_eq!(until, Duration::from_secs(600));
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_missed_only_if_there_was_time_for_it() {
+    fn every_kind_is_due_only_if_the_run_is_long_enough() {
         let every = Duration::from_secs(5);
 
         assert!(every_kind_is_due(every, Duration::from_secs(60), 200));

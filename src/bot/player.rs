@@ -1,4 +1,4 @@
-//! One bot: a client that plays, talks, and is cut.
+//! One bot: a client that plays the arena and cuts its links.
 
 use std::time::Duration;
 
@@ -10,36 +10,37 @@ use super::rows::RoundTrips;
 use crate::client::v1::{Joined, Parted, Refused};
 use crate::client::{Client, ClientEvent, ClientState, Dial, Frame, SessionId, Transport};
 
-/// What a link says of its transport.
+/// A function that returns the transport of a link.
 pub(super) type TransportOf<D> = fn(&<D as Dial>::Link) -> Option<Transport>;
 
-/// A bot, and what it is in the middle of.
+/// A bot.
 #[derive(Debug)]
 pub(super) struct Player<D: Dial> {
     client: Client<D>,
     transport_of: TransportOf<D>,
-    /// The transport that the session's last link said it has.
+    /// The transport of the session's last link.
     over: Option<Transport>,
     plan: Option<CutPlan>,
     check: EchoCheck,
-    /// The bot has joined, in this session and in any.
+    /// True if the session is in the zone.
     in_zone: bool,
+    /// True if any session of the bot was in the zone.
     ever_joined: bool,
-    /// When to ask for the zone; none while it is there or asked for.
+    /// When to send Join. `None` while the bot is in the zone or waits for an answer.
     join_at: Option<Duration>,
     inputs: u64,
     input_at: Duration,
     say_at: Duration,
-    /// A cut that is not resumed yet.
+    /// The loss of the link, until the session is resumed.
     cut: Option<Cutting>,
-    /// A loss of the link that the bot did itself is still to be polled.
+    /// True if the next [`ClientEvent::LinkLost`] is the bot's own cut.
     cutting: bool,
 }
 
-/// A link that is gone.
+/// The loss of a link.
 #[derive(Debug)]
 struct Cutting {
-    /// How; none if nobody asked for it.
+    /// The kind of the cut. `None` if the bot did not cut the link.
     kind: Option<CutKind>,
     over: Option<Transport>,
     session: Option<SessionId>,
@@ -65,7 +66,7 @@ impl<D: Dial> Player<D> {
         }
     }
 
-    /// Lets time pass and takes in what happened.
+    /// Advances the client by `dt`, and handles its events.
     pub(super) fn update(
         &mut self,
         dt: Duration,
@@ -117,7 +118,7 @@ impl<D: Dial> Player<D> {
                 self.settle(unacked_count, report);
             }
             ClientEvent::Closed { reason, detail } => {
-                tracing::debug!(?reason, detail, "a bot has stopped");
+                tracing::debug!(?reason, detail, "the client of a bot has stopped");
                 report.turned_away.get_or_insert_with(|| match reason {
                     Some(reason) => format!("{reason}: {detail}"),
                     None => detail,
@@ -128,14 +129,14 @@ impl<D: Dial> Player<D> {
         }
     }
 
-    /// The session has a link, which says what carries it.
+    /// Records the transport of the session's new link.
     fn bound(&mut self, report: &mut BotReport) {
         let before = self.over;
         self.over = self.client.link().and_then(self.transport_of);
         report.bound(before, self.over);
     }
 
-    /// The link is gone.
+    /// Records the loss of the link.
     fn lost(&mut self, kind: Option<CutKind>, now: Duration, report: &mut BotReport) {
         report.cut(kind, self.over);
         let session = self.client.session_id();
@@ -162,7 +163,7 @@ impl<D: Dial> Player<D> {
         }
     }
 
-    /// Moves, talks, and is cut, as is due.
+    /// Sends the calls and makes the cuts that are due.
     pub(super) fn play(&mut self, now: Duration, report: &mut BotReport) {
         if !self.in_zone {
             return;
@@ -171,15 +172,15 @@ impl<D: Dial> Player<D> {
         if now >= self.input_at {
             self.input_at = (self.input_at + INPUT_EVERY).max(now);
             self.inputs += 1;
-            // Walks in circles, a few seconds each. While the link is away it is lost, as it may be.
-            #[allow(clippy::cast_precision_loss, reason = "an angle: the last bits do not matter")]
+            // The bot walks in circles of about 6 s. Without a link, the unreliable input is lost.
+            #[allow(clippy::cast_precision_loss, reason = "the last bits of an angle do not matter")]
             let angle = self.inputs as f32 / 20.0;
             let _ = self.client.send(&Input { tick: self.inputs, x: angle.cos(), y: angle.sin() });
         }
         if now >= self.say_at {
             self.say_at = (self.say_at + SAY_EVERY).max(now);
             let say = Say { number: self.check.next_number() };
-            // A full outbox refuses; the number is said later.
+            // If the outbox is full, the call is sent later with the same number.
             if self.client.send(&say).is_ok() {
                 self.check.said(now, linked);
             }
@@ -194,7 +195,8 @@ impl<D: Dial> Player<D> {
         }
     }
 
-    /// Whether nothing more is to come: all acknowledged, all echoed, back from every cut.
+    /// Returns true if the session has a link and all calls are acknowledged and echoed, or if the client has
+    /// stopped.
     pub(super) fn is_settled(&self) -> bool {
         let all_there = self.client.state() == ClientState::Connected
             && self.client.sent_count() == self.client.acked_count()
@@ -206,7 +208,7 @@ impl<D: Dial> Player<D> {
         self.client.state() == ClientState::Stopped
     }
 
-    /// Closes the books and says Bye.
+    /// Adds the tallies to the report and sends Bye.
     pub(super) fn leave(&mut self, report: &mut BotReport) {
         report.stopped += u64::from(self.is_stopped());
         report.unsettled += u64::from(!self.is_settled());
@@ -220,18 +222,18 @@ impl<D: Dial> Player<D> {
         report.down.add(down);
     }
 
-    /// Lets time pass after [`leave`](Self::leave): the Bye goes out and is answered.
+    /// Advances the client after [`leave`](Self::leave), until Bye is answered.
     pub(super) fn update_leaving(&mut self, dt: Duration) {
         self.client.update(dt);
         while self.client.poll().is_some() {}
     }
 }
 
-/// Where bots play.
+/// The zone that bots join.
 const ZONE: &str = "arena";
-/// The zone's own rate.
+/// The time between two inputs: a tick of the zone.
 const INPUT_EVERY: Duration = Duration::from_millis(50);
-/// Often enough that each cut has calls under way in both directions.
+/// The time between two reliable calls. It is short enough that a cut often hits calls in flight.
 const SAY_EVERY: Duration = Duration::from_millis(200);
-/// A bot that was parted or refused asks again.
+/// How long a bot waits after Parted or Refused before it sends Join again.
 const REJOIN: Duration = Duration::from_secs(1);

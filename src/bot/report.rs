@@ -1,4 +1,4 @@
-//! What a run of bots has seen, and whether it is good.
+//! The report of a run of bots, and whether the run has passed.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,67 +8,67 @@ use super::plan::CutKind;
 use super::rows::{RoundTrips, TransportTally};
 use crate::client::Transport;
 
-/// What became of the cuts of one kind.
+/// Counts of the lost links of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CutTally {
-    /// Links cut.
+    /// The number of links that were lost.
     pub cuts: u64,
-    /// How many of them were followed by a resume.
+    /// The number of those losses that a resume followed.
     pub resumed: u64,
-    /// How many of those kept the session's id.
+    /// The number of those resumes that kept the session id.
     pub same_id: u64,
 }
 
-/// The outcome of a run. [`Display`](fmt::Display) is its table.
+/// The report of a run. Its [`Display`](fmt::Display) prints tables and the failures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BotReport {
-    /// Bots in the run.
+    /// The number of bots.
     pub clients: u64,
-    /// How many joined the zone at least once.
+    /// The number of bots that have joined the zone at least once.
     pub joined: u64,
-    /// When the last of those joined for the first time, since the run began.
+    /// When the last bot joined for the first time, since the start of the run.
     pub last_joined_at: Duration,
     /// The longest time between the loss of a link and the resume of its session.
     pub longest_absence: Duration,
-    /// Cuts with an immediate return.
+    /// Cuts of the kind [`CutKind::Takeover`](super::CutKind::Takeover).
     pub takeover: CutTally,
-    /// Cuts that the transport told the server.
+    /// Cuts of the kind [`CutKind::Close`](super::CutKind::Close).
     pub close: CutTally,
-    /// Cuts that the server had to notice.
+    /// Cuts of the kind [`CutKind::Silent`](super::CutKind::Silent).
     pub silent: CutTally,
-    /// Links lost that nobody cut.
+    /// Links that were lost without a cut by the bot.
     pub unasked: CutTally,
-    /// Resumes for which the server had voided what was under way.
+    /// The number of resumes with resync.
     pub resync_count: u64,
-    /// Sessions that were lost and registered anew.
+    /// The number of sessions that were lost.
     pub sessions_lost: u64,
-    /// Reliable messages that those left unacknowledged.
+    /// The number of counted frames that were unacknowledged when their sessions were lost.
     pub unacked_count: u64,
-    /// Bots that the server turned away for good.
+    /// The number of bots whose client has stopped before the end of the run.
     pub stopped: u64,
-    /// Bots that still waited for acks, echoes or a link when the time was up.
+    /// The number of bots that still waited for acknowledgements, echoes or a link at the end of the run.
     pub unsettled: u64,
-    /// Reliable calls, client to server.
+    /// The reliable calls, from client to server.
     pub up: LaneTally,
-    /// Their echoes, server to client.
+    /// The echoes, from server to client.
     pub down: LaneTally,
-    /// Round trips timed.
+    /// The number of round trips that were measured.
     pub echoes_timed: u64,
-    /// Median round trip of calls that no cut interrupted.
+    /// The median of those round trips. Calls whose link was lost are left out.
     pub rtt_p50: Duration,
-    /// 99 of 100 of them took no longer.
+    /// The 99th percentile of those round trips.
     pub rtt_p99: Duration,
-    /// Each kind of cut should have happened.
+    /// True if the run is long enough for each kind of cut.
     pub every_kind_due: bool,
-    /// A row for each transport that was to be used.
+    /// The tallies of the transports that the bots use.
     pub transports: Vec<TransportTally>,
-    /// Each reconnect was to go over another transport than the last.
+    /// True if each new link of a session must use another transport than the link before.
     pub mixed: bool,
-    /// Reconnects whose link said that it has another transport than the last.
+    /// The number of new links with another transport than the link before.
     pub moved_count: u64,
-    /// Reconnects whose link said that it has the same one, or nothing.
+    /// The number of new links with the same transport as the link before, or with an unknown one.
     pub stayed_count: u64,
-    /// Why the first bot that was turned away was.
+    /// The reason and the detail with which the first bot was stopped.
     pub turned_away: Option<String>,
 }
 
@@ -79,15 +79,17 @@ impl CutTally {
 }
 
 impl BotReport {
-    /// Whether all went as it must: everybody joined, every cut was followed by a resume of the
-    /// same session, each kind happened if there was time, and no reliable message was lost,
-    /// doubled or out of order in either direction.
+    /// Returns true if the run has passed.
+    ///
+    /// In a run that passes, all bots have joined, each lost link was followed by a resume of the same session, each
+    /// kind of cut has occurred if the run was long enough, each transport was used, and no reliable message was
+    /// lost, doubled or out of order in either direction.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.failures().is_empty()
     }
 
-    /// A session has a link over a transport, and had one before over another.
+    /// Records that a session has a new link over `over`. `before` is the transport of the link before.
     pub(super) fn bound(&mut self, before: Option<Transport>, over: Option<Transport>) {
         if let Some(row) = self.row_mut(over) {
             row.links += 1;
@@ -99,7 +101,7 @@ impl BotReport {
         }
     }
 
-    /// A link over a transport is gone; how, if somebody asked for it.
+    /// Records the loss of a link. `kind` is `None` if the bot did not cut it.
     pub(super) fn cut(&mut self, kind: Option<CutKind>, over: Option<Transport>) {
         self.cut_mut(kind).cuts += 1;
         if let Some(row) = self.row_mut(over) {
@@ -107,7 +109,7 @@ impl BotReport {
         }
     }
 
-    /// What was cut so has resumed.
+    /// Records the resume after such a loss.
     pub(super) fn resumed(&mut self, kind: Option<CutKind>, over: Option<Transport>, is_same: bool) {
         let tally = self.cut_mut(kind);
         tally.resumed += 1;
@@ -118,7 +120,7 @@ impl BotReport {
         }
     }
 
-    /// All round trips are in.
+    /// Writes the round trips into the report.
     pub(super) fn timed(&mut self, trips: &RoundTrips) {
         let all = trips.all();
         (self.echoes_timed, self.rtt_p50, self.rtt_p99) =
@@ -147,7 +149,7 @@ impl BotReport {
         [("takeover", self.takeover), ("close", self.close), ("silent", self.silent)]
     }
 
-    /// What did not go as it must, in words.
+    /// Returns the failures of the run, in words.
     fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         let mut fail = |failed: bool, what: String| {
@@ -157,13 +159,13 @@ impl BotReport {
         };
         fail(
             self.joined < self.clients,
-            format!("{} bots never joined", self.clients - self.joined.min(self.clients)),
+            format!("{} bots did not join", self.clients - self.joined.min(self.clients)),
         );
         for (name, tally) in self.kinds() {
-            fail(!tally.is_clean(), format!("not every {name} cut resumed the same session"));
-            fail(self.every_kind_due && tally.cuts == 0, format!("there was time, but no {name} cut"));
+            fail(!tally.is_clean(), format!("not every {name} cut was followed by a resume of the session"));
+            fail(self.every_kind_due && tally.cuts == 0, format!("there was no {name} cut"));
         }
-        fail(!self.unasked.is_clean(), "a link that nobody cut did not resume".to_owned());
+        fail(!self.unasked.is_clean(), "a session was not resumed after an unplanned link loss".to_owned());
         fail(
             self.sessions_lost > 0,
             format!(
@@ -172,19 +174,19 @@ impl BotReport {
             ),
         );
         let why = self.turned_away.as_deref().unwrap_or("no reason was given");
-        fail(self.stopped > 0, format!("{} bots were turned away, the first of them: {why}", self.stopped));
-        fail(self.unsettled > 0, format!("{} bots were not done in time", self.unsettled));
+        fail(self.stopped > 0, format!("{} bots were stopped; the first reason: {why}", self.stopped));
+        fail(self.unsettled > 0, format!("{} bots did not get all answers in time", self.unsettled));
         for (name, lane) in [("client to server", self.up), ("server to client", self.down)] {
             fail(!lane.is_clean(), format!("reliable messages {name} were lost, doubled or out of order"));
         }
-        fail(self.up.sent == 0, "nothing reliable was sent".to_owned());
+        fail(self.up.sent == 0, "no reliable message was sent".to_owned());
         for row in &self.transports {
             let due = self.clients >= self.transports.len() as u64;
             fail(due && row.links == 0, format!("no link over {}", row.transport));
         }
         fail(
             self.mixed && self.stayed_count > 0,
-            format!("{} reconnects did not change the transport", self.stayed_count),
+            format!("{} new links did not change the transport", self.stayed_count),
         );
         failures
     }
@@ -213,12 +215,12 @@ impl BotReport {
         }
         writeln!(
             f,
-            "reconnects over another transport than the last {}, over the same {}",
+            "new links over another transport than the last {}, over the same {}",
             self.moved_count, self.stayed_count
         )?;
         writeln!(
             f,
-            "echo RTT p50 {:.1} ms, p99 {:.1} ms ({} timed; those that a cut interrupted are left out)",
+            "echo RTT p50 {:.1} ms, p99 {:.1} ms ({} measured, without calls that a cut interrupted)",
             milliseconds(self.rtt_p50),
             milliseconds(self.rtt_p99),
             self.echoes_timed
@@ -241,13 +243,13 @@ impl fmt::Display for BotReport {
         )?;
         writeln!(f)?;
         writeln!(f, "{:<18}{:>8}{:>10}{:>10}", "cuts", "cuts", "resumed", "same id")?;
-        for (name, tally) in self.kinds().into_iter().chain([("not asked for", self.unasked)]) {
+        for (name, tally) in self.kinds().into_iter().chain([("unplanned", self.unasked)]) {
             writeln!(f, "{name:<18}{:>8}{:>10}{:>10}", tally.cuts, tally.resumed, tally.same_id)?;
         }
         writeln!(f, "longest absence {:.1} s", self.longest_absence.as_secs_f64())?;
         writeln!(
             f,
-            "resyncs {}, sessions lost {} (unacknowledged {}), turned away {}, not done in time {}",
+            "resyncs {}, sessions lost {} (unacknowledged {}), bots stopped {}, bots without all answers {}",
             self.resync_count, self.sessions_lost, self.unacked_count, self.stopped, self.unsettled
         )?;
         writeln!(f)?;
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_run_passes_and_its_table_says_so() {
+    fn the_table_of_a_good_run_ends_with_passed() {
         let table = good().to_string();
 
         assert!(good().passed());
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn every_single_fault_fails_the_run() {
+    fn each_fault_fails_the_run() {
         let spoils: [fn(&mut BotReport); 15] = [
             |report| report.joined = 2,
             |report| report.takeover.resumed = 1,

@@ -1,4 +1,4 @@
-//! What was seen of each transport: a row of the table each.
+//! The tallies and the round trips of each transport.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use hdrhistogram::Histogram;
 
 use crate::client::Transport;
 
-/// What became of the links over one transport.
+/// Counts of the links over one transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransportTally {
-    /// Which one.
+    /// The transport.
     pub transport: Transport,
-    /// Links over which a session was registered or resumed.
+    /// The number of links over which a session was registered or resumed.
     pub links: u64,
-    /// How many of those were cut, or lost unasked.
+    /// The number of those links that were lost, by a cut of the bot or otherwise.
     pub cuts: u64,
-    /// How many of the cuts were followed by a resume, over whichever transport.
+    /// The number of those losses that a resume followed, over any transport.
     pub resumed: u64,
-    /// How many of those kept the session's id.
+    /// The number of those resumes that kept the session id.
     pub same_id: u64,
-    /// Round trips timed over it.
+    /// The number of round trips that were measured over this transport.
     pub echoes_timed: u64,
-    /// Median round trip of calls that no cut interrupted.
+    /// The median of those round trips. Calls whose link was lost are left out.
     pub rtt_p50: Duration,
-    /// 99 of 100 of them took no longer.
+    /// The 99th percentile of those round trips.
     pub rtt_p99: Duration,
 }
 
@@ -42,14 +42,14 @@ impl TransportTally {
     }
 }
 
-/// Round trips, over all transports and over each.
+/// Round trips: over all transports together, and over each transport.
 #[derive(Debug, Default)]
 pub(super) struct RoundTrips {
     all: Times,
     each: [Times; Transport::ALL.len()],
 }
 
-/// Round trips in microseconds; none before the first, or if there is no room for them.
+/// A histogram of round trips in microseconds. `None` before the first one, or if it cannot be created.
 #[derive(Debug, Default)]
 pub(super) struct Times(Option<Histogram<u64>>);
 
@@ -65,7 +65,7 @@ impl RoundTrips {
         &self.all
     }
 
-    /// Those over one transport.
+    /// Returns the round trips over one transport.
     pub(super) fn over(&self, transport: Transport) -> &Times {
         let index = Transport::ALL.iter().position(|at| *at == transport);
         index.map_or(&self.all, |index| &self.each[index])
@@ -86,13 +86,13 @@ impl Times {
         self.0.as_ref().map_or(0, Histogram::len)
     }
 
-    /// That part of them took no longer.
+    /// Returns a quantile. `part` is from 0 to 1.
     pub(super) fn quantile(&self, part: f64) -> Duration {
         self.0.as_ref().map_or(Duration::ZERO, |times| Duration::from_micros(times.value_at_quantile(part)))
     }
 }
 
-/// A minute: longer than any echo that is waited for.
+/// The longest round trip of the histogram, in microseconds: a minute, which is longer than bots wait for echoes.
 const RTT_MAX_MICROS: u64 = 60_000_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A crowd against a small server that plays the arena, in virtual time.
+//! Tests bots against a small server with an arena, on virtual time.
 
 use super::*;
 use crate::bot::proto::{Echo, Say};
@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 const STEP: Duration = Duration::from_millis(20);
 
-/// What an arena does to a Say: the echoes.
+/// A function from a session and the number of a Say to the echoes.
 type Arena = Box<dyn FnMut(u64, u64) -> Vec<(u64, u64)>>;
 
 fn frame<M: WireMessage>(message: &M) -> Bytes {
@@ -23,7 +23,7 @@ fn frame<M: WireMessage>(message: &M) -> Bytes {
     bytes.into()
 }
 
-/// An arena that does what it should.
+/// Returns an arena without faults.
 fn honest() -> Arena {
     let mut taken = BTreeMap::<u64, u64>::new();
     Box::new(move |session, number| {
@@ -33,7 +33,7 @@ fn honest() -> Arena {
     })
 }
 
-/// A server with an arena.
+/// Returns a server with an arena.
 fn server(net: &Shared, mut arena: Arena) -> Server {
     let mut server = Server::new(Rc::clone(net));
     server.answer = Some(Box::new(move |session, received: &Frame| {
@@ -62,7 +62,7 @@ fn play(options: &BotOptions, arena: Arena, mut meddle: impl FnMut(&mut Server, 
         server.tick(STEP);
     }
     let closed = net.borrow().wires.iter().filter(|wire| wire.closed || wire.dropped).count();
-    assert_eq!(closed, net.borrow().wires.len(), "every link is let go of");
+    assert_eq!(closed, net.borrow().wires.len(), "all links are closed");
     crowd.into_report()
 }
 
@@ -77,7 +77,7 @@ fn options() -> BotOptions {
 }
 
 #[test]
-fn bots_that_are_cut_in_three_ways_lose_nothing() {
+fn bots_whose_links_are_cut_in_three_ways_lose_nothing() {
     let report = play(&options(), honest(), |_, _| {});
 
     assert!(report.passed(), "{report}");
@@ -92,7 +92,7 @@ fn bots_that_are_cut_in_three_ways_lose_nothing() {
     assert_eq!((report.sessions_lost, report.resync_count), (0, 0));
     assert!(report.last_joined_at < Duration::from_secs(1), "{report}");
     let silence = crate::client::ClientConfig::default().link_timeout;
-    assert!((silence..silence * 2).contains(&report.longest_absence), "of a silent cut: {report}");
+    assert!((silence..silence * 2).contains(&report.longest_absence), "after a silent cut: {report}");
 }
 
 #[test]
@@ -108,8 +108,8 @@ fn bots_without_cuts_are_not_cut() {
 }
 
 #[test]
-fn an_arena_that_loses_or_doubles_is_found_out() {
-    // How often the third call is taken, and how often each taking is echoed.
+fn an_arena_that_loses_or_doubles_messages_fails_the_run() {
+    // How many times the third call is taken, and how many times each of these is echoed.
     let spoiled = |takes: u64, echoes: usize| {
         let mut taken = BTreeMap::<u64, u64>::new();
         let arena: Arena = Box::new(move |session, number| {
@@ -147,12 +147,12 @@ fn an_arena_that_never_echoes_the_last_calls_fails_the_run() {
 
     assert!(!report.passed());
     assert_eq!(report.unsettled, 6);
-    assert_eq!(report.up.lost, 0, "they were acknowledged");
+    assert_eq!(report.up.lost, 0, "the calls were acknowledged");
     assert_eq!(report.down.lost, report.up.sent - 60, "{report}");
 }
 
 #[test]
-fn a_server_that_forgets_everybody_is_reported_and_played_on() {
+fn after_a_server_has_lost_all_sessions_bots_report_it_and_play_on() {
     let mut forgot = false;
     let report = play(&options(), honest(), |server, now| {
         if now >= Duration::from_secs(30) && !forgot {
@@ -164,11 +164,11 @@ fn a_server_that_forgets_everybody_is_reported_and_played_on() {
     assert!(!report.passed());
     assert_eq!(report.sessions_lost, 6, "{report}");
     assert!(report.to_string().contains("6 sessions were lost"));
-    assert_eq!(report.unsettled, 0, "all were registered anew");
+    assert_eq!(report.unsettled, 0, "all bots have new sessions");
     assert_eq!(report.down.doubled + report.up.doubled, 0);
 }
 
-/// Dials that say what carries their links: what comes next in their turn.
+/// A dial whose links report the transports of a list in turn.
 struct LabelDial(TestDial, Vec<Transport>);
 
 struct LabelLink(<TestDial as Dial>::Link, Transport);
@@ -208,7 +208,7 @@ impl Link for LabelLink {
     }
 }
 
-/// A run of a mix whose dials take turns as told.
+/// Runs a mix whose dials report the transports `turns`.
 fn play_mix(turns: &[Transport]) -> BotReport {
     let net: Shared = Rc::new(RefCell::new(Net::default()));
     let mut server = server(&net, honest());
@@ -225,7 +225,7 @@ fn play_mix(turns: &[Transport]) -> BotReport {
 }
 
 #[test]
-fn in_a_mix_each_link_says_that_it_came_over_another_transport() {
+fn in_a_mix_each_new_link_has_another_transport() {
     let report = play_mix(&[Transport::Udp, Transport::WebSocket]);
 
     assert!(report.passed(), "{report}");
@@ -240,18 +240,18 @@ fn in_a_mix_each_link_says_that_it_came_over_another_transport() {
 }
 
 #[test]
-fn a_mix_in_which_a_link_comes_back_over_the_same_transport_fails() {
+fn a_mix_with_two_links_in_a_row_over_the_same_transport_fails() {
     let report = play_mix(&[Transport::Udp, Transport::WebSocket, Transport::WebSocket]);
     let silent = play_mix(&[Transport::Udp]);
 
     assert!(report.stayed_count > 0 && report.moved_count > 0, "{report}");
-    assert!(report.to_string().contains("reconnects did not change the transport"), "{report}");
+    assert!(report.to_string().contains("new links did not change the transport"), "{report}");
     assert!(silent.to_string().contains("no link over ws"), "{silent}");
 }
 
 #[test]
-fn over_real_sockets_it_is_the_same() {
-    // Each step waits for the sockets, so there are fewer.
+fn bots_lose_nothing_over_real_sockets() {
+    // Each step waits for the sockets, so steps are longer than in other tests.
     let step = Duration::from_millis(50);
     let net: Shared = Rc::new(RefCell::new(Net::default()));
     let mut server = server(&net, honest());

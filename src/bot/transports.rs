@@ -1,4 +1,4 @@
-//! What bots connect over, and what of it the server offers.
+//! The choice of transports of a run, and how bots dial.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use super::{BotError, BotOptions, LOOP_EVERY, now};
 use crate::client::{AnyDial, Discovery, Fetch, FetchError, Transport};
 
-/// What bots connect over.
+/// The transports that bots use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transports {
-    /// All links over this one.
+    /// One transport for all links.
     One(Transport),
-    /// All that the server offers. Bots begin spread over them, and each comes back over another
-    /// than it was cut from.
+    /// All transports that the server offers. The first links of the bots are spread over them. Each further link of
+    /// a bot uses another transport than the link before.
     Mix,
 }
 
 impl FromStr for Transports {
     type Err = String;
 
-    /// `udp`, `quic`, `wt`, `ws` or `mix`.
+    /// Parses `udp`, `quic`, `wt`, `ws` or `mix`.
     fn from_str(name: &str) -> Result<Self, String> {
         if name == "mix" {
             return Ok(Self::Mix);
         }
         let one = Transport::ALL.into_iter().find(|transport| transport.name() == name);
-        one.map(Self::One).ok_or_else(|| format!("{name} is none of udp, quic, wt, ws and mix"))
+        one.map(Self::One).ok_or_else(|| format!("unknown transport {name}: use udp, quic, wt, ws or mix"))
     }
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Transports {
     }
 }
 
-/// The transports that bots are to use, as the server's discovery offers them.
+/// Asks discovery, and returns the transports that bots use.
 pub(super) fn used(options: &BotOptions) -> Result<Vec<Transport>, BotError> {
     let offered = offered(&discover(options)?);
     options.transports.among(&offered).ok_or_else(|| BotError::NotOffered {
@@ -49,7 +49,7 @@ pub(super) fn used(options: &BotOptions) -> Result<Vec<Transport>, BotError> {
     })
 }
 
-/// Asks what the server offers, a few times if no answer comes: a bad network may lose it.
+/// Asks discovery. Asks again a few times if no answer arrives, since a bad network may lose it.
 fn discover(options: &BotOptions) -> Result<Discovery, BotError> {
     for _ in 0..DISCOVERY_TRIES {
         let mut fetch = Fetch::through(&options.server, options.bearer.as_deref(), options.through)?;
@@ -64,7 +64,7 @@ fn discover(options: &BotOptions) -> Result<Discovery, BotError> {
     Err(BotError::Silent(options.server.clone()))
 }
 
-/// The transports of an offer.
+/// Returns the transports that discovery offers.
 fn offered(offer: &Discovery) -> Vec<Transport> {
     let is_there = |transport: &Transport| offer.offer(transport.offered_as()).is_some();
     Transport::ALL.into_iter().filter(is_there).collect()
@@ -76,7 +76,7 @@ fn names(transports: &[Transport]) -> String {
 }
 
 impl Transports {
-    /// Those that bots use of what is offered; none if what they want is not.
+    /// Returns the offered transports that bots use, or `None` if there are none.
     fn among(self, offered: &[Transport]) -> Option<Vec<Transport>> {
         let wanted = |transport: &Transport| self == Self::Mix || self == Self::One(*transport);
         let used: Vec<Transport> = offered.iter().copied().filter(wanted).collect();
@@ -84,7 +84,7 @@ impl Transports {
     }
 }
 
-/// What a bot dials with.
+/// Returns the dial of a bot.
 pub(super) fn dial(options: &BotOptions, used: &[Transport], index: usize) -> Result<AnyDial, FetchError> {
     let mut dial = match (options.transports, used) {
         (Transports::Mix, [_, _, ..]) => {
@@ -100,9 +100,9 @@ pub(super) fn dial(options: &BotOptions, used: &[Transport], index: usize) -> Re
     Ok(dial)
 }
 
-/// What discovery may take: a server that plays has answered long before.
+/// The longest wait for an answer of discovery.
 const DISCOVERY_MAX: Duration = Duration::from_secs(5);
-/// A network with outages of some seconds answers one of these.
+/// The most tries of discovery. Over a network with outages of a few seconds, one of them is answered.
 const DISCOVERY_TRIES: u32 = 3;
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
     use Transport::{Quic, Udp, WebSocket};
 
     #[test]
-    fn a_choice_has_a_name_and_takes_of_what_is_offered() {
+    fn a_choice_has_a_name_and_selects_from_the_offered_transports() {
         let mix: Transports = "mix".parse().expect("a name");
         let ws: Transports = "ws".parse().expect("a name");
 
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(ws.among(&[Udp, WebSocket]), Some(vec![WebSocket]));
         assert_eq!(ws.among(&[Udp, Quic]), None);
         assert_eq!(mix.among(&[]), None);
-        assert!("tcp".parse::<Transports>().expect_err("none").contains("udp, quic, wt, ws and mix"));
+        assert!("tcp".parse::<Transports>().expect_err("unknown").contains("udp, quic, wt, ws or mix"));
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_not_there_ends_the_run_before_it_begins() {
+    fn a_run_without_a_server_is_an_error() {
         let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr();
         let server = format!("http://{}", free.expect("bound"));
 

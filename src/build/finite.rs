@@ -1,7 +1,7 @@
-//! Which messages hold floats, and the code that looks whether these are numbers.
+//! Finds the messages that hold floats, and generates the code that checks these for NaN and infinities.
 //!
-//! Only what a frame can hold is looked at, and only where there is a float: each such message,
-//! and each such oneof, gets an implementation of `Finite`, whose calls follow the fields down.
+//! Each message and each oneof that a frame can contain and that holds a float gets an implementation of `Finite`.
+//! The implementation checks the fields that hold floats, at any depth.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,15 @@ use super::Framed;
 
 /// The messages of frames that hold floats.
 pub(super) struct Floats {
-    /// Full names of all messages that hold floats, at whatever depth; entries of maps included.
+    /// The full names of all messages that hold floats at any depth, entries of maps included.
     holders: BTreeSet<String>,
-    /// Those that a frame can hold.
+    /// The messages among them that a frame can contain.
     reached: Vec<MessageDescriptor>,
 }
 
 impl Floats {
-    /// Finds them. An error names the message of a frame that holds numbers which no code of ours
-    /// can look at, and says what to do.
+    /// Finds the messages. An error has the frame that contains floats which cannot be checked, the problem, and its
+    /// cure.
     pub(super) fn find(
         pool: &DescriptorPool,
         framed: &[Framed],
@@ -38,7 +38,7 @@ impl Floats {
                 let name = message.full_name();
                 if UNSEEN.contains(&name) {
                     let problem = format!(
-                        "it holds a {name}, whose numbers cannot be checked for NaN: give them fields of their own"
+                        "it contains a {name}, which cannot be checked for NaN: use fields of their own"
                     );
                     return Err((root, problem));
                 }
@@ -51,12 +51,12 @@ impl Floats {
         Ok(floats)
     }
 
-    /// Whether a message holds floats.
+    /// Returns true if a message holds floats.
     pub(super) fn are_in(&self, full_name: &str) -> bool {
         self.holders.contains(full_name)
     }
 
-    /// The implementations, each with the package that it belongs to.
+    /// Returns the implementations, each with its package.
     pub(super) fn checks(&self, crate_path: &str) -> impl Iterator<Item = (String, String)> {
         self.reached.iter().map(move |message| {
             let mut code = self.message(message, crate_path);
@@ -96,7 +96,7 @@ impl Floats {
         implementation(crate_path, &path, &format!("match self {{\n            {arms}}}"))
     }
 
-    /// The oneofs of a message that hold floats. What is merely optional is none.
+    /// Returns the oneofs of a message that hold floats. An optional field is not a oneof here.
     fn oneofs(&self, message: &MessageDescriptor) -> Vec<OneofDescriptor> {
         let real = message.oneofs().filter(|oneof| !oneof.is_synthetic());
         real.filter(|oneof| oneof.fields().any(|field| self.has_floats(&field))).collect()
@@ -111,7 +111,7 @@ impl Floats {
     }
 }
 
-/// The messages that hold floats: those with a float, then those with one of these, and so on.
+/// Returns the full names of the messages that hold floats, at any depth.
 fn holders(pool: &DescriptorPool) -> BTreeSet<String> {
     let mut floats = Floats { holders: BTreeSet::new(), reached: Vec::new() };
     loop {
@@ -130,7 +130,7 @@ fn holders(pool: &DescriptorPool) -> BTreeSet<String> {
 
 fn implementation(crate_path: &str, path: &str, body: &str) -> String {
     format!(
-        "#[allow(deprecated, reason = \"generated: fields that are deprecated are checked as well\")]\n\
+        "#[allow(deprecated, reason = \"generated: deprecated fields are checked too\")]\n\
          impl {crate_path}::wire::Finite for {path} {{\n    \
              fn all_finite(&self) -> bool {{\n        {body}\n    }}\n}}\n"
     )
@@ -147,7 +147,7 @@ fn real_oneof(field: &FieldDescriptor) -> Option<OneofDescriptor> {
     field.containing_oneof().filter(|oneof| !oneof.is_synthetic())
 }
 
-/// The Rust name of a message, as seen from its package.
+/// Returns the Rust path of a message within its package.
 pub(super) fn path_of(message: &MessageDescriptor) -> String {
     let name = upper_camel(message.name());
     match message.parent_message() {
@@ -156,7 +156,7 @@ pub(super) fn path_of(message: &MessageDescriptor) -> String {
     }
 }
 
-/// The module of what is nested in a message.
+/// Returns the path of the module for types that are nested in a message.
 fn module_of(message: &MessageDescriptor) -> String {
     let name = snake(message.name());
     match message.parent_message() {
@@ -165,7 +165,7 @@ fn module_of(message: &MessageDescriptor) -> String {
     }
 }
 
-/// `prost-build` gives a oneof another name where a nested type has its own.
+/// Returns the type name of a oneof. `prost-build` adds a suffix if a nested type has the same name.
 fn oneof_type(message: &MessageDescriptor, oneof: &OneofDescriptor) -> String {
     let name = upper_camel(oneof.name());
     let messages = message.child_messages().map(|child| upper_camel(child.name()));
@@ -181,7 +181,7 @@ fn upper_camel(name: &str) -> String {
     sanitized(name.to_upper_camel_case())
 }
 
-/// A name that Rust takes, by the rules of `prost-build`.
+/// Returns a valid Rust identifier for a name, by the rules of `prost-build`.
 fn sanitized(name: String) -> String {
     match name.as_str() {
         "super" | "self" | "Self" | "extern" | "crate" | "_" => format!("{name}_"),
@@ -191,13 +191,13 @@ fn sanitized(name: String) -> String {
     }
 }
 
-/// What `prost-build` writes as raw identifiers.
+/// The names that `prost-build` writes as raw identifiers.
 const KEYWORDS: &[&str] = &[
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "do", "dyn", "else",
     "enum", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod",
     "move", "mut", "override", "priv", "pub", "ref", "return", "static", "struct", "trait", "true", "try",
     "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
-/// Messages of protobuf's own with floats, for which a game cannot implement anything. Its
-/// wrappers are plain floats in Rust.
+/// The messages of protobuf itself that hold floats and for which a game cannot implement a trait. The wrapper
+/// messages are not in the list, because they are plain floats in Rust.
 const UNSEEN: &[&str] = &["google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"];

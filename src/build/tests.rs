@@ -1,9 +1,9 @@
-//! Each mistake in a proto is an error that names file and message.
+//! Tests the generated code, and that errors in a proto name the file and the message.
 
 use super::*;
 use std::fs;
 
-/// Compiles one file of a game's that begins as all do, or says what is wrong with it.
+/// Compiles one file of a game, after a header. Returns the code or the text of the error.
 fn compile_game(test: &str, name: &str, body: &str) -> Result<String, String> {
     let source = format!("syntax = \"proto3\"; package tiny; import \"waystation/v1/options.proto\"; {body}");
     compile_source(test, name, &source)
@@ -30,7 +30,7 @@ fn assert_refused(result: Result<String, String>, parts: &[&str]) {
 }
 
 #[test]
-fn a_games_code_names_this_crate_from_outside_and_has_the_ids() {
+fn the_code_of_a_game_uses_the_path_of_this_crate_and_has_the_ids() {
     let code = compile_game(
         "good",
         "game.proto",
@@ -56,7 +56,7 @@ fn a_games_code_names_this_crate_from_outside_and_has_the_ids() {
     }
     assert!(!code.contains("WireMessage for Point"));
     assert!(!code.contains("WireMessage for Saved"));
-    assert!(!code.contains(" ::prost"), "only the re-export is named: {code}");
+    assert!(!code.contains(" ::prost"), "only the re-export is used: {code}");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn an_id_that_is_taken_is_refused() {
 }
 
 #[test]
-fn a_message_without_an_id_that_is_no_part_is_refused() {
+fn a_message_without_an_id_that_is_not_a_field_is_refused() {
     assert_refused(
         compile_game("missing", "none.proto", "message Lonely { uint32 x = 1; }"),
         &["none.proto", "tiny.Lonely", "no id", "options.proto"],
@@ -80,7 +80,7 @@ fn a_message_without_an_id_that_is_no_part_is_refused() {
 }
 
 #[test]
-fn a_missing_id_is_noticed_even_where_nobody_imports_the_option() {
+fn a_missing_id_is_refused_even_if_no_file_imports_the_option() {
     let source = "syntax = \"proto3\"; package tiny; message Bare {}";
 
     let result = compile_source("bare", "bare.proto", source);
@@ -121,7 +121,7 @@ fn a_nested_message_with_an_id_is_refused() {
 }
 
 #[test]
-fn the_cores_package_is_not_a_games() {
+fn a_game_cannot_use_the_cores_package() {
     let source = "syntax = \"proto3\"; package waystation.v1; message Mine {}";
 
     let result = compile_source("package", "mine.proto", source);
@@ -130,12 +130,12 @@ fn the_cores_package_is_not_a_games() {
 }
 
 #[test]
-fn what_is_no_protobuf_is_refused_with_its_place() {
+fn invalid_protobuf_is_refused_with_its_place() {
     assert_refused(compile_game("syntax", "broken.proto", "message {"), &["broken.proto"]);
 }
 
 #[test]
-fn floats_are_looked_at_wherever_a_frame_can_hold_them_and_nowhere_else() {
+fn floats_are_checked_only_in_messages_that_a_frame_can_contain() {
     let code = compile_game(
         "floats",
         "floats.proto",
@@ -175,14 +175,14 @@ fn floats_are_looked_at_wherever_a_frame_can_hold_them_and_nowhere_else() {
     assert!(check("r#move::Aim").contains("(&self.deep)"));
     assert!(check("r#move::aim::Inner").contains("(&self.x)"));
     assert!(check("Chain").contains("(&self.next)"));
-    assert_eq!(code.matches("fn is_finite").count(), 1, "Quiet has nothing to look at: {code}");
+    assert_eq!(code.matches("fn is_finite").count(), 1, "Quiet has no floats: {code}");
     for none in ["Quiet", "Saved", "Name", "r#move::Other"] {
         assert!(!code.contains(&format!("wire::Finite for {none} ")), "{none} in {code}");
     }
 }
 
 #[test]
-fn numbers_that_cannot_be_looked_at_are_refused_in_a_frame() {
+fn floats_that_cannot_be_checked_are_refused_in_a_frame() {
     let body = |id: &str| {
         format!(
             "import \"google/protobuf/struct.proto\";
@@ -198,7 +198,7 @@ fn numbers_that_cannot_be_looked_at_are_refused_in_a_frame() {
 }
 
 #[test]
-fn what_a_file_imports_is_watched_too() {
+fn imported_files_are_watched_too() {
     let dir = env::temp_dir().join(format!("waystation-build-{}-imports", std::process::id()));
     fs::create_dir_all(&dir).expect("a temporary folder");
     let option = "import \"waystation/v1/options.proto\";";

@@ -1,4 +1,4 @@
-//! The listeners of a server: taken, served, and told to whoever looks.
+//! Binds the listeners of a server and starts them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,9 +12,9 @@ use waystation::wire::discovery::WEBSOCKET;
 use super::descriptors;
 use super::listen::ListenArgs;
 
-/// Listeners that nobody serves yet.
+/// Listeners that are bound and not started.
 pub(crate) struct Bound {
-    /// Those of the transports that have a port of their own.
+    /// The listeners of the transports that have a port of their own.
     listeners: Vec<BoundListener>,
     http: HttpServer,
     websocket: Option<WebSocketProxy>,
@@ -22,7 +22,7 @@ pub(crate) struct Bound {
     advice: String,
 }
 
-/// Any [`Listener`].
+/// A [`Listener`] of any type.
 struct BoundListener {
     name: &'static str,
     address: SocketAddr,
@@ -42,7 +42,7 @@ impl BoundListener {
 }
 
 impl Bound {
-    /// Takes all ports, so that what is wrong with one is known before the server starts.
+    /// Binds all ports, so that an error is reported before the server starts.
     pub(crate) fn new(args: &ListenArgs) -> anyhow::Result<Self> {
         args.check()?;
         let room = descriptors::make_room(args.room());
@@ -60,23 +60,23 @@ impl Bound {
         Ok(Self { listeners, http, websocket, listening, advice })
     }
 
-    /// Where they listen: the first line of the output, there for programs that wait for it.
+    /// Returns the first line of the output, which lists the addresses. Programs can wait for this line.
     pub(crate) fn listening(&self) -> &str {
         &self.listening
     }
 
-    /// What to do next, for whoever has started the server.
+    /// Returns a line for the operator: what to do next.
     pub(crate) fn advice(&self) -> &str {
         &self.advice
     }
 
-    /// Serves them in threads of their own, until their handles are dropped.
+    /// Starts the listeners on threads of their own. They run until their handles are dropped.
     pub(crate) fn start(self, app: &mut App) -> anyhow::Result<Vec<ListenerHandle>> {
         let health = Health::watch(app);
         self.start_with(health, |name| proxy::attach(app, name))
     }
 
-    /// The same, on ports that come from elsewhere.
+    /// As [`start`](Self::start), but `attach` makes the port of each listener.
     pub(crate) fn start_with(
         self,
         health: Health,
@@ -105,16 +105,16 @@ fn advice(args: &ListenArgs, http: SocketAddr) -> String {
     }
     let url = args.http_url(http);
     let is_secured_by_relay = args.http_plain && url.starts_with("https:");
-    let relay = if is_secured_by_relay { ", which a relay serves as HTTPS" } else { "" };
+    let relay = if is_secured_by_relay { ", where a relay must add TLS" } else { "" };
     let who = if args.bearer_file.is_some() {
-        "whoever shows the bearer of --bearer-file"
+        "it answers clients that show the bearer token of --bearer-file"
     } else {
-        "nobody, and no session can be opened: it has no --bearer-file"
+        "without --bearer-file it answers no client, and no session can be opened"
     };
-    format!("clients ask /v1/connect at {url}{relay}; it answers {who}")
+    format!("clients ask /v1/connect at {url}{relay}; {who}")
 }
 
-/// What the first line says of the dev profile.
-const PROFILE_DEV: &str = ", profile dev: this machine only, and its key is no secret";
-/// Where bots ask for discovery unless told otherwise.
+/// The end of the first line in the dev profile.
+const PROFILE_DEV: &str = ", profile dev: this machine only, and its key is not secret";
+/// The port at which bots ask discovery by default.
 const PORT_HTTP: u16 = 7_780;

@@ -1,20 +1,20 @@
-//! Open files: how many the process may have, and how many connections fit.
+//! Raises the limit of open files, and calculates how many connections fit into it.
 //!
-//! Each TCP connection is an open file, and the soft limit of most systems is 1,024. A process that has
-//! used it up takes no connection and answers nobody, so the limit is raised to what the system allows,
-//! and where that is not enough, the server takes fewer connections.
+//! Each TCP connection is an open file, and the soft limit of most systems is 1,024. A process that has reached the
+//! limit accepts no connection. So the soft limit is raised to the hard limit. If the hard limit is too low, the
+//! server accepts fewer connections.
 
-/// How many connections of each kind there may be.
+/// The most connections of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// Connections over HTTP that have no session.
+    /// HTTP connections that are not links.
     pub(crate) http: usize,
     /// Links over WebSocket.
     pub(crate) websocket: usize,
 }
 
-/// Raises the soft limit of open files to the hard limit. Returns the limit that holds then, or `None`
-/// if there is none or it is not known.
+/// Raises the soft limit of open files to the hard limit. Returns the new soft limit, or `None` if there is no limit
+/// or it is unknown.
 #[cfg(unix)]
 pub(crate) fn raise() -> Option<usize> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,38 +23,38 @@ pub(crate) fn raise() -> Option<usize> {
     if current != maximum
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
     {
-        tracing::warn!(%error, limit = current, "the limit of open files cannot be raised");
+        tracing::warn!(%error, limit = current, "cannot raise the limit of open files");
     }
     usize::try_from(getrlimit(Resource::Nofile).current?).ok()
 }
 
-/// There is no limit that is known.
+/// Returns `None`: the limit is unknown on this system.
 #[cfg(not(unix))]
 pub(crate) fn raise() -> Option<usize> {
     None
 }
 
-/// Raises the limit, says in the log what it is, and returns how many of the wanted connections fit.
+/// Raises the limit, logs it, and returns how many of the wanted connections fit.
 pub(crate) fn make_room(wanted: Room) -> Room {
     let Some(limit) = raise() else { return wanted };
     let room = fit(limit, wanted);
     if room == wanted {
-        tracing::info!(limit, "the process may have this many open files");
+        tracing::info!(limit, "limit of open files");
     } else {
         tracing::warn!(
             limit,
             wanted = wanted.http + wanted.websocket + RESERVE,
             http_connections = room.http,
             websocket_links = room.websocket,
-            "the process may have too few open files for all connections, so the server takes fewer: raise the \
+            "the limit of open files is too low for all connections, so the server accepts fewer: raise the \
              hard limit (ulimit -n, LimitNOFILE of systemd, --ulimit nofile of a container)"
         );
     }
     room
 }
 
-/// What fits a limit: a quarter of it for connections without a session, which give way to new ones,
-/// and what is left for links.
+/// Returns how many connections fit into a limit. If it is too low, HTTP connections that are not links get a quarter,
+/// and links get the rest. The server closes old HTTP connections for new ones, so they need fewer places.
 fn fit(limit: usize, wanted: Room) -> Room {
     let free = limit.saturating_sub(RESERVE);
     if wanted.http + wanted.websocket <= free {
@@ -65,11 +65,11 @@ fn fit(limit: usize, wanted: Room) -> Room {
     Room { http, websocket: wanted.websocket.min(free.saturating_sub(http)).max(wanted.websocket.min(1)) }
 }
 
-/// Open files that connections leave to others: three standard streams, the listeners, what the network
-/// threads wait on, the files of certificates while they are read, a connection that is taken before
-/// another one has given way; and a game's own.
+/// The open files that are kept free for other uses: the three standard streams, the listeners, the event queues of
+/// the network threads, certificate files while they are read, new connections before old ones are closed, and the
+/// game's own files.
 const RESERVE: usize = 64;
-/// The part of a limit that is too low which connections without a session get: one in so many.
+/// HTTP connections that are not links get the limit divided by this, if the limit is too low.
 const HTTP_SHARE: usize = 4;
 
 #[cfg(test)]
@@ -79,13 +79,13 @@ mod tests {
     const WANTED: Room = Room { http: 1_024, websocket: 1_024 };
 
     #[test]
-    fn what_fits_is_left_as_it_is() {
+    fn wanted_connections_that_fit_are_returned_unchanged() {
         assert_eq!(fit(2_112, WANTED), WANTED);
         assert_eq!(fit(usize::MAX, WANTED), WANTED);
     }
 
     #[test]
-    fn what_does_not_fit_is_shared_and_a_reserve_is_kept() {
+    fn a_limit_that_is_too_low_is_shared_and_a_reserve_is_kept() {
         for limit in [65, 80, 200, 1_024, 1_500, 2_000, 2_111] {
             let room = fit(limit, WANTED);
 
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(fit(1_024, WANTED), Room { http: 240, websocket: 720 });
         assert_eq!(fit(2_000, WANTED), Room { http: 912, websocket: 1_024 });
         assert_eq!(fit(1_024, Room { websocket: 0, ..WANTED }), Room { http: 960, websocket: 0 });
-        assert_eq!(fit(10, WANTED), Room { http: 1, websocket: 1 }, "it starts, and the log says why");
+        assert_eq!(fit(10, WANTED), Room { http: 1, websocket: 1 }, "the server still starts");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The examination of somebody's client.
+//! `waystation conformance`: examines a client.
 
 use std::process::ExitCode;
 use std::thread;
@@ -15,13 +15,13 @@ use super::log::log_to_stderr;
 use super::say;
 use super::serve::stop_on_signals;
 
-/// What to do about clients.
+/// The subcommands of `waystation conformance`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConformanceCommand {
-    /// Plays a scripted server against the first client that comes, and says which rows of the protocol
-    /// it keeps; exits 1 unless it keeps all
+    /// Runs a scripted server, examines the first client that connects, and reports which rows of the protocol the
+    /// client keeps. Exits with 1 unless the client keeps all rows
     Serve(Box<ExamArgs>),
-    /// Prints the rows
+    /// Prints the rows of the protocol that are examined
     List,
 }
 
@@ -29,12 +29,12 @@ pub(crate) enum ConformanceCommand {
 pub(crate) struct ExamArgs {
     #[command(flatten)]
     listen: ListenArgs,
-    /// How long to wait for the client, and each time for it to come back, in seconds
+    /// How long to wait for the client's first link and for each later one, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(10..=3_600))]
     timeout: u32,
 }
 
-/// Does it.
+/// Runs the subcommand.
 pub(crate) fn run(command: &ConformanceCommand) -> anyhow::Result<ExitCode> {
     match command {
         ConformanceCommand::Serve(args) => examine(args),
@@ -68,8 +68,8 @@ fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What the client is to do.
-const INSTRUCTION: &str = "waiting for one client: it connects, says Hello, joins `arena` in each new session, and goes \
-                           on until it is told KICKED, which takes half a minute";
-/// How often the examiner looks: well below what it measures.
+/// A line for the user: what the client must do.
+const INSTRUCTION: &str = "waiting for one client: it must connect, send Hello, join `arena` in each new \
+                           session, and go on until it receives Closed(KICKED), which takes half a minute";
+/// The time between two turns of the examiner. It is well below the times that the examiner measures.
 const TURN: Duration = Duration::from_millis(2);

@@ -1,4 +1,4 @@
-//! The server's secret, and the connect tokens that it mints.
+//! Reads the server's key, and mints connect tokens and tickets with it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,23 +18,23 @@ use waystation::wire::udp::{self, DEV_KEY, TokenMint};
 
 use super::say;
 
-/// Which server a token or a ticket is for, and whom.
+/// The options of `waystation token`.
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
-    /// The server's secret, as for `serve`; without it: the dev profile's
+    /// The file with the server's key, as for `serve`. Without it, the key of the dev profile is used
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Where the server is reached; may be given more than once
+    /// An address at which clients reach the server over UDP. May be given more than once
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7777")]
     public_addr: Vec<SocketAddr>,
-    /// Who the server shall take the client for; without it: nobody in particular
+    /// The name of the user that the token or ticket is for. Without it, the player is anonymous
     #[arg(long, value_name = "NAME")]
     identity: Option<String>,
-    /// Prints a ticket instead, which opens one new session over any transport, like
+    /// Print a ticket instead of a connect token. A ticket opens one new session over any transport, as in
     /// quic://play.example:7778?ticket=...
     #[arg(long, conflicts_with = "public_addr")]
     ticket: bool,
-    /// How long the ticket can be used, in seconds
+    /// The lifetime of the ticket in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = TICKET_EXPIRE_MAX.as_secs(), requires = "ticket",
           value_parser = clap::value_parser!(u64).range(1..=TICKET_EXPIRE_MAX.as_secs()))]
     seconds: u64,
@@ -57,25 +57,25 @@ impl TokenArgs {
     fn mint(&self) -> anyhow::Result<ConnectToken> {
         let key = key(self.key_file.as_deref())?;
         let mint = TokenMint::new(key, self.public_addr.clone());
-        let link_id = SysRng.try_next_u64().context("the operating system gives no random number")?;
+        let link_id = SysRng.try_next_u64().context("the operating system provides no random numbers")?;
         Ok(mint.mint(UnixClock::system().now(), link_id, self.identity.as_deref())?)
     }
 }
 
-/// The key in a file, or the dev profile's.
+/// Returns the key in a file, or the key of the dev profile if there is no file.
 pub(crate) fn key(file: Option<&Path>) -> anyhow::Result<[u8; 32]> {
     let Some(file) = file else { return Ok(DEV_KEY) };
     let text = read_secret(file)?;
     parse_key(&text).with_context(|| format!("in the key file {}", file.display()))
 }
 
-/// The line in a file that holds a secret.
+/// Returns the single line of a file with a secret.
 pub(crate) fn read_secret(file: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let line = text.trim();
     ensure!(
         !line.is_empty() && line.lines().count() == 1,
-        "{} should hold one line, and nothing else",
+        "{} must contain exactly one line",
         file.display()
     );
     Ok(line.to_owned())
@@ -86,7 +86,7 @@ fn parse_key(hex: &str) -> anyhow::Result<[u8; 32]> {
     let key =
         key.context("a key is 64 hex digits: make one with `od -An -tx1 -N32 /dev/urandom | tr -d ' \\n'`")?;
     if key == [0; 32] || key == DEV_KEY {
-        bail!("this key is no secret: make one with `od -An -tx1 -N32 /dev/urandom | tr -d ' \\n'`");
+        bail!("this key is not secret: make one with `od -An -tx1 -N32 /dev/urandom | tr -d ' \\n'`");
     }
     Ok(key)
 }

@@ -1,7 +1,8 @@
-//! Where the server listens and with what: the options, and what is wrong with them.
+//! The options of the listeners, their checks, and the configurations that follow from them.
 //!
-//! Two profiles: `dev`, without a key, for this machine alone, where everything works by itself; and
-//! the real one, where nothing that keeps others out is guessed.
+//! There are two profiles. The `dev` profile, without a key file, listens on this machine only and needs no further
+//! options. Otherwise the operator must give the certificate and the public name that the listeners need. Without a
+//! bearer token, discovery answers no client then.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -23,68 +24,68 @@ use super::key::{key, read_secret};
 
 #[derive(Debug, Args)]
 pub(crate) struct ListenArgs {
-    /// The server's secret: a file with 32 bytes in hex. Without it: the dev profile, on loopback
-    /// only, with a key that everybody knows
+    /// The file with the server's key, 32 bytes in hex. Without it, the server runs in the dev profile: on
+    /// loopback only, with a public key
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Where to listen for UDP
+    /// The address to listen on for UDP
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7777")]
     listen: SocketAddr,
-    /// Where to listen for QUIC and WebTransport
+    /// The address to listen on for QUIC and WebTransport
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7778")]
     quic_listen: SocketAddr,
-    /// Where to listen for HTTP: WebSocket, discovery, health, and the arena's page
+    /// The address to listen on for HTTP: WebSocket, discovery, health, and the arena's page
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7780")]
     http_listen: SocketAddr,
-    /// Where clients reach UDP, if not there; may be given more than once
+    /// An address at which clients reach UDP, if it differs from --listen. May be given more than once
     #[arg(long, value_name = "ADDRESS")]
     public_addr: Vec<SocketAddr>,
-    /// The name by which clients reach this server, which its certificate has to have
+    /// The host name at which clients reach this server. The certificate must contain it
     #[arg(long, value_name = "HOST")]
     pub(super) public_host: Option<String>,
-    /// The certificate of QUIC and HTTPS, a PEM file that is read again when it changes. Without it
-    /// the dev profile makes one for QUIC, and speaks plain HTTP
+    /// The certificate for QUIC and HTTPS, a PEM file that is read again when it changes. Without it, the dev
+    /// profile makes a certificate for QUIC and serves plain HTTP
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The certificate's key, a PEM file
+    /// The private key of the certificate, a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Speaks HTTP without TLS though it is not the dev profile: behind a relay that adds it, on port
-    /// 443 of the public host
+    /// Serve plain HTTP outside the dev profile, behind a relay that adds TLS. The relay is reached on port 443 of
+    /// the public host unless --public-url is given
     #[arg(long)]
     pub(super) http_plain: bool,
-    /// The URL by which clients reach HTTP, where a relay or a container changes its port or adds a path:
-    /// like https://play.example:8443/eu. The relay has to take the path away again
+    /// The URL at which clients reach HTTP, if a relay or a container changes the port or adds a path, as in
+    /// https://play.example:8443/eu. The relay must remove the path again
     #[arg(long, value_name = "URL", value_parser = public_url)]
     public_url: Option<Url>,
-    /// Where clients reach QUIC and WebTransport, a name that the certificate has and a port, if not
-    /// the public host at the port that is listened on
+    /// The host name and the port at which clients reach QUIC and WebTransport, if they differ from --public-host
+    /// and --quic-listen. The certificate must contain the name
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     public_quic: Option<String>,
-    /// A relay whose word about its clients' addresses is taken: an address, or a network like
-    /// 10.0.0.0/8; may be given more than once
+    /// A relay that may report the addresses of its clients: an address, or a network like 10.0.0.0/8. May be
+    /// given more than once
     #[arg(long, value_name = "CIDR")]
     trusted_relay: Vec<Cidr>,
-    /// How trusted relays say which address a client has
+    /// How trusted relays report the address of a client
     #[arg(long, value_name = "WAY", default_value = "x-forwarded-for", requires = "trusted_relay")]
     relay_tells: RelayTells,
-    /// An origin whose pages may connect, like https://play.example, besides the server's own; may be
+    /// An origin whose pages may connect, as in https://play.example, in addition to the server's own pages. May be
     /// given more than once
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
-    /// What discovery wants to be shown: a file with one line. Outside the dev profile discovery answers
-    /// nobody without it, and nobody gets the ticket that a new session needs
+    /// A file with one line: the bearer token that discovery requires. Outside the dev profile, discovery answers no
+    /// client without this option, so no client gets the ticket that a new session needs
     #[arg(long, value_name = "FILE")]
     pub(super) bearer_file: Option<PathBuf>,
-    /// A transport to leave out; may be given more than once
+    /// A transport to disable. May be given more than once
     #[arg(long, value_name = "TRANSPORT")]
     without: Vec<Left>,
 }
 
-/// What can be left out.
+/// A transport that can be disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Left {
-    /// renet over UDP
+    /// UDP
     Udp,
     /// QUIC and WebTransport
     Quic,
@@ -92,7 +93,7 @@ enum Left {
     Ws,
 }
 
-/// How relays say which address a client has.
+/// A way in which relays report the address of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum RelayTells {
     /// The request header X-Forwarded-For
@@ -104,7 +105,7 @@ enum RelayTells {
 }
 
 impl ListenArgs {
-    /// Whether this is the dev profile.
+    /// Returns true in the dev profile.
     pub(crate) fn is_dev(&self) -> bool {
         self.key_file.is_none()
     }
@@ -113,15 +114,15 @@ impl ListenArgs {
         !self.without.contains(&what)
     }
 
-    /// What would let others into the dev profile, or leave everybody out of the real one.
+    /// Returns an error if the dev profile would listen beyond loopback, or if another profile lacks an option.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let udp = [(Left::Udp, self.listen), (Left::Quic, self.quic_listen)];
         let listening = udp.into_iter().filter_map(|(left, address)| self.has(left).then_some(address));
         let outside = listening.chain([self.http_listen]).find(|address| !address.ip().is_loopback());
         if let Some(address) = outside.filter(|_| self.is_dev()) {
             bail!(
-                "the dev profile's key is known to everybody, so it listens on loopback only, not on {address}: \
-                 give --key-file"
+                "cannot listen on {address} in the dev profile: its key is public, so it listens on loopback \
+                 only; give --key-file"
             );
         }
         if self.is_dev() {
@@ -130,36 +131,36 @@ impl ListenArgs {
         let needs_certificate = self.has(Left::Quic) || !self.http_plain;
         ensure!(
             self.tls_cert.is_some() || !needs_certificate,
-            "outside the dev profile QUIC and HTTPS need a certificate: give --tls-cert and --tls-key, PEM files \
-             as certbot writes them, which are read again when they change. Without one: --without quic, and \
-             --http-plain behind a relay that speaks TLS"
+            "outside the dev profile QUIC and HTTPS need a certificate: give --tls-cert and --tls-key, PEM \
+             files such as certbot writes. To run without a certificate, give --without quic, and \
+             --http-plain behind a relay that adds TLS"
         );
         let quic_is_nameless = self.has(Left::Quic) && self.public_quic.is_none();
         let http_is_nameless = self.has(Left::Ws) && self.http_plain && self.public_url.is_none();
         ensure!(
             self.public_host.is_some() || !(quic_is_nameless || http_is_nameless),
-            "outside the dev profile discovery tells clients a name that a certificate has: give --public-host, or \
+            "outside the dev profile clients need a host name from the certificate: give --public-host, or \
              --public-quic and, behind a relay, --public-url"
         );
         Ok(())
     }
 
-    /// Who may open a new session: everybody on this machine, or who proves it.
+    /// Returns the policy for new sessions: `Open` in the dev profile, and `Identified` otherwise.
     pub(super) fn policy(&self) -> GatePolicy {
         if self.is_dev() { GatePolicy::Open } else { GatePolicy::Identified }
     }
 
-    /// Whether discovery gives anybody what a new session needs.
+    /// Returns true if discovery gives clients the ticket that a new session needs.
     pub(super) fn admits_anybody(&self) -> bool {
         self.is_dev() || self.bearer_file.is_some()
     }
 
-    /// What tickets are minted and opened with.
+    /// Returns the key with which tickets are minted and opened.
     pub(super) fn tickets(&self) -> anyhow::Result<TicketKey> {
         Ok(TicketKey::new(key(self.key_file.as_deref())?))
     }
 
-    /// The certificate of all listeners that need one.
+    /// Loads the certificate, or makes one in the dev profile. `None` if no listener needs a certificate.
     pub(super) fn tls(&self) -> anyhow::Result<Option<Tls>> {
         match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Ok(Some(Tls::from_files(certificate, key)?)),
@@ -171,13 +172,13 @@ impl ListenArgs {
         }
     }
 
-    /// UDP.
+    /// Binds the listener of UDP, unless it is disabled.
     pub(super) fn udp(&self) -> anyhow::Result<Option<RenetProxy>> {
         if !self.has(Left::Udp) {
             return Ok(None);
         }
         let mut public_addresses = self.public_addr.clone();
-        // Connect tokens list addresses, not names; and a port that is yet to be chosen is not known.
+        // Connect tokens list addresses, not names. If the port is 0, the system has not chosen it yet.
         let is_known = public_addresses.is_empty() && self.listen.port() != 0;
         if let Some(address) = self.public_ip().filter(|_| is_known) {
             public_addresses.push((address, self.listen.port()).into());
@@ -194,7 +195,8 @@ impl ListenArgs {
         self.public_host.as_deref()?.trim_matches(['[', ']']).parse().ok()
     }
 
-    /// QUIC; `http` is where the server's own pages are.
+    /// Binds the listener of QUIC and WebTransport, unless it is disabled. `http` is the address of the server's own
+    /// pages.
     pub(super) fn quic(&self, tls: Option<&Tls>, http: SocketAddr) -> anyhow::Result<Option<QuicProxy>> {
         let Some(tls) = tls.filter(|_| self.has(Left::Quic)) else { return Ok(None) };
         let config = QuicConfig {
@@ -206,8 +208,8 @@ impl ListenArgs {
         Ok(Some(QuicProxy::bind(config, tls)?))
     }
 
-    /// The origins of the server's own pages, and those that were given: a browser names them where
-    /// the server cannot compare them with the host that it was asked by.
+    /// Returns the origins that were given, and the origins of the server's own pages. The server's own origins are
+    /// needed where the server cannot compare `Origin` with the host of the request.
     fn page_origins(&self, http: SocketAddr) -> Vec<String> {
         let port = http.port();
         let mut origins = self.origin.clone();
@@ -223,14 +225,14 @@ impl ListenArgs {
         origins
     }
 
-    /// What HTTP speaks. A page of this machine needs no TLS to be trusted, and nobody trusts the
-    /// certificate that the dev profile makes.
+    /// Returns the scheme of HTTP. The dev profile uses plain HTTP: browsers trust pages of this machine without
+    /// TLS, and they do not trust the certificate that the dev profile makes.
     pub(super) fn http_scheme(&self) -> &'static str {
         if self.http_plain || self.tls_cert.is_none() { "http" } else { "https" }
     }
 
-    /// The server of HTTP. Its own pages are listed too: a relay may ask by another host than they were
-    /// opened at.
+    /// Binds the HTTP server. Its own pages are in the list of origins, since a relay may use another host than the
+    /// browser does.
     pub(super) fn http(&self, tls: Option<&Tls>, room: Room) -> anyhow::Result<HttpServer> {
         let connect_auth = match &self.bearer_file {
             Some(file) => ConnectAuth::bearer(&read_secret(file)?),
@@ -260,13 +262,13 @@ impl ListenArgs {
         TrustedRelays::new(self.trusted_relay.iter().copied(), told_by)
     }
 
-    /// How many connections there should be, if there are enough open files for them.
+    /// Returns how many connections the server accepts if there are enough open files.
     pub(super) fn room(&self) -> Room {
         let links = if self.has(Left::Ws) { WebSocketConfig::default().max_links } else { 0 };
         Room { http: HttpConfig::default().max_connections, websocket: links }
     }
 
-    /// WebSocket, with as many links as there is room for.
+    /// Returns the proxy of WebSocket, unless it is disabled. It accepts as many links as there is room for.
     pub(super) fn websocket(&self, room: Room) -> anyhow::Result<Option<WebSocketProxy>> {
         if !self.has(Left::Ws) {
             return Ok(None);
@@ -281,8 +283,8 @@ impl ListenArgs {
         Ok(Some(WebSocketProxy::new(config)?))
     }
 
-    /// The URL of WebSocket, where it is not the one by which a client asks discovery: behind a relay
-    /// clients may ask by a host that the relay does not pass on.
+    /// Returns the public URL of WebSocket. A server behind a relay needs it, since the relay may not pass on the host
+    /// of a client's request. `None`: clients use the host of their request to discovery.
     fn websocket_url(&self) -> Option<String> {
         if let Some(url) = &self.public_url {
             let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
@@ -293,7 +295,7 @@ impl ListenArgs {
         Some(format!("wss://{}/ws", bracketed(host)))
     }
 
-    /// Where clients ask discovery, as far as the server knows.
+    /// Returns the URL at which clients reach HTTP, as far as the options tell.
     pub(super) fn http_url(&self, bound: SocketAddr) -> String {
         match &self.public_url {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
@@ -301,12 +303,12 @@ impl ListenArgs {
         }
     }
 
-    /// Where clients reach QUIC, where it is not the bound address.
+    /// Returns the public address of QUIC. `None` if it is the bound address.
     fn quic_address(&self) -> Option<String> {
         self.public_quic.clone().or_else(|| self.public_host.as_deref().map(bracketed))
     }
 
-    /// Where clients reach a listener that no relay is in front of.
+    /// Returns the public address of a listener without a relay.
     fn public(&self, bound: SocketAddr) -> String {
         match &self.public_host {
             Some(host) => format!("{}:{}", bracketed(host), bound.port()),
@@ -315,23 +317,24 @@ impl ListenArgs {
     }
 }
 
-/// A host as it stands in URLs: an IPv6 address in brackets.
+/// Returns a host as in URLs: an IPv6 address gets brackets.
 pub(super) fn bracketed(host: &str) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// Reads the URL of a server: HTTP or HTTPS, and at most a path behind the host.
+/// Parses the public URL of a server: HTTP or HTTPS, a host, and optionally a port and a path.
 fn public_url(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}: write https://play.example:8443/eu"))?;
+    let url: Url =
+        text.parse().map_err(|error| format!("{error}: write it like https://play.example:8443/eu"))?;
     let is_bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
     if matches!(url.scheme(), "http" | "https") && is_bare && url.password().is_none() {
         Ok(url)
     } else {
-        Err("it takes http or https, a host, and at most a port and a path".to_owned())
+        Err("write http or https, a host, and optionally a port and a path".to_owned())
     }
 }
 
-/// Reads a host and a port, as discovery writes them.
+/// Parses a host and a port.
 fn host_and_port(text: &str) -> Result<String, String> {
     let url: Url =
         format!("https://{text}/").parse().map_err(|error| format!("{error}: write a host and a port"))?;
@@ -343,9 +346,9 @@ fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
-/// What the server is called in discovery.
+/// The name of the server in discovery.
 const NAME: &str = "waystation arena";
-/// Who the dev profile's certificate is for, and by which names its pages are found.
+/// The names in the certificate of the dev profile, and the hosts of its pages.
 const DEV_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 #[cfg(test)]
@@ -370,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dev_profile_does_not_leave_this_machine() {
+    fn the_dev_profile_listens_on_loopback_only() {
         assert!(args(&[]).check().is_ok());
         for option in ["--listen", "--quic-listen", "--http-listen"] {
             let error = refused(&[option, "0.0.0.0:0"]);
@@ -397,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dev_profile_knows_its_own_pages_and_the_public_host_its_own() {
+    fn the_origins_of_the_servers_own_pages_are_allowed() {
         let http = ([127, 0, 0, 1], 7_780).into();
 
         let dev = args(&["--origin", "https://play.example"]).page_origins(http);
@@ -410,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_url_and_a_public_quic_address_are_what_clients_are_told() {
+    fn clients_get_the_public_url_and_the_public_quic_address() {
         let http: SocketAddr = ([127, 0, 0, 1], 7_780).into();
         let real = ["--key-file", "k", "--http-plain", "--tls-cert", "c", "--tls-key", "p"];
         let public = ["--public-url", "https://play.example:8443/eu/", "--public-quic", "play.example:4433"];
@@ -426,7 +429,7 @@ mod tests {
         assert_eq!(plain.websocket_url().as_deref(), Some("ws://127.0.0.1:8080/ws"));
         assert_eq!(relayed.websocket_url().as_deref(), Some("wss://[2001:db8::1]/ws"));
         assert_eq!(relayed.quic_address().as_deref(), Some("[2001:db8::1]"));
-        assert_eq!(args(&[]).websocket_url(), None, "as the client asked");
+        assert_eq!(args(&[]).websocket_url(), None, "clients use the host of their request");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is logged, and where to.
+//! Sets up logging to standard error.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -12,17 +12,17 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::prelude::*;
 use waystation::tick::Clock;
 
-/// What can be logged on demand.
+/// A topic that is logged on request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogTopic {
-    /// A line whenever a session changes its state
+    /// A line for each change of a session's state
     Transitions,
-    /// What peers did wrong
+    /// The errors of peers
     Peers,
 }
 
-/// Logs of this crate go to standard error. Other crates' are not collected: netcode's writes an
-/// error for every bad datagram that anybody sends.
+/// Writes the log of this crate to standard error. The logs of other crates are discarded: netcode logs an error
+/// for each bad datagram.
 pub(crate) fn log_to_stderr(topics: &[LogTopic], clock: Clock) -> anyhow::Result<()> {
     let chosen = |topic, yes, no| if topics.contains(&topic) { yes } else { no };
     let filter = Targets::new()
@@ -37,10 +37,10 @@ pub(crate) fn log_to_stderr(topics: &[LogTopic], clock: Clock) -> anyhow::Result
         .with_writer(io::stderr)
         .log_internal_errors(false);
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
-    tracing::subscriber::set_global_default(subscriber).context("cannot log")
+    tracing::subscriber::set_global_default(subscriber).context("cannot set up the log")
 }
 
-/// Stamps log lines with the seconds since the start, to the millisecond.
+/// A timer that writes the seconds since the start with three decimals.
 struct SinceStart(Clock);
 
 impl FormatTime for SinceStart {

@@ -1,4 +1,4 @@
-//! The bots.
+//! `waystation bot`: runs bots and prints their report.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,37 +14,37 @@ use super::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct BotArgs {
-    /// The server's HTTP port, whose discovery says what there is
+    /// The URL of the server's HTTP port, which answers discovery
     #[arg(long, value_name = "URL", default_value_t = BotOptions::default().server)]
     server: String,
-    /// What discovery is shown, where it wants to know who asks: a file with one line
+    /// A file with one line: the bearer token for discovery, if the server requires one
     #[arg(long, value_name = "FILE")]
     bearer_file: Option<PathBuf>,
-    /// The relays through which to connect, like udp=127.0.0.1:17777,quic=127.0.0.1:17778,http=127.0.0.1:17780;
-    /// what is left out is reached directly
+    /// The relays through which to connect, as in
+    /// udp=127.0.0.1:17777,quic=127.0.0.1:17778,http=127.0.0.1:17780. Without a relay the bots connect directly
     #[arg(long, value_name = "RELAYS")]
     through: Option<Detour>,
-    /// What to connect over: udp, quic, wt, ws, or mix: all that there are, and each time another
-    /// than the last
+    /// The transport: udp, quic, wt, ws, or mix. With mix, the bots use all transports that the server offers, and
+    /// change the transport with each link
     #[arg(long, value_name = "TRANSPORT", default_value_t = BotOptions::default().transports)]
     transport: Transports,
-    /// How many clients, 1 to 1,000
+    /// The number of clients, 1 to 1,000
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     clients: u16,
-    /// How long they play, in seconds
+    /// How long the bots play, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// How often each of them is cut off on average, in seconds; without it: never
+    /// The average time between two cuts of a bot's link, in seconds. Without it, no link is cut
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     cut_every: Option<u32>,
-    /// Where the jitter of the cuts comes from
+    /// The seed of the times of the cuts
     #[arg(long, default_value_t = BotOptions::default().seed)]
     seed: u64,
 }
 
-/// Runs bots and prints what they saw; fails if anything went amiss.
+/// Runs bots and prints their report. Returns a failure if a check has failed.
 pub(crate) fn play(args: &BotArgs) -> anyhow::Result<ExitCode> {
-    // Each client has a socket of its own.
+    // Each client needs an open file for its socket.
     let _ = descriptors::raise();
     let report = bot::run(&BotOptions {
         server: args.server.clone(),

@@ -1,4 +1,4 @@
-//! The server: what it is told, what it says at its start, and how it ends.
+//! `waystation serve`: runs a server with the arena.
 
 use std::process::ExitCode;
 use std::sync::mpsc::{self, SyncSender};
@@ -23,26 +23,26 @@ use super::say;
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     listen: ListenArgs,
-    /// Ticks a second, 4 to 240
+    /// Ticks per second, 4 to 240
     #[arg(long, value_name = "HZ", default_value_t = TickRate::default().hz())]
     tick_hz: u32,
-    /// Agents in the arena; with more than 1,043 no player would find a place
+    /// The number of agents in the arena, at most 1,043, so that places for players are left
     #[arg(long, value_name = "COUNT", default_value_t = ArenaPlugin::default().agents,
           value_parser = clap::value_parser!(u16).range(..=i64::from(AGENTS_MAX)))]
     agents: u16,
-    /// How long players may go on when the server is asked to stop, in seconds
+    /// How long sessions go on after the server is asked to stop, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     drain: u32,
-    /// Sessions that one network, an IPv4 address or an IPv6 prefix of 64 bits, may have. Without it: 512, but
-    /// no more than a quarter of all
+    /// The most sessions of one network, which is an IPv4 address or an IPv6 prefix of 64 bits. Without it: 512, but
+    /// at most a quarter of all sessions
     #[arg(long, value_name = "COUNT")]
     sessions_per_network: Option<usize>,
-    /// What to log besides warnings and the like, on standard error
+    /// Additional topics to log to standard error
     #[arg(long, value_name = "TOPIC", value_delimiter = ',')]
     log: Vec<LogTopic>,
 }
 
-/// Runs the arena until it is told to stop.
+/// Runs the server until it is asked to stop.
 pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let clock = Clock::wall();
     log_to_stderr(&args.log, clock.clone())?;
@@ -50,8 +50,8 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let bound = Bound::new(&args.listen)?;
     if !args.listen.admits_anybody() {
         tracing::warn!(
-            "nobody can open a session here: no --bearer-file says whom discovery gives a ticket; give one, or \
-             mint tickets by hand with `waystation token --ticket --key-file FILE`"
+            "discovery gives no client a ticket, because --bearer-file is missing: give it, or mint tickets \
+             with `waystation token --ticket --key-file FILE`"
         );
     }
     let stop = stop_on_signals()?;
@@ -68,7 +68,7 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     app.add_plugins(ServerPlugins::new(config))
         .add_plugins(ArenaPlugin { agents: args.agents, ..ArenaPlugin::default() })
         .add_plugins(TelemetryPlugin::new(move |line: &Status| {
-            // A terminal that does not keep up misses lines; the tick does not wait for it.
+            // If the terminal is too slow, lines are dropped. The tick does not wait.
             let _ = status.try_send(line.to_string());
         }));
     let greeting = format!("{}\n{}", bound.listening(), bound.advice());
@@ -79,13 +79,14 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let summary = Summary::of(app.world());
     drop(app);
     drop(listeners);
-    // It ends by itself: the sender of its lines went with the app.
+    // The printer ends, because the app that held the sender was dropped.
     let _ = printer.join();
     say(&summary);
     Ok(if exit.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The first Ctrl-C, SIGTERM or SIGHUP closes all sessions, the second ends the process at once.
+/// Installs a handler of Ctrl-C, SIGTERM and SIGHUP. The first signal asks the server to stop. The second one ends
+/// the process at once.
 pub(super) fn stop_on_signals() -> anyhow::Result<StopHandle> {
     let stop = StopHandle::default();
     let handle = stop.clone();
@@ -94,21 +95,21 @@ pub(super) fn stop_on_signals() -> anyhow::Result<StopHandle> {
             std::process::exit(EXIT_INTERRUPTED);
         }
     })
-    .context("cannot catch signals")?;
+    .context("cannot install the signal handler")?;
     Ok(stop)
 }
 
-/// Prints lines on a thread of its own, so that a terminal that is stopped does not stop the tick.
+/// Starts a thread that prints lines, so that a stopped terminal does not stop the tick.
 fn print_lines() -> anyhow::Result<(SyncSender<String>, JoinHandle<()>)> {
     let (sender, lines) = mpsc::sync_channel::<String>(LINES_WAITING_MAX);
     let thread = thread::Builder::new()
         .name("print".to_owned())
         .spawn(move || lines.iter().for_each(|line| say(&line)))
-        .context("cannot start a thread")?;
+        .context("cannot start the thread that prints status lines")?;
     Ok((sender, thread))
 }
 
-/// What a shell calls a process that Ctrl-C ended.
+/// The exit status of a process that was interrupted, as shells report it.
 const EXIT_INTERRUPTED: i32 = 130;
-/// Status lines that wait for a slow terminal: ten seconds.
+/// The most status lines that wait for a slow terminal: those of ten seconds.
 const LINES_WAITING_MAX: usize = 10;

@@ -1,4 +1,4 @@
-//! The examiner: it attends to one client, and notes what it does.
+//! The examiner of one client: its links, what it sends, and what it waits for.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -13,61 +13,63 @@ use crate::tick::{Clock, Secrets};
 use crate::wire::v1::{Beacon, Closed, Denied, Hello, Probe, ProbeReply, Reason, Resume, Welcome};
 use crate::wire::{self, BEACON_EVERY, FRAME_MAX_BEFORE_WELCOME, Frame, Lane, WireMessage, retry};
 
-/// One examination of one client.
+/// An examination of one client.
 ///
-/// Attach an adapter for each transport that the client may come over, then [`run`](Self::run) it.
+/// [Attach](Self::attach) an adapter for each transport that the client may use. Then [`run`](Self::run) the
+/// examination.
 #[derive(Debug)]
 pub struct Exam {
     pub(super) proxies: Proxies,
     clock: Clock,
     secrets: Secrets,
     patience: Duration,
-    /// Links that are open and not bound, and what came on them.
+    /// The open links that are not bound, and the frames that have arrived on them.
     doors: BTreeMap<LinkKey, VecDeque<(Lane, Bytes)>>,
-    /// The link of the session under examination.
+    /// The bound link of the session under examination.
     pub(super) link: Option<LinkKey>,
     pub(super) ledger: Ledger,
     pub(super) report: Report,
-    /// What is being looked at.
+    /// The row that is examined now.
     pub(super) row: &'static str,
-    /// The first reliable frame since the last Welcome, and what it acknowledged if it was an Ack.
+    /// The first reliable frame since the last Welcome, and the acknowledgement in it if it is an Ack.
     pub(super) first: Option<(MessageId, Option<u64>)>,
-    /// Beacons that came back.
+    /// The ids of the Pings that have arrived.
     pub(super) pings: BTreeSet<u64>,
     pub(super) beacon_count: u64,
 
-    /// Says nothing: what is counted is held until it does again, the rest is dropped.
+    /// True while nothing is sent: counted frames are held back, and others are dropped.
     is_mute: bool,
     held: Vec<Bytes>,
-    /// Does as if it had received nothing.
+    /// True while the examiner acknowledges nothing.
     pub(super) withholds: bool,
     beacon_due: Duration,
-    /// When something was last heard, and said, on the bound link.
+    /// When a frame was last received on the bound link.
     pub(super) heard_at: Duration,
+    /// When a frame was last sent on the bound link.
     pub(super) said_at: Duration,
     pub(super) now: Duration,
     pub(super) zone_ticks: u64,
 }
 
-/// Why a step cannot go on.
+/// The reason why a step cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Halt {
-    /// The link is gone and should not be; what the client did.
+    /// The link was lost unexpectedly. The text says what the client did.
     Lost(String),
-    /// Nobody came.
+    /// No client has connected in time.
     Gone,
-    /// The client said Bye.
+    /// The client has sent Bye.
     Left,
     /// The examination was stopped.
     Stopped,
 }
 
-/// Lets a moment pass; false ends the examination.
+/// A function that waits for a moment, and returns false to stop the examination.
 pub(super) type Turn<'a> = &'a mut dyn FnMut() -> bool;
 
 impl Exam {
-    /// An examination on this clock, of a client that is given `patience` to come, and to come back
-    /// each time. Some 30 s are enough for any client that comes back at all.
+    /// Returns an examination that uses `clock`. `patience` is the longest wait for the client's first link, and for
+    /// each later one. About 30 s are enough for a client that resumes at all.
     #[must_use]
     pub fn new(clock: Clock, patience: Duration) -> Self {
         let now = clock.now();
@@ -95,7 +97,7 @@ impl Exam {
         }
     }
 
-    /// The port of an adapter.
+    /// Returns the port for an adapter of this name.
     pub fn attach(&mut self, name: &'static str) -> AdapterPort {
         self.proxies.attach(name, self.clock.clone())
     }
@@ -108,7 +110,7 @@ impl Exam {
         self.report.fail(row, did.into());
     }
 
-    /// Lets a moment pass, and takes what it brought.
+    /// Waits for a moment, handles the events of links, and sends what is due.
     pub(super) fn step(&mut self, turn: Turn) -> Result<(), Halt> {
         if !turn() {
             return Err(Halt::Stopped);
@@ -143,7 +145,7 @@ impl Exam {
             ProxyEventKind::Opened(_) => {
                 self.proxies.command(link.proxy, ProxyCommand::Cut { link: link.link })
             }
-            // What the examiner sends is little.
+            // The examiner sends so little that it needs no budget.
             ProxyEventKind::Room { .. } => {}
             ProxyEventKind::Frame { lane, bytes } if is_bound => return self.take(lane, bytes),
             ProxyEventKind::Frame { lane, bytes } => {
@@ -164,20 +166,20 @@ impl Exam {
                 self.doors.remove(&link);
                 if is_bound {
                     self.link = None;
-                    return Err(Halt::Lost(format!("it let the link end ({end:?})")));
+                    return Err(Halt::Lost(format!("its link ended ({end:?})")));
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether somebody says Hello.
+    /// Returns true if a Hello has arrived on a link that is not bound.
     pub(super) fn has_caller(&self) -> bool {
         let is_hello = |(_, bytes): &(Lane, Bytes)| wire::id_of(bytes) == Some(Hello::ID);
         self.doors.values().any(|frames| frames.iter().any(is_hello))
     }
 
-    /// Attends to the client until something has come to pass, for so long at most. Whether it has.
+    /// Steps until `done` returns true, for at most `limit`. Returns false if the limit has passed.
     pub(super) fn attend(
         &mut self,
         turn: Turn,
@@ -194,7 +196,7 @@ impl Exam {
         Ok(true)
     }
 
-    /// Waits for a Hello, on any link.
+    /// Waits for a Hello on any link.
     pub(super) fn await_hello(&mut self, turn: Turn) -> Result<(LinkKey, Hello), Halt> {
         let deadline = self.now + self.patience;
         loop {
@@ -217,16 +219,16 @@ impl Exam {
         let frame = Frame::parse(bytes).ok()?;
         if let (Ok(hello), Lane::Reliable) = (frame.decode::<Hello>(), lane) {
             if hello.protocol != wire::PROTOCOL || length > FRAME_MAX_BEFORE_WELCOME {
-                self.fail("hello", format!("a Hello of protocol {}, {length} bytes", hello.protocol));
+                self.fail("hello", format!("it sent a Hello of protocol {}, {length} bytes", hello.protocol));
             }
             return Some((link, hello));
         }
         if let Ok(probe) = frame.decode::<Probe>() {
             self.reply(link, &probe);
         } else if self.report.verdict("hello") == &super::Verdict::NotReached {
-            self.fail("hello", format!("the first frame is message {}", frame.id));
+            self.fail("hello", format!("its first frame is message {}", frame.id));
         } else {
-            self.fail("quiet", format!("message {} came before Welcome", frame.id));
+            self.fail("quiet", format!("it sent message {} before Welcome", frame.id));
         }
         None
     }
@@ -239,14 +241,15 @@ impl Exam {
         self.proxies.send(link, wire::encode(&reply));
     }
 
-    /// Refuses a Hello; the link stays open for another.
+    /// Denies a Hello. The link stays open.
     pub(super) fn deny(&mut self, link: LinkKey, reason: Reason, retry_after: Duration) {
         let detail = DETAIL.to_owned();
         let retry_after_ms = retry::in_ms(retry_after);
         self.proxies.send(link, wire::encode(&Denied { reason: reason.into(), detail, retry_after_ms }));
     }
 
-    /// Binds the session to a link. A client that resumes is told `received`, and goes on from `base`.
+    /// Binds a session to a link and sends Welcome. If `resumed` is `None`, the session is new. Otherwise the counts
+    /// go on, and frames that the client has not received are sent again.
     pub(super) fn welcome(&mut self, link: LinkKey, resumed: Option<&Resume>, resync: bool) {
         self.doors.remove(&link);
         self.ledger.token = self.secrets.token().secret.to_vec().into();
@@ -282,7 +285,7 @@ impl Exam {
         self.speak();
     }
 
-    /// Sends a message on the bound link, and keeps what is counted.
+    /// Sends a message on the bound link. The ledger keeps counted frames.
     pub(super) fn send<M: WireMessage>(&mut self, message: &M) {
         self.send_frame(wire::encode(message));
     }
@@ -303,12 +306,12 @@ impl Exam {
         self.proxies.send(link, frame);
     }
 
-    /// Says nothing from now on.
+    /// Stops sending.
     pub(super) fn fall_mute(&mut self) {
         self.is_mute = true;
     }
 
-    /// Says again what there is to say.
+    /// Starts sending again, beginning with the counted frames that were held back.
     pub(super) fn speak(&mut self) {
         self.is_mute = false;
         for frame in std::mem::take(&mut self.held) {
@@ -316,7 +319,7 @@ impl Exam {
         }
     }
 
-    /// A Beacon, and where the avatar is.
+    /// Sends a Beacon and, in the zone, a snapshot.
     fn send_state(&mut self) {
         self.beacon_count += 1;
         self.zone_ticks += 1;
@@ -329,7 +332,7 @@ impl Exam {
         }
     }
 
-    /// Closes a link behind a Closed.
+    /// Closes a link with a Closed frame.
     pub(super) fn close(&mut self, link: LinkKey, reason: Reason, retry_after_ms: u32) {
         self.let_go(link);
         let frame =
@@ -337,7 +340,7 @@ impl Exam {
         self.proxies.command(link.proxy, ProxyCommand::Close { link: link.link, frame });
     }
 
-    /// Cuts a link, without a word.
+    /// Cuts a link without a frame.
     pub(super) fn cut(&mut self, link: LinkKey) {
         self.let_go(link);
         self.proxies.command(link.proxy, ProxyCommand::Cut { link: link.link });
@@ -351,17 +354,17 @@ impl Exam {
     }
 }
 
-/// The zone that clients are to join.
+/// The zone that clients must join.
 pub(super) const ZONE: &str = "arena";
-/// What the Welcome says of a server that does not tick.
+/// The tick rate in Welcome. The examiner itself has no ticks.
 pub(super) const TICK_HZ: u32 = 20;
-/// What the Welcome says of a session that does not expire.
+/// The timeout in Welcome. Sessions of the examiner do not expire.
 const TIMEOUT_MS: u32 = 60_000;
-/// Words in Closed and Denied, for whoever reads the client's log.
+/// The detail of Closed and Denied, which clients may log.
 const DETAIL: &str = "this is an examination";
-/// Links that are open and not bound; a client has one, or two while it changes.
+/// The most links that are open and not bound. A client has one, or two while it changes its link.
 const DOORS_MAX: usize = 16;
-/// Frames that wait on a link without a Hello; a client sends one.
+/// The most frames that wait on a link that is not bound. A client sends one.
 const DOOR_FRAMES_MAX: usize = 64;
-/// Answers that are held while nothing is said: a client of the arena makes five calls a second.
+/// The most frames that are held back. A client of the arena makes five calls per second.
 const HELD_MAX: usize = 1_024;

@@ -1,4 +1,4 @@
-//! What the client sends on its bound link, and the still life of an arena that it is answered with.
+//! Handles the frames of the bound link, and answers them like an arena in which nothing moves.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::wire::v1::{Ack, Bye, Hello, Join, Joined, Part, Parted, Ping, Probe, 
 use crate::wire::{ACK_EVERY_FRAMES, FRAME_MAX_CLIENT, Frame, FrameError, Lane, WireMessage as _};
 
 impl Exam {
-    /// Takes a frame of the bound link.
+    /// Handles a frame of the bound link.
     pub(super) fn take(&mut self, lane: Lane, bytes: Bytes) -> Result<(), Halt> {
         let gap = self.now.saturating_sub(self.heard_at);
         if gap > IDLE_MAX {
-            self.fail("idle", format!("nothing was heard for {} ms", gap.as_millis()));
+            self.fail("idle", format!("it sent no frame for {} ms", gap.as_millis()));
         }
         self.heard_at = self.now;
         let taken = self.take_frame(lane, bytes);
@@ -29,10 +29,10 @@ impl Exam {
     fn take_frame(&mut self, lane: Lane, bytes: Bytes) -> Result<Result<(), Halt>, FrameError> {
         let frame = Frame::parse(bytes.clone())?;
         if lane == Lane::Unreliable && frame.id.lane() == Lane::Reliable {
-            self.fail("frames", format!("message {} came on the unreliable lane", frame.id));
+            self.fail("frames", format!("it sent message {} on the unreliable lane", frame.id));
         }
         if bytes.len() > FRAME_MAX_CLIENT {
-            self.fail("frames", format!("message {} of {} bytes", frame.id, bytes.len()));
+            self.fail("frames", format!("it sent message {} of {} bytes", frame.id, bytes.len()));
         }
         if self.first.is_none() && frame.id.lane() == Lane::Reliable {
             self.first = Some((frame.id, frame.decode::<Ack>().ok().map(|ack| ack.received)));
@@ -40,9 +40,9 @@ impl Exam {
         if frame.id.is_counted() {
             self.count(&frame, &bytes);
             if let Some(link) = self.link.filter(|_| self.ledger.is_full()) {
-                self.fail("messages", "it sends calls without end");
+                self.fail("messages", "it sent too many calls");
                 self.close(link, Reason::Protocol, 0);
-                return Ok(Err(Halt::Lost("it was sent away for it".to_owned())));
+                return Ok(Err(Halt::Lost("its link was closed, because it sent too many calls".to_owned())));
             }
         }
         match frame.id {
@@ -54,7 +54,7 @@ impl Exam {
                 }
                 self.acknowledged(ping.received);
             }
-            Hello::ID => self.fail("one-hello", "a Hello came after Welcome"),
+            Hello::ID => self.fail("one-hello", "it sent a Hello after Welcome"),
             Probe::ID => {
                 let probe = frame.decode()?;
                 if let Some(link) = self.link {
@@ -66,7 +66,7 @@ impl Exam {
             Join::ID => self.join(&frame.decode()?),
             Part::ID => self.part(&frame.decode()?),
             Say::ID => self.echo(&frame.decode()?),
-            id => self.fail("messages", format!("message {id} is none that clients of the arena send")),
+            id => self.fail("messages", format!("it sent message {id}, which clients do not send")),
         }
         Ok(Ok(()))
     }
@@ -75,13 +75,13 @@ impl Exam {
         let is_known_join = frame.id == Join::ID && self.ledger.has_counted(bytes);
         match self.ledger.take(bytes) {
             Taken::New if is_known_join => {
-                self.fail("no-resend", "a Join that was counted came again");
+                self.fail("no-resend", "it sent a Join again that was counted");
             }
             Taken::New => {}
             Taken::Again => self.report.pass("outbox"),
             Taken::Other => {
                 let number = self.ledger.received;
-                self.fail("outbox", format!("counted frame {number} is not what it was on an earlier link"));
+                self.fail("outbox", format!("it sent counted frame {number} again with other contents"));
             }
         }
         if !self.withholds && self.ledger.received - self.ledger.told >= ACK_EVERY_FRAMES {
@@ -93,15 +93,15 @@ impl Exam {
     fn acknowledged(&mut self, received: u64) {
         if !self.ledger.acknowledge(received) {
             let sent = self.ledger.sent;
-            self.fail("acks", format!("it acknowledged {received} frames, {sent} were sent"));
+            self.fail("acks", format!("it acknowledged {received} frames, but {sent} were sent"));
         }
     }
 
     fn join(&mut self, join: &Join) {
         if join.request == 0 {
-            self.fail("join", "its request is 0");
+            self.fail("join", "its request id is 0");
         } else if join.zone != ZONE {
-            self.fail("join", format!("it asked for the zone {:?}", join.zone));
+            self.fail("join", format!("it asked to join the zone {:?}", join.zone));
             let request = join.request;
             self.send(&Refused { request, reason: Reason::NoSuchZone.into(), ..Refused::default() });
             return;
@@ -113,7 +113,7 @@ impl Exam {
         }
     }
 
-    /// What a newcomer is told, and who comes back after a resync.
+    /// Puts the session into the zone: sends Joined and the state of the arena.
     pub(super) fn put_into_zone(&mut self, request: u32) {
         self.ledger.joined = true;
         self.send(&Joined {
@@ -159,7 +159,7 @@ impl Exam {
     }
 }
 
-/// The only avatar.
+/// The id of the only avatar.
 const AVATAR: u32 = 1;
-/// Half a link timeout, and what a client with a coarse clock takes longer.
+/// The longest time without a frame: half of the link timeout, and 0.5 s more for clients with a coarse clock.
 pub(super) const IDLE_MAX: Duration = Duration::from_millis(3_000);

@@ -1,33 +1,33 @@
-//! What the examiner keeps of the session under examination.
+//! The counts and the frames of the session under examination.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// The counts of one session, from the server's side, and all frames behind them.
+/// The counts of one session from the server's side, and the frames that were counted.
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) id: u64,
     /// The newest token.
     pub(super) token: Bytes,
-    /// Counted frames that were sent, or of which the client was told that they are void.
+    /// The number of counted frames that were sent. A resync adds a gap.
     pub(super) sent: u64,
-    /// How many of them the client has acknowledged.
+    /// The number of those frames that the client has acknowledged.
     pub(super) acked: u64,
-    /// The last frames that were sent: those above `acked`, at least.
+    /// The frames that were sent and not acknowledged.
     down: Vec<Bytes>,
-    /// Counted frames that were taken, as the client is told.
+    /// The number of counted frames that were received. The examiner lowers it to test the outbox of the client.
     pub(super) received: u64,
-    /// The most that the client was ever told.
+    /// The highest `received` that was ever sent to the client.
     pub(super) told: u64,
-    /// All counted frames that ever arrived, by number.
+    /// All counted frames that have arrived, in the order of their numbers.
     up: Vec<Bytes>,
-    /// The client was put into the zone.
+    /// True while the session is in the zone.
     pub(super) joined: bool,
 }
 
 impl fmt::Debug for Ledger {
-    /// Without the token and the frames.
+    /// Omits the token and the frames.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ledger")
             .field("id", &self.id)
@@ -45,13 +45,13 @@ impl Ledger {
         Self { id, token, ..Self::default() }
     }
 
-    /// A counted frame is sent.
+    /// Records a counted frame that is sent.
     pub(super) fn send(&mut self, frame: Bytes) {
         self.sent += 1;
         self.down.push(frame);
     }
 
-    /// The client says how many it took; false if that cannot be.
+    /// Applies an acknowledgement. Returns false if it is above the number of frames that were sent.
     pub(super) fn acknowledge(&mut self, received: u64) -> bool {
         self.acked = self.acked.max(received.min(self.sent));
         let kept = usize::try_from(self.sent - self.acked).unwrap_or(usize::MAX);
@@ -59,31 +59,31 @@ impl Ledger {
         received <= self.sent
     }
 
-    /// What a client that took `received` frames has not taken.
+    /// Returns the frames that a client with the count `received` has not received.
     pub(super) fn unsent(&self, received: u64) -> Vec<Bytes> {
         let missing = usize::try_from(self.sent.saturating_sub(received)).unwrap_or(usize::MAX);
         self.down[self.down.len().saturating_sub(missing)..].to_vec()
     }
 
-    /// What was under way to the client is void, and so is a gap of this many.
+    /// Makes all frames in flight to the client void, and raises the count by `gap`.
     pub(super) fn resync(&mut self, gap: u64) {
         self.sent += gap;
         self.acked = self.sent;
         self.down.clear();
     }
 
-    /// Whether this very frame was counted before, and the client was told so.
+    /// Returns true if the same frame was counted before.
     pub(super) fn has_counted(&self, frame: &Bytes) -> bool {
         let counted = usize::try_from(self.received).unwrap_or(usize::MAX).min(self.up.len());
         self.up[..counted].contains(frame)
     }
 
-    /// Whether more arrived than is kept.
+    /// Returns true if the bound on kept frames is reached.
     pub(super) fn is_full(&self) -> bool {
         self.up.len() >= UP_MAX
     }
 
-    /// A counted frame arrived. Whether it was that before, if there was one of that number.
+    /// Records a counted frame that has arrived, and compares it with an earlier frame of the same number.
     pub(super) fn take(&mut self, frame: &Bytes) -> Taken {
         let at = usize::try_from(self.received).unwrap_or(usize::MAX);
         self.received += 1;
@@ -98,17 +98,17 @@ impl Ledger {
     }
 }
 
-/// What a counted frame is to those that arrived before.
+/// The result of [`Ledger::take`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// Nothing of its number arrived before.
+    /// No frame of this number has arrived before.
     New,
-    /// It is what arrived before.
+    /// The same frame has arrived before with this number.
     Again,
-    /// Something else of its number arrived before.
+    /// Another frame has arrived before with this number.
     Other,
 }
 
-/// Counted frames of one session that are kept: many times what a client of the arena sends in an
-/// examination, and 64 MiB at worst.
+/// The most counted frames of one session that are kept. They are many more than a client of the arena sends in an
+/// examination, and take 64 MiB at most.
 const UP_MAX: usize = 4_096;

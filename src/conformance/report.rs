@@ -1,28 +1,28 @@
-//! The rows of the examination, and what came of each.
+//! The rows of the examination, and their results.
 
 use std::fmt;
 
-/// Something that a client must do.
+/// A requirement for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// What it is called in the report.
+    /// The name of the row in the report.
     pub name: &'static str,
-    /// What a client does that keeps it, as `docs/protocol.md` describes it.
+    /// What a client does that keeps the row. `docs/protocol.md` has more on each row.
     pub says: &'static str,
 }
 
-/// What came of a row.
+/// The result of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The client does it.
+    /// The client keeps the row.
     Ok,
-    /// It does not: this is what it did.
+    /// The client breaks the row. The text says what the client did.
     Failed(String),
-    /// The client went, or was not there, before it could be seen.
+    /// The examination ended before the row was examined.
     NotReached,
 }
 
-/// What came of an examination.
+/// The results of an examination. Its [`Display`](fmt::Display) has a line for each row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     verdicts: Vec<Verdict>,
@@ -35,31 +35,31 @@ impl Default for Report {
 }
 
 impl Report {
-    /// Whether the client keeps every row.
+    /// Returns true if the client keeps all rows.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.verdicts.iter().all(|verdict| *verdict == Verdict::Ok)
     }
 
-    /// What came of the row of that name; not reached, if there is none.
+    /// Returns the result of a row, or [`Verdict::NotReached`] if there is no row of this name.
     #[must_use]
     pub fn verdict(&self, name: &str) -> &Verdict {
         ROWS.iter().position(|row| row.name == name).map_or(&Verdict::NotReached, |at| &self.verdicts[at])
     }
 
-    /// The names of the rows that failed, in order.
+    /// Returns the names of the rows that have failed, in the order of [`ROWS`].
     #[must_use]
     pub fn failed(&self) -> Vec<&'static str> {
         let rows = ROWS.iter().zip(&self.verdicts);
         rows.filter(|(_, verdict)| matches!(verdict, Verdict::Failed(_))).map(|(row, _)| row.name).collect()
     }
 
-    /// The client keeps a row, unless it has broken it before.
+    /// Records that the client keeps a row, unless the row has failed before.
     pub(super) fn pass(&mut self, name: &str) {
         self.set(name, Verdict::Ok);
     }
 
-    /// The client breaks a row. What it did first is told.
+    /// Records that the client breaks a row. The report shows the first failure.
     pub(super) fn fail(&mut self, name: &str, did: String) {
         self.set(name, Verdict::Failed(did));
     }
@@ -103,36 +103,36 @@ const fn row(name: &'static str, says: &'static str) -> Row {
     Row { name, says }
 }
 
-/// All rows, in the order in which they are looked at. The last ones are watched all along.
+/// All rows, in the order in which they are examined. The last five apply to the whole examination.
 pub const ROWS: &[Row] = &[
-    row("hello", "The first frame is a Hello of protocol 1, 4 KiB at most"),
-    row("throttled", "Denied THROTTLED: it asks again, and not before retry_after"),
-    row("early", "Before Welcome, an unreliable frame is ignored"),
-    row("ack-at-once", "Welcome is answered by Ack at once, before what is counted"),
-    row("join", "It joins the zone `arena`, with a request that is not 0"),
-    row("cut", "A link that closes without Closed: it resumes, with the newest token"),
-    row("outbox", "What Welcome{received} has not counted is sent again, as it was"),
-    row("ping", "It echoes each Beacon with a Ping of the same id"),
-    row("ack-second", "A counted frame is acknowledged within a second"),
-    row("ack-64", "64 counted frames are acknowledged without waiting for the second"),
-    row("unknown", "Unknown ids and fields are ignored; of counted ids, they are counted"),
-    row("count", "Resume{received} is what it took, no less than it acknowledged"),
-    row("base", "After Welcome it counts on from base: what is replayed counts once"),
-    row("no-resend", "What was counted is not sent again"),
-    row("idle", "It is heard from each 2.5 s, also while it hears nothing"),
-    row("silence", "Nothing received for 5 s: the link is lost, and not sooner; it resumes"),
-    row("lost-welcome", "A Welcome that never came: it resumes with the token that it has"),
-    row("slow", "Closed SLOW: it resumes"),
-    row("timeout", "Closed TIMEOUT: it resumes"),
-    row("dropped", "Closed DROPPED: it resumes"),
-    row("shutdown", "Closed SHUTDOWN: it resumes, and not before retry_after"),
-    row("resync", "Welcome{resync}: it adopts base, and goes on"),
-    row("token", "Denied TOKEN: it says Hello anew, on the same link, without the token"),
-    row("new-session", "Welcome{resumed: false}: both counts start at 0, nothing old is sent"),
-    row("stop", "Closed KICKED: it stops"),
-    row("one-hello", "One Hello at a time, and none after Welcome"),
-    row("quiet", "Until Welcome or Denied it sends only Hello or Probe"),
+    row("hello", "Its first frame is a Hello of protocol 1, of 4 KiB at most"),
+    row("throttled", "After Denied(THROTTLED) it sends Hello again, and not before retry_after_ms"),
+    row("early", "It ignores an unreliable frame before Welcome"),
+    row("ack-at-once", "After Welcome, its first reliable frame is an Ack, within 1 s"),
+    row("join", "It joins the zone `arena`, with a request id that is not 0"),
+    row("cut", "After a link that ends without Closed it resumes with the newest token"),
+    row("outbox", "It sends again what Welcome.received does not include, unchanged"),
+    row("ping", "It echoes each Beacon by a Ping of the same id"),
+    row("ack-second", "It acknowledges a counted frame within 1 s"),
+    row("ack-64", "It acknowledges 64 counted frames without waiting for the second"),
+    row("unknown", "It ignores unknown ids and fields, and counts frames of unknown counted ids"),
+    row("count", "Resume.received is what it has received, and not below what it acknowledged"),
+    row("base", "After Welcome it counts on from base"),
+    row("no-resend", "It sends nothing again that the server has counted"),
+    row("idle", "It sends a frame every 2.5 s, also while it receives nothing"),
+    row("silence", "It takes its link for lost after 5 s without a frame, and not sooner, and resumes"),
+    row("lost-welcome", "If a Welcome is lost with its link, it resumes with the token that it has"),
+    row("slow", "After Closed(SLOW) it resumes"),
+    row("timeout", "After Closed(TIMEOUT) it resumes"),
+    row("dropped", "After Closed(DROPPED) it resumes"),
+    row("shutdown", "After Closed(SHUTDOWN) it resumes, and not before retry_after_ms"),
+    row("resync", "After Welcome with resync it adopts base and goes on"),
+    row("token", "After Denied(TOKEN) it sends Hello without resume on the same link"),
+    row("new-session", "In a new session both counts start at 0, and nothing of the old session is sent"),
+    row("stop", "After Closed(KICKED) it does not come back"),
+    row("one-hello", "It sends one Hello at a time, and none after Welcome"),
+    row("quiet", "Until Welcome or Denied it sends only Hello and Probe"),
     row("acks", "It never acknowledges more than was sent"),
-    row("frames", "Frames with an id, of 16 KiB at most, that parse, on the lane of their id"),
-    row("messages", "It sends only what clients send"),
+    row("frames", "Its frames have an id, have 16 KiB at most, parse, and are on the lane of their id"),
+    row("messages", "It sends only messages that clients of the arena send"),
 ];

@@ -1,5 +1,4 @@
-//! The steps of an examination, in order. Each leaves the client as the next one finds it: with a
-//! bound link, or about to come with its token.
+//! The steps of an examination, in order. After each step the client has a bound link, or is about to resume.
 
 use std::time::Duration;
 
@@ -16,25 +15,25 @@ use crate::wire::v1::{Beacon, Reason};
 use crate::wire::{self, ACK_EVERY, ACK_EVERY_FRAMES, LINK_TIMEOUT, retry};
 
 impl Exam {
-    /// Examines the client that comes. `turn` is called over and over: it lets some milliseconds pass,
-    /// and says whether to go on.
+    /// Examines the client that connects. Calls `turn` repeatedly: it must wait for a few milliseconds, and return
+    /// false to stop the examination.
     pub fn run(mut self, mut turn: impl FnMut() -> bool) -> Report {
         run(&mut self, &mut turn);
         self.report
     }
 }
 
-/// Runs all steps, until the client is gone or all are done.
+/// Runs the steps until all are done or the client is gone.
 fn run(exam: &mut Exam, turn: Turn) {
     for (row, step) in STEPS {
         exam.row = row;
-        // A step that lost the link has failed; the next one takes the client as it comes back.
+        // A step that has lost the link has failed. The next step first waits for a resume.
         let ready = if exam.link.is_none() && *row != "hello" { resume(exam, turn) } else { Ok(()) };
         match ready.and_then(|()| step(exam, turn)) {
             Ok(()) => {}
             Err(Halt::Lost(did)) => exam.fail(exam.row, did),
             Err(Halt::Gone) => {
-                exam.fail(exam.row, format!("nobody came within {} s", exam.patience().as_secs()));
+                exam.fail(exam.row, format!("it did not connect within {} s", exam.patience().as_secs()));
                 break;
             }
             Err(Halt::Left) => {
@@ -51,7 +50,7 @@ fn run(exam: &mut Exam, turn: Turn) {
     }
 }
 
-/// What is done to the client, and what fails if that cannot be done.
+/// A step, and the row that fails if the step cannot be done.
 type Step = (&'static str, fn(&mut Exam, Turn) -> Result<(), Halt>);
 
 const STEPS: &[Step] = &[
@@ -72,11 +71,11 @@ const STEPS: &[Step] = &[
     ("stop", unusual::kick),
 ];
 
-/// The first Hello is asked to come later, and the second one is welcome, after a frame that came early.
+/// Denies the first Hello as THROTTLED. Sends an unreliable frame before the Welcome to the second one.
 fn greet(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     let (mut link, hello) = exam.await_hello(turn)?;
     if hello.resume.is_some() {
-        // It has kept the token of another server.
+        // The client has kept a token of another server.
         exam.deny(link, Reason::Token, Duration::ZERO);
         link = exam.await_hello(turn)?.0;
     }
@@ -87,11 +86,11 @@ fn greet(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     let (link, hello) = exam.await_hello(turn)?;
     check_pause(exam, "throttled", denied_at, RETRY_AFTER);
     if hello.resume.is_some() {
-        exam.fail("throttled", "it shows a token, and was given none");
+        exam.fail("throttled", "its Hello has a token, but it was given none");
     }
     exam.row = "early";
     exam.proxies.send(link, wire::encode(&Beacon { id: EARLY, tick: 1, ..Beacon::default() }));
-    // It must not be overtaken by the Welcome, or it would be none that came early.
+    // The Welcome must not overtake the Beacon.
     exam.attend(turn, EARLY_BY, |_| false)?;
     exam.withholds = true;
     exam.welcome(link, None, false);
@@ -100,20 +99,20 @@ fn greet(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     exam.row = "early";
     exam.attend(turn, ACK_EVERY, |exam| exam.pings.contains(&EARLY))?;
     if exam.pings.contains(&EARLY) {
-        exam.fail("early", "it echoed a Beacon that came before Welcome");
+        exam.fail("early", "it echoed a Beacon that arrived before Welcome");
     }
     exam.report.pass("early");
     Ok(())
 }
 
-/// The Join is taken for lost, and so is the link.
+/// Cuts the link as if the Join had been lost, so that the client must send it again.
 fn withhold(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     let patience = exam.patience();
     let came = exam.attend(turn, patience, |exam| exam.ledger.received > 0);
     cut_bound(exam);
     exam.withholds = false;
     if !came? {
-        exam.fail("join", "no Join came");
+        exam.fail("join", "it sent no Join");
     }
     exam.row = "cut";
     let (link, hello) = exam.await_hello(turn)?;
@@ -122,14 +121,14 @@ fn withhold(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     admit(exam, link, &hello, "cut");
     check_first_ack(exam, turn)?;
     if !exam.attend(turn, REPLAY_WITHIN, |exam| exam.ledger.received > 0)? {
-        exam.fail("outbox", "the Join did not come again");
+        exam.fail("outbox", "it did not send the Join again");
     }
     Ok(())
 }
 
 fn ping(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     let (before, came) = (exam.beacon_count, exam.pings.len());
-    // One of them may be lost on an unreliable lane.
+    // Some Pings may be lost on an unreliable lane.
     let echoed = |exam: &Exam| {
         exam.pings.iter().filter(|id| (before + 1..=exam.beacon_count).contains(id)).count() >= 2
     };
@@ -137,7 +136,7 @@ fn ping(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
         exam.report.pass("ping");
     } else {
         let (sent, came) = (exam.beacon_count - before, exam.pings.len() - came);
-        exam.fail("ping", format!("{sent} Beacons were sent, {came} Pings came back with an id of theirs"));
+        exam.fail("ping", format!("it answered {came} of {sent} Beacons"));
     }
     Ok(())
 }
@@ -148,19 +147,20 @@ fn acknowledge(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     if settled_within(exam, turn, ACK_EVERY + GRACE)? {
         exam.report.pass("ack-second");
     } else {
-        exam.fail("ack-second", format!("no Ack within {} ms", (ACK_EVERY + GRACE).as_millis()));
+        exam.fail("ack-second", format!("it sent no Ack within {} ms", (ACK_EVERY + GRACE).as_millis()));
     }
     exam.row = "ack-64";
     for _ in 0..ROUNDS {
         settle(exam, turn)?;
-        // Since its last Ack the client may have counted up to 63: of twice 64 less one, 64 are due.
+        // The client may have counted up to 63 frames since its last Ack. So after 127 further frames it must have
+        // acknowledged at least 64 of them.
         let due = exam.ledger.sent + ACK_EVERY_FRAMES;
         (1..2 * ACK_EVERY_FRAMES).for_each(|_| exam.send(&Scores::default()));
         exam.fall_mute();
         let came = exam.attend(turn, GRACE, |exam| exam.ledger.acked >= due);
         exam.speak();
         if !came? {
-            exam.fail("ack-64", format!("64 frames, and no Ack of them within {} ms", GRACE.as_millis()));
+            exam.fail("ack-64", format!("it did not acknowledge 64 frames within {} ms", GRACE.as_millis()));
             break;
         }
     }
@@ -168,7 +168,7 @@ fn acknowledge(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     Ok(())
 }
 
-/// Frames are under way when the link is cut.
+/// Cuts the link while frames are in flight.
 fn cut_in_mid_flow(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     for round in 1..=ROUNDS {
         settle(exam, turn)?;
@@ -180,7 +180,7 @@ fn cut_in_mid_flow(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
         exam.row = "base";
         if !settled_within(exam, turn, ACK_EVERY + GRACE)? {
             let (acked, sent) = (exam.ledger.acked, exam.ledger.sent);
-            exam.fail("base", format!("it acknowledged {acked} frames of {sent}"));
+            exam.fail("base", format!("it acknowledged {acked} of {sent} frames"));
         }
         exam.row = "count";
     }
@@ -196,12 +196,12 @@ fn fall_silent(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     exam.fall_mute();
     let silent_since = exam.said_at;
     exam.row = "silence";
-    // Nothing is left of it where this machine has slept meanwhile.
+    // If this machine has slept in the meantime, no time is left.
     let left = (LINK_TIMEOUT - EARLIEST).saturating_sub(exam.now.saturating_sub(silent_since));
     exam.attend(turn, left, |_| false)?;
     let unheard = exam.now.saturating_sub(exam.heard_at);
     if unheard > IDLE_MAX {
-        exam.fail("idle", format!("nothing was heard for {} ms", unheard.as_millis()));
+        exam.fail("idle", format!("it sent no frame for {} ms", unheard.as_millis()));
     }
     exam.report.pass("idle");
     match exam.attend(turn, SILENCE_WITHIN, |_| false) {
@@ -209,7 +209,7 @@ fn fall_silent(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
         Err(halt) => return Err(halt),
         Ok(_) => {
             let seconds = exam.now.saturating_sub(silent_since).as_secs();
-            exam.fail("silence", format!("it holds a link on which nothing came for {seconds} s"));
+            exam.fail("silence", format!("it kept a link on which nothing was sent for {seconds} s"));
             cut_bound(exam);
         }
     }
@@ -218,7 +218,7 @@ fn fall_silent(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     Ok(())
 }
 
-/// A Welcome is lost with its link, so the new token never arrives.
+/// Cuts the link instead of a Welcome, so that the new token does not arrive.
 fn lose_welcome(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     cut_bound(exam);
     let (link, hello) = exam.await_hello(turn)?;
@@ -248,26 +248,27 @@ fn close(exam: &mut Exam, turn: Turn, reason: Reason, retry_after: Duration) -> 
 fn check_pause(exam: &mut Exam, row: &'static str, since: Duration, retry_after: Duration) {
     let pause = exam.now.saturating_sub(since);
     if pause + COARSE < retry_after {
-        exam.fail(row, format!("it came back after {} ms of {}", pause.as_millis(), retry_after.as_millis()));
+        exam.fail(row, format!("it waited {} of {} ms", pause.as_millis(), retry_after.as_millis()));
     } else if !retry_after.is_zero() {
         exam.report.pass(row);
     }
 }
 
-/// What clients are asked to wait: more than they would of their own accord.
+/// The wait that the examiner asks for. It is longer than the usual pauses of clients.
 const RETRY_AFTER: Duration = Duration::from_millis(1_500);
-/// How much sooner a client may come that looks at its clock once a frame.
+/// How much too early a client may come, since it may read its clock only once per frame.
 const COARSE: Duration = Duration::from_millis(50);
-/// How long it goes ahead of the Welcome.
+/// The time between the early Beacon and the Welcome.
 const EARLY_BY: Duration = Duration::from_millis(250);
-/// When two of five Beacons must have come back.
+/// The time in which two of five Beacons must be answered.
 const PINGS_WITHIN: Duration = Duration::from_millis(5_500);
-/// How often what may go well by chance is tried.
+/// The number of rounds of steps that a wrong client may pass by chance.
 const ROUNDS: u32 = 3;
-/// Frames that are under way when a link is cut, and for how long: from none taken to all.
+/// The number of frames in flight when a link is cut.
 const IN_FLIGHT: usize = 30;
+/// The time between the frames and the cut, times the number of the round. So none, some or all of them arrive.
 const IN_FLIGHT_FOR: Duration = Duration::from_millis(10);
-/// How much sooner than the link timeout a client with a coarse clock may give up.
+/// How much sooner than the link timeout a client with a coarse clock may take its link for lost.
 const EARLIEST: Duration = Duration::from_millis(250);
-/// When a client must have given up a silent link.
+/// The time after which a client must have taken a silent link for lost.
 const SILENCE_WITHIN: Duration = Duration::from_secs(5);

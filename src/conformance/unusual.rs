@@ -1,4 +1,4 @@
-//! Steps in which the server does what it rarely does.
+//! Steps with unknown messages, a resync, a lost session, and a kick.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::arena::v1::Scores;
 use crate::wire::v1::{Ack, Reason};
 use crate::wire::{self, ACK_EVERY, LINK_TIMEOUT, WireMessage as _};
 
-/// Ids that nobody knows, of every range, and fields that nobody knows.
+/// Sends unknown ids of each range, and unknown fields.
 pub(super) fn send_unknown(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     settle(exam, turn)?;
     for id in [0x0030_u16, 0x0070, 0x7F00, 0x80F0, 0xFF00] {
@@ -24,12 +24,12 @@ pub(super) fn send_unknown(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
         exam.report.pass("unknown");
     } else {
         let (acked, sent) = (exam.ledger.acked, exam.ledger.sent);
-        exam.fail("unknown", format!("it acknowledged {acked} frames of {sent}"));
+        exam.fail("unknown", format!("it acknowledged {acked} of {sent} frames"));
     }
     Ok(())
 }
 
-/// What was under way is void, and the counts go on from elsewhere.
+/// Resumes the session with resync and another count.
 pub(super) fn resync(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     settle(exam, turn)?;
     cut_bound(exam);
@@ -45,17 +45,17 @@ pub(super) fn resync(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     if let Some((Ack::ID, Some(first))) = exam.first
         && first < base
     {
-        exam.fail("resync", format!("after Welcome with base = {base} it acknowledged {first}"));
+        exam.fail("resync", format!("it acknowledged {first} after Welcome with base = {base}"));
     }
     if settled_within(exam, turn, ACK_EVERY + GRACE)? {
         exam.report.pass("resync");
     } else {
-        exam.fail("resync", format!("it did not acknowledge {} frames", exam.ledger.sent));
+        exam.fail("resync", format!("it did not acknowledge all {} frames", exam.ledger.sent));
     }
     Ok(())
 }
 
-/// The session is not known any more, and another begins.
+/// Denies the resume as TOKEN, and opens a new session.
 pub(super) fn forget_session(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     settle(exam, turn)?;
     cut_bound(exam);
@@ -64,10 +64,10 @@ pub(super) fn forget_session(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     exam.deny(denied, Reason::Token, Duration::ZERO);
     let (link, hello) = exam.await_hello(turn)?;
     if link != denied {
-        exam.fail("token", "its next Hello came on another link");
+        exam.fail("token", "its next Hello was on another link");
     }
     if hello.resume.is_some() {
-        exam.fail("token", "its next Hello shows a token again");
+        exam.fail("token", "its next Hello has a token again");
     }
     exam.report.pass("token");
     exam.row = "new-session";
@@ -75,7 +75,7 @@ pub(super) fn forget_session(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     check_first_ack(exam, turn)?;
     match exam.first {
         Some((Ack::ID, Some(0))) => {}
-        first => exam.fail("new-session", format!("the first frame is {first:?}, not Ack{{received: 0}}")),
+        first => exam.fail("new-session", format!("its first frame is {first:?}, not Ack{{received: 0}}")),
     }
     let patience = exam.patience();
     if !exam.attend(turn, patience, |exam| exam.ledger.joined)? {
@@ -83,13 +83,13 @@ pub(super) fn forget_session(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     }
     if !settled_within(exam, turn, ACK_EVERY + GRACE)? {
         let (acked, sent) = (exam.ledger.acked, exam.ledger.sent);
-        exam.fail("new-session", format!("it acknowledged {acked} frames of {sent}"));
+        exam.fail("new-session", format!("it acknowledged {acked} of {sent} frames"));
     }
     exam.report.pass("new-session");
     Ok(())
 }
 
-/// The end: whoever is kicked does not come back.
+/// Kicks the session. The client must not come back.
 pub(super) fn kick(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     exam.attend(turn, REPLAY_WITHIN, |_| false)?;
     if let Some(link) = exam.link {
@@ -102,7 +102,7 @@ pub(super) fn kick(exam: &mut Exam, turn: Turn) -> Result<(), Halt> {
     Ok(())
 }
 
-/// A field of bytes that no message has.
+/// An encoded field of bytes that no message has.
 const UNKNOWN_FIELD: [u8; 6] = [0xFA, 0x7F, 3, 1, 2, 3];
-/// How far the counts jump.
+/// By how much a resync raises the count.
 const GAP: u64 = 100;

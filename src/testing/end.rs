@@ -1,4 +1,4 @@
-//! A player's end of a link: of the harness, or of any transport.
+//! A player's end of a link, which is a link of the harness or of any transport.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,19 +10,19 @@ use super::HarnessLink;
 use crate::client::{Link, LinkStatus};
 use crate::wire::Lane;
 
-/// What a player sends and receives on.
+/// The client's end of a link.
 #[derive(Debug)]
 pub(super) enum End {
-    /// In the process, on virtual time.
+    /// A link within the process, on virtual time.
     Harness(HarnessLink),
-    /// Over a socket, in time of its own.
+    /// A link of a transport.
     Real(RealLink),
 }
 
-/// A link of a transport, and what it has no room for yet.
+/// A link of a transport, and the reliable frames that it has no room for.
 pub(super) struct RealLink {
     link: Box<dyn Link>,
-    /// Reliable frames. A test holds few, and all of them are its own.
+    /// The reliable frames that wait. The test itself bounds them.
     waiting: VecDeque<Bytes>,
 }
 
@@ -31,7 +31,7 @@ impl RealLink {
         Self { link, waiting: VecDeque::new() }
     }
 
-    /// Lets `dt` pass, takes in what the network brought, and lets leave what was handed over.
+    /// Advances the link by `dt`, and sends the frames that wait.
     pub(super) fn step(&mut self, dt: Duration) {
         self.link.update(dt);
         while let Some(frame) = self.waiting.front()
@@ -46,8 +46,8 @@ impl RealLink {
         self.link.status()
     }
 
-    /// Sends on the lane that the frame's id says, whichever was asked for. A reliable frame waits
-    /// for room, behind those that wait.
+    /// Sends a frame on the lane of its id. On the reliable `lane`, a frame that does not fit waits behind those that
+    /// wait already. On the unreliable `lane` it is dropped.
     fn send(&mut self, lane: Lane, frame: Bytes) {
         let sent = (lane == Lane::Unreliable || self.waiting.is_empty()) && self.link.send(frame.clone());
         if !sent && lane == Lane::Reliable {
@@ -59,7 +59,7 @@ impl RealLink {
 impl End {
     pub(super) fn send(&mut self, lane: Lane, frame: Bytes) {
         match self {
-            // A link that is gone or full loses it, as links do; the outbox has it.
+            // A closed or full link loses the frame. The outbox still has it.
             Self::Harness(link) => drop(HarnessLink::send(link, lane, frame)),
             Self::Real(link) => link.send(lane, frame),
         }
@@ -79,7 +79,7 @@ impl End {
         }
     }
 
-    /// Whether it is closed or cut.
+    /// Returns true if the link is closed or cut.
     pub(super) fn is_over(&self) -> bool {
         match self {
             Self::Harness(link) => link.is_closed() || link.is_cut(),
@@ -87,7 +87,7 @@ impl End {
         }
     }
 
-    /// Why it ended, where its transport knows.
+    /// Returns why the link ended, if the transport reports a reason.
     pub(super) fn failure(&self) -> Option<String> {
         match self {
             Self::Harness(_) => None,
@@ -95,7 +95,7 @@ impl End {
         }
     }
 
-    /// Whether unreliable frames may come before Welcome and after Closed.
+    /// Returns true if unreliable frames may arrive before Welcome and after Closed.
     pub(super) fn may_reorder(&self) -> bool {
         match self {
             Self::Harness(link) => link.was_faulty(),

@@ -1,4 +1,4 @@
-//! What goes wrong on the way: faults of links, by chance from a seed or at a chosen frame.
+//! Faults of links in the harness, at random from a seed or at a chosen frame.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::ident::LinkKey;
 use crate::wire::Lane;
 
-/// What a link does to what it carries. The same seed does the same on the same links.
+/// The faults of a link. The same seed gives the same faults on the same links.
 ///
-/// Frames of the unreliable lane are dropped, doubled and reordered. Those of the reliable lane
-/// keep their order, as on any transport: they are delayed, or the link is cut between two of
-/// them. A cut is silent, as when a cable is pulled: neither end is told.
+/// Frames of the unreliable lane are dropped, duplicated and reordered. Frames of the reliable lane keep their order,
+/// as on any transport: they are delayed, or the link is cut before one of them. A cut is silent, as if a cable were
+/// pulled: neither end gets an event.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::wire::Lane;
 /// assert!(!ada.is_cut_off());
 ///
 /// ada.set_faults(Faults::new(7).cut_after(0).down_only());
-/// // The answer never arrives, nor does anything behind it.
+/// // Neither the answer nor any later frame arrives.
 /// ada.send(&Part::default());
 /// game.run_with(&mut [&mut ada], 12_000);
 /// assert_eq!(game.resource::<waystation::session::SessionTable>().session_count(), 0);
@@ -45,7 +45,7 @@ pub struct Faults {
     ways: Ways,
 }
 
-/// Which ways of a link are faulty.
+/// The faulty directions of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Ways {
     #[default]
@@ -55,7 +55,7 @@ enum Ways {
 }
 
 impl Faults {
-    /// Nothing goes wrong.
+    /// No faults.
     pub const NONE: Self = Self {
         seed: 0,
         drop_percent: 0,
@@ -67,61 +67,61 @@ impl Faults {
         ways: Ways::Both,
     };
 
-    /// Nothing goes wrong yet; what the methods below add goes by that seed, in both directions.
+    /// Returns a seed without faults. The methods below add faults, which apply to both directions by default.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self { seed, ..Self::NONE }
     }
 
-    /// So many of a hundred unreliable frames are lost.
+    /// Drops this percentage of the unreliable frames.
     #[must_use]
     pub const fn drop(self, percent: u8) -> Self {
         Self { drop_percent: percent, ..self }
     }
 
-    /// So many of a hundred unreliable frames arrive twice.
+    /// Duplicates this percentage of the unreliable frames.
     #[must_use]
     pub const fn duplicate(self, percent: u8) -> Self {
         Self { duplicate_percent: percent, ..self }
     }
 
-    /// So many of a hundred unreliable frames are held back for up to 200 ms, while others pass.
+    /// Holds back this percentage of the unreliable frames for up to 200 ms, so that others overtake them.
     #[must_use]
     pub const fn reorder(self, percent: u8) -> Self {
         Self { reorder_percent: percent, ..self }
     }
 
-    /// Each reliable frame takes up to so long, and holds up those behind it.
+    /// Delays each reliable frame by a random time up to `max`. Later reliable frames wait for it.
     #[must_use]
     pub const fn delay(self, max: Duration) -> Self {
         Self { delay: max, ..self }
     }
 
-    /// Before each reliable frame, the link is cut with a chance of so many in a thousand.
+    /// Cuts the link before a reliable frame with a probability of `permille` in a thousand.
     #[must_use]
     pub const fn cut(self, permille: u16) -> Self {
         Self { cut_permille: permille, ..self }
     }
 
-    /// So many more reliable frames pass in a direction, then the link is cut.
+    /// Cuts the link after this many more reliable frames in a direction.
     #[must_use]
     pub const fn cut_after(self, frames: u64) -> Self {
         Self { cut_after: Some(frames), ..self }
     }
 
-    /// Only what clients send is concerned.
+    /// Applies the faults only to frames from the client.
     #[must_use]
     pub const fn up_only(self) -> Self {
         Self { ways: Ways::Up, ..self }
     }
 
-    /// Only what the server sends is concerned.
+    /// Applies the faults only to frames from the server.
     #[must_use]
     pub const fn down_only(self) -> Self {
         Self { ways: Ways::Down, ..self }
     }
 
-    /// The faults of the way to the server, and of the way to the client.
+    /// Returns the faults of the direction to the server, and those of the direction to the client.
     pub(super) fn split(self) -> (Self, Self) {
         match self.ways {
             Ways::Both => (self, self),
@@ -131,19 +131,19 @@ impl Faults {
     }
 }
 
-/// One way of a link.
+/// One direction of a link.
 #[derive(Debug)]
 pub(super) struct Lossy {
     faults: Faults,
     rng: StdRng,
-    /// Keeps the chance of the two ways, and of all links, apart.
+    /// A value that differs for each link and direction, so that their random numbers differ.
     salt: u64,
-    /// By when it is due, then by when it came.
+    /// The frames that wait, by the time at which they are due and by their number.
     waiting: BTreeMap<(Duration, u64), (Lane, Bytes)>,
     count: u64,
     /// When the last reliable frame is due.
     reliable_due: Duration,
-    /// Reliable frames since the faults were set.
+    /// The number of reliable frames since the faults were set.
     passed: u64,
 }
 
@@ -161,14 +161,14 @@ impl Lossy {
         }
     }
 
-    /// Other faults from now on; what is on its way takes the time that it was given.
+    /// Sets the faults of frames that are sent from now on.
     pub(super) fn set(&mut self, faults: Faults) {
         self.faults = faults;
         self.rng = StdRng::seed_from_u64(faults.seed ^ self.salt.rotate_left(32));
         self.passed = 0;
     }
 
-    /// A frame is sent; `false` if the link is cut before it.
+    /// Adds a frame. Returns false if the link is cut before it.
     pub(super) fn put(&mut self, lane: Lane, frame: Bytes, now: Duration) -> bool {
         match lane {
             Lane::Reliable => {
@@ -194,13 +194,13 @@ impl Lossy {
         true
     }
 
-    /// The next frame that is due.
+    /// Takes the next frame that is due.
     pub(super) fn take(&mut self, now: Duration) -> Option<(Lane, Bytes)> {
         let next = self.waiting.first_entry()?;
         (next.key().0 <= now).then(|| next.remove())
     }
 
-    /// What has not arrived by now is lost.
+    /// Drops the frames that are not due yet.
     pub(super) fn clear(&mut self, now: Duration) {
         self.waiting.retain(|(due, _), _| *due <= now);
     }
@@ -220,5 +220,5 @@ impl Lossy {
     }
 }
 
-/// Longest time that an unreliable frame is held back: a few ticks' worth, so that it meets others.
+/// The longest time for which an unreliable frame is held back: a few ticks, so that others overtake it.
 const REORDER_MAX: Duration = Duration::from_millis(200);

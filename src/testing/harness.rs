@@ -1,4 +1,4 @@
-//! The server of a test.
+//! The server of a test, which ticks on virtual time.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -20,22 +20,22 @@ use crate::tick::{Clock, TickCost, TickRate, TickSystems, TickTime};
 use crate::wire::v1::Join;
 use crate::zone::{Zone, Zones};
 
-/// Which of the two proxies a link goes through.
+/// One of the two proxies of a harness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Via {
-    /// The first.
+    /// The first proxy.
     Alpha,
-    /// The second.
+    /// The second proxy.
     Beta,
 }
 
-/// A server whose time stands still until it is told to tick.
+/// A server on virtual time, which only the test advances.
 ///
-/// It has one open zone, `hall`, unless a test adds others. After every tick the invariants of
-/// sessions and zones are checked; a broken one fails the test.
+/// The server has one zone, `hall`. Tests can add others. After each tick, the harness checks the invariants of
+/// sessions and zones, and fails the test if one does not hold.
 #[derive(Debug)]
 pub struct Harness {
-    /// The app: add plugins, systems and zones to it.
+    /// The app of the server. Tests can add plugins, systems and zones.
     pub app: App,
     clock: Clock,
     period: Duration,
@@ -45,14 +45,14 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// A server with the default configuration and a fixed seed.
+    /// Returns a server with the default configuration and a fixed seed.
     #[must_use]
     pub fn new() -> Self {
         Self::with(ServerConfig::default())
     }
 
-    /// A server with a configuration; its clock is replaced by a manual one, and a missing seed by
-    /// a fixed one.
+    /// Returns a server with a configuration. The harness replaces its clock by a manual one, and a missing seed by a
+    /// fixed one.
     #[must_use]
     pub fn with(config: ServerConfig) -> Self {
         let clock = Clock::manual();
@@ -71,26 +71,27 @@ impl Harness {
         Self { app, clock, period, net, entries: Vec::new(), trace: DefaultHasher::new() }
     }
 
-    /// Opens a zone.
+    /// Opens a zone and returns its entity.
     pub fn open_zone(&mut self, zone: Zone) -> Entity {
         self.app.world_mut().spawn(zone).id()
     }
 
-    /// Moves time on by a tick's period, and ticks. A system that advances the clock takes that long,
-    /// which is how a test overloads a server.
+    /// Advances the time by the period of a tick, and ticks.
+    ///
+    /// A test can overload the server by a system that advances the clock: the tick then takes that long.
     ///
     /// # Panics
     ///
-    /// If an invariant does not hold.
+    /// Panics if an invariant does not hold.
     pub fn tick(&mut self) {
         self.tick_after(self.period);
     }
 
-    /// Moves time on by any time, and ticks: for stalls.
+    /// Advances the time by `time`, and ticks. A long `time` simulates a stall of the server.
     ///
     /// # Panics
     ///
-    /// If an invariant does not hold.
+    /// Panics if an invariant does not hold.
     pub fn tick_after(&mut self, time: Duration) {
         self.clock.advance(time);
         self.net.deliver();
@@ -111,23 +112,23 @@ impl Harness {
         }
     }
 
-    /// Other faults for all links that are there, and those to come.
+    /// Sets the faults of all present and future links.
     pub fn set_faults(&mut self, faults: Faults) {
         self.net.set_faults(faults);
     }
 
-    /// Keeps the adapter of a proxy from taking what the tick sends, or lets it. What players send still
-    /// arrives.
+    /// Stalls the adapter of a proxy, or lets it go on. A stalled adapter takes no commands from the tick. Frames of
+    /// players still arrive.
     pub fn stall(&mut self, via: Via, is_stalled: bool) {
         self.net.stall(via as usize, is_stalled);
     }
 
-    /// Lets time pass without a tick.
+    /// Advances the time without a tick.
     pub fn pass(&mut self, time: Duration) {
         self.clock.advance(time);
     }
 
-    /// Ticks for that many milliseconds, rounded up to whole ticks.
+    /// Ticks for `ms` milliseconds, rounded up to whole ticks.
     pub fn run_ms(&mut self, ms: u64) {
         let ticks = Duration::from_millis(ms).as_nanos().div_ceil(self.period.as_nanos().max(1));
         for _ in 0..ticks {
@@ -135,7 +136,7 @@ impl Harness {
         }
     }
 
-    /// Ticks for that many milliseconds, while the players do what clients do.
+    /// Ticks for `ms` milliseconds, rounded up to whole ticks. Calls [`Player::pump`] of all players after each tick.
     pub fn run_with(&mut self, players: &mut [&mut Player], ms: u64) {
         let ticks = Duration::from_millis(ms).as_nanos().div_ceil(self.period.as_nanos().max(1));
         for _ in 0..ticks {
@@ -146,8 +147,8 @@ impl Harness {
         }
     }
 
-    /// Lets what was said arrive, be acted upon, and be answered: three ticks, while the players
-    /// do what clients do.
+    /// Ticks three times, so that frames arrive, take effect, and are answered. Calls [`Player::pump`] of all players
+    /// after each tick.
     pub fn exchange(&mut self, players: &mut [&mut Player]) {
         for _ in 0..3 {
             self.tick();
@@ -157,7 +158,7 @@ impl Harness {
         }
     }
 
-    /// Links for a [`Client`](crate::client::Client), through one proxy and the other in turn.
+    /// Returns a dial for a [`Client`](crate::client::Client). Its links use the two proxies in turn.
     #[must_use]
     pub fn dial(&self) -> HarnessDial {
         HarnessDial::new(self.net.clone())
@@ -167,19 +168,19 @@ impl Harness {
         self.net.books.clone()
     }
 
-    /// A link that nobody has said anything on.
+    /// Opens a link through a proxy.
     #[must_use]
     pub fn link(&self, via: Via) -> HarnessLink {
         self.link_as(via, LinkInfo::default())
     }
 
-    /// A link of which the transport knows something.
+    /// Opens a link with information about it, such as an address or an identity.
     #[must_use]
     pub fn link_as(&self, via: Via, info: LinkInfo) -> HarnessLink {
         self.net.connect(via as usize, info)
     }
 
-    /// A player with a link, who has said nothing.
+    /// Returns a player with a link and without a session.
     #[must_use]
     pub fn stranger(&self, via: Via) -> Player {
         let mut player = Player::new();
@@ -187,7 +188,7 @@ impl Harness {
         player
     }
 
-    /// A player with a session, in no zone.
+    /// Returns a player with a session that is in no zone.
     pub fn player(&mut self, via: Via) -> Player {
         let mut player = self.stranger(via);
         player.hello();
@@ -195,72 +196,72 @@ impl Harness {
         player
     }
 
-    /// A player who is in a zone.
+    /// Returns a player with a session that is in a zone.
     pub fn member(&mut self, via: Via, zone: &str) -> Player {
         let mut player = self.player(via);
         self.join(&mut player, zone);
         player
     }
 
-    /// A player joins a zone.
+    /// Sends a Join of a player, and [exchanges](Self::exchange) frames.
     pub fn join(&mut self, player: &mut Player, zone: &str) {
         player.send(&Join { request: 1, zone: zone.to_owned(), ..Join::default() });
         self.exchange(&mut [player]);
     }
 
-    /// The entity of a live session.
+    /// Returns the entity of a session, or `None` if the session has ended.
     #[must_use]
     pub fn entity(&self, session: SessionId) -> Option<Entity> {
         self.app.world().resource::<SessionTable>().find(session).ok()
     }
 
-    /// The state of a session; `None` if there is no such session.
+    /// Returns the state of a session, or `None` if the session has ended.
     #[must_use]
     pub fn state(&self, session: SessionId) -> Option<SessionState> {
         SessionState::at(self.app.world(), self.entity(session)?)
     }
 
-    /// A component of a live session.
+    /// Returns a component of a session, or `None` if the session has ended or does not have it.
     #[must_use]
     pub fn component<C: Component>(&self, session: SessionId) -> Option<&C> {
         self.app.world().get::<C>(self.entity(session)?)
     }
 
-    /// A resource.
+    /// Returns a resource.
     ///
     /// # Panics
     ///
-    /// If there is no such resource.
+    /// Panics if the resource does not exist.
     #[must_use]
     pub fn resource<R: Resource>(&self) -> &R {
         self.app.world().resource::<R>()
     }
 
-    /// The entity of a zone.
+    /// Returns the entity of a zone, or `None` if there is no zone of this name.
     #[must_use]
     pub fn zone(&self, name: &str) -> Option<Entity> {
         self.app.world().resource::<Zones>().find(name)
     }
 
-    /// The time that has passed.
+    /// Returns the virtual time since the start.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.clock.now()
     }
 
-    /// How long a tick is.
+    /// Returns the period of a tick.
     #[must_use]
     pub fn period(&self) -> Duration {
         self.period
     }
 
-    /// All that the game was told so far, in order, and when.
+    /// Returns all messages to the game so far, in order, each with its time.
     #[must_use]
     pub fn news(&self) -> &[(Duration, Entry)] {
         &self.entries
     }
 
-    /// All that the game was told of a session so far, in order.
+    /// Returns all messages to the game about a session so far, in order.
     #[must_use]
     pub fn news_of(&self, session: SessionId) -> Vec<News> {
         self.entries
@@ -270,7 +271,7 @@ impl Harness {
             .collect()
     }
 
-    /// The game was told this of a player's session, and nothing else.
+    /// Asserts that the game has got exactly these messages about a player's session, in this order.
     ///
     /// ```
     /// use waystation::ident::ZoneId;
@@ -283,7 +284,7 @@ impl Harness {
     ///
     /// # Panics
     ///
-    /// If it was told anything else.
+    /// Panics if the messages differ.
     #[track_caller]
     pub fn assert_news(&self, player: &Player, news: impl IntoIterator<Item = News>) {
         assert_eq!(
@@ -294,7 +295,7 @@ impl Harness {
         );
     }
 
-    /// When the game was told something of a session first.
+    /// Returns when the game first got a message about a session, or `None` if it has not got it.
     #[must_use]
     pub fn told_at(&self, session: SessionId, news: News) -> Option<Duration> {
         self.entries
@@ -303,7 +304,7 @@ impl Harness {
             .map(|(at, _)| *at)
     }
 
-    /// How often each session was told of, by id.
+    /// Returns the number of messages about each session.
     #[must_use]
     pub fn news_counts(&self) -> BTreeMap<SessionId, usize> {
         let mut counts = BTreeMap::new();
@@ -313,18 +314,18 @@ impl Harness {
         counts
     }
 
-    /// A hash of all that the game was told: the same for the same inputs and seed.
+    /// Returns a hash of all messages to the game. Equal inputs and seeds give equal hashes.
     #[must_use]
     pub fn trace(&self) -> u64 {
         self.trace.finish()
     }
 
-    /// Adds what a player saw to the trace.
+    /// Adds all frames that a player has received to the hash of [`trace`](Self::trace).
     pub fn trace_frames(&mut self, player: &Player) {
         player.seen().hash(&mut self.trace);
     }
 
-    /// The rate of the server.
+    /// Returns the tick rate of the server.
     #[must_use]
     pub fn rate(&self) -> TickRate {
         *self.app.world().resource::<TickRate>()
@@ -337,5 +338,5 @@ impl Default for Harness {
     }
 }
 
-/// What chance goes by in tests that do not say.
+/// The seed of tests that do not set one.
 const SEED: u64 = 0x5747_6174_696f_6e21;

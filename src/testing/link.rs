@@ -1,4 +1,4 @@
-//! Links of a test: within the process, and faulty where a test wants it.
+//! Links of the harness: within the process, on virtual time, and with the faults that a test sets.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,14 +17,14 @@ use crate::session::{SessionCore, SessionTable};
 use crate::tick::Clock;
 use crate::wire::{Lane, lane_of};
 
-/// The client's end of a link through one of the harness's two proxies.
+/// The client's end of a link through one of the two proxies of a harness.
 #[derive(Debug)]
 pub struct HarnessLink {
     wire: Arc<Mutex<Wire>>,
     clock: Clock,
 }
 
-/// Opens links for a [`Client`](crate::client::Client), each through the other proxy.
+/// Opens links for a [`Client`](crate::client::Client), through the two proxies in turn.
 #[derive(Debug, Clone)]
 pub struct HarnessDial {
     net: Net,
@@ -40,7 +40,7 @@ pub(super) struct Net {
     pub(super) books: SharedBooks,
 }
 
-/// The links that are there, and the faults of those to come.
+/// The open links, and the faults of future links.
 #[derive(Debug, Default)]
 struct Wires {
     faults: Faults,
@@ -53,7 +53,7 @@ struct Wire {
     up: Lossy,
     down: Lossy,
     is_cut: bool,
-    /// What is unreliable may be anywhere.
+    /// True if the link ever had faults, so that unreliable frames may arrive out of order.
     was_faulty: bool,
 }
 
@@ -79,18 +79,18 @@ impl Net {
         HarnessLink { wire, clock: self.clock.clone() }
     }
 
-    /// Keeps a proxy's adapter from taking commands, or lets it.
+    /// Stalls the adapter of a proxy, or lets it go on. A stalled adapter takes no commands.
     pub(super) fn stall(&self, proxy: usize, is_stalled: bool) {
         self.proxies[proxy].stall(is_stalled);
     }
 
-    /// Other faults for all links that are there, and those to come.
+    /// Sets the faults of all present and future links.
     pub(super) fn set_faults(&self, faults: Faults) {
         lock(&self.wires).faults = faults;
         self.each(|wire| wire.set_faults(faults));
     }
 
-    /// Brings the server what is due by now.
+    /// Delivers the frames to the server that are due.
     pub(super) fn deliver(&self) {
         let now = self.clock.now();
         self.each(|wire| wire.deliver(now));
@@ -108,7 +108,7 @@ impl Net {
 }
 
 impl HarnessLink {
-    /// The link's name on the server.
+    /// Returns the key of the link on the server.
     #[must_use]
     pub fn key(&self) -> LinkKey {
         lock(&self.wire).link.key()
@@ -118,7 +118,7 @@ impl HarnessLink {
     ///
     /// # Errors
     ///
-    /// As [`LoopbackLink::send`]; a frame that a fault takes or holds back counts as sent.
+    /// Returns the errors of [`LoopbackLink::send`]. A frame that a fault drops or delays counts as sent.
     pub fn send(&self, lane: Lane, frame: Bytes) -> Result<(), LoopbackError> {
         lock(&self.wire).send(lane, frame, self.clock.now())
     }
@@ -128,24 +128,24 @@ impl HarnessLink {
         lock(&self.wire).receive(self.clock.now())
     }
 
-    /// Whether the server, or its transport, has closed the link. Nobody is told of a cut.
+    /// Returns true if the server, or its transport, has closed the link. A cut does not close the link.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         lock(&self.wire).link.is_closed()
     }
 
-    /// Whether a fault has cut the link.
+    /// Returns true if a fault has cut the link.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         lock(&self.wire).is_cut
     }
 
-    /// Whether it ever had faults.
+    /// Returns true if the link ever had faults.
     pub(super) fn was_faulty(&self) -> bool {
         lock(&self.wire).was_faulty
     }
 
-    /// Closes the link, as a transport that says so to its peer. To lose one silently, drop it.
+    /// Closes the link, and the server gets an event. To lose a link silently, drop it.
     pub fn close(&self) {
         let wire = lock(&self.wire);
         if !wire.is_cut {
@@ -153,7 +153,7 @@ impl HarnessLink {
         }
     }
 
-    /// Other faults from now on, for this link.
+    /// Sets the faults of this link.
     pub fn set_faults(&self, faults: Faults) {
         lock(&self.wire).set_faults(faults);
     }
@@ -174,14 +174,14 @@ impl Wire {
         if !self.is_cut && !self.up.put(lane, frame, now) {
             self.cut(now);
         }
-        // A frame that is due by now is sent now, so that the sender learns what comes of it.
+        // Frames that are due are sent now, so that the caller gets their errors.
         while let Some((lane, frame)) = self.up.take(now) {
             self.link.send(lane, frame)?;
         }
         Ok(())
     }
 
-    /// What does not fit any more is lost as it would be on the way.
+    /// Delivers the frames that are due. A frame for which there is no room is lost.
     fn deliver(&mut self, now: Duration) {
         while let Some((lane, frame)) = self.up.take(now) {
             let _ = self.link.send(lane, frame);
@@ -199,7 +199,7 @@ impl Wire {
         self.down.take(now).map(|(_, frame)| frame)
     }
 
-    /// What arrived is there; what is on its way, and all that follows, is lost.
+    /// Cuts the link. Frames that have arrived remain. Frames in flight and all later ones are lost.
     fn cut(&mut self, now: Duration) {
         self.is_cut = true;
         self.up.clear(now);
@@ -245,24 +245,26 @@ impl Link for HarnessLink {
     }
 }
 
-/// The books, in the app and at every link.
+/// The records of the counted frames that sessions have sent. The app and all players share them.
 #[derive(Resource, Debug, Clone, Default)]
 pub(super) struct SharedBooks(Arc<Mutex<Books>>);
 
-/// All counted frames that sessions were sent, by number: what their clients must see.
+/// The records, by session.
 #[derive(Debug, Default)]
 struct Books(BTreeMap<SessionId, Book>);
 
+/// The counted frames that one session has sent, by number.
 #[derive(Debug, Default)]
 struct Book {
     frames: BTreeMap<u64, Bytes>,
-    /// How far it is written, or was given up in the tick in which it was sent.
+    /// The number of the last frame. Numbers without a frame were acknowledged or void before they were recorded.
     last: u64,
     has_ended: bool,
 }
 
 impl SharedBooks {
-    /// Invariant 12 of `docs/sessions.md`: a client takes as its `number`th frame what was sent as that.
+    /// Checks invariant 12 of `docs/sessions.md`: a client receives as its `number`-th counted frame what was sent
+    /// as the `number`-th.
     pub(super) fn check(&self, session: SessionId, number: u64, frame: &Bytes) -> Result<(), String> {
         let books = lock(&self.0);
         let Some(book) = books.0.get(&session) else { return Ok(()) };
@@ -270,12 +272,12 @@ impl SharedBooks {
         if is_unknown || book.frames.get(&number) == Some(frame) {
             return Ok(());
         }
-        Err(format!("12: took {frame:?} as number {number}, sent was {:?}", book.frames.get(&number)))
+        Err(format!("12: took {frame:?} as number {number}, but {:?} was sent", book.frames.get(&number)))
     }
 }
 
-/// Writes down what sessions were sent, after each tick. What a session was sent in its last tick is
-/// not in the books.
+/// Records the frames that sessions have sent, after each tick. Frames that a session sends in its last tick are not
+/// recorded.
 pub(super) fn keep_books(
     sessions: Query<&SessionCore, Allow<Disabled>>,
     table: Res<SessionTable>,
@@ -293,7 +295,7 @@ pub(super) fn keep_books(
 }
 
 impl Book {
-    /// Writes down what follows the first `acked` frames.
+    /// Records the frames that follow the first `acked` ones.
     fn write<'a>(&mut self, acked: u64, frames: impl ExactSizeIterator<Item = &'a Bytes>) {
         let known = usize::try_from(self.last.saturating_sub(acked)).unwrap_or(usize::MAX);
         self.last = self.last.max(acked);

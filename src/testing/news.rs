@@ -1,4 +1,4 @@
-//! What the game was told, in a form that tests compare.
+//! The messages about sessions and memberships that a game gets, in a form that tests can compare.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::ident::{SessionId, ZoneId};
 use crate::session::{self, EndCause, LossCause};
 use crate::wire::v1::Reason;
 
-/// What the game was told of a session, without the payloads and measurements.
+/// A message to the game about a session, without payloads and measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
     /// [`SessionRegistered`](session::SessionRegistered).
@@ -15,7 +15,7 @@ pub enum News {
     Disconnected(LossCause),
     /// [`SessionResumed`](session::SessionResumed).
     Resumed {
-        /// True if what was under way is void.
+        /// True if the resume is a resync.
         resync: bool,
     },
     /// [`SessionUnregistered`](session::SessionUnregistered).
@@ -35,7 +35,7 @@ pub enum News {
 }
 
 impl News {
-    /// Returns an entry of the journal in this form; `None` for what concerns an ask.
+    /// Converts an entry of the journal. Returns `None` for entries about asks.
     fn of(news: &session::News) -> Option<Self> {
         Some(match *news {
             session::News::Registered {} => Self::Registered,
@@ -53,19 +53,19 @@ impl News {
     }
 }
 
-/// An entry of the journal, in the form that tests compare.
+/// An entry of the journal, in a form that tests can compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// The entry's place among all.
+    /// The sequence number, which is common to all sessions.
     pub sequence: u64,
     /// The session.
     pub session: SessionId,
-    /// What happened.
+    /// The message.
     pub news: News,
 }
 
 impl Entry {
-    /// Returns an entry of the journal in this form; `None` for what concerns an ask.
+    /// Converts an entry of the journal. Returns `None` for entries about asks.
     #[must_use]
     pub fn of(entry: &session::Entry) -> Option<Self> {
         let news = News::of(&entry.news)?;

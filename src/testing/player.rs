@@ -1,4 +1,4 @@
-//! A player of a test: a client whose every step is chosen.
+//! A player of a test: a client whose steps the test controls.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,22 +18,22 @@ use crate::wire::v1::{
 };
 use crate::wire::{self, Frame, Lane, WireMessage};
 
-/// What a player leaves out of what a client does.
+/// The automatic actions of a client that a player leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hang {
-    /// Nothing.
+    /// The player leaves out no action.
     #[default]
     Never,
-    /// It acknowledges nothing: neither by Ack nor with the echo of a beacon.
+    /// The player acknowledges nothing, neither by Ack nor by Ping.
     Acks,
-    /// It sends nothing of its own accord.
+    /// The player sends nothing on its own.
     Mute,
 }
 
-/// A client that keeps what outlives a link: its session, token, counts and outbox.
+/// A scripted client. It keeps its session, token, counts and outbox over all links.
 ///
-/// It checks what every client may rely on, and fails the test otherwise: nothing before Welcome
-/// but Denied, Closed and `ProbeReply`, nothing after Closed, acks that can be.
+/// A player fails the test if the server breaks a rule: if a frame other than Denied, Closed and `ProbeReply` arrives
+/// before Welcome, if any frame arrives after Closed, or if the server acknowledges more than the player has sent.
 #[derive(Debug, Default)]
 pub struct Player {
     link: Option<End>,
@@ -48,30 +48,30 @@ pub struct Player {
     outbox: VecDeque<Bytes>,
     frames: Vec<Frame>,
     seen: Vec<Bytes>,
-    /// What it leaves out.
+    /// The actions that the player leaves out. Default: [`Hang::Never`].
     pub hang: Hang,
-    /// The name it gives.
+    /// The name in the player's Hello. [`Player::new`] sets `ada`.
     pub name: String,
 }
 
 impl Player {
-    /// A player without a link.
+    /// Returns a player without a link.
     #[must_use]
     pub fn new() -> Self {
         Self { name: "ada".to_owned(), ..Self::default() }
     }
 
-    /// Opens a link. An older one is left as it is, unread.
+    /// Opens a link. Drops an earlier link unread.
     pub fn connect(&mut self, game: &Harness, via: Via) {
         self.connect_as(game, via, LinkInfo::default());
     }
 
-    /// Opens a link of which the transport knows something.
+    /// Opens a link with information about it, such as an address or an identity. Drops an earlier link unread.
     pub fn connect_as(&mut self, game: &Harness, via: Via, info: LinkInfo) {
         self.take_up(game, End::Harness(game.link_as(via, info)));
     }
 
-    /// Goes on over a link of any transport. It says nothing until it is [stepped](Self::step) and open.
+    /// Uses a link of any transport. It sends nothing before it is open and [stepped](Self::step).
     pub fn connect_over(&mut self, game: &Harness, link: Box<dyn Link>) {
         self.take_up(game, End::Real(RealLink::new(link)));
     }
@@ -83,14 +83,14 @@ impl Player {
         self.closed = None;
     }
 
-    /// Lets `dt` pass for a link that is not in the process.
+    /// Advances a link of a transport by `dt`. Does nothing to a link of the harness.
     pub fn step(&mut self, dt: Duration) {
         if let Some(End::Real(link)) = &mut self.link {
             link.step(dt);
         }
     }
 
-    /// Whether its link carries frames.
+    /// Returns true if the player has an open link.
     #[must_use]
     pub fn is_linked(&self) -> bool {
         match &self.link {
@@ -100,7 +100,7 @@ impl Player {
         }
     }
 
-    /// What this player was until now, with its link, for a test of what becomes of that; this one
+    /// Splits off a player with the present link and state, so that a test can use the old link later. This player
     /// goes on without a link.
     #[must_use]
     pub fn leave_behind(&mut self) -> Self {
@@ -119,15 +119,15 @@ impl Player {
         }
     }
 
-    /// Other faults for its link, from now on.
+    /// Sets the faults of the link, if it is a link of the harness.
     pub fn set_faults(&mut self, faults: Faults) {
         if let Some(End::Harness(link)) = &self.link {
             link.set_faults(faults);
         }
     }
 
-    /// Loses the link without a word to anybody; what was on its way to here is lost. A link of the
-    /// harness is handed out.
+    /// Loses the link silently. Frames in flight to the player are lost. Returns the link if it is a link of the
+    /// harness.
     pub fn cut(&mut self) -> Option<HarnessLink> {
         match self.link.take() {
             Some(End::Harness(link)) => Some(link),
@@ -135,38 +135,38 @@ impl Player {
         }
     }
 
-    /// Closes the link, as a transport that says so.
+    /// Closes the link, and the server gets an event.
     pub fn close(&mut self) {
         if let Some(mut link) = self.link.take() {
             link.close();
         }
     }
 
-    /// Asks for a new session.
+    /// Sends a Hello for a new session.
     pub fn hello(&mut self) {
         let credentials = Credentials { kind: Some(Kind::Anonymous(Anonymous { name: self.name.clone() })) };
         self.say(&Hello { protocol: wire::PROTOCOL, credentials: Some(credentials), ..Hello::default() });
     }
 
-    /// Asks to resume its session, with the newest token it has.
+    /// Sends a Hello that resumes the session with the newest token.
     pub fn resume(&mut self) {
         self.resume_with(self.token.clone(), false);
     }
 
-    /// Asks to resume a session with any token.
+    /// Sends a Hello that resumes a session with the given token.
     pub fn resume_with(&mut self, token: Bytes, resync: bool) {
         let trimmed = self.sent - self.outbox.len() as u64;
         let resume = Resume { token, received: self.received, trimmed, resync };
         self.say(&Hello { protocol: wire::PROTOCOL, resume: Some(resume), ..Hello::default() });
     }
 
-    /// Forgets all but its token, as a page that was reloaded.
+    /// Discards all state but the token and the name, as a page that is reloaded.
     pub fn reload(&mut self) {
         *self = Self { token: self.token.clone(), name: self.name.clone(), ..Self::default() };
     }
 
-    /// Sends a message: a counted one through its outbox, so that a resume sends it again. Until
-    /// it is welcome nothing else leaves.
+    /// Sends a message. A counted message is also put into the outbox, so that it is sent again after a resume. Without
+    /// a link that was welcomed, other messages are dropped.
     pub fn send<M: WireMessage>(&mut self, message: &M) {
         if M::ID.is_counted() {
             self.sent += 1;
@@ -177,19 +177,19 @@ impl Player {
         }
     }
 
-    /// Sends a message on the link it has, past all books.
+    /// Sends a message on the link directly, without counting it.
     pub fn say<M: WireMessage>(&mut self, message: &M) {
         self.say_bytes(M::ID.lane(), wire::encode(message));
     }
 
-    /// Sends any bytes on any lane.
+    /// Sends bytes on a lane.
     pub fn say_bytes(&mut self, lane: Lane, bytes: impl Into<Bytes>) {
         if let Some(link) = &mut self.link {
             link.send(lane, bytes.into());
         }
     }
 
-    /// Reads what arrived, and does what a client does about it.
+    /// Receives all frames that have arrived, and does what a client does.
     pub fn pump(&mut self) {
         let mut counted = false;
         while let Some((_, is_counted)) = self.next() {
@@ -200,12 +200,12 @@ impl Player {
         }
     }
 
-    /// Takes one frame from the link, if there is one, and nothing behind it.
+    /// Receives one frame. Returns its id, or `None` if no frame has arrived.
     pub fn pump_one(&mut self) -> Option<MessageId> {
         self.next().map(|(id, _)| id)
     }
 
-    /// Takes all messages of a type that were seen and not yet taken.
+    /// Takes all received messages of a type that were not taken before.
     pub fn take<M: WireMessage>(&mut self) -> Vec<M> {
         let mut taken = Vec::new();
         self.frames.retain(|frame| match frame.decode::<M>() {
@@ -218,7 +218,7 @@ impl Player {
         taken
     }
 
-    /// Takes the first message of a type that was seen and not yet taken.
+    /// Takes the first received message of a type that was not taken before.
     ///
     /// ```
     /// use waystation::testing::{Harness, Via};
@@ -232,28 +232,28 @@ impl Player {
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// Panics if there is no message of this type.
     #[track_caller]
     pub fn expect<M: WireMessage>(&mut self) -> M {
         let found = self.frames.iter().position(|frame| frame.decode::<M>().is_ok());
         let Some(index) = found else {
-            panic!("{} saw no {}, but {:?}", self.name, M::NAME, self.ids());
+            panic!("{} received no {}, but {:?}", self.name, M::NAME, self.ids());
         };
         self.frames.remove(index).decode().expect("it was decoded before")
     }
 
-    /// No message of a type was seen that is not taken yet.
+    /// Asserts that no received message of a type is left to take.
     ///
     /// # Panics
     ///
-    /// If there is one.
+    /// Panics if there is one.
     #[track_caller]
     pub fn expect_no<M: WireMessage>(&self) {
         let count = self.frames.iter().filter(|frame| frame.decode::<M>().is_ok()).count();
-        assert_eq!(count, 0, "{} saw {}: {:?}", self.name, M::NAME, self.ids());
+        assert_eq!(count, 0, "{} received {}: {:?}", self.name, M::NAME, self.ids());
     }
 
-    /// These are the reliable frames that were seen and not yet taken, in this order. All are taken.
+    /// Takes all received frames, and asserts that the reliable ones among them have these ids, in this order.
     ///
     /// ```
     /// use waystation::testing::{Harness, Via};
@@ -267,7 +267,7 @@ impl Player {
     ///
     /// # Panics
     ///
-    /// If it saw anything else.
+    /// Panics if the ids differ.
     #[track_caller]
     pub fn saw(&mut self, ids: impl IntoIterator<Item = MessageId>) {
         let seen: Vec<MessageId> = self
@@ -276,91 +276,92 @@ impl Player {
             .map(|frame| frame.id)
             .filter(|id| id.lane() == Lane::Reliable)
             .collect();
-        assert_eq!(seen, ids.into_iter().collect::<Vec<_>>(), "what {} saw", self.name);
+        assert_eq!(seen, ids.into_iter().collect::<Vec<_>>(), "the frames that {} received", self.name);
     }
 
-    /// Takes all frames that were seen and not yet taken, in order.
+    /// Takes all received frames that were not taken before, in order.
     pub fn take_frames(&mut self) -> Vec<Frame> {
         std::mem::take(&mut self.frames)
     }
 
-    /// The ids of all frames seen and not taken, in order.
+    /// Returns the ids of all received frames that were not taken, in order.
     #[must_use]
     pub fn ids(&self) -> Vec<MessageId> {
         self.frames.iter().map(|frame| frame.id).collect()
     }
 
-    /// All that it ever saw.
+    /// Returns all frames that the player has ever received.
     #[must_use]
     pub fn seen(&self) -> &[Bytes] {
         &self.seen
     }
 
-    /// Its session.
+    /// Returns the id of the player's session.
     ///
     /// # Panics
     ///
-    /// If it never had one.
+    /// Panics if the player never had a session.
     #[must_use]
     pub fn session(&self) -> SessionId {
         self.session.expect("the player has a session")
     }
 
-    /// Whether it has a link on which it was welcomed and not closed.
+    /// Returns true if the player has received Welcome on its link, and not Closed.
     #[must_use]
     pub fn is_welcome(&self) -> bool {
         self.link.is_some() && self.welcomed && self.closed.is_none()
     }
 
-    /// Why its link was closed, if it was told.
+    /// Returns the reason in the Closed frame, or `None` if no Closed has arrived on the link.
     #[must_use]
     pub fn closed(&self) -> Option<Reason> {
         self.closed
     }
 
-    /// Whether its link is closed, with or without a word.
+    /// Returns true if the player has no link, or if its link is closed or cut.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
         self.link.as_ref().is_none_or(End::is_over)
     }
 
-    /// Why its link ended, in its transport's words; `None` if that does not know, or it has not ended.
+    /// Returns the transport's reason for the end of the link. `None` if there is no reason, or if the link has not
+    /// ended.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.link.as_ref().and_then(End::failure)
     }
 
-    /// The zone it believes to be in.
+    /// Returns the name of the zone that the session is in, as far as the player has received.
     #[must_use]
     pub fn zone(&self) -> Option<&str> {
         self.zone.as_deref()
     }
 
-    /// Its newest token.
+    /// Returns the newest resume token.
     #[must_use]
     pub fn token(&self) -> Bytes {
         self.token.clone()
     }
 
-    /// Counted frames it took.
+    /// Returns the number of counted frames that the player has received.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Counted frames it sent that the server has not said to have taken.
+    /// Returns the number of counted frames that the player has sent and the server has not acknowledged.
     #[must_use]
     pub fn unacked_count(&self) -> usize {
         self.outbox.len()
     }
 
-    /// Takes a frame from the link: its id, and whether it was counted. What is unreliable and
-    /// comes too early or too late on a faulty link is ignored.
+    /// Receives a frame. Returns its id, and whether it was counted. Ignores unreliable frames before Welcome and after
+    /// Closed if the link may reorder frames.
     fn next(&mut self) -> Option<(MessageId, bool)> {
         loop {
             let link = self.link.as_mut()?;
             let bytes = link.receive()?;
-            let frame = Frame::parse(bytes.clone()).expect("the server sends frames");
+            let frame = Frame::parse(bytes.clone()).expect("a frame of the server has an id");
             let is_early = !self.welcomed && !BEFORE_WELCOME.contains(&frame.id);
             let is_odd = is_early || self.closed.is_some();
             if is_odd && link.may_reorder() && frame.id.lane() == Lane::Unreliable {
@@ -376,7 +377,7 @@ impl Player {
         }
     }
 
-    /// Acts on a frame; whether it was counted.
+    /// Handles a frame. Returns true if it was counted.
     fn take_in(&mut self, frame: &Frame, bytes: &Bytes) -> bool {
         if frame.id.is_counted() {
             self.received += 1;
@@ -415,7 +416,7 @@ impl Player {
             self.received = welcome.base;
             self.zone = Some(welcome.zone).filter(|zone| !zone.is_empty());
             if self.sent < welcome.received {
-                // A reloaded page: the server knows better.
+                // After a reload, the count of the server is the right one.
                 self.sent = welcome.received;
             }
             self.trim(welcome.received);
@@ -432,12 +433,12 @@ impl Player {
     }
 
     fn trim(&mut self, received: u64) {
-        assert!(received <= self.sent, "an ack of {received}, {} sent", self.sent);
+        assert!(received <= self.sent, "an acknowledgement of {received}, but {} were sent", self.sent);
         while self.sent - (self.outbox.len() as u64) < received {
             self.outbox.pop_front();
         }
     }
 }
 
-/// What may come before Welcome.
+/// The messages that may arrive before Welcome, and Welcome itself.
 const BEFORE_WELCOME: [MessageId; 4] = [Welcome::ID, Denied::ID, Closed::ID, ProbeReply::ID];

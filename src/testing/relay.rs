@@ -1,21 +1,20 @@
-//! A bad network for tests: a relay between real sockets, over UDP and TCP, that loses, delays, reorders,
-//! doubles and interrupts what passes through it.
+//! A relay between real sockets that simulates a bad network for tests, over UDP and TCP.
 //!
-//! It is not a proxy for players, and it does not look into what it carries. Its delays are real
-//! time; tests on virtual time give a link [`Faults`](super::Faults) instead.
+//! The relay loses, delays, reorders, duplicates and interrupts traffic. It is not a proxy of this crate, and it does
+//! not parse the traffic. Its delays are in real time. Tests on virtual time set [`Faults`](super::Faults) of a link
+//! instead.
 //!
-//! Each decision depends only on the seed, the flow's number and the packet's number in its
-//! direction. A flow is a client's UDP socket or TCP connection, numbered as they appear. The same
-//! seed therefore does the same to the same traffic, whatever the machine's speed. Outages depend
-//! on the seed and on the time since the start.
+//! Each decision depends only on the seed, the number of the flow, and the number of the packet in its direction. A
+//! flow is a UDP socket or a TCP connection of a client. Flows are numbered in the order in which they appear. So the
+//! same seed treats the same traffic alike on each machine. Outages depend on the seed and on the time since the
+//! start.
 //!
-//! Over TCP nothing is lost for good, as on a real network: a segment that the network loses, or
-//! that meets an outage, arrives later by the time that TCP takes to send it again, and holds up
-//! all that follows it. Reordering and doubling do not show over TCP.
+//! Over TCP no data is lost, as on a real network. A segment that is lost, or that is sent in an outage, arrives later
+//! by the time that TCP takes to send it again. The segments behind it wait for it. Reordering and duplication have no
+//! effect over TCP.
 //!
-//! Data flow: a client's socket → the route's listener → [`Network`] decides when a packet arrives
-//! → a queue in the order of arrival → the flow's own socket to the server, and back the same way.
-//! All of it runs on one thread.
+//! Data flow: a client's socket → the listener of a route → [`Network`] decides when a packet arrives → a queue in the
+//! order of arrival → the flow's socket to the server; and the same way back. All of it runs on one thread.
 //!
 //! ```
 //! use std::net::UdpSocket;
@@ -63,21 +62,21 @@ pub use counts::{RelayCounts, WayCounts};
 pub use network::{Network, Outages};
 use turn::Turn;
 
-/// What a [`Relay`] is told.
+/// The configuration of a [`Relay`].
 #[derive(Debug, Clone, Default)]
 pub struct RelayConfig {
-    /// The seed of all decisions.
+    /// The seed of all decisions. Default: 0.
     pub seed: u64,
-    /// The ways through the relay, [`ROUTES_MAX`] at most.
+    /// The routes, at most [`ROUTES_MAX`]. Default: no routes.
     pub routes: Vec<Route>,
-    /// What it does to the traffic of all routes.
+    /// The network that is simulated on all routes. Default: a network without faults.
     pub network: Network,
-    /// From this time after the start on, the network is faultless. Default: never. A test that
-    /// ends with a count of what arrived lets the rest arrive.
+    /// The time after the start from which on the network has no faults. Then all traffic in flight arrives before a
+    /// test counts it. Default: `None`, which is never.
     pub heals_after: Option<Duration>,
 }
 
-/// One way through a relay: a listener, and the server behind it.
+/// A route through a relay: a listener, and the server that it leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     is_tcp: bool,
@@ -86,55 +85,55 @@ pub struct Route {
 }
 
 impl Route {
-    /// A route for datagrams to a server. It listens on a free port of 127.0.0.1.
+    /// Returns a route for datagrams to a server. It listens on a free port of 127.0.0.1.
     #[must_use]
     pub fn udp(server: SocketAddr) -> Self {
         Self { is_tcp: false, listen: (Ipv4Addr::LOCALHOST, 0).into(), server }
     }
 
-    /// A route for TCP connections to a server. It listens on a free port of 127.0.0.1.
+    /// Returns a route for TCP connections to a server. It listens on a free port of 127.0.0.1.
     #[must_use]
     pub fn tcp(server: SocketAddr) -> Self {
         Self { is_tcp: true, ..Self::udp(server) }
     }
 
-    /// The same route, listening on this address.
+    /// Sets the address to listen on.
     #[must_use]
     pub fn at(self, listen: SocketAddr) -> Self {
         Self { listen, ..self }
     }
 }
 
-/// A relay that cannot start.
+/// The error of starting or changing a relay.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    /// A listener's address cannot be used.
-    #[error("cannot listen on {address} ({cause}); is the port in use?")]
+    /// The address of a listener cannot be used.
+    #[error("cannot listen on {address} ({cause}); check that the port is not in use")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// The system gives no poll or thread.
-    #[error("the system gives the relay no poll or thread ({0}); are there too many?")]
+    /// The operating system provides no poll or thread.
+    #[error("the operating system provides no poll or thread ({0}); run fewer relays at a time")]
     System(#[from] io::Error),
-    /// A field of the network is out of range.
+    /// A field of the configuration is out of range.
     #[error("{field} is {value}; it may be {range}")]
     Range {
-        /// The field's name.
+        /// The name of the field.
         field: &'static str,
-        /// Its value.
+        /// The value of the field.
         value: String,
-        /// What it may be.
+        /// The permitted values, in words.
         range: &'static str,
     },
 }
 
 /// A relay that runs on a thread of its own until it is stopped or dropped.
 ///
-/// Worst-case memory: 64 MiB of datagrams under way, and 128 KiB for each of 1,024 TCP connections.
+/// A relay uses at most 64 MiB for datagrams in flight, and 128 KiB for each of at most 1,024 TCP connections.
 #[derive(Debug)]
 pub struct Relay {
     addresses: Vec<SocketAddr>,
@@ -143,7 +142,7 @@ pub struct Relay {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a relay shares with its thread.
+/// The state that a relay and its thread share.
 #[derive(Debug)]
 struct Shared {
     network: Mutex<Network>,
@@ -156,13 +155,13 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// [`RelayError`]: an address is in use, a field of the network is out of range, or the system
-    /// gives no thread.
+    /// Returns [`RelayError`] if an address cannot be used, if a field of the configuration is out of range, or if the
+    /// operating system provides no poll or thread.
     pub fn start(config: RelayConfig) -> Result<Self, RelayError> {
         config.network.check()?;
         if config.routes.len() > ROUTES_MAX {
             let value = config.routes.len().to_string();
-            return Err(RelayError::Range { field: "routes", value, range: "16 at most" });
+            return Err(RelayError::Range { field: "routes", value, range: "at most 16" });
         }
         let shared = Arc::new(Shared {
             network: Mutex::new(config.network),
@@ -175,31 +174,30 @@ impl Relay {
         Ok(Self { addresses, shared, waker, thread: Some(thread) })
     }
 
-    /// Where clients connect, in the order of the routes.
+    /// Returns the addresses of the listeners, in the order of the routes.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// What it has done so far.
+    /// Returns the counts since the start.
     #[must_use]
     pub fn counts(&self) -> RelayCounts {
         *locked(&self.shared.counts)
     }
 
-    /// Makes the network another one for all that comes from now on. What is under way arrives when
-    /// it would have.
+    /// Changes the network for all packets that arrive at the relay from now on. Packets in flight are not affected.
     ///
     /// # Errors
     ///
-    /// [`RelayError::Range`]: a field of the network is out of range; it stays as it was.
+    /// Returns [`RelayError::Range`] if a field of the network is out of range. Nothing is changed then.
     pub fn change(&self, network: Network) -> Result<(), RelayError> {
         network.check()?;
         *locked(&self.shared.network) = network;
         Ok(())
     }
 
-    /// Stops it, with all that is under way, and returns what it did.
+    /// Stops the relay and returns its counts. Packets in flight are lost.
     #[must_use]
     pub fn stop(mut self) -> RelayCounts {
         self.join();
@@ -208,7 +206,7 @@ impl Relay {
 
     fn join(&mut self) {
         self.shared.is_stopping.store(true, Ordering::Release);
-        // A thread that cannot be woken sees the flag when it next wakes by itself.
+        // If the waker fails, the thread reads the flag when it wakes next.
         let _ = self.waker.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -222,12 +220,12 @@ impl Drop for Relay {
     }
 }
 
-/// The mutexes hold plain values, which a panic leaves whole.
+/// Locks a mutex, also after a panic: the mutexes hold plain values, which are never half written.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Which way a packet goes.
+/// The direction of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     /// From the client to the server.
@@ -239,17 +237,17 @@ enum Direction {
 impl Direction {
     const BOTH: [Self; 2] = [Self::Up, Self::Down];
 
-    /// The place of this direction in a pair; also that of the end that it comes from.
+    /// Returns the index of this direction in a pair. It is also the index of the end that sends.
     const fn index(self) -> usize {
         self as usize
     }
 
-    /// The place of the end that it goes to.
+    /// Returns the index of the end that receives.
     const fn end(self) -> usize {
         1 - self.index()
     }
 
-    /// The other direction.
+    /// Returns the other direction.
     const fn back(self) -> Self {
         match self {
             Self::Up => Self::Down,
@@ -258,5 +256,5 @@ impl Direction {
     }
 }
 
-/// Routes of a relay: more than a server has listeners.
+/// The most routes of a relay. A server has fewer listeners.
 pub const ROUTES_MAX: usize = 16;

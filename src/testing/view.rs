@@ -1,4 +1,4 @@
-//! What the server keeps of a session, as tests look at it.
+//! A view of the server's state of a session, for tests.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use super::Harness;
 use crate::ident::{LinkKey, SessionId};
 use crate::session::SessionCore;
 
-/// What the server keeps of a client's session.
+/// The server's state of a client's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionView {
-    /// The link that drives it.
+    /// The link that drives the session. `None` if the session has no link.
     pub link: Option<LinkKey>,
-    /// The steady time at which something was last received on the link.
+    /// The steady time at which a frame was last received on the link.
     pub heard: Option<Duration>,
-    /// Counted frames that were taken from the client, over all links.
+    /// The number of counted frames that were received from the client, over all links.
     pub received: u64,
-    /// Frames that wait for dispatch.
+    /// The number of frames that wait for dispatch.
     pub waiting_count: usize,
-    /// Counted frames queued for the client since the session began.
+    /// The number of counted frames that were queued for the client since the session began.
     pub sent: u64,
-    /// Of these, how many the client has acknowledged.
+    /// The number of those frames that the client has acknowledged.
     pub acked: u64,
-    /// Counted frames that the outbox holds.
+    /// The number of counted frames that the outbox holds.
     pub held_count: usize,
-    /// Bytes of them.
+    /// The length of the outbox in bytes.
     pub held_bytes: usize,
-    /// Nothing is queued until the client resumes, since the outbox has overflowed.
+    /// True if the outbox has overflowed. No counted frame is queued then until the client resumes.
     pub awaits_resync: bool,
 }
 
 impl Harness {
-    /// Returns what the server keeps of a client's session; `None` if the session has ended or is an agent's.
+    /// Returns the server's state of a client's session, or `None` if the session has ended or is an agent.
     #[must_use]
     pub fn view(&self, session: SessionId) -> Option<SessionView> {
         let core = self.component::<SessionCore>(session)?;

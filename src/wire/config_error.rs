@@ -1,9 +1,9 @@
-//! Values of configurations with which nobody could play, and what to do about them.
+//! The error of a configuration whose values do not work, and the checks that return it.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 
-/// A field of a configuration has a value with which no client could play.
+/// A field of a configuration has a value that does not work.
 ///
 /// ```
 /// use waystation::client::ClientConfig;
@@ -15,17 +15,17 @@ use std::ops::RangeInclusive;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}, and must be {range}: {cure}")]
 pub struct ConfigError {
-    /// The configuration and the field: `SessionConfig::link_timeout`.
+    /// The configuration and the field, such as `SessionConfig::link_timeout`.
     pub field: &'static str,
     /// The value that the field has.
     pub value: String,
-    /// The values that the field may have, in words.
+    /// The permitted values, in words.
     pub range: String,
-    /// Why others do not work, and what to set instead.
+    /// Why other values do not work, and what to set instead.
     pub cure: &'static str,
 }
 
-/// Checks that a value is in a range.
+/// Returns an error if a value is outside a range.
 pub(crate) fn within<T: PartialOrd + Debug>(
     field: &'static str,
     value: &T,
@@ -39,7 +39,7 @@ pub(crate) fn within<T: PartialOrd + Debug>(
     Err(ConfigError { field, value: format!("{value:?}"), range, cure })
 }
 
-/// Checks that a value is not less than another.
+/// Returns an error if a value is below a minimum.
 pub(crate) fn at_least<T: PartialOrd + Debug>(
     field: &'static str,
     value: &T,

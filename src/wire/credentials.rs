@@ -1,35 +1,36 @@
-//! What a client shows of itself in a Hello.
+//! Credentials: what a client shows in its Hello to say who it is.
 
 use std::fmt;
 
 use super::v1;
 use super::v1::credentials::Kind;
 
-/// What a client shows of itself when it asks for a new session. A resume needs none of this. Passwords and tokens are
-/// not shown by Debug.
+/// What a client shows in the Hello for a new session to say who it is. A resume needs no credentials.
+///
+/// `Debug` omits passwords and tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
-    /// Nothing but a name: nobody in particular, never in conflict with anybody.
+    /// A name to show, without a proof.
     Anonymous {
-        /// The name to show. It may be empty.
+        /// The name. It may be empty, and several sessions may have the same one.
         name: String,
     },
     /// A user's name and password.
     Password {
         /// The user's name within the realm.
         user: String,
-        /// Where the name is valid; empty: the server's own realm.
+        /// The realm in which the name is valid. Empty: the server's own realm.
         realm: String,
         /// The password.
         password: String,
-        /// Which of the user's places the session is for, such as a device or a character; empty: any.
+        /// The slot of the user that the session is for, such as a device or a character. Empty: any slot.
         slot: String,
     },
     /// A signed token of an identity provider, such as a JWT.
     Bearer {
         /// The token.
         token: String,
-        /// Which of the user's places the session is for; empty: any.
+        /// The slot of the user that the session is for. Empty: any slot.
         slot: String,
     },
 }
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_shows_arrives_and_secrets_are_not_printed() {
+    fn credentials_survive_their_message_and_debug_shows_no_secrets() {
         let shown = [
             Credentials::Anonymous { name: "ada".to_owned() },
             Credentials::Password {

@@ -1,4 +1,4 @@
-//! Discovery: what `GET /v1/connect` answers, as the server writes it and clients read it.
+//! Writes and reads the answer of discovery, `GET /v1/connect`.
 //!
 //! ```
 //! use waystation::wire::discovery::{Discovery, QUIC, WEBSOCKET};
@@ -17,91 +17,93 @@ use serde::{Deserialize, Serialize};
 
 use super::PROTOCOL;
 
-/// Where and how a server is reached.
+/// The answer of discovery: how a client reaches a server.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discovery {
     /// The version of the protocol.
     pub protocol: u32,
     /// The server's name.
     pub name: String,
-    /// Whether the server is about to stop: it takes no new session, and those that it has can still
-    /// be resumed. Absent if it is not.
+    /// True while the server drains: it opens no new session, but sessions can be resumed. The JSON has
+    /// this field only if it is true.
     #[serde(default, skip_serializing_if = "is_false")]
     pub draining: bool,
-    /// The ways to open a link. A transport that the server has not enabled has no offer. A client takes the first
-    /// offer of each transport, and ignores transports that it does not know.
+    /// The offers. A transport that the server has not enabled has no offer. A client uses the first offer of
+    /// each transport, and ignores unknown transports.
     #[serde(default)]
     pub offers: Vec<Offer>,
-    /// What the client shows in the Hello of one new session, over any transport: `Hello.ticket`. A
-    /// resume needs none.
+    /// A ticket for one new session over any transport. The client sends it as `Hello.ticket`. A resume
+    /// needs no ticket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
-    /// Seconds for which the ticket can be used.
+    /// The lifetime of the ticket in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket_expires_s: Option<u32>,
 }
 
-/// How to open links over one transport.
+/// An offer: a transport, its URL, and what a client needs to open a link over it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
-    /// The transport's name: [`UDP`], [`QUIC`], [`WEBTRANSPORT`], [`WEBSOCKET`], or the name of a transport of a
-    /// game's own.
+    /// The name of the transport: [`UDP`], [`QUIC`], [`WEBTRANSPORT`], [`WEBSOCKET`], or the name that a game has
+    /// given to a transport of its own.
     pub transport: String,
-    /// Where the server is reached: `udp:`, `quic:`, `https:` for WebTransport, `ws:` or `wss:`. A game's own transport
-    /// puts here all that its clients need.
+    /// The URL of the server. Its scheme is `udp:`, `quic:`, `https:` for WebTransport, `ws:` or `wss:`. A game
+    /// chooses the URL of a transport of its own.
     pub url: String,
-    /// The SHA-256 of the server's certificate in hex. It is absent if an authority signed the certificate, or if there
-    /// is no certificate.
+    /// The SHA-256 of the server's certificate in hex. `None` if a certificate authority signed the certificate,
+    /// or if there is no certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert_sha256: Option<String>,
-    /// What opens one link: over UDP a connect token in base64, which also lists all addresses of the server.
+    /// A token that opens one link. Over UDP: a connect token in base64, which also lists all addresses of the
+    /// server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Seconds for which the token can be used.
+    /// The lifetime of the token in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_s: Option<u32>,
 }
 
 impl Offer {
-    /// An offer without a certificate's hash and without a token.
+    /// Returns an offer without a certificate hash and without a token.
     #[must_use]
     pub fn new(transport: impl Into<String>, url: impl Into<String>) -> Self {
         Self { transport: transport.into(), url: url.into(), cert_sha256: None, token: None, expires_s: None }
     }
 }
 
-/// An answer of discovery that cannot be used.
+/// The error of reading an answer of discovery.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
-    /// Not the JSON of a discovery.
-    #[error("this is no answer of a discovery: {0}; ask a Waystation server's /v1/connect")]
+    /// The answer is not the JSON of discovery.
+    #[error("this is not an answer of discovery: {0}; use the URL of a Waystation server's /v1/connect")]
     Json(#[from] serde_json::Error),
-    /// A server of another time.
-    #[error("the server speaks protocol {0}, this client {PROTOCOL}: update the older of the two")]
+    /// The server uses another version of the protocol.
+    #[error("the server speaks protocol {0}, this client speaks protocol {PROTOCOL}: update the older one")]
     Protocol(u32),
 }
 
 impl Discovery {
-    /// The first offer of a transport; `None` if the server does not offer it.
+    /// Returns the first offer of a transport, or `None` if the server does not offer it.
     #[must_use]
     pub fn offer(&self, transport: &str) -> Option<&Offer> {
         self.offers.iter().find(|offer| offer.transport == transport)
     }
 
-    /// Reads an answer. Fields that this version does not know are ignored.
+    /// Parses an answer. Unknown fields are ignored.
     ///
     /// # Errors
     ///
-    /// [`DiscoveryError`].
+    /// Returns [`DiscoveryError`] if the JSON is not an answer of discovery, or if the server uses another
+    /// version of the protocol.
     pub fn parse(json: &[u8]) -> Result<Self, DiscoveryError> {
         let offer: Self = serde_json::from_slice(json)?;
         if offer.protocol == PROTOCOL { Ok(offer) } else { Err(DiscoveryError::Protocol(offer.protocol)) }
     }
 
-    /// Writes an answer.
+    /// Returns the answer as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Strings and numbers always have a JSON.
+        // Strings and numbers can always be written as JSON.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
@@ -112,7 +114,7 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl fmt::Debug for Discovery {
-    /// Without the ticket.
+    /// Omits the ticket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Discovery")
             .field("protocol", &self.protocol)
@@ -126,7 +128,7 @@ impl fmt::Debug for Discovery {
 }
 
 impl fmt::Debug for Offer {
-    /// Without the token.
+    /// Omits the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Offer")
             .field("transport", &self.transport)
@@ -137,7 +139,7 @@ impl fmt::Debug for Offer {
     }
 }
 
-/// The name of renet over UDP in [`Offer::transport`].
+/// The name of UDP (with netcode and renet) in [`Offer::transport`].
 pub const UDP: &str = "udp";
 /// The name of QUIC in [`Offer::transport`].
 pub const QUIC: &str = "quic";
@@ -151,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_can_be_read_and_says_nothing_of_what_is_not_enabled() {
+    fn an_answer_survives_its_json_and_absent_fields_are_not_written() {
         let offer = Discovery {
             protocol: PROTOCOL,
             name: "arena".to_owned(),
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn another_protocol_and_what_is_no_discovery_are_errors() {
+    fn another_protocol_and_other_texts_are_errors() {
         let later = Discovery::parse(br#"{"protocol":2,"name":"arena"}"#);
         let other = Discovery::parse(b"<html>");
 

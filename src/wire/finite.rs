@@ -1,12 +1,12 @@
-//! Numbers that are none: NaN and the infinities pass through protobuf, and through most games.
+//! Checks messages for NaN and infinities, which protobuf permits in a float.
 //!
-//! Generated code implements [`Finite`] for the messages that hold floats, at whatever depth, and
-//! [`WireMessage::is_finite`](super::WireMessage::is_finite) asks it. A message without floats has
-//! no implementation, and its check is a constant.
+//! Generated code implements [`Finite`] for each message that holds a float at any depth.
+//! [`WireMessage::is_finite`](super::WireMessage::is_finite) calls it. A message without floats has
+//! no implementation, and its `is_finite` returns true.
 
-/// A value whose floats can be checked. Implemented by generated code.
+/// A value whose floats can be checked. Generated code implements it.
 pub trait Finite {
-    /// Whether no float in it is NaN or infinite.
+    /// Returns true if no float in the value is NaN or infinite.
     fn all_finite(&self) -> bool;
 }
 
@@ -34,15 +34,15 @@ impl<T: Finite> Finite for Vec<T> {
     }
 }
 
-/// Of a message that holds itself.
+/// For a message that contains itself.
 impl<T: Finite> Finite for Box<T> {
     fn all_finite(&self) -> bool {
         T::all_finite(self)
     }
 }
 
-/// The values: keys of protobuf's maps are no floats.
-#[allow(clippy::disallowed_types, reason = "prost's maps; whether all are finite is the same in any order")]
+/// Checks the values only: the keys of protobuf maps cannot be floats.
+#[allow(clippy::disallowed_types, reason = "prost generates it; the order does not matter here")]
 impl<K, T: Finite, S> Finite for std::collections::HashMap<K, T, S> {
     fn all_finite(&self) -> bool {
         self.values().all(T::all_finite)
@@ -51,7 +51,7 @@ impl<K, T: Finite, S> Finite for std::collections::HashMap<K, T, S> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(deprecated, reason = "a deprecated field is looked at as well")]
+    #![allow(deprecated, reason = "deprecated fields are checked too")]
 
     use super::Finite as _;
     use crate::wire::WireMessage as _;
@@ -65,7 +65,7 @@ mod tests {
     use floats::{Chain, Move, Point, Quiet};
 
     #[test]
-    fn one_float_that_is_no_number_is_found_wherever_it_stands() {
+    fn one_float_that_is_not_finite_is_found_at_any_depth() {
         let point = |x| Point { x, y: 1 };
         let chain = |link| Chain { next: Some(Box::new(Chain { next: None, link })), link: 1.0 };
         let aimed = |aim| Move { aim: Some(aim), ..Move::default() };
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_floats_is_finite() {
+    fn a_message_without_floats_is_finite() {
         assert!(Move::default().is_finite() && aimed_at_a_name().all_finite());
         assert!(Quiet { name: "NaN".to_owned() }.is_finite());
     }

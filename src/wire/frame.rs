@@ -1,11 +1,11 @@
-//! Frames: a message id and a body.
+//! Encodes and decodes frames: a message id and a body.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use prost::Message;
 
 use crate::ident::MessageId;
 
-/// A protobuf message that is a frame of its own. Implemented by generated code.
+/// A protobuf message that is sent as a frame. Generated code implements it.
 ///
 /// ```
 /// use waystation::wire::{self, Frame, WireMessage as _, v1::Ack};
@@ -16,89 +16,90 @@ use crate::ident::MessageId;
 /// assert_eq!(frame.decode::<Ack>().expect("an Ack").received, 7);
 /// ```
 pub trait WireMessage: Message + Default + Clone + Send + Sync + 'static {
-    /// What precedes the body in a frame.
+    /// The message id, which precedes the body in a frame.
     const ID: MessageId;
     /// The full protobuf name, for logs.
     const NAME: &'static str;
 
-    /// Whether no float in it, at whatever depth, is NaN or infinite. A message without floats
-    /// always is; for the others, generated code looks.
+    /// Returns true if no float in the message, at any depth, is NaN or infinite.
+    ///
+    /// Generated code overrides this method for messages that contain floats.
     fn is_finite(&self) -> bool {
         true
     }
 }
 
-/// A frame, split into its id and its body; the body is not yet decoded.
+/// A frame, split into its id and its encoded body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Which message it is.
+    /// The message id.
     pub id: MessageId,
     /// The protobuf encoding of the message.
     pub body: Bytes,
 }
 
-/// What is wrong with a frame. Always the peer's doing.
+/// The error of parsing or decoding a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Not even an id.
-    #[error("a frame of {0} bytes has no message id: a frame starts with two bytes of id")]
+    /// The frame is too short to have an id.
+    #[error("a frame of {0} bytes has no message id: a frame starts with an id of two bytes")]
     Short(usize),
     /// The body is not the protobuf encoding of the message that the id names.
     #[error("the body of message {0} does not parse: compare the peer's .proto files with this server's")]
     Body(MessageId),
-    /// The frame is of another message than the one asked for.
+    /// The frame holds another message than the one that the caller asked for.
     #[error("the frame is message {found}, not {wanted}")]
     OtherMessage {
-        /// The id that the frame has.
+        /// The id of the frame.
         found: MessageId,
-        /// The id that the caller asked for.
+        /// The id of the message that the caller asked for.
         wanted: MessageId,
     },
 }
 
-/// Which delivery a message gets; bit 15 of its id.
+/// A kind of delivery within a link. Bit 15 of the message id selects it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// In order; session and game messages exactly once across links.
+    /// Delivery in order. Counted frames are delivered exactly once over all links of a session.
     Reliable,
-    /// May be lost, doubled or reordered.
+    /// Delivery without a guarantee: frames may be lost, duplicated or reordered.
     Unreliable,
 }
 
-/// Who owns a message id and whether its frames are counted.
+/// A range of message ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
-    /// Of a link: never counted, never replayed.
+    /// Link control: not counted, and never sent again on another link.
     LinkControl,
-    /// Of a session: reliable and counted.
+    /// Session messages: reliable and counted.
     Session,
-    /// The game's, reliable and counted.
+    /// The game's reliable messages: counted.
     GameReliable,
-    /// The game's, unreliable.
+    /// The game's unreliable messages: not counted.
     GameUnreliable,
 }
 
 impl Frame {
-    /// Splits a frame that a transport delivered.
+    /// Splits the bytes of a frame into its id and its body.
     ///
     /// # Errors
     ///
-    /// [`FrameError::Short`] if there is no id.
+    /// Returns [`FrameError::Short`] if there are fewer than two bytes.
     pub fn parse(mut bytes: Bytes) -> Result<Self, FrameError> {
         let [high, low, ..] = *bytes else {
             return Err(FrameError::Short(bytes.len()));
         };
-        // A slice would be a second owner of the bytes, which costs an allocation.
+        // `slice` would make a second owner of the bytes, which can allocate.
         bytes.advance(ID_BYTES);
         Ok(Self { id: MessageId::new(u16::from_be_bytes([high, low])), body: bytes })
     }
 
-    /// Reads the body as the message `M`.
+    /// Decodes the body as the message `M`.
     ///
     /// # Errors
     ///
-    /// [`FrameError::OtherMessage`] if the id is not `M`'s, [`FrameError::Body`] if the body does
-    /// not parse.
+    /// Returns [`FrameError::OtherMessage`] if the id is not `M::ID`, and [`FrameError::Body`] if the body
+    /// does not parse.
     pub fn decode<M: WireMessage>(&self) -> Result<M, FrameError> {
         if self.id != M::ID {
             return Err(FrameError::OtherMessage { found: self.id, wanted: M::ID });
@@ -108,13 +109,13 @@ impl Frame {
 }
 
 impl MessageId {
-    /// The lane of a message of this id.
+    /// Returns the lane of messages with this id.
     #[must_use]
     pub const fn lane(self) -> Lane {
         if self.value() & UNRELIABLE_BIT == 0 { Lane::Reliable } else { Lane::Unreliable }
     }
 
-    /// Who owns this id.
+    /// Returns the range that contains this id.
     #[must_use]
     pub const fn range(self) -> Range {
         match self.value() {
@@ -125,29 +126,30 @@ impl MessageId {
         }
     }
 
-    /// Whether both sides count frames of this id.
+    /// Returns true if frames with this id are counted.
     #[must_use]
     pub const fn is_counted(self) -> bool {
         matches!(self.range(), Range::Session | Range::GameReliable)
     }
 }
 
-/// The id of a frame that is not split yet; `None` if it is too short to have one.
+/// Returns the id of an encoded frame, or `None` if the frame is too short to have one.
 #[must_use]
 pub fn id_of(frame: &[u8]) -> Option<MessageId> {
     let (id, _) = frame.split_first_chunk()?;
     Some(MessageId::new(u16::from_be_bytes(*id)))
 }
 
-/// The lane that a frame takes, by the first byte of its id; of one without an id, the reliable
-/// one, where its peer will find it malformed.
+/// Returns the lane of an encoded frame, by the first byte of its id.
+///
+/// An empty frame belongs to the reliable lane, where the peer rejects it.
 #[must_use]
 pub fn lane_of(frame: &[u8]) -> Lane {
     let id = u16::from_be_bytes([frame.first().copied().unwrap_or_default(), 0]);
     MessageId::new(id).lane()
 }
 
-/// Encodes a message as a frame. The result is cheap to clone: encode once, send to many.
+/// Encodes a message as a frame. Cloning the result is cheap and shares the bytes.
 #[must_use]
 pub fn encode<M: WireMessage>(message: &M) -> Bytes {
     let mut frame = BytesMut::with_capacity(ID_BYTES + message.encoded_len());
@@ -160,26 +162,26 @@ fn put<M: WireMessage>(frame: &mut BytesMut, message: &M) {
     message.encode_raw(frame);
 }
 
-/// Encodes a message as a frame at the end of an empty buffer, and takes the frame out of it. Frames of one
-/// buffer share its memory, which is free when the last of them is gone.
+/// Encodes a message as a frame into an empty buffer, and splits the frame off. The frames of one buffer share
+/// its memory, which is freed when the last of them is dropped.
 #[cfg(feature = "server")]
 pub(crate) fn encode_into<M: WireMessage>(buffer: &mut BytesMut, message: &M) -> Bytes {
     put(buffer, message);
     buffer.split().freeze()
 }
 
-/// Reads a frame's body as the message `M`.
+/// Decodes the body of a frame as the message `M`.
 ///
 /// # Errors
 ///
-/// [`FrameError::Body`] if it does not parse.
+/// Returns [`FrameError::Body`] if the body does not parse.
 pub fn decode<M: WireMessage>(body: Bytes) -> Result<M, FrameError> {
     M::decode(body).map_err(|_| FrameError::Body(M::ID))
 }
 
-/// Length of the id before a frame's body.
+/// The length of a frame's id in bytes.
 const ID_BYTES: usize = 2;
-/// Set in the ids of unreliable messages.
+/// The bit that is set in the ids of unreliable messages.
 const UNRELIABLE_BIT: u16 = 0x8000;
 
 #[cfg(test)]
@@ -201,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_parse_is_an_error() {
+    fn frames_that_do_not_parse_are_errors() {
         assert_eq!(Frame::parse(Bytes::from_static(&[1])), Err(FrameError::Short(1)));
         let frame = Frame::parse(Bytes::from_static(&[0x00, 0x40, 0xFF])).expect("a frame");
         assert_eq!(frame.decode::<Join>(), Err(FrameError::Body(Join::ID)));
     }
 
     #[test]
-    fn every_id_has_one_range_and_reliable_ones_are_counted_but_for_link_control() {
+    fn reliable_ids_are_counted_except_link_control() {
         for value in 0..=u16::MAX {
             let id = MessageId::new(value);
             match id.range() {

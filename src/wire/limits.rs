@@ -1,75 +1,75 @@
-//! The limits that both sides keep. Fields of the configs default to these.
+//! Limits of the protocol. The configurations use them as defaults.
 
 use std::time::Duration;
 
-/// The version of the protocol that this crate speaks.
+/// The version of the protocol that this crate implements.
 pub const PROTOCOL: u32 = 1;
 
-/// Longest frame of a client before its Welcome, in bytes: a Hello with a bearer token fits, and
-/// a stranger cannot make the server hold more.
+/// The longest frame in bytes that a client may send before its Welcome. A Hello with a bearer token
+/// fits. The limit bounds what the server holds for a client that it has not identified.
 pub const FRAME_MAX_BEFORE_WELCOME: usize = 4 * 1024;
 
-/// Longest frame of a client after its Welcome, in bytes.
+/// The longest frame in bytes that a client may send after its Welcome.
 pub const FRAME_MAX_CLIENT: usize = 16 * 1024;
 
-/// Longest frame of a server, in bytes.
+/// The longest frame in bytes that a server may send.
 pub const FRAME_MAX_SERVER: usize = 64 * 1024;
 
-/// Frames that an outbox holds unacknowledged: eight acks' worth, so that a lost ack or two
-/// stop nobody.
+/// The frames that an outbox holds. This is eight times [`ACK_EVERY_FRAMES`], so that a side can go on
+/// sending when one or two Acks are lost.
 pub const OUTBOX_MAX_FRAMES: usize = 512;
 
-/// Bytes that an outbox holds unacknowledged.
+/// The bytes that an outbox holds.
 pub const OUTBOX_MAX_BYTES: usize = 256 * 1024;
 
-/// An Ack is sent at the latest after this many counted frames.
+/// The most counted frames that a side receives before it sends an Ack.
 pub const ACK_EVERY_FRAMES: u64 = 64;
 
-/// An Ack is sent at the latest this long after a counted frame.
+/// The longest time between the arrival of a counted frame and the Ack.
 pub const ACK_EVERY: Duration = Duration::from_secs(1);
 
-/// A link on which nothing was received for this long is lost, on both sides.
+/// A side takes its link for lost when it has received nothing for this long.
 pub const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A link without an accepted Hello for this long is closed.
+/// A server closes a link that has no accepted Hello after this time.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A link is held at most this long for its last frames to be flushed.
+/// The longest time for which a server keeps a closed link open so that its last frames are delivered.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a Beacon is sent.
+/// The time between two Beacons of a session.
 pub const BEACON_EVERY: Duration = Duration::from_secs(1);
 
-/// A slow consumer is one that has left a reliable frame unacknowledged for this long.
+/// A server closes a link as SLOW when a counted frame stays unacknowledged for this long.
 pub const UNACKED_MAX: Duration = Duration::from_secs(10);
 
-/// Messages a second that a session may send, link control aside: sixty inputs, and as many calls.
+/// The messages per second that a session may send, without link control: 60 inputs and 60 calls.
 pub const MESSAGES_PER_SECOND: u32 = 120;
 
-/// Messages that it may send at once: two seconds' worth, so that what a stalled link held back
-/// passes when it is there again.
+/// The burst of messages that a session may send: those of two seconds, so that the messages that a
+/// stalled link held back are accepted when the link recovers.
 pub const MESSAGES_BURST: u32 = 2 * MESSAGES_PER_SECOND;
 
-/// Bytes a second that a session may send: 270 for each message at the full rate.
+/// The bytes per second that a session may send: about 270 for each message at the full rate.
 pub const BYTES_PER_SECOND: u32 = 32 * 1024;
 
-/// Bytes that it may send at once: two seconds' worth, as with messages.
+/// The burst of bytes that a session may send: those of two seconds, as with messages.
 pub const BYTES_BURST: u32 = 2 * BYTES_PER_SECOND;
 
-/// Acks, Pings and Probes a second that a session may send. A client needs three; one that
-/// acknowledges each batch of a server at the fastest tick rate sends 240, and of these it may
-/// lose some, since an Ack says all that the one before it said.
+/// The Acks, Pings and Probes per second that a session may send. A client needs three. A client that
+/// acknowledges each batch of a server at the fastest tick rate sends 240, and the server may drop some
+/// of them: an Ack supersedes the one before it.
 pub const CONTROL_PER_SECOND: u32 = 60;
 
-/// Of these, at once.
+/// The burst of Acks, Pings and Probes that a session may send.
 pub const CONTROL_BURST: u32 = 2 * CONTROL_PER_SECOND;
 
-/// Unknown ids and messages in the wrong direction that a session may send before it is closed:
-/// a client one version ahead is not cut at its first message.
+/// The number of frames with an unknown id, or of a message that only servers send, that ends a session.
+/// A client that is one version ahead survives its first unknown message.
 pub const STRAY_MESSAGES_MAX: u32 = 10;
 
-/// Bytes of a resume token.
+/// The length of a resume token in bytes.
 pub const TOKEN_BYTES: usize = 32;
 
-/// A link's Probes are answered this often at most; what comes sooner is dropped.
+/// The shortest time between two answered Probes of a link. The server drops Probes that arrive sooner.
 pub const PROBE_EVERY: Duration = Duration::from_millis(250);

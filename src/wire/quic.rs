@@ -1,10 +1,12 @@
-//! Links over QUIC, raw or inside a WebTransport session: what both ends of one share.
+//! Links over QUIC, raw or inside a WebTransport session: the part that client and server share.
 //!
-//! [`Lanes`] are the frames of one link on a [`quinn_proto::Connection`]: the reliable lane is a
-//! stream that the client opens, with a length before each frame, and a frame of the unreliable one
-//! is a datagram, or rides the stream where it does not fit one. They do no I/O and read no clock,
-//! and know nothing of sockets: whoever owns the connection feeds it, then calls
-//! [`update`](Lanes::update), then [`flush`](Lanes::flush), and afterwards sends what the connection has to send.
+//! A [`Lanes`] sends and receives the frames of one link on a [`quinn_proto::Connection`]. The reliable lane
+//! is a stream that the client opens, with a length before each frame. A frame of the unreliable lane is a
+//! datagram; if it does not fit into a datagram, it is sent on the stream.
+//!
+//! `Lanes` does no I/O and reads no clock. The owner of the connection passes datagrams to the connection,
+//! then calls [`update`](Lanes::update) and [`flush`](Lanes::flush), and then sends the packets that the
+//! connection has made.
 //!
 //! Data flow: connection → [`update`](Lanes::update) → [`poll`](Lanes::poll) for what happened,
 //! [`receive`](Lanes::receive) for frames; frame → [`send`](Lanes::send) → [`flush`](Lanes::flush)
@@ -34,21 +36,21 @@ use super::{Lane, lane_of};
 pub use life::{Exchanged, exchange};
 pub use limits::QuicLimits;
 
-/// What the handshake of a raw QUIC link negotiates.
+/// The ALPN protocol of a raw QUIC link.
 pub const ALPN_QUIC: &[u8] = b"waystation/1";
 
-/// What the handshake of a WebTransport link negotiates: HTTP/3.
+/// The ALPN protocol of a WebTransport link: HTTP/3.
 pub const ALPN_WEBTRANSPORT: &[u8] = b"h3";
 
 /// The path of WebTransport sessions.
 pub const WEBTRANSPORT_PATH: &str = "/wt";
 
-/// The frames of one link, on a connection that somebody else drives.
+/// The lanes of one link on a QUIC connection that the caller drives.
 #[derive(Debug)]
 pub struct Lanes {
-    /// Known from the start to a client, and from the handshake to a server.
+    /// The kind of the link. `None` on a server before the handshake is over.
     kind: Option<QuicKind>,
-    /// HTTP/3's state, of WebTransport.
+    /// The HTTP/3 state of a WebTransport link.
     session: Option<Session>,
     life: Life,
     /// The stream of the reliable lane.
@@ -58,13 +60,13 @@ pub struct Lanes {
     sender: Sender,
     happened: VecDeque<Happened>,
     counts: LaneCounts,
-    /// There may be datagrams to read.
+    /// True if there may be datagrams to read.
     datagrams: bool,
-    /// What ended the connection.
+    /// The error that ended the connection.
     error: Option<ConnectionError>,
 }
 
-/// What a link is on QUIC.
+/// A kind of link over QUIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuicKind {
     /// Raw QUIC.
@@ -73,53 +75,54 @@ pub enum QuicKind {
     WebTransport,
 }
 
-/// What happened to a link, but for frames.
+/// An event of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
-    /// A server was asked for a WebTransport session, and is to [`answer`](Lanes::answer).
+    /// A client requests a WebTransport session. The server must call [`answer`](Lanes::answer).
     Asked(Request),
-    /// Frames may be sent.
+    /// The link is open, and frames can be sent.
     Opened(QuicKind),
-    /// The peer did what no peer of this protocol does: it says what. Nothing more is received.
+    /// The peer has violated the protocol. The text names the violation. The owner should close the link.
     Breach(&'static str),
-    /// All that was sent before [`finish`](Lanes::finish) is with the peer, which knows the code.
+    /// The peer has acknowledged all that was sent before [`finish`](Lanes::finish). Over WebTransport it also has
+    /// the code.
     Finished,
-    /// The link is gone; what arrived before can still be received.
+    /// The link has ended. Frames that arrived before the end can still be received.
     Ended(Ended),
 }
 
-/// The request for a WebTransport session.
+/// A request for a WebTransport session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Which path it asks for.
+    /// The requested path.
     pub path: String,
-    /// The page that asks, if a browser does.
+    /// The `Origin` header, which browsers send.
     pub origin: Option<String>,
 }
 
 /// How a link ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// The peer closed it, with this code if it gave one: the number of a reason.
+    /// The peer closed the link, with this code if it sent one. The code is the number of a reason.
     ByPeer(Option<u32>),
-    /// Nothing was heard for too long.
+    /// Nothing was received within the idle timeout.
     Silent,
-    /// The peer broke QUIC's rules, or turned this end away before the link was open.
+    /// The peer violated QUIC, or refused the link before it was open.
     Failed,
 }
 
-/// What was counted since it was last asked for.
+/// Counts since they were last taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LaneCounts {
-    /// Unreliable frames that fitted no datagram of the path, and rode the stream.
+    /// The number of unreliable frames that did not fit into a datagram and were sent on the stream.
     pub oversize_count: u64,
-    /// Unreliable frames that were dropped before they were sent: they were stale, newer ones took
-    /// their room, or the stream that they had to ride was busy.
+    /// The number of unreliable frames that were dropped before they were sent: they were stale, newer frames
+    /// took their room, or they did not fit into a datagram and the stream was busy.
     pub unreliable_dropped_count: u64,
 }
 
 impl Lanes {
-    /// A server's end. `frame_max` is the longest frame that it takes, in bytes.
+    /// Returns the lanes of a server. `frame_max` is the longest frame that it accepts, in bytes.
     #[must_use]
     pub fn server(frame_max: usize) -> Self {
         Self {
@@ -137,27 +140,28 @@ impl Lanes {
         }
     }
 
-    /// A client's end over raw QUIC.
+    /// Returns the lanes of a client over raw QUIC. `frame_max` is the longest frame that it accepts, in bytes.
     #[must_use]
     pub fn quic_client(frame_max: usize) -> Self {
         Self { kind: Some(QuicKind::Quic), ..Self::server(frame_max) }
     }
 
-    /// A client's end over WebTransport, of the session that this URL names.
+    /// Returns the lanes of a client over WebTransport, which requests a session at `url`. `frame_max` is the
+    /// longest frame that it accepts, in bytes.
     #[must_use]
     pub fn webtransport_client(frame_max: usize, url: url::Url) -> Self {
         let session = Some(Session::asking(url));
         Self { kind: Some(QuicKind::WebTransport), session, ..Self::server(frame_max) }
     }
 
-    /// What the link is, as soon as it is known.
+    /// Returns the kind of the link, or `None` on a server before the handshake is over.
     #[must_use]
     pub fn kind(&self) -> Option<QuicKind> {
         self.kind
     }
 
-    /// Takes in what the connection has to tell. To be called after each feeding of it. After the end
-    /// of the link nothing is taken in.
+    /// Processes the events of the connection. Call this each time after datagrams or timeouts were passed to the
+    /// connection. After the end of the link, events are ignored.
     pub fn update(&mut self, connection: &mut Connection) {
         let mut ended = None;
         while let Some(event) = connection.poll() {
@@ -180,11 +184,11 @@ impl Lanes {
                         ended.get_or_insert(Ended::ByPeer(None));
                     }
                 }
-                // What waits is written with the next flush.
+                // The next flush writes what waits.
                 Event::Stream(StreamEvent::Writable { .. } | StreamEvent::Available { .. }) => {}
             }
         }
-        // What came before the end is looked at before it; but no link is opened only to end.
+        // Streams that arrived before the end are read first. But a link that has not opened does not open now.
         if ended.is_none() || self.life.has_opened() {
             self.look(connection);
         }
@@ -193,14 +197,14 @@ impl Lanes {
         }
     }
 
-    /// What happened, in order.
+    /// Returns the next event of the link.
     pub fn poll(&mut self) -> Option<Happened> {
         self.happened.pop_front()
     }
 
-    /// The next frame of a lane, as the transport delivered it: a frame in a datagram need not be
-    /// an unreliable one. What is not received stays with the connection, which lets its peer send
-    /// no more than its windows hold.
+    /// Returns the next frame that arrived on a lane. The caller must check the id: a frame in a datagram may
+    /// have a reliable one. Frames that the caller does not receive stay in the connection, whose flow control
+    /// bounds them.
     pub fn receive(&mut self, lane: Lane, connection: &mut Connection) -> Option<Bytes> {
         if !self.life.has_opened() {
             return None;
@@ -211,26 +215,26 @@ impl Lanes {
         }
     }
 
-    /// Whether the link is open and has room for a reliable frame of so many bytes.
+    /// Returns true if the link is open and has room for a reliable frame of this many bytes.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
         self.life.phase() == Phase::Open && self.writer.has_room(bytes)
     }
 
-    /// Bytes of frames that wait for the peer's windows.
+    /// Returns the number of bytes that wait to be written on the stream.
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
         self.writer.waiting_bytes()
     }
 
-    /// Bytes of frames of both lanes that the connection was not given yet.
+    /// Returns the number of bytes of both lanes that were not handed to the connection yet.
     #[cfg(feature = "server")]
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.writer.waiting_bytes() + self.sender.waiting_bytes()
     }
 
-    /// Ends the stream behind the last frame.
+    /// Finishes the stream if the last frame was written.
     fn finish_stream(&mut self, connection: &mut Connection) {
         if let (Phase::Finishing(code), Some(stream)) = (self.life.phase(), self.stream)
             && self.writer.is_empty()
@@ -242,15 +246,15 @@ impl Lanes {
         }
     }
 
-    /// Sends no more than what was handed over; then tells the peer the code. When both are with
-    /// the peer, [`Happened::Finished`] says so, and the connection may be
-    /// [closed](Self::close). Nothing more is received. It does nothing to a link that is not open.
+    /// Finishes the link: sends the frames that were handed over, and then the code. When the peer has
+    /// acknowledged them, [`Happened::Finished`] follows, and the caller can [close](Self::close) the connection.
+    /// Further frames are not sent. Does nothing if the link is not open.
     pub fn finish(&mut self, code: u32, connection: &mut Connection) {
         if self.life.phase() != Phase::Open {
             return;
         }
         if self.stream.is_none() {
-            // Nothing can be sent on a stream that the client has not opened.
+            // The client has not opened the stream, so nothing can be sent on it.
             self.tell_code(code, connection);
             return;
         }
@@ -258,20 +262,20 @@ impl Lanes {
         self.finish_stream(connection);
     }
 
-    /// Closes the connection at once, and tells the peer the code. What was not flushed is lost.
+    /// Closes the connection at once with a code. Frames that the peer has not received are lost.
     pub fn close(&mut self, code: u32, connection: &mut Connection, now: Instant) {
         let code = match self.kind {
             Some(QuicKind::WebTransport) => web_transport_proto::error_to_http3(code),
             _ => u64::from(code),
         };
-        // HTTP/3's codes of applications are below 2^62.
+        // The application error codes of HTTP/3 are below 2^62.
         connection.close(now, VarInt::from_u64(code).unwrap_or(VarInt::MAX), Bytes::new());
         self.life.advance(Phase::Over);
     }
 
-    /// Answers a request for a WebTransport session: 200 opens the link; with another status of
-    /// HTTP the session is refused, and [`Happened::Finished`] says when the client knows. A request
-    /// whose connection has ended meanwhile is not answered.
+    /// Answers a request for a WebTransport session with an HTTP status. 200 opens the link. Other statuses refuse
+    /// the session, and [`Happened::Finished`] follows when the client has the answer. Does nothing if the
+    /// connection has ended.
     pub fn answer(&mut self, status: u16, connection: &mut Connection) {
         let Some(session) = self.session.as_mut().filter(|_| self.life.phase() == Phase::Opening) else {
             return;
@@ -288,13 +292,13 @@ impl Lanes {
         }
     }
 
-    /// What ended the connection, in QUIC's words; none while it lives, or if only the link ended.
+    /// Returns the error that ended the connection, or `None` if the connection has not ended with an error.
     #[must_use]
     pub fn error(&self) -> Option<&ConnectionError> {
         self.error.as_ref()
     }
 
-    /// What was counted since the last time.
+    /// Returns the counts since the last call.
     pub fn take_counts(&mut self) -> LaneCounts {
         std::mem::take(&mut self.counts)
     }
@@ -314,8 +318,8 @@ impl Lanes {
         }
     }
 
-    /// Opens the link, unless it has been open before, or its connection is closed already: the end
-    /// of that is the next that is heard of it.
+    /// Opens the link, unless it was open before or its connection is closed already. In the second case the next
+    /// event is the end of the link.
     fn open(&mut self, connection: &Connection) {
         if !connection.is_closed() && self.life.advance(Phase::Open) {
             self.happened.extend(self.kind.map(Happened::Opened));
@@ -330,7 +334,7 @@ impl Lanes {
                     self.stream = Some(id);
                     self.reader.wake();
                 }
-                None => self.breach("a stream besides the one of the lanes"),
+                None => self.breach("a stream that the protocol does not permit"),
             }
         }
     }
@@ -343,7 +347,7 @@ impl Lanes {
         }
     }
 
-    /// The peer has all that was sent on a stream that this end has finished.
+    /// Handles the acknowledgement of a whole stream that this end has finished.
     fn finished(&mut self, id: StreamId, connection: &mut Connection) {
         match self.life.phase() {
             Phase::Flushing(code) if Some(id) == self.stream => self.tell_code(code, connection),
@@ -352,20 +356,21 @@ impl Lanes {
         }
     }
 
-    /// The peer knows how the link ended.
+    /// Ends the link after the peer has received the code, or if the close of the connection is to carry the code.
     fn told(&mut self) {
         if self.life.advance(Phase::Over) {
             self.happened.push_back(Happened::Finished);
         }
     }
 
-    /// Whether the link has ended when the peer takes nothing more on this stream: the one of the
-    /// lanes, or the one that a WebTransport session stands on.
+    /// Returns true if the link cannot go on without this stream: it is the stream of the reliable lane, or the
+    /// request stream of the WebTransport session.
     fn is_needed(&self, id: StreamId) -> bool {
         Some(id) == self.stream || self.session.as_ref().and_then(Session::request) == Some(id)
     }
 
-    /// Tells the code where a stream carries it; raw QUIC tells it by closing the connection.
+    /// Sends the code on the request stream of WebTransport. Over raw QUIC, the close of the connection carries
+    /// the code.
     fn tell_code(&mut self, code: u32, connection: &mut Connection) {
         let closing = self.session.as_mut().and_then(|session| session.close(code, connection));
         if let Some(stream) = closing {
@@ -375,7 +380,7 @@ impl Lanes {
         }
     }
 
-    /// Looks what came on HTTP/3's streams.
+    /// Processes what has arrived on the HTTP/3 streams.
     fn look(&mut self, connection: &mut Connection) {
         while let Some(found) = self.find(connection) {
             match found {
@@ -384,7 +389,7 @@ impl Lanes {
                 Found::Breach(what) => self.breach(what),
                 Found::Lanes(stream) => {
                     if self.stream.is_some() {
-                        self.breach("a stream besides the one of the lanes");
+                        self.breach("a stream that the protocol does not permit");
                     } else {
                         self.stream = Some(stream);
                         self.reader.wake();
@@ -405,7 +410,7 @@ impl Lanes {
         }
     }
 
-    /// The next that HTTP/3's streams brought, for as long as the link has not ended.
+    /// Returns the next item from the HTTP/3 streams, unless the link has ended.
     fn find(&mut self, connection: &mut Connection) -> Option<Found> {
         self.session.as_mut().filter(|_| !self.life.is_over())?.find(connection)
     }
@@ -414,7 +419,7 @@ impl Lanes {
         match self.reader.next(connection, self.stream?) {
             Read::Frame(frame) => return Some(frame),
             Read::Ended if connection.side() == Side::Server => self.end(Ended::ByPeer(None)),
-            // A server that has ended the stream closes the connection next, and says why.
+            // A server that has ended the stream closes the connection next, with a code.
             Read::Nothing | Read::Ended => {}
             Read::TooLong => self.breach("a frame longer than is allowed"),
         }
@@ -428,9 +433,9 @@ impl Lanes {
                 break;
             };
             match &self.session {
-                // Copied out, so that a small frame that waits does not hold a whole packet.
+                // A copy, so that a small frame that waits does not keep a whole packet in memory.
                 None => return Some(Bytes::copy_from_slice(&datagram)),
-                // One of another session is nobody's.
+                // Datagrams of other sessions are ignored.
                 Some(session) => {
                     if let Some(frame) = session.unwrap(&datagram) {
                         return Some(frame);
@@ -454,8 +459,8 @@ impl Lanes {
     }
 }
 
-/// Most that waits for a link's stream, in bytes: twice an outbox, so that a replay and link control
-/// fit. As much again may be on its way, with the connection.
+/// The most bytes that wait to be written on the stream of a link: twice an outbox, so that a replay and link
+/// control fit. The connection holds further bytes, within its send window.
 pub const OUT_MAX_BYTES: usize = 2 * super::OUTBOX_MAX_BYTES;
 
 #[cfg(test)]

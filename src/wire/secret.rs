@@ -1,10 +1,10 @@
-//! What the messages that hold secrets show of themselves in logs and panics: never the secret.
+//! `Debug` of the messages that hold secrets. It shows the length of a secret in place of the secret.
 
 use std::fmt;
 
 use super::v1::{Bearer, Hello, Password, Resume, Welcome};
 
-/// The length of a secret in bytes, shown in place of the secret.
+/// The length of a secret in bytes.
 struct Hidden(usize);
 
 impl fmt::Debug for Hidden {
@@ -14,7 +14,7 @@ impl fmt::Debug for Hidden {
 }
 
 impl fmt::Debug for Hello {
-    /// Without the ticket.
+    /// Hides the ticket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hello")
             .field("protocol", &self.protocol)
@@ -28,7 +28,7 @@ impl fmt::Debug for Hello {
 }
 
 impl fmt::Debug for Password {
-    /// Without the password.
+    /// Hides the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Password")
             .field("user", &self.user)
@@ -40,14 +40,14 @@ impl fmt::Debug for Password {
 }
 
 impl fmt::Debug for Bearer {
-    /// Without the token.
+    /// Hides the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bearer").field("token", &Hidden(self.token.len())).field("slot", &self.slot).finish()
     }
 }
 
 impl fmt::Debug for Resume {
-    /// Without the token.
+    /// Hides the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resume")
             .field("token", &Hidden(self.token.len()))
@@ -59,7 +59,7 @@ impl fmt::Debug for Resume {
 }
 
 impl fmt::Debug for Welcome {
-    /// Without the token.
+    /// Hides the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Welcome")
             .field("session", &self.session)

@@ -1,20 +1,19 @@
-//! Tickets: what proves, over any transport, that a client may open a new session.
+//! Mints and opens tickets, which prove that their holder may open one new session over any transport.
 //!
-//! Who has the server's key mints one for a client that it knows: the server's discovery, or a
-//! studio's own login. The client shows it in its Hello. A ticket opens one session, and only for a
-//! short time; it says who the client is, if its minter knows. A session that is there already is
-//! resumed by its resume token, and needs no ticket.
+//! Minting a ticket requires the server's key. The server's discovery mints tickets, and a login server can.
+//! A client sends its ticket in its Hello. A ticket opens one session, and it expires soon. It may name a
+//! user. A session is resumed by its resume token, and needs no ticket for that.
 //!
-//! A ticket is text in base64url without padding: a version, a random id, and what is sealed under a
-//! key of this ticket's own, which HKDF derives from the server's key and the id. Nobody without the
-//! server's key can read, change or make one. Which tickets are used up is not decided here.
+//! A ticket is text in base64url without padding: a version, a random id, and a sealed part. HKDF derives
+//! the key of the sealed part from the server's key and the id, so each ticket has its own key. Reading,
+//! changing or minting a ticket requires the server's key. This module does not record used tickets.
 //!
 //! ```
 //! use std::time::SystemTime;
 //! use waystation::wire::ticket::{TICKET_EXPIRE, TicketKey};
 //! use waystation::wire::udp::DEV_KEY;
 //!
-//! let key = TicketKey::new(DEV_KEY); // the server's key, in earnest
+//! let key = TicketKey::new(DEV_KEY); // a real server has a secret key
 //! let unix_now = SystemTime::UNIX_EPOCH.elapsed()?;
 //! let text = key.mint(unix_now, TICKET_EXPIRE, Some("ada"))?;
 //! println!("ws://127.0.0.1:7780/ws?ticket={text}");
@@ -33,65 +32,68 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::millis;
 
-/// How long a ticket of discovery may be used after it was minted: a client that was just told how
-/// to connect tries every transport in that time.
+/// The lifetime of a ticket from discovery. A client can try each transport in this time.
 pub const TICKET_EXPIRE: Duration = Duration::from_secs(30);
 
-/// The longest that a ticket may be used after it was minted, whoever minted it: as long as a
-/// connect token. It bounds how long a server remembers a used ticket.
+/// The longest lifetime of a ticket: that of a connect token. It bounds for how long a server has to remember
+/// a used ticket.
 pub const TICKET_EXPIRE_MAX: Duration = Duration::from_secs(300);
 
-/// The longest identity that a ticket holds, in bytes: as long as that of a connect token, so that
-/// a session moves between the transports with its identity.
+/// The longest identity in a ticket, in bytes. It is the same as in a connect token, so that an identity fits
+/// both.
 pub const TICKET_IDENTITY_MAX_BYTES: usize = 255;
 
-/// Seals and opens tickets.
+/// The key that mints and opens tickets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TicketKey([u8; KEY_BYTES]);
 
-/// A ticket that was genuine when it was opened; whether it may still be used is another question.
+/// The contents of a genuine ticket. The ticket may have expired or be used already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
-    /// Random, and so no other ticket's.
+    /// A random id, which no other ticket has.
     pub id: [u8; TICKET_ID_BYTES],
-    /// When it was minted, in Unix time to the millisecond.
+    /// When the ticket was minted, in Unix time to the millisecond.
     pub minted: Duration,
-    /// When it can no longer be used, in Unix time to the millisecond.
+    /// When the ticket expires, in Unix time to the millisecond.
     pub expires: Duration,
-    /// Who the client is, if the minter knows.
+    /// The name of the user, if the ticket names one.
     pub identity: Option<String>,
 }
 
-/// A ticket that cannot be made or read.
+/// The error of minting or opening a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
     /// The identity is too long.
-    #[error("the identity has {0} bytes: a ticket holds {TICKET_IDENTITY_MAX_BYTES}")]
+    #[error("the identity has {0} bytes: a ticket holds at most {TICKET_IDENTITY_MAX_BYTES}")]
     Identity(usize),
-    /// The lifetime is none or too long.
-    #[error("a ticket lives for 1 ms to {TICKET_EXPIRE_MAX:?}, not for {0:?}")]
+    /// The lifetime is too short or too long.
+    #[error("the lifetime of a ticket is 1 ms to {TICKET_EXPIRE_MAX:?}, not {0:?}")]
     Lifetime(Duration),
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers, so no ticket can be minted")]
+    /// The operating system provides no random numbers.
+    #[error("cannot mint a ticket: the operating system provides no random numbers")]
     Random,
-    /// The text is no ticket of this key.
-    #[error("this is no ticket, or one of another key: mint it with the key of the server")]
+    /// The text is not a ticket of this key.
+    #[error("this is not a ticket, or a ticket of another key: mint it with the key of the server")]
     Forged,
 }
 
 impl TicketKey {
-    /// Derives tickets from a server's key. They stay good over a restart of a server that keeps it.
+    /// Returns the ticket key of a server's key. Tickets remain valid after a restart with the same server key.
     #[must_use]
     pub fn new(server_key: [u8; KEY_BYTES]) -> Self {
         Self(server_key)
     }
 
-    /// Mints a ticket for one session, to be used within `lifetime` of `unix_now`. `identity` is who
-    /// the server shall take the client for, if the minter knows; an empty one says nothing.
+    /// Mints a ticket for one session. The ticket expires `lifetime` after `unix_now`.
+    ///
+    /// `identity` is the name of the user, if the caller has authenticated one. `None` and an empty name are
+    /// the same.
     ///
     /// # Errors
     ///
-    /// [`TicketError::Identity`], [`TicketError::Lifetime`] and [`TicketError::Random`].
+    /// Returns [`TicketError::Identity`] if `identity` is longer than [`TICKET_IDENTITY_MAX_BYTES`],
+    /// [`TicketError::Lifetime`] if `lifetime` is not from 1 ms to [`TICKET_EXPIRE_MAX`], and
+    /// [`TicketError::Random`] if the operating system provides no random numbers.
     pub fn mint(
         &self,
         unix_now: Duration,
@@ -121,11 +123,11 @@ impl TicketKey {
         Ok(BASE64_URL.encode(bytes))
     }
 
-    /// Opens a ticket that was minted with this key. It does not look at the time.
+    /// Opens a ticket that was minted with this key. Does not check whether the ticket has expired.
     ///
     /// # Errors
     ///
-    /// [`TicketError::Forged`], whatever is wrong with the text.
+    /// Returns [`TicketError::Forged`] if the text is not a ticket of this key.
     pub fn open(&self, text: &str) -> Result<Ticket, TicketError> {
         if text.len() > TEXT_MAX {
             return Err(TicketError::Forged);
@@ -142,7 +144,7 @@ impl TicketKey {
         Ticket::read(*id, opened).ok_or(TicketError::Forged)
     }
 
-    /// The key of one ticket: no other ticket is sealed under it, so its nonce may be a constant.
+    /// Returns the key of one ticket. It seals no other ticket, so the nonce may be constant.
     fn key_of(&self, id: &[u8; TICKET_ID_BYTES]) -> Result<LessSafeKey, TicketError> {
         let secret = Salt::new(HKDF_SHA256, LABEL).extract(&self.0);
         let info = [id.as_slice()];
@@ -152,7 +154,7 @@ impl TicketKey {
 }
 
 impl fmt::Debug for TicketKey {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TicketKey(..)")
     }
@@ -172,21 +174,21 @@ impl Ticket {
     }
 }
 
-/// Each key seals one ticket only.
+/// Returns the constant nonce. Each key seals one ticket only.
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; aead::NONCE_LEN])
 }
 
-/// Bytes of a ticket's id: enough that no two are ever the same.
+/// The length of a ticket's id in bytes. It is long enough for random ids to be unique.
 pub const TICKET_ID_BYTES: usize = 16;
-/// The first byte of a ticket: another layout gets another.
+/// The first byte of a ticket: the version of its layout.
 const VERSION: u8 = 1;
-/// Keeps the keys of tickets apart from all else that a server's key is used for.
+/// The HKDF label, which separates ticket keys from other uses of the server's key.
 const LABEL: &[u8] = b"waystation ticket 1";
 const KEY_BYTES: usize = 32;
 const TIME_BYTES: usize = 8;
 const TAG_BYTES: usize = aead::MAX_TAG_LEN;
-/// The longest ticket as text: four characters for three bytes.
+/// The length of the longest ticket as text, in characters: four for three bytes.
 const TEXT_MAX: usize =
     (1 + TICKET_ID_BYTES + 2 * TIME_BYTES + TICKET_IDENTITY_MAX_BYTES + TAG_BYTES).div_ceil(3) * 4;
 
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_says_what_it_was_minted_with_and_no_two_are_the_same() {
+    fn a_ticket_holds_what_it_was_minted_with_and_is_unique() {
         let longest = "é".repeat(127);
         for identity in [None, Some("ada"), Some(&*longest)] {
             let text = key().mint(NOW, TICKET_EXPIRE, identity).expect("a ticket");
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_ticket_can_say_is_not_minted() {
+    fn identities_and_lifetimes_out_of_range_are_errors() {
         let mint = |lifetime, identity: Option<&str>| key().mint(NOW, lifetime, identity);
 
         let too_long = "x".repeat(256);
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_opens_nothing_and_none_is_shown() {
+    fn another_key_does_not_open_a_ticket_and_debug_shows_no_key() {
         let text = key().mint(NOW, TICKET_EXPIRE, Some("ada")).expect("a ticket");
 
         assert_eq!(TicketKey::new([8; KEY_BYTES]).open(&text), Err(TicketError::Forged));
@@ -242,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_ticket_that_was_cut_changed_or_made_up_is_opened(
+        fn a_ticket_that_was_cut_changed_or_made_up_is_not_opened(
             identity in proptest::option::of("[a-z]{1,20}"),
             flip in any::<proptest::sample::Index>(),
             bit in 0..8_u8,

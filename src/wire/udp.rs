@@ -1,12 +1,12 @@
-//! What both ends of the UDP transport agree on: netcode's protocol id, renet's channels, and
-//! connect tokens.
+//! The part of the UDP transport that client and server share: netcode's protocol id, renet's channels,
+//! and connect tokens.
 //!
-//! A connect token opens one link. Whoever has the server's key can mint tokens; a client only
-//! ever gets a token.
+//! A connect token opens one link. Minting one requires the server's key. A client receives tokens and
+//! never the key.
 
-#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "the server's half"))]
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "a part is for the server only"))]
 pub(crate) mod guard;
-#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "the server's half"))]
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "a part is for the server only"))]
 pub(crate) mod outlet;
 
 use std::fmt;
@@ -20,33 +20,33 @@ use renetcode::{ConnectToken, NETCODE_KEY_BYTES, NETCODE_USER_DATA_BYTES};
 
 use crate::wire::LINK_TIMEOUT;
 
-/// Netcode's id of this protocol; a client of another is not answered.
+/// The netcode protocol id. The server does not answer a client that uses another id.
 pub const NETCODE_PROTOCOL_ID: u64 = 0x7761_7973_7461_0001;
 
-/// renet's channel of the reliable lane.
+/// The renet channel for frames of the reliable lane.
 pub const CHANNEL_RELIABLE: u8 = 0;
 
-/// renet's channel of the unreliable lane.
+/// The renet channel for frames of the unreliable lane.
 pub const CHANNEL_UNRELIABLE: u8 = 1;
 
-/// How long a connect token may be used after it was minted.
+/// How long a connect token can be used after it was minted.
 pub const TOKEN_EXPIRE: Duration = Duration::from_secs(300);
 
-/// The key of the `dev` profile. Everybody knows it: it guards nothing, and a server that uses
-/// it listens on loopback only. Not zero, because netcode takes zero for no encryption.
+/// The key of the `dev` profile. This key is public and protects nothing: a server that uses it listens
+/// on loopback only. The key is not zero, because netcode reads zero as "no encryption".
 pub const DEV_KEY: [u8; NETCODE_KEY_BYTES] = *b"waystation dev key: not a secret";
 
-/// Bytes that a channel holds: twice an outbox, so that a replay, link control and renet's own
-/// overhead fit and the channel is never the bound that is met first.
+/// The memory of a renet channel in bytes. It is twice an outbox: a replay, link control and renet's
+/// overhead fit, so the outbox is always full before the channel is.
 const CHANNEL_MEMORY_MAX: usize = 2 * crate::wire::OUTBOX_MAX_BYTES;
 
-/// When renet sends an unacknowledged reliable packet again.
+/// How long renet waits before it sends an unacknowledged reliable packet again.
 const RESEND_TIME: Duration = Duration::from_millis(200);
 
-/// Bytes that a link may send a tick; the rest waits for the next.
+/// The bytes that a link may send per tick. The rest is sent in the next tick.
 const BYTES_PER_TICK: u64 = 128 * 1024;
 
-/// Mints connect tokens: what a login server does once it knows a player.
+/// Mints connect tokens, for example in a login server after it has authenticated a player.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -54,7 +54,7 @@ const BYTES_PER_TICK: u64 = 128 * 1024;
 ///
 /// let mint = TokenMint::new(DEV_KEY, vec![([127, 0, 0, 1], 7777).into()]);
 /// let unix_now = SystemTime::UNIX_EPOCH.elapsed()?;
-/// let link_id = 0x1d0f_c0de; // random, in earnest
+/// let link_id = 0x1d0f_c0de; // must be random outside of an example
 /// let token = mint.mint(unix_now, link_id, Some("ada"))?;
 /// println!("give this to Ada's client: {}", udp::token_to_text(&token));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -65,34 +65,36 @@ pub struct TokenMint {
     servers: Vec<SocketAddr>,
 }
 
-/// A connect token that cannot be made or read.
+/// The error of minting or reading a connect token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// The identity is too long for netcode's user data.
-    #[error("the identity has {0} bytes: a connect token holds {IDENTITY_MAX_BYTES}")]
+    #[error("the identity has {0} bytes: a connect token holds at most {IDENTITY_MAX_BYTES}")]
     Identity(usize),
-    /// netcode refused; as a rule, no server address was given.
-    #[error("no connect token can be minted: {0}; give one to 32 server addresses")]
+    /// netcode reported an error. The usual cause is that no server address was given.
+    #[error("cannot mint a connect token: {0}; give 1 to 32 server addresses")]
     Mint(String),
-    /// Not a connect token.
-    #[error("this is no connect token: {0}; `waystation token` prints one")]
+    /// The text is not a connect token.
+    #[error("this is not a connect token: {0}; `waystation token` prints one")]
     Parse(String),
 }
 
 impl TokenMint {
-    /// Mints tokens for servers that have `key` and are reached at `servers`.
+    /// Returns a mint of tokens for the server that has `key` and can be reached at the addresses `servers`.
     #[must_use]
     pub fn new(key: [u8; NETCODE_KEY_BYTES], servers: Vec<SocketAddr>) -> Self {
         Self { key, servers }
     }
 
-    /// A token for one link, usable for [`TOKEN_EXPIRE`] from `unix_now`. `link_id` must be random:
-    /// netcode ignores a connect with an id that it has. `identity` is who the server shall take
-    /// the client for, if the minter knows.
+    /// Mints a token for one link. The token can be used for [`TOKEN_EXPIRE`] from `unix_now`.
+    ///
+    /// `link_id` must be random: netcode ignores a connection request with an id that is in use.
+    /// `identity` is the name of the user that the link belongs to, if the caller has authenticated one.
     ///
     /// # Errors
     ///
-    /// [`TokenError::Identity`] and [`TokenError::Mint`].
+    /// Returns [`TokenError::Identity`] if `identity` is longer than 255 bytes, and [`TokenError::Mint`] if
+    /// netcode reports an error.
     pub fn mint(
         &self,
         unix_now: Duration,
@@ -100,7 +102,7 @@ impl TokenMint {
         identity: Option<&str>,
     ) -> Result<ConnectToken, TokenError> {
         let user_data = write_identity(identity.unwrap_or_default())?;
-        // netcode counts in whole seconds; rounded up it is no shorter than the link timeout.
+        // netcode takes whole seconds. Rounding up makes its timeout no shorter than the link timeout.
         let timeout = i32::try_from(LINK_TIMEOUT.as_millis().div_ceil(1_000)).unwrap_or(i32::MAX);
         ConnectToken::generate(
             unix_now,
@@ -117,13 +119,13 @@ impl TokenMint {
 }
 
 impl fmt::Debug for TokenMint {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenMint").field("servers", &self.servers).finish_non_exhaustive()
     }
 }
 
-/// The identity in a token's user data; empty is none.
+/// Returns the identity in a token's user data, or `None` if it is empty or malformed.
 #[must_use]
 pub fn read_identity(user_data: &[u8; NETCODE_USER_DATA_BYTES]) -> Option<String> {
     let [length, rest @ ..] = user_data;
@@ -139,26 +141,26 @@ fn write_identity(identity: &str) -> Result<[u8; NETCODE_USER_DATA_BYTES], Token
     Ok(user_data)
 }
 
-/// A connect token as text: base64, one line.
+/// Returns a connect token as one line of base64.
 #[must_use]
 pub fn token_to_text(token: &ConnectToken) -> String {
     let mut bytes = Vec::with_capacity(TOKEN_BYTES);
-    // Writing to a Vec cannot fail.
+    // Writing into a `Vec` does not fail.
     let _ = token.write(&mut bytes);
     BASE64.encode(bytes)
 }
 
-/// A connect token from its text.
+/// Parses the text of a connect token.
 ///
 /// # Errors
 ///
-/// [`TokenError::Parse`].
+/// Returns [`TokenError::Parse`] if the text is not a connect token.
 pub fn token_from_text(text: &str) -> Result<ConnectToken, TokenError> {
     let bytes = BASE64.decode(text.trim()).map_err(|error| TokenError::Parse(error.to_string()))?;
     ConnectToken::read(&mut bytes.as_slice()).map_err(|error| TokenError::Parse(error.to_string()))
 }
 
-/// renet's configuration, the same on both ends.
+/// Returns renet's configuration, which is the same on both ends.
 #[must_use]
 pub fn connection_config() -> ConnectionConfig {
     let channels = || {
@@ -182,9 +184,9 @@ pub fn connection_config() -> ConnectionConfig {
     }
 }
 
-/// Longest identity in bytes: what netcode's 256 bytes of user data hold behind a length.
+/// The longest identity in bytes: netcode's 256 bytes of user data hold one byte of length and the identity.
 const IDENTITY_MAX_BYTES: usize = NETCODE_USER_DATA_BYTES - 1;
-/// Size of a connect token.
+/// The size of a connect token in bytes.
 const TOKEN_BYTES: usize = 2_048;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Unreliable frames that wait for room on their link.
+//! Holds unreliable frames until their link has room for them.
 //!
-//! State is worth something while it is new. A [`Waiting`] holds what a link cannot take at once and
-//! drops it, oldest first, when it is too old or too much. Beacons and Pings are kept, because they
-//! carry acks and show that the link lives; of more than a few the last ones say all that the others
-//! did. It reads no clock: times are durations since an instant of the caller's.
+//! A [`Waiting`] holds the frames that a link cannot send at once. It drops frames that have waited too
+//! long, and the oldest frames if there are too many. Beacons and Pings do not expire, because they carry
+//! acknowledgements and keep the link alive. Only the newest few are kept: each one supersedes the ones
+//! before it. This module reads no clock: times are durations since an instant that the caller chooses.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,22 +12,23 @@ use bytes::Bytes;
 
 use super::{Range, id_of};
 
-/// How long an unreliable frame waits to be sent, at most: two ticks at the default rate.
+/// The longest time that an unreliable frame waits: two ticks at the default rate.
 pub(crate) const STALE_AFTER: Duration = Duration::from_millis(100);
 
-/// Unreliable frames on their way to one peer, oldest first.
+/// Unreliable frames that wait to be sent to one peer, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    /// When each was first seen waiting, if it was.
+    /// The frames, each with the time of the first `expire` after it was pushed. `None` before that.
     frames: VecDeque<(Option<Duration>, Bytes)>,
+    /// The total length of `frames`.
     bytes: usize,
-    /// Beacons and Pings. They go first.
+    /// Beacons and Pings, which are sent before `frames`.
     control: VecDeque<Bytes>,
     dropped_count: u64,
 }
 
 impl Waiting {
-    /// Adds a frame. While there is more than fits, the oldest frames are dropped.
+    /// Adds a frame, and drops the oldest frames if a bound is exceeded.
     pub(crate) fn push(&mut self, frame: Bytes) {
         if id_of(&frame).is_some_and(|id| id.range() == Range::LinkControl) {
             if self.control.len() >= CONTROL_MAX {
@@ -44,7 +45,8 @@ impl Waiting {
         }
     }
 
-    /// Drops what has become stale. What was pushed since the last call is as old as this one.
+    /// Drops frames that have waited for more than [`STALE_AFTER`]. The wait of a frame begins with the first call
+    /// after its push.
     pub(crate) fn expire(&mut self, now: Duration) {
         for (since, _) in self.frames.iter_mut().rev() {
             if since.is_some() {
@@ -59,36 +61,36 @@ impl Waiting {
         }
     }
 
-    /// The next Beacon or Ping to be sent.
+    /// Takes the next Beacon or Ping.
     pub(crate) fn pop_control(&mut self) -> Option<Bytes> {
         self.control.pop_front()
     }
 
-    /// The next of the other frames, if it has `room` bytes at most.
+    /// Takes the next frame that is not a Beacon or Ping, if it has at most `room` bytes.
     pub(crate) fn pop_within(&mut self, room: usize) -> Option<Bytes> {
         let (_, frame) = self.frames.pop_front_if(|(_, frame)| frame.len() <= room)?;
         self.bytes -= frame.len();
         Some(frame)
     }
 
-    /// Bytes of all that waits.
+    /// Returns the total length of all frames, Beacons and Pings included.
     #[cfg(feature = "server")]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes + self.control.iter().map(Bytes::len).sum::<usize>()
     }
 
-    /// Whether nothing waits but Beacons and Pings.
+    /// Returns true if no frame waits, apart from Beacons and Pings.
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Whether Beacons or Pings wait.
+    /// Returns true if a Beacon or Ping waits.
     #[cfg(all(feature = "client", feature = "udp"))]
     pub(crate) fn has_control(&self) -> bool {
         !self.control.is_empty()
     }
 
-    /// Frames that were dropped since the last call.
+    /// Returns the number of frames that were dropped since the last call.
     pub(crate) fn take_dropped_count(&mut self) -> u64 {
         std::mem::take(&mut self.dropped_count)
     }
@@ -101,11 +103,11 @@ impl Waiting {
     }
 }
 
-/// Bytes that wait at most: one frame of a server's full length.
+/// The bound on the bytes that wait: one frame of a server's full length.
 const WAITING_MAX_BYTES: usize = super::FRAME_MAX_SERVER;
-/// Frames that wait at most, so that empty ones are bounded too: 32 KiB of bookkeeping.
+/// The bound on the frames that wait. It bounds empty frames, whose bookkeeping takes 32 KiB at most.
 const WAITING_MAX_FRAMES: usize = 512;
-/// Beacons or Pings that wait at most: four seconds' worth.
+/// The bound on the Beacons or Pings that wait: those of four seconds.
 const CONTROL_MAX: usize = 4;
 
 #[cfg(test)]
@@ -128,13 +130,12 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// The next frame to be sent.
     fn pop(waiting: &mut Waiting) -> Option<Bytes> {
         waiting.pop_control().or_else(|| waiting.pop_within(usize::MAX))
     }
 
     #[test]
-    fn what_has_waited_too_long_is_dropped_oldest_first_and_beacons_are_kept() {
+    fn frames_that_have_waited_too_long_are_dropped_and_beacons_are_kept() {
         let mut waiting = Waiting::default();
         waiting.push(state(1, 10));
         waiting.push(beacon(1));
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_at_once_is_sent_in_order_whatever_its_time() {
+    fn frames_of_one_push_leave_in_order_at_any_time() {
         let mut waiting = Waiting::default();
         for tag in 0..5 {
             waiting.push(state(tag, 10));
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_the_newest_frames_are_the_ones_that_stay() {
+    fn memory_is_bounded_and_the_newest_frames_stay() {
         let mut waiting = Waiting::default();
         for tag in 0..=255_u8 {
             waiting.push(state(tag, 1_000));

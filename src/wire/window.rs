@@ -1,76 +1,76 @@
-//! How much may be on its way to a peer: the congestion window of links over UDP and QUIC.
+//! The congestion window of links over UDP and QUIC: how many bytes may be in flight to a peer.
 //!
-//! A game's traffic is small, steady and soon out of date. A controller that is made for files takes
-//! every lost packet for congestion, and at 20 % loss lets two packets be on their way; a session
-//! does not survive that. A [`Window`] tells loss from congestion:
+//! A game sends small messages at a steady rate, and they soon become obsolete. A congestion controller for
+//! bulk transfer takes each lost packet for congestion. At a loss of 20 % it allows two packets in flight,
+//! which is too little to keep a session. A [`Window`] distinguishes loss from congestion:
 //!
-//! - When the round trip has grown by more than a queue of ordinary length adds, it is reduced, down
-//!   to one packet.
-//! - When more than two fifths of what was sent lately is lost, it is reduced too, down to one packet.
-//!   Loss below that leaves it alone, and loss of more than a quarter keeps it from growing.
-//! - When nothing was delivered for a longer time, it is reduced to [`WINDOW_FLOOR`].
-//! - It grows as New Reno's does, and only while the link uses it.
+//! - If the round-trip time has grown by more than a queue of ordinary length adds, the window is reduced,
+//!   down to one packet.
+//! - If more than two fifths of the recent bytes were lost, the window is reduced, down to one packet. A
+//!   lower loss does not reduce it. A loss above one quarter keeps it from growing.
+//! - If nothing was delivered for a longer time, the window is reduced to [`WINDOW_FLOOR`].
+//! - The window grows as in New Reno, and only while the link uses it.
 //!
-//! Why that is fair to others:
+//! Why the window is fair to other traffic:
 //!
-//! - The rate has a bound, [`WINDOW_MAX`] a round trip, and what a game sends has one below that.
-//!   A link never takes a share that grows with the path, as a download does.
-//! - It gives way to a queue before the queue overflows, so it gives way earlier than the
-//!   controllers of downloads do (compare RFC 6817), and further: to half of the minimum window of
-//!   RFC 9002 (7.2).
-//! - After an outage it goes on with no more than the initial window of RFC 9002 (7.2). That RFC
-//!   (7.6.2) takes an outage for persistent congestion and leaves two packets; here the next round
-//!   trip shows whether there is a queue.
-//! - RFC 9002 (7) leaves the choice of a controller to each end as long as it follows RFC 8085 (3.1):
-//!   react to congestion, and bound what is sent without feedback. For the latter, see
-//!   [`TRICKLE_EVERY`].
+//! - The rate is bounded: at most [`WINDOW_MAX`] per round trip, and a game sends less. A link never takes a
+//!   share that grows with the capacity of the path, as a download does.
+//! - The window reacts to a queue before the queue overflows. So it reacts earlier than the controllers of
+//!   downloads (compare RFC 6817). It also shrinks further: to half of the minimum window of RFC 9002 (7.2).
+//! - After an outage the window is at most the initial window of RFC 9002 (7.2). RFC 9002 (7.6.2) takes an
+//!   outage for persistent congestion and leaves two packets. Here, the next round trip shows whether there
+//!   is a queue.
+//! - RFC 9002 (7) permits any controller that follows RFC 8085 (3.1): it must react to congestion, and bound
+//!   what is sent without feedback. [`TRICKLE_EVERY`] is this bound.
 //!
-//! It reads no clock and knows no transport. Times are durations since an instant of the caller's.
+//! This module reads no clock and is independent of the transport. Times are durations since an instant that
+//! the caller chooses.
 
 use std::time::Duration;
 
-/// Most that may be on its way, in bytes: 640 KB/s at a round trip of 100 ms, and a quarter of an
-/// outbox, so that a replay takes four round trips.
+/// The largest window in bytes: 640 KB/s at a round trip of 100 ms. It is a quarter of an outbox, so that a
+/// replay takes four round trips.
 pub(crate) const WINDOW_MAX: u64 = 64 * 1024;
 
-/// Least that may be on its way, in bytes: one packet at a time. On a link of 3 KB/s a second one would
-/// wait for half a second. RFC 9002 (7.2) recommends two for all paths.
+/// The smallest window in bytes: one packet. On a link of 3 KB/s, a second packet would wait for half a
+/// second. RFC 9002 (7.2) recommends two packets for all paths.
 pub(crate) const WINDOW_MIN: u64 = PACKET_BYTES;
 
-/// What an outage leaves, and what a link begins with, in bytes: ten packets, RFC 9002's initial window.
-/// At a loss of one in five, less is too little for a game: with two packets on their way, each loss is
-/// found only by a timer.
+/// The window of a new link, and of a link after an outage, in bytes: ten packets, the initial window of
+/// RFC 9002. A smaller window is too small for a game at a loss of one in five: with two packets in flight,
+/// only a timer detects a loss.
 pub(crate) const WINDOW_FLOOR: u64 = 10 * PACKET_BYTES;
 
-/// A packet in bytes: what QUIC sends at most before it knows more of the path.
+/// The length of a packet in bytes: the longest that QUIC sends on a path that it has not measured.
 pub(crate) const PACKET_BYTES: u64 = 1_200;
 
-/// When nothing is acknowledged and the window is full, one packet leaves this often all the same.
+/// While nothing is acknowledged and the window is full, one packet leaves this often.
 ///
-/// After an outage of 3 s a link has 2 s until it is given up, and the first packet that gets
-/// through keeps it. RFC 8085 (3.1.2) allows traffic of little volume one datagram a round trip.
-/// A link that hears nothing ends after 5 s, so these are 20 packets at most.
+/// After an outage of 3 s, 2 s are left until the link is taken for lost, and the first packet that arrives
+/// keeps the link. RFC 8085 (3.1.2) allows low-volume traffic one datagram per round trip. A link on which
+/// nothing is received ends after 5 s, so at most 20 of these packets are sent.
 pub(crate) const TRICKLE_EVERY: Duration = Duration::from_millis(250);
 
-/// How much may be on its way to one peer.
+/// The congestion window of one link.
 #[derive(Debug, Clone)]
 pub(crate) struct Window {
     bytes: u64,
-    /// Below it the window grows by what is acknowledged; above it by a packet a round trip.
+    /// Below this size the window grows by the acknowledged bytes; above it, by one packet per round trip.
     threshold: u64,
-    /// What was delivered and what was lost lately, in bytes.
+    /// The bytes that were delivered recently.
     delivered: u64,
+    /// The bytes that were lost recently.
     lost: u64,
-    /// Delivered since something was last lost.
+    /// The bytes that were delivered since the last loss.
     between: u64,
-    /// Delivered since the window last grew by a packet.
+    /// The bytes that were delivered since the window last grew by a packet.
     grown: u64,
-    /// What was sent until then says nothing about the present window.
+    /// When the window was last reduced. Packets that were sent before do not change the window again.
     reduced_at: Option<Duration>,
-    /// The shortest round trips of the present span of time and of the one before it.
+    /// The shortest round trips of the present span and of the span before it.
     shortest: [Option<Duration>; 2],
     span_at: Duration,
-    /// The shortest round trip since this round began.
+    /// The shortest round trip since the present round began.
     round: Option<Duration>,
     round_at: Duration,
 }
@@ -80,7 +80,7 @@ impl Window {
         Self {
             bytes: WINDOW_FLOOR,
             threshold: u64::MAX,
-            // A first packet that is lost says nothing about the path.
+            // The loss of the first packet alone must not reduce the window.
             delivered: RECENT_BYTES / 2,
             lost: 0,
             between: 0,
@@ -93,13 +93,13 @@ impl Window {
         }
     }
 
-    /// How many bytes may be on their way.
+    /// Returns how many bytes may be in flight.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// A packet that was sent at `sent` is acknowledged, and `round_trip` is the smoothed round
-    /// trip. `is_used` says that more would have been sent if the window had let it.
+    /// Records that a packet was acknowledged. `sent` is when it was sent, and `round_trip` is the smoothed
+    /// round-trip time. `is_used` is true if the window has kept the link from sending more.
     pub(crate) fn acked(
         &mut self,
         now: Duration,
@@ -123,10 +123,10 @@ impl Window {
         }
     }
 
-    /// Packets are lost, the last of which was sent at `sent`. `is_persistent` says that nothing at
-    /// all was delivered for a longer time.
+    /// Records that packets were lost. `sent` is when the last of them was sent. `is_persistent` is true if
+    /// nothing was delivered for a longer time.
     pub(crate) fn lost(&mut self, now: Duration, sent: Duration, bytes: u64, is_persistent: bool) {
-        // What an outage swallows as a whole says little about how much gets lost otherwise.
+        // The losses of an outage are capped: they are not evidence of the loss rate outside of it.
         self.lost += bytes.min(OUTAGE_FACTOR * std::mem::take(&mut self.between) + PACKET_BYTES);
         self.fade();
         if self.reduced_at.is_some_and(|at| sent <= at) {
@@ -139,14 +139,14 @@ impl Window {
         }
     }
 
-    /// The path says that it is congested, without losing anything.
+    /// Records that the path has marked a packet as congested (ECN).
     pub(crate) fn marked(&mut self, now: Duration, sent: Duration) {
         if self.reduced_at.is_none_or(|at| sent > at) {
             self.reduce(now, self.bytes / 2, WINDOW_MIN);
         }
     }
 
-    /// Makes the window smaller, but no smaller than `least`, if it is larger.
+    /// Reduces the window to `bytes`, but not below `least`. Never enlarges it.
     fn reduce(&mut self, now: Duration, bytes: u64, least: u64) {
         self.bytes = bytes.max(least).min(self.bytes);
         self.threshold = self.bytes;
@@ -166,7 +166,7 @@ impl Window {
         self.bytes = self.bytes.min(WINDOW_MAX);
     }
 
-    /// What was longer ago counts less.
+    /// Gives older bytes less weight.
     fn fade(&mut self) {
         if self.delivered + self.lost > RECENT_BYTES {
             self.delivered -= self.delivered / 4;
@@ -183,8 +183,8 @@ impl Window {
         *present = (*present).min(took);
     }
 
-    /// Whether packets wait on their way. `took` is the round trip of one packet, whose
-    /// acknowledgement may have been lost at first: so it is the shortest of a round that counts.
+    /// Returns true if packets wait in a queue on the path. `took` is the round trip of one packet. It is too
+    /// long if an acknowledgement was lost, so the shortest round trip of each round is used.
     fn is_queued(&mut self, now: Duration, took: Duration, round_trip: Duration) -> bool {
         let shortest = self.shortest.iter().flatten().min().copied().unwrap_or(took);
         let round = self.round.map_or(took, |round| round.min(took));
@@ -197,16 +197,15 @@ impl Window {
     }
 }
 
-/// What is lost between two deliveries counts up to this many times what was delivered before.
+/// Consecutive losses count up to this many times the bytes that were delivered before them.
 const OUTAGE_FACTOR: u64 = 3;
-/// How much of what was sent lately is remembered, in bytes: 40 packets, so that a few unlucky ones decide
-/// nothing.
+/// The recent bytes over which the loss is measured: 40 packets, so that a few losses have little effect.
 const RECENT_BYTES: u64 = 40 * PACKET_BYTES;
-/// A round trip may be longer than the shortest by this, or by half of the shortest: jitter and
-/// acknowledgements that wait for a tick explain that.
+/// A round trip may be longer than the shortest one by this, or by half of the shortest one. Jitter and
+/// acknowledgements that wait for a tick account for that.
 const QUEUE_MAX: Duration = Duration::from_millis(150);
-/// The shortest round trip is that of one to two of these spans, so that a path that has become
-/// longer is known as such after a while.
+/// The shortest round trip is that of the last one to two spans of this length. So a path that has become
+/// longer is accepted after a while.
 const SHORTEST_SPAN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -215,8 +214,7 @@ mod tests {
 
     const RTT: Duration = Duration::from_millis(100);
 
-    /// Sends a round of packets through a window: of each ten, `lost` are lost. Returns the time
-    /// afterwards.
+    /// Sends a round of packets through a window, and loses `lost` of each ten. Returns the time afterwards.
     fn round(window: &mut Window, now: Duration, lost: u64, round_trip: Duration) -> Duration {
         let end = now + round_trip;
         for packet in 0..window.bytes() / PACKET_BYTES {
@@ -237,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_used_grows_to_its_bound_and_one_that_is_not_stays() {
+    fn a_window_grows_to_its_bound_while_it_is_used_only() {
         let (mut used, mut idle) = (Window::new(), Window::new());
 
         let mut now = RTT;
@@ -251,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifth_of_loss_is_no_congestion_and_two_thirds_are() {
+    fn a_loss_of_a_fifth_is_not_congestion_and_a_loss_of_two_thirds_is() {
         let (mut bad, mut congested) = (Window::new(), Window::new());
 
         rounds(&mut bad, RTT, 40, 2, RTT);
@@ -272,11 +270,11 @@ mod tests {
         assert_eq!(window.bytes(), WINDOW_MIN);
 
         rounds(&mut window, now, 60, 0, RTT);
-        assert!(window.bytes() > 20 * PACKET_BYTES, "it grows again when the queue is gone");
+        assert!(window.bytes() > 20 * PACKET_BYTES, "the window grows again when there is no queue");
     }
 
     #[test]
-    fn a_path_that_has_become_longer_is_no_queue_for_ever() {
+    fn a_path_that_has_become_longer_is_not_taken_for_a_queue_for_ever() {
         let mut window = Window::new();
         let now = rounds(&mut window, RTT, 20, 0, RTT);
 
@@ -298,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_of_congestion_halves_it_once_a_round_trip() {
+    fn a_mark_of_congestion_halves_the_window_once_a_round_trip() {
         let mut window = Window::new();
 
         window.marked(2 * RTT, RTT);

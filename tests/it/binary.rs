@@ -351,7 +351,7 @@ fn outside_the_dev_profile_a_server_without_a_bearer_says_that_nobody_comes_in_a
 
     assert_eq!(closed, Some(Reason::Unauthenticated));
     assert!(success);
-    let warnings = log.lines().filter(|line| line.contains("nobody can open a session")).count();
+    let warnings = log.lines().filter(|line| line.contains("gives no client a ticket")).count();
     assert_eq!(warnings, 1, "{log}");
     assert!(log.contains("--bearer-file") && log.contains("waystation token --ticket"), "{log}");
 }

@@ -112,7 +112,7 @@ def verdict(options, reports, codes, summary):
     """Returns what has failed, in words."""
     joined = max(figure(r"the last after ([\d.]+) s", report) for report in reports)
     absence = max(figure(r"longest absence ([\d.]+) s", report) for report in reports)
-    lost_links = sum(figure(r"not asked for +(\d+)", report) for report in reports)
+    lost_links = sum(figure(r"unplanned +(\d+)", report) for report in reports)
     lost_sessions = sum(figure(r"sessions lost (\d+)", report) for report in reports)
     print(f"{options.players} players of one address, all in after {joined:.1f} s")
     print(f"the reload cut {lost_links:.0f} links, the longest absence was {absence:.1f} s, "

@@ -1,65 +1,66 @@
-//! What a relay has done, for tests and for people.
+//! The counts of a relay.
 
 use std::fmt;
 
 use super::Direction;
 use super::network::Outage;
 
-/// What a relay has done since its start. Its `Display` is a table of some ten lines.
+/// The counts of a relay since its start. Its [`Display`](fmt::Display) is a table of about ten lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RelayCounts {
-    /// What went from clients to servers.
+    /// The counts of the direction from clients to servers.
     pub up: WayCounts,
-    /// What went from servers to clients.
+    /// The counts of the direction from servers to clients.
     pub down: WayCounts,
-    /// UDP flows: client sockets that were heard of.
+    /// The number of UDP flows, one for each client socket.
     pub flow_count: u64,
-    /// TCP connections that were accepted.
+    /// The number of accepted TCP connections.
     pub connection_count: u64,
-    /// New outer ports that flows were given, and TCP connections that ended for the same reason.
+    /// The number of rebindings: new outer ports of flows, and TCP connections that ended because of one.
     pub rebind_count: u64,
-    /// TCP connections that were reset at both ends.
+    /// The number of TCP connections that were reset at both ends.
     pub reset_count: u64,
-    /// Blackouts that met traffic.
+    /// The number of blackouts in which a packet was sent.
     pub blackout_count: u64,
-    /// Outages of one direction that met traffic.
+    /// The number of one-way outages in which a packet was sent.
     pub one_way_count: u64,
-    /// Flows and connections that were refused, because the system or the relay had no room for them.
+    /// The number of flows and connections that were refused, because the system or the relay had no room.
     pub refused_count: u64,
 }
 
-/// What became of the packets of one direction.
+/// The counts of one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WayCounts {
-    /// Datagrams that arrived at the relay.
+    /// The number of datagrams that arrived at the relay.
     pub datagram_count: u64,
-    /// Datagrams handed to their receiver's socket, second copies included.
+    /// The number of datagrams that were sent to their receivers, second copies included.
     pub delivered_count: u64,
-    /// Datagrams lost by chance.
+    /// The number of datagrams that were lost at random.
     pub lost_count: u64,
-    /// Datagrams lost to an outage.
+    /// The number of datagrams that were lost in an outage.
     pub cut_count: u64,
-    /// Datagrams dropped because they would have waited too long for the rate, or because the relay
-    /// held too much.
+    /// The number of datagrams that were dropped, because they would have waited too long for the rate, or because the
+    /// relay held too many bytes.
     pub dropped_count: u64,
-    /// Datagrams held back so that others overtook them.
+    /// The number of datagrams that were held back so that others overtake them.
     pub reordered_count: u64,
-    /// Datagrams that were sent twice.
+    /// The number of datagrams that were duplicated.
     pub doubled_count: u64,
-    /// TCP segments that arrived at the relay: up to 1,400 bytes each.
+    /// The number of TCP segments that arrived at the relay. A segment has up to 1,400 bytes.
     pub segment_count: u64,
-    /// Times that a TCP segment was lost by chance or to an outage, and came later for it.
+    /// The number of times that a TCP segment was lost and sent again.
     pub retransmitted_count: u64,
-    /// Bytes handed to their receiver, over UDP and TCP.
+    /// The number of bytes that were sent to their receivers, over UDP and TCP.
     pub byte_count: u64,
 }
 
-/// The counts while they are made, and what was counted last of outages.
+/// The counts, and which outages they include.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) counts: RelayCounts,
-    /// The number after that of the last period whose blackout was counted.
+    /// The first period whose blackout was not counted.
     blackouts_until: u64,
+    /// The first period whose one-way outage was not counted.
     one_ways_until: u64,
 }
 
@@ -71,7 +72,7 @@ impl Tally {
         }
     }
 
-    /// Counts an outage the first time that a packet meets it.
+    /// Counts an outage, unless it was counted before.
     pub(super) fn met(&mut self, outage: Outage) {
         let (period, until, count) = match outage {
             Outage::Blackout(period) => (period, &mut self.blackouts_until, &mut self.counts.blackout_count),
@@ -84,7 +85,7 @@ impl Tally {
     }
 }
 
-/// A row of the table: its name, and the count of each direction.
+/// A row of the table: its name, and a function that returns the count of a direction.
 type Row = (&'static str, fn(&WayCounts) -> u64);
 
 impl fmt::Display for RelayCounts {
@@ -93,8 +94,8 @@ impl fmt::Display for RelayCounts {
         let rows: [Row; 10] = [
             ("datagrams", |way| way.datagram_count),
             ("datagrams delivered", |way| way.delivered_count),
-            ("lost by chance", |way| way.lost_count),
-            ("lost to outages", |way| way.cut_count),
+            ("lost at random", |way| way.lost_count),
+            ("lost in outages", |way| way.cut_count),
             ("dropped for rate or room", |way| way.dropped_count),
             ("reordered", |way| way.reordered_count),
             ("doubled", |way| way.doubled_count),

@@ -1,13 +1,13 @@
-//! Random numbers that depend only on the values that they are made from.
+//! Random numbers that depend only on given values.
 
 use std::time::Duration;
 
-/// A short sequence of random numbers: that of one packet, one outage or one rebinding.
+/// A short sequence of random numbers, for one packet, one outage, or one rebinding or reset.
 #[derive(Debug)]
 pub(super) struct Dice(u64);
 
 impl Dice {
-    /// The sequence of these values. Other values give an unrelated one.
+    /// Returns the sequence for these values. Other values give an unrelated sequence.
     pub(super) fn new(values: [u64; 4]) -> Self {
         let mut dice = Self(0);
         for value in values {
@@ -17,7 +17,7 @@ impl Dice {
         dice
     }
 
-    /// The next number: SplitMix64.
+    /// Returns the next number of SplitMix64.
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -26,24 +26,25 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to below 1.
+    /// Returns a number from 0 to below 1.
     pub(super) fn fraction(&mut self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "53 bits fit a double")]
         let bits = (self.next() >> 11) as f64;
         bits / (1_u64 << 53) as f64
     }
 
-    /// True with this chance.
+    /// Returns true with the probability `part`.
     pub(super) fn chance(&mut self, part: f64) -> bool {
         self.fraction() < part
     }
 
-    /// A duration from 0 to below `most`.
+    /// Returns a duration from 0 to below `most`.
     pub(super) fn duration(&mut self, most: Duration) -> Duration {
         most.mul_f64(self.fraction())
     }
 
-    /// A gap between two events that come every `every` on average: half of it to one and a half.
+    /// Returns the time to the next of events that occur every `every` on average: half of `every` to one and a half
+    /// times `every`.
     pub(super) fn gap(&mut self, every: Duration) -> Duration {
         every / 2 + self.duration(every)
     }
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn chances_over_many_packets_are_what_they_say() {
+    fn frequencies_over_many_packets_match_the_probabilities() {
         let hits = |part| (0..10_000).filter(|number| Dice::new([7, 0, 0, *number]).chance(part)).count();
 
         assert_eq!((hits(0.0), hits(1.0)), (0, 10_000));

@@ -1,4 +1,4 @@
-//! What is under way, in the order in which it arrives.
+//! The queue of packets in flight, in the order in which they arrive.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use super::Direction;
 
-/// Packets under way, the next one first. Two that arrive at the same time keep their order.
+/// The packets in flight. Packets that arrive at the same time keep their order.
 #[derive(Debug, Default)]
 pub(super) struct Dues {
     heap: BinaryHeap<Reverse<Due>>,
     count: u64,
-    /// Bytes of datagrams; those of connections are bounded for each.
+    /// The bytes of datagrams. Each connection bounds its own bytes.
     datagram_bytes: usize,
 }
 
-/// What arrives, and where.
+/// A packet or an event that arrives at a receiver.
 #[derive(Debug)]
 pub(super) enum Cargo {
     /// A datagram of a flow.
     Datagram { flow: usize, direction: Direction, bytes: Vec<u8> },
-    /// A segment of a connection; the end of the stream if it is empty.
+    /// A segment of a connection. An empty one is the end of the stream.
     Segment { connection: usize, direction: Direction, bytes: Vec<u8> },
-    /// The end of a connection whose sender gives up.
+    /// The reset of a connection whose sender gives up.
     Reset { connection: usize },
-    /// The news that the other end of a connection is gone.
+    /// The reset of one end of a connection, after the other end is gone.
     Gone { connection: usize },
 }
 
@@ -36,7 +36,7 @@ struct Due {
 }
 
 impl Dues {
-    /// Adds what arrives then. False if it is a datagram for which there is no room.
+    /// Adds cargo that arrives at `at`. Returns false if it is a datagram for which there is no room.
     pub(super) fn push(&mut self, at: Duration, cargo: Cargo) -> bool {
         let bytes = cargo.datagram_bytes();
         if self.datagram_bytes + bytes > DATAGRAM_BYTES_MAX {
@@ -48,7 +48,7 @@ impl Dues {
         true
     }
 
-    /// The next that has arrived by now.
+    /// Takes the next cargo that has arrived.
     pub(super) fn pop(&mut self, now: Duration) -> Option<Cargo> {
         if self.next_at()? > now {
             return None;
@@ -58,7 +58,7 @@ impl Dues {
         Some(due.cargo)
     }
 
-    /// When the next one arrives.
+    /// Returns when the next cargo arrives.
     pub(super) fn next_at(&self) -> Option<Duration> {
         self.heap.peek().map(|Reverse(due)| due.at)
     }
@@ -93,9 +93,9 @@ impl PartialEq for Due {
 
 impl Eq for Due {}
 
-/// Datagrams under way in all: a second of 500 Mbit/s.
+/// The most bytes of datagrams in flight: those of one second at 500 Mbit/s.
 const DATAGRAM_BYTES_MAX: usize = 64 << 20;
-/// What a datagram costs besides its bytes, about.
+/// The approximate overhead of a datagram in bytes.
 const DATAGRAM_OVERHEAD: usize = 96;
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_comes_in_order_of_time_and_then_of_arrival() {
+    fn cargo_arrives_in_order_of_time_and_then_of_number() {
         let mut dues = Dues::default();
         for (at, length) in [(30, 1), (10, 2), (10, 3), (20, 4)] {
             assert!(dues.push(Duration::from_millis(at), datagram(length)));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_under_way_are_bounded_and_room_comes_back() {
+    fn datagrams_in_flight_are_bounded_and_delivered_ones_free_room() {
         let mut dues = Dues::default();
         let mut count = 0;
         while dues.push(Duration::ZERO, datagram(60_000)) {
@@ -131,7 +131,10 @@ mod tests {
         }
 
         assert!(count > 1_000 && count * 60_000 <= DATAGRAM_BYTES_MAX, "{count}");
-        assert!(dues.push(Duration::ZERO, Cargo::Reset { connection: 0 }), "a connection's own bound holds");
+        assert!(
+            dues.push(Duration::ZERO, Cargo::Reset { connection: 0 }),
+            "connections are bounded separately"
+        );
         assert!(dues.pop(Duration::ZERO).is_some());
         assert!(dues.push(Duration::ZERO, datagram(60_000)));
     }

@@ -1,68 +1,67 @@
-//! What a network does to traffic.
+//! The faults and the limits of a simulated network.
 
 use std::time::Duration;
 
 use super::dice::Dice;
 use super::{Direction, RelayError};
 
-/// What a network does to the traffic that passes through it. The default is faultless and without
-/// delay.
+/// A simulated network. The default has no faults, no delay and no limits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Network {
-    /// The part of the packets that is lost, in each direction; 0 to 1, default 0. Over TCP a lost
-    /// segment is sent again after 200 ms and the longest round trip. That time doubles while an outage
-    /// lasts.
+    /// The fraction of the packets that are lost in each direction, 0 to 1. Default: 0. Over TCP, a lost segment is
+    /// sent again after 200 ms and the longest round trip. During an outage this time doubles with each try, up to
+    /// 4 s.
     pub loss: f64,
-    /// The time that a packet takes in each direction; up to 60 s, default 0.
+    /// The time that a packet takes in each direction, at most 60 s. Default: 0.
     pub delay: Duration,
-    /// What is added to the delay, a random time up to this; up to 60 s, default 0. By itself it keeps
-    /// the packets' order.
+    /// The upper bound of a random time that is added to the delay of each packet, at most 60 s. Default: 0. Jitter
+    /// alone does not reorder packets.
     pub jitter: Duration,
-    /// The part of the datagrams that is held back by up to 100 ms, so that later ones overtake them;
-    /// 0 to 1, default 0.
+    /// The fraction of the datagrams that are held back by up to 100 ms, so that later ones overtake them, 0 to 1.
+    /// Default: 0.
     pub reordered: f64,
-    /// The part of the datagrams that arrives twice, the second time up to 100 ms later; 0 to 1,
-    /// default 0.
+    /// The fraction of the datagrams that arrive twice, 0 to 1. Their second copy arrives up to 100 ms later.
+    /// Default: 0.
     pub doubled: f64,
-    /// Outages of both directions; default none.
+    /// Outages of both directions. Default: `None`.
     pub blackouts: Option<Outages>,
-    /// Outages of one direction, a random one each time; default none.
+    /// Outages of one direction, which is chosen at random for each outage. Default: `None`.
     pub one_way: Option<Outages>,
-    /// How often a client that sends gets another outer port, on average; a second or more, default
-    /// never. A TCP connection does not survive it: the client's end is reset, and the server's hears
-    /// nothing more.
+    /// The average time after which a client that sends gets another outer port, 1 s or more. Default: `None`, which is
+    /// never. A TCP connection does not survive this: the client's end is reset, and the server's end receives nothing
+    /// more.
     pub rebind_every: Option<Duration>,
-    /// How often a TCP connection over which its client sends is reset at both ends, on average; a
-    /// second or more, default never.
+    /// The average time after which a TCP connection whose client sends is reset at both ends, 1 s or more. Default:
+    /// `None`, which is never.
     pub reset_every: Option<Duration>,
-    /// Bytes a second that each flow may carry in each direction, 28 for the headers of each packet
-    /// included; 500 or more, default without limit.
+    /// The bytes per second of each flow in each direction, 500 or more. Each packet counts 28 bytes more for its
+    /// headers. Default: `None`, which is no limit.
     pub rate: Option<u32>,
-    /// How long a packet may wait for the rate before it is dropped, and over TCP before no more is
-    /// taken from the sender; up to 60 s, default 500 ms.
+    /// The longest time that a packet waits for the rate, at most 60 s. Over UDP, packets that would wait longer are
+    /// dropped. Over TCP, the relay stops reading from the sender. Default: 500 ms.
     pub queue: Duration,
 }
 
-/// Outages that come again and again.
+/// Repeated outages.
 ///
-/// Time is divided into periods of `every`, and in the middle half of each there is one outage, so
-/// that at least half a period lies between two. None is cut short: `longest` is half a period at most.
+/// Time is divided into periods of `every`. Each period has one outage within its middle half. So at least half a
+/// period is between two outages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outages {
-    /// The length of a period; 100 ms or more.
+    /// The length of a period, 100 ms or more.
     pub every: Duration,
-    /// The shortest outage.
+    /// The length of the shortest outage, at most `longest`.
     pub shortest: Duration,
-    /// The longest outage.
+    /// The length of the longest outage, at most half of `every`.
     pub longest: Duration,
 }
 
-/// An outage that a packet met.
+/// The outage in which a packet is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outage {
-    /// That of this period, of both directions.
+    /// The outage of both directions in the period of this number.
     Blackout(u64),
-    /// That of this period, of one direction.
+    /// The outage of one direction in the period of this number.
     OneWay(u64),
 }
 
@@ -85,7 +84,7 @@ impl Default for Network {
 }
 
 impl Network {
-    /// The outage of this direction at this time after the start.
+    /// Returns the outage of a direction at a time after the start, if there is one.
     pub(super) fn outage(&self, seed: u64, direction: Direction, at: Duration) -> Option<Outage> {
         let blackout = self.blackouts.and_then(|outages| outages.at(seed, BLACKOUTS, at));
         if let Some((period, _)) = blackout {
@@ -95,12 +94,12 @@ impl Network {
         (cut == direction).then_some(Outage::OneWay(period))
     }
 
-    /// The longest that a packet and its answer are under way.
+    /// Returns the longest round-trip time.
     pub(super) fn round_trip_max(&self) -> Duration {
         (self.delay + self.jitter) * 2
     }
 
-    /// Checks the fields' ranges.
+    /// Returns an error if a field is out of range.
     pub(super) fn check(&self) -> Result<(), RelayError> {
         let out_of_range = |field, value: String, range| Err(RelayError::Range { field, value, range });
         for (field, part) in [("loss", self.loss), ("reordered", self.reordered), ("doubled", self.doubled)] {
@@ -110,23 +109,23 @@ impl Network {
         }
         for (field, time) in [("delay", self.delay), ("jitter", self.jitter), ("queue", self.queue)] {
             if time > TIME_MAX {
-                return out_of_range(field, format!("{time:?}"), "60 s at most");
+                return out_of_range(field, format!("{time:?}"), "at most 60 s");
             }
         }
         for (field, every) in [("rebind_every", self.rebind_every), ("reset_every", self.reset_every)] {
             if let Some(every) = every.filter(|every| *every < EVERY_MIN) {
-                return out_of_range(field, format!("{every:?}"), "a second or more");
+                return out_of_range(field, format!("{every:?}"), "1 s or more");
             }
         }
         if let Some(rate) = self.rate.filter(|rate| *rate < RATE_MIN) {
-            return out_of_range("rate", rate.to_string(), "500 bytes a second or more");
+            return out_of_range("rate", rate.to_string(), "500 bytes per second or more");
         }
         for (field, outages) in [("blackouts", self.blackouts), ("one_way", self.one_way)] {
             if let Some(outages) = outages.filter(|outages| !outages.is_sound()) {
                 return out_of_range(
                     field,
                     format!("{outages:?}"),
-                    "every 100 ms or more, shortest to longest, half of that at most",
+                    "`every` from 100 ms, `shortest` up to `longest`, and `longest` up to half of `every`",
                 );
             }
         }
@@ -135,7 +134,8 @@ impl Network {
 }
 
 impl Outages {
-    /// The period of the outage at this time, and the direction that it cuts if it is of one only.
+    /// Returns the period of the outage at a time after the start, and the direction that a one-way outage cuts. `None`
+    /// if there is no outage at that time.
     fn at(self, seed: u64, kind: u64, at: Duration) -> Option<(u64, Direction)> {
         let period = u64::try_from(at.as_nanos() / self.every.as_nanos().max(1)).unwrap_or(u64::MAX);
         let begun = Duration::from_nanos_u128(self.every.as_nanos() * u128::from(period));
@@ -152,15 +152,15 @@ impl Outages {
     }
 }
 
-/// What makes the dice of blackouts other ones than those of packets.
+/// The kind of the random numbers for blackouts. It makes them independent of those for packets.
 const BLACKOUTS: u64 = 1 << 32;
-/// The same, of outages of one direction.
+/// The kind of the random numbers for outages of one direction.
 const ONE_WAY: u64 = 2 << 32;
-/// Longer than any network takes, short enough that a test ends.
+/// The longest delay, jitter and queue: longer than on real networks, and short enough for a test.
 const TIME_MAX: Duration = Duration::from_secs(60);
-/// A client that is moved more often than it can open a link is no case of interest.
+/// The shortest average time between rebindings or resets. More often than this, a client could hardly open a link.
 const EVERY_MIN: Duration = Duration::from_secs(1);
-/// Shorter outages are a loss of single packets.
+/// The shortest period of outages. Shorter outages would lose single packets only.
 const PERIOD_MIN: Duration = Duration::from_millis(100);
-/// With less, a full packet takes longer than any queue.
+/// The lowest rate in bytes per second. At this rate, a full packet takes about 3 s.
 const RATE_MIN: u32 = 500;

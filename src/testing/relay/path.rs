@@ -1,4 +1,4 @@
-//! What the network decides for one flow: which packets arrive, and when. No sockets and no clock.
+//! Decides which packets of one flow arrive, and when. This module uses no sockets and reads no clock.
 
 use std::time::Duration;
 
@@ -7,66 +7,68 @@ use super::counts::Tally;
 use super::dice::Dice;
 use super::network::Network;
 
-/// The state of one flow's way through the network, in both directions.
+/// The state of one flow in the network, in both directions.
 #[derive(Debug)]
 pub(super) struct Path {
-    /// What makes the dice of this flow other ones than those of all others.
+    /// 0 over UDP, and 1 over TCP. Together with `ordinal` it selects the random numbers of the flow.
     kind: u64,
     ordinal: u64,
     ways: [Way; 2],
-    /// The turns of rebindings and of resets.
+    /// The times of rebindings and of resets.
     turns: [Turns; 2],
 }
 
 #[derive(Debug, Default)]
 struct Way {
-    /// Packets that came so far.
+    /// The number of packets so far.
     count: u64,
-    /// When the last one arrives that keeps its place.
+    /// When the last packet arrives that is not reordered.
     ordered_until: Duration,
-    /// When the rate lets another packet pass.
+    /// When the rate permits another packet.
     free_at: Duration,
 }
 
-/// What happens to a flow as a whole.
+/// An event of a whole flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Rebind,
     Reset,
 }
 
-/// How often an event of a flow was set a time, and the last such time.
+/// The times of one kind of event.
 #[derive(Debug, Default)]
 struct Turns {
+    /// How many times were set so far.
     count: u64,
+    /// When the next event is due.
     at: Option<Duration>,
 }
 
-/// The network and the time at which a packet meets it.
+/// The network, the seed and the time at which a packet is sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) network: Network,
     pub(super) seed: u64,
-    /// Time since the relay's start.
+    /// The time since the start of the relay.
     pub(super) now: Duration,
 }
 
-/// What becomes of a TCP segment.
+/// The result of sending a TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SegmentFate {
-    /// It arrives then.
+    /// The segment arrives at this time.
     Arrives(Duration),
-    /// It is lost so often that its sender gives up then.
+    /// The segment is lost so many times that its sender gives up at this time.
     GivesUp(Duration),
 }
 
 impl Path {
-    /// The path of the flow of this number over UDP.
+    /// Returns the path of the UDP flow with this number.
     pub(super) fn of_flow(ordinal: u64) -> Self {
         Self::new(0, ordinal)
     }
 
-    /// The path of the connection of this number over TCP.
+    /// Returns the path of the TCP connection with this number.
     pub(super) fn of_connection(ordinal: u64) -> Self {
         Self::new(1, ordinal)
     }
@@ -75,7 +77,7 @@ impl Path {
         Self { kind, ordinal, ways: Default::default(), turns: Default::default() }
     }
 
-    /// When a datagram arrives, and when a second copy does.
+    /// Returns when a datagram arrives, and when its second copy arrives.
     pub(super) fn datagram(
         &mut self,
         direction: Direction,
@@ -84,7 +86,8 @@ impl Path {
         tally: &mut Tally,
     ) -> [Option<Duration>; 2] {
         let Moment { network, seed, now } = moment;
-        // All dice are cast for each datagram, so that its fate does not change those of others.
+        // Each datagram draws the same count of random numbers. So a change of one field of the network does not change
+        // the effects of the others.
         let mut dice = self.dice(direction, seed);
         let is_lost = dice.chance(network.loss);
         let is_reordered = dice.chance(network.reordered);
@@ -121,9 +124,9 @@ impl Path {
         [Some(at), is_doubled.then_some(at + second)]
     }
 
-    /// What becomes of a TCP segment. A sender tries again after [`RESEND_AFTER`] and a round trip. While
-    /// nothing gets through it waits twice as long each further time; what is lost by chance is missed
-    /// by the segments behind it, so it is not. Segments arrive in order.
+    /// Decides when a TCP segment arrives. A sender sends a lost segment again after [`RESEND_AFTER`] and a round trip.
+    /// During an outage the wait doubles with each try. After a random loss it does not, because the segments behind
+    /// the lost one reveal the loss. Segments arrive in order.
     pub(super) fn segment(
         &mut self,
         direction: Direction,
@@ -140,7 +143,7 @@ impl Path {
         let mut leaves_at = way.leaves_at(length, network.rate, now);
         way.free_at = leaves_at;
         if is_first && direction == Direction::Up {
-            // The system accepted the connection at once; on a network that takes a round trip.
+            // The system has accepted the connection at once. Over a network this takes a round trip.
             leaves_at += under_way * 2;
         }
         match gets_through(direction, leaves_at, dice, moment, tally) {
@@ -153,8 +156,8 @@ impl Path {
         }
     }
 
-    /// When the reset of a TCP connection arrives, which does not wait for the segments before it. One that
-    /// is lost comes again when the peer has sent something again.
+    /// Returns when the reset of a TCP connection arrives. A reset does not wait for the segments before it. A lost
+    /// reset is sent again when the peer sends again.
     pub(super) fn reset(&mut self, direction: Direction, moment: Moment, tally: &mut Tally) -> Duration {
         let Moment { network, seed, now } = moment;
         let mut dice = self.dice(direction, seed);
@@ -163,8 +166,8 @@ impl Path {
         at + under_way
     }
 
-    /// Whether an event is due that comes `every` so often: called for each packet from the client. The
-    /// first call sets the time of the first one.
+    /// Returns true if an event is due that occurs every `every` on average. Call this for each packet from the client.
+    /// The first call sets the time of the first event.
     pub(super) fn is_due(&mut self, event: Event, every: Option<Duration>, moment: Moment) -> bool {
         let Some(every) = every else { return false };
         let turns = &mut self.turns[event as usize];
@@ -178,7 +181,7 @@ impl Path {
         is_due
     }
 
-    /// The dice of the next packet.
+    /// Returns the random numbers of the next packet.
     fn dice(&mut self, direction: Direction, seed: u64) -> Dice {
         let way = &mut self.ways[direction.index()];
         way.count += 1;
@@ -187,17 +190,17 @@ impl Path {
 }
 
 impl Way {
-    /// When a packet has passed the rate's limit.
+    /// Returns when a packet has passed the limit of the rate.
     fn leaves_at(&self, length: usize, rate: Option<u32>, now: Duration) -> Duration {
         let Some(rate) = rate else { return now };
-        #[allow(clippy::cast_precision_loss, reason = "a packet's length is exact in a double")]
+        #[allow(clippy::cast_precision_loss, reason = "the length of a packet is exact in a double")]
         let takes = Duration::from_secs_f64((length + HEADERS) as f64 / f64::from(rate));
         self.free_at.max(now) + takes
     }
 }
 
-/// When a packet of TCP leaves that gets through, the first of them at `leaves_at`; or when its sender gives
-/// up.
+/// Returns when the transmission of a TCP packet that arrives is sent. The first transmission is sent at `leaves_at`.
+/// An error is the time at which the sender gives up.
 fn gets_through(
     direction: Direction,
     mut leaves_at: Duration,
@@ -227,17 +230,17 @@ fn gets_through(
     Err(leaves_at)
 }
 
-/// The longest that a datagram is held back to be overtaken, and that its second copy is late: two
-/// frames of a server of 20 Hz.
+/// The longest time for which a datagram is held back, and by which its second copy is late: two ticks of a server at
+/// 20 Hz.
 const HELD_MAX: Duration = Duration::from_millis(100);
-/// The least time after which TCP sends a segment again, as in Linux.
+/// The shortest time after which TCP sends a segment again, as in Linux.
 const RESEND_AFTER: Duration = Duration::from_millis(200);
-/// The longest time between two tries. Linux goes up to 120 s, but probes for lost tails meanwhile,
-/// which is not modelled.
+/// The longest time between two tries. Linux waits up to 120 s, but it also sends tail loss probes, which the relay
+/// does not simulate.
 const RESEND_AFTER_MAX: Duration = Duration::from_secs(4);
-/// Tries before a sender gives up: some four minutes where nothing passes.
+/// The number of tries before a sender gives up: about four minutes without a delivery.
 const TRIES_MAX: u32 = 64;
-/// IPv4 and UDP headers of a packet.
+/// The length of the IPv4 and UDP headers of a packet in bytes.
 const HEADERS: usize = 28;
-/// What makes the dice of events other ones than those of packets.
+/// The kind of the random numbers for events. It makes them independent of those for packets.
 const EVENTS: u64 = 4 << 32;

@@ -1,8 +1,8 @@
-//! The connections: a pair of TCP streams for each, joined by the network's delays.
+//! Relays TCP connections, with a pair of streams for each.
 //!
-//! What is read from one end is cut into segments, each of which arrives at the other when the
-//! network says so. A direction that holds too much is not read on, so its sender is held up, as
-//! by a full network.
+//! The bytes that are read from one end are cut into segments. The network decides when each segment arrives at the
+//! other end. If a direction holds too many bytes, the relay stops reading it. So its sender has to wait, as on a
+//! congested network.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read as _, Write as _};
@@ -24,9 +24,9 @@ use super::udp::Work;
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     routes: BTreeMap<usize, Route>,
-    /// By the token of the client's end; that of the server's is one more.
+    /// The connections, by the token of the client's end. The token of the server's end is one higher.
     by_token: BTreeMap<usize, Connection>,
-    /// Connections so far.
+    /// The number of connections so far.
     count: u64,
 }
 
@@ -38,32 +38,32 @@ struct Route {
 
 #[derive(Debug)]
 struct Connection {
-    /// The client's end and the server's; none once it is closed.
+    /// The client's end and the server's end. `None` if an end is closed.
     ends: [Option<TcpStream>; 2],
     ways: [Way; 2],
     path: Path,
-    /// One end is gone, and the other does not know yet: what that sends is thrown away.
+    /// True if one end is gone and the other end has not been reset yet. What the other end sends is discarded.
     is_half: bool,
 }
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
 struct Way {
-    /// The end that it comes from may have more.
+    /// True if the sender's socket may have more bytes.
     is_readable: bool,
-    /// That end has said that nothing follows.
+    /// True if the sender has ended the stream.
     has_ended: bool,
-    /// Bytes under way.
+    /// The number of bytes in flight.
     under_way: usize,
-    /// Bytes that have arrived and that the receiver's socket did not take yet.
+    /// The bytes that have arrived and that the receiver's socket has not taken.
     arrived: VecDeque<u8>,
-    /// The end has arrived, behind them.
+    /// True if the end of the stream has arrived, behind `arrived`.
     end_arrived: bool,
-    /// The receiver was told of the end.
+    /// True if the receiver's stream was ended.
     is_shut: bool,
 }
 
-/// What is left of a connection after an event.
+/// The state of a connection after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Open,
@@ -71,7 +71,7 @@ enum Rest {
 }
 
 impl Connections {
-    /// Listens for clients of a server. Returns the address.
+    /// Listens for clients of a server. Returns the bound address.
     pub(super) fn listen(
         &mut self,
         token: usize,
@@ -90,21 +90,21 @@ impl Connections {
         Ok(address)
     }
 
-    /// Accepts, reads and writes what an event is about.
+    /// Handles an event of a socket: accepts, reads and writes.
     pub(super) fn handle(&mut self, event: &Event, work: &mut Work<'_>) {
         let token = event.token().0;
         if self.routes.contains_key(&token) {
             self.accept(token, work);
             return;
         }
-        // Reading and writing find out what else there is to know.
+        // Other flags of the event are not needed: reading and writing report them as errors.
         let client = if self.by_token.contains_key(&token) { token } else { token.saturating_sub(1) };
         let Some(connection) = self.by_token.get_mut(&client) else { return };
         connection.ways[token - client].is_readable |= event.is_readable() || event.is_error();
         self.go_on(client, work);
     }
 
-    /// Hands on a segment that has arrived.
+    /// Passes on a segment that has arrived.
     pub(super) fn deliver(&mut self, token: usize, direction: Direction, bytes: &[u8], work: &mut Work<'_>) {
         let Some(connection) = self.by_token.get_mut(&token) else { return };
         let way = &mut connection.ways[direction.index()];
@@ -114,7 +114,7 @@ impl Connections {
         self.go_on(token, work);
     }
 
-    /// Resets both ends of a connection, if it is still there.
+    /// Resets both ends of a connection, if it exists, and counts the reset.
     pub(super) fn reset(&mut self, token: usize, tally: &mut Tally) {
         if let Some(connection) = self.by_token.remove(&token) {
             tally.counts.reset_count += 1;
@@ -122,7 +122,7 @@ impl Connections {
         }
     }
 
-    /// Tells what is left of a connection that the other end is gone.
+    /// Resets the remaining ends of a connection, without counting a reset.
     pub(super) fn end(&mut self, token: usize) {
         if let Some(connection) = self.by_token.remove(&token) {
             connection.ends.into_iter().flatten().for_each(abort);
@@ -135,8 +135,7 @@ impl Connections {
             let (client, server) = match listener.accept() {
                 Ok((client, _)) => (client, *server),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The client is gone already, or there are no descriptors: the next connection
-                // wakes the relay again.
+                // The client is gone, or there are too many open files. The next connection is a new event.
                 Err(_) => {
                     work.tally.counts.refused_count += 1;
                     return;
@@ -158,7 +157,7 @@ impl Connections {
         let mut server = TcpStream::from_std(socket.into());
         let (token, server_token) = (work.token(), work.token());
         for (stream, token) in [(&mut client, token), (&mut server, server_token)] {
-            // Delays are the network's to add.
+            // Only the simulated network adds delays.
             let _ = stream.set_nodelay(true);
             work.registry.register(stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
         }
@@ -174,19 +173,19 @@ impl Connections {
         Ok(())
     }
 
-    /// Writes what has arrived and reads what there is room for.
+    /// Writes the bytes that have arrived, and reads as many as there is room for.
     fn go_on(&mut self, token: usize, work: &mut Work<'_>) {
         let Some(connection) = self.by_token.get_mut(&token) else { return };
         for direction in Direction::BOTH {
-            // The end whose socket fails is gone.
+            // If a socket fails, its end is gone.
             let went_on = match connection.write(direction, work.tally) {
                 Ok(()) => connection.read(token, direction, work).map_err(|_| direction),
                 Err(_) => Err(direction.back()),
             };
             match went_on {
                 Ok(Rest::Open) => {}
-                // The other end, if it is there, learns of it over the network. That is the client's or the
-                // server's doing and no reset of the network.
+                // The reset of the other end arrives over the network. The client or the server has caused it, so it
+                // does not count as a reset of the network.
                 Err(from) if !connection.is_half => connection.lose(from, token, work),
                 Ok(Rest::Over) | Err(_) => return self.end(token),
             }
@@ -204,7 +203,7 @@ impl Connections {
 }
 
 impl Connection {
-    /// Writes what has arrived in a direction, and then its end.
+    /// Writes the bytes that have arrived in a direction, and then the end of the stream.
     fn write(&mut self, direction: Direction, tally: &mut Tally) -> io::Result<()> {
         let way = &mut self.ways[direction.index()];
         let Some(stream) = &mut self.ends[direction.end()] else { return Ok(()) };
@@ -222,13 +221,13 @@ impl Connection {
         }
         if way.end_arrived && !way.is_shut {
             way.is_shut = true;
-            // An end that is gone already needs not be told.
+            // An error means that the end is gone.
             let _ = stream.shutdown(Shutdown::Write);
         }
         Ok(())
     }
 
-    /// Reads a direction and puts what came on its way, as long as there is room.
+    /// Reads a direction and queues the segments, while there is room.
     fn read(&mut self, token: usize, direction: Direction, work: &mut Work<'_>) -> io::Result<Rest> {
         let room = room(work.moment.network.rate, work.moment.network.queue);
         loop {
@@ -265,7 +264,7 @@ impl Connection {
         }
     }
 
-    /// Resets the connection or takes its client's port away, if that is due.
+    /// Rebinds the client or resets the connection, if that is due.
     fn happens(&mut self, work: &mut Work<'_>) -> Rest {
         let network = work.moment.network;
         if self.path.is_due(path::Event::Rebind, network.rebind_every, work.moment) {
@@ -281,8 +280,8 @@ impl Connection {
         Rest::Open
     }
 
-    /// The end that this direction comes from is gone. Its reset is under way to the other end. What was sent
-    /// before the reset may still arrive.
+    /// Handles the loss of the end that sends in the direction `from`. Queues a reset of the other end. Segments that
+    /// arrive before the reset are still delivered.
     fn lose(&mut self, from: Direction, token: usize, work: &mut Work<'_>) {
         self.ends[from.index()] = None;
         self.is_half = true;
@@ -290,7 +289,7 @@ impl Connection {
         work.dues.push(at, Cargo::Gone { connection: token });
     }
 
-    /// Throws away what the end that is left sends to the one that is gone.
+    /// Discards what the remaining end sends.
     fn discard(&mut self, buffer: &mut [u8]) -> Rest {
         let Some(stream) = self.ends.iter_mut().flatten().next() else { return Rest::Over };
         loop {
@@ -305,20 +304,20 @@ impl Connection {
     }
 }
 
-/// Bytes that a direction may hold: what the rate lets pass in the time of the queue, less what the kernel holds.
+/// Returns how many bytes a direction may hold: those that the rate permits in the time of the queue, without those
+/// that the kernel holds.
 fn room(rate: Option<u32>, queue: Duration) -> usize {
     let Some(rate) = rate else { return ROOM_MAX };
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "positive, and a float that is too large saturates"
+        reason = "the value is positive, and a large float saturates"
     )]
     let bytes = (f64::from(rate) * queue.as_secs_f64()) as usize;
     bytes.saturating_sub(RECEIVE_BUFFER).clamp(2 * SEGMENT_MAX, ROOM_MAX)
 }
 
-/// A stream socket that announces small segments and holds little, so that what waits for the
-/// network waits at its sender.
+/// Opens a stream socket with small segments and a small receive buffer, so that bytes wait at their sender.
 fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -330,25 +329,25 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
 
 /// Closes a stream with a reset.
 fn abort(stream: TcpStream) {
-    // A stream that cannot be told to is closed as others are.
+    // If this fails, the stream is closed without a reset.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Whether an error says that the rest comes later: a connection in the making is not connected yet.
+/// Returns true if an error means "try again later". A connection that is not established yet reports such errors.
 fn is_under_way(error: &io::Error) -> bool {
     let is_begun = error.raw_os_error() == Some(IN_PROGRESS);
     is_begun || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected)
 }
 
-/// The data of a full packet of Ethernet, about.
+/// The most bytes of a segment: about those of a full Ethernet packet.
 const SEGMENT_MAX: usize = 1_400;
-/// What a direction holds at most: more than the product of any rate and delay of interest.
+/// The most bytes that a direction holds. They exceed the product of rate and delay in tests.
 const ROOM_MAX: usize = 64 * 1_024;
-/// The kernel's part of what waits, which it doubles for its own needs.
+/// The size of the kernel's receive buffer in bytes. The kernel doubles it for its overhead.
 const RECEIVE_BUFFER: usize = 4 * 1_024;
-/// Connections at a time.
+/// The most connections at a time.
 const CONNECTIONS_MAX: usize = 1_024;
-/// Connections that wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: i32 = 1_024;
-/// `EINPROGRESS` of Linux, for which the standard library has no name.
+/// `EINPROGRESS` of Linux. `io::ErrorKind` has no stable variant for it.
 const IN_PROGRESS: i32 = 115;

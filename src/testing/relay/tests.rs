@@ -1,4 +1,4 @@
-//! The network's decisions on virtual time, and the relay between real sockets.
+//! Tests the decisions of the network on virtual time, and the relay between real sockets.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,7 +12,7 @@ use super::{Direction, Network, Outages, Relay, RelayConfig, RelayError, Route};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// The arrivals of datagrams that are sent every 10 ms over one flow.
+/// Returns the arrivals of datagrams that are sent every 10 ms over one flow.
 fn arrivals(seed: u64, ordinal: u64, network: Network, count: u32) -> (Vec<[Option<Duration>; 2]>, Tally) {
     let (mut path, mut tally) = (Path::of_flow(ordinal), Tally::default());
     let arrive = |number| {
@@ -53,7 +53,7 @@ fn the_same_seed_decides_the_same_for_the_same_flow_and_packet() {
 }
 
 #[test]
-fn losses_doubles_and_delays_are_as_many_and_as_long_as_the_network_says() {
+fn losses_duplicates_and_delays_match_the_network() {
     let (arrivals, tally) = arrivals(1, 0, bad(), 10_000);
 
     let up = tally.counts.up;
@@ -89,7 +89,7 @@ fn a_rate_delays_what_its_queue_holds_and_drops_the_rest() {
     let later = send(1_000 * MS);
 
     let sent: Vec<_> = (1..=10).map(|number| Some(100 * MS * number)).collect();
-    assert_eq!(burst[..10], sent, "100 bytes with their headers take 100 ms");
+    assert_eq!(burst[..10], sent, "100 bytes, headers included, take 100 ms");
     assert_eq!(burst[10..], [None, None]);
     assert_eq!(later, Some(1_100 * MS), "the queue is empty again");
     assert_eq!((tally.counts.down.dropped_count, tally.counts.up.dropped_count), (2, 0));
@@ -129,7 +129,7 @@ fn outages_cut_their_direction_and_are_half_a_period_apart() {
 }
 
 #[test]
-fn an_outage_is_counted_once_for_all_that_meet_it() {
+fn an_outage_is_counted_once_for_all_packets() {
     let outages = Outages { every: 1_000 * MS, shortest: 300 * MS, longest: 300 * MS };
     let network = Network { blackouts: Some(outages), ..Network::default() };
 
@@ -142,7 +142,7 @@ fn an_outage_is_counted_once_for_all_that_meet_it() {
 }
 
 #[test]
-fn a_tcp_segment_that_is_lost_comes_later_and_holds_up_those_behind_it() {
+fn a_lost_tcp_segment_arrives_later_and_delays_the_segments_behind_it() {
     let network = Network { loss: 0.3, delay: 50 * MS, ..Network::default() };
     let (mut path, mut tally) = (Path::of_connection(0), Tally::default());
     let mut last = Duration::ZERO;
@@ -159,11 +159,11 @@ fn a_tcp_segment_that_is_lost_comes_later_and_holds_up_those_behind_it() {
     }
 
     assert!(tally.counts.down.retransmitted_count > 250, "{:?}", tally.counts);
-    assert!(late_count > 500, "{late_count} were late or held up");
+    assert!(late_count > 500, "{late_count} segments were late");
 }
 
 #[test]
-fn a_tcp_segment_waits_for_the_end_of_a_blackout_and_gives_up_where_all_is_lost() {
+fn a_tcp_segment_waits_for_the_end_of_a_blackout_and_gives_up_if_all_is_lost() {
     let outages = Outages { every: 4_000 * MS, shortest: 2_000 * MS, longest: 2_000 * MS };
     let network = Network { blackouts: Some(outages), ..Network::default() };
     let (mut path, mut tally) = (Path::of_connection(0), Tally::default());
@@ -179,13 +179,13 @@ fn a_tcp_segment_waits_for_the_end_of_a_blackout_and_gives_up_where_all_is_lost(
     assert_eq!(fate, SegmentFate::Arrives((1_500 + 200 + 400 + 800 + 1_600) * MS));
     let SegmentFate::Arrives(at) = by_chance else { panic!("{by_chance:?}") };
     let late = (at - moment.now).as_millis();
-    assert!(late > 0 && late.is_multiple_of(200), "each loss by chance costs the same: {late} ms");
+    assert!(late > 0 && late.is_multiple_of(200), "each random loss costs the same time: {late} ms");
     assert!(matches!(given_up, SegmentFate::GivesUp(at) if at > 200_000 * MS), "{given_up:?}");
     assert_eq!(tally.counts.blackout_count, 1);
 }
 
 #[test]
-fn a_reset_overtakes_the_segments_that_wait_and_takes_the_networks_time_itself() {
+fn a_reset_overtakes_segments_that_wait_and_has_the_delay_of_the_network() {
     let outages = Outages { every: 4_000 * MS, shortest: 2_000 * MS, longest: 2_000 * MS };
     let network = Network { delay: 50 * MS, blackouts: Some(outages), ..Network::default() };
     let (mut path, mut tally) = (Path::of_connection(0), Tally::default());
@@ -201,7 +201,7 @@ fn a_reset_overtakes_the_segments_that_wait_and_takes_the_networks_time_itself()
 }
 
 #[test]
-fn a_flow_is_rebound_as_often_as_the_network_says_and_only_while_it_sends() {
+fn a_flow_is_rebound_at_the_rate_of_the_network_and_only_while_it_sends() {
     let (mut path, network) = (Path::of_flow(0), Network::default());
     let mut is_rebound =
         |ms| path.is_due(Event::Rebind, Some(1_000 * MS), Moment { network, seed: 1, now: ms * MS });
@@ -209,8 +209,8 @@ fn a_flow_is_rebound_as_often_as_the_network_says_and_only_while_it_sends() {
     let count = (0..20_000).filter(|ms| is_rebound(*ms)).count();
 
     assert!((14..=26).contains(&count), "{count}");
-    assert!(is_rebound(60_000), "however long it was silent");
-    assert!(!is_rebound(60_001), "once");
+    assert!(is_rebound(60_000), "after a silence");
+    assert!(!is_rebound(60_001), "only once");
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_network_out_of_range_is_refused_with_field_and_range() {
     }
 }
 
-/// A relay to a server's socket.
+/// Starts a relay.
 fn relay(routes: Vec<Route>, network: Network) -> Relay {
     Relay::start(RelayConfig { seed: 1, routes, network, ..RelayConfig::default() }).expect("free ports")
 }
@@ -243,7 +243,7 @@ fn udp() -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// Sends a datagram and returns what arrived, and from where.
+/// Sends a datagram. Returns what arrived, and the address of its sender.
 fn pass(from: &UdpSocket, to: SocketAddr, receiver: &UdpSocket, text: &[u8]) -> (Vec<u8>, SocketAddr) {
     from.send_to(text, to).expect("loopback");
     let mut buffer = [0; 64];
@@ -252,7 +252,7 @@ fn pass(from: &UdpSocket, to: SocketAddr, receiver: &UdpSocket, text: &[u8]) -> 
 }
 
 #[test]
-fn datagrams_pass_both_ways_and_each_client_has_a_port_of_its_own() {
+fn datagrams_pass_in_both_directions_and_each_client_has_its_own_port() {
     let (server, server_address) = udp();
     let relay = relay(vec![Route::udp(server_address)], Network::default());
     let listener = relay.addresses()[0];
@@ -270,7 +270,7 @@ fn datagrams_pass_both_ways_and_each_client_has_a_port_of_its_own() {
 }
 
 #[test]
-fn a_network_that_changes_does_so_for_flows_that_are_there() {
+fn a_change_of_the_network_applies_to_present_flows() {
     let (server, server_address) = udp();
     let relay = relay(vec![Route::udp(server_address)], Network::default());
     let (client, listener) = (udp().0, relay.addresses()[0]);
@@ -286,7 +286,7 @@ fn a_network_that_changes_does_so_for_flows_that_are_there() {
 }
 
 #[test]
-fn a_client_that_is_rebound_comes_from_another_port_and_is_answered_there() {
+fn a_client_that_is_rebound_sends_from_another_port_and_receives_there() {
     let (server, server_address) = udp();
     let network = Network { rebind_every: Some(1_000 * MS), ..Network::default() };
     let relay = relay(vec![Route::udp(server_address)], network);
@@ -303,7 +303,7 @@ fn a_client_that_is_rebound_comes_from_another_port_and_is_answered_there() {
     assert_eq!(relay.stop().rebind_count, 1);
 }
 
-/// A connection through a relay: the client's end, the server's, and the relay.
+/// Opens a connection through a relay. Returns the client's end, the server's end, and the relay.
 fn connected(network: Network) -> (TcpStream, TcpStream, Relay) {
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let relay = relay(vec![Route::tcp(server.local_addr().expect("bound"))], network);
@@ -316,7 +316,7 @@ fn connected(network: Network) -> (TcpStream, TcpStream, Relay) {
 }
 
 #[test]
-fn a_stream_passes_whole_and_in_order_however_bad_the_network_is() {
+fn a_stream_passes_whole_and_in_order_over_a_bad_network() {
     let network = Network { loss: 0.1, jitter: MS, reordered: 0.3, doubled: 0.3, ..Network::default() };
     let (mut client, mut server, relay) = connected(network);
     let sent: Vec<u8> = (0..20_000_u32).flat_map(|number| number.to_le_bytes()).collect();
@@ -325,11 +325,11 @@ fn a_stream_passes_whole_and_in_order_however_bad_the_network_is() {
     let writer = std::thread::spawn(move || client.write_all(&writing).map(|()| client));
     let mut received = vec![0; sent.len()];
     server.read_exact(&mut received).expect("all arrives");
-    let mut client = writer.join().expect("no panic").expect("all is taken");
+    let mut client = writer.join().expect("no panic").expect("all is written");
     drop(server);
-    let end = client.read(&mut [0; 1]).expect("the end arrives as well");
+    let end = client.read(&mut [0; 1]).expect("the end arrives");
 
-    assert!(received == sent, "other bytes than were sent");
+    assert!(received == sent, "the received bytes differ from those that were sent");
     assert_eq!(end, 0);
     let counts = relay.stop();
     assert_eq!(counts.up.byte_count, sent.len() as u64);
@@ -337,8 +337,8 @@ fn a_stream_passes_whole_and_in_order_however_bad_the_network_is() {
 }
 
 #[test]
-#[allow(clippy::disallowed_methods, reason = "real sockets are waited for by the machine's clock")]
-fn an_end_that_is_gone_is_so_for_the_other_when_the_network_has_told_it() {
+#[allow(clippy::disallowed_methods, reason = "real sockets take real time")]
+fn the_reset_of_an_end_reaches_the_other_end_after_the_delay_of_the_network() {
     let network = Network { delay: 200 * MS, ..Network::default() };
     let (mut client, mut server, relay) = connected(network);
     server.write_all(b"last words").expect("room");
@@ -347,16 +347,16 @@ fn an_end_that_is_gone_is_so_for_the_other_when_the_network_has_told_it() {
     SockRef::from(&server).set_linger(Some(Duration::ZERO)).expect("a socket");
     drop(server);
     let mut heard = Vec::new();
-    let error = client.read_to_end(&mut heard).expect_err("a reset is no ordinary end");
+    let error = client.read_to_end(&mut heard).expect_err("a reset is an error");
 
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
-    assert!(gone_at.elapsed() >= 200 * MS, "the network had no time");
+    assert!(gone_at.elapsed() >= 200 * MS, "the reset arrived too early");
     assert_eq!(heard, b"last words");
-    assert_eq!(relay.stop().reset_count, 0, "the network has reset nothing");
+    assert_eq!(relay.stop().reset_count, 0, "the network has reset no connection");
 }
 
 #[test]
-fn a_stream_that_nobody_reads_holds_up_its_sender() {
+fn the_sender_of_a_stream_without_a_reader_has_to_wait() {
     let network = Network { rate: Some(1_000), queue: 60_000 * MS, ..Network::default() };
     let (client, server, relay) = connected(network);
     client.set_nonblocking(true).expect("a socket");
@@ -372,12 +372,12 @@ fn a_stream_that_nobody_reads_holds_up_its_sender() {
     let counts = relay.counts();
 
     assert!(counts.up.segment_count <= 60, "{counts}");
-    assert!(taken < 16 << 20, "{taken} bytes, most of them in the client's own buffer");
+    assert!(taken < 16 << 20, "{taken} bytes were written, most of them into the client's own buffer");
     drop(server);
 }
 
 #[test]
-fn a_stream_that_is_reset_is_so_at_both_ends_and_one_that_is_rebound_at_the_client_alone() {
+fn a_reset_resets_both_ends_and_a_rebinding_resets_the_client_alone() {
     for (is_rebound, every) in [(false, 1_000 * MS), (true, 1_000 * MS)] {
         let network = Network {
             reset_every: (!is_rebound).then_some(every),
@@ -386,7 +386,7 @@ fn a_stream_that_is_reset_is_so_at_both_ends_and_one_that_is_rebound_at_the_clie
         };
         let (mut client, mut server, relay) = connected(network);
 
-        // The error of a reset comes with a write or a read.
+        // A write or a read reports the reset.
         until(|| client.write_all(b"more").is_err());
         server.set_read_timeout(Some(200 * MS)).expect("a socket");
         let mut end = Ok(1);
@@ -400,7 +400,7 @@ fn a_stream_that_is_reset_is_so_at_both_ends_and_one_that_is_rebound_at_the_clie
             assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
             assert_eq!((counts.reset_count, counts.rebind_count), (0, 1));
         } else {
-            let error = end.expect_err("a reset is no ordinary end");
+            let error = end.expect_err("a reset is an error");
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
             assert_eq!((counts.reset_count, counts.rebind_count), (1, 0));
         }
@@ -408,7 +408,7 @@ fn a_stream_that_is_reset_is_so_at_both_ends_and_one_that_is_rebound_at_the_clie
 }
 
 #[test]
-fn a_server_that_is_away_is_so_through_the_relay_and_a_port_in_use_is_an_error() {
+fn a_connection_without_a_server_ends_and_a_port_in_use_is_an_error() {
     let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let relay = relay(vec![Route::tcp(gone)], Network::default());
     let listener = relay.addresses()[0];
@@ -424,16 +424,16 @@ fn a_server_that_is_away_is_so_through_the_relay_and_a_port_in_use_is_an_error()
     assert!(error.contains(&listener.to_string()) && error.contains("in use"), "{error}");
 }
 
-/// Waits until something has come to pass.
+/// Waits until `done` returns true.
 #[track_caller]
 #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
 fn until(mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < PATIENCE, "not within a minute");
+        assert!(begun.elapsed() < PATIENCE, "not done within a minute");
         std::thread::sleep(5 * MS);
     }
 }
 
-/// Longer than any machine takes.
+/// The longest wait, which is long enough for slow machines.
 const PATIENCE: Duration = Duration::from_secs(60);

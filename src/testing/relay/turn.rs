@@ -1,4 +1,4 @@
-//! The relay's thread: waits for sockets and for what is due.
+//! The thread of a relay, which waits for sockets and for packets that are due.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use super::tcp::Connections;
 use super::udp::{Flows, Work};
 use super::{RelayConfig, RelayError, Shared, locked};
 
-/// All that the thread owns.
+/// The state of the thread.
 pub(super) struct Turn {
     poll: Poll,
     begun: Instant,
@@ -33,7 +33,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Binds all listeners. Returns their addresses as well.
+    /// Binds all listeners. Also returns their addresses.
     pub(super) fn new(
         config: &RelayConfig,
         shared: Arc<Shared>,
@@ -73,7 +73,7 @@ impl Turn {
         self.poll.registry()
     }
 
-    /// Relays until it is told to stop.
+    /// Relays until the relay is stopped.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.shared.is_stopping.load(Ordering::Acquire) {
@@ -83,7 +83,7 @@ impl Turn {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    tracing::error!(%error, "the relay cannot wait for its sockets and stops");
+                    tracing::error!(%error, "the relay stops: it cannot poll its sockets");
                     break;
                 }
             }
@@ -99,7 +99,7 @@ impl Turn {
         *locked(&self.shared.counts) = self.tally.counts;
     }
 
-    /// Hands on all that has arrived.
+    /// Delivers all packets that have arrived.
     fn deliver(&mut self) {
         let now = self.begun.elapsed();
         while let Some(cargo) = self.dues.pop(now) {
@@ -117,7 +117,7 @@ impl Turn {
         }
     }
 
-    /// What handling an event works with, and what it works on.
+    /// Borrows the context of an event, the flows and the connections.
     fn parts(&mut self) -> (Work<'_>, &mut Flows, &mut Connections) {
         let work = Work {
             moment: self.moment(),
@@ -146,16 +146,16 @@ impl Turn {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a relay between real sockets delays by the machine's clock")]
+#[allow(clippy::disallowed_methods, reason = "a relay between real sockets runs in real time")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// The token of the waker. Listeners follow, then all other sockets.
+/// The token of the waker. The tokens of listeners and of other sockets are higher.
 pub(super) const WAKE: Token = Token(0);
-/// Longer than any datagram.
+/// The length of the buffer in bytes, which holds any datagram.
 const DATAGRAM_MAX: usize = 65_536;
-/// Events taken at once; the others come the next time.
+/// The most events of one poll. The next poll returns the others.
 const EVENTS_MAX: usize = 256;
-/// How often silent flows are looked for.
+/// The time between two searches for silent flows.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);

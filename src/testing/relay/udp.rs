@@ -1,4 +1,4 @@
-//! The flows of datagrams: a socket to the server for each socket of a client.
+//! Relays datagrams, with a socket to the server for each socket of a client.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,7 +20,7 @@ pub(super) struct Flows {
     routes: BTreeMap<usize, Route>,
     by_token: BTreeMap<usize, Flow>,
     by_client: BTreeMap<(usize, SocketAddr), usize>,
-    /// Flows so far.
+    /// The number of flows so far.
     count: u64,
 }
 
@@ -34,14 +34,14 @@ struct Route {
 struct Flow {
     route: usize,
     client: SocketAddr,
-    /// The socket that the server sees.
+    /// The socket to the server.
     outer: UdpSocket,
     path: Path,
-    /// When it last carried anything.
+    /// When the flow last carried a datagram.
     used_at: Duration,
 }
 
-/// What the handling of an event works with.
+/// The context in which an event is handled.
 pub(super) struct Work<'a> {
     pub(super) moment: Moment,
     pub(super) dues: &'a mut Dues,
@@ -53,7 +53,7 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// A number for a socket that no other has had.
+    /// Returns an unused token for a socket.
     pub(super) fn token(&mut self) -> usize {
         *self.next_token += 1;
         *self.next_token
@@ -61,7 +61,7 @@ impl Work<'_> {
 }
 
 impl Flows {
-    /// Listens for clients of a server. Returns the address.
+    /// Listens for clients of a server. Returns the bound address.
     pub(super) fn listen(
         &mut self,
         token: usize,
@@ -77,14 +77,14 @@ impl Flows {
         Ok(address)
     }
 
-    /// Takes in what has come for a socket. False if it is none of these.
+    /// Reads the datagrams of a socket. Returns false if the token does not belong to a flow or a route.
     pub(super) fn read(&mut self, token: usize, work: &mut Work<'_>) -> bool {
         if self.routes.contains_key(&token) {
             self.read_clients(token, work);
             return true;
         }
         let Some(flow) = self.by_token.get_mut(&token) else { return false };
-        // A socket whose server is away says so; another datagram may follow.
+        // The socket reports an error if no server listens. Further datagrams may follow the error.
         loop {
             match flow.outer.recv(work.buffer) {
                 Ok(length) => flow.carry(token, Direction::Down, length, work),
@@ -128,7 +128,7 @@ impl Flows {
         flow.carry(token, Direction::Up, length, work);
     }
 
-    /// A flow for a client's socket; the one that has been silent for longest makes room.
+    /// Opens a flow for a client's socket. If there are too many flows, closes the one that was silent for longest.
     fn open(&mut self, route: usize, client: SocketAddr, work: &mut Work<'_>) -> io::Result<usize> {
         if self.by_token.len() >= FLOWS_MAX {
             let silent = self.by_token.iter().min_by_key(|(_, flow)| flow.used_at).map(|(token, _)| *token);
@@ -151,7 +151,7 @@ impl Flows {
         }
     }
 
-    /// Forgets the flows that have been silent for [`SILENT_MAX`].
+    /// Closes the flows that were silent for [`SILENT_MAX`].
     pub(super) fn sweep(&mut self, now: Duration) {
         let is_silent = |flow: &Flow| now.saturating_sub(flow.used_at) > SILENT_MAX;
         let silent: Vec<usize> =
@@ -159,7 +159,7 @@ impl Flows {
         silent.into_iter().for_each(|token| self.remove(token));
     }
 
-    /// Hands a datagram that has arrived to its receiver's socket.
+    /// Sends a datagram that has arrived to its receiver.
     pub(super) fn deliver(&mut self, token: usize, direction: Direction, bytes: &[u8], tally: &mut Tally) {
         let Some(flow) = self.by_token.get(&token) else { return };
         let sent = match direction {
@@ -169,7 +169,7 @@ impl Flows {
                 None => return,
             },
         };
-        // What the system does not take is lost, as on any network.
+        // A datagram that the system does not take is lost, as on a real network.
         if sent.is_ok() {
             let way = tally.way_mut(direction);
             way.delivered_count += 1;
@@ -179,7 +179,7 @@ impl Flows {
 }
 
 impl Flow {
-    /// Puts what was read on its way.
+    /// Queues a datagram that was read, once for each copy that arrives.
     fn carry(&mut self, token: usize, direction: Direction, length: usize, work: &mut Work<'_>) {
         self.used_at = work.moment.now;
         let arrivals = self.path.datagram(direction, length, work.moment, work.tally);
@@ -192,7 +192,7 @@ impl Flow {
     }
 }
 
-/// A socket to a server, of the same family.
+/// Opens a socket to a server.
 fn outer_socket(server: SocketAddr, token: usize, registry: &Registry) -> io::Result<UdpSocket> {
     let any: SocketAddr =
         if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
@@ -203,17 +203,16 @@ fn outer_socket(server: SocketAddr, token: usize, registry: &Registry) -> io::Re
     Ok(socket)
 }
 
-/// Asks for buffers that hold what comes while the relay's thread waits for a processor.
+/// Enlarges the buffers of a socket, so that they hold the datagrams that arrive while the thread does not run.
 fn enlarge(socket: &UdpSocket) {
-    // A system that gives less drops more; it does so on its own account.
+    // If the system grants less, it drops more datagrams.
     let _ = SockRef::from(socket).set_recv_buffer_size(BUFFER_BYTES);
     let _ = SockRef::from(socket).set_send_buffer_size(BUFFER_BYTES);
 }
 
-/// Flows at a time: what a relay for 1,000 bots needs, four times.
+/// The most flows at a time: about four times what 1,000 bots need.
 const FLOWS_MAX: usize = 4_096;
-/// A flow that carries nothing for so long is forgotten: longer than any link goes without a sign of
-/// life.
+/// A flow that carries no datagram for this long is closed. No open link is silent for so long.
 const SILENT_MAX: Duration = Duration::from_secs(30);
-/// Socket buffers, as far as the system gives them.
+/// The size of socket buffers in bytes, as far as the system grants it.
 const BUFFER_BYTES: usize = 1 << 20;

@@ -1,58 +1,57 @@
-//! Where a link is in its life: phases that follow each other and never come again.
+//! The phases of a link, and the exchange of events between a connection and its endpoint.
 
 use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{Connection, ConnectionError, ConnectionHandle, Endpoint, StreamId};
 
 use super::{ALPN_QUIC, ALPN_WEBTRANSPORT, Ended, QuicKind};
 
-/// The phase of a link. It changes by [`advance`](Self::advance) only, which goes forward only: what
-/// is over stays over, whatever the peer still says.
+/// The phase of a link. Only [`advance`](Self::advance) changes the phase, and only to a later one.
 #[derive(Debug)]
 pub(super) struct Life {
     phase: Phase,
     has_opened: bool,
 }
 
-/// A phase, in the order in which a link passes them. It may leave any of them out.
+/// A phase of a link. The variants are in the order in which a link passes them. A link may skip any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The handshake, and the request for a WebTransport session.
     Opening,
-    /// Frames may be sent.
+    /// Frames can be sent.
     Open,
-    /// The last frame is queued; then this code is told.
+    /// The last frame is queued. This code is sent after it.
     Finishing(u32),
-    /// The stream has ended behind the last frame, and the peer has to acknowledge it all.
+    /// The stream was finished after the last frame. This code is sent when the peer has acknowledged the stream.
     Flushing(u32),
-    /// The capsule that closes a WebTransport session, or the refusal of one, is on this stream, and
-    /// the peer has to acknowledge it.
+    /// This stream carries the capsule that closes a WebTransport session, or the refusal of one. The peer has not
+    /// acknowledged it yet.
     Closing(StreamId),
     /// The link has ended.
     Over,
 }
 
 impl Life {
-    /// A link that is about to open.
+    /// Returns the first phase, [`Phase::Opening`].
     pub(super) fn new() -> Self {
         Self { phase: Phase::Opening, has_opened: false }
     }
 
-    /// The present phase.
+    /// Returns the present phase.
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether the link has ended.
+    /// Returns true if the link has ended.
     pub(super) fn is_over(&self) -> bool {
         self.phase == Phase::Over
     }
 
-    /// Whether the link is open, or was before it ended.
+    /// Returns true if the link is open, or was open before it ended.
     pub(super) fn has_opened(&self) -> bool {
         self.has_opened
     }
 
-    /// Goes on to a later phase. Returns false, and changes nothing, if the link is as far already.
+    /// Advances to a later phase. Returns false and changes nothing if the link is in `to` or a later phase.
     pub(super) fn advance(&mut self, to: Phase) -> bool {
         if to.rank() <= self.phase.rank() {
             return false;
@@ -76,21 +75,22 @@ impl Phase {
     }
 }
 
-/// What a connection and its endpoint had to tell each other.
+/// The result of [`exchange`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exchanged {
-    /// Nothing that the connection has to send.
+    /// The connection received no event.
     Nothing,
-    /// The connection has something to send to its peer.
+    /// The connection received an event, and may have packets to send.
     News,
-    /// The connection has ended for good. The endpoint has forgotten it, and may give its handle to
-    /// another connection: neither is to be used again.
+    /// The connection is drained. The endpoint has removed it and may reuse its handle. Use neither the connection
+    /// nor the handle again.
     Drained,
 }
 
-/// Lets a connection and its endpoint tell each other what they have to. Once it has returned
-/// [`Exchanged::Drained`], it must not be called again for this connection: the endpoint would take
-/// it for another one, or panic.
+/// Passes events between a connection and its endpoint.
+///
+/// After this has returned [`Exchanged::Drained`], do not call it again for this connection: the endpoint would
+/// take it for another connection, or panic.
 pub fn exchange(endpoint: &mut Endpoint, handle: ConnectionHandle, connection: &mut Connection) -> Exchanged {
     let mut exchanged = Exchanged::Nothing;
     while let Some(event) = connection.poll_endpoint_events() {
@@ -106,7 +106,7 @@ pub fn exchange(endpoint: &mut Endpoint, handle: ConnectionHandle, connection: &
     exchanged
 }
 
-/// What the loss of a connection means to its link.
+/// Returns how a link has ended whose connection was lost for `reason`.
 pub(super) fn end_of(reason: &ConnectionError, kind: Option<QuicKind>) -> Ended {
     match reason {
         ConnectionError::ApplicationClosed(close) => {
@@ -122,7 +122,7 @@ pub(super) fn end_of(reason: &ConnectionError, kind: Option<QuicKind>) -> Ended 
     }
 }
 
-/// What the handshake has negotiated: `None` if it was neither of the two, which TLS refuses.
+/// Returns the kind that the handshake has negotiated. `None` for another protocol, which TLS does not accept.
 pub(super) fn kind_of(connection: &Connection) -> Option<QuicKind> {
     let data = connection.crypto_session().handshake_data()?.downcast::<HandshakeData>().ok()?;
     match data.protocol?.as_slice() {

@@ -1,4 +1,4 @@
-//! What one connection may take, as the transport is told.
+//! The limits of one QUIC connection, and the transport configuration that applies them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use quinn_proto::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use super::steady::SteadyConfig;
 use crate::wire::{ConfigError, LINK_TIMEOUT, at_least, within};
 
-/// What one connection may take of memory and time.
+/// The limits of one QUIC connection.
 ///
 /// ```
 /// use waystation::wire::quic::QuicLimits;
@@ -18,30 +18,30 @@ use crate::wire::{ConfigError, LINK_TIMEOUT, at_least, within};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuicLimits {
-    /// Bidirectional streams that the peer may have open. Default 2, the least that works: a
-    /// WebTransport session is one, and its lanes are another.
+    /// The most bidirectional streams that the peer may have open. Default: 2, which is also the least: a
+    /// WebTransport session takes one stream for its request and one for its reliable lane.
     pub bidi_streams: u32,
-    /// Unidirectional streams that the peer may have open. Default 4: HTTP/3 has three, and a
-    /// browser may try a fourth. Safe from 3 up.
+    /// The most unidirectional streams that the peer may have open. At least 3. Default: 4, since HTTP/3 uses
+    /// three, and a browser may open a fourth.
     pub uni_streams: u32,
-    /// Bytes that the peer may send on a stream before they are read. Default 64 KiB, four of a
-    /// client's longest frames. It is what a link holds that is not read on.
+    /// The bytes that the peer may send on a stream before they are read. At least 4 KiB. Default: 64 KiB, four
+    /// of a client's longest frames. This bounds the memory of a link that the server does not read.
     pub stream_window_bytes: u32,
-    /// The same of all streams together. Default 256 KiB.
+    /// The bytes that the peer may send on all streams together before they are read. At least
+    /// `stream_window_bytes`. Default: 256 KiB.
     pub connection_window_bytes: u32,
-    /// Bytes that are on their way to the peer or wait to be, of what the connection took. Default
-    /// 128 KiB, twice what the congestion window lets be on its way. Before that, 512 KiB wait with
-    /// the link.
+    /// The bytes that the connection holds to send: those in flight and those that wait. At least 4 KiB. Default:
+    /// 128 KiB, twice the largest congestion window. In addition, up to [`OUT_MAX_BYTES`](super::OUT_MAX_BYTES)
+    /// wait in the link.
     pub send_window_bytes: u32,
-    /// Bytes of datagrams that wait to be read. Default 64 KiB, some seconds of a game's state. As
-    /// much is kept for those that leave; a link hands over no more than a packet's worth at a time,
-    /// so that state does not grow old there.
+    /// The bytes of received datagrams that wait to be read. Default: 64 KiB, some seconds of a game's state.
+    /// This is also the size of the send buffer for datagrams.
     pub datagram_bytes: usize,
-    /// A connection on which nothing is heard for this long is over. Default 6 s: no shorter than
-    /// the link timeout of 5 s, which is a session's own to keep.
+    /// A connection ends if nothing is received for this long. 2 s to 1 h. Default: 6 s, longer than the link
+    /// timeout of 5 s, which the session itself applies.
     pub idle_timeout: Duration,
-    /// Something is sent at least this often. Default 1 s, so that a link lives on after an outage
-    /// of 3 s before which one of these packets was lost.
+    /// The longest time without a packet to the peer. 100 ms to half of `idle_timeout`. Default: 1 s, so that a
+    /// link survives an outage of 3 s even if the last keep-alive before it was lost.
     pub keep_alive: Duration,
 }
 
@@ -61,44 +61,44 @@ impl Default for QuicLimits {
 }
 
 impl QuicLimits {
-    /// Checks that a link works with these values.
+    /// Checks that links work with these values.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first field with whose value no link works.
+    /// Returns [`ConfigError`] for the first field whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let cure = "a WebTransport session is one stream, and its lanes are another; 2 is the default";
+        let cure = "a WebTransport session needs two streams; 2 is the default";
         at_least("QuicLimits::bidi_streams", &self.bidi_streams, &2, cure)?;
-        let cure = "HTTP/3 has three such streams; 4 is the default";
+        let cure = "HTTP/3 needs three unidirectional streams; 4 is the default";
         at_least("QuicLimits::uni_streams", &self.uni_streams, &3, cure)?;
-        let cure = "the streams of a handshake must fit, and a packet; leave the default if in doubt";
+        let cure = "the streams of a handshake and one packet must fit; use the default if in doubt";
         at_least("QuicLimits::stream_window_bytes", &self.stream_window_bytes, &WINDOW_MIN_BYTES, cure)?;
         at_least("QuicLimits::send_window_bytes", &self.send_window_bytes, &WINDOW_MIN_BYTES, cure)?;
         at_least(
             "QuicLimits::connection_window_bytes",
             &self.connection_window_bytes,
             &self.stream_window_bytes,
-            "the window of one stream must fit into that of all; 256 KiB is the default",
+            "it must not be smaller than `stream_window_bytes`; 256 KiB is the default",
         )?;
         within(
             "QuicLimits::idle_timeout",
             &self.idle_timeout,
             IDLE_TIMEOUT_MIN..=IDLE_TIMEOUT_MAX,
-            "a link must live for as long as its session waits for it, which is 5 s; 6 s is the default",
+            "it should be longer than the link timeout of the session, which is 5 s; 6 s is the default",
         )?;
         within(
             "QuicLimits::keep_alive",
             &self.keep_alive,
             KEEP_ALIVE_MIN..=self.idle_timeout / 2,
-            "one of these packets may be lost before the idle timeout; 1 s is the default",
+            "one keep-alive may be lost before the idle timeout; 1 s is the default",
         )
     }
 
-    /// As quinn takes them.
+    /// Returns the limits as a configuration of quinn.
     #[must_use]
     pub fn transport(&self) -> TransportConfig {
         let mut transport = TransportConfig::default();
-        // A timeout of centuries is none.
+        // QUIC cannot express a timeout of more than 2^62 ms: there is no timeout then.
         let idle = IdleTimeout::try_from(self.idle_timeout).ok();
         let mut acks = AckFrequencyConfig::default();
         acks.max_ack_delay(Some(ACK_DELAY)).ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD));
@@ -115,26 +115,26 @@ impl QuicLimits {
             .ack_frequency_config(Some(acks))
             .initial_rtt(INITIAL_RTT)
             .congestion_controller_factory(Arc::new(SteadyConfig))
-            // Datagrams leave one by one: without `unsafe` there is no other way.
+            // Datagrams are sent one by one: segmentation offload would need `unsafe`.
             .enable_segmentation_offload(false);
         transport
     }
 }
 
-/// The smallest window: a handshake's streams fit it, and a packet.
+/// The smallest window in bytes: the streams of a handshake and one packet fit.
 const WINDOW_MIN_BYTES: u32 = 4 * 1024;
-/// The shortest idle timeout: two keep-alives.
+/// The shortest idle timeout: two default keep-alives.
 const IDLE_TIMEOUT_MIN: Duration = Duration::from_secs(2);
-/// The longest idle timeout. A client that is gone keeps its memory for so long.
+/// The longest idle timeout. The memory of a vanished client is freed after this time.
 const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
-/// The shortest pause between two keep-alives.
+/// The shortest time between two keep-alives.
 const KEEP_ALIVE_MIN: Duration = Duration::from_millis(100);
-/// What a round trip is taken for until one was measured. A first packet that is not answered is sent
-/// again after three times this, then after twice as long each time. RFC 9002 (6.2.2) recommends 333 ms, with which the first is sent again after a second, and at a
-/// loss of one in five many handshakes are not done in time.
+/// The assumed round-trip time before one was measured. An unanswered first packet is sent again after three
+/// times this, and then after twice as long each time. RFC 9002 (6.2.2) recommends 333 ms. With that, the first
+/// packet is sent again after a second, and at a loss of one in five many handshakes take too long.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// How long a peer that can be told is to wait with an acknowledgement: a tick, so that it rides on
-/// what is sent anyhow. quinn keeps this between its own minimum and the round trip.
+/// For how long a peer may delay an acknowledgement, if it supports the ACK frequency extension: a tick, so that
+/// the acknowledgement shares a packet with frames. quinn clamps this between its minimum and the round trip.
 const ACK_DELAY: Duration = Duration::from_millis(50);
-/// Unless so many packets wait for it.
+/// The number of unacknowledged packets after which a peer acknowledges at once.
 const ACK_THRESHOLD: u32 = 8;

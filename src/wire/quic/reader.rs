@@ -1,40 +1,41 @@
-//! The receiving half of the reliable lane: frames out of a stream, each behind its length.
+//! Reads the reliable lane: splits a stream into frames, each of which follows its length.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use quinn_proto::{Connection, StreamId};
 
-/// Splits a stream into frames. It holds one frame that is not whole yet, and what the last read
-/// brought; the rest stays with the connection, whose windows bound it.
+/// Splits a stream into frames. It holds one incomplete frame and the chunk that was last read. The other bytes
+/// stay in the connection, whose flow control bounds them.
 #[derive(Debug)]
 pub(super) struct Reader {
     frame_max: usize,
-    /// What was read and not split yet.
+    /// The bytes that were read and not split yet.
     chunk: Bytes,
-    /// The length of the next frame, as far as it is read, and its bytes so far.
+    /// The length of the next frame.
     length: Length,
+    /// The bytes of the next frame that have arrived.
     body: BytesMut,
-    /// There may be something to read.
+    /// True if there may be something to read.
     readable: bool,
     ended: bool,
 }
 
-/// A length on its way.
+/// The length of a frame, which may be incomplete.
 #[derive(Debug, Clone, Copy)]
 enum Length {
     Partly { value: usize, bytes: u32 },
     Known(usize),
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Read {
     /// A frame.
     Frame(Bytes),
-    /// Nothing for now.
+    /// No whole frame has arrived.
     Nothing,
-    /// Nothing any more: the peer has finished or reset the stream.
+    /// The peer has finished or reset the stream, and all frames were returned.
     Ended,
-    /// A frame is longer than is allowed. Nothing behind it can be read.
+    /// A frame is longer than the limit. The stream cannot be read any further.
     TooLong,
 }
 
@@ -50,12 +51,12 @@ impl Reader {
         }
     }
 
-    /// The stream has something, or has ended.
+    /// Records that the stream has data or has ended.
     pub(super) fn wake(&mut self) {
         self.readable = true;
     }
 
-    /// The next frame.
+    /// Reads the next frame.
     pub(super) fn next(&mut self, connection: &mut Connection, stream: StreamId) -> Read {
         loop {
             match self.split() {
@@ -83,12 +84,12 @@ impl Reader {
             Ok(None) | Err(quinn_proto::ReadError::Reset(_)) => self.ended = true,
             Err(quinn_proto::ReadError::Blocked) => self.readable = false,
         }
-        // What there is to send is asked for anyhow.
+        // The owner polls for packets to send in any case.
         let _ = chunks.finalize();
     }
 
-    /// Takes a frame out of the chunk. It is copied out, so that a small one that waits does not
-    /// hold a whole packet.
+    /// Takes a frame out of the chunk. The frame is a copy, so that a small frame that waits does not keep a whole
+    /// packet in memory.
     fn split(&mut self) -> Read {
         let length = match self.length {
             Length::Known(length) => length,
@@ -105,7 +106,7 @@ impl Reader {
             self.chunk.advance(length);
             return Read::Frame(frame);
         }
-        // Memory grows with what arrives, not with what is announced.
+        // Memory grows with the bytes that have arrived, not with the announced length.
         let taken = self.chunk.split_to(missing.min(self.chunk.len()));
         self.body.extend_from_slice(&taken);
         if self.body.len() < length {
@@ -115,7 +116,7 @@ impl Reader {
         Read::Frame(std::mem::take(&mut self.body).freeze())
     }
 
-    /// Reads on in a length. `usize::MAX` stands for one that is longer than any frame.
+    /// Reads more bytes of a length. Returns `usize::MAX` for a length of more than three bytes.
     fn read_length(&mut self) -> Option<usize> {
         while self.chunk.has_remaining() {
             let Length::Partly { value, bytes } = self.length else { return None };
@@ -138,7 +139,7 @@ impl Length {
     const NONE: Self = Self::Partly { value: 0, bytes: 0 };
 }
 
-/// Bytes of a length: 21 bits, which is more than any frame has.
+/// The most bytes of a length. They hold 21 bits, which is enough for any frame.
 const LENGTH_BYTES_MAX: u32 = 3;
 
 #[cfg(test)]
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_out_whole_however_the_stream_is_cut() {
+    fn frames_are_whole_for_each_way_to_cut_the_stream() {
         let mut stream = vec![3, 1, 2, 3, 0, 0x80 | 0x48, 0x01];
         stream.extend_from_slice(&[7; 200]);
         let wanted = [Bytes::from_static(&[1, 2, 3]), Bytes::new(), Bytes::from(vec![7; 200])];
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_beyond_the_limit_is_refused_before_any_memory_is_taken() {
+    fn a_length_above_the_limit_is_an_error_before_memory_is_allocated() {
         for announced in [&[0xE9, 0x07][..], &[0xFF, 0xFF, 0xFF], &[0x80, 0x80, 0x80, 0x01]] {
             let mut reader = Reader::new(1_000);
 
@@ -185,6 +186,6 @@ mod tests {
         }
         let mut longest = Reader::new(1_000);
         assert_eq!(feed(&mut longest, &[0xE8, 0x07, 1]), []);
-        assert!(longest.body.capacity() < 100, "memory grows with what arrives");
+        assert!(longest.body.capacity() < 100, "memory grows with the bytes that have arrived");
     }
 }

@@ -1,11 +1,11 @@
-//! What leaves, and in which order: the lanes' shares of what a connection may send.
+//! Decides which frames are handed to a connection, and in which order.
 //!
-//! quinn sends all that it is given, datagrams before streams. So it is given at most what the
-//! [window](super::steady) has room for, and the rest waits here: of the unreliable lane until it is
-//! stale, of the reliable one within the link's bound. Beacons and Pings wait for nothing.
+//! quinn sends all that it is given, and datagrams before streams. So it gets at most what the
+//! [window](super::steady) has room for. The other frames wait: unreliable ones until they are stale, reliable
+//! ones within the bound of the link. Beacons and Pings do not wait.
 //!
-//! The stream goes first. While it takes all that there is, every fourth packet is left to state, so
-//! that a long replay does not stop the game.
+//! The stream has priority. While it takes all the room, every fourth packet carries unreliable frames, so
+//! that these also leave during a long replay.
 
 use std::time::Instant;
 
@@ -16,30 +16,30 @@ use super::steady::{note_full, room};
 use super::{Lane, Lanes, Phase, lane_of};
 use crate::wire::waiting::Waiting;
 
-/// The unreliable lane's way out.
+/// The queue of the unreliable lane, and the shares of the two lanes.
 #[derive(Debug, Default)]
 pub(super) struct Sender {
     waiting: Waiting,
-    /// When the first flush was; ages are counted from there.
+    /// When the first flush was. Times of `waiting` are durations since then.
     epoch: Option<Instant>,
-    /// The last flush left something behind.
+    /// True if the last flush left frames behind.
     is_pressed: bool,
-    /// Bytes of the stream that were handed over since state last was, while both waited.
+    /// The bytes of the stream that were handed over since the last unreliable frame, while such frames waited.
     stream_bytes: usize,
 }
 
 #[cfg(feature = "server")]
 impl Sender {
-    /// Bytes of the frames that wait.
+    /// Returns the total length of the unreliable frames that wait.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting.bytes()
     }
 }
 
 impl Lanes {
-    /// Hands over a frame, whose id says which lane it takes. False if it is reliable and there is
-    /// no room for it: the peer does not take what it is sent. Unreliable frames are dropped while
-    /// there is no room for them, the oldest first.
+    /// Queues a frame for the lane of its id. Returns false if the frame is reliable and there is no room for it,
+    /// since the peer does not read fast enough. If there is no room for unreliable frames, the oldest are
+    /// dropped.
     pub fn send(&mut self, frame: &Bytes, connection: &mut Connection) -> bool {
         if !matches!(self.life.phase(), Phase::Opening | Phase::Open) {
             return true;
@@ -53,7 +53,7 @@ impl Lanes {
             self.sender.waiting.push(frame.clone());
             return true;
         }
-        // State that waited on the stream would be in the way of what is reliable.
+        // On a busy stream, an unreliable frame would delay reliable ones.
         let is_busy = self.sender.is_pressed && !self.writer.is_empty();
         if !is_busy && self.writer.push_frame(frame) {
             self.counts.oversize_count += 1;
@@ -63,8 +63,8 @@ impl Lanes {
         true
     }
 
-    /// Hands to the connection what waits and may leave. To be called once a batch of frames, and
-    /// whenever the peer has acknowledged something.
+    /// Hands to the connection the frames that may leave now. Call this once per batch of frames, and when the
+    /// peer has acknowledged packets.
     pub fn flush(&mut self, connection: &mut Connection, now: Instant) {
         if !matches!(self.life.phase(), Phase::Open | Phase::Finishing(_)) {
             return;
@@ -92,7 +92,7 @@ impl Lanes {
         self.finish_stream(connection);
     }
 
-    /// Whether something waits for the peer's acknowledgements, as far as the last flush knows.
+    /// Returns true if the last flush left frames behind, which wait for acknowledgements.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
         self.sender.is_pressed
@@ -101,7 +101,7 @@ impl Lanes {
     fn flush_stream(&mut self, connection: &mut Connection, room: &mut usize) {
         let Some(stream) = self.stream else { return };
         let before = self.writer.waiting_bytes();
-        // Tiny pieces would cost more than they carry.
+        // The overhead of tiny pieces would exceed their contents.
         if before == 0 || *room < before.min(PIECE_BYTES_MIN) {
             return;
         }
@@ -128,21 +128,21 @@ impl Lanes {
     fn hand_over(&mut self, frame: &Bytes, connection: &mut Connection) {
         let datagram = self.session.as_ref().map_or_else(|| frame.clone(), |session| session.wrap(frame));
         if connection.datagrams().send_buffer_space() < datagram.len() {
-            // An older one gives way: the network thread has been kept from sending.
+            // quinn drops an older datagram. This happens if the network thread could not send for a while.
             self.counts.unreliable_dropped_count += 1;
         }
-        // A datagram that no longer fits, because the path takes less than before, is lost.
+        // The datagram is lost if the path has become too narrow for it.
         if connection.datagrams().send(datagram, true).is_err() {
             self.counts.unreliable_dropped_count += 1;
         }
     }
 }
 
-/// What a datagram of a WebTransport session has before its frame: the session's number, which is 0.
+/// The bytes before the frame in a datagram of WebTransport: the quarter stream id of the session, which is 0.
 const SESSION_BYTES: usize = 1;
-/// About what a packet adds to a frame.
+/// The approximate overhead of a packet in bytes.
 const OVERHEAD_BYTES: usize = 40;
-/// Bytes of the stream in a row while state waits: three packets.
+/// The bytes of the stream that leave in a row while unreliable frames wait: three packets.
 const STREAM_BYTES: usize = 3 * 1_200;
-/// The least that is written on the stream while more waits.
+/// The fewest bytes that are written on the stream at a time, unless fewer wait.
 const PIECE_BYTES_MIN: usize = 600;

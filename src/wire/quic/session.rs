@@ -1,8 +1,8 @@
-//! The WebTransport session around a link's lanes: settings, the request that opens it, and the
-//! capsule that closes it. Both ends of it.
+//! The WebTransport session of a link, on both ends: settings, the request that opens it, and the capsule that
+//! closes it.
 //!
-//! Of HTTP/3 there is what one session a connection needs. No table of headers is shared, so that
-//! the peer's QPACK streams say nothing that would have to be known.
+//! This is the part of HTTP/3 that one WebTransport session per connection needs. The dynamic table of QPACK is
+//! not used, so the peer's QPACK streams can be ignored.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use quinn_proto::{Connection, Dir, StreamId, VarInt};
@@ -10,29 +10,29 @@ use web_transport_proto as h3;
 
 use super::Request;
 
-/// HTTP/3's state of a connection.
+/// The HTTP/3 state of a connection.
 #[derive(Debug)]
 pub(super) struct Session {
-    /// What a client asks for; none at a server.
+    /// The request that a client sends. `None` on a server.
     wish: Option<h3::ConnectRequest>,
-    /// Streams that the peer opened, but for the one of the lanes. At most six, by the limits of
-    /// the connection.
+    /// The request stream, and the streams that the peer has opened, without the stream of the reliable lane. The
+    /// limits of the connection bound them.
     streams: Vec<Incoming>,
-    /// The stream of the request, which is the session's for its whole life.
+    /// The stream of the request, which stays open as long as the session.
     request: Option<StreamId>,
-    /// The peer has said what it can do.
+    /// True if the peer's settings have arrived.
     settled: bool,
-    /// A server was asked and has not answered yet, or has refused: nothing more is read.
+    /// True if a server has a request that it has not answered, or has refused. Nothing more is read then.
     asked: bool,
-    /// The session is there: datagrams and streams of it may be read.
+    /// True if the session is open, so that its datagrams and streams can be read.
     pub(super) established: bool,
-    /// What capsules are made of, as far as it has come.
+    /// The bytes of an incomplete capsule.
     capsules: BytesMut,
-    /// How the peer closed the session.
+    /// The code with which the peer has closed the session, if any.
     pub(super) ended: Option<Option<u32>>,
 }
 
-/// A stream of the peer's, or the one of our request.
+/// A stream that the peer has opened, or the stream of this client's request.
 #[derive(Debug)]
 struct Incoming {
     id: StreamId,
@@ -41,47 +41,47 @@ struct Incoming {
     readable: bool,
 }
 
-/// What a stream is for.
+/// The purpose of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
-    /// Its first bytes will tell.
+    /// The first bytes, which decide, have not arrived.
     Unknown,
-    /// The peer's settings.
+    /// The control stream, which carries the peer's settings.
     Control,
-    /// Nothing that matters here.
+    /// A stream that is not used here.
     Ignored,
-    /// The request or its answer, then capsules.
+    /// The request or its answer, and then capsules.
     Request,
 }
 
-/// What a stream turned out to bring.
+/// An item that was found on a stream.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// A server was asked for a session.
+    /// A server has received a request for a session.
     Asked(Request),
-    /// A client's session is there.
+    /// A client's session is open.
     Established,
-    /// A client was turned away.
+    /// A client's request was refused.
     Refused,
-    /// The stream of the lanes, whose preface is read.
+    /// The stream of the reliable lane, whose preface was read.
     Lanes(StreamId),
-    /// What no peer of ours does.
+    /// A violation of the protocol.
     Breach(&'static str),
 }
 
-/// What became of the answer to a request.
+/// The result of [`Session::answer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answered {
-    /// The session is there.
+    /// The session is open.
     Established,
-    /// It was refused, and this stream ends with the refusal.
+    /// The session was refused. This stream carries the refusal.
     Refused(StreamId),
-    /// The client takes no answer.
+    /// The answer could not be sent, because the client has stopped the stream.
     Unheard,
 }
 
 impl Session {
-    /// Of a server.
+    /// Returns the state of a server.
     pub(super) fn accepting() -> Self {
         Self {
             wish: None,
@@ -95,40 +95,40 @@ impl Session {
         }
     }
 
-    /// Of a client that asks for this URL.
+    /// Returns the state of a client that requests a session at a URL.
     pub(super) fn asking(url: url::Url) -> Self {
         Self { wish: Some(h3::ConnectRequest::new(url)), ..Self::accepting() }
     }
 
-    /// The stream of the request, as soon as there is one.
+    /// Returns the stream of the request, or `None` before there is one.
     pub(super) fn request(&self) -> Option<StreamId> {
         self.request
     }
 
-    /// Says what this end can do, on a stream that stays open.
+    /// Sends the settings of this end on a control stream, which stays open.
     pub(super) fn begin(&mut self, connection: &mut Connection) {
         let mut settings = h3::Settings::default();
         settings.enable_webtransport(1);
         let mut bytes = BytesMut::new();
         settings.encode(&mut bytes);
         if let Some(control) = connection.streams().open(Dir::Uni) {
-            // A fresh stream's window holds these few bytes; if not, the peer waits for ever.
+            // The window of a new stream holds these few bytes. If the peer's window is smaller, the link never opens.
             let _ = connection.send_stream(control).write(&bytes);
         }
     }
 
-    /// The peer opened a stream.
+    /// Adds a stream that the peer has opened.
     pub(super) fn opened(&mut self, id: StreamId) {
         self.streams.push(Incoming { id, what: What::Unknown, head: BytesMut::new(), readable: true });
     }
 
-    /// A stream has something, or has ended. Whether it is one of these.
+    /// Records that a stream has data or has ended. Returns false if it is another stream.
     pub(super) fn wake(&mut self, id: StreamId) -> bool {
         let stream = self.streams.iter_mut().find(|stream| stream.id == id);
         stream.map(|stream| stream.readable = true).is_some()
     }
 
-    /// Reads what the streams brought; `None` when there is nothing more.
+    /// Reads the streams. Returns the next item, or `None` if there is no further one.
     pub(super) fn find(&mut self, connection: &mut Connection) -> Option<Found> {
         while !self.asked
             && let Some(at) = self.streams.iter().position(|stream| stream.readable)
@@ -145,10 +145,10 @@ impl Session {
         None
     }
 
-    /// Reads from a stream. What it brought, and whether there will be more.
+    /// Reads from a stream. Returns an item, and whether to keep the stream.
     fn read(&mut self, stream: &mut Incoming, connection: &mut Connection) -> (Option<Found>, bool) {
         loop {
-            // A preface is read byte by byte, because what follows it is read by others.
+            // A preface is read byte by byte, because `Reader` reads the bytes after it.
             let limit = if stream.what == What::Unknown { 1 } else { CHUNK_MAX };
             let mut receiver = connection.recv_stream(stream.id);
             let Ok(mut chunks) = receiver.read(true) else { return (None, false) };
@@ -180,42 +180,42 @@ impl Session {
         }
     }
 
-    /// Tells from its first bytes what a stream is for.
+    /// Determines the purpose of a stream from its first bytes.
     fn tell(&mut self, stream: &mut Incoming) -> Told {
         let Some((kind, rest)) = varint(&stream.head) else { return Told::NotYet };
         if stream.id.dir() == Dir::Uni {
             stream.what = match h3::StreamUni(kind) {
                 h3::StreamUni::CONTROL => What::Control,
                 h3::StreamUni::WEBTRANSPORT | h3::StreamUni::PUSH => {
-                    return Told::Found(Found::Breach("a stream besides the one of the lanes"));
+                    return Told::Found(Found::Breach("a stream that the protocol does not permit"));
                 }
-                // Tables of headers that are empty for ever, or grease.
+                // QPACK streams with empty tables, or grease.
                 _ => What::Ignored,
             };
             return Told::Kept;
         }
         if self.wish.is_some() {
-            return Told::Found(Found::Breach("a stream besides the one of the lanes"));
+            return Told::Found(Found::Breach("a stream that the protocol does not permit"));
         }
         if h3::Frame(kind) == h3::Frame::WEBTRANSPORT {
             let Some((session, _)) = varint(rest) else { return Told::NotYet };
-            // A client's first stream is the request of its one session.
+            // The request of the session is the client's first stream.
             let is_ours = session.into_inner() == VarInt::from(self.request_id()).into_inner();
             return Told::Found(if is_ours {
                 Found::Lanes(stream.id)
             } else {
-                Found::Breach("a stream of a session that is none")
+                Found::Breach("a stream of an unknown session")
             });
         }
         if self.request.is_some() || stream.id != self.request_id() {
-            return Told::Found(Found::Breach("a stream besides the one of the lanes"));
+            return Told::Found(Found::Breach("a stream that the protocol does not permit"));
         }
         stream.what = What::Request;
         self.request = Some(stream.id);
         Told::Kept
     }
 
-    /// Takes what came on a stream whose purpose is known.
+    /// Processes the bytes of a stream whose purpose is known.
     fn take(&mut self, stream: &mut Incoming, connection: &mut Connection) -> Option<Found> {
         match stream.what {
             What::Unknown | What::Ignored => stream.head.clear(),
@@ -228,7 +228,7 @@ impl Session {
         None
     }
 
-    /// The peer's settings. A client asks for its session when it has them.
+    /// Reads the peer's settings. A client then sends its request.
     fn settle(&mut self, head: &mut BytesMut, connection: &mut Connection) -> Option<Found> {
         match h3::Settings::decode(&mut &head[..]) {
             Ok(settings) => {
@@ -243,13 +243,13 @@ impl Session {
                 None
             }
             Err(h3::SettingsError::UnexpectedEnd) if head.len() <= HEAD_MAX => None,
-            Err(_) => Some(Found::Breach("settings that are none")),
+            Err(_) => Some(Found::Breach("malformed settings")),
         }
     }
 
     fn ask(&mut self, request: &[u8], connection: &mut Connection) {
         let Some(id) = connection.streams().open(Dir::Bi) else { return };
-        // A fresh stream's window holds a request; if not, nobody answers.
+        // The window of a new stream holds a request. If the peer's window is smaller, the link never opens.
         let _ = connection.send_stream(id).write(request);
         self.request = Some(id);
         let head = BytesMut::new();
@@ -266,14 +266,14 @@ impl Session {
                 self.asked = true;
                 Some(Found::Asked(Request {
                     path: request.url.path().to_owned(),
-                    // One that is no text is on no list.
+                    // An origin that is not text is in no list of allowed origins.
                     origin: origin.map(|origin| String::from_utf8_lossy(origin.as_bytes()).into_owned()),
                 }))
             }
             Err(h3::ConnectError::UnexpectedEnd) if head.len() <= HEAD_MAX => None,
             Err(error) => {
-                tracing::debug!(%error, "no request for a session");
-                Some(Found::Breach("a request that asks for no session"))
+                tracing::debug!(%error, "the request does not ask for a WebTransport session");
+                Some(Found::Breach("a request that does not ask for a WebTransport session"))
             }
         }
     }
@@ -290,18 +290,18 @@ impl Session {
             }
             Err(h3::ConnectError::UnexpectedEnd) if head.len() <= HEAD_MAX => None,
             Err(error) => {
-                tracing::debug!(%error, "the server opens no session");
+                tracing::debug!(%error, "the server refused the WebTransport session");
                 Some(Found::Refused)
             }
         }
     }
 
-    /// Answers the request; a refusal ends its stream.
+    /// Answers the request. A refusal finishes the stream.
     pub(super) fn answer(&mut self, status: u16, connection: &mut Connection) -> Answered {
         let Some(id) = self.request else { return Answered::Unheard };
         let status = h3::http::StatusCode::from_u16(status).unwrap_or(h3::http::StatusCode::BAD_REQUEST);
         let mut bytes = BytesMut::new();
-        // An answer of a status alone fits.
+        // A response without headers can always be encoded.
         let _ = h3::ConnectResponse::new(status).encode(&mut bytes);
         let mut stream = connection.send_stream(id);
         if stream.write(&bytes) != Ok(bytes.len()) {
@@ -320,7 +320,7 @@ impl Session {
         Answered::Established
     }
 
-    /// Looks for the capsule that closes the session in what came behind the request or its answer.
+    /// Searches the bytes after the request or its answer for the capsule that closes the session.
     fn take_capsules(&mut self, head: &mut BytesMut) {
         while let Some((payload, length)) = http_frame(head) {
             if let Some(payload) = payload {
@@ -348,7 +348,7 @@ impl Session {
         }
     }
 
-    /// Closes the session with a code, and returns the stream on which that is flushed.
+    /// Closes the session with a code. Returns the stream on which the capsule is sent.
     pub(super) fn close(&mut self, code: u32, connection: &mut Connection) -> Option<StreamId> {
         let id = self.request?;
         let mut capsule = BytesMut::new();
@@ -363,7 +363,7 @@ impl Session {
         Some(id)
     }
 
-    /// What precedes the lanes' bytes on their stream.
+    /// Returns the bytes that precede the frames on the stream of the reliable lane.
     pub(super) fn preface(&self) -> BytesMut {
         let mut preface = BytesMut::new();
         h3::Frame::WEBTRANSPORT.encode(&mut preface);
@@ -371,7 +371,7 @@ impl Session {
         preface
     }
 
-    /// A datagram of the session around a frame.
+    /// Returns a datagram of the session that contains a frame.
     pub(super) fn wrap(&self, frame: &Bytes) -> Bytes {
         let mut datagram = BytesMut::with_capacity(1 + frame.len());
         encode(self.request_id().index(), &mut datagram);
@@ -379,26 +379,26 @@ impl Session {
         datagram.freeze()
     }
 
-    /// The frame in a datagram, if that is the session's.
+    /// Returns the frame in a datagram, or `None` if the datagram belongs to another session.
     pub(super) fn unwrap(&self, datagram: &Bytes) -> Option<Bytes> {
         let (session, frame) = varint(datagram)?;
         (session.into_inner() == self.request_id().index()).then(|| Bytes::copy_from_slice(frame))
     }
 
-    /// A client's first stream.
+    /// Returns the stream of the request, which is the client's first stream.
     fn request_id(&self) -> StreamId {
         self.request.unwrap_or(StreamId::new(quinn_proto::Side::Client, Dir::Bi, 0))
     }
 }
 
-/// What the first bytes of a stream said.
+/// The result of [`Session::tell`].
 enum Told {
     NotYet,
     Kept,
     Found(Found),
 }
 
-/// The number at the front, and what is behind it.
+/// Reads the varint at the front. Returns its value and the bytes after it.
 fn varint(bytes: &[u8]) -> Option<(h3::VarInt, &[u8])> {
     let mut rest = bytes;
     let value = h3::VarInt::decode(&mut rest).ok()?;
@@ -406,13 +406,14 @@ fn varint(bytes: &[u8]) -> Option<(h3::VarInt, &[u8])> {
 }
 
 fn encode(value: u64, into: &mut BytesMut) {
-    // Ids of streams are below 2^62.
+    // Stream ids are below 2^62.
     if let Ok(value) = h3::VarInt::from_u64(value) {
         value.encode(into);
     }
 }
 
-/// Where the first whole HTTP/3 frame ends and, if it is one of data, where its payload begins.
+/// Finds the first HTTP/3 frame. Returns where the payload begins if it is a DATA frame, and where the frame ends.
+/// Returns `None` if the frame is incomplete.
 fn http_frame(bytes: &[u8]) -> Option<(Option<usize>, usize)> {
     let (kind, rest) = varint(bytes)?;
     let (length, rest) = varint(rest)?;
@@ -421,8 +422,8 @@ fn http_frame(bytes: &[u8]) -> Option<(Option<usize>, usize)> {
     (end <= bytes.len()).then_some(((h3::Frame(kind) == h3::Frame::DATA).then_some(begin), end))
 }
 
-/// Longest request, settings or capsule, in bytes: as a Hello, so that a stranger cannot make the
-/// other end hold more. Browsers send a few hundred.
+/// The longest request, settings or capsule in bytes: that of a Hello. It bounds what the server holds for a client
+/// that it has not identified. Browsers send a few hundred bytes.
 const HEAD_MAX: usize = crate::wire::FRAME_MAX_BEFORE_WELCOME;
-/// Bytes of one read; a whole packet is less.
+/// The most bytes of one read. A packet is shorter.
 const CHUNK_MAX: usize = 2_048;

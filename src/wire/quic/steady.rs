@@ -1,9 +1,9 @@
-//! The congestion controller of QUIC connections: a [`Window`], as quinn asks it.
+//! The congestion controller of QUIC connections: a [`Window`] as a controller of quinn.
 //!
-//! While quinn's window is full it sends nothing, not even acknowledgements, and two ends that wait for
-//! each other's stand still. So quinn is told a window that is never full, and the window proper bounds
-//! what a link's lanes hand over: state, and new bytes of the stream. What quinn sends again for itself
-//! is bounded by what was handed over and not acknowledged.
+//! While quinn's window is full, quinn sends nothing, not even acknowledgements. Two ends that wait for each
+//! other's acknowledgements would wait for ever. So this controller reports to quinn a window that is never
+//! full. The real window bounds what [`Lanes`](super::Lanes) hands to the connection: datagrams, and new bytes
+//! of the stream. Retransmissions of quinn are bounded by the bytes that were handed over and not acknowledged.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -20,30 +20,30 @@ use crate::wire::window::{TRICKLE_EVERY, WINDOW_MAX, Window};
 #[derive(Debug)]
 pub(super) struct SteadyConfig;
 
-/// A controller.
+/// The controller of one path.
 #[derive(Debug, Clone)]
 struct Steady {
     window: Window,
     epoch: Instant,
-    /// Bytes on their way, as far as they are told of.
+    /// The bytes in flight, as far as quinn reports them.
     in_flight: u64,
-    /// When something was last acknowledged.
+    /// When a packet was last acknowledged.
     acked_at: Duration,
     round_trip: Duration,
     shared: Arc<Shared>,
 }
 
-/// What the lanes tell the controller.
+/// The state that [`room`] and [`note_full`] write. Copies of a controller share it.
 #[derive(Debug, Default)]
 struct Shared {
-    /// More would be sent if the window let it.
+    /// True if the window keeps the link from sending more.
     is_full: AtomicBool,
-    /// When a packet was last let through a full window, in milliseconds.
+    /// When a packet last left in spite of a full window, in milliseconds.
     trickled_ms: AtomicU64,
 }
 
-/// How many more bytes may be handed to a connection. While nothing is acknowledged, a packet's worth
-/// may be now and then.
+/// Returns how many more bytes may be handed to a connection. While nothing is acknowledged, this is one packet
+/// every [`TRICKLE_EVERY`].
 pub(super) fn room(connection: &Connection, now: Instant) -> usize {
     let Some(steady) = steady(connection) else { return usize::MAX };
     let room = steady.window.bytes().saturating_sub(steady.in_flight);
@@ -57,14 +57,14 @@ pub(super) fn room(connection: &Connection, now: Instant) -> usize {
     usize::try_from(room).unwrap_or(usize::MAX)
 }
 
-/// Whether more would have been handed over if there had been room.
+/// Records whether the window has kept the link from sending more.
 pub(super) fn note_full(connection: &Connection, is_full: bool) {
     if let Some(steady) = steady(connection) {
         steady.shared.is_full.store(is_full, Ordering::Relaxed);
     }
 }
 
-/// A copy of the controller; none if a connection has another one.
+/// Returns a copy of the connection's controller, or `None` if the connection uses another controller.
 fn steady(connection: &Connection) -> Option<Box<Steady>> {
     connection.congestion_state().clone_box().into_any().downcast().ok()
 }
@@ -90,7 +90,7 @@ impl Steady {
 
 impl Controller for Steady {
     fn on_sent(&mut self, _now: Instant, bytes: u64, _number: u64) {
-        // A packet of acknowledgements alone is told of too, and is not on its way for quinn.
+        // quinn also reports packets with acknowledgements only, which do not count as in flight.
         if bytes > ACK_BYTES_MAX {
             self.in_flight += bytes;
         }
@@ -136,9 +136,9 @@ impl Controller for Steady {
     }
 }
 
-/// More than the lanes let be on its way, so that it is never full.
+/// The window in bytes that quinn uses. It is larger than the lanes ever fill.
 const QUINN_WINDOW: u64 = 4 * WINDOW_MAX;
-/// A packet up to this length may carry nothing but acknowledgements.
+/// A packet up to this length in bytes may hold acknowledgements only.
 const ACK_BYTES_MAX: u64 = 64;
-/// A packet in bytes.
+/// The length of a packet in bytes.
 const PACKET_BYTES: u64 = crate::wire::window::PACKET_BYTES;

@@ -1,4 +1,4 @@
-//! Two ends of a link on connections that no socket is between.
+//! Tests two ends of a link on connections without sockets.
 
 mod ends;
 mod network;
@@ -16,16 +16,16 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use super::*;
 use crate::wire::FRAME_MAX_CLIENT;
 
-/// One end: its connection, and what was received.
+/// One end: its connection, and what it has received.
 struct End {
     endpoint: Endpoint,
     connection: Option<(ConnectionHandle, Connection)>,
     lanes: Lanes,
     happened: Vec<Happened>,
     received: Vec<(Lane, Bytes)>,
-    /// It reads no frames.
+    /// True if the end does not read frames.
     deaf: bool,
-    /// Nothing more can come of its connection.
+    /// True after [`exchange`] has returned [`Exchanged::Drained`].
     is_drained: bool,
 }
 
@@ -34,7 +34,7 @@ struct Pair {
     client: End,
     server: End,
     now: Instant,
-    /// What the server answers to requests for sessions.
+    /// The status with which the server answers requests for sessions.
     status: u16,
 }
 
@@ -70,7 +70,7 @@ impl Pair {
         let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).expect("a cipher")));
         client.transport_config(transport);
         let now = start();
-        // A run over a network of dice is the same each time.
+        // The fixed seed makes runs over a random network repeatable.
         let mut config = EndpointConfig::default();
         config.rng_seed(Some([7; 32]));
         let config = Arc::new(config);
@@ -88,7 +88,7 @@ impl Pair {
         }
     }
 
-    /// Lets some milliseconds pass.
+    /// Advances the time by 5 ms and exchanges datagrams.
     fn step(&mut self) {
         self.now += Duration::from_millis(5);
         for datagram in self.client.turn(self.now, self.status) {
@@ -132,7 +132,7 @@ impl End {
         }
     }
 
-    /// Does all that its owner would do, and returns what is to be sent.
+    /// Does what the owner of the connection would do, and returns the datagrams to send.
     fn turn(&mut self, now: Instant, status: u16) -> Vec<Vec<u8>> {
         let mut sent = Vec::new();
         let Some((handle, connection)) = &mut self.connection else { return sent };
@@ -177,7 +177,7 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 5_000 + port))
 }
 
-#[allow(clippy::disallowed_methods, reason = "quinn counts from some instant; no other is read")]
+#[allow(clippy::disallowed_methods, reason = "quinn needs an instant to begin with")]
 fn start() -> Instant {
     Instant::now()
 }
@@ -206,7 +206,7 @@ fn both() -> [Pair; 2] {
     [open(quic(), QuicKind::Quic), open(webtransport(), QuicKind::WebTransport)]
 }
 
-/// As [`both`], when the server has the clients' streams, and can write on them.
+/// As [`both`], but the servers have the clients' streams and can write on them.
 fn both_heard() -> [Pair; 2] {
     both().map(|mut pair| {
         assert!(pair.client.send(&frame(1, 2)));
@@ -245,7 +245,7 @@ fn frames_go_both_ways_on_both_lanes_of_both_kinds() {
 }
 
 #[test]
-fn an_unreliable_frame_that_fits_no_datagram_rides_the_stream_and_is_counted() {
+fn an_unreliable_frame_too_long_for_a_datagram_is_sent_on_the_stream_and_counted() {
     for mut pair in both_heard() {
         let long = frame(0x80, 2_000);
 
@@ -262,7 +262,7 @@ fn a_replay_of_a_whole_outbox_arrives_in_order() {
         let frames: Vec<Bytes> = (0..512_u32).map(|index| frame(1, 450 + index as usize)).collect();
 
         for frame in &frames {
-            assert!(pair.server.send(frame), "half of what may wait");
+            assert!(pair.server.send(frame), "an outbox is half of the bound");
         }
 
         pair.until("all arrive", |pair| pair.client.received.len() == frames.len());
@@ -272,37 +272,37 @@ fn a_replay_of_a_whole_outbox_arrives_in_order() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_makes_no_more_wait_than_the_bound() {
+fn frames_for_a_peer_that_does_not_read_are_bounded() {
     for mut pair in both() {
         pair.client.deaf = true;
-        // Its stream must be there before the server can write on it.
+        // The server cannot write on the stream before the client has opened it.
         assert!(pair.client.send(&frame(1, 2)));
 
         let mut taken = 0;
         while pair.server.send(&frame(1, 1_000)) {
             taken += 1_000;
             pair.step();
-            assert!(taken < 2 * OUT_MAX_BYTES, "no bound");
+            assert!(taken < 2 * OUT_MAX_BYTES, "there is no bound");
         }
 
         assert!(taken >= OUT_MAX_BYTES && !pair.server.lanes.has_room(1_000));
-        assert!(pair.server.send(&frame(0x80, 4_000)), "an unreliable frame is no reason to end a link");
+        assert!(pair.server.send(&frame(0x80, 4_000)), "an unreliable frame is dropped without an error");
         assert_eq!(pair.server.lanes.take_counts().unreliable_dropped_count, 1);
     }
 }
 
 #[test]
-fn the_last_frame_is_with_the_peer_before_the_code_closes_the_link() {
+fn the_last_frame_arrives_before_the_code_closes_the_link() {
     for mut pair in both_heard() {
         let last = frame(0, 3_000);
         assert!(pair.server.send(&last));
         pair.server.lanes.finish(9, &mut pair.server.connection.as_mut().expect("a connection").1);
 
-        pair.until("the client knows", |pair| {
+        pair.until("the client's link has ended", |pair| {
             pair.client.happened.contains(&Happened::Ended(Ended::ByPeer(Some(9))))
         });
         assert!(pair.client.received.contains(&(Lane::Reliable, last)));
-        pair.until("the server knows", |pair| pair.server.happened.contains(&Happened::Finished));
+        pair.until("the server has finished", |pair| pair.server.happened.contains(&Happened::Finished));
     }
 }
 
@@ -312,11 +312,11 @@ fn another_stream_is_a_breach() {
         assert!(pair.client.send(&frame(1, 2)));
         let stream = pair.client.connection().streams().open(dir).expect("a stream");
 
-        // WebTransport's streams say first which session they are of.
+        // Streams of WebTransport begin with their session.
         pair.client.connection().send_stream(stream).write(&[0x40, 0x54, 0]).expect("room");
 
         pair.until("the server sees it", |pair| {
-            pair.server.happened.contains(&Happened::Breach("a stream besides the one of the lanes"))
+            pair.server.happened.contains(&Happened::Breach("a stream that the protocol does not permit"))
         });
     }
 }
@@ -338,11 +338,13 @@ fn a_refused_session_ends_the_link_on_both_sides() {
     let mut pair = webtransport();
     pair.status = 404;
 
-    pair.until("the client knows", |pair| pair.client.happened.contains(&Happened::Ended(Ended::Failed)));
+    pair.until("the client's link has ended", |pair| {
+        pair.client.happened.contains(&Happened::Ended(Ended::Failed))
+    });
 
     let request = Request { path: "/wt".to_owned(), origin: None };
     assert!(pair.server.happened.contains(&Happened::Asked(request)));
-    pair.until("the server knows", |pair| pair.server.happened.contains(&Happened::Finished));
+    pair.until("the server has finished", |pair| pair.server.happened.contains(&Happened::Finished));
 }
 
 #[test]

@@ -1,23 +1,23 @@
-//! The sending half of the reliable lane: frames, each behind its length, into a stream.
+//! Writes the reliable lane: frames on a stream, each after its length.
 
 use std::collections::VecDeque;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use quinn_proto::{Connection, StreamId, WriteError};
 
-/// What is to be written on a stream, in order. The connection takes as much as its windows let it;
-/// the rest waits here, within a bound.
+/// The bytes that wait to be written on a stream, within a bound. The connection takes as many as its windows
+/// permit.
 #[derive(Debug)]
 pub(super) struct Writer {
-    /// Whole chunks, oldest first. The tail is behind them.
+    /// Whole chunks, oldest first. `tail` follows them.
     queue: VecDeque<Bytes>,
-    /// Lengths and small frames, gathered, so that a batch of them is one chunk.
+    /// Lengths and small frames, gathered into one chunk.
     tail: BytesMut,
     bytes: usize,
     bytes_max: usize,
 }
 
-/// The peer wants no more on the stream.
+/// The error of a stream that the peer has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stopped;
 
@@ -26,22 +26,22 @@ impl Writer {
         Self { queue: VecDeque::new(), tail: BytesMut::new(), bytes: 0, bytes_max }
     }
 
-    /// Whether all is with the connection.
+    /// Returns true if no bytes wait.
     pub(super) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// Bytes that wait.
+    /// Returns the number of bytes that wait.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether there is room for a frame of so many bytes.
+    /// Returns true if there is room for a frame of this many bytes.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.bytes + LENGTH_BYTES_MAX + bytes <= self.bytes_max
     }
 
-    /// Queues a frame behind its length, if there is room.
+    /// Queues a length and a frame. Returns false if there is no room.
     pub(super) fn push_frame(&mut self, frame: &Bytes) -> bool {
         if !self.has_room(frame.len()) {
             return false;
@@ -63,13 +63,13 @@ impl Writer {
         true
     }
 
-    /// Queues bytes as they are. They are few, and count for no bound.
+    /// Queues bytes without a length. They are few, so the bound is not checked.
     pub(super) fn push_raw(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         self.bytes += bytes.len();
     }
 
-    /// Hands to the connection what it takes, up to `room` bytes.
+    /// Hands up to `room` bytes to the connection, as many as it takes.
     pub(super) fn flush(
         &mut self,
         connection: &mut Connection,
@@ -96,7 +96,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Cuts the first chunk in two if it is longer than `room`.
+    /// Splits the first chunk if it is longer than `room`.
     fn split_first(&mut self, room: usize) {
         if let Some(first) = self.queue.front_mut()
             && first.len() > room
@@ -106,7 +106,7 @@ impl Writer {
         }
     }
 
-    /// How many chunks are `room` bytes at most.
+    /// Returns how many chunks fit into `room` bytes.
     fn fitting(&self, room: usize) -> usize {
         let mut bytes = 0;
         let fits = |chunk: &&Bytes| {
@@ -117,10 +117,10 @@ impl Writer {
     }
 }
 
-/// Bytes of a length: 21 bits.
+/// The most bytes of a length. They hold 21 bits.
 const LENGTH_BYTES_MAX: usize = 3;
-/// Frames up to this are copied together; a longer one, which may be a broadcast that many links
-/// share, is handed on as it is.
+/// Frames up to this length in bytes are copied into `tail`. A longer frame is queued without a copy, since it may
+/// be a broadcast whose bytes many links share.
 const COPY_MAX: usize = 512;
-/// What was gathered becomes a chunk when it is as much as some packets.
+/// The length in bytes at which `tail` becomes a chunk: a few packets.
 const CHUNK_BYTES: usize = 4 * 1024;

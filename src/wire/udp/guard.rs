@@ -1,10 +1,9 @@
-//! What is let through to netcode and renet, on both ends.
+//! Filters the input of netcode and renet, on both ends.
 //!
-//! Both trust their input in places: there are datagrams and payloads that make them panic, hold
-//! memory without bound or keep a dead client alive. [`admits_from_client`] and
-//! [`admits_from_server`] look at a datagram before netcode decrypts it, a [`PeerGuard`] at each
-//! decrypted payload before renet parses it. It is not a second implementation of either: what is
-//! well-formed and harmless passes, whatever it says.
+//! Some datagrams and payloads make netcode or renet panic, hold memory without bound, or keep a dead
+//! client alive. [`admits_from_client`] and [`admits_from_server`] check a datagram before netcode
+//! decrypts it. A [`PeerGuard`] checks each decrypted payload before renet parses it. The checks do not
+//! implement either protocol: input that is well-formed and harmless passes, whatever its contents.
 //!
 //! Data flow: datagram → `admits_…` → netcode → payload → [`PeerGuard::check`] → renet; each
 //! reliable message that is read from renet → [`PeerGuard::note_read`].
@@ -15,11 +14,11 @@ use std::ops::RangeInclusive;
 use super::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE};
 use crate::wire::{FRAME_MAX_SERVER, OUTBOX_MAX_FRAMES};
 
-/// Whether a server's netcode may see a datagram. `linked` says that its source address has a link.
+/// Returns true if a server may pass a datagram to netcode. `linked` is true if the source address has a link.
 ///
-/// Dropped are lengths and sequences that netcode calculates with unchecked, and what it takes
-/// for a sign of life from a linked address although anybody could have sent it: connection
-/// requests, which are not encrypted, and responses, which are not protected from replay.
+/// Returns false for lengths and sequences with which netcode calculates unchecked. Also returns false for
+/// connection requests and responses from a linked address. netcode would reset its timeout for them, but anyone
+/// can send them: requests are not encrypted, and responses are not protected against replay.
 pub(crate) fn admits_from_client(datagram: &[u8], linked: bool) -> bool {
     match datagram.first().map(|first| first & 0x0F) {
         Some(REQUEST) => datagram[0] == REQUEST && datagram.len() == REQUEST_BYTES && !linked,
@@ -29,16 +28,15 @@ pub(crate) fn admits_from_client(datagram: &[u8], linked: bool) -> bool {
     }
 }
 
-/// Whether a client's netcode may see a datagram. It can be forged by anybody who forges the
-/// server's address.
+/// Returns true if a client may pass a datagram to netcode. The datagram may be forged: its source address
+/// proves nothing.
 #[cfg(feature = "client")]
 pub(crate) fn admits_from_server(datagram: &[u8]) -> bool {
     let kind = datagram.first().map(|first| first & 0x0F);
     matches!(kind, Some(DENIED | CHALLENGE | KEEP_ALIVE..=DISCONNECT)) && is_well_formed(datagram)
 }
 
-/// Whether the length of an encrypted datagram and its sequence are such that netcode can
-/// calculate with them.
+/// Returns true if netcode can calculate with the length and the sequence of an encrypted datagram.
 fn is_well_formed(datagram: &[u8]) -> bool {
     let length = datagram.len();
     if !(DATAGRAM_MIN..=DATAGRAM_MAX).contains(&length) {
@@ -53,7 +51,7 @@ fn is_well_formed(datagram: &[u8]) -> bool {
     u64::from_le_bytes(sequence) < SEQUENCE_END
 }
 
-/// What a payload that renet may see carries.
+/// The contents of a payload that has passed the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Reliable messages, or a slice of one.
@@ -62,58 +60,58 @@ pub(crate) enum Content {
     Unreliable,
     /// Acknowledgements.
     Ack,
-    /// Nothing worth keeping: the payload is to be dropped, and the link lives on.
+    /// A slice of a message that a newer one has displaced. The caller drops the payload and keeps the link.
     Stale,
 }
 
-/// How a peer broke renet's rules. None that uses renet does: the link is closed.
+/// A violation of renet's rules, for which the link is closed. A peer that uses renet never commits one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Breach {
     /// The payload is not a renet packet.
-    #[error("the payload is no renet packet: the peer must speak renet 2")]
+    #[error("the payload is not a renet packet: the peer must use renet 2")]
     Malformed,
-    /// A channel that there is not, or one of the other lane.
-    #[error("channel {0} does not carry this: the peer must use the channels of `wire::udp`")]
+    /// The channel does not exist, or belongs to the other lane.
+    #[error("channel {0} is not the channel of this packet: the peer must use the channels of `wire::udp`")]
     Channel(u8),
-    /// Too many messages in a packet, or an empty one.
-    #[error(
-        "a packet of {0} messages, or an empty one: a packet has {MESSAGES_MAX} of a byte or more at most"
-    )]
+    /// A packet has too many messages, or an empty message.
+    #[error("a packet of {0} messages, or with an empty one: a packet has 0 to {MESSAGES_MAX}")]
     Messages(usize),
-    /// A slice outside its message, of the wrong size, or of a message that is too long.
+    /// A slice is outside its message, has the wrong size, or belongs to a message that is too long.
     #[error("slice {index} of {count}: a message has 1 to {SLICES_MAX} slices of {SLICE_BYTES} bytes")]
     Slice {
-        /// Which slice it says it is.
+        /// The index of the slice, as the packet gives it.
         index: u64,
-        /// How many it says there are.
+        /// The number of slices of the message, as the packet gives it.
         count: u64,
     },
-    /// Slices of one message do not agree on their number.
-    #[error("the slices of message {0} disagree on their number: a message id is used once")]
+    /// Two slices of one message give different numbers of slices.
+    #[error("the slices of message {0} differ in their slice count: the peer must use a message id once")]
     SliceCount(u64),
-    /// A message is too far ahead of the next one that can be read.
-    #[error("message {0} is more than {RELIABLE_WINDOW} ahead: the peer must keep to its outbox")]
+    /// The id of a message is too far above that of the next message to be read.
+    #[error("message {0} is more than {RELIABLE_WINDOW} messages ahead: the peer must bound its outbox")]
     Window(u64),
 }
 
-/// What the guard remembers of a link. At most about 100 KiB, and for a peer that plays by the
-/// rules next to nothing.
+/// The state that the checks of a link need. It takes about 100 KiB at most, and very little for a peer that
+/// keeps the rules.
 #[derive(Debug, Default)]
 pub(crate) struct PeerGuard {
-    /// Reliable messages read so far, which is the id of the one that renet delivers next.
+    /// The number of reliable messages read so far, which is the id of the next one that renet delivers.
     read_count: u64,
-    /// Slice counts of reliable messages not read yet: within [`RELIABLE_WINDOW`].
+    /// The slice counts of reliable messages that were not read yet, by message id. The ids are within
+    /// [`RELIABLE_WINDOW`].
     reliable: BTreeMap<u64, u64>,
-    /// Message id and slice count of the latest sliced messages, by id modulo [`UNRELIABLE_WINDOW`].
+    /// The id and the slice count of the latest sliced unreliable messages, at the id modulo
+    /// [`UNRELIABLE_WINDOW`].
     unreliable: Vec<Option<(u64, u64)>>,
 }
 
 impl PeerGuard {
-    /// Looks at a decrypted payload.
+    /// Checks a decrypted payload.
     ///
     /// # Errors
     ///
-    /// A [`Breach`]; renet must not see the payload.
+    /// Returns a [`Breach`] if renet must not get the payload.
     pub(crate) fn check(&mut self, payload: &[u8]) -> Result<Content, Breach> {
         let mut reader = Reader(payload);
         let kind = reader.byte()?;
@@ -129,7 +127,7 @@ impl PeerGuard {
         if reader.0.is_empty() { Ok(content) } else { Err(Breach::Malformed) }
     }
 
-    /// A reliable message was read from renet.
+    /// Records that a reliable message was read from renet.
     pub(crate) fn note_read(&mut self) {
         self.reliable.remove(&self.read_count);
         self.read_count += 1;
@@ -154,8 +152,8 @@ impl PeerGuard {
         Ok(Content::Reliable)
     }
 
-    /// renet forgets an incomplete message when it likes. So a message is let through only while
-    /// its count is remembered here, and one that another has displaced never again.
+    /// Checks a slice. renet may discard an incomplete message at any time. So a slice passes only while the
+    /// guard holds the slice count of its message; the slices of a displaced message never pass again.
     fn unreliable_slice(&mut self, reader: &mut Reader<'_>) -> Result<Content, Breach> {
         reader.channel(CHANNEL_UNRELIABLE)?;
         let (message, count) = reader.slice()?;
@@ -192,8 +190,8 @@ fn acks(reader: &mut Reader<'_>) -> Result<Content, Breach> {
     Ok(Content::Ack)
 }
 
-/// The ranges of an acknowledgement, from the last to the first, each given by its distance from the one
-/// after it.
+/// Reads the ranges of an acknowledgement, from the last to the first. Each is encoded by its distance from
+/// the one read before it.
 fn ranges(reader: &mut Reader<'_>, mut each: impl FnMut(RangeInclusive<u64>)) -> Result<(), Breach> {
     let (end, size, more) = (reader.varint()?, reader.varint()?, reader.varint()?);
     let mut start = end.checked_sub(size).ok_or(Breach::Malformed)?;
@@ -207,14 +205,14 @@ fn ranges(reader: &mut Reader<'_>, mut each: impl FnMut(RangeInclusive<u64>)) ->
     Ok(())
 }
 
-/// The number that renet gave a packet; none if it is no packet of renet's.
+/// Returns the number that renet gave a packet, or `None` if the bytes are not a renet packet.
 pub(crate) fn number_of(packet: &[u8]) -> Option<u64> {
     let mut reader = Reader(packet);
     reader.byte().ok()?;
     reader.varint().ok()
 }
 
-/// The numbers of packets that a payload acknowledges; none if it is no acknowledgement.
+/// Returns the packet numbers that a payload acknowledges. Empty if the payload is not an acknowledgement.
 pub(crate) fn ack_ranges(payload: &[u8]) -> Vec<RangeInclusive<u64>> {
     let mut reader = Reader(payload);
     let mut found = Vec::new();
@@ -224,7 +222,7 @@ pub(crate) fn ack_ranges(payload: &[u8]) -> Vec<RangeInclusive<u64>> {
     if is_whole { found } else { Vec::new() }
 }
 
-/// What is left of a payload.
+/// The unread rest of a payload.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -241,7 +239,7 @@ impl<'a> Reader<'a> {
         self.bytes(1).map(|bytes| bytes[0])
     }
 
-    /// QUIC's: two bits of length, then a big-endian number of 6, 14, 30 or 62 bits.
+    /// Reads a varint as in QUIC: two bits of length, then a big-endian number of 6, 14, 30 or 62 bits.
     fn varint(&mut self) -> Result<u64, Breach> {
         let first = self.byte()?;
         let more = (1 << (first >> 6)) - 1;
@@ -255,7 +253,8 @@ impl<'a> Reader<'a> {
         if channel == expected { Ok(()) } else { Err(Breach::Channel(channel)) }
     }
 
-    /// None at all is in order: renet makes such a packet before a message of nearly a slice.
+    /// Reads the number of messages in a packet. 0 is valid: renet sends an empty packet before a message that
+    /// is almost as long as a slice.
     fn message_count(&mut self) -> Result<usize, Breach> {
         let bytes = self.bytes(2)?;
         let count = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
@@ -273,7 +272,7 @@ impl<'a> Reader<'a> {
         self.bytes(length).map(|_| ())
     }
 
-    /// A slice's message id and the number of its slices.
+    /// Reads a slice. Returns its message id and the slice count of the message.
     fn slice(&mut self) -> Result<(u64, u64), Breach> {
         let (message, index, count) = (self.varint()?, self.varint()?, self.varint()?);
         let length = self.varint()?;
@@ -288,7 +287,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Kinds of datagrams, in the low four bits of their first byte; the fifth is a payload.
+// Kinds of netcode datagrams, in the low four bits of the first byte. Kind 5 is a payload.
 const REQUEST: u8 = 0;
 #[cfg(feature = "client")]
 const DENIED: u8 = 1;
@@ -298,33 +297,34 @@ const RESPONSE: u8 = 3;
 const KEEP_ALIVE: u8 = 4;
 const DISCONNECT: u8 = 6;
 
-/// Kinds of payloads, in their first byte.
+// Kinds of renet packets, in the first byte.
 const SMALL_RELIABLE: u8 = 0;
 const SMALL_UNRELIABLE: u8 = 1;
 const RELIABLE_SLICE: u8 = 2;
 const UNRELIABLE_SLICE: u8 = 3;
 const ACK: u8 = 4;
 
-/// Shortest datagram that netcode makes: a prefix, a byte of sequence, a MAC.
+/// The shortest datagram of netcode in bytes: a prefix, one byte of sequence, and a MAC.
 const DATAGRAM_MIN: usize = 2 + MAC_BYTES;
-/// Longest datagram that netcode makes.
+/// The longest datagram of netcode in bytes.
 pub(crate) const DATAGRAM_MAX: usize = renetcode::NETCODE_MAX_PACKET_BYTES;
-/// A connection request has but one length.
+/// The length of a connection request in bytes.
 const REQUEST_BYTES: usize = 1 + 13 + 8 + 8 + 24 + 1_024;
 const MAC_BYTES: usize = 16;
-/// netcode adds its replay window of 256 to a sequence. No link lives long enough to get here.
+/// The end of the accepted sequences: netcode adds its replay window of 256 to a sequence. No link lives long
+/// enough to reach it.
 const SEQUENCE_END: u64 = u64::MAX - 256;
-/// renet's: a longer message is cut into slices of this length.
+/// The length of renet's slices in bytes. renet cuts a longer message into slices of this length.
 const SLICE_BYTES: u64 = 1_200;
-/// More than the longest frame of either side needs, in whole powers of two.
+/// The most slices of a message: what the longest frame of either side needs, rounded up to a power of two.
 const SLICES_MAX: u64 = ((FRAME_MAX_SERVER as u64).div_ceil(SLICE_BYTES)).next_power_of_two();
-/// A packet of renet's, with messages of two bytes or more, has 252.
+/// The most messages in a packet. renet sends at most 252, because a frame has two bytes or more.
 const MESSAGES_MAX: usize = 256;
-/// How far a reliable message may be ahead of the next one to be read. renet bounds the bytes of
-/// what it holds back, but not what it costs to hold a message of one byte; a client is bounded
-/// by its outbox, and eight times that leaves room for link control.
+/// How many messages a reliable message may be ahead of the next one to be read. renet bounds the bytes of
+/// the messages that it holds back, but not the overhead of each. The outbox of a client bounds how far it
+/// is ahead; eight times the outbox leaves room for link control.
 const RELIABLE_WINDOW: u64 = 8 * OUTBOX_MAX_FRAMES as u64;
-/// Sliced unreliable messages whose slices may be interleaved.
+/// The number of sliced unreliable messages whose slices may be interleaved.
 const UNRELIABLE_WINDOW: usize = 64;
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
-//! What leaves on a link over UDP, and when.
+//! Decides which frames leave on a link over UDP, and when.
 //!
-//! renet sends all that it is given, and sends what is not acknowledged again every 200 ms, however little
-//! the network carries. So frames wait in an [`Outlet`] until the link's [`Window`] has room for them.
-//! Reliable frames leave first and in order. Of the unreliable ones, those that have waited too long are
-//! dropped, except Beacons and Pings, which wait for nothing. While the window is full, renet is asked for
-//! no packets, so it repeats none.
+//! renet has no congestion control: it sends all that it is given, and repeats unacknowledged packets every
+//! 200 ms. So frames wait in an [`Outlet`] until the link's [`Window`] has room for them. Reliable frames
+//! leave first and in order. Unreliable frames that have waited too long are dropped. Beacons and Pings leave
+//! at once. While the window is full, the caller does not ask renet for packets, so renet repeats none.
 //!
-//! renet tells nobody which packets arrived. So the outlet reads the number of each packet that renet makes,
-//! and the ranges that the peer acknowledges, after the [`guard`] has checked them. It reads no clock:
-//! times are durations since an instant of the caller's.
+//! renet does not report which packets have arrived. So the outlet reads the number of each packet that renet
+//! makes, and the ranges that the peer acknowledges, after the [`guard`] has checked them. It reads no clock:
+//! times are durations since an instant that the caller chooses.
 //!
 //! Data flow: frame → [`push`](Outlet::push) → [`take`](Outlet::take) → renet → packet →
 //! [`note_sent`](Outlet::note_sent); acknowledgement → [`note_acks`](Outlet::note_acks).
@@ -23,29 +22,31 @@ use crate::wire::waiting::Waiting;
 use crate::wire::window::{PACKET_BYTES, TRICKLE_EVERY, Window};
 use crate::wire::{Lane, lane_of};
 
-/// The way out of one link.
+/// The queues and the window of one link's outgoing frames.
 #[derive(Debug)]
 pub(crate) struct Outlet {
     reliable: VecDeque<Bytes>,
     reliable_bytes: usize,
     waiting: Waiting,
     window: Window,
-    /// Packets that are not acknowledged and not lost, by their numbers.
+    /// Packets that were neither acknowledged nor taken for lost, by number.
     sent: BTreeMap<u64, Sent>,
+    /// The total length of `sent`.
     in_flight: u64,
-    /// Smoothed; zero until something was acknowledged.
+    /// The smoothed round-trip time. Zero until a packet was acknowledged.
     round_trip: Duration,
-    /// When something was last acknowledged, and when the latest packet of those was sent.
+    /// When a packet was last acknowledged.
     acked_at: Duration,
+    /// The latest send time of all acknowledged packets.
     acked_sent: Duration,
     trickled_at: Duration,
-    /// The last call left something behind.
+    /// True if the last `take` left frames behind.
     is_pressed: bool,
-    /// Bytes of reliable frames that left in a row while state waited.
+    /// The bytes of reliable frames that left in a row while unreliable frames waited.
     reliable_run: usize,
 }
 
-/// A packet on its way.
+/// A packet in flight.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
     at: Duration,
@@ -53,7 +54,7 @@ struct Sent {
 }
 
 impl Outlet {
-    /// Of a link that opens at `now`.
+    /// Returns the outlet of a link that opens at `now`.
     pub(crate) fn new(now: Duration) -> Self {
         Self {
             reliable: VecDeque::new(),
@@ -71,8 +72,8 @@ impl Outlet {
         }
     }
 
-    /// Adds a frame, whose id says which lane it takes. False if it is reliable and there is no room for
-    /// it; `unacked` is what renet's reliable channel holds, in bytes.
+    /// Adds a frame to the lane of its id. Returns false if the frame is reliable and there is no room for
+    /// it. `unacked` is the number of bytes that renet's reliable channel holds.
     pub(crate) fn push(&mut self, frame: Bytes, unacked: usize) -> bool {
         if lane_of(&frame) == Lane::Unreliable {
             self.waiting.push(frame);
@@ -87,8 +88,8 @@ impl Outlet {
         fits
     }
 
-    /// The frames that renet is to be given now, before it is asked for packets; none at all if nothing
-    /// may leave now, not even what renet would repeat. To be called once a batch of frames.
+    /// Takes the frames to pass to renet before the caller asks it for packets. Returns `None` if no packet may
+    /// leave now: then the caller does not ask. Call this once per batch of frames.
     pub(crate) fn take(&mut self, now: Duration, unacked: usize) -> Option<Vec<Bytes>> {
         self.expire(now);
         self.waiting.expire(now);
@@ -109,7 +110,7 @@ impl Outlet {
         Some(frames)
     }
 
-    /// All that waits, whatever the window says: the last frames of a link that ends.
+    /// Takes all frames, regardless of the window, when the link ends.
     pub(crate) fn take_all(&mut self) -> Vec<Bytes> {
         self.reliable_bytes = 0;
         let mut frames: Vec<Bytes> = self.reliable.drain(..).collect();
@@ -118,29 +119,29 @@ impl Outlet {
         frames
     }
 
-    /// Whether no frame waits, Beacons and Pings aside.
+    /// Returns true if no frame waits, apart from Beacons and Pings.
     pub(crate) fn is_empty(&self) -> bool {
         self.reliable.is_empty() && self.waiting.is_empty()
     }
 
-    /// Bytes of the frames that wait.
+    /// Returns the total length of the frames that wait.
     #[cfg(feature = "server")]
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.reliable_bytes + self.waiting.bytes()
     }
 
-    /// Whether any frame waits.
+    /// Returns true if any frame waits.
     #[cfg(feature = "client")]
     pub(crate) fn has_frames(&self) -> bool {
         !self.is_empty() || self.waiting.has_control()
     }
 
-    /// Unreliable frames that were dropped since the last call.
+    /// Returns the number of unreliable frames that were dropped since the last call.
     pub(crate) fn take_dropped_count(&mut self) -> u64 {
         self.waiting.take_dropped_count()
     }
 
-    /// renet made a packet, and it leaves now.
+    /// Records that a packet of renet is sent now.
     pub(crate) fn note_sent(&mut self, now: Duration, packet: &[u8]) {
         let Some(number) = guard::number_of(packet) else { return };
         let bytes = packet.len() as u64 + OVERHEAD_BYTES;
@@ -153,7 +154,7 @@ impl Outlet {
         }
     }
 
-    /// The peer acknowledges packets; the guard has checked the payload.
+    /// Applies the acknowledgements in a payload that the guard has checked.
     pub(crate) fn note_acks(&mut self, now: Duration, payload: &[u8]) {
         for range in guard::ack_ranges(payload) {
             let numbers: Vec<u64> = self.sent.range(range).map(|(number, _)| *number).collect();
@@ -174,12 +175,12 @@ impl Outlet {
         self.window.acked(now, sent.at, sent.bytes, self.is_pressed, self.round_trip);
     }
 
-    /// Gives up packets that should have been acknowledged by now.
+    /// Takes packets for lost whose acknowledgement is overdue.
     fn expire(&mut self, now: Duration) {
         let overtaken = self.round_trip * 5 / 4 + ACK_DELAY_MAX;
         let silent = 2 * self.round_trip + SILENT_AFTER;
         let (mut bytes, mut last, mut is_outage) = (0, Duration::ZERO, false);
-        // Where a run of lost packets goes on, and when its first one was sent.
+        // The next number of the present run of lost packets, and when its first packet was sent.
         let mut run: Option<(u64, Duration)> = None;
         while let Some(entry) = self.sent.first_entry() {
             let age = now.saturating_sub(entry.get().at);
@@ -196,13 +197,13 @@ impl Outlet {
         }
         if bytes > 0 {
             self.in_flight = self.in_flight.saturating_sub(bytes);
-            // An outage says nothing about how much the network carries.
+            // Losses in an outage are not evidence of congestion.
             self.window.lost(now, last, if is_outage { 0 } else { bytes }, is_outage);
         }
     }
 
-    /// How many more bytes may be on their way. While nothing is acknowledged, a packet's worth may be
-    /// now and then.
+    /// Returns how many more bytes may be in flight. While nothing is acknowledged, this is one packet every
+    /// [`TRICKLE_EVERY`].
     fn room(&mut self, now: Duration) -> u64 {
         let room = self.window.bytes().saturating_sub(self.in_flight);
         let is_silent = now.saturating_sub(self.acked_at) >= TRICKLE_EVERY + 2 * self.round_trip;
@@ -213,8 +214,8 @@ impl Outlet {
         room
     }
 
-    /// renet repeats what it holds, so it holds no more than the window, or one frame. A frame that is
-    /// longer than the room begins while there is room for a packet.
+    /// Takes reliable frames. renet repeats the frames that it holds, so it gets no more than the window, or
+    /// one frame. A frame that is longer than the room is taken if there is room for one packet.
     fn take_reliable(&mut self, frames: &mut Vec<Bytes>, room: &mut u64, unacked: usize) {
         let mut held = unacked as u64;
         while let Some(frame) = self.reliable.front() {
@@ -246,17 +247,16 @@ impl Outlet {
     }
 }
 
-/// What netcode, UDP and IP add to a packet of renet's: on a narrow network, short packets are not free.
+/// The bytes that netcode, UDP and IP add to a renet packet. They matter for short packets on a slow network.
 const OVERHEAD_BYTES: u64 = 60;
-/// Packets that are remembered at most, 160 KiB: renet forgets what it sent after 3 s.
+/// The most packets in `sent`, which take 160 KiB. renet itself discards its record of a packet after 3 s.
 const SENT_MAX: usize = 4_096;
-/// How long a peer may wait before it acknowledges: two ticks at the default rate.
+/// The longest time that a peer waits before it acknowledges: two ticks at the default rate.
 const ACK_DELAY_MAX: Duration = Duration::from_millis(100);
-/// When a packet counts as lost although nothing that was sent after it was acknowledged, beyond two round
-/// trips.
+/// A packet is lost after two round trips and this time, even if no later packet was acknowledged.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
-/// Bytes of reliable frames that leave in a row while state waits: three packets, so that a long replay
-/// does not stop the game.
+/// The bytes of reliable frames that leave in a row while unreliable frames wait: three packets, so that
+/// unreliable frames also leave during a long replay.
 const RELIABLE_RUN_MAX: usize = 3 * 1_200;
 
 #[cfg(test)]

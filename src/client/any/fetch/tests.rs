@@ -71,7 +71,7 @@ fn an_unusable_answer_is_an_error_that_says_what_to_do() {
         (answer("401 Unauthorized\r\nContent-Length: 0", ""), "bearer"),
         (answer("429 Too Many Requests", ""), "try again later"),
         (answer("404 Not Found", "nothing"), "404"),
-        (answer("200 OK", "<html>"), "no answer of a discovery"),
+        (answer("200 OK", "<html>"), "not an answer of discovery"),
         (answer("200 OK", r#"{"protocol":9,"name":"later"}"#), "speaks protocol 9"),
         (answer("200 OK\r\nContent-Length: 99999999", OFFER), "HTTP port"),
         (answer("200 OK", &long), "HTTP port"),

@@ -1,23 +1,23 @@
-//! How links end. Whatever the peer does, and in whichever phase, a link opens once at most and
-//! ends once at most, and nothing happens to it afterwards.
+//! Tests how links end. For each action of the peer in each phase, a link opens at most once and ends at most once,
+//! and no event follows its end.
 
 use web_transport_proto as h3;
 
 use super::*;
 
-/// The streams of a client: the request of a WebTransport session, and the lanes behind it.
+/// Returns a stream of the client. Over WebTransport, 0 is the request and 1 is the reliable lane.
 fn bi(index: u64) -> StreamId {
     StreamId::new(Side::Client, Dir::Bi, index)
 }
 
-/// Lets the client speak. What it says is with the server's connection, and nobody has looked yet.
+/// Passes the client's datagrams to the server's connection. The server does not process them yet.
 fn client_speaks(pair: &mut Pair) {
     for datagram in pair.client.turn(pair.now, pair.status) {
         pair.server.take(pair.now, &datagram, 0);
     }
 }
 
-/// Lets the server look and answer.
+/// Lets the server process its events, and passes its datagrams to the client.
 fn server_speaks(pair: &mut Pair) {
     pair.now += Duration::from_millis(5);
     for datagram in pair.server.turn(pair.now, pair.status) {
@@ -25,7 +25,8 @@ fn server_speaks(pair: &mut Pair) {
     }
 }
 
-/// A pair whose client has just asked for a session. The server has the request and has not looked.
+/// Returns a pair whose client has just requested a session. The server's connection has the request, and the
+/// server has not processed it.
 fn asked() -> Pair {
     let mut pair = webtransport();
     while pair.client.lanes.session.as_ref().and_then(|session| session.request()).is_none() {
@@ -40,7 +41,7 @@ fn hang_up(pair: &mut Pair) {
     pair.client.connection().close(now, VarInt::from_u32(3), Bytes::new());
 }
 
-/// Nothing happens before a link is asked for, nor after it has ended.
+/// Checks that a link has opened at most once, and that no event follows its end.
 fn assert_one_life(happened: &[Happened], what: &str) {
     let opened = happened.iter().filter(|happened| matches!(happened, Happened::Opened(_))).count();
     let is_end = |happened: &Happened| matches!(happened, Happened::Ended(_) | Happened::Finished);
@@ -49,7 +50,7 @@ fn assert_one_life(happened: &[Happened], what: &str) {
 }
 
 #[test]
-fn a_session_asked_for_and_given_up_in_one_breath_opens_no_link() {
+fn a_session_that_is_requested_and_closed_at_once_opens_no_link() {
     let mut pair = asked();
 
     hang_up(&mut pair);
@@ -61,11 +62,11 @@ fn a_session_asked_for_and_given_up_in_one_breath_opens_no_link() {
     assert_eq!(pair.server.happened, [Happened::Ended(Ended::ByPeer(None))]);
 }
 
-/// What a client may do to its connection.
+/// An action of a client on its connection.
 type Act = fn(&mut Pair);
 
-/// All that a client may do to the streams of a link, and to its connection. What is not there (a
-/// stream that has ended, or a session that raw QUIC does not have) it cannot do.
+/// The actions of a client on the streams of a link, and on its connection. An action on a stream that does not
+/// exist has no effect.
 const ACTS: [(&str, Act); 14] = [
     ("closes the connection", hang_up),
     ("closes it twice", |pair| {
@@ -122,7 +123,7 @@ fn finish(pair: &mut Pair) {
     server.lanes.finish(9, &mut server.connection.as_mut().expect("a connection").1);
 }
 
-/// A pair of each kind in each phase of the server's end.
+/// Returns a pair of each kind in each phase of the server's end.
 fn in_each_phase() -> Vec<(String, Pair)> {
     let mut pairs = vec![("asked".to_owned(), asked())];
     for (kind, fresh) in [("quic", quic as fn() -> Pair), ("webtransport", webtransport)] {
@@ -158,7 +159,7 @@ fn in_each_phase() -> Vec<(String, Pair)> {
 }
 
 #[test]
-fn whatever_a_client_does_in_whichever_phase_its_link_has_one_life_and_leaves_nothing() {
+fn after_each_action_in_each_phase_a_link_ends_once_and_leaves_nothing() {
     for (name, act) in ACTS {
         for (phase, mut pair) in in_each_phase() {
             let what = format!("the client {name}, and the server's end is {phase}");

@@ -1,4 +1,5 @@
-//! Links over networks that lose, delay, reorder, double and cap, from a seed and on virtual time.
+//! Tests links over networks that lose, delay, reorder, duplicate and limit datagrams, with a seed and on virtual
+//! time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,16 +11,16 @@ use super::*;
 use crate::wire::encode;
 use crate::wire::v1::Beacon;
 
-/// What a network does to datagrams.
+/// The faults of a network.
 #[derive(Clone)]
 struct Faults {
     loss: f64,
     delay_ms: std::ops::Range<u64>,
     reordered: f64,
     doubled: f64,
-    /// Outages begin this often, and last this long.
+    /// The time between the beginnings of two outages, and the length of an outage.
     outages_ms: Option<(u64, u64)>,
-    /// Bytes a second each way; what would wait for longer than half a second is lost.
+    /// Bytes per second in each direction. A datagram that would wait for more than half a second is lost.
     bytes_per_second: Option<u64>,
 }
 
@@ -27,7 +28,7 @@ struct Faults {
 struct Network {
     faults: Faults,
     rng: SmallRng,
-    /// Datagrams on their way, by when they arrive, with a number that keeps them apart.
+    /// Datagrams in flight, by their time of arrival and a unique number.
     way: [BTreeMap<(u64, u64), Vec<u8>>; 2],
     last_at: [u64; 2],
     free_at: [u64; 2],
@@ -70,7 +71,7 @@ impl Network {
     }
 }
 
-/// What a game's link went through.
+/// The results of a run.
 #[derive(Default)]
 struct Played {
     /// How long each reliable frame of the server took, in milliseconds.
@@ -79,9 +80,9 @@ struct Played {
     beacons_heard: u64,
     states_sent: u64,
     states_heard: u64,
-    /// How old the oldest state was when it was heard.
+    /// The highest age of a state when it was received.
     state_age_max_ms: u64,
-    /// The longest time in which the client, and the server, heard no frame.
+    /// The longest time in which the client received no frame, and that of the server.
     silence_max_ms: [u64; 2],
     dropped_count: u64,
     bytes_sent: u64,
@@ -110,9 +111,9 @@ impl Played {
     }
 }
 
-/// Plays as the arena does: the server sends `state_bytes` of state at 20 Hz, a reliable frame of 100
-/// bytes at 5 Hz and a Beacon a second; the client an input at 20 Hz and a reliable frame at 5 Hz.
-/// The last 20 s bring nothing new, so that what is under way arrives.
+/// Runs a link with the traffic of the arena. The server sends `state_bytes` of state at 20 Hz, a reliable frame
+/// of 100 bytes at 5 Hz, and a Beacon per second. The client sends an input at 20 Hz and a reliable frame at 5 Hz.
+/// In the last 20 s nothing new is sent, so that all frames in flight arrive.
 fn play(mut pair: Pair, faults: Faults, seed: u64, state_bytes: usize, seconds: u64) -> Played {
     let mut network = Network::new(faults, seed);
     let mut played = Played::default();
@@ -130,7 +131,7 @@ fn play(mut pair: Pair, faults: Faults, seed: u64, state_bytes: usize, seconds: 
         if now.is_multiple_of(50) && pair.is_open() && !is_over {
             say(&mut pair, now, state_bytes, &mut sent_ms, &mut played);
         }
-        // The client sends in each update, and the server in each tick or when it may send more.
+        // Each end sends in each step.
         for datagram in pair.client.turn(pair.now, 200) {
             network.send(0, &datagram, now);
         }
@@ -204,8 +205,7 @@ impl Pair {
     }
 }
 
-/// A pair of each kind that opens on the network, whose servers' streams are there before anything
-/// reliable is sent.
+/// Returns a pair of each kind, which opens on the network.
 fn pairs() -> [Pair; 2] {
     [quic(), webtransport()]
 }
@@ -236,14 +236,14 @@ fn narrow() -> Faults {
 }
 
 #[test]
-fn a_link_outlives_a_fifth_of_loss_and_outages_of_three_seconds() {
+fn a_link_survives_a_loss_of_a_fifth_and_outages_of_three_seconds() {
     for seed in 1..6 {
         for pair in pairs() {
             let played = play(pair, bad(), seed, 650, 140);
 
             let report = format!("seed {seed}: {played:?}");
             assert!(played.silence_max_ms.iter().all(|silence| *silence < 5_000), "{report}");
-            // An outage, and up to six tries after it.
+            // An outage, and up to six retransmissions after it.
             assert!(played.percentile_ms(99) < 9_000, "{report}");
             assert!(played.states_heard * 5 > played.states_sent, "{report}");
         }
@@ -251,7 +251,7 @@ fn a_link_outlives_a_fifth_of_loss_and_outages_of_three_seconds() {
 }
 
 #[test]
-fn state_gives_way_on_a_narrow_link_and_what_is_reliable_passes() {
+fn a_narrow_link_drops_state_and_delivers_reliable_frames() {
     for seed in 1..3 {
         for pair in pairs() {
             let played = play(pair, narrow(), seed, 650, 80);
@@ -260,17 +260,17 @@ fn state_gives_way_on_a_narrow_link_and_what_is_reliable_passes() {
             assert!(played.silence_max_ms.iter().all(|silence| *silence < 3_000), "{report}");
             assert!(played.percentile_ms(50) < 1_000, "{report}");
             assert!(played.percentile_ms(99) < 4_500, "{report}");
-            assert!(played.state_age_max_ms < 1_500, "no state is sent that is old: {report}");
+            assert!(played.state_age_max_ms < 1_500, "old state is not sent: {report}");
             assert!(played.dropped_count * 2 > played.states_sent, "{report}");
-            assert!(played.states_heard > played.states_sent / 20, "state is not starved either: {report}");
+            assert!(played.states_heard > played.states_sent / 20, "state is not starved: {report}");
             assert!(played.beacons_heard * 3 > played.beacons_sent, "{report}");
-            assert!(played.bytes_sent < 80 * 3_000 * 3 / 2, "it keeps to what the link takes: {report}");
+            assert!(played.bytes_sent < 80 * 3_000 * 3 / 2, "the server keeps to the rate: {report}");
         }
     }
 }
 
 #[test]
-fn state_that_fits_no_datagram_does_not_starve_what_is_reliable() {
+fn state_too_long_for_a_datagram_does_not_starve_reliable_frames() {
     for pair in pairs() {
         let faults = Faults { bytes_per_second: Some(20_000), ..narrow() };
 

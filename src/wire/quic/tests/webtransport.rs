@@ -1,4 +1,4 @@
-//! What browsers do around a session, and what nobody should.
+//! Tests what browsers send around a session, and violations of the protocol.
 
 use web_transport_proto as h3;
 
@@ -28,18 +28,18 @@ fn write(pair: &mut Pair, bytes: &[u8]) {
 }
 
 fn until_ended(pair: &mut Pair, code: Option<u32>) {
-    pair.until("the server knows", |pair| {
+    pair.until("the server's end has ended", |pair| {
         pair.server.happened.contains(&Happened::Ended(Ended::ByPeer(code)))
     });
 }
 
 #[test]
-fn a_capsule_closes_the_session_however_it_is_cut() {
+fn a_capsule_closes_the_session_for_each_way_to_cut_it() {
     let capsule = close(7);
     let (begin, end) = capsule.split_at(3);
     let whole = data(&capsule);
     let parts = [data(begin), data(end)].concat();
-    // Frames and capsules that mean nothing stand before it.
+    // Unknown frames and capsules precede it.
     let other = [&[0x21, 2, 9, 9][..], &data(&[0x17, 0]), &data(&[0x3F, 1, 5]), &whole].concat();
 
     for bytes in [whole, parts, other] {
@@ -66,10 +66,10 @@ fn the_end_of_the_request_closes_the_session() {
 }
 
 #[test]
-fn a_capsule_longer_than_any_is_not_gathered() {
+fn a_capsule_that_is_too_long_ends_the_link() {
     let mut pair = open(webtransport(), QuicKind::WebTransport);
 
-    // A frame of 16,000 bytes is announced, and comes.
+    // The header announces a frame of 16,000 bytes, and the bytes follow.
     write(&mut pair, &[0x00, 0x7E, 0x80]);
     for _ in 0..16 {
         write(&mut pair, &[0x3F; 1_000]);
@@ -80,15 +80,15 @@ fn a_capsule_longer_than_any_is_not_gathered() {
 }
 
 #[test]
-fn streams_and_datagrams_that_mean_nothing_here_are_passed_over() {
+fn unused_streams_and_datagrams_are_ignored() {
     let mut pair = open(webtransport(), QuicKind::WebTransport);
 
-    // QPACK's stream, and one of a kind that nobody knows.
+    // A QPACK stream, and a stream of an unknown kind.
     for head in [&[0x02, 0x3F, 0xE1, 0x1F][..], &[0x21, 1, 2, 3]] {
         let stream = pair.client.connection().streams().open(Dir::Uni).expect("a stream");
         pair.client.connection().send_stream(stream).write(head).expect("room");
     }
-    // A datagram of another session, and one that is cut off.
+    // A datagram of another session, and one that is cut short.
     for datagram in [&[4, 0x80, 1][..], &[0x40]] {
         let datagram = Bytes::copy_from_slice(datagram);
         pair.client.connection().datagrams().send(datagram, false).expect("room");

@@ -11,7 +11,7 @@ use super::*;
 use crate::wire::udp::{DEV_KEY, NETCODE_PROTOCOL_ID, TokenMint, connection_config};
 
 #[test]
-fn a_datagram_that_netcode_would_stumble_over_is_dropped_before_it() {
+fn datagrams_with_which_netcode_cannot_calculate_are_dropped() {
     let with_first = |first: u8, length: usize| {
         let mut datagram = vec![1; length];
         datagram[0] = first;
@@ -30,20 +30,20 @@ fn a_datagram_that_netcode_would_stumble_over_is_dropped_before_it() {
     assert!(!admits_from_client(&with_first(0xF5, 18), true), "fifteen bytes of sequence");
     assert!(!admits_from_client(&with_first(0x85, 24), true), "no room for a MAC");
     assert!(admits_from_client(&with_first(0x85, 25), true));
-    assert!(!admits_from_client(&with_first(0x12, 100), true), "servers send challenges");
+    assert!(!admits_from_client(&with_first(0x12, 100), true), "only servers send challenges");
     assert!(!admits_from_client(&with_first(0x17, 100), true), "no such kind");
     assert!(!admits_from_client(&last_sequence(u64::MAX - 256), true));
     assert!(admits_from_client(&last_sequence(u64::MAX - 257), true));
     assert!(!admits_from_client(&[], false));
     assert!(admits_from_server(&with_first(0x12, 100)), "servers send challenges");
-    assert!(!admits_from_server(&with_first(0x13, 100)), "and no responses");
+    assert!(!admits_from_server(&with_first(0x13, 100)), "servers send no responses");
     assert!(!admits_from_server(&with_first(0xF5, 64)), "fifteen bytes of sequence");
     assert!(!admits_from_server(&last_sequence(u64::MAX - 256)));
     assert!(!admits_from_server(&[]));
 }
 
 #[test]
-fn a_handshake_is_not_heard_from_an_address_that_has_a_link() {
+fn handshakes_from_an_address_with_a_link_are_dropped() {
     let mut request = vec![1; REQUEST_BYTES];
     request[0] = REQUEST;
     let mut response = vec![1; 400];
@@ -53,7 +53,7 @@ fn a_handshake_is_not_heard_from_an_address_that_has_a_link() {
     assert!(admits_from_client(&response, false) && !admits_from_client(&response, true));
     assert!(!admits_from_client(&request[1..], false));
     request[0] = 0x10;
-    assert!(!admits_from_client(&request, false), "a request in disguise");
+    assert!(!admits_from_client(&request, false), "a request has no sequence");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn reliable_messages_are_held_back_no_further_than_the_window() {
     guard.note_read();
 
     assert!(guard.check(&small(0, 0, &[(last, 1)])).is_ok());
-    assert!(guard.reliable.is_empty(), "what was read is forgotten");
+    assert!(guard.reliable.is_empty(), "messages that were read are removed");
 }
 
 #[test]
@@ -124,13 +124,13 @@ fn small_messages_have_a_byte_at_least_and_a_bound() {
 }
 
 #[test]
-fn whatever_a_client_of_renet_sends_passes() {
+fn all_packets_of_a_renet_client_pass() {
     let mut client = RenetClient::new(connection_config());
     client.set_connected();
     let mut guard = PeerGuard::default();
     let mut contents = Vec::new();
 
-    // Lengths around a slice's, where renet also makes packets of no messages; and full outboxes.
+    // Lengths near that of a slice, where renet also sends packets without messages; and full outboxes.
     for length in (2..40).chain(1_190..1_210).chain([2_400, 16_384, 65_536]) {
         client.send_message(CHANNEL_RELIABLE, vec![1; length]);
         client.send_message(CHANNEL_UNRELIABLE, vec![1; length]);
@@ -155,7 +155,7 @@ fn whatever_a_client_of_renet_sends_passes() {
 
 proptest! {
     #[test]
-    fn no_payload_that_passes_is_more_than_renet_bears(
+    fn no_payload_that_passes_makes_renet_fail(
         steps in prop::collection::vec((payload(), any::<bool>()), 1..150)
     ) {
         let mut server = RenetServer::new(connection_config());
@@ -175,7 +175,7 @@ proptest! {
                 server.send_message(1, CHANNEL_RELIABLE, vec![1; 1_300]);
                 server.get_packets_to_send(1).expect("a connection");
             }
-            // All that renet itself would find wrong, but for its bounds, is found before.
+            // The guard finds all errors that renet would find, apart from full channels.
             prop_assert!(matches!(
                 server.disconnect_reason(1),
                 None | Some(
@@ -210,7 +210,7 @@ proptest! {
     }
 }
 
-/// A server, and what its clients have sent.
+/// A netcode server whose clients are fed by hand.
 struct Netcode {
     server: NetcodeServer,
 }
@@ -228,7 +228,7 @@ impl Netcode {
         }
     }
 
-    /// Brings a client up to the challenge, or through it.
+    /// Takes a client to the challenge, or to the end of the handshake if `wholly`.
     fn connect(&mut self, from: SocketAddr, wholly: bool) {
         let token = TokenMint::new(DEV_KEY, vec![address(0)])
             .mint(Duration::ZERO, u64::from(from.port()), None)
@@ -237,7 +237,7 @@ impl Netcode {
         let mut client = NetcodeClient::new(Duration::ZERO, secure).expect("a client");
         for _ in 0..=usize::from(wholly) {
             let (packet, _) = client.update(Duration::ZERO).expect("a packet");
-            assert!(admits_from_client(packet, false), "a client's own handshake passes");
+            assert!(admits_from_client(packet, false), "the handshake of a client passes");
             match self.server.process_packet(from, packet) {
                 ServerResult::PacketToSend { payload, .. }
                 | ServerResult::ClientConnected { payload, .. } => {
@@ -254,7 +254,7 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// Datagrams of every kind and length, above all those near a bound.
+/// Generates datagrams of each kind and length, most of them near a bound.
 fn datagram() -> impl Strategy<Value = Vec<u8>> {
     let length =
         prop_oneof![16..30_usize, 300..340_usize, 1_076..1_080_usize, 1_398..1_403_usize, 0..1_500_usize];
@@ -272,7 +272,7 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Payloads that are renet packets, or nearly, with few ids so that they meet; and noise.
+/// Generates payloads that are renet packets or almost are, with few ids so that ids repeat; and noise.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let number = || prop_oneof![4 => 0..6_u64, 1 => 60..70_u64, 1 => 4_090..4_100_u64, 1 => 0..1_u64 << 62];
     let count = || prop_oneof![6 => 0..4_u64, 1 => 60..70_u64, 1 => 0..1_u64 << 62];

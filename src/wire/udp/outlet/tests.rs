@@ -1,4 +1,4 @@
-//! What leaves, and two ends over a narrow network on virtual time.
+//! Tests an outlet alone, and two ends over a slow network on virtual time.
 
 use std::collections::VecDeque;
 
@@ -28,7 +28,7 @@ fn reliable(number: u64, length: usize) -> Bytes {
     frame(0x01, number, length)
 }
 
-/// A packet of this number and length, as renet makes them.
+/// Returns a packet with the header of a renet packet.
 fn packet(number: u8, length: usize) -> Vec<u8> {
     let mut packet = vec![1; length];
     packet[1] = number;
@@ -48,7 +48,7 @@ fn reliable_frames_leave_first_and_state_gets_a_share_of_a_long_replay() {
     let held = first.iter().map(Bytes::len).sum::<usize>();
     assert!(held <= 12_000, "{held} bytes in the first window");
     let second = outlet.take(at(50), 0).expect("nothing was sent yet");
-    assert_eq!(lane_of(&second[0]), Lane::Unreliable, "state has waited for three packets");
+    assert_eq!(lane_of(&second[0]), Lane::Unreliable, "a state follows three packets of reliable frames");
     assert_eq!(lane_of(&second[1]), Lane::Reliable);
 }
 
@@ -66,11 +66,11 @@ fn while_the_window_is_full_only_beacons_leave_and_an_outage_lets_a_packet_throu
     outlet.push(beacon.clone(), 0);
     assert_eq!(outlet.take(at(100), 0), Some(vec![beacon]));
     assert_eq!(outlet.take(at(150), 0), None);
-    assert_eq!(outlet.take(at(250), 0), Some(vec![reliable(1, 300)]), "a trickle");
+    assert_eq!(outlet.take(at(250), 0), Some(vec![reliable(1, 300)]), "one packet leaves");
     assert_eq!(outlet.take(at(300), 0), None);
     assert!(outlet.is_empty(), "the state has become stale");
     assert_eq!(outlet.take_dropped_count(), 1);
-    assert!(outlet.take(at(1_300), 0).is_some(), "what is not acknowledged is lost after a while");
+    assert!(outlet.take(at(1_300), 0).is_some(), "unacknowledged packets are taken for lost after a while");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn memory_is_bounded_whatever_a_peer_acknowledges() {
         outlet.note_sent(at(0), &packet);
     }
     assert_eq!(outlet.sent.len(), SENT_MAX);
-    // 0 to 2^62 - 1 in one range, and what is no acknowledgement.
+    // 0 to 2^62 - 1 in one range, and payloads that are not acknowledgements.
     let all = [vec![4, 0], vec![0xFF; 8], vec![0xFF; 8], vec![0]].concat();
     outlet.note_acks(at(100), &all);
     for payload in [&[][..], &[4], &[4, 0, 1, 2, 0], &[1, 2, 3]] {
@@ -106,14 +106,14 @@ struct Way {
     free_at: u64,
 }
 
-/// What a network does to packets.
+/// The properties of a network.
 #[derive(Clone, Copy)]
 struct Network {
     bytes_per_second: u64,
     delay_ms: u64,
-    /// Of ten packets.
+    /// How many of ten packets are lost.
     lost: u64,
-    /// Every 12 s, nothing arrives for so long.
+    /// The length of the outage that occurs every 12 s.
     outage_ms: u64,
 }
 
@@ -122,7 +122,7 @@ impl Way {
         Self { network, dice: seed, packets: VecDeque::new(), free_at: 0 }
     }
 
-    /// What would wait for more than half a second is lost.
+    /// Sends a packet. A packet that would wait for more than half a second is lost.
     fn send(&mut self, packet: Vec<u8>, now: u64) {
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let is_out = now % 12_000 >= 12_000 - self.network.outage_ms;
@@ -142,16 +142,16 @@ impl Way {
     }
 }
 
-/// What a link went through in two minutes.
+/// The results of two minutes on a link.
 #[derive(Debug, Default)]
 struct Played {
-    /// How long each of the server's 240 reliable frames took, in milliseconds, from the shortest on.
+    /// How long each of the server's 240 reliable frames took, in milliseconds, in ascending order.
     took_ms: Vec<u64>,
-    /// The same of the 2,400 states.
+    /// How long each of the server's 2,400 states took, in milliseconds, in ascending order.
     ages_ms: Vec<u64>,
-    /// The longest time without a Beacon.
+    /// The longest time without a Beacon, in milliseconds.
     longest_ms: u64,
-    /// How many of 2,400 inputs the server got.
+    /// How many of 2,400 inputs the server received.
     inputs: usize,
 }
 
@@ -176,7 +176,7 @@ fn play(network: Network, seed: u64) -> Played {
             outlets[1].note_acks(at(now), &packet);
             client.process_packet(&packet);
         }
-        // 12 KB of state a second.
+        // The server sends 12 KB of state per second.
         outlets[0].push(state(now, 600), 0);
         outlets[1].push(state(now, 30), 0);
         let unacked = CHANNEL_MEMORY_MAX - server.channel_available_memory(1, CHANNEL_RELIABLE);
@@ -221,7 +221,7 @@ fn play(network: Network, seed: u64) -> Played {
 }
 
 #[test]
-fn a_link_of_3_kilobytes_a_second_keeps_reliable_frames_and_beacons_and_state_gives_way() {
+fn a_link_of_3_kilobytes_a_second_delivers_reliable_frames_and_beacons_and_drops_state() {
     let narrow = Network { bytes_per_second: 3_000, delay_ms: 20, lost: 0, outage_ms: 0 };
 
     let Played { took_ms, ages_ms, longest_ms, inputs } = play(narrow, 1);
@@ -243,7 +243,7 @@ fn a_link_that_loses_a_fifth_and_has_outages_sends_on_and_drops_little_state() {
         let p99 = took_ms[took_ms.len() * 99 / 100];
         assert!(took_ms.len() >= 230 && p99 <= 4_000, "{} of 240 arrived, p99 {p99} ms", took_ms.len());
         assert!(at(longest_ms) < 2 * LINK_TIMEOUT, "{longest_ms} ms without a Beacon");
-        // Of what is sent, two thirds arrive: a fifth is lost, and a sixth falls into outages.
+        // Two thirds of the frames arrive: a fifth of the packets are lost, and a sixth are sent in outages.
         assert!(ages_ms.len() >= 1_200, "{} of 2,400 states", ages_ms.len());
         assert!(inputs >= 1_200, "{inputs} of 2,400 inputs");
     }
