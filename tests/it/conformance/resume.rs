@@ -222,11 +222,13 @@ pub(super) fn wire_counting_a_page_that_kept_its_token_adopts_the_counts(stage: 
 }
 
 pub(super) fn wire_counting_counts_that_cannot_be_end_in_a_resync(stage: &mut Stage, over: Way) {
-    for (received, trimmed) in [(1_000_000, 0), (0, 1_000_000)] {
+    for is_of_the_client in [true, false] {
         let ada = stage.member(over, "plaza");
         stage.echo(ada, 1);
-        let token = stage[ada].token();
+        let (token, true_count) = (stage[ada].token(), stage[ada].received());
         stage.lose_link(ada);
+        // One count is false, and the other one is true.
+        let (received, trimmed) = if is_of_the_client { (true_count, 1_000_000) } else { (1_000_000, 0) };
 
         stage.connect(ada, over);
         let resume = Resume { token, received, trimmed, resync: false };
