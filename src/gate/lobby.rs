@@ -122,6 +122,11 @@ impl Lobby {
         self.guests.len()
     }
 
+    /// Whether a link is one of them.
+    pub(crate) fn has(&self, link: LinkKey) -> bool {
+        self.guests.contains_key(&link)
+    }
+
     /// How many links of a proxy have no session yet.
     pub(super) fn count_on(&self, proxy: ProxyId) -> usize {
         self.counts.get(&proxy).copied().unwrap_or_default()

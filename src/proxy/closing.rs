@@ -38,6 +38,13 @@ impl Proxies {
         self.closing.len()
     }
 
+    /// Links that are there and were not told to go, in any order.
+    pub(crate) fn kept_links(&self) -> impl Iterator<Item = LinkKey> {
+        self.links
+            .keys()
+            .filter(|link| self.links.get(*link).is_some_and(|open| !open.is_closing && !open.is_cut))
+    }
+
     /// Cuts the links that took too long to close.
     pub(super) fn cut_overdue(&mut self, now: Duration) {
         let overdue: Vec<LinkKey> =

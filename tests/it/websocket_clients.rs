@@ -16,12 +16,14 @@ use waystation::proxy::tls::Tls;
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
 use waystation::server::ServerPlugins;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
+use waystation::testing::{Watch, WatchedDial};
 use waystation::tick::TickRate;
 
 /// A server with the arena, on WebSocket, with a port of its own.
 struct Server {
     app: App,
     http: HttpHandle,
+    watch: Watch,
 }
 
 impl Server {
@@ -40,13 +42,13 @@ impl Server {
             HttpServer::bind(HttpConfig { listen, tls, ..HttpConfig::default() }).expect("a free port");
         let health = Health::watch(&mut app);
         let http = http.start(Offers::default(), health, Some((websocket, port))).expect("a thread");
-        Self { app, http }
+        Self { watch: Watch::of(&mut app), app, http }
     }
 
-    fn dial(&self, scheme: &str, trust: Trust) -> WebSocketDial {
+    fn dial(&self, scheme: &str, trust: Trust) -> WatchedDial<WebSocketDial> {
         // A name, so that the handshake has one to send.
         let url = format!("{scheme}://localhost:{}/ws", self.http.local_addr().port());
-        WebSocketDial::new(&url, trust).expect("a URL")
+        self.watch.dial(WebSocketDial::new(&url, trust).expect("a URL"))
     }
 
     fn state(&self, session: SessionId) -> Option<SessionState> {
@@ -61,7 +63,7 @@ impl Server {
 
 /// A client and what it was told.
 struct Ada {
-    client: Client<WebSocketDial>,
+    client: Client<WatchedDial<WebSocketDial>>,
     number: u64,
     echoes: Vec<u64>,
     resyncs: Vec<bool>,
@@ -69,7 +71,7 @@ struct Ada {
 }
 
 impl Ada {
-    fn new(dial: WebSocketDial) -> Self {
+    fn new(dial: WatchedDial<WebSocketDial>) -> Self {
         // One that soon gives up, where it is let in nowhere.
         let client = Client::new(dial, ClientConfig { tries: 2, ..ClientConfig::default() });
         Self { client, number: 0, echoes: Vec::new(), resyncs: Vec::new(), closed: None }

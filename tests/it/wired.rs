@@ -13,6 +13,7 @@ use waystation::proxy;
 use waystation::proxy::renet::{RenetConfig, RenetHandle, RenetProxy};
 use waystation::server::ServerPlugins;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
+use waystation::testing::{Watch, WatchedDial};
 use waystation::tick::TickRate;
 use waystation::wire::udp::DEV_KEY;
 
@@ -20,7 +21,7 @@ use waystation::wire::udp::DEV_KEY;
 struct Stage {
     app: App,
     _udp: RenetHandle,
-    client: Client<UdpDial>,
+    client: Client<WatchedDial<UdpDial>>,
     echoes: Vec<u64>,
     resyncs: Vec<bool>,
 }
@@ -30,7 +31,6 @@ impl Stage {
         let listen = ([127, 0, 0, 1], 0).into();
         let bound =
             RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) }).expect("a free port");
-        let client = Client::new(UdpDial::minting(bound.mint()), ClientConfig::default());
         let mut config =
             ServerConfig { rate: TickRate::new(200).expect("in range"), ..ServerConfig::default() };
         config.gate.exempt_loopback = true;
@@ -38,6 +38,8 @@ impl Stage {
         config.session.timeout = Duration::from_secs(600);
         let mut app = App::new();
         app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
+        let dial = Watch::of(&mut app).dial(UdpDial::minting(bound.mint()));
+        let client = Client::new(dial, ClientConfig::default());
         let udp = bound.start(proxy::attach(&mut app, "udp")).expect("a thread");
         Self { app, _udp: udp, client, echoes: Vec::new(), resyncs: Vec::new() }
     }
