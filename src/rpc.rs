@@ -19,6 +19,7 @@
 //! ```
 
 mod sender;
+mod strangers;
 #[cfg(debug_assertions)]
 mod unread;
 
@@ -33,6 +34,7 @@ use crate::zone::live_zone;
 
 use sender::SendQueue;
 pub use sender::Sender;
+pub(crate) use strangers::Strangers;
 
 /// A message that a member sent to its zone. Read it in the tick in which it is dispatched.
 ///
@@ -76,6 +78,8 @@ impl AppRpc for App {
         self.add_message::<Call<M>>();
         #[cfg(debug_assertions)]
         unread::watch::<M>(self);
+        #[cfg(debug_assertions)]
+        strangers::watch::<M>(self);
         self
     }
 
@@ -91,7 +95,9 @@ pub struct RpcPlugin;
 
 impl Plugin for RpcPlugin {
     fn build(&self, app: &mut App) {
-        app.init_resource::<SendQueue>().add_systems(PostUpdate, sender::resolve.before(TickSystems::Settle));
+        app.init_resource::<SendQueue>()
+            .init_resource::<Strangers>()
+            .add_systems(PostUpdate, sender::resolve.before(TickSystems::Settle));
         #[cfg(debug_assertions)]
         unread::add(app);
     }

@@ -35,6 +35,7 @@ mod news;
 mod player;
 mod relay;
 mod view;
+mod watch;
 
 pub use faults::Faults;
 pub use harness::{Harness, Via};
@@ -45,3 +46,4 @@ pub use relay::{
     Network, Outages, ROUTES_MAX, Relay, RelayConfig, RelayCounts, RelayError, Route, WayCounts,
 };
 pub use view::SessionView;
+pub use watch::{Watch, WatchedDial, WatchedLink};

@@ -122,6 +122,11 @@ impl Guests {
         self.guests.len()
     }
 
+    /// Returns true if a link has no session.
+    pub(crate) fn contains(&self, link: LinkKey) -> bool {
+        self.guests.contains_key(&link)
+    }
+
     /// Returns the number of links of a proxy that have no session.
     pub(super) fn count_on(&self, proxy: ProxyId) -> usize {
         self.counts.get(&proxy).copied().unwrap_or_default()

@@ -40,6 +40,13 @@ impl Proxies {
         self.closing.len()
     }
 
+    /// Returns the open links that are not being closed, in any order.
+    pub(crate) fn kept_links(&self) -> impl Iterator<Item = LinkKey> {
+        self.links
+            .keys()
+            .filter(|link| self.links.get(*link).is_some_and(|open| !open.is_closing && !open.is_cut))
+    }
+
     /// Cuts the closing links whose deadline has passed.
     pub(super) fn cut_overdue(&mut self, now: Duration) {
         let overdue: Vec<LinkKey> =

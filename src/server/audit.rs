@@ -9,13 +9,16 @@ use bevy_app::{App, Last, Plugin};
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 
+use crate::gate::Guests;
 use crate::ident::{Epoch, LinkKey, SessionId, ZoneId};
+use crate::proxy::Proxies;
+use crate::rpc::Strangers;
 use crate::session::{
     Active, Agenda, Closing, Connected, Disconnected, EndCause, Entry, ExpiresAt, Journal, News, Session,
     SessionConfig, SessionCore, SessionTable,
 };
 use crate::tick::{TickSystems, TickTime};
-use crate::zone::{InZone, Members, Zone};
+use crate::zone::{InZone, JoinPending, Members, Zone};
 
 /// Descriptions of the invariants that did not hold in this tick. Each is also logged as an error.
 #[derive(Resource, Debug, Default)]
@@ -31,9 +34,10 @@ impl Plugin for AuditPlugin {
             Last,
             (
                 check_histories,
-                (check_states, check_outboxes, check_binds, check_zones, check_ends)
+                (check_states, check_outboxes, check_binds, check_zones, check_ends, check_links)
                     .chain()
                     .run_if(nothing_to_repair),
+                check_calls,
                 report,
             )
                 .chain()
@@ -263,32 +267,46 @@ fn check_zones(
     }
 }
 
-/// Checks invariants 15 and 20.
+/// A session, or an entity whose session has ended.
+type Remains<'a> = (Entity, &'a SessionCore, Has<JoinPending>);
+
+/// Checks invariants 15 and 20: what the server keeps for sessions belongs to live ones.
 fn check_ends(
-    sessions: Query<&SessionCore, Allow<Disabled>>,
+    sessions: Query<Remains, Allow<Disabled>>,
     table: Res<SessionTable>,
     agenda: Res<Agenda>,
+    time: Res<TickTime>,
     mut violations: ResMut<Violations>,
 ) {
+    let (mut session_count, mut token_count) = (0, 0);
+    for (entity, core, has_ask) in &sessions {
+        let mut check = |holds: bool, what: &str| {
+            if !holds {
+                violations.0.push(format!("{what}: {entity}"));
+            }
+        };
+        let (mut tokens, is_found) = (0, table.find(core.id()) == Ok(entity));
+        for token in core.tokens() {
+            tokens += 1;
+            check(table.by_token(token) == Some(entity), "15: a token that resumes another session, or none");
+        }
+        check(tokens <= 2, "15: more than two tokens");
+        check(is_found == core.state().is_some(), "20: found though it has ended, or lives and is not found");
+        check(!has_ask || core.is_linked(), "20: an ask of a session that has no link or has ended");
+        // The game reads of its end in the next tick, and then it goes.
+        let is_over = core.closed_since().is_some_and(|since| since.0 + 1 < time.tick().0);
+        check(!is_over, "20: an entity of a session that has ended before");
+        session_count += usize::from(core.state().is_some());
+        token_count += tokens;
+    }
     let mut check = |holds: bool, what: &str| {
         if !holds {
             violations.0.push(what.to_owned());
         }
     };
-    let session_count = sessions.iter().filter(|core| core.state().is_some()).count();
-    let tokens: Vec<_> = sessions.iter().flat_map(|core| core.tokens()).collect();
-    check(
-        table.session_count() == session_count,
-        "15: the table and the world have different numbers of sessions",
-    );
-    check(
-        table.token_count() == tokens.len(),
-        "15: the table and the sessions have different numbers of tokens",
-    );
-    check(
-        tokens.iter().all(|token| table.by_token(*token).is_some()),
-        "15: a token of a session is not in the table",
-    );
+    check(table.session_count() == session_count, "20: a session is found that is gone");
+    check(table.token_count() == token_count, "15: a token of no session, or of two");
+    check(table.network_count() <= session_count, "20: a network of sessions that are gone");
     let all_gone = table.link_count() == 0
         && table.token_count() == 0
         && table.network_count() == 0
@@ -297,6 +315,27 @@ fn check_ends(
         session_count > 0 || all_gone,
         "20: links, tokens, counts of networks or outbox bytes are left after the last session",
     );
+}
+
+/// Checks invariant 20: an open link either drives a session or belongs to a guest.
+fn check_links(
+    proxies: Res<Proxies>,
+    guests: Res<Guests>,
+    table: Res<SessionTable>,
+    mut violations: ResMut<Violations>,
+) {
+    for link in proxies.kept_links() {
+        if guests.contains(link) == table.bound_to(link).is_some() {
+            violations.0.push(format!("20: {link} belongs to a guest and a session, or to neither"));
+        }
+    }
+}
+
+/// Checks invariant 19.
+fn check_calls(calls: Res<Strangers>, mut violations: ResMut<Violations>) {
+    violations
+        .0
+        .extend(calls.0.iter().map(|call| format!("19: the game gets a call of a non-member: {call}")));
 }
 
 fn report(violations: Res<Violations>) {

@@ -9,6 +9,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::faults::{Faults, Lossy};
+use super::watch::{Eye, Sight};
 use crate::client::{Dial, DialError, Link, LinkStatus};
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::LinkInfo;
@@ -22,13 +23,17 @@ use crate::wire::{Lane, lane_of};
 pub struct HarnessLink {
     wire: Arc<Mutex<Wire>>,
     clock: Clock,
+    /// Checks what a client of the library takes; a player checks for itself.
+    eye: Option<Eye>,
 }
 
-/// Opens links for a [`Client`](crate::client::Client), through the two proxies in turn.
+/// Opens links for a [`Client`](crate::client::Client), through the two proxies in turn, and
+/// [watches](super::Watch) them.
 #[derive(Debug, Clone)]
 pub struct HarnessDial {
     net: Net,
     count: usize,
+    sight: Arc<Mutex<Sight>>,
 }
 
 /// All links of a harness.
@@ -76,7 +81,7 @@ impl Net {
         wire.set_faults(wires.faults);
         let wire = Arc::new(Mutex::new(wire));
         wires.open.push(Arc::downgrade(&wire));
-        HarnessLink { wire, clock: self.clock.clone() }
+        HarnessLink { wire, clock: self.clock.clone(), eye: None }
     }
 
     /// Stalls the adapter of a proxy, or lets it go on. A stalled adapter takes no commands.
@@ -209,7 +214,7 @@ impl Wire {
 
 impl HarnessDial {
     pub(super) fn new(net: Net) -> Self {
-        Self { net, count: 0 }
+        Self { net, count: 0, sight: Arc::default() }
     }
 }
 
@@ -218,7 +223,8 @@ impl Dial for HarnessDial {
 
     fn dial(&mut self) -> Result<HarnessLink, DialError> {
         self.count += 1;
-        Ok(self.net.connect(self.count % 2, LinkInfo::default()))
+        let eye = Some(Eye::new(&self.sight, &self.net.books));
+        Ok(HarnessLink { eye, ..self.net.connect(self.count % 2, LinkInfo::default()) })
     }
 }
 
@@ -231,6 +237,10 @@ impl Link for HarnessLink {
 
     fn receive(&mut self) -> Option<(Lane, Bytes)> {
         let frame = Self::receive(self)?;
+        let was_faulty = self.was_faulty();
+        if let Some(eye) = &mut self.eye {
+            eye.see(&frame, was_faulty);
+        }
         Some((lane_of(&frame), frame))
     }
 
@@ -306,6 +316,6 @@ impl Book {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

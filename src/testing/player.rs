@@ -441,4 +441,4 @@ impl Player {
 }
 
 /// The messages that may arrive before Welcome, and Welcome itself.
-const BEFORE_WELCOME: [MessageId; 4] = [Welcome::ID, Denied::ID, Closed::ID, ProbeReply::ID];
+pub(super) const BEFORE_WELCOME: [MessageId; 4] = [Welcome::ID, Denied::ID, Closed::ID, ProbeReply::ID];

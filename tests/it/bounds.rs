@@ -1,13 +1,13 @@
 //! What is too much, and what becomes of it: nobody else is disturbed, and memory is bounded.
 
 use waystation::arena::v1::Input;
-use waystation::session::{LossCause, SessionConfig, SessionState};
+use waystation::session::{LossCause, SessionConfig, SessionCounts, SessionState};
 use waystation::testing::News::{Disconnected, Resumed};
 use waystation::testing::{Hang, Harness, Player, Via};
-use waystation::wire::Lane;
 use waystation::wire::v1::{Ack, Joined, Reason, Welcome};
+use waystation::wire::{FRAME_MAX_CLIENT, Lane};
 
-use crate::support::{echoes, game, game_bounded, said, say, shout};
+use crate::support::{Heard, echoes, game, game_bounded, padded, said, say, shout};
 
 /// A game in which outboxes hold `max` frames.
 fn game_with_outbox(max: usize) -> Harness {
@@ -98,6 +98,28 @@ fn ten_seconds_without_an_ack_are_too_slow() {
 }
 
 #[test]
+fn a_busy_client_that_is_always_a_frame_behind_is_not_too_slow() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+
+    for number in 1..=15 * 20 {
+        shout(&mut game, number);
+        game.tick();
+        for player in [&mut ada, &mut bob] {
+            player.hang = Hang::Acks;
+            player.pump();
+            player.say(&Ack { received: player.received() - 1 });
+            assert!(outbox_bytes(&game, player) > 0, "something is always unacknowledged");
+        }
+    }
+
+    for player in [&mut ada, &mut bob] {
+        assert_eq!((player.closed(), echoes(player).len()), (None, 15 * 20));
+    }
+}
+
+#[test]
 fn the_fattest_outbox_gives_way_when_all_together_are_too_much() {
     let mut game = game_with_600_bytes();
     let mut ada = game.member(Via::Alpha, "hall");
@@ -117,6 +139,28 @@ fn the_fattest_outbox_gives_way_when_all_together_are_too_much() {
     ada.resume();
     game.exchange(&mut [&mut ada]);
     assert!(game.news_of(ada.session()).contains(&Resumed { resync: true }));
+}
+
+#[test]
+fn an_outbox_whose_client_has_just_acknowledged_outlasts_a_smaller_one() {
+    let mut game = game_with_600_bytes();
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.member(Via::Beta, "hall");
+    (ada.hang, bob.hang) = (Hang::Acks, Hang::Acks);
+    (0..10).for_each(|_| shout(&mut game, u64::MAX));
+    game.exchange(&mut [&mut ada, &mut bob]);
+    game.join(&mut bob, "attic");
+    (0..20).for_each(|_| shout(&mut game, u64::MAX));
+    game.run_with(&mut [&mut ada, &mut bob], 2_100);
+    let both = outbox_bytes(&game, &ada) + outbox_bytes(&game, &bob);
+    assert!(outbox_bytes(&game, &ada) > 2 * outbox_bytes(&game, &bob) && both <= 600, "{both} bytes");
+
+    ada.say(&Ack { received: 2 });
+    (0..10).for_each(|_| shout(&mut game, u64::MAX));
+    game.exchange(&mut [&mut ada, &mut bob]);
+
+    assert_eq!((ada.closed(), bob.closed()), (None, Some(Reason::Slow)));
+    assert_eq!(echoes(&mut ada).len(), 40);
 }
 
 #[test]
@@ -171,6 +215,26 @@ fn a_client_that_sends_too_much_is_read_slowly_and_loses_nothing() {
 
     assert_eq!(said(&game, &ada), (1..=200).collect::<Vec<_>>());
     assert_eq!(game.view(ada.session()).map(|view| view.received), Some(201));
+}
+
+#[test]
+fn an_unreliable_call_of_16_kib_is_heard_and_a_longer_one_is_dropped_and_counted() {
+    let mut game = game();
+    for via in [Via::Alpha, Via::Beta] {
+        let mut ada = game.member(via, "hall");
+        let before = game.resource::<SessionCounts>().malformed_frame_count;
+
+        for (tick, length) in [(1, FRAME_MAX_CLIENT), (2, FRAME_MAX_CLIENT + 1), (3, FRAME_MAX_CLIENT + 64)] {
+            let input = Input { tick, ..Input::default() };
+            ada.say_bytes(Lane::Unreliable, padded(&input, length));
+        }
+        game.exchange(&mut [&mut ada]);
+
+        assert_eq!(game.resource::<SessionCounts>().malformed_frame_count, before + 2);
+        assert_eq!(ada.closed(), None);
+    }
+    let heard: Vec<u64> = game.resource::<Heard>().inputs.iter().map(|(_, tick)| *tick).collect();
+    assert_eq!(heard, [1, 1]);
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use waystation::arena::v1::Say;
+use waystation::arena::v1::{Echo, Say};
 use waystation::config::ServerConfig;
 use waystation::ident::LinkId;
-use waystation::proxy::{self, AdapterPort, LinkInfo, ProxyCommand, ProxyEvent, ProxyEventKind};
+use waystation::proxy::port::Budget;
+use waystation::proxy::{self, AdapterPort, LinkInfo, Proxies, ProxyCommand, ProxyEvent, ProxyEventKind};
 use waystation::session::{LossCause, SessionCounts, SessionState};
 use waystation::testing::News;
 use waystation::testing::{Harness, Player, Via};
@@ -128,6 +129,54 @@ fn a_link_that_does_not_flush_is_cut_after_five_seconds() {
     gamma.commands.drain_all(|command| commands.push(command));
 
     assert!(matches!(commands[..], [ProxyCommand::Cut { .. }]), "{commands:?}");
+}
+
+#[test]
+fn reliable_frames_wait_in_their_outboxes_while_an_adapter_does_not_keep_up() {
+    let mut game = game();
+    let mut gamma = proxy::attach(&mut game.app, "gamma");
+    let mut delta = proxy::attach(&mut game.app, "delta");
+    let (mut ada, mut bob) = (game.member(Via::Alpha, "hall"), game.member(Via::Beta, "hall"));
+    for (port, player) in [(&gamma, &mut ada), (&delta, &mut bob)] {
+        player.cut();
+        resume(port, game.now(), 1, player);
+    }
+    game.tick();
+    for port in [&mut gamma, &mut delta] {
+        port.commands.drain_all(|_| {});
+    }
+    let budget = Budget { count: 3, bytes: usize::MAX / 2 };
+    game.app.world_mut().resource_mut::<Proxies>().set_command_budget(budget);
+
+    // The adapter of Ada's link takes nothing for a while, Bob's takes all there is.
+    (1..=9).for_each(|number| shout(&mut game, number));
+    let mut bobs = Vec::new();
+    for _ in 0..4 {
+        game.tick();
+        bobs.extend(echoes_of(&mut delta));
+    }
+    let mut adas = vec![echoes_of(&mut gamma)];
+    for _ in 0..3 {
+        game.tick();
+        adas.push(echoes_of(&mut gamma));
+    }
+
+    assert_eq!(bobs, (1..=9).collect::<Vec<_>>());
+    assert_eq!(adas, [vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![]], "the bound, each time");
+    assert_eq!(game.view(ada.session()).map(|view| view.held_count), Some(9));
+}
+
+/// The numbers of all `Echo` that an adapter was told to send since the last look.
+fn echoes_of(port: &mut AdapterPort) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    port.commands.drain_all(|command| {
+        if let ProxyCommand::Send { frame, .. } = command
+            && let Ok(echo) = Frame::parse(frame).expect("a frame").decode::<Echo>()
+        {
+            numbers.push(echo.number);
+        }
+    });
+    numbers
 }
 
 /// A run with joins, calls, losses, resumes and an expiry; its trace.

@@ -25,6 +25,7 @@ use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::proxy::tls::Tls;
 use waystation::server::ServerPlugins;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
+use waystation::testing::{Watch, WatchedDial};
 use waystation::tick::TickRate;
 use waystation::wire::Lane;
 use waystation::wire::quic::WEBTRANSPORT_PATH;
@@ -37,6 +38,7 @@ struct Server {
     stats: QuicStats,
     mint: TokenMint,
     tls: Tls,
+    watch: Watch,
 }
 
 impl Server {
@@ -59,7 +61,7 @@ impl Server {
             QuicProxy::bind(QuicConfig { listen, ..QuicConfig::default() }, &tls).expect("a free port");
         let (address, stats) = (quic.local_addr(), quic.stats());
         app.add_listener(udp).expect("a thread").add_listener(quic).expect("a thread");
-        Self { quic: address, stats, app, mint, tls }
+        Self { watch: Watch::of(&mut app), quic: address, stats, app, mint, tls }
     }
 
     /// The way to it, for whoever trusts its certificate.
@@ -88,7 +90,7 @@ impl Server {
 
 /// A client and what it was told.
 struct Ada<D: Dial> {
-    client: Client<D>,
+    client: Client<WatchedDial<D>>,
     number: u64,
     echoes: Vec<u64>,
     resyncs: Vec<bool>,
@@ -97,23 +99,23 @@ struct Ada<D: Dial> {
 }
 
 impl<D: Dial> Ada<D> {
-    fn new(dial: D) -> Self {
-        Self::with(dial, ClientConfig::default())
+    fn new(dial: D, server: &Server) -> Self {
+        Self::with(dial, server, ClientConfig::default())
     }
 
     /// One that soon gives up.
-    fn trying_twice(dial: D) -> Self {
-        Self::with(dial, ClientConfig { tries: 2, ..ClientConfig::default() })
+    fn trying_twice(dial: D, server: &Server) -> Self {
+        Self::with(dial, server, ClientConfig { tries: 2, ..ClientConfig::default() })
     }
 
-    fn with(dial: D, config: ClientConfig) -> Self {
-        let client = Client::new(dial, config);
+    fn with(dial: D, server: &Server, config: ClientConfig) -> Self {
+        let client = Client::new(server.watch.dial(dial), config);
         Self { client, number: 0, echoes: Vec::new(), resyncs: Vec::new(), lost_count: 0, closed: None }
     }
 
     /// A client that is in the arena.
     fn joined(dial: D, server: &mut Server) -> (Self, SessionId) {
-        let mut ada = Self::new(dial);
+        let mut ada = Self::new(dial, server);
         ada.until(server, "the client has a session", |ada, _| ada.client.session_id().is_some());
         let session = ada.client.session_id().expect("a session");
         ada.client.join("arena", Vec::new()).expect("it has a session");
@@ -199,7 +201,7 @@ fn a_client_that_moves_to_another_socket_in_mid_game_is_not_noticed() {
 
         for _ in 0..3 {
             ada.say_five();
-            ada.client.link_mut().expect("a link").rebind().expect("a socket");
+            ada.client.link_mut().expect("a link").get_mut().rebind().expect("a socket");
             ada.say_five();
             ada.hear_all(&mut server);
         }
@@ -245,7 +247,7 @@ fn a_session_moves_from_transport_to_transport() {
 #[test]
 fn a_client_that_expects_another_certificate_says_so_and_gives_up() {
     let mut server = Server::new();
-    let mut ada = Ada::trying_twice(QuicDial::new(server.target_with([7; 32], QuicRoute::Quic)));
+    let mut ada = Ada::trying_twice(QuicDial::new(server.target_with([7; 32], QuicRoute::Quic)), &server);
 
     ada.until(&mut server, "it gives up", |ada, _| ada.closed.is_some());
 
@@ -270,7 +272,7 @@ fn a_certificate_that_is_replaced_is_shown_to_the_next_client_and_breaks_no_link
     let (mut bob, _) = Ada::joined(QuicDial::new(server.target_with(new, webtransport())), &mut server);
     bob.say_five();
     bob.hear_all(&mut server);
-    let mut late = Ada::trying_twice(QuicDial::new(server.target_with(old, QuicRoute::Quic)));
+    let mut late = Ada::trying_twice(QuicDial::new(server.target_with(old, QuicRoute::Quic)), &server);
     late.until(&mut server, "it gives up", |late, _| late.closed.is_some());
 }
 

@@ -11,9 +11,9 @@ use waystation::testing::News::{
 };
 use waystation::testing::{Hang, Via};
 use waystation::wire::v1::{Ack, Bye, Denied, Hello, Join, Joined, Part, Parted, Reason, Refused, Welcome};
-use waystation::wire::{self, Lane};
+use waystation::wire::{self, FRAME_MAX_CLIENT, Lane};
 
-use crate::support::{echoes, entity, game, game_with_club, parts, said, say};
+use crate::support::{echoes, entity, game, game_with_club, padded, parts, said, say};
 
 const HALL: ZoneId = ZoneId(1);
 const BY_PEER: LossCause = LossCause::Link(LinkEnd::ByPeer);
@@ -205,7 +205,7 @@ fn row_15_who_says_bye_and_closes_has_left_a_hard_zone_too() {
 
 #[test]
 fn row_16a_a_protocol_error_ends_the_session_and_nobody_elses() {
-    let offences: [(Lane, Vec<u8>); 7] = [
+    let offences: [(Lane, Vec<u8>); 8] = [
         // A counted frame that does not parse.
         (Lane::Reliable, vec![0x00, 0x40, 0xFF]),
         // Link control that does not parse.
@@ -217,7 +217,9 @@ fn row_16a_a_protocol_error_ends_the_session_and_nobody_elses() {
         // A reliable message on the unreliable lane.
         (Lane::Unreliable, wire::encode(&Say { number: 1 }).to_vec()),
         // A counted frame that is too long.
-        (Lane::Reliable, [&[0x01, 0x01][..], &vec![0; 16 * 1024]].concat()),
+        (Lane::Reliable, padded(&Say { number: 1 }, FRAME_MAX_CLIENT + 1).to_vec()),
+        // Link control that is too long.
+        (Lane::Reliable, padded(&Ack { received: 0 }, FRAME_MAX_CLIENT + 1).to_vec()),
         // Not even an id.
         (Lane::Reliable, vec![1]),
     ];

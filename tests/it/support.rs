@@ -14,8 +14,8 @@ use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::session::SessionConfig;
 use waystation::testing::{Harness, News, Player};
 use waystation::tick::StopRequested;
-use waystation::wire::FRAME_MAX_SERVER;
 use waystation::wire::v1::{Join, Reason, Refused};
+use waystation::wire::{self, FRAME_MAX_SERVER, WireMessage};
 use waystation::zone::{JoinCancelled, JoinRequested, MembershipError, MembershipRefused, Zone, ZoneTicked};
 
 /// The numbers of all `Say` that the game took, and of all `Input`.
@@ -145,6 +145,17 @@ fn shout_all(
             sender.broadcast(zone, &Echo { number, taken: 0 });
         }
     }
+}
+
+/// The frame of a message, made as long as that by a field that nobody knows: it parses all the same.
+pub(crate) fn padded<M: WireMessage>(message: &M, length: usize) -> Bytes {
+    let mut frame = wire::encode(message).to_vec();
+    // Field 15 of bytes, and their number in three bytes.
+    let padding = length - frame.len() - 4;
+    let low = |shift: u32| 0x80 | (padding >> shift & 0x7F) as u8;
+    frame.extend([0x7A, low(0), low(7), (padding >> 14) as u8]);
+    frame.resize(length, 0);
+    frame.into()
 }
 
 /// The player says numbers, one frame each.

@@ -16,12 +16,14 @@ use waystation::proxy::tls::Tls;
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
 use waystation::server::ServerPlugins;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
+use waystation::testing::{Watch, WatchedDial};
 use waystation::tick::TickRate;
 
 /// A server with the arena, on WebSocket, with a port of its own.
 struct Server {
     app: App,
     http: SocketAddr,
+    watch: Watch,
 }
 
 impl Server {
@@ -39,13 +41,13 @@ impl Server {
             HttpServer::bind(HttpConfig { listen, tls, ..HttpConfig::default() }).expect("a free port");
         let address = http.local_addr();
         app.add_http(http, Some(websocket)).expect("a thread");
-        Self { app, http: address }
+        Self { watch: Watch::of(&mut app), app, http: address }
     }
 
-    fn dial(&self, scheme: &str, trust: Trust) -> WebSocketDial {
+    fn dial(&self, scheme: &str, trust: Trust) -> WatchedDial<WebSocketDial> {
         // A name, so that the handshake has one to send.
         let url = format!("{scheme}://localhost:{}/ws", self.http.port());
-        WebSocketDial::new(&url, trust).expect("a URL")
+        self.watch.dial(WebSocketDial::new(&url, trust).expect("a URL"))
     }
 
     fn state(&self, session: SessionId) -> Option<SessionState> {
@@ -60,7 +62,7 @@ impl Server {
 
 /// A client and what it was told.
 struct Ada {
-    client: Client<WebSocketDial>,
+    client: Client<WatchedDial<WebSocketDial>>,
     number: u64,
     echoes: Vec<u64>,
     resyncs: Vec<bool>,
@@ -68,7 +70,7 @@ struct Ada {
 }
 
 impl Ada {
-    fn new(dial: WebSocketDial) -> Self {
+    fn new(dial: WatchedDial<WebSocketDial>) -> Self {
         // One that soon gives up, where it is let in nowhere.
         let client = Client::new(dial, ClientConfig { tries: 2, ..ClientConfig::default() });
         Self { client, number: 0, echoes: Vec::new(), resyncs: Vec::new(), closed: None }

@@ -13,13 +13,14 @@ use waystation::proxy::AddListener as _;
 use waystation::proxy::renet::{RenetConfig, RenetProxy};
 use waystation::server::ServerPlugins;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
+use waystation::testing::{Watch, WatchedDial};
 use waystation::tick::TickRate;
 use waystation::wire::udp::DEV_KEY;
 
 /// A server with the arena on a port of its own, and one client.
 struct Stage {
     app: App,
-    client: Client<UdpDial>,
+    client: Client<WatchedDial<UdpDial>>,
     echoes: Vec<u64>,
     resyncs: Vec<bool>,
 }
@@ -29,7 +30,6 @@ impl Stage {
         let listen = ([127, 0, 0, 1], 0).into();
         let bound =
             RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) }).expect("a free port");
-        let client = Client::new(UdpDial::minting(bound.mint()), ClientConfig::default());
         let mut config =
             ServerConfig { rate: TickRate::new(200).expect("in range"), ..ServerConfig::default() };
         config.gate.exempt_loopback = true;
@@ -37,6 +37,8 @@ impl Stage {
         config.session.timeout = Duration::from_secs(600);
         let mut app = App::new();
         app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
+        let dial = Watch::of(&mut app).dial(UdpDial::minting(bound.mint()));
+        let client = Client::new(dial, ClientConfig::default());
         app.add_listener(bound).expect("a thread");
         Self { app, client, echoes: Vec::new(), resyncs: Vec::new() }
     }

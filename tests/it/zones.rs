@@ -291,6 +291,27 @@ fn oz_01_three_unanswered_beacons_are_a_temporary_failure_that_an_answer_ends() 
 }
 
 #[test]
+fn oz_01_a_link_is_in_doubt_from_the_third_unanswered_beacon_on_and_not_before() {
+    let mut game = game();
+    let mut ada = game.member(Via::Alpha, "hall");
+    game.run_with(&mut [&mut ada], 1_500);
+    ada.take::<Beacon>();
+    ada.hang = Hang::Mute;
+
+    // The third Beacon is unanswered when the fourth is sent.
+    let mut beacons = 0;
+    while beacons < 4 {
+        assert_eq!(game.component::<LinkState>(ada.session()), Some(&LinkState::Ok), "{beacons} Beacons");
+        ada.say_bytes(Lane::Unreliable, wire::encode(&Input::default()));
+        game.run_with(&mut [&mut ada], 50);
+        beacons += ada.take::<Beacon>().len();
+    }
+    game.tick();
+
+    assert_eq!(game.component::<LinkState>(ada.session()), Some(&LinkState::TempFail));
+}
+
+#[test]
 fn oz_05_what_is_sent_while_there_is_no_link_arrives_in_order() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");

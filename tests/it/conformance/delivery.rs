@@ -1,6 +1,6 @@
 //! What is sent arrives, once and in order, and both sides say what they counted.
 
-use waystation::arena::v1::{Echo, Input, Pellets, Snapshot};
+use waystation::arena::v1::{Echo, Input, Pellets, Say, Snapshot};
 use waystation::session::Latency;
 use waystation::testing::Hang;
 use waystation::wire::v1::{Ack, Beacon, Ping};
@@ -8,7 +8,7 @@ use waystation::wire::{self, ACK_EVERY_FRAMES, FRAME_MAX_CLIENT, FRAME_MAX_SERVE
 
 use super::stage::{Stage, Who};
 use super::transports::Way;
-use crate::support::{Heard, echoes, said, say};
+use crate::support::{Heard, echoes, padded, said, say};
 
 /// Frames of a player that the server keeps until they are acknowledged.
 pub(super) fn kept(stage: &Stage, who: Who) -> usize {
@@ -172,16 +172,7 @@ pub(super) fn wire_frame_unreliable_calls_arrive(stage: &mut Stage, over: Way) {
 
 pub(super) fn wire_frame_a_call_of_16_kib_and_an_answer_of_64_kib_fit(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
-    // Field 15, which nobody knows, of bytes.
-    let mut call = wire::encode(&waystation::arena::v1::Say { number: 1 }).to_vec();
-    let padding = FRAME_MAX_CLIENT - call.len() - 4;
-    call.extend([
-        0x7A,
-        0x80 | (padding & 0x7F) as u8,
-        0x80 | (padding >> 7 & 0x7F) as u8,
-        (padding >> 14) as u8,
-    ]);
-    call.resize(FRAME_MAX_CLIENT, 0);
+    let call = padded(&Say { number: 1 }, FRAME_MAX_CLIENT);
     // A byte for each id, and six of message id, tag and length.
     let pellets = Pellets { id: vec![1; FRAME_MAX_SERVER - 6], ..Pellets::default() };
     assert_eq!(wire::encode(&pellets).len(), FRAME_MAX_SERVER);

@@ -7,6 +7,7 @@ use waystation::wire::{self, FRAME_MAX_BEFORE_WELCOME, FRAME_MAX_CLIENT, Lane, S
 
 use super::stage::{Stage, Who};
 use super::transports::Way;
+use crate::support::padded;
 
 /// The session ended with PROTOCOL and cannot be resumed; another one does not notice.
 pub(super) fn assert_over(stage: &mut Stage, eve: Who, bystander: Who, over: Way) {
@@ -48,9 +49,8 @@ pub(super) fn row_16a_a_frame_without_an_id(stage: &mut Stage, over: Way) {
 }
 
 pub(super) fn row_16a_a_frame_above_16_kib(stage: &mut Stage, over: Way) {
-    let mut frame = wire::encode(&Say { number: 1 }).to_vec();
-    frame.resize(FRAME_MAX_CLIENT + 1, 0);
-    assert_breach(stage, over, frame);
+    // Nothing is wrong with it but its length.
+    assert_breach(stage, over, padded(&Say { number: 1 }, FRAME_MAX_CLIENT + 1));
 }
 
 pub(super) fn row_16a_what_no_frame_shows(stage: &mut Stage, over: Way) {

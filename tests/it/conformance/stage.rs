@@ -2,8 +2,8 @@
 //! transport.
 //!
 //! Sockets take real time, of which the server knows nothing: while a test waits for something to
-//! arrive, the server's clock creeps, and it moves on by what a test says only with
-//! [`Stage::pass`], which waits until the server has heard of everybody again.
+//! arrive, the server's clock creeps, by 300 ms at most however slow the machine is. It moves on by what a test
+//! says only with [`Stage::pass`], which waits until the server has heard of everybody again.
 
 use std::collections::BTreeSet;
 use std::ops::{Index, IndexMut};
@@ -164,8 +164,10 @@ impl Stage {
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, mut so: impl FnMut(&mut Self) -> bool) {
         let begun = now();
-        loop {
-            self.turn();
+        for turn in 0_u32.. {
+            // On a machine that is busy with other things, a wait has many turns. Its time must not add up to a
+            // deadline of the server's.
+            self.tick_after(if turn < CREEP_TURNS { TURN } else { CRAWL });
             if so(self) {
                 return;
             }
@@ -230,6 +232,16 @@ impl Stage {
         }
     }
 
+    /// Lets time pass until it is so, or fails after so much of it.
+    #[track_caller]
+    pub(crate) fn pass_until(&mut self, what: &str, ms: u64, mut so: impl FnMut(&Self) -> bool) {
+        let end = self.game.now() + Duration::from_millis(ms);
+        while !so(self) {
+            assert!(self.game.now() < end, "not within {ms} ms: {what}");
+            self.pass(250);
+        }
+    }
+
     fn hear_of(&mut self, who: Who, since: Duration) {
         let player = &mut self.players[who.0];
         if self.asleep.contains(&who) || !player.is_welcome() || player.hang == Hang::Mute {
@@ -289,6 +301,10 @@ impl IndexMut<Who> for Stage {
 
 /// What passes for the server while a test waits: little, so that no deadline is met by waiting.
 const TURN: Duration = Duration::from_micros(500);
+/// The turns of a wait in which so much passes: 200 ms in all, in which transports send again what was lost.
+const CREEP_TURNS: u32 = 400;
+/// What passes in each turn after these: 100 ms at most until a wait is given up.
+const CRAWL: Duration = Duration::from_micros(3);
 /// What passes for the players' sockets in a turn.
 const SOCKET_STEP: Duration = Duration::from_millis(5);
 /// How long a turn leaves the machine to the adapters' threads.

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::reference::{Arrival, Client, Down, Event, Link, Reference, Resume, Up};
+use super::parts::{Arrival, Client, Down, Event, Jam, Link, Resume, Up};
+use super::reference::{FORGED, Reference};
 use super::steps::Who;
 
 impl Reference {
@@ -15,6 +16,7 @@ impl Reference {
             guest: None,
             session: None,
             down: VecDeque::new(),
+            jam: Jam::default(),
         });
         self.ports[proxy].push(Event { at: self.now, link, what: Arrival::Opened });
         let client = &mut self.clients[client];
@@ -34,12 +36,16 @@ impl Reference {
         self.say(client, Up::Hello(resume));
     }
 
-    pub(super) fn resume(&mut self, client: usize, token: usize, resync: bool) {
-        let received = self.clients[client].received;
-        self.greet(client, Some(Resume { token, received, resync }));
+    /// A client resumes with a token, or with a forged one, and says that it is ahead by some of its own frames.
+    pub(super) fn resume(&mut self, client: usize, token: Option<usize>, ahead: usize, resync: bool) {
+        let known = &self.clients[client];
+        let trimmed = if ahead > 0 { known.sent + ahead } else { known.sent - known.outbox.len() };
+        let (token, received) = (token.unwrap_or(FORGED), known.received);
+        self.greet(client, Some(Resume { token, received, trimmed, resync }));
     }
 
-    pub(super) fn ask(&mut self, who: Who, make: impl Fn(u32) -> Up) {
+    /// A client sends a request.
+    pub(super) fn ask_for(&mut self, who: Who, make: impl Fn(u32) -> Up) {
         let client = &mut self.clients[who as usize];
         client.requests += 1;
         let frame = make(client.requests);
@@ -69,6 +75,15 @@ impl Reference {
         self.read(client, usize::MAX, true);
         if self.clients[client].is_welcome() {
             let received = self.clients[client].received;
+            self.say(client, Up::Ack(received));
+        }
+    }
+
+    /// The same, but it says that it is one frame behind.
+    pub(super) fn lag(&mut self, client: usize) {
+        self.read(client, usize::MAX, true);
+        if self.clients[client].is_welcome() {
+            let received = self.clients[client].received.saturating_sub(1);
             self.say(client, Up::Ack(received));
         }
     }
@@ -126,6 +141,11 @@ impl Client {
     /// It has a link on which nothing was asked that is not answered yet.
     pub(crate) fn may_greet(&self) -> bool {
         self.link.is_some() && !self.greeted && !self.closed
+    }
+
+    /// How many counted frames it has sent.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent
     }
 
     /// It kept nothing but a token.

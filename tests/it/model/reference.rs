@@ -1,220 +1,105 @@
 //! What the server promises, in plain Rust: the state, and what clients and games do to it.
 
-use std::collections::VecDeque;
 use std::fmt;
 
-use waystation::session::{EndCause, SessionState};
+use waystation::session::{LossCause, SessionState};
 use waystation::testing::News;
-use waystation::wire::v1::Reason;
+use waystation::zone::MembershipError;
 
+use super::parts::{Asking, Change, Client, Down, Event, Link, Session, Up, Zone};
 use super::steps::{Key, Room, Step, Who};
 
-pub(crate) const ZONES: usize = 3;
+pub(crate) const ZONES: usize = 4;
 /// A tick, in milliseconds.
 pub(crate) const PERIOD: u64 = 50;
 /// A long one: still no stall, by which timers would lose time.
 pub(crate) const LONG_PERIOD: u64 = 200;
+/// A stall: longer than any timeout.
+pub(crate) const STALL: u64 = 20_000;
 /// A third of what it takes to be too slow.
 pub(crate) const DEAF_TICKS: u16 = 18;
+/// By how many frames a client is ahead of a server that has forgotten them.
+pub(crate) const AHEAD: usize = 3;
+/// Broadcasts at once: two of these are more than an outbox holds.
+pub(crate) const FLOOD: u64 = 11;
+/// How long the server drains.
+pub(crate) const DRAIN: u64 = 4_000;
+/// How long a hasty session lives without a link, and a patient one.
+pub(crate) const HASTE: u64 = 1_000;
+pub(crate) const PATIENCE: u64 = 9_000;
 /// A token that the server never issued.
 pub(crate) const FORGED: usize = usize::MAX;
 
 /// A server and its clients, as `docs/sessions.md` says they are.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Reference {
+    /// The steady clock, which leaves stalls out.
     pub(crate) now: u64,
+    /// The other one.
+    pub(super) clock: u64,
     pub(super) clients: Vec<Client>,
     pub(super) links: Vec<Link>,
     pub(super) ports: [Vec<Event>; 2],
+    /// Adapters that take no commands.
+    pub(super) jammed: [bool; 2],
     pub(crate) sessions: Vec<Session>,
     pub(crate) zones: [Option<Zone>; ZONES],
     pub(super) opened_count: u64,
     pub(super) shut: Vec<usize>,
+    /// The ids of zones that are gone, and of whose asks the server has yet to take care.
+    pub(super) razed: Vec<u64>,
     /// Whose zone is gone, which one, and its id.
     pub(super) orphans: Vec<(usize, usize, u64)>,
     pub(super) changes: Vec<(u64, usize, Change)>,
     pub(super) arrived: u64,
     pub(super) tokens_issued: usize,
+    pub(super) asks_opened: u64,
     pub(super) shouts: Vec<u64>,
     numbers: u64,
-    /// What is published when the next tick begins.
-    pub(super) announced: Vec<(usize, News)>,
-    /// What the game was told in this step, and of whom.
-    pub(crate) news: Vec<(usize, News)>,
+    /// When all sessions end, once the server drains.
+    pub(super) drain: Option<u64>,
+    /// The deadline has passed, and guests were told.
+    pub(super) has_dismissed: bool,
+    /// What the game is told when the next tick begins.
+    pub(super) next: Told,
+    /// What the game was told in this step.
+    pub(crate) told: Told,
     /// The numbers that the game heard in this step, and from whom.
     pub(crate) heard: Vec<(usize, u64)>,
+    /// The losses that the hooks of sessions heard of in this step.
+    pub(crate) hooked: Vec<(usize, LossCause)>,
+    /// Answers to asks that were over, since the start.
+    pub(crate) late_count: u64,
+    /// Frames of clients that are lost, since the start.
+    pub(crate) missed_count: u64,
+    /// What else happened in this step that is rare.
+    pub(super) notes: Vec<&'static str>,
 }
 
-/// What a client knows.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Client {
-    pub(super) link: Option<usize>,
-    pub(super) welcomed: bool,
-    pub(super) closed: bool,
-    /// It has asked for something and was not answered.
-    pub(super) greeted: bool,
-    pub(super) reloaded: bool,
-    pub(super) session: Option<usize>,
-    pub(super) tokens: Vec<usize>,
-    pub(super) received: usize,
-    pub(super) sent: usize,
-    pub(super) outbox: VecDeque<Up>,
-    pub(super) requests: u32,
-    /// What it saw in this step.
-    pub(crate) seen: Vec<Down>,
+/// What the game is told, and of whom.
+#[derive(Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) news: Vec<(usize, News)>,
+    pub(crate) asks: Vec<(usize, Asking)>,
+    pub(crate) refused: Vec<(usize, MembershipError)>,
+    /// What agents were sent.
+    pub(crate) delivered: Vec<(usize, Down)>,
 }
 
-/// One link, from both ends.
-#[derive(Debug, Clone)]
-pub(super) struct Link {
-    pub(super) key: (usize, u64),
-    /// Frames go nowhere any more.
-    pub(super) closed: bool,
-    pub(super) guest: Option<Guest>,
-    pub(super) session: Option<usize>,
-    pub(super) down: VecDeque<Down>,
-}
-
-/// A link that has no session.
-#[derive(Debug, Clone)]
-pub(super) struct Guest {
-    pub(super) deadline: u64,
-    pub(super) asked: Option<((u64, u64), Option<Resume>)>,
-    pub(super) bad: u64,
-    pub(super) resume_from: u64,
-}
-
-/// What a client says when it resumes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Resume {
-    pub(super) token: usize,
-    pub(super) received: usize,
-    pub(super) resync: bool,
-}
-
-/// What a proxy delivers.
-#[derive(Debug, Clone)]
-pub(super) struct Event {
-    pub(super) at: u64,
-    pub(super) link: usize,
-    pub(super) what: Arrival,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Arrival {
-    Opened,
-    Frame(Up),
-    Closed,
-}
-
-/// A frame of a client.
-#[derive(Debug, Clone)]
-pub(super) enum Up {
-    Hello(Option<Resume>),
-    Ack(usize),
-    Join(u32, usize),
-    Part(u32),
-    Say(u64),
-    Bye,
-    Babble,
-}
-
-/// A frame of the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Down {
-    Welcome {
-        session: usize,
-        token: usize,
-        resumed: bool,
-        received: usize,
-        base: usize,
-        resync: bool,
-        zone: Option<usize>,
-    },
-    Denied(Reason),
-    Closed(Reason),
-    Joined {
-        request: u32,
-        zone: usize,
-        id: u64,
-    },
-    Parted {
-        request: u32,
-        zone: usize,
-        reason: Reason,
-    },
-    Refused {
-        request: u32,
-        reason: Reason,
-    },
-    Echo(u64),
-}
-
-/// A session.
-#[derive(Debug, Clone)]
-pub(crate) struct Session {
-    pub(crate) epoch: u64,
-    pub(crate) link: Option<usize>,
-    pub(super) heard: u64,
-    pub(super) confirmed: bool,
-    pub(crate) zone: Option<usize>,
-    pub(crate) expires: Option<u64>,
-    pub(super) newest: usize,
-    pub(super) presented: Option<usize>,
-    pub(super) inbox: VecDeque<(u64, Up)>,
-    pub(crate) received: usize,
-    pub(super) welcome: Option<Down>,
-    /// All that it was ever sent and counts.
-    pub(crate) sent: Vec<Down>,
-    pub(crate) acked: usize,
-    /// How much of it was given to the link.
-    pub(super) given: usize,
-    pub(super) since: u64,
-    pub(crate) has_ended: bool,
-}
-
-/// An open zone.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Zone {
-    pub(crate) id: u64,
-    pub(super) capacity: usize,
-    pub(super) is_hard: bool,
-}
-
-/// What waits for settle.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Change {
-    Join(u32, usize),
-    Part(u32),
-    Drop,
-    Put(usize, u64),
-    Take,
-    Kick,
-    End(EndCause),
+impl Told {
+    pub(super) fn append(&mut self, next: &mut Self) {
+        self.news.append(&mut next.news);
+        self.asks.append(&mut next.asks);
+        self.refused.append(&mut next.refused);
+        self.delivered.append(&mut next.delivered);
+    }
 }
 
 impl Reference {
     pub(crate) fn new() -> Self {
-        let mut new = Self {
-            now: 0,
-            clients: vec![Client::default(); Who::ALL.len()],
-            links: Vec::new(),
-            ports: [Vec::new(), Vec::new()],
-            sessions: Vec::new(),
-            zones: [None; ZONES],
-            // The harness has opened some before.
-            opened_count: 2,
-            shut: Vec::new(),
-            orphans: Vec::new(),
-            changes: Vec::new(),
-            arrived: 0,
-            tokens_issued: 0,
-            shouts: Vec::new(),
-            numbers: 0,
-            announced: Vec::new(),
-            news: Vec::new(),
-            heard: Vec::new(),
-        };
+        // The harness has opened some zones before.
+        let clients = vec![Client::default(); Who::ALL.len()];
+        let mut new = Self { clients, opened_count: 2, ..Self::default() };
         Room::ALL.into_iter().for_each(|room| new.open(room as usize));
         new
     }
@@ -225,28 +110,52 @@ impl Reference {
 
     /// The session that a client believes to have, if it lives.
     pub(crate) fn live_session(&self, who: Who) -> Option<usize> {
-        self.client(who).session.filter(|session| !self.sessions[*session].has_ended)
+        self.client(who).session.filter(|session| self.sessions[*session].is_there())
     }
 
-    pub(crate) fn state(&self, session: usize) -> SessionState {
-        let Session { link, zone, .. } = self.sessions[session];
+    /// The agent, if there is one.
+    pub(crate) fn agent(&self) -> Option<usize> {
+        self.sessions.iter().position(|session| session.is_agent && session.is_there())
+    }
+
+    /// The ask that the game was told of last.
+    pub(crate) fn ask(&self, who: Who) -> Option<u64> {
+        self.sessions[self.live_session(who)?].told_ask
+    }
+
+    /// `None` if the game has despawned it.
+    pub(crate) fn state(&self, session: usize) -> Option<SessionState> {
         // Whose zone is gone is put right when the next tick settles.
         let was_inside = self.orphans.iter().any(|(orphan, ..)| *orphan == session);
-        match (link, zone) {
-            (None, _) => SessionState::Disconnected,
-            (Some(_), None) if !was_inside => SessionState::Connected,
+        let session = &self.sessions[session];
+        session.is_there().then_some(match (session.is_linked(), session.zone) {
+            (false, _) => SessionState::Disconnected,
+            (true, None) if !was_inside => SessionState::Connected,
             _ => SessionState::Active,
-        }
+        })
     }
 
     /// Tokens that resume a session.
     pub(crate) fn token_count(&self) -> usize {
-        let live = self.sessions.iter().filter(|session| !session.has_ended);
+        let live = self.sessions.iter().filter(|session| !session.has_ended && !session.is_agent);
         live.map(|session| 1 + usize::from(session.presented.is_some())).sum()
     }
 
     pub(crate) fn has_zone(&self, room: Room) -> bool {
-        self.zones[room as usize].is_some() && !self.shut.contains(&(room as usize))
+        self.zones[room as usize].is_some() && !self.is_shut(room)
+    }
+
+    /// Its name is free, and its members part with the next tick.
+    pub(crate) fn is_shut(&self, room: Room) -> bool {
+        self.shut.contains(&(room as usize))
+    }
+
+    pub(crate) fn is_jammed(&self, beta: bool) -> bool {
+        self.jammed[usize::from(beta)]
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.is_some()
     }
 
     /// The proxy of a link, and its number there.
@@ -266,15 +175,17 @@ impl Reference {
 
     /// What was told and seen in this step, in words without names.
     pub(crate) fn happened(&self) -> Vec<String> {
-        let seen = self.clients.iter().flat_map(|client| &client.seen).map(|down| match down {
+        let words = |down: &Down| match down {
             Down::Welcome { resumed, resync, .. } => format!("Welcome {resumed} {resync}"),
             Down::Joined { request, .. } => format!("Joined {}", *request > 0),
             Down::Parted { reason, .. } => format!("Parted {reason:?}"),
             Down::Refused { reason, .. } => format!("Refused {reason:?}"),
             Down::Echo(_) => "Echo".to_owned(),
+            Down::Notice(_) => "Notice".to_owned(),
             other => format!("{other:?}"),
-        });
-        let told = self.news.iter().map(|(_, news)| match news {
+        };
+        let seen = self.clients.iter().flat_map(|client| &client.seen).map(words);
+        let told = self.told.news.iter().map(|(_, news)| match news {
             News::Joined(_) => "ZoneJoined".to_owned(),
             News::Parted(_, reason) => format!("ZoneParted {reason:?}"),
             News::MemberDisconnected(_) => "MemberDisconnected".to_owned(),
@@ -282,19 +193,54 @@ impl Reference {
             News::Closed(cause) => format!("SessionClosed {cause:?}"),
             other => format!("{other:?}"),
         });
-        seen.chain(told).collect()
+        let asks = self.told.asks.iter().map(|(_, asking)| match asking {
+            Asking::Requested(_) => "Ask".to_owned(),
+            Asking::Cancelled(reason) => format!("Ask {reason:?}"),
+        });
+        let refused = self.told.refused.iter().map(|(_, error)| format!("Command {error:?}"));
+        let hooked = self.hooked.iter().map(|(_, cause)| format!("Hook {cause:?}"));
+        let agents = self.told.delivered.iter().map(|(_, down)| format!("Agent: {}", words(down)));
+        let notes = self.notes.iter().map(|note| (*note).to_owned());
+        seen.chain(told).chain(asks).chain(refused).chain(hooked).chain(agents).chain(notes).collect()
     }
 
     pub(crate) fn apply(&mut self, step: Step) {
-        self.news.clear();
+        self.told = Told::default();
         self.heard.clear();
+        self.hooked.clear();
+        self.notes.clear();
         self.clients.iter_mut().for_each(|client| client.seen.clear());
         match step {
             Step::Tick(count) => self.pass(count, PERIOD, false),
             Step::Play(count) => self.pass(count, PERIOD, true),
             Step::Wait(count) => self.pass(count, LONG_PERIOD, false),
             Step::Rest(count) => self.pass(count, LONG_PERIOD, true),
+            Step::Stall => self.tick(STALL),
+            Step::Jam(beta) => self.jammed[usize::from(beta)] = true,
+            Step::Free(beta) => self.free(usize::from(beta)),
+            Step::Drain => self.begin_drain(),
+            Step::Shout => self.shout(1),
+            Step::Flood => self.shout(FLOOD),
+            Step::Shut(room) => self.shut.push(room as usize),
+            Step::Raze(room) => self.raze(room as usize),
+            Step::Open(room) => self.open(room as usize),
+            Step::Spawn(owner) => self.spawn(owner),
+            Step::AgentJoin(room) => self.agent_sends(Up::Join(0, room as usize)),
+            Step::AgentPart => self.agent_sends(Up::Part(0)),
+            Step::AgentSay => {
+                self.numbers += 1;
+                self.agent_sends(Up::Say(self.numbers));
+            }
+            Step::AgentEnd => self.agent_sends(Up::Bye),
+            step => self.apply_to_client(step),
+        }
+    }
+
+    /// What a client does, or the game does to its session.
+    fn apply_to_client(&mut self, step: Step) {
+        match step {
             Step::Pump(who) => self.pump(who as usize),
+            Step::Lag(who) => self.lag(who as usize),
             Step::Connect(who, beta) => self.connect(who as usize, usize::from(beta)),
             Step::Cut(who, frames) => {
                 self.read(who as usize, usize::from(frames), false);
@@ -305,13 +251,19 @@ impl Reference {
                     self.close(link);
                 }
             }
-            Step::Lossy(_) => {}
             Step::Reload(who) => self.copy(who, who),
             Step::Copy(from, to) => self.copy(from, to),
             Step::Deaf(who) => {
                 for _ in 0..3 {
                     self.call(who as usize);
                     self.pass(DEAF_TICKS, LONG_PERIOD, false);
+                }
+            }
+            Step::Busy(who) => {
+                for _ in 0..3 * DEAF_TICKS {
+                    self.call(who as usize);
+                    self.tick(LONG_PERIOD);
+                    self.lag(who as usize);
                 }
             }
             Step::Hello(who) => self.greet(who as usize, None),
@@ -322,47 +274,60 @@ impl Reference {
                     Key::Older(back) => client.token(usize::from(back)),
                     Key::Forged => None,
                 };
-                self.resume(who as usize, token.unwrap_or(FORGED), false);
+                self.resume(who as usize, token, 0, false);
             }
-            Step::Resync(who) => {
-                let token = self.client(who).token(0).unwrap_or(FORGED);
-                self.resume(who as usize, token, true);
-            }
-            Step::Join(who, room) => self.ask(who, |request| Up::Join(request, room as usize)),
-            Step::Part(who) => self.ask(who, Up::Part),
+            Step::Ahead(who) => self.resume(who as usize, self.client(who).token(0), AHEAD, false),
+            Step::Resync(who) => self.resume(who as usize, self.client(who).token(0), 0, true),
+            Step::Join(who, room) => self.ask_for(who, |request| Up::Join(request, room as usize)),
+            Step::Part(who) => self.ask_for(who, Up::Part),
             Step::Say(who) => self.call(who as usize),
-            Step::Bye(who) => {
-                if self.client(who).is_welcome() {
-                    self.say(who as usize, Up::Bye);
-                }
-            }
+            Step::Bye(who) if self.client(who).is_welcome() => self.say(who as usize, Up::Bye),
+            Step::Bye(_) => {}
             Step::Babble(who) => self.say(who as usize, Up::Babble),
-            Step::Shout => {
-                self.numbers += 1;
-                self.shouts.push(self.numbers);
-            }
             Step::Put(who, room) => {
-                let id = self.zones[room as usize].map_or(0, |zone| zone.id);
-                self.command(who, Change::Put(room as usize, id));
+                self.command(who, Change::Put(room as usize, self.zone_id(room as usize)))
+            }
+            Step::Move(who, room) => {
+                self.command(who, Change::Move(room as usize, self.zone_id(room as usize)))
             }
             Step::Take(who) => self.command(who, Change::Take),
             Step::Kick(who) => self.command(who, Change::Kick),
-            Step::Shut(room) => self.shut.push(room as usize),
-            Step::Raze(room) => self.raze(room as usize),
-            Step::Open(room) => self.open(room as usize),
+            Step::Answer(who, yes) => {
+                if let Some(ask) = self.ask(who) {
+                    self.command(who, Change::Answer(ask, yes));
+                }
+            }
+            Step::Hasten(who) => self.with_session(who, |session| session.is_hasty = true),
+            Step::Soothe(who) => self.with_session(who, |session| session.timeout = PATIENCE),
+            Step::Despawn(who) => self.despawn(who),
+            // It loses what is unreliable: nothing that the model knows.
+            _ => {}
         }
+    }
+
+    pub(super) fn zone_id(&self, zone: usize) -> u64 {
+        self.zones[zone].map_or(0, |zone| zone.id)
     }
 
     fn open(&mut self, room: usize) {
         self.opened_count += 1;
-        let capacity = [1_000, 1, 2][room];
-        self.zones[room] =
-            Some(Zone { id: self.opened_count, capacity, is_hard: room == Room::Pit as usize });
+        self.zones[room] = Some(Zone {
+            id: self.opened_count,
+            capacity: [1_000, 1, 2, 1][room],
+            is_hard: room == Room::Pit as usize,
+            is_asking: room == Room::Club as usize,
+        });
     }
 
     fn command(&mut self, who: Who, change: Change) {
         if let Some(session) = self.live_session(who) {
             self.changes.push((u64::MAX, session, change));
+        }
+    }
+
+    fn with_session(&mut self, who: Who, act: impl FnOnce(&mut Session)) {
+        if let Some(session) = self.live_session(who) {
+            act(&mut self.sessions[session]);
         }
     }
 
@@ -385,11 +350,30 @@ impl Reference {
         self.numbers += 1;
         self.send(client, Up::Say(self.numbers));
     }
+
+    fn shout(&mut self, count: u64) {
+        for _ in 0..count {
+            self.numbers += 1;
+            self.shouts.push(self.numbers);
+        }
+    }
+
+    /// An adapter takes what it was commanded.
+    fn free(&mut self, proxy: usize) {
+        self.jammed[proxy] = false;
+        for link in self.links.iter_mut().filter(|link| link.key.0 == proxy) {
+            let jam = std::mem::take(&mut link.jam);
+            if !link.closed {
+                link.down.extend(jam.frames);
+                link.closed = jam.closes;
+            }
+        }
+    }
 }
 
 /// A trace shows what happened, not all that is known.
 impl fmt::Debug for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a server at {} ms", self.now)
+        write!(f, "a server at {} ms", self.clock)
     }
 }

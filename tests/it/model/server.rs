@@ -1,30 +1,35 @@
 //! What the server promises, in plain Rust: a tick, in the order of its phases.
 
-use std::collections::BTreeSet;
-
 use waystation::ident::ZoneId;
 use waystation::proxy::LinkEnd;
 use waystation::session::{EndCause, LossCause};
 use waystation::testing::News;
 use waystation::wire::v1::Reason;
 
-use super::reference::{Arrival, Change, Down, Guest, Reference, Resume, Session, Up};
+use super::parts::{Arrival, Asking, Change, Down, Guest, Resume, Session, Up};
+use super::reference::{HASTE, Reference};
+use super::settle::WAITS;
 
-const TIMEOUT: u64 = 5_000;
+/// The most that the steady clock moves in a tick.
+const STEP_MAX: u64 = 250;
 const LINK_TIMEOUT: u64 = 5_000;
 const HELLO_TIMEOUT: u64 = 5_000;
 const UNACKED_MAX: u64 = 10_000;
 const TOKEN_DELAY: u64 = 500;
 const DENIALS_MAX: u64 = 8;
+/// After this a client may come again that was turned away since the server drains.
+const RETRY_AFTER: u64 = 2_000;
 
 /// When an Ack arrived, on which link, and what it says.
 type Acked = ((u64, u64), usize, usize);
 
 impl Reference {
     pub(super) fn tick(&mut self, period: u64) {
-        self.now += period;
-        self.news.append(&mut self.announced);
+        self.clock += period;
+        self.now += period.min(STEP_MAX);
+        self.tell_game();
         let (acks, mut lost) = self.receive();
+        self.end_all();
         self.admit(acks);
         lost.extend(self.watch());
         for (session, link, cause) in lost {
@@ -35,9 +40,20 @@ impl Reference {
         let replies = self.dispatch();
         self.resolve(&replies);
         self.close_zones();
+        self.repair();
         self.settle();
         self.expire();
         self.flush();
+    }
+
+    /// The game is told what was published since the last tick.
+    fn tell_game(&mut self) {
+        for (session, asking) in &self.next.asks {
+            if let Asking::Requested(ask) = *asking {
+                self.sessions[*session].told_ask = Some(ask);
+            }
+        }
+        self.told.append(&mut self.next);
     }
 
     /// Brings what arrived to guests and sessions. The Acks, and the sessions whose links were closed.
@@ -47,8 +63,9 @@ impl Reference {
             let link = event.link;
             match event.what {
                 Arrival::Opened => {
-                    let deadline = self.now + HELLO_TIMEOUT;
-                    self.links[link].guest = Some(Guest { deadline, asked: None, bad: 0, resume_from: 0 });
+                    let deadline = self.clock + HELLO_TIMEOUT;
+                    let guest = Guest { deadline, asked: None, denied: 0, bad: 0, resume_from: 0 };
+                    self.links[link].guest = Some(guest);
                 }
                 Arrival::Closed => {
                     let was_guest = self.links[link].guest.take().is_some();
@@ -64,7 +81,8 @@ impl Reference {
                         session.heard = session.heard.max(event.at);
                         match frame {
                             Up::Ack(received) => acks.push(((event.at, order), link, received)),
-                            frame => session.inbox.push_back((order, frame)),
+                            frame if session.gone.is_none() => session.inbox.push_back((order, frame)),
+                            _ => {}
                         }
                     } else if let Some(guest) = &mut self.links[link].guest {
                         match frame {
@@ -87,8 +105,9 @@ impl Reference {
     fn watch(&self) -> Vec<(usize, usize, LossCause)> {
         let mut lost = Vec::new();
         for (number, session) in self.sessions.iter().enumerate() {
-            let Some(link) = session.link else { continue };
-            if session.acked < session.sent.len() && self.now - session.since >= UNACKED_MAX {
+            let Some(link) = session.link.filter(|_| session.is_there()) else { continue };
+            let is_late = session.acked < session.sent.len() && self.now - session.since >= UNACKED_MAX;
+            if session.overflowed || is_late {
                 lost.push((number, link, LossCause::Slow));
             } else if self.now - session.heard >= LINK_TIMEOUT {
                 lost.push((number, link, LossCause::Silent));
@@ -104,7 +123,7 @@ impl Reference {
             let Some(guest) = &self.links[link].guest else { continue };
             let is_slowed = |resume: &Resume| self.by_token(resume.token).is_none();
             if let Some((when, resume)) = guest.asked
-                && (guest.resume_from <= self.now || !resume.as_ref().is_some_and(is_slowed))
+                && (guest.resume_from <= self.clock || !resume.as_ref().is_some_and(is_slowed))
             {
                 arrived.push((when, link, Err(resume)));
             }
@@ -114,13 +133,15 @@ impl Reference {
             match what.map_err(|resume| resume.map(|resume| (self.by_token(resume.token), resume))) {
                 Ok(received) => self.acknowledge(link, received),
                 Err(None) => self.register(link),
-                Err(Some((Some(session), resume))) => self.bind(session, link, resume),
-                Err(Some((None, _))) => self.deny(link),
+                Err(Some((Some(session), resume))) if self.sessions[session].is_there() => {
+                    self.bind(session, link, resume);
+                }
+                Err(Some(_)) => self.deny(link, Reason::Token),
             }
         }
         for link in 0..self.links.len() {
             let guest = &self.links[link].guest;
-            if guest.as_ref().is_some_and(|guest| guest.asked.is_none() && guest.deadline <= self.now) {
+            if guest.as_ref().is_some_and(|guest| guest.asked.is_none() && guest.deadline <= self.clock) {
                 self.links[link].guest = None;
                 self.shut_link(link, Reason::Timeout);
             }
@@ -134,14 +155,18 @@ impl Reference {
         })
     }
 
-    fn deny(&mut self, link: usize) {
-        self.links[link].down.push_back(Down::Denied(Reason::Token));
+    fn deny(&mut self, link: usize, reason: Reason) {
+        self.send_down(link, Down::Denied(reason));
         let Some(guest) = &mut self.links[link].guest else { return };
         guest.asked = None;
-        guest.bad += 1;
-        guest.deadline = self.now + HELLO_TIMEOUT;
-        guest.resume_from = self.now + TOKEN_DELAY * guest.bad;
-        if guest.bad >= DENIALS_MAX {
+        guest.denied += 1;
+        let retry_after = if reason == Reason::Draining { RETRY_AFTER } else { 0 };
+        guest.deadline = self.clock + retry_after + HELLO_TIMEOUT;
+        if reason == Reason::Token {
+            guest.bad += 1;
+            guest.resume_from = self.clock + TOKEN_DELAY * guest.bad;
+        }
+        if guest.denied >= DENIALS_MAX {
             self.links[link].guest = None;
             self.shut_link(link, Reason::Timeout);
         }
@@ -153,25 +178,11 @@ impl Reference {
     }
 
     fn register(&mut self, link: usize) {
+        if self.drain.is_some() {
+            return self.deny(link, Reason::Draining);
+        }
         let (number, token) = (self.sessions.len(), self.issue());
-        self.sessions.push(Session {
-            epoch: 1,
-            link: Some(link),
-            heard: self.now,
-            confirmed: false,
-            zone: None,
-            expires: None,
-            newest: token,
-            presented: None,
-            inbox: [].into(),
-            received: 0,
-            welcome: None,
-            sent: Vec::new(),
-            acked: 0,
-            given: 0,
-            since: 0,
-            has_ended: false,
-        });
+        self.sessions.push(Session::new(Some(link), self.now, token));
         self.links[link].guest = None;
         self.links[link].session = Some(number);
         self.announce(number, News::Registered);
@@ -184,6 +195,7 @@ impl Reference {
             self.links[old].session = None;
             self.shut_link(old, Reason::Replaced);
             self.announce(number, News::Disconnected(LossCause::Replaced));
+            self.run_hook(number, LossCause::Replaced);
         }
         let token = self.issue();
         self.links[link].guest = None;
@@ -195,18 +207,30 @@ impl Reference {
         (session.newest, session.presented) = (token, Some(resume.token));
         (session.heard, session.since, session.confirmed, session.expires) = (now, now, true, None);
         session.inbox.clear();
+        // The client does not keep what the server never took: it is lost.
+        let lost = resume.trimmed.saturating_sub(session.received);
+        session.received += lost;
         let fits = (session.acked..=session.sent.len()).contains(&resume.received);
-        let resync = resume.resync || !fits;
+        let has_overflowed = std::mem::take(&mut session.overflowed);
+        let resync = resume.resync || lost > 0 || !fits || has_overflowed;
         session.acked = if resync { session.sent.len() } else { resume.received };
         session.given = session.acked;
         let zone = session.zone;
         self.welcome_on(number, Some(resync));
         self.announce(number, News::Resumed { resync });
+        self.missed_count += lost as u64;
+        self.notes.extend((lost > 0).then_some("Missed"));
+        if resync {
+            self.forget_ask(number);
+        }
         if let Some((zone, id)) = zone.and_then(|zone| Some((zone, self.zones[zone]?.id))) {
             if resync {
                 self.tell(number, Down::Joined { request: 0, zone, id });
             }
             self.announce(number, News::MemberResumed(ZoneId(id)));
+        }
+        if resync {
+            self.notify(number);
         }
     }
 
@@ -226,9 +250,13 @@ impl Reference {
     /// Rows 7 to 9.
     fn disconnect(&mut self, number: usize, cause: LossCause) {
         let session = &mut self.sessions[number];
+        if !session.is_there() {
+            return;
+        }
         let Some(link) = session.link.take() else { return };
         let is_given_up = cause == LossCause::Link(LinkEnd::ByPeer);
-        session.expires = Some(self.now + if session.confirmed || !is_given_up { TIMEOUT } else { 0 });
+        let window = if session.confirmed || !is_given_up { session.timeout } else { 0 };
+        session.expires = Some(self.now + window);
         session.welcome = None;
         let zone = session.zone;
         self.links[link].session = None;
@@ -238,10 +266,24 @@ impl Reference {
             LossCause::Link(_) | LossCause::Replaced | LossCause::Restart => {}
         }
         self.announce(number, News::Disconnected(cause));
+        self.run_hook(number, cause);
+        self.cancel_ask(number, Reason::Cancelled);
         match zone.and_then(|zone| self.zones[zone]) {
             Some(zone) if zone.is_hard => self.changes.push((u64::MAX - 1, number, Change::Drop)),
             Some(zone) => self.announce(number, News::MemberDisconnected(ZoneId(zone.id))),
             None => {}
+        }
+    }
+
+    /// The hook of a session that has lost its link may give it another time, from this loss on.
+    fn run_hook(&mut self, number: usize, cause: LossCause) {
+        self.hooked.push((number, cause));
+        let session = &mut self.sessions[number];
+        if session.is_hasty {
+            let before = std::mem::replace(&mut session.timeout, HASTE);
+            if session.expires == Some(self.now + before) {
+                session.expires = Some(self.now + HASTE);
+            }
         }
     }
 
@@ -266,7 +308,7 @@ impl Reference {
                 }
                 break;
             }
-            if self.sessions[number].link.is_some() {
+            if self.sessions[number].is_linked() {
                 self.sessions[number].inbox = waiting;
             } else if let Some((order, bye)) = waiting.iter().find(|(_, frame)| matches!(frame, Up::Bye)) {
                 // The last that is heard of a client whose link is gone.
@@ -280,6 +322,9 @@ impl Reference {
     fn acknowledge(&mut self, link: usize, received: usize) {
         let Some(number) = self.links[link].session else { return };
         let session = &mut self.sessions[number];
+        if session.gone.is_some() {
+            return;
+        }
         assert!(received <= session.sent.len(), "a client acknowledges what it got");
         if received > session.acked {
             (session.acked, session.since) = (received, self.now);
@@ -293,6 +338,7 @@ impl Reference {
         let change = match *frame {
             Up::Join(request, zone) => Change::Join(request, zone),
             Up::Part(request) => Change::Part(request),
+            Up::Bye if self.sessions[number].is_agent => Change::End(EndCause::Timeout),
             Up::Bye => Change::End(EndCause::Bye),
             _ => Change::End(EndCause::Protocol),
         };
@@ -311,176 +357,59 @@ impl Reference {
         }
     }
 
-    /// Live members of a zone.
-    pub(crate) fn members(&self, zone: usize) -> BTreeSet<usize> {
-        let inside = |number: &usize| self.sessions[*number].zone == Some(zone);
-        (0..self.sessions.len()).filter(inside).collect()
-    }
-
-    /// Row 18, the second half: who was in a zone that is gone is told.
-    fn close_zones(&mut self) {
-        for zone in std::mem::take(&mut self.shut) {
-            self.raze(zone);
-        }
-        for (member, zone, id) in std::mem::take(&mut self.orphans) {
-            self.tell(member, Down::Parted { request: 0, zone, reason: Reason::ZoneClosed });
-            self.announce(member, News::Parted(ZoneId(id), Reason::ZoneClosed));
-        }
-    }
-
-    /// Row 18, the first half: a zone is gone.
-    pub(super) fn raze(&mut self, zone: usize) {
-        let Some(closed) = self.zones[zone].take() else { return };
-        for member in self.members(zone) {
-            self.sessions[member].zone = None;
-            self.orphans.push((member, zone, closed.id));
-        }
-    }
-
-    fn settle(&mut self) {
-        let mut changes = std::mem::take(&mut self.changes);
-        changes.sort_by_key(|(order, ..)| *order);
-        let mut settled = BTreeSet::new();
-        for (_, session, change) in changes {
-            if self.sessions[session].has_ended {
-                continue;
-            }
-            let is_first = settled.insert(session);
-            match change {
-                Change::End(cause) => self.end(session, cause),
-                Change::Kick => self.end(session, EndCause::Kicked),
-                Change::Drop => self.leave(session, Reason::Dropped),
-                change if !is_first => self.changes.push((WAITS, session, change)),
-                Change::Join(request, zone) => self.join(session, request, zone),
-                Change::Part(request) => self.part(session, request),
-                Change::Put(zone, id) => self.put(session, zone, id),
-                Change::Take if self.sessions[session].zone.is_some() => self.part(session, 0),
-                Change::Take => {}
-            }
-        }
-    }
-
-    fn join(&mut self, session: usize, request: u32, zone: usize) {
-        let refusal = match self.zones[zone] {
-            None => Some(Reason::NoSuchZone),
-            Some(_) if self.sessions[session].link.is_none() => Some(Reason::Disconnected),
-            Some(_) if self.has_room_for(session, zone) => None,
-            Some(_) => Some(Reason::Full),
-        };
-        match refusal {
-            Some(reason) => self.tell(session, Down::Refused { request, reason }),
-            None => self.enter(session, request, zone),
-        }
-    }
-
-    /// The game's joins are refused to the game alone.
-    fn put(&mut self, session: usize, zone: usize, id: u64) {
-        let is_open = self.zones[zone].is_some_and(|zone| zone.id == id);
-        if is_open && self.sessions[session].link.is_some() && self.has_room_for(session, zone) {
-            self.enter(session, 0, zone);
-        }
-    }
-
-    fn has_room_for(&self, session: usize, zone: usize) -> bool {
-        let capacity = self.zones[zone].map_or(0, |zone| zone.capacity);
-        self.sessions[session].zone == Some(zone) || self.members(zone).len() < capacity
-    }
-
-    /// Rows 3, 6 and 6a.
-    fn enter(&mut self, session: usize, request: u32, zone: usize) {
-        let id = self.zones[zone].map_or(0, |zone| zone.id);
-        let is_news = self.sessions[session].zone != Some(zone);
-        if is_news {
-            self.leave(session, Reason::Moved);
-            self.sessions[session].zone = Some(zone);
-        }
-        self.tell(session, Down::Joined { request, zone, id });
-        if is_news {
-            self.announce(session, News::Joined(ZoneId(id)));
-        }
-    }
-
-    /// Row 5.
-    fn part(&mut self, session: usize, request: u32) {
-        let Some(zone) = self.sessions[session].zone else {
-            return self.tell(session, Down::Refused { request, reason: Reason::NotInZone });
-        };
-        self.tell(session, Down::Parted { request, zone, reason: Reason::Left });
-        self.leave(session, Reason::Left);
-    }
-
-    fn leave(&mut self, session: usize, reason: Reason) {
-        if let Some(zone) = self.sessions[session].zone.take() {
-            let id = self.zones[zone].map_or(0, |zone| zone.id);
-            self.announce(session, News::Parted(ZoneId(id), reason));
-        }
-    }
-
-    /// Rows 14 to 16a.
-    fn end(&mut self, number: usize, cause: EndCause) {
-        if let Some(zone) = self.sessions[number].zone {
-            if cause != EndCause::Bye {
-                self.tell(number, Down::Parted { request: 0, zone, reason: cause.part_reason() });
-            }
-            self.leave(number, cause.part_reason());
-        }
-        self.flush_one(number);
-        let session = &mut self.sessions[number];
-        session.has_ended = true;
-        session.expires = None;
-        session.inbox.clear();
-        if let Some(link) = session.link.take() {
-            self.links[link].session = None;
-            self.shut_link(link, cause.reason());
-        }
-        let end = if cause == EndCause::Bye { News::Unregistered } else { News::Expired(cause) };
-        self.announce(number, end);
-        self.announce(number, News::Closed(cause));
-    }
-
-    /// Row 14.
-    fn expire(&mut self) {
-        for number in 0..self.sessions.len() {
-            if self.sessions[number].expires.is_some_and(|deadline| deadline <= self.now) {
-                self.end(number, EndCause::Timeout);
-            }
-        }
-    }
-
     fn flush(&mut self) {
-        (0..self.sessions.len()).for_each(|session| self.flush_one(session));
+        let there: Vec<usize> = (0..self.sessions.len()).filter(|it| self.sessions[*it].is_there()).collect();
+        there.into_iter().for_each(|session| self.flush_one(session));
     }
 
-    fn flush_one(&mut self, number: usize) {
+    pub(super) fn flush_one(&mut self, number: usize) {
         let session = &mut self.sessions[number];
         let Some(link) = session.link else { return };
-        let down = &mut self.links[link].down;
-        down.extend(session.welcome.take());
-        down.extend(session.sent[session.given..].iter().cloned());
+        let mut frames: Vec<Down> = session.welcome.take().into_iter().collect();
+        frames.extend(session.sent[session.given..].iter().cloned());
         session.given = session.sent.len();
+        frames.into_iter().for_each(|frame| self.send_down(link, frame));
     }
 
-    /// A counted frame for a session.
-    fn tell(&mut self, number: usize, frame: Down) {
+    /// A counted frame for a client, or a value for an agent.
+    pub(super) fn tell(&mut self, number: usize, frame: Down) {
         let session = &mut self.sessions[number];
-        if session.acked == session.sent.len() {
-            session.since = self.now;
+        if session.is_agent {
+            return self.next.delivered.push((number, frame));
         }
-        session.sent.push(frame);
+        let had_room = !session.overflowed;
+        session.push(frame, self.now);
+        self.notes.extend((had_room && session.overflowed).then_some("Overflow"));
+    }
+
+    /// A frame goes onto a link, unless its adapter takes nothing.
+    fn send_down(&mut self, link: usize, frame: Down) {
+        let is_jammed = self.jammed[self.links[link].key.0];
+        let link = &mut self.links[link];
+        if is_jammed {
+            link.jam.frames.push(frame);
+        } else if !link.closed {
+            link.down.push_back(frame);
+        }
     }
 
     /// The last frame on a link.
-    fn shut_link(&mut self, link: usize, reason: Reason) {
-        if !self.links[link].closed {
+    pub(super) fn shut_link(&mut self, link: usize, reason: Reason) {
+        self.cut_link(link, Some(Down::Closed(reason)));
+    }
+
+    /// Ends a link, with a last frame or without.
+    pub(super) fn cut_link(&mut self, link: usize, last: Option<Down>) {
+        let is_jammed = self.jammed[self.links[link].key.0];
+        last.into_iter().for_each(|frame| self.send_down(link, frame));
+        if is_jammed {
+            self.links[link].jam.closes = true;
+        } else {
             self.links[link].closed = true;
-            self.links[link].down.push_back(Down::Closed(reason));
         }
     }
 
-    fn announce(&mut self, session: usize, news: News) {
-        self.announced.push((session, news));
+    pub(super) fn announce(&mut self, session: usize, news: News) {
+        self.next.news.push((session, news));
     }
 }
-
-/// The place of a change that waits from the last tick: before all frames of this one.
-const WAITS: u64 = 0;

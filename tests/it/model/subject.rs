@@ -1,22 +1,29 @@
 //! The server itself, driven step by step beside its model and compared with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
-use waystation::arena::v1::{Echo, Say};
+use waystation::arena::v1::Say;
+use waystation::gate::DrainCommand as _;
 use waystation::ident::{LinkKey, SessionId};
-use waystation::session::{ExpiresAt, Session, SessionTable};
+use waystation::session::{
+    Agent, AgentOf, ExpiresAt, ResumeTimeout, Session, SessionConfig, SessionCounts, SessionTable,
+    SpawnAgent as _,
+};
 use waystation::testing::News;
 use waystation::testing::{Faults, Hang, Harness, Player, Via};
-use waystation::wire::v1::{Ack, Bye, Closed, Denied, Join, Joined, Part, Parted, Refused, Welcome};
-use waystation::wire::{Frame, Lane, WireMessage as _};
+use waystation::wire::v1::{Ack, Bye, Hello, Join, Part, Resume, Welcome};
+use waystation::wire::{self, Frame, Lane, WireMessage as _};
 use waystation::zone::{Members, MembershipCommands as _, Zone};
 
-use super::reference::{DEAF_TICKS, Down, LONG_PERIOD, PERIOD, Reference};
+use super::parts::{Down, OUTBOX_MAX};
+use super::reference::{AHEAD, DEAF_TICKS, DRAIN, FLOOD, LONG_PERIOD, PATIENCE, PERIOD, Reference, STALL};
 use super::steps::{Key, Room, Step, Who};
-use crate::support::{Heard, game, shout};
+use super::told::{Hasty, Heeded, hook, listen_to, shown};
+use crate::support::{Heard, game_bounded, shout};
 
 /// The server, and clients that do what the model's do.
 pub(crate) struct Subject {
@@ -26,6 +33,9 @@ pub(crate) struct Subject {
     tokens: Vec<Vec<Bytes>>,
     /// The sessions, as the model numbers them.
     ids: BTreeMap<usize, SessionId>,
+    /// The entities of sessions that the game commanded something of.
+    commanded: BTreeMap<Entity, usize>,
+    agent: Option<Entity>,
     news_count: usize,
     heard_count: usize,
     /// Frames that each client took in this step.
@@ -34,7 +44,13 @@ pub(crate) struct Subject {
 
 impl Subject {
     pub(crate) fn new() -> Self {
-        let mut game = game();
+        // Two floods are more than an outbox holds.
+        let mut game = game_bounded(SessionConfig {
+            outbox_max_frames: OUTBOX_MAX,
+            on_disconnect: Some(hook()),
+            ..SessionConfig::default()
+        });
+        listen_to(&mut game.app);
         for name in ["hall", "attic"] {
             let zone = game.zone(name).expect("support opens it");
             game.app.world_mut().despawn(zone);
@@ -49,6 +65,8 @@ impl Subject {
             players: players.into(),
             tokens: vec![Vec::new(); Who::ALL.len()],
             ids: BTreeMap::new(),
+            commanded: BTreeMap::new(),
+            agent: None,
             news_count: 0,
             heard_count: 0,
             seen: vec![Vec::new(); Who::ALL.len()],
@@ -59,16 +77,22 @@ impl Subject {
 
     /// What the model has done already.
     pub(crate) fn apply(&mut self, step: Step, model: &Reference) {
+        let via = |beta: bool| if beta { Via::Beta } else { Via::Alpha };
         match step {
             Step::Tick(count) => self.pass(count, PERIOD, false),
             Step::Play(count) => self.pass(count, PERIOD, true),
             Step::Wait(count) => self.pass(count, LONG_PERIOD, false),
             Step::Rest(count) => self.pass(count, LONG_PERIOD, true),
-            Step::Pump(who) => self.pump(who),
-            Step::Connect(who, beta) => {
-                let via = if beta { Via::Beta } else { Via::Alpha };
-                self.players[who as usize].connect(&self.game, via);
+            Step::Stall => self.pass(1, STALL, false),
+            Step::Jam(beta) => {
+                // What was commanded before it takes, which it does when one looks at its links.
+                self.players.iter().for_each(|player| _ = player.is_cut_off());
+                self.game.stall(via(beta), true);
             }
+            Step::Free(beta) => self.game.stall(via(beta), false),
+            Step::Pump(who) => self.pump(who),
+            Step::Lag(who) => self.lag(who),
+            Step::Connect(who, beta) => self.players[who as usize].connect(&self.game, via(beta)),
             Step::Cut(who, frames) => self.cut(who, frames),
             Step::Close(who) => self.players[who as usize].close(),
             Step::Lossy(who) => self.players[who as usize].set_faults(Faults::new(7).drop(40).duplicate(40)),
@@ -80,26 +104,18 @@ impl Subject {
                     self.pass(DEAF_TICKS, LONG_PERIOD, false);
                 }
             }
-            Step::Hello(who) => self.players[who as usize].hello(),
-            Step::Resume(who, key) => {
-                let token = match key {
-                    Key::Newest => self.token(who, 0),
-                    Key::Older(back) => self.token(who, usize::from(back)),
-                    Key::Forged => Bytes::from_static(&[7; 32]),
-                };
-                self.players[who as usize].resume_with(token, false);
+            Step::Busy(who) => {
+                let count = u64::from(3 * DEAF_TICKS);
+                for number in model.number() - count + 1..=model.number() {
+                    self.players[who as usize].send(&Say { number });
+                    self.pass(1, LONG_PERIOD, false);
+                    self.lag(who);
+                }
             }
-            Step::Resync(who) => {
-                let token = self.token(who, 0);
-                self.players[who as usize].resume_with(token, true);
-            }
+            Step::Hello(_) | Step::Resume(..) | Step::Ahead(_) | Step::Resync(_) => self.greet(step, model),
             Step::Join(who, room) => {
-                let zone = room.name().to_owned();
-                self.players[who as usize].send(&Join {
-                    request: model.request(who),
-                    zone,
-                    ..Join::default()
-                });
+                let (request, zone) = (model.request(who), room.name().to_owned());
+                self.players[who as usize].send(&Join { request, zone, ..Join::default() });
             }
             Step::Part(who) => {
                 self.players[who as usize].send(&Part { request: model.request(who), ..Part::default() });
@@ -109,24 +125,91 @@ impl Subject {
             Step::Babble(who) => {
                 self.players[who as usize].say_bytes(Lane::Reliable, Bytes::from_static(&[1]))
             }
+            step => self.apply_to_game(step, model),
+        }
+    }
+
+    /// A client says Hello.
+    fn greet(&mut self, step: Step, model: &Reference) {
+        let (who, token, resync) = match step {
+            Step::Resume(who, Key::Newest) | Step::Ahead(who) => (who, self.token(who, 0), false),
+            Step::Resume(who, Key::Older(back)) => (who, self.token(who, usize::from(back)), false),
+            Step::Resume(who, Key::Forged) => (who, Bytes::from_static(&[7; 32]), false),
+            Step::Resync(who) => (who, self.token(who, 0), true),
+            Step::Hello(who) => return self.players[who as usize].hello(),
+            other => unreachable!("{other:?} is no Hello"),
+        };
+        let player = &mut self.players[who as usize];
+        if matches!(step, Step::Ahead(_)) {
+            let trimmed = (model.client(who).sent() + AHEAD) as u64;
+            let resume = Resume { token, received: player.received(), trimmed, resync };
+            player.say(&Hello { protocol: wire::PROTOCOL, resume: Some(resume), ..Hello::default() });
+        } else {
+            player.resume_with(token, resync);
+        }
+    }
+
+    /// What the game does.
+    fn apply_to_game(&mut self, step: Step, model: &Reference) {
+        match step {
             Step::Shout => shout(&mut self.game, model.number()),
+            Step::Flood => {
+                (model.number() - FLOOD + 1..=model.number())
+                    .for_each(|number| shout(&mut self.game, number));
+            }
             Step::Put(who, room) => {
                 let zone = self.game.zone(room.name()).expect("an open zone");
                 self.command(who, model, |commands, session| commands.join_zone(session, zone));
             }
+            Step::Move(who, room) => {
+                let zone = self.game.zone(room.name()).expect("an open zone");
+                self.command(who, model, |commands, session| commands.move_zone(session, zone));
+            }
             Step::Take(who) => self.command(who, model, |commands, session| commands.part_zone(session)),
             Step::Kick(who) => self.command(who, model, |commands, session| commands.kick(session, "out")),
+            Step::Answer(who, yes) => {
+                let session = self.ids[&model.live_session(who).expect("it lives in the model")];
+                let request = self.game.resource::<Heeded>().requests[&session].clone();
+                self.command(who, model, |commands, _| match yes {
+                    true => commands.accept_join(&request),
+                    false => commands.refuse_join(&request, "no"),
+                });
+            }
+            Step::Hasten(who) => {
+                self.command(who, model, |commands, session| _ = commands.entity(session).insert(Hasty));
+            }
+            Step::Soothe(who) => {
+                let timeout = ResumeTimeout(Duration::from_millis(PATIENCE));
+                self.command(who, model, |commands, session| _ = commands.entity(session).insert(timeout));
+            }
+            Step::Despawn(who) => {
+                self.command(who, model, |commands, session| commands.entity(session).despawn());
+            }
             Step::Shut(room) => {
                 let zone = self.game.zone(room.name()).expect("an open zone");
-                let world = self.game.app.world_mut();
-                world.commands().close_zone(zone);
-                world.flush();
+                self.act(|commands| commands.close_zone(zone));
             }
             Step::Raze(room) => {
                 let zone = self.game.zone(room.name()).expect("an open zone");
-                self.game.app.world_mut().despawn(zone);
+                self.act(|commands| commands.entity(zone).despawn());
             }
             Step::Open(room) => self.open(room),
+            Step::Spawn(owner) => {
+                let owner = owner.and_then(|who| self.game.entity(self.ids[&model.live_session(who)?]));
+                self.agent = Some(self.act(|commands| {
+                    let mut agent = commands.spawn_agent("guard");
+                    if let Some(owner) = owner {
+                        agent.insert(AgentOf(owner));
+                    }
+                    agent.id()
+                }));
+            }
+            Step::AgentJoin(room) => self.with_agent(|agent| agent.join(room.name())),
+            Step::AgentPart => self.with_agent(Agent::part),
+            Step::AgentSay => self.with_agent(|agent| agent.call(Say { number: model.number() })),
+            Step::AgentEnd => self.with_agent(Agent::end),
+            Step::Drain => self.act(|commands| commands.drain(Duration::from_millis(DRAIN))),
+            other => unreachable!("{other:?} is done by a client"),
         }
     }
 
@@ -134,17 +217,52 @@ impl Subject {
     pub(crate) fn compare(&mut self, model: &Reference) {
         self.compare_frames(model);
         self.compare_news(model);
+        self.compare_told(model);
         self.compare_sessions(model);
-        let heard = &self.game.resource::<Heard>().said[self.heard_count..];
-        let expected: Vec<(SessionId, u64)> =
-            model.heard.iter().map(|(session, number)| (self.ids[session], *number)).collect();
-        let by_session = |of: &[(SessionId, u64)]| {
-            let mut all = of.to_vec();
-            all.sort_by_key(|(session, _)| *session);
-            all
-        };
-        assert_eq!(by_session(heard), by_session(&expected), "what the game heard");
+        let heard = self.game.resource::<Heard>().said[self.heard_count..].to_vec();
         self.heard_count += heard.len();
+        self.assert_same("what the game heard", heard, &model.heard);
+    }
+
+    /// What the game was told but for the news, and what it found out.
+    fn compare_told(&mut self, model: &Reference) {
+        let mut heeded = self.game.app.world_mut().resource_mut::<Heeded>();
+        let requests = std::mem::take(&mut heeded.requests);
+        let told = std::mem::replace(&mut *heeded, Heeded { requests, ..Heeded::default() });
+        self.assert_same("asks", told.asks, &model.told.asks);
+        self.assert_same("losses that hooks heard of", told.hooked, &model.hooked);
+        let mut delivered = told.delivered;
+        let mut expected: Vec<(usize, String)> =
+            model.told.delivered.iter().map(|(number, down)| (*number, self.expected(down))).collect();
+        // Those of one kind come in order, and the kinds in any.
+        delivered.sort_by_key(|(_, words)| words.split(' ').next().map(str::to_owned));
+        expected.sort_by_key(|(_, words)| words.split(' ').next().map(str::to_owned));
+        self.assert_same("what agents were sent", delivered, &expected);
+        let refused = told.refused.iter().map(|(entity, error)| (self.commanded[entity], *error));
+        let (mut refused, mut expected) = (refused.collect::<Vec<_>>(), model.told.refused.clone());
+        refused.sort_by_key(|(number, _)| *number);
+        expected.sort_by_key(|(number, _)| *number);
+        assert_eq!(refused, expected, "commands that were refused");
+        let counts = self.game.resource::<SessionCounts>();
+        assert_eq!(
+            (counts.late_answer_count, counts.missed_count),
+            (model.late_count, model.missed_count),
+            "late answers, missed frames"
+        );
+    }
+
+    /// Compares by session; which of two sessions comes first does not matter.
+    fn assert_same<T: Debug + PartialEq + Clone>(
+        &self,
+        what: &str,
+        mut told: Vec<(SessionId, T)>,
+        expected: &[(usize, T)],
+    ) {
+        let mut expected: Vec<(SessionId, T)> =
+            expected.iter().map(|(number, value)| (self.ids[number], value.clone())).collect();
+        told.sort_by_key(|(session, _)| *session);
+        expected.sort_by_key(|(session, _)| *session);
+        assert_eq!(told, expected, "{what}");
     }
 
     fn pass(&mut self, ticks: u16, period: u64, with_clients: bool) {
@@ -168,6 +286,7 @@ impl Subject {
             Room::Hall => zone,
             Room::Den => zone.capacity(1),
             Room::Pit => zone.capacity(2).hard(),
+            Room::Club => zone.capacity(1).asks(),
         });
     }
 
@@ -176,11 +295,25 @@ impl Subject {
     }
 
     fn command(&mut self, who: Who, model: &Reference, act: impl FnOnce(&mut Commands, Entity)) {
-        let session = self.ids[&model.live_session(who).expect("it lives in the model")];
-        let entity = self.game.entity(session).expect("it lives");
+        // The model has done it already, and may have ended the session.
+        let number = model.client(who).session().expect("it has one in the model");
+        let entity = self.game.entity(self.ids[&number]).expect("it lives");
+        self.commanded.insert(entity, number);
+        self.act(|commands| act(commands, entity));
+    }
+
+    /// Commands something between two ticks.
+    fn act<R>(&mut self, act: impl FnOnce(&mut Commands) -> R) -> R {
         let world = self.game.app.world_mut();
-        act(&mut world.commands(), entity);
+        let result = act(&mut world.commands());
         world.flush();
+        result
+    }
+
+    fn with_agent(&mut self, act: impl FnOnce(&mut Agent)) {
+        let agent = self.agent.expect("the model has one");
+        let mut agent = self.game.app.world_mut().get_mut::<Agent>(agent).expect("an agent");
+        act(&mut agent);
     }
 
     fn pump(&mut self, who: Who) {
@@ -188,6 +321,18 @@ impl Subject {
         player.pump();
         if player.is_welcome() {
             player.say(&Ack { received: player.received() });
+        }
+        self.take_frames(who);
+    }
+
+    /// As [`pump`](Self::pump), but acknowledges one frame less than it took.
+    fn lag(&mut self, who: Who) {
+        let player = &mut self.players[who as usize];
+        player.hang = Hang::Acks;
+        player.pump();
+        player.hang = Hang::Never;
+        if player.is_welcome() {
+            player.say(&Ack { received: player.received().saturating_sub(1) });
         }
         self.take_frames(who);
     }
@@ -233,7 +378,7 @@ impl Subject {
                     self.same_session(*session, SessionId(welcome.session));
                 }
             }
-            let told: Vec<String> = seen.iter().map(|frame| self.shown(frame)).collect();
+            let told: Vec<String> = seen.iter().map(shown).collect();
             let expected: Vec<String> = expected.iter().map(|down| self.expected(down)).collect();
             assert_eq!(told, expected, "what {who:?} saw");
         }
@@ -248,7 +393,7 @@ impl Subject {
         let registered: Vec<SessionId> =
             told.iter().filter(|(_, news)| new(news)).map(|(session, _)| *session).collect();
         let numbers: Vec<usize> =
-            model.news.iter().filter(|(_, news)| new(news)).map(|(number, _)| *number).collect();
+            model.told.news.iter().filter(|(_, news)| new(news)).map(|(number, _)| *number).collect();
         assert_eq!(registered.len(), numbers.len(), "new sessions");
         for (number, session) in numbers.into_iter().zip(registered) {
             self.same_session(number, session);
@@ -257,7 +402,7 @@ impl Subject {
         for (session, news) in told {
             all.entry(session).or_default()[0].push(news);
         }
-        for (number, news) in &model.news {
+        for (number, news) in &model.told.news {
             all.entry(self.ids[number]).or_default()[1].push(*news);
         }
         for (session, [told, expected]) in all {
@@ -279,7 +424,10 @@ impl Subject {
                 assert_eq!(self.game.entity(*id), None, "session {number} has ended");
                 continue;
             }
-            assert_eq!(self.game.state(*id), Some(model.state(*number)), "state of session {number}");
+            assert_eq!(self.game.state(*id), model.state(*number), "state of session {number}");
+            if expected.is_agent || model.state(*number).is_none() {
+                continue;
+            }
             let link = expected.link.map(|link| model.key(link));
             assert_eq!(self.link(*id), link, "link of session {number}");
             let told = (self.epoch(*id), self.counts(*id), self.deadline(*id));
@@ -291,7 +439,7 @@ impl Subject {
             );
         }
         // Of one that is about to close the name is free already; its members part with the next tick.
-        for room in Room::ALL.into_iter().filter(|room| !model.shut.contains(&(*room as usize))) {
+        for room in Room::ALL.into_iter().filter(|room| !model.is_shut(*room)) {
             let zone = self.game.zone(room.name());
             let members = zone.and_then(|zone| self.game.app.world().get::<Members>(zone));
             let told: BTreeSet<Option<SessionId>> = members
@@ -326,28 +474,7 @@ impl Subject {
         u64::try_from(expires.steady().as_millis()).ok()
     }
 
-    /// A frame as a client saw it, in words.
-    fn shown(&self, frame: &Frame) -> String {
-        if let Ok(Welcome { session, resumed, received, base, resync, zone, .. }) = frame.decode() {
-            format!("Welcome {} {resumed} {received} {base} {resync} {zone:?}", SessionId(session))
-        } else if let Ok(denied) = frame.decode::<Denied>() {
-            format!("Denied {:?}", denied.reason())
-        } else if let Ok(closed) = frame.decode::<Closed>() {
-            format!("Closed {:?}", closed.reason())
-        } else if let Ok(Joined { request, zone, zone_id, .. }) = frame.decode() {
-            format!("Joined {request} {zone} {zone_id}")
-        } else if let Ok(parted) = frame.decode::<Parted>() {
-            format!("Parted {} {} {:?}", parted.request, parted.zone, parted.reason())
-        } else if let Ok(refused) = frame.decode::<Refused>() {
-            format!("Refused {} {:?}", refused.request, refused.reason())
-        } else if let Ok(Echo { number, .. }) = frame.decode() {
-            format!("Echo {number}")
-        } else {
-            format!("{frame:?}")
-        }
-    }
-
-    /// The same of the model.
+    /// A frame of the model, in words.
     fn expected(&self, down: &Down) -> String {
         let name = |zone: usize| Room::ALL[zone].name();
         match *down {
@@ -361,6 +488,7 @@ impl Subject {
             Down::Parted { request, zone, reason } => format!("Parted {request} {} {reason:?}", name(zone)),
             Down::Refused { request, reason } => format!("Refused {request} {reason:?}"),
             Down::Echo(number) => format!("Echo {number}"),
+            Down::Notice(left) => format!("Notice {left}"),
         }
     }
 }

@@ -1,0 +1,75 @@
+//! What the server promises, in plain Rust: row 6b, a zone that asks the game.
+
+use waystation::wire::v1::Reason;
+
+use super::parts::{Ask, Asking};
+use super::reference::Reference;
+
+impl Reference {
+    pub(super) fn open_ask(&mut self, session: usize, request: u32, zone: usize) {
+        self.asks_opened += 1;
+        let (number, zone_id, deadline) = (self.asks_opened, self.zone_id(zone), self.now + ASK_TIMEOUT);
+        self.sessions[session].ask = Some(Ask { number, zone, zone_id, request, deadline });
+        self.next.asks.push((session, Asking::Requested(number)));
+    }
+
+    /// The game says yes or no. An answer to an ask that is over is counted.
+    pub(super) fn answer(&mut self, session: usize, number: u64, yes: bool) {
+        let Some(ask) = self.sessions[session].ask.take_if(|ask| ask.number == number) else {
+            self.late_count += 1;
+            return self.notes.push("Late answer");
+        };
+        let Ask { request, zone, .. } = ask;
+        match self.obstacle(session, zone) {
+            _ if !yes => self.refuse(session, request, Reason::Refused),
+            Some(obstacle) => {
+                self.refuse(session, request, obstacle.reason());
+                self.refuse_game(session, obstacle);
+                self.notes.push("Accepted and full");
+            }
+            None => {
+                self.enter(session, request, zone);
+                self.notes.push("Accepted");
+            }
+        }
+    }
+
+    /// An ask is over before the game has spoken: both are told.
+    pub(super) fn cancel_ask(&mut self, session: usize, reason: Reason) {
+        if let Some(ask) = self.sessions[session].ask.take() {
+            self.refuse(session, ask.request, reason);
+            self.next.asks.push((session, Asking::Cancelled(reason)));
+        }
+    }
+
+    /// An ask is over, and its client knows or is gone: the game is told.
+    pub(super) fn forget_ask(&mut self, session: usize) {
+        if self.sessions[session].ask.take().is_some() {
+            self.next.asks.push((session, Asking::Cancelled(Reason::Cancelled)));
+        }
+    }
+
+    /// Zones that are gone let nobody in.
+    pub(super) fn cancel_razed_asks(&mut self) {
+        let razed = std::mem::take(&mut self.razed);
+        self.cancel_asks(Reason::NoSuchZone, |ask| razed.contains(&ask.zone_id));
+    }
+
+    pub(super) fn expire_asks(&mut self) {
+        let now = self.now;
+        self.cancel_asks(Reason::Cancelled, |ask| ask.deadline <= now);
+    }
+
+    /// Ends the asks of sessions that are there.
+    pub(super) fn cancel_asks(&mut self, reason: Reason, is_over: impl Fn(&Ask) -> bool) {
+        for number in 0..self.sessions.len() {
+            let session = &self.sessions[number];
+            if session.is_there() && session.ask.as_ref().is_some_and(&is_over) {
+                self.cancel_ask(number, reason);
+            }
+        }
+    }
+}
+
+/// How long the game may take to answer.
+const ASK_TIMEOUT: u64 = 5_000;
