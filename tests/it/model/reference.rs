@@ -282,7 +282,6 @@ impl Reference {
             Step::Part(who) => self.ask_for(who, Up::Part),
             Step::Say(who) => self.call(who as usize),
             Step::Bye(who) if self.client(who).is_welcome() => self.say(who as usize, Up::Bye),
-            Step::Bye(_) => {}
             Step::Babble(who) => self.say(who as usize, Up::Babble),
             Step::Put(who, room) => {
                 self.command(who, Change::Put(room as usize, self.zone_id(room as usize)))
@@ -300,7 +299,7 @@ impl Reference {
             Step::Hasten(who) => self.with_session(who, |session| session.is_hasty = true),
             Step::Soothe(who) => self.with_session(who, |session| session.timeout = PATIENCE),
             Step::Despawn(who) => self.despawn(who),
-            // It loses what is unreliable: nothing that the model knows.
+            // A Bye without a session goes nowhere, and the model knows nothing of what is unreliable.
             _ => {}
         }
     }
