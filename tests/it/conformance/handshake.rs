@@ -42,7 +42,7 @@ pub(super) fn row_01_a_hello_is_answered_by_welcome(stage: &mut Stage, over: Way
 }
 
 pub(super) fn row_02_a_link_without_hello_is_closed_after_five_seconds(stage: &mut Stage, over: Way) {
-    let ada = stage.stranger(over);
+    let ada = stage.first_stranger(over);
 
     stage.pass(4_000);
     stage.turn();
@@ -56,7 +56,7 @@ pub(super) fn row_02_a_link_without_hello_is_closed_after_five_seconds(stage: &m
 }
 
 pub(super) fn row_02_a_link_that_only_probes_is_closed_too(stage: &mut Stage, over: Way) {
-    let ada = stage.stranger(over);
+    let ada = stage.first_stranger(over);
 
     // One at the beginning, and one each 250 ms: the last is asked after 4,750 ms.
     for _ in 0..20 {

@@ -15,6 +15,7 @@ use bevy_ecs::system::RunSystemOnce as _;
 use waystation::arena::v1::Say;
 use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
+use waystation::proxy::Proxies;
 use waystation::rpc::Sender;
 use waystation::session::SessionState;
 use waystation::testing::{Hang, Harness, Player, Via};
@@ -55,11 +56,20 @@ impl Stage {
         Self { game, adapters: Adapters::default(), players: Vec::new(), asleep: BTreeSet::new() }
     }
 
-    /// A player with a link, who has said nothing.
+    /// A player with a link, who has sent nothing.
     pub(crate) fn stranger(&mut self, over: Way) -> Who {
         self.players.push(Player::new());
         let who = Who(self.players.len() - 1);
         self.connect(who, over);
+        who
+    }
+
+    /// The first player, who has sent nothing, with a link that the server knows: its deadlines begin now.
+    pub(crate) fn first_stranger(&mut self, over: Way) -> Who {
+        let who = self.stranger(over);
+        self.until("the server has the link", |stage| {
+            stage.game.resource::<Proxies>().link_counts().iter().any(|(_, count)| *count > 0)
+        });
         who
     }
 
