@@ -59,6 +59,7 @@ pub(super) fn row_02_a_link_without_hello_is_closed_after_five_seconds(stage: &m
 
 pub(super) fn row_02_a_link_that_only_probes_is_closed_too(stage: &mut Stage, over: Way) {
     let ada = stage.first_stranger(over);
+    let begun = stage.game.now();
 
     // One at the beginning, and one each 250 ms.
     while stage.game.now() < begun + Duration::from_millis(4_500) {

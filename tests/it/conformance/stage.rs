@@ -14,7 +14,6 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce as _;
 use waystation::arena::v1::Say;
 use waystation::config::ServerConfig;
-use waystation::gate::Lobby;
 use waystation::ident::SessionId;
 use waystation::proxy::Proxies;
 use waystation::rpc::Sender;
@@ -136,12 +135,6 @@ impl Stage {
         self.until("the link is lost", |stage| {
             !matches!(stage.game.state(session), Some(SessionState::Active | SessionState::Connected))
         });
-    }
-
-    /// Waits until the server has heard of a link that has no session, which may be after its client.
-    #[track_caller]
-    pub(crate) fn until_guest(&mut self) {
-        self.until("a guest", |stage| stage.game.resource::<Lobby>().guest_count() > 0);
     }
 
     /// A Probe and its reply: what was sent of link control before has arrived, an Ack for one.
