@@ -178,3 +178,37 @@ impl Inbox {
         self.bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn inbound(id: u16, length: usize) -> Inbound {
+        let bytes = [&id.to_be_bytes()[..], &vec![0; length - 2]].concat();
+        let frame = Frame::parse(Bytes::from(bytes));
+        Inbound { order: 0, at: Duration::ZERO, lane: Lane::Reliable, length, frame }
+    }
+
+    #[test]
+    fn the_bytes_of_unreliable_frames_that_are_dropped_leave_room_for_others() {
+        // Given an inbox whose session has used up its rates.
+        let config = SessionConfig { messages_burst: 1, ..SessionConfig::default() };
+        let (mut inbox, mut dropped) = (Inbox::default(), 0);
+        inbox.push(inbound(0x0100, 100), 64);
+        assert!(inbox.pop(Duration::ZERO, &config, &mut dropped).is_some());
+
+        // When a counted frame waits, and ten long unreliable ones behind it are dropped again and again.
+        inbox.push(inbound(0x0100, 100), 64);
+        for _ in 0..20 {
+            for _ in 0..10 {
+                assert!(inbox.push(inbound(0x8100, 16 * 1_024), 64), "there is room");
+            }
+            assert!(inbox.pop(Duration::ZERO, &config, &mut dropped).is_none());
+        }
+
+        // Then the counted frame alone is left, and its bytes.
+        assert_eq!((inbox.frame_count(), inbox.bytes, dropped), (1, 100, 200));
+    }
+}
