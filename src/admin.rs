@@ -46,10 +46,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
 pub use self::connect::ConnectAuth;
-use self::connect::Desk;
+use self::connect::ConnectHandler;
 pub use self::health::Health;
 pub use self::relays::{Cidr, CidrError, ToldBy, TrustedRelays};
-use self::serve::Site;
+use self::serve::ServeConfig;
 use crate::proxy::held::TLS_BYTES;
 use crate::proxy::rates::Rate;
 use crate::proxy::tls::{Tls, TlsError};
@@ -262,7 +262,7 @@ impl HttpServer {
         if let Some((websocket, _)) = &websocket {
             offers.add(websocket.offers());
         }
-        let desk = Desk {
+        let desk = ConnectHandler {
             name: config.name,
             offers,
             tickets: config.tickets,
@@ -276,7 +276,7 @@ impl HttpServer {
             address,
             is_tls: tls.is_some(),
         };
-        let site = Site {
+        let site = ServeConfig {
             router: routes.merge(router(desk, health, websocket.as_ref().map(|(proxy, _)| proxy))),
             tls: tls.map(serve::acceptor),
             max_connections: config.max_connections,
@@ -325,7 +325,7 @@ impl AddHttp for App {
     }
 }
 
-fn router(desk: Desk, health: Health, websocket: Option<&WebSocketProxy>) -> Router {
+fn router(desk: ConnectHandler, health: Health, websocket: Option<&WebSocketProxy>) -> Router {
     let desk = Arc::new(desk);
     let connect = move |request: Request| std::future::ready(desk.answer(&request));
     let is_live = health.clone();

@@ -134,7 +134,7 @@ pub struct Proxies {
 /// The commands that were flushed in this tick, by proxy id. They are recorded only if this resource was inserted,
 /// for example by a test.
 #[derive(Resource, Debug, Default)]
-pub struct Departed(pub Vec<(ProxyId, ProxyCommand)>);
+pub struct SentCommands(pub Vec<(ProxyId, ProxyCommand)>);
 
 /// Counts of the frames that have crossed the ports since the start, including link control.
 #[derive(Resource, Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -342,9 +342,9 @@ impl Plugin for ProxyPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Proxies>()
             .init_resource::<Traffic>()
-            .add_systems(PreUpdate, (receive, heed_failures).chain().in_set(TickSystems::Receive))
-            .add_systems(PostUpdate, depart.in_set(TickSystems::Flush));
-        app.world_mut().get_resource_or_init::<PanicHooks>().0.push(say_goodbye);
+            .add_systems(PreUpdate, (receive, stop_on_failure).chain().in_set(TickSystems::Receive))
+            .add_systems(PostUpdate, flush_batches.in_set(TickSystems::Flush));
+        app.world_mut().get_resource_or_init::<PanicHooks>().0.push(close_all_links);
         app.world_mut().get_resource_or_init::<InputSources>().0.push(gather);
     }
 }
@@ -375,7 +375,7 @@ fn receive(input: Res<TickInput>, mut proxies: ResMut<Proxies>, mut traffic: Res
 
 /// Stops the server if an adapter has given up. Without this, the server would look healthy but serve only some of
 /// its players.
-fn heed_failures(input: Res<TickInput>, mut failure: ResMut<Failure>, mut stop: ResMut<StopRequested>) {
+fn stop_on_failure(input: Res<TickInput>, mut failure: ResMut<Failure>, mut stop: ResMut<StopRequested>) {
     if failure.0.is_none()
         && let Some((name, why)) =
             input.proxies.iter().find_map(|ProxyInput { name, failure, .. }| Some((*name, failure.as_ref()?)))
@@ -387,7 +387,7 @@ fn heed_failures(input: Res<TickInput>, mut failure: ResMut<Failure>, mut stop: 
 }
 
 /// Sends Closed(SHUTDOWN) on all links after a system has panicked.
-fn say_goodbye(world: &mut World) {
+fn close_all_links(world: &mut World) {
     let now = world.resource::<TickTime>().now();
     let mut proxies = world.resource_mut::<Proxies>();
     let mut links: Vec<LinkKey> = proxies.links.keys().collect();
@@ -401,10 +401,10 @@ fn say_goodbye(world: &mut World) {
 }
 
 /// Sends each adapter its batch.
-pub(crate) fn depart(
+pub(crate) fn flush_batches(
     mut proxies: ResMut<Proxies>,
     mut traffic: ResMut<Traffic>,
-    mut departed: Option<ResMut<Departed>>,
+    mut departed: Option<ResMut<SentCommands>>,
     time: Res<TickTime>,
 ) {
     if let Some(departed) = &mut departed {

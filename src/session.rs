@@ -224,7 +224,7 @@ impl Plugin for SessionPlugin {
             (delivery::flush, due::bound_memory)
                 .chain()
                 .in_set(TickSystems::Flush)
-                .before(crate::proxy::depart),
+                .before(crate::proxy::flush_batches),
         );
     }
 }

@@ -101,7 +101,7 @@ impl fmt::Debug for ConnectAuth {
 
 /// The state of the route.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct ConnectHandler {
     pub(super) name: String,
     pub(super) offers: Offers,
     pub(super) tickets: Option<TicketKey>,
@@ -117,7 +117,7 @@ pub(super) struct Desk {
     pub(super) is_tls: bool,
 }
 
-impl Desk {
+impl ConnectHandler {
     pub(super) fn answer(&self, request: &Request) -> Response {
         let headers = request.headers();
         let origin = headers.get(header::ORIGIN);

@@ -32,7 +32,7 @@ use crate::tick::panic_text;
 
 /// What the thread serves, and its limits.
 #[derive(Clone)]
-pub(super) struct Site {
+pub(super) struct ServeConfig {
     pub(super) router: Router,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) max_connections: usize,
@@ -44,7 +44,7 @@ pub(super) struct Site {
 /// listener. If it has restarted too often recently, it ends. With WebSocket, the server then stops.
 pub(super) fn run(
     listener: &TcpListener,
-    site: Site,
+    site: ServeConfig,
     mut websocket: Option<WebSocketAdapter>,
     stop: &Notify,
 ) {
@@ -73,7 +73,7 @@ pub(super) fn run(
 /// Serves in a new runtime. When the function ends, the runtime and all of its tasks are dropped.
 fn turn(
     listener: &TcpListener,
-    site: &Rc<Site>,
+    site: &Rc<ServeConfig>,
     websocket: &mut Option<WebSocketAdapter>,
     stop: &Notify,
 ) -> io::Result<()> {
@@ -102,9 +102,9 @@ fn turn(
 
 /// Accepts connections, and serves each in a task of its own. If there are too many connections, closes another
 /// one.
-async fn accept_all(listener: &tokio::net::TcpListener, site: &Rc<Site>) {
+async fn accept_all(listener: &tokio::net::TcpListener, site: &Rc<ServeConfig>) {
     let pool = Pool::new(site.max_connections);
-    let mut troubles = Troubles::default();
+    let mut troubles = AcceptFailures::default();
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
@@ -118,7 +118,7 @@ async fn accept_all(listener: &tokio::net::TcpListener, site: &Rc<Site>) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if let Some(count) = troubles.tell(Instant::now()) {
-                    tracing::warn!(%error, count, "{TROUBLE}");
+                    tracing::warn!(%error, count, "{ACCEPT_FAILURE}");
                 }
                 let has_room = is_shortage(&error) && pool.put_one_out();
                 pool.settle().await;
@@ -138,12 +138,12 @@ fn is_shortage(error: &io::Error) -> bool {
 
 /// A count of failures to accept a connection, which limits the rate of log lines.
 #[derive(Debug, Default)]
-struct Troubles {
+struct AcceptFailures {
     count: u64,
     told_at: Option<Instant>,
 }
 
-impl Troubles {
+impl AcceptFailures {
     /// Counts a failure. Returns the number of failures since the last log line if a line is due.
     fn tell(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
@@ -156,7 +156,7 @@ impl Troubles {
 }
 
 /// Serves one connection until it ends, becomes a link over WebSocket, reaches its maximum lifetime, or is put out.
-async fn connection(site: Rc<Site>, socket: TcpStream, peer: SocketAddr, member: Member) {
+async fn connection(site: Rc<ServeConfig>, socket: TcpStream, peer: SocketAddr, member: Member) {
     let member = Rc::new(member);
     tokio::select! {
         biased;
@@ -165,7 +165,7 @@ async fn connection(site: Rc<Site>, socket: TcpStream, peer: SocketAddr, member:
     }
 }
 
-async fn serve(site: &Site, mut socket: TcpStream, peer: SocketAddr, member: &Rc<Member>) {
+async fn serve(site: &ServeConfig, mut socket: TcpStream, peer: SocketAddr, member: &Rc<Member>) {
     // Frames are small and are sent once per tick, so Nagle's algorithm would only delay them.
     let _ = socket.set_nodelay(true);
     let Some(address) = introduced(site, &mut socket, peer, member).await else { return };
@@ -182,7 +182,7 @@ async fn serve(site: &Site, mut socket: TcpStream, peer: SocketAddr, member: &Rc
 /// Returns the address of the client: the address of the peer, or the one in the PROXY header if the peer is a
 /// relay that sends PROXY headers. Returns `None` if a PROXY header is missing, invalid or late.
 async fn introduced(
-    site: &Site,
+    site: &ServeConfig,
     socket: &mut TcpStream,
     peer: SocketAddr,
     member: &Member,
@@ -207,7 +207,7 @@ async fn introduced(
     }
 }
 
-async fn speak<S>(site: &Site, socket: S, address: SocketAddr, member: &Rc<Member>)
+async fn speak<S>(site: &ServeConfig, socket: S, address: SocketAddr, member: &Rc<Member>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -250,7 +250,7 @@ pub(super) const HEADERS_MAX_BYTES: usize = 16 * 1024;
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 /// The error codes for too many open files: in the system and in the process on Unix, and on Windows.
 const NO_FILES: [i32; 3] = [23, 24, 10_024];
-const TROUBLE: &str = "cannot accept connections; idle connections are closed if that makes room. Usually \
+const ACCEPT_FAILURE: &str = "cannot accept connections; idle connections are closed if that makes room. Usually \
                        the process has too many open files: raise their limit (ulimit -n, LimitNOFILE of \
                        systemd)";
 /// Maximum number of bytes that wait in TLS for a client that does not read: one record. Data in TLS can no longer
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn failures_are_logged_once_a_second_with_their_count() {
-        let mut troubles = Troubles::default();
+        let mut troubles = AcceptFailures::default();
         let begun = Instant::now();
         let told =
             [0, 1, 20, 999, 1_000, 1_001, 9_000].map(|ms| troubles.tell(begun + Duration::from_millis(ms)));

@@ -79,12 +79,12 @@ pub(crate) struct ListenArgs {
     pub(super) bearer_file: Option<PathBuf>,
     /// A transport to disable. May be given more than once
     #[arg(long, value_name = "TRANSPORT")]
-    without: Vec<Left>,
+    without: Vec<TransportOption>,
 }
 
 /// A transport that can be disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Left {
+enum TransportOption {
     /// UDP
     Udp,
     /// QUIC and WebTransport
@@ -110,13 +110,13 @@ impl ListenArgs {
         self.key_file.is_none()
     }
 
-    fn has(&self, what: Left) -> bool {
+    fn has(&self, what: TransportOption) -> bool {
         !self.without.contains(&what)
     }
 
     /// Returns an error if the dev profile would listen beyond loopback, or if another profile lacks an option.
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        let udp = [(Left::Udp, self.listen), (Left::Quic, self.quic_listen)];
+        let udp = [(TransportOption::Udp, self.listen), (TransportOption::Quic, self.quic_listen)];
         let listening = udp.into_iter().filter_map(|(left, address)| self.has(left).then_some(address));
         let outside = listening.chain([self.http_listen]).find(|address| !address.ip().is_loopback());
         if let Some(address) = outside.filter(|_| self.is_dev()) {
@@ -128,15 +128,15 @@ impl ListenArgs {
         if self.is_dev() {
             return Ok(());
         }
-        let needs_certificate = self.has(Left::Quic) || !self.http_plain;
+        let needs_certificate = self.has(TransportOption::Quic) || !self.http_plain;
         ensure!(
             self.tls_cert.is_some() || !needs_certificate,
             "outside the dev profile QUIC and HTTPS need a certificate: give --tls-cert and --tls-key, PEM \
              files such as certbot writes. To run without a certificate, give --without quic, and \
              --http-plain behind a relay that adds TLS"
         );
-        let quic_is_nameless = self.has(Left::Quic) && self.public_quic.is_none();
-        let http_is_nameless = self.has(Left::Ws) && self.http_plain && self.public_url.is_none();
+        let quic_is_nameless = self.has(TransportOption::Quic) && self.public_quic.is_none();
+        let http_is_nameless = self.has(TransportOption::Ws) && self.http_plain && self.public_url.is_none();
         ensure!(
             self.public_host.is_some() || !(quic_is_nameless || http_is_nameless),
             "outside the dev profile clients need a host name from the certificate: give --public-host, or \
@@ -164,7 +164,7 @@ impl ListenArgs {
     pub(super) fn tls(&self) -> anyhow::Result<Option<Tls>> {
         match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Ok(Some(Tls::from_files(certificate, key)?)),
-            _ if self.is_dev() && self.has(Left::Quic) => {
+            _ if self.is_dev() && self.has(TransportOption::Quic) => {
                 let names = DEV_NAMES.iter().map(|name| (*name).to_owned()).chain(self.public_host.clone());
                 Ok(Some(Tls::self_signed(&names.collect::<Vec<_>>())?))
             }
@@ -174,7 +174,7 @@ impl ListenArgs {
 
     /// Binds the listener of UDP, unless it is disabled.
     pub(super) fn udp(&self) -> anyhow::Result<Option<RenetProxy>> {
-        if !self.has(Left::Udp) {
+        if !self.has(TransportOption::Udp) {
             return Ok(None);
         }
         let mut public_addresses = self.public_addr.clone();
@@ -198,7 +198,7 @@ impl ListenArgs {
     /// Binds the listener of QUIC and WebTransport, unless it is disabled. `http` is the address of the server's own
     /// pages.
     pub(super) fn quic(&self, tls: Option<&Tls>, http: SocketAddr) -> anyhow::Result<Option<QuicProxy>> {
-        let Some(tls) = tls.filter(|_| self.has(Left::Quic)) else { return Ok(None) };
+        let Some(tls) = tls.filter(|_| self.has(TransportOption::Quic)) else { return Ok(None) };
         let config = QuicConfig {
             listen: self.quic_listen,
             public_address: self.quic_address(),
@@ -264,13 +264,13 @@ impl ListenArgs {
 
     /// Returns how many connections the server accepts if there are enough open files.
     pub(super) fn room(&self) -> Room {
-        let links = if self.has(Left::Ws) { WebSocketConfig::default().max_links } else { 0 };
+        let links = if self.has(TransportOption::Ws) { WebSocketConfig::default().max_links } else { 0 };
         Room { http: HttpConfig::default().max_connections, websocket: links }
     }
 
     /// Returns the proxy of WebSocket, unless it is disabled. It accepts as many links as there is room for.
     pub(super) fn websocket(&self, room: Room) -> anyhow::Result<Option<WebSocketProxy>> {
-        if !self.has(Left::Ws) {
+        if !self.has(TransportOption::Ws) {
             return Ok(None);
         }
         let origins = Origins::Only(self.page_origins(self.http_listen));

@@ -27,7 +27,7 @@ use quinn_proto::{
 use super::link::{Dial, DialError, Link, LinkStatus};
 use super::trust::Trust;
 use super::udp::socket;
-use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, Exchanged, Happened, Lanes, QuicLimits, exchange};
+use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, Exchanged, LaneEvent, Lanes, QuicLimits, exchange};
 use crate::wire::v1::Reason;
 use crate::wire::{FRAME_MAX_SERVER, Lane};
 
@@ -259,18 +259,18 @@ impl QuicLink {
     fn take_happened(&mut self) {
         while let Some(happened) = self.lanes.poll() {
             match happened {
-                Happened::Opened(_) if self.status == LinkStatus::Opening => self.status = LinkStatus::Open,
-                Happened::Ended(ended) => {
+                LaneEvent::Opened(_) if self.status == LinkStatus::Opening => self.status = LinkStatus::Open,
+                LaneEvent::Ended(ended) => {
                     self.end(reasons::of_end(ended, self.lanes.error(), self.peer, self.status));
                 }
-                Happened::Breach(what) => {
+                LaneEvent::Breach(what) => {
                     tracing::debug!(what, "the server broke the protocol; the link is closed");
                     self.lanes.close(Reason::Protocol as u32, &mut self.connection, self.now);
                     self.breach.get_or_insert(what);
                     self.end(format!("the server broke the protocol: {what}"));
                 }
                 // The first two occur on servers only, and a link that is closed stays closed.
-                Happened::Asked(_) | Happened::Finished | Happened::Opened(_) => {}
+                LaneEvent::Asked(_) | LaneEvent::Finished | LaneEvent::Opened(_) => {}
             }
         }
     }

@@ -40,7 +40,7 @@ use tokio::task::unconstrained;
 use tokio::time::{interval, sleep, timeout};
 
 use self::hub::{Hub, SharedHub};
-use self::route::{Door, Newcomer};
+use self::route::{PendingUpgrade, UpgradeRoute};
 pub use self::stats::{WebSocketCounts, WebSocketStats};
 use super::{AdapterPort, Asked, LinkEnd, OfferSource, Origins, ProxyCommand};
 use crate::wire::discovery::{Offer, WEBSOCKET};
@@ -129,8 +129,8 @@ pub enum WebSocketError {
 /// ```
 #[derive(Debug)]
 pub struct WebSocketProxy {
-    door: Arc<Door>,
-    newcomers: mpsc::Receiver<Newcomer>,
+    door: Arc<UpgradeRoute>,
+    newcomers: mpsc::Receiver<PendingUpgrade>,
     public_url: Option<String>,
     max_links: usize,
     send_buffer_bytes: usize,
@@ -144,7 +144,7 @@ pub struct WebSocketAdapter {
     port: AdapterPort,
     /// The commands of this batch, taken from the port.
     commands: Vec<ProxyCommand>,
-    newcomers: mpsc::Receiver<Newcomer>,
+    newcomers: mpsc::Receiver<PendingUpgrade>,
     /// Notified when the tick has flushed.
     ticked: Arc<Notify>,
     /// Notified when there are events.
@@ -163,7 +163,7 @@ impl WebSocketProxy {
         let (sender, newcomers) = mpsc::channel(NEWCOMERS_MAX);
         let places = Arc::new(Semaphore::new(config.max_links));
         Ok(Self {
-            door: Arc::new(Door { origins: config.origins, places, newcomers: sender }),
+            door: Arc::new(UpgradeRoute { origins: config.origins, places, newcomers: sender }),
             newcomers,
             public_url: config.public_url,
             max_links: config.max_links,
@@ -280,10 +280,10 @@ impl WebSocketAdapter {
         }
     }
 
-    fn admit(&self, newcomer: Newcomer) {
+    fn admit(&self, newcomer: PendingUpgrade) {
         let hub = Rc::clone(&self.hub);
         tokio::task::spawn_local(async move {
-            let Newcomer { upgrade, address, place } = newcomer;
+            let PendingUpgrade { upgrade, address, place } = newcomer;
             match timeout(UPGRADE_TIMEOUT, upgrade).await {
                 Ok(Ok(socket)) => link::serve(hub, TokioIo::new(socket), address).await,
                 _ => tracing::debug!(?address, "a client disconnected during the WebSocket handshake"),

@@ -58,7 +58,7 @@ pub struct Lanes {
     reader: Reader,
     writer: Writer,
     sender: Sender,
-    happened: VecDeque<Happened>,
+    happened: VecDeque<LaneEvent>,
     counts: LaneCounts,
     /// True if there may be datagrams to read.
     datagrams: bool,
@@ -77,7 +77,7 @@ pub enum QuicKind {
 
 /// An event of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happened {
+pub enum LaneEvent {
     /// A client requests a WebTransport session. The server must call [`answer`](Lanes::answer).
     Asked(Request),
     /// The link is open, and frames can be sent.
@@ -198,7 +198,7 @@ impl Lanes {
     }
 
     /// Returns the next event of the link.
-    pub fn poll(&mut self) -> Option<Happened> {
+    pub fn poll(&mut self) -> Option<LaneEvent> {
         self.happened.pop_front()
     }
 
@@ -247,7 +247,7 @@ impl Lanes {
     }
 
     /// Finishes the link: sends the frames that were handed over, and then the code. When the peer has
-    /// acknowledged them, [`Happened::Finished`] follows, and the caller can [close](Self::close) the connection.
+    /// acknowledged them, [`LaneEvent::Finished`] follows, and the caller can [close](Self::close) the connection.
     /// Further frames are not sent. Does nothing if the link is not open.
     pub fn finish(&mut self, code: u32, connection: &mut Connection) {
         if self.life.phase() != Phase::Open {
@@ -274,7 +274,7 @@ impl Lanes {
     }
 
     /// Answers a request for a WebTransport session with an HTTP status. 200 opens the link. Other statuses refuse
-    /// the session, and [`Happened::Finished`] follows when the client has the answer. Does nothing if the
+    /// the session, and [`LaneEvent::Finished`] follows when the client has the answer. Does nothing if the
     /// connection has ended.
     pub fn answer(&mut self, status: u16, connection: &mut Connection) {
         let Some(session) = self.session.as_mut().filter(|_| self.life.phase() == Phase::Opening) else {
@@ -322,7 +322,7 @@ impl Lanes {
     /// event is the end of the link.
     fn open(&mut self, connection: &Connection) {
         if !connection.is_closed() && self.life.advance(Phase::Open) {
-            self.happened.extend(self.kind.map(Happened::Opened));
+            self.happened.extend(self.kind.map(LaneEvent::Opened));
         }
     }
 
@@ -359,7 +359,7 @@ impl Lanes {
     /// Ends the link after the peer has received the code, or if the close of the connection is to carry the code.
     fn told(&mut self) {
         if self.life.advance(Phase::Over) {
-            self.happened.push_back(Happened::Finished);
+            self.happened.push_back(LaneEvent::Finished);
         }
     }
 
@@ -384,7 +384,7 @@ impl Lanes {
     fn look(&mut self, connection: &mut Connection) {
         while let Some(found) = self.find(connection) {
             match found {
-                Found::Asked(request) => self.happened.push_back(Happened::Asked(request)),
+                Found::Asked(request) => self.happened.push_back(LaneEvent::Asked(request)),
                 Found::Refused => self.end(Ended::Failed),
                 Found::Breach(what) => self.breach(what),
                 Found::Lanes(stream) => {
@@ -448,13 +448,13 @@ impl Lanes {
 
     fn breach(&mut self, what: &'static str) {
         if !self.life.is_over() {
-            self.happened.push_back(Happened::Breach(what));
+            self.happened.push_back(LaneEvent::Breach(what));
         }
     }
 
     fn end(&mut self, ended: Ended) {
         if self.life.advance(Phase::Over) {
-            self.happened.push_back(Happened::Ended(ended));
+            self.happened.push_back(LaneEvent::Ended(ended));
         }
     }
 }

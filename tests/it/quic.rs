@@ -10,7 +10,7 @@ use quinn_proto::Dir;
 use waystation::proxy::quic::QuicConfig;
 use waystation::proxy::{LinkEnd, Origins, ProxyCommand};
 use waystation::tick::Clock;
-use waystation::wire::quic::{ALPN_QUIC, Ended, Happened, Lanes, QuicKind, QuicLimits};
+use waystation::wire::quic::{ALPN_QUIC, Ended, LaneEvent, Lanes, QuicKind, QuicLimits};
 use waystation::wire::v1::{Closed, Reason};
 use waystation::wire::{self, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane};
 
@@ -113,7 +113,7 @@ fn a_link_that_is_closed_has_its_last_frame_and_knows_why() {
         stage.until("both know", |stage| {
             let reason = Ended::ByPeer(Some(Reason::Kicked as u32));
             stage.end_of(client).is_some()
-                && stage.clients[client].happened.contains(&Happened::Ended(reason))
+                && stage.clients[client].happened.contains(&LaneEvent::Ended(reason))
         });
         assert_eq!(stage.end_of(client), Some(LinkEnd::ByServer));
         let frames: Vec<_> = stage.clients[client].received.iter().map(|(_, frame)| frame.clone()).collect();
@@ -132,7 +132,7 @@ fn a_client_that_never_opened_its_stream_is_closed_all_the_same() {
 
         stage.until("the client knows", |stage| {
             let reason = Ended::ByPeer(Some(Reason::Timeout as u32));
-            stage.clients[client].happened.contains(&Happened::Ended(reason))
+            stage.clients[client].happened.contains(&LaneEvent::Ended(reason))
         });
         stage.until("the server knows", |stage| stage.end_of(client) == Some(LinkEnd::ByServer));
     }
@@ -214,7 +214,7 @@ fn another_protocol_is_refused_in_the_handshake() {
 
     stage.until("the client knows", |stage| !stage.clients[client].happened.is_empty());
 
-    assert!(matches!(stage.clients[client].happened[..], [Happened::Ended(_)]));
+    assert!(matches!(stage.clients[client].happened[..], [LaneEvent::Ended(_)]));
     stage.until("it is counted", |stage| stage.counts().handshake_failed_count == 1);
     assert!(stage.events.is_empty(), "no link was there");
     stage.assert_serves_others();
@@ -325,7 +325,7 @@ fn the_end_of_the_server_tells_clients_that_it_stops() {
         for _ in 0..1_000 {
             client.step();
         }
-        assert!(client.happened.contains(&Happened::Ended(reason)), "{:?}", client.happened);
+        assert!(client.happened.contains(&LaneEvent::Ended(reason)), "{:?}", client.happened);
     }
 }
 

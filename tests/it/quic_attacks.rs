@@ -8,7 +8,7 @@ use quinn_proto::Dir;
 use waystation::proxy::LinkEnd;
 use waystation::proxy::quic::QuicConfig;
 use waystation::tick::Clock;
-use waystation::wire::quic::{Ended, Happened, Lanes, OUT_MAX_BYTES, QuicKind, QuicLimits};
+use waystation::wire::quic::{Ended, LaneEvent, Lanes, OUT_MAX_BYTES, QuicKind, QuicLimits};
 use waystation::wire::v1::Reason;
 use waystation::wire::{FRAME_MAX_SERVER, Lane};
 
@@ -94,7 +94,7 @@ fn a_full_server_says_so() {
     let third = stage.client(QuicKind::Quic);
 
     stage.until("it is turned away", |stage| {
-        stage.clients[third].happened.contains(&Happened::Ended(Ended::ByPeer(None)))
+        stage.clients[third].happened.contains(&LaneEvent::Ended(Ended::ByPeer(None)))
     });
     assert!(stage.counts().turned_away_count > 0);
     for client in [first, second] {
@@ -127,7 +127,7 @@ fn a_client_that_never_reads_is_ended_and_little_was_held_for_it() {
         assert!(sent > OUT_MAX_BYTES && sent < 3 * bound, "{sent} bytes were sent to it");
         stage.until("it knows", |stage| {
             let reason = Ended::ByPeer(Some(Reason::Slow as u32));
-            stage.clients[client].happened.contains(&Happened::Ended(reason))
+            stage.clients[client].happened.contains(&LaneEvent::Ended(reason))
         });
     }
     stage.assert_serves_others();
@@ -275,7 +275,7 @@ fn a_thread_that_fails_loses_its_links_and_serves_newcomers() {
         clients.iter().all(|client| stage.end_of(*client) == Some(LinkEnd::Failed))
     });
     stage.until("their clients know", |stage| {
-        let is_end = |happened: &Happened| matches!(happened, Happened::Ended(_));
+        let is_end = |happened: &LaneEvent| matches!(happened, LaneEvent::Ended(_));
         clients.iter().all(|client| stage.clients[*client].happened.iter().any(is_end))
     });
     stage.until("it is counted", |stage| stage.counts().restart_count == 1);

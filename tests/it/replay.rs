@@ -10,7 +10,7 @@ use waystation::arena::v1::{Echo, Say, Snapshot};
 use waystation::config::ServerConfig;
 use waystation::ident::ProxyId;
 use waystation::proxy::port::Budget;
-use waystation::proxy::{Departed, Proxies, ProxyCommand, ProxyEventKind, Traffic};
+use waystation::proxy::{Proxies, ProxyCommand, ProxyEventKind, SentCommands, Traffic};
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::server::ServerPlugins;
 use waystation::server::audit::AuditPlugin;
@@ -30,7 +30,7 @@ type Told = Vec<String>;
 /// A game whose every step follows from the world and the inputs.
 fn add_game(app: &mut App) {
     app.world_mut().resource_mut::<Proxies>().set_command_budget(COMMANDS);
-    app.init_resource::<Departed>()
+    app.init_resource::<SentCommands>()
         .add_call::<Say>()
         .add_systems(Startup, |mut commands: Commands| {
             let mut agent = commands.spawn_agent("guard");
@@ -66,7 +66,7 @@ fn show(members: Query<Entity, With<InZone>>, time: Res<TickTime>, mut sender: S
 fn told(world: &World) -> Told {
     let news =
         world.resource::<Journal>().published().iter().filter_map(Entry::of).map(|entry| entry.to_string());
-    let left = world.resource::<Departed>().0.iter().map(|(proxy, command)| match command {
+    let left = world.resource::<SentCommands>().0.iter().map(|(proxy, command)| match command {
         ProxyCommand::Send { link, frame } => format!("{proxy} {link}: {}", digest(frame)),
         ProxyCommand::Close { link, frame } => format!("{proxy} {link}: {}, closed", digest(frame)),
         other => format!("{proxy}: {other:?}"),

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
 use crate::wire::quic::{
-    Ended, Exchanged, Happened, Lanes, QuicKind, QuicLimits, WEBTRANSPORT_PATH, exchange,
+    Ended, Exchanged, LaneEvent, Lanes, QuicKind, QuicLimits, WEBTRANSPORT_PATH, exchange,
 };
 use crate::wire::v1::Reason;
 use crate::wire::{FRAME_MAX_CLIENT, Lane};
@@ -168,14 +168,14 @@ impl HostLink {
         }
         while let Some(happened) = self.lanes.poll() {
             match happened {
-                Happened::Asked(request) => {
+                LaneEvent::Asked(request) => {
                     let status = if request.path == WEBTRANSPORT_PATH { 200 } else { 404 };
                     self.lanes.answer(status, &mut self.connection);
                 }
-                Happened::Opened(kind) => self.opened = Some(kind),
-                Happened::Ended(ended) => self.ended = Some(ended),
-                Happened::Finished => self.lanes.close(self.code, &mut self.connection, now),
-                Happened::Breach(what) => panic!("{what}"),
+                LaneEvent::Opened(kind) => self.opened = Some(kind),
+                LaneEvent::Ended(ended) => self.ended = Some(ended),
+                LaneEvent::Finished => self.lanes.close(self.code, &mut self.connection, now),
+                LaneEvent::Breach(what) => panic!("{what}"),
             }
         }
         self.lanes.flush(&mut self.connection, now);

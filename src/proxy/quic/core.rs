@@ -29,7 +29,7 @@ use crate::proxy::pump::Transport;
 use crate::proxy::udp::Outgoing;
 use crate::proxy::{LinkEnd, ProxyCommand, ProxyEvent};
 use crate::wire::discovery::QUIC;
-use crate::wire::quic::{Ended, Exchanged, Happened, Request, WEBTRANSPORT_PATH, exchange};
+use crate::wire::quic::{Ended, Exchanged, LaneEvent, Request, WEBTRANSPORT_PATH, exchange};
 use crate::wire::v1::Reason;
 
 /// The state of the adapter except its socket and its ports.
@@ -159,17 +159,17 @@ impl Core {
                 happened = self.links.get(handle).and_then(|peer| peer.lanes.poll());
             }
             match happened {
-                Some(Happened::Asked(request)) => self.answer(handle, &request),
-                Some(Happened::Opened(kind)) => {
+                Some(LaneEvent::Asked(request)) => self.answer(handle, &request),
+                Some(LaneEvent::Opened(kind)) => {
                     let half_open = self.links.open(handle, kind, at);
                     half_open.inspect(|half_open| self.admission.leave(*half_open));
                 }
-                Some(Happened::Breach(what)) => self.breach(handle, what, at),
-                Some(Happened::Finished) => {
+                Some(LaneEvent::Breach(what)) => self.breach(handle, what, at),
+                Some(LaneEvent::Finished) => {
                     let code = self.links.get(handle).map_or(0, |peer| peer.code);
                     self.hang_up_on(handle, code, LinkEnd::ByServer, now, at);
                 }
-                Some(Happened::Ended(ended)) => {
+                Some(LaneEvent::Ended(ended)) => {
                     self.links.read(handle, at);
                     let end = match ended {
                         Ended::ByPeer(_) => LinkEnd::ByPeer,

@@ -17,26 +17,26 @@ use crate::wire::retry;
 
 /// The state of the route.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct UpgradeRoute {
     pub(super) origins: Origins,
     pub(super) places: Arc<Semaphore>,
-    pub(super) newcomers: mpsc::Sender<Newcomer>,
+    pub(super) newcomers: mpsc::Sender<PendingUpgrade>,
 }
 
 /// A client whose upgrade to WebSocket was accepted.
 #[derive(Debug)]
-pub(super) struct Newcomer {
+pub(super) struct PendingUpgrade {
     pub(super) upgrade: OnUpgrade,
     pub(super) address: Option<SocketAddr>,
     /// The client's place among the links. It is released when dropped.
     pub(super) place: OwnedSemaphorePermit,
 }
 
-pub(super) fn route<S: Clone + Send + Sync + 'static>(door: Arc<Door>) -> MethodRouter<S> {
+pub(super) fn route<S: Clone + Send + Sync + 'static>(door: Arc<UpgradeRoute>) -> MethodRouter<S> {
     get(move |request: Request| std::future::ready(door.open(request)))
 }
 
-impl Door {
+impl UpgradeRoute {
     fn open(&self, mut request: Request) -> Response {
         if !handshake::is_upgrade(request.headers()) {
             let upgrade = [(header::UPGRADE, "websocket")];
@@ -60,7 +60,7 @@ impl Door {
             return full();
         };
         let upgrade = hyper::upgrade::on(&mut request);
-        if self.newcomers.try_send(Newcomer { upgrade, address, place }).is_err() {
+        if self.newcomers.try_send(PendingUpgrade { upgrade, address, place }).is_err() {
             return full();
         }
         answer

@@ -21,7 +21,7 @@ struct End {
     endpoint: Endpoint,
     connection: Option<(ConnectionHandle, Connection)>,
     lanes: Lanes,
-    happened: Vec<Happened>,
+    happened: Vec<LaneEvent>,
     received: Vec<(Lane, Bytes)>,
     /// True if the end does not read frames.
     deaf: bool,
@@ -146,10 +146,10 @@ impl End {
             }
         }
         while let Some(happened) = self.lanes.poll() {
-            if matches!(happened, Happened::Asked(_)) {
+            if matches!(happened, LaneEvent::Asked(_)) {
                 self.lanes.answer(status, connection);
             }
-            if happened == Happened::Finished {
+            if happened == LaneEvent::Finished {
                 self.lanes.close(9, connection, now);
             }
             self.happened.push(happened);
@@ -195,7 +195,7 @@ fn webtransport() -> Pair {
 }
 
 fn open(mut pair: Pair, kind: QuicKind) -> Pair {
-    let opened = Happened::Opened(kind);
+    let opened = LaneEvent::Opened(kind);
     pair.until("both are open", |pair| {
         pair.client.happened.contains(&opened) && pair.server.happened.contains(&opened)
     });
@@ -299,10 +299,10 @@ fn the_last_frame_arrives_before_the_code_closes_the_link() {
         pair.server.lanes.finish(9, &mut pair.server.connection.as_mut().expect("a connection").1);
 
         pair.until("the client's link has ended", |pair| {
-            pair.client.happened.contains(&Happened::Ended(Ended::ByPeer(Some(9))))
+            pair.client.happened.contains(&LaneEvent::Ended(Ended::ByPeer(Some(9))))
         });
         assert!(pair.client.received.contains(&(Lane::Reliable, last)));
-        pair.until("the server has finished", |pair| pair.server.happened.contains(&Happened::Finished));
+        pair.until("the server has finished", |pair| pair.server.happened.contains(&LaneEvent::Finished));
     }
 }
 
@@ -316,7 +316,7 @@ fn another_stream_is_a_breach() {
         pair.client.connection().send_stream(stream).write(&[0x40, 0x54, 0]).expect("room");
 
         pair.until("the server sees it", |pair| {
-            pair.server.happened.contains(&Happened::Breach("a stream that the protocol does not permit"))
+            pair.server.happened.contains(&LaneEvent::Breach("a stream that the protocol does not permit"))
         });
     }
 }
@@ -327,7 +327,7 @@ fn a_frame_longer_than_is_allowed_is_a_breach() {
         assert!(pair.client.send(&frame(1, FRAME_MAX_CLIENT + 1)));
 
         pair.until("the server sees it", |pair| {
-            pair.server.happened.contains(&Happened::Breach("a frame longer than is allowed"))
+            pair.server.happened.contains(&LaneEvent::Breach("a frame longer than is allowed"))
         });
         assert!(pair.server.received.is_empty());
     }
@@ -339,12 +339,12 @@ fn a_refused_session_ends_the_link_on_both_sides() {
     pair.status = 404;
 
     pair.until("the client's link has ended", |pair| {
-        pair.client.happened.contains(&Happened::Ended(Ended::Failed))
+        pair.client.happened.contains(&LaneEvent::Ended(Ended::Failed))
     });
 
     let request = Request { path: "/wt".to_owned(), origin: None };
-    assert!(pair.server.happened.contains(&Happened::Asked(request)));
-    pair.until("the server has finished", |pair| pair.server.happened.contains(&Happened::Finished));
+    assert!(pair.server.happened.contains(&LaneEvent::Asked(request)));
+    pair.until("the server has finished", |pair| pair.server.happened.contains(&LaneEvent::Finished));
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn a_peer_that_goes_silent_is_lost_after_the_idle_timeout() {
         pair.client.connection = None;
         let silent_at = pair.now;
 
-        while !pair.server.happened.contains(&Happened::Ended(Ended::Silent)) {
+        while !pair.server.happened.contains(&LaneEvent::Ended(Ended::Silent)) {
             pair.now += Duration::from_millis(50);
             drop(pair.server.turn(pair.now, 200));
             assert!(pair.now - silent_at < 2 * idle, "never lost");

@@ -7,7 +7,7 @@ use quinn_proto::Dir;
 use tungstenite::Message;
 use waystation::arena::v1::Say;
 use waystation::client::{Link, LinkStatus};
-use waystation::wire::quic::{Happened, QuicKind};
+use waystation::wire::quic::{LaneEvent, QuicKind};
 use waystation::wire::udp::CHANNEL_UNRELIABLE;
 use waystation::wire::{self, Lane, lane_of};
 
@@ -85,7 +85,7 @@ impl Link for CrookedQuic {
     }
 
     fn status(&self) -> LinkStatus {
-        let has_ended = |happened: &Happened| matches!(happened, Happened::Ended(_));
+        let has_ended = |happened: &LaneEvent| matches!(happened, LaneEvent::Ended(_));
         match self.0.is_open() {
             _ if self.0.happened.iter().any(has_ended) => LinkStatus::Closed,
             true => LinkStatus::Open,

@@ -18,7 +18,7 @@ use waystation::proxy::tls::Tls;
 use waystation::proxy::{self, Listener as _, ListenerHandle};
 use waystation::tick::Clock;
 use waystation::wire::quic::{
-    ALPN_QUIC, ALPN_WEBTRANSPORT, Exchanged, Happened, Lanes, QuicKind, QuicLimits, exchange,
+    ALPN_QUIC, ALPN_WEBTRANSPORT, Exchanged, LaneEvent, Lanes, QuicKind, QuicLimits, exchange,
 };
 use waystation::wire::{FRAME_MAX_SERVER, Lane};
 
@@ -138,7 +138,7 @@ pub(crate) struct Client {
     pub(crate) lanes: Lanes,
     pub(crate) opened_from: SocketAddr,
     pub(crate) received: Vec<(Lane, Bytes)>,
-    pub(crate) happened: Vec<Happened>,
+    pub(crate) happened: Vec<LaneEvent>,
     /// It does nothing by itself.
     pub(crate) frozen: bool,
     /// It reads no frames.
@@ -174,7 +174,7 @@ impl Client {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.happened.iter().any(|happened| matches!(happened, Happened::Opened(_)))
+        self.happened.iter().any(|happened| matches!(happened, LaneEvent::Opened(_)))
     }
 
     pub(crate) fn send(&mut self, frame: &Bytes) {

@@ -42,9 +42,9 @@ fn hang_up(pair: &mut Pair) {
 }
 
 /// Checks that a link has opened at most once, and that no event follows its end.
-fn assert_one_life(happened: &[Happened], what: &str) {
-    let opened = happened.iter().filter(|happened| matches!(happened, Happened::Opened(_))).count();
-    let is_end = |happened: &Happened| matches!(happened, Happened::Ended(_) | Happened::Finished);
+fn assert_one_life(happened: &[LaneEvent], what: &str) {
+    let opened = happened.iter().filter(|happened| matches!(happened, LaneEvent::Opened(_))).count();
+    let is_end = |happened: &LaneEvent| matches!(happened, LaneEvent::Ended(_) | LaneEvent::Finished);
     let behind = happened.iter().skip_while(|happened| !is_end(happened)).count();
     assert!(opened <= 1 && behind <= 1, "{what}: {happened:?}");
 }
@@ -59,7 +59,7 @@ fn a_session_that_is_requested_and_closed_at_once_opens_no_link() {
         pair.step();
     }
 
-    assert_eq!(pair.server.happened, [Happened::Ended(Ended::ByPeer(None))]);
+    assert_eq!(pair.server.happened, [LaneEvent::Ended(Ended::ByPeer(None))]);
 }
 
 /// An action of a client on its connection.

@@ -151,7 +151,7 @@ fn play(mut pair: Pair, faults: Faults, seed: u64, state_bytes: usize, seconds: 
         pair.server.received.clear();
     }
     assert!(came.is_sorted() && came.len() == sent_ms.len(), "{} of {}", came.len(), sent_ms.len());
-    assert!(!pair.server.happened.iter().any(|what| matches!(what, Happened::Ended(_))));
+    assert!(!pair.server.happened.iter().any(|what| matches!(what, LaneEvent::Ended(_))));
     played.dropped_count = pair.server.lanes.take_counts().unreliable_dropped_count;
     played
 }
@@ -201,7 +201,7 @@ impl Pair {
     fn is_open(&self) -> bool {
         [&self.client, &self.server]
             .iter()
-            .all(|end| end.happened.iter().any(|happened| matches!(happened, Happened::Opened(_))))
+            .all(|end| end.happened.iter().any(|happened| matches!(happened, LaneEvent::Opened(_))))
     }
 }
 

@@ -29,7 +29,7 @@ fn write(pair: &mut Pair, bytes: &[u8]) {
 
 fn until_ended(pair: &mut Pair, code: Option<u32>) {
     pair.until("the server's end has ended", |pair| {
-        pair.server.happened.contains(&Happened::Ended(Ended::ByPeer(code)))
+        pair.server.happened.contains(&LaneEvent::Ended(Ended::ByPeer(code)))
     });
 }
 
@@ -115,7 +115,7 @@ fn another_session_a_second_request_and_a_second_stream_are_breaches() {
         pair.client.connection().send_stream(stream).write(head).expect("room");
 
         pair.until("the server sees it", |pair| {
-            pair.server.happened.iter().any(|happened| matches!(happened, Happened::Breach(_)))
+            pair.server.happened.iter().any(|happened| matches!(happened, LaneEvent::Breach(_)))
         });
     }
 }
