@@ -168,8 +168,8 @@ impl<D: Dial> Client<D> {
             {
                 self.core.receive(lane, bytes);
             }
-            if let Some(what) = link.breach() {
-                self.core.breached(what);
+            if let Some(what) = link.violation() {
+                self.core.violated(what);
             }
             self.core.check(link.status(), link.times_opening(), link.is_stream(), || link.failure());
             if self.core.is_greeting() {

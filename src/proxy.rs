@@ -293,7 +293,7 @@ impl Proxies {
                     open.budget.restore(*bytes);
                 }
             }
-            ProxyEventKind::Frame { .. } | ProxyEventKind::Breach(_) => {}
+            ProxyEventKind::Frame { .. } | ProxyEventKind::ProtocolViolation(_) => {}
         }
     }
 
@@ -426,7 +426,7 @@ impl Weigh for ProxyEvent {
         match &self.kind {
             ProxyEventKind::Frame { bytes, .. } => bytes.len(),
             ProxyEventKind::Opened(_)
-            | ProxyEventKind::Breach(_)
+            | ProxyEventKind::ProtocolViolation(_)
             | ProxyEventKind::Room { .. }
             | ProxyEventKind::Closed(_) => 0,
         }

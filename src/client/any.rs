@@ -345,9 +345,9 @@ impl Link for AnyLink {
         }
     }
 
-    fn breach(&self) -> Option<String> {
+    fn violation(&self) -> Option<String> {
         let State::Carried(_, carrier) = &self.state else { return None };
-        carrier.breach()
+        carrier.violation()
     }
 }
 

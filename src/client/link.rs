@@ -193,9 +193,9 @@ pub trait Link {
     }
 
     /// Returns how the server broke the protocol, if the transport detects it, for example by a frame that is
-    /// too long to be received. A breach ends the session and not only the link, because the server would repeat
+    /// too long to be received. A violation ends the session and not only the link, because the server would repeat
     /// it on the next link. The default returns `None`.
-    fn breach(&self) -> Option<String> {
+    fn violation(&self) -> Option<String> {
         None
     }
 }

@@ -346,13 +346,13 @@ impl Core {
 
     /// Ends the session after the transport has detected that the server broke the protocol. Before Welcome this
     /// does nothing: another program may have answered, and the closed link fails the try.
-    pub(super) fn breached(&mut self, what: String) {
+    pub(super) fn violated(&mut self, what: String) {
         if matches!(self.phase, Phase::Bound(_)) {
             self.broken(what);
         }
     }
 
-    /// Ends the session after the server broke the protocol. A resume would repeat the breach.
+    /// Ends the session after the server broke the protocol. A resume would repeat the violation.
     fn broken(&mut self, detail: String) {
         tracing::error!(detail, "the server broke the protocol: report this as a bug");
         self.lose_session(Some(Reason::Protocol));

@@ -132,7 +132,7 @@ pub struct QuicLink {
     now: Instant,
     status: LinkStatus,
     failure: Option<String>,
-    breach: Option<&'static str>,
+    violation: Option<&'static str>,
     /// The datagram that is being sent.
     datagram: Vec<u8>,
     /// True if the socket had no room for the datagram, which is then sent first in the next update.
@@ -170,7 +170,7 @@ impl QuicLink {
             now,
             status: LinkStatus::Opening,
             failure: None,
-            breach: None,
+            violation: None,
             datagram: Vec::new(),
             is_held: false,
             quiet: Duration::ZERO,
@@ -263,10 +263,10 @@ impl QuicLink {
                 LaneEvent::Ended(ended) => {
                     self.end(reasons::of_end(ended, self.lanes.error(), self.peer, self.status));
                 }
-                LaneEvent::Breach(what) => {
+                LaneEvent::ProtocolViolation(what) => {
                     tracing::debug!(what, "the server broke the protocol; the link is closed");
                     self.lanes.close(Reason::Protocol as u32, &mut self.connection, self.now);
-                    self.breach.get_or_insert(what);
+                    self.violation.get_or_insert(what);
                     self.end(format!("the server broke the protocol: {what}"));
                 }
                 // The first two occur on servers only, and a link that is closed stays closed.
@@ -372,8 +372,8 @@ impl Link for QuicLink {
         self.failure.clone().or_else(|| (self.status == LinkStatus::Opening).then(silent))
     }
 
-    fn breach(&self) -> Option<String> {
-        self.breach.map(str::to_owned)
+    fn violation(&self) -> Option<String> {
+        self.violation.map(str::to_owned)
     }
 }
 

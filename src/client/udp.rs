@@ -166,8 +166,8 @@ impl UdpLink {
                 }
                 self.renet.process_packet(payload);
             }
-            Err(breach) => {
-                tracing::debug!(%breach, "the server sent an invalid packet of renet; the link is closed");
+            Err(violation) => {
+                tracing::debug!(%violation, "the server sent an invalid packet of renet; the link is closed");
                 self.closed = true;
             }
         }

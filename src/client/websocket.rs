@@ -69,7 +69,7 @@ pub struct WebSocketLink {
     /// Unreliable frames of the game that wait while the socket is blocked.
     waiting: Waiting,
     failure: Option<String>,
-    breach: Option<&'static str>,
+    violation: Option<&'static str>,
 }
 
 enum State {
@@ -154,7 +154,7 @@ impl WebSocketDial {
             is_blocked: false,
             waiting: Waiting::default(),
             failure: None,
-            breach: None,
+            violation: None,
         };
         // The link reports a failure of the handshake, also an immediate one.
         link.go_on(begun.map(|(socket, _)| socket));
@@ -239,7 +239,7 @@ impl Link for WebSocketLink {
                 Ok(Message::Text(_)) => {
                     self.failure =
                         Some("the server sent a text message, so it uses another protocol".to_owned());
-                    self.breach = Some("a text message");
+                    self.violation = Some("a text message");
                     self.close();
                 }
                 Ok(Message::Close(close)) => {
@@ -254,7 +254,7 @@ impl Link for WebSocketLink {
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) => {
                     if matches!(error, Error::Capacity(_)) {
-                        self.breach = Some("a frame longer than is allowed");
+                        self.violation = Some("a frame longer than is allowed");
                     }
                     self.fail(&error);
                 }
@@ -302,8 +302,8 @@ impl Link for WebSocketLink {
         self.failure.clone()
     }
 
-    fn breach(&self) -> Option<String> {
-        self.breach.map(str::to_owned)
+    fn violation(&self) -> Option<String> {
+        self.violation.map(str::to_owned)
     }
 }
 

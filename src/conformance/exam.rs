@@ -155,7 +155,7 @@ impl Exam {
                     frames.push_back((lane, bytes));
                 }
             }
-            ProxyEventKind::Breach(what) => {
+            ProxyEventKind::ProtocolViolation(what) => {
                 self.fail("frames", what);
                 self.close(link, Reason::Protocol, 0);
                 if is_bound {

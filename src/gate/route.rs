@@ -69,7 +69,7 @@ pub(super) fn route(mut input: ResMut<TickInput>, mut controls: ResMut<Controls>
                 let frame = links.take_frame(link, event.at, lane, bytes);
                 controls.0.extend(frame.map(|frame| Control { at: event.at, link, frame }));
             }
-            ProxyEventKind::Breach(what) => {
+            ProxyEventKind::ProtocolViolation(what) => {
                 tracing::debug!(%link, what, "protocol error");
                 // A frame without an id is also a protocol error. It ends a guest at once. It ends a
                 // session after the frames before it were dispatched.

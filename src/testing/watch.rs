@@ -171,8 +171,8 @@ impl<L: Link> Link for WatchedLink<L> {
         self.link.round_trip()
     }
 
-    fn breach(&self) -> Option<String> {
-        self.link.breach()
+    fn violation(&self) -> Option<String> {
+        self.link.violation()
     }
 }
 

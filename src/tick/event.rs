@@ -36,7 +36,7 @@ pub enum ProxyEventKind {
     /// The peer broke the protocol in a way that no frame can show: a text message, a frame above the
     /// longest size, or a forbidden stream. The text is for the log. The adapter reads nothing more from
     /// the link, and the tick closes it as PROTOCOL.
-    Breach(&'static str),
+    ProtocolViolation(&'static str),
     /// The adapter has passed on this many bytes of the frames that it got for the link, so the tick may
     /// send as many more. See [`AdapterPort`](crate::proxy::AdapterPort).
     Room {

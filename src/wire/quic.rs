@@ -83,7 +83,7 @@ pub enum LaneEvent {
     /// The link is open, and frames can be sent.
     Opened(QuicKind),
     /// The peer has violated the protocol. The text names the violation. The owner should close the link.
-    Breach(&'static str),
+    ProtocolViolation(&'static str),
     /// The peer has acknowledged all that was sent before [`finish`](Lanes::finish). Over WebTransport it also has
     /// the code.
     Finished,
@@ -334,7 +334,7 @@ impl Lanes {
                     self.stream = Some(id);
                     self.reader.wake();
                 }
-                None => self.breach("a stream that the protocol does not permit"),
+                None => self.violation("a stream that the protocol does not permit"),
             }
         }
     }
@@ -386,10 +386,10 @@ impl Lanes {
             match found {
                 Found::Asked(request) => self.happened.push_back(LaneEvent::Asked(request)),
                 Found::Refused => self.end(Ended::Failed),
-                Found::Breach(what) => self.breach(what),
+                Found::ProtocolViolation(what) => self.violation(what),
                 Found::Lanes(stream) => {
                     if self.stream.is_some() {
-                        self.breach("a stream that the protocol does not permit");
+                        self.violation("a stream that the protocol does not permit");
                     } else {
                         self.stream = Some(stream);
                         self.reader.wake();
@@ -421,7 +421,7 @@ impl Lanes {
             Read::Ended if connection.side() == Side::Server => self.end(Ended::ByPeer(None)),
             // A server that has ended the stream closes the connection next, with a code.
             Read::Nothing | Read::Ended => {}
-            Read::TooLong => self.breach("a frame longer than is allowed"),
+            Read::TooLong => self.violation("a frame longer than is allowed"),
         }
         None
     }
@@ -446,9 +446,9 @@ impl Lanes {
         None
     }
 
-    fn breach(&mut self, what: &'static str) {
+    fn violation(&mut self, what: &'static str) {
         if !self.life.is_over() {
-            self.happened.push_back(LaneEvent::Breach(what));
+            self.happened.push_back(LaneEvent::ProtocolViolation(what));
         }
     }
 

@@ -69,8 +69,8 @@ fn a_breach_ends_a_session_behind_what_arrived_before_it_and_a_guest_at_once() {
     game.tick();
 
     tell(&gamma, game.now(), 1, frame(&Say { number: 1 }));
-    tell(&gamma, game.now(), 1, ProxyEventKind::Breach("text"));
-    tell(&gamma, game.now(), 2, ProxyEventKind::Breach("text"));
+    tell(&gamma, game.now(), 1, ProxyEventKind::ProtocolViolation("text"));
+    tell(&gamma, game.now(), 2, ProxyEventKind::ProtocolViolation("text"));
     game.tick();
     game.tick();
 

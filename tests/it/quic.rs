@@ -44,7 +44,7 @@ fn two_clients_exchange_frames_on_both_lanes_of_both_kinds() {
     }
     let counts = stage.counts();
     assert_eq!((counts.quic_opened_count, counts.webtransport_opened_count), (1, 1));
-    assert_eq!((counts.oversize_count, counts.unreliable_dropped_count, counts.breach_count), (0, 0, 0));
+    assert_eq!((counts.oversize_count, counts.unreliable_dropped_count, counts.violation_count), (0, 0, 0));
 }
 
 #[test]

@@ -133,7 +133,7 @@ impl<A: Adapter> Stage<A> {
     }
 
     pub(crate) fn breaches_of(&self, client: usize) -> usize {
-        self.events_of(client).filter(|kind| matches!(kind, ProxyEventKind::Breach(_))).count()
+        self.events_of(client).filter(|kind| matches!(kind, ProxyEventKind::ProtocolViolation(_))).count()
     }
 
     pub(crate) fn end_of(&self, client: usize) -> Option<LinkEnd> {

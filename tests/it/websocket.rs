@@ -142,7 +142,7 @@ fn a_text_or_a_frame_that_is_too_long_is_told_to_the_tick_and_nothing_behind_it_
         assert_eq!(stage.clients[who].received, [closed(Reason::Protocol)]);
         assert_eq!(stage.clients[who].closed, Some(4_000 + Reason::Protocol as u16));
     }
-    assert_eq!(stage.counts().breach_count, 2);
+    assert_eq!(stage.counts().violation_count, 2);
 }
 
 #[test]

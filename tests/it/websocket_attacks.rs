@@ -55,7 +55,7 @@ fn frames_that_rfc_6455_forbids_are_answered_with_the_code_for_them() {
         assert_eq!(stage.clients[ada].closed, Some(wanted), "{what}");
         assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed), "{what}");
         assert_eq!(stage.bytes_of(ada), Vec::<Bytes>::new(), "{what}");
-        assert_eq!(stage.counts().breach_count, before.breach_count + 1, "{what}");
+        assert_eq!(stage.counts().violation_count, before.violation_count + 1, "{what}");
     }
     stage.assert_serves_others();
 }

@@ -192,8 +192,8 @@ impl Link for Carrier {
         self.0.rebind()
     }
 
-    fn breach(&self) -> Option<String> {
-        self.0.breach()
+    fn violation(&self) -> Option<String> {
+        self.0.violation()
     }
 }
 

@@ -175,7 +175,7 @@ impl HostLink {
                 LaneEvent::Opened(kind) => self.opened = Some(kind),
                 LaneEvent::Ended(ended) => self.ended = Some(ended),
                 LaneEvent::Finished => self.lanes.close(self.code, &mut self.connection, now),
-                LaneEvent::Breach(what) => panic!("{what}"),
+                LaneEvent::ProtocolViolation(what) => panic!("{what}"),
             }
         }
         self.lanes.flush(&mut self.connection, now);

@@ -208,7 +208,7 @@ fn a_frame_that_is_too_long_is_reported_as_a_breach() {
     for (mut link, mut host) in both() {
         assert!(link.send(join(1)));
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);
-        assert_eq!(link.breach(), None);
+        assert_eq!(link.violation(), None);
         host.links[0].send(&join(FRAME_MAX_SERVER));
 
         until(&mut link, &mut host, |link, _| {
@@ -216,7 +216,7 @@ fn a_frame_that_is_too_long_is_reported_as_a_breach() {
             link.status() == LinkStatus::Closed
         });
 
-        assert!(link.breach().is_some_and(|what| what.contains("longer than is allowed")));
+        assert!(link.violation().is_some_and(|what| what.contains("longer than is allowed")));
     }
 }
 

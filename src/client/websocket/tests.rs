@@ -268,7 +268,7 @@ fn a_message_without_end_is_refused() {
         link.status() == LinkStatus::Closed
     });
 
-    assert!(link.breach().is_some(), "{:?}", link.failure());
+    assert!(link.violation().is_some(), "{:?}", link.failure());
     drop(link);
     host.join().expect("the client closed the connection");
 }

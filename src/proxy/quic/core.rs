@@ -164,7 +164,7 @@ impl Core {
                     let half_open = self.links.open(handle, kind, at);
                     half_open.inspect(|half_open| self.admission.leave(*half_open));
                 }
-                Some(LaneEvent::Breach(what)) => self.breach(handle, what, at),
+                Some(LaneEvent::ProtocolViolation(what)) => self.violation(handle, what, at),
                 Some(LaneEvent::Finished) => {
                     let code = self.links.get(handle).map_or(0, |peer| peer.code);
                     self.hang_up_on(handle, code, LinkEnd::ByServer, now, at);
@@ -208,8 +208,8 @@ impl Core {
 
     /// Handles a violation of the protocol. If the connection is a link, the gate ends the link and its session.
     /// Otherwise this method closes the connection.
-    fn breach(&mut self, handle: ConnectionHandle, what: &'static str, at: Duration) {
-        self.links.breach(handle, what, at);
+    fn violation(&mut self, handle: ConnectionHandle, what: &'static str, at: Duration) {
+        self.links.violation(handle, what, at);
         if self.links.get(handle).is_some_and(|peer| peer.id().is_none()) {
             tracing::debug!(what, "a client violated the protocol during the handshake");
             let now = self.instant(at);

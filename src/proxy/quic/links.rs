@@ -47,7 +47,7 @@ pub(super) struct Peer {
     /// True if the last frame was queued. No more frames are read.
     pub(super) closing: bool,
     /// True if the client has violated the protocol. No more frames are read.
-    pub(super) breached: bool,
+    pub(super) violated: bool,
     /// True if the reliable lane is not read.
     pub(super) paused: bool,
     /// The close code: the number of a reason.
@@ -130,7 +130,7 @@ impl Links {
             gauge: Gauge::default(),
             place: Place::HalfOpen(half_open, deadline),
             closing: false,
-            breached: false,
+            violated: false,
             paused: false,
             code: 0,
             pending: true,
@@ -235,14 +235,14 @@ impl Links {
 
     /// Counts a violation of the protocol. If the connection is a link, reports the violation to the gate, which
     /// closes the link.
-    pub(super) fn breach(&mut self, handle: ConnectionHandle, what: &'static str, at: Duration) {
-        self.tally.breach_count += 1;
+    pub(super) fn violation(&mut self, handle: ConnectionHandle, what: &'static str, at: Duration) {
+        self.tally.violation_count += 1;
         let Some(peer) = self.get(handle) else { return };
         if let Some(id) = peer.id()
             && !peer.closing
-            && !std::mem::replace(&mut peer.breached, true)
+            && !std::mem::replace(&mut peer.violated, true)
         {
-            self.events.push(id, at, ProxyEventKind::Breach(what));
+            self.events.push(id, at, ProxyEventKind::ProtocolViolation(what));
         }
     }
 
@@ -261,7 +261,7 @@ impl Links {
     /// Reads the frames of a connection. The caller has to poll the lanes for events afterwards.
     pub(super) fn read(&mut self, handle: ConnectionHandle, at: Duration) {
         let Some(peer) = self.table.get_mut(handle.0).and_then(Option::as_deref_mut) else { return };
-        let Some(id) = peer.id().filter(|_| !peer.breached && !peer.closing) else { return };
+        let Some(id) = peer.id().filter(|_| !peer.violated && !peer.closing) else { return };
         peer.unread = false;
         for lane in [Lane::Reliable, Lane::Unreliable] {
             while !(lane == Lane::Reliable && peer.paused) {

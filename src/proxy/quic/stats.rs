@@ -32,7 +32,7 @@ counters! {
     /// Links ended because their clients did not read what was sent.
     slow_count,
     /// Violations of the protocol by clients.
-    breach_count,
+    violation_count,
     /// Unreliable frames to clients that were too long for a datagram and were sent on the stream.
     oversize_count,
     /// Unreliable frames to clients that were dropped for lack of room.

@@ -204,9 +204,9 @@ impl Links {
         }
         let content = match link.guard.check(payload) {
             Ok(content) => content,
-            Err(breach) => {
+            Err(violation) => {
                 self.tally.guard_closed_count += 1;
-                tracing::debug!(link = %id, address = %link.address, %breach, "the client violated the rules of renet");
+                tracing::debug!(link = %id, address = %link.address, %violation, "the client violated the rules of renet");
                 return false;
             }
         };

@@ -40,7 +40,7 @@ pub(super) enum Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The frame violates the protocol of this crate; the session ends.
-    Breach(&'static str),
+    ProtocolViolation(&'static str),
     /// The frame violates RFC 6455. `code` is the close code for the violation.
     Malformed { code: u16, what: &'static str },
 }
@@ -141,7 +141,7 @@ impl Decoder {
             return Err(malformed("a control frame in parts or of over 125 bytes"));
         }
         match opcode {
-            OpCode::Text => return Err(Fault::Breach("a text message")),
+            OpCode::Text => return Err(Fault::ProtocolViolation("a text message")),
             OpCode::Binary if self.is_in_parts => return Err(malformed("a message within another")),
             OpCode::Continuation if !self.is_in_parts => return Err(malformed("a part of no message")),
             _ => {}
@@ -149,7 +149,7 @@ impl Decoder {
         let Some((length, length_bytes)) = length(short, rest)? else { return Ok(None) };
         let held = if opcode.is_control() { 0 } else { self.message.len() };
         let missing = usize::try_from(length).ok().filter(|length| *length <= FRAME_MAX_CLIENT - held);
-        let missing = missing.ok_or(Fault::Breach("a frame that is too long"))?;
+        let missing = missing.ok_or(Fault::ProtocolViolation("a frame that is too long"))?;
         let Some(&[a, b, c, d]) = rest.get(length_bytes..length_bytes + 4) else { return Ok(None) };
         self.decoded += 2 + length_bytes + 4;
         Ok(Some(Frame { opcode, is_last, mask: [a, b, c, d], missing }))

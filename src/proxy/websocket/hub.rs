@@ -242,10 +242,10 @@ impl Hub {
     }
 
     /// Reports to the tick that a client has violated the protocol.
-    pub(super) fn breach(&mut self, id: LinkId, what: &'static str) {
+    pub(super) fn violation(&mut self, id: LinkId, what: &'static str) {
         if self.table.get(&id).is_some_and(|link| !link.closing) {
-            self.tally.breach_count += 1;
-            self.tell(id, ProxyEventKind::Breach(what));
+            self.tally.violation_count += 1;
+            self.tell(id, ProxyEventKind::ProtocolViolation(what));
         }
     }
 

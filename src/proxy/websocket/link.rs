@@ -86,16 +86,16 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
                     drop(decoder);
                     return self.conclude(NORMAL, LinkEnd::ByPeer).await;
                 }
-                Err(Fault::Breach(what)) => {
+                Err(Fault::ProtocolViolation(what)) => {
                     drop(decoder);
-                    self.hub.borrow_mut().breach(self.id, what);
+                    self.hub.borrow_mut().violation(self.id, what);
                     self.discard().await;
                     return LinkEnd::ByPeer;
                 }
                 Err(Fault::Malformed { code, what }) => {
                     tracing::debug!(link = %self.id, what, "the client violated RFC 6455");
                     drop(decoder);
-                    self.hub.borrow_mut().tally.breach_count += 1;
+                    self.hub.borrow_mut().tally.violation_count += 1;
                     return self.conclude(code, LinkEnd::Failed).await;
                 }
             }

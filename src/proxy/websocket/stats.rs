@@ -12,7 +12,7 @@ counters! {
     /// Links ended because their clients did not read what was sent.
     slow_count,
     /// Violations of the protocol or of RFC 6455 by clients.
-    breach_count,
+    violation_count,
     /// Unreliable frames to clients that were dropped for lack of room.
     unreliable_dropped_count,
     /// Pings that were not answered because a newer ping replaced them.

@@ -66,7 +66,7 @@ pub(super) enum Found {
     /// The stream of the reliable lane, whose preface was read.
     Lanes(StreamId),
     /// A violation of the protocol.
-    Breach(&'static str),
+    ProtocolViolation(&'static str),
 }
 
 /// The result of [`Session::answer`].
@@ -187,7 +187,9 @@ impl Session {
             stream.what = match h3::StreamUni(kind) {
                 h3::StreamUni::CONTROL => What::Control,
                 h3::StreamUni::WEBTRANSPORT | h3::StreamUni::PUSH => {
-                    return Told::Found(Found::Breach("a stream that the protocol does not permit"));
+                    return Told::Found(Found::ProtocolViolation(
+                        "a stream that the protocol does not permit",
+                    ));
                 }
                 // QPACK streams with empty tables, or grease.
                 _ => What::Ignored,
@@ -195,7 +197,7 @@ impl Session {
             return Told::Kept;
         }
         if self.wish.is_some() {
-            return Told::Found(Found::Breach("a stream that the protocol does not permit"));
+            return Told::Found(Found::ProtocolViolation("a stream that the protocol does not permit"));
         }
         if h3::Frame(kind) == h3::Frame::WEBTRANSPORT {
             let Some((session, _)) = varint(rest) else { return Told::NotYet };
@@ -204,11 +206,11 @@ impl Session {
             return Told::Found(if is_ours {
                 Found::Lanes(stream.id)
             } else {
-                Found::Breach("a stream of an unknown session")
+                Found::ProtocolViolation("a stream of an unknown session")
             });
         }
         if self.request.is_some() || stream.id != self.request_id() {
-            return Told::Found(Found::Breach("a stream that the protocol does not permit"));
+            return Told::Found(Found::ProtocolViolation("a stream that the protocol does not permit"));
         }
         stream.what = What::Request;
         self.request = Some(stream.id);
@@ -243,7 +245,7 @@ impl Session {
                 None
             }
             Err(h3::SettingsError::UnexpectedEnd) if head.len() <= HEAD_MAX => None,
-            Err(_) => Some(Found::Breach("malformed settings")),
+            Err(_) => Some(Found::ProtocolViolation("malformed settings")),
         }
     }
 
@@ -273,7 +275,7 @@ impl Session {
             Err(h3::ConnectError::UnexpectedEnd) if head.len() <= HEAD_MAX => None,
             Err(error) => {
                 tracing::debug!(%error, "the request does not ask for a WebTransport session");
-                Some(Found::Breach("a request that does not ask for a WebTransport session"))
+                Some(Found::ProtocolViolation("a request that does not ask for a WebTransport session"))
             }
         }
     }

@@ -316,7 +316,9 @@ fn another_stream_is_a_breach() {
         pair.client.connection().send_stream(stream).write(&[0x40, 0x54, 0]).expect("room");
 
         pair.until("the server sees it", |pair| {
-            pair.server.happened.contains(&LaneEvent::Breach("a stream that the protocol does not permit"))
+            pair.server
+                .happened
+                .contains(&LaneEvent::ProtocolViolation("a stream that the protocol does not permit"))
         });
     }
 }
@@ -327,7 +329,7 @@ fn a_frame_longer_than_is_allowed_is_a_breach() {
         assert!(pair.client.send(&frame(1, FRAME_MAX_CLIENT + 1)));
 
         pair.until("the server sees it", |pair| {
-            pair.server.happened.contains(&LaneEvent::Breach("a frame longer than is allowed"))
+            pair.server.happened.contains(&LaneEvent::ProtocolViolation("a frame longer than is allowed"))
         });
         assert!(pair.server.received.is_empty());
     }

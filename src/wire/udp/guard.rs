@@ -66,7 +66,7 @@ pub(crate) enum Content {
 
 /// A violation of renet's rules, for which the link is closed. A peer that uses renet never commits one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Breach {
+pub(crate) enum ProtocolViolation {
     /// The payload is not a renet packet.
     #[error("the payload is not a renet packet: the peer must use renet 2")]
     Malformed,
@@ -111,8 +111,8 @@ impl PeerGuard {
     ///
     /// # Errors
     ///
-    /// Returns a [`Breach`] if renet must not get the payload.
-    pub(crate) fn check(&mut self, payload: &[u8]) -> Result<Content, Breach> {
+    /// Returns a [`ProtocolViolation`] if renet must not get the payload.
+    pub(crate) fn check(&mut self, payload: &[u8]) -> Result<Content, ProtocolViolation> {
         let mut reader = Reader(payload);
         let kind = reader.byte()?;
         reader.varint()?;
@@ -122,9 +122,9 @@ impl PeerGuard {
             RELIABLE_SLICE => self.reliable_slice(&mut reader),
             UNRELIABLE_SLICE => self.unreliable_slice(&mut reader),
             ACK => acks(&mut reader),
-            _ => Err(Breach::Malformed),
+            _ => Err(ProtocolViolation::Malformed),
         }?;
-        if reader.0.is_empty() { Ok(content) } else { Err(Breach::Malformed) }
+        if reader.0.is_empty() { Ok(content) } else { Err(ProtocolViolation::Malformed) }
     }
 
     /// Records that a reliable message was read from renet.
@@ -133,7 +133,7 @@ impl PeerGuard {
         self.read_count += 1;
     }
 
-    fn small_reliable(&self, reader: &mut Reader<'_>) -> Result<Content, Breach> {
+    fn small_reliable(&self, reader: &mut Reader<'_>) -> Result<Content, ProtocolViolation> {
         reader.channel(CHANNEL_RELIABLE)?;
         for _ in 0..reader.message_count()? {
             self.within_window(reader.varint()?)?;
@@ -142,19 +142,19 @@ impl PeerGuard {
         Ok(Content::Reliable)
     }
 
-    fn reliable_slice(&mut self, reader: &mut Reader<'_>) -> Result<Content, Breach> {
+    fn reliable_slice(&mut self, reader: &mut Reader<'_>) -> Result<Content, ProtocolViolation> {
         reader.channel(CHANNEL_RELIABLE)?;
         let (message, count) = reader.slice()?;
         self.within_window(message)?;
         if message >= self.read_count && *self.reliable.entry(message).or_insert(count) != count {
-            return Err(Breach::SliceCount(message));
+            return Err(ProtocolViolation::SliceCount(message));
         }
         Ok(Content::Reliable)
     }
 
     /// Checks a slice. renet may discard an incomplete message at any time. So a slice passes only while the
     /// guard holds the slice count of its message; the slices of a displaced message never pass again.
-    fn unreliable_slice(&mut self, reader: &mut Reader<'_>) -> Result<Content, Breach> {
+    fn unreliable_slice(&mut self, reader: &mut Reader<'_>) -> Result<Content, ProtocolViolation> {
         reader.channel(CHANNEL_UNRELIABLE)?;
         let (message, count) = reader.slice()?;
         if self.unreliable.is_empty() {
@@ -164,7 +164,9 @@ impl PeerGuard {
         let slot = usize::try_from(message % window).unwrap_or_default();
         match &mut self.unreliable[slot] {
             Some((id, _)) if *id > message => Ok(Content::Stale),
-            Some((id, known)) if *id == message && *known != count => Err(Breach::SliceCount(message)),
+            Some((id, known)) if *id == message && *known != count => {
+                Err(ProtocolViolation::SliceCount(message))
+            }
             slot => {
                 *slot = Some((message, count));
                 Ok(Content::Unreliable)
@@ -172,12 +174,16 @@ impl PeerGuard {
         }
     }
 
-    fn within_window(&self, message: u64) -> Result<(), Breach> {
-        if message < self.read_count + RELIABLE_WINDOW { Ok(()) } else { Err(Breach::Window(message)) }
+    fn within_window(&self, message: u64) -> Result<(), ProtocolViolation> {
+        if message < self.read_count + RELIABLE_WINDOW {
+            Ok(())
+        } else {
+            Err(ProtocolViolation::Window(message))
+        }
     }
 }
 
-fn small_unreliable(reader: &mut Reader<'_>) -> Result<Content, Breach> {
+fn small_unreliable(reader: &mut Reader<'_>) -> Result<Content, ProtocolViolation> {
     reader.channel(CHANNEL_UNRELIABLE)?;
     for _ in 0..reader.message_count()? {
         reader.message()?;
@@ -185,21 +191,24 @@ fn small_unreliable(reader: &mut Reader<'_>) -> Result<Content, Breach> {
     Ok(Content::Unreliable)
 }
 
-fn acks(reader: &mut Reader<'_>) -> Result<Content, Breach> {
+fn acks(reader: &mut Reader<'_>) -> Result<Content, ProtocolViolation> {
     ranges(reader, |_| ())?;
     Ok(Content::Ack)
 }
 
 /// Reads the ranges of an acknowledgement, from the last to the first. Each is encoded by its distance from
 /// the one read before it.
-fn ranges(reader: &mut Reader<'_>, mut each: impl FnMut(RangeInclusive<u64>)) -> Result<(), Breach> {
+fn ranges(
+    reader: &mut Reader<'_>,
+    mut each: impl FnMut(RangeInclusive<u64>),
+) -> Result<(), ProtocolViolation> {
     let (end, size, more) = (reader.varint()?, reader.varint()?, reader.varint()?);
-    let mut start = end.checked_sub(size).ok_or(Breach::Malformed)?;
+    let mut start = end.checked_sub(size).ok_or(ProtocolViolation::Malformed)?;
     each(start..=end);
     for _ in 0..more {
         let (gap, size) = (reader.varint()?, reader.varint()?);
-        let end = start.checked_sub(gap + 2).ok_or(Breach::Malformed)?;
-        start = end.checked_sub(size).ok_or(Breach::Malformed)?;
+        let end = start.checked_sub(gap + 2).ok_or(ProtocolViolation::Malformed)?;
+        start = end.checked_sub(size).ok_or(ProtocolViolation::Malformed)?;
         each(start..=end);
     }
     Ok(())
@@ -226,21 +235,21 @@ pub(crate) fn ack_ranges(payload: &[u8]) -> Vec<RangeInclusive<u64>> {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn bytes(&mut self, count: u64) -> Result<&'a [u8], Breach> {
+    fn bytes(&mut self, count: u64) -> Result<&'a [u8], ProtocolViolation> {
         let (bytes, rest) = usize::try_from(count)
             .ok()
             .and_then(|count| self.0.split_at_checked(count))
-            .ok_or(Breach::Malformed)?;
+            .ok_or(ProtocolViolation::Malformed)?;
         self.0 = rest;
         Ok(bytes)
     }
 
-    fn byte(&mut self) -> Result<u8, Breach> {
+    fn byte(&mut self) -> Result<u8, ProtocolViolation> {
         self.bytes(1).map(|bytes| bytes[0])
     }
 
     /// Reads a varint as in QUIC: two bits of length, then a big-endian number of 6, 14, 30 or 62 bits.
-    fn varint(&mut self) -> Result<u64, Breach> {
+    fn varint(&mut self) -> Result<u64, ProtocolViolation> {
         let first = self.byte()?;
         let more = (1 << (first >> 6)) - 1;
         let rest = self.bytes(more)?;
@@ -248,32 +257,32 @@ impl<'a> Reader<'a> {
         Ok(u64::from(first & 0x3F) << (8 * more) | low)
     }
 
-    fn channel(&mut self, expected: u8) -> Result<(), Breach> {
+    fn channel(&mut self, expected: u8) -> Result<(), ProtocolViolation> {
         let channel = self.byte()?;
-        if channel == expected { Ok(()) } else { Err(Breach::Channel(channel)) }
+        if channel == expected { Ok(()) } else { Err(ProtocolViolation::Channel(channel)) }
     }
 
     /// Reads the number of messages in a packet. 0 is valid: renet sends an empty packet before a message that
     /// is almost as long as a slice.
-    fn message_count(&mut self) -> Result<usize, Breach> {
+    fn message_count(&mut self) -> Result<usize, ProtocolViolation> {
         let bytes = self.bytes(2)?;
         let count = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
         if count > MESSAGES_MAX {
-            return Err(Breach::Messages(count));
+            return Err(ProtocolViolation::Messages(count));
         }
         Ok(count)
     }
 
-    fn message(&mut self) -> Result<(), Breach> {
+    fn message(&mut self) -> Result<(), ProtocolViolation> {
         let length = self.varint()?;
         if length == 0 {
-            return Err(Breach::Messages(1));
+            return Err(ProtocolViolation::Messages(1));
         }
         self.bytes(length).map(|_| ())
     }
 
     /// Reads a slice. Returns its message id and the slice count of the message.
-    fn slice(&mut self) -> Result<(u64, u64), Breach> {
+    fn slice(&mut self) -> Result<(u64, u64), ProtocolViolation> {
         let (message, index, count) = (self.varint()?, self.varint()?, self.varint()?);
         let length = self.varint()?;
         self.bytes(length)?;
@@ -282,7 +291,7 @@ impl<'a> Reader<'a> {
         if index < count && count <= SLICES_MAX && fits {
             Ok((message, count))
         } else {
-            Err(Breach::Slice { index, count })
+            Err(ProtocolViolation::Slice { index, count })
         }
     }
 }

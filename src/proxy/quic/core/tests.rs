@@ -127,7 +127,9 @@ impl Stage {
                 assert!(open.contains_key(&event.link), "{} has ended", event.link);
                 *passed_on += bytes;
             }
-            ProxyEventKind::Breach(_) => assert!(open.contains_key(&event.link), "{} has ended", event.link),
+            ProxyEventKind::ProtocolViolation(_) => {
+                assert!(open.contains_key(&event.link), "{} has ended", event.link)
+            }
             ProxyEventKind::Closed(_) => {
                 assert!(open.remove(&event.link).is_some(), "{} ended twice", event.link);
             }

@@ -109,7 +109,7 @@ fn texts_and_messages_that_are_too_long_at_once_or_in_parts_are_breaches() {
         let (messages, fault) = read(&bytes, &[usize::MAX]);
 
         assert!(messages.iter().all(|message| *message == Message::Part), "{messages:?}");
-        assert!(matches!(fault, Some(Fault::Breach(_))), "{fault:?}");
+        assert!(matches!(fault, Some(Fault::ProtocolViolation(_))), "{fault:?}");
     }
 }
 

@@ -77,7 +77,7 @@ fn the_tick_is_notified_of_an_end_once() {
 
     hub.conclude(id, 1_002, LinkEnd::Failed);
     hub.frame(id, Bytes::from_static(&[0, 1]));
-    hub.breach(id, "too late");
+    hub.violation(id, "too late");
     assert!(!hub.is_empty(), "its last bytes may wait to be written");
     hub.command(ProxyCommand::Cut { link: id });
     hub.end(id, LinkEnd::ByPeer);

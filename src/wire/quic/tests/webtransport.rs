@@ -115,7 +115,7 @@ fn another_session_a_second_request_and_a_second_stream_are_breaches() {
         pair.client.connection().send_stream(stream).write(head).expect("room");
 
         pair.until("the server sees it", |pair| {
-            pair.server.happened.iter().any(|happened| matches!(happened, LaneEvent::Breach(_)))
+            pair.server.happened.iter().any(|happened| matches!(happened, LaneEvent::ProtocolViolation(_)))
         });
     }
 }

@@ -65,14 +65,14 @@ fn a_slice_lies_within_a_message_of_a_constant_number_of_slices() {
         let guard = &mut PeerGuard::default();
 
         assert!(check(guard, kind, 0, 0, 2, 1_200).is_ok());
-        assert_eq!(check(guard, kind, 0, 2, 3, 7), Err(Breach::SliceCount(0)));
+        assert_eq!(check(guard, kind, 0, 2, 3, 7), Err(ProtocolViolation::SliceCount(0)));
         assert!(check(guard, kind, 0, 1, 2, 7).is_ok());
         assert!(check(guard, kind, 1, 63, 64, 1).is_ok());
         for (index, count, length) in
             [(2, 2, 1_200), (0, 0, 1), (0, 65, 1_200), (0, 2, 1_199), (0, 1, 1_201), (0, 1, 0)]
         {
-            let breach = Err(Breach::Slice { index, count });
-            assert_eq!(check(guard, kind, 2, index, count, length), breach);
+            let violation = Err(ProtocolViolation::Slice { index, count });
+            assert_eq!(check(guard, kind, 2, index, count, length), violation);
         }
     }
 }
@@ -97,7 +97,7 @@ fn reliable_messages_are_held_back_no_further_than_the_window() {
     let last = RELIABLE_WINDOW;
 
     assert!(guard.check(&small(0, 0, &[(last - 1, 1)])).is_ok());
-    assert_eq!(guard.check(&small(0, 0, &[(last, 1)])), Err(Breach::Window(last)));
+    assert_eq!(guard.check(&small(0, 0, &[(last, 1)])), Err(ProtocolViolation::Window(last)));
     assert!(guard.check(&slice(RELIABLE_SLICE, 0, 0, 0, 2, 1_200)).is_ok());
     guard.note_read();
 
@@ -112,15 +112,15 @@ fn small_messages_have_a_byte_at_least_and_a_bound() {
 
     assert_eq!(guard.check(&small(0, 0, &many(256))), Ok(Content::Reliable));
     assert_eq!(guard.check(&small(1, 1, &many(256))), Ok(Content::Unreliable));
-    assert_eq!(guard.check(&small(0, 0, &many(257))), Err(Breach::Messages(257)));
-    assert_eq!(guard.check(&small(0, 0, &[(0, 0)])), Err(Breach::Messages(1)));
-    assert_eq!(guard.check(&small(1, 1, &[(0, 0)])), Err(Breach::Messages(1)));
-    assert_eq!(guard.check(&small(0, 1, &[(0, 1)])), Err(Breach::Channel(1)));
-    assert_eq!(guard.check(&small(1, 2, &[(0, 1)])), Err(Breach::Channel(2)));
-    assert_eq!(guard.check(&[]), Err(Breach::Malformed));
+    assert_eq!(guard.check(&small(0, 0, &many(257))), Err(ProtocolViolation::Messages(257)));
+    assert_eq!(guard.check(&small(0, 0, &[(0, 0)])), Err(ProtocolViolation::Messages(1)));
+    assert_eq!(guard.check(&small(1, 1, &[(0, 0)])), Err(ProtocolViolation::Messages(1)));
+    assert_eq!(guard.check(&small(0, 1, &[(0, 1)])), Err(ProtocolViolation::Channel(1)));
+    assert_eq!(guard.check(&small(1, 2, &[(0, 1)])), Err(ProtocolViolation::Channel(2)));
+    assert_eq!(guard.check(&[]), Err(ProtocolViolation::Malformed));
     let mut trailing = small(0, 0, &[(0, 1)]);
     trailing.push(0);
-    assert_eq!(guard.check(&trailing), Err(Breach::Malformed));
+    assert_eq!(guard.check(&trailing), Err(ProtocolViolation::Malformed));
 }
 
 #[test]
