@@ -4,10 +4,10 @@
 //! Beacons, sends unacknowledged frames again, and resumes the session after a pause when a link is lost.
 //! The `dt` that the caller passes is the only clock.
 //!
-//! [`AnyDial`] takes the URL of a server. It asks the server's discovery which transports it offers, and opens
-//! a link over one that works. The links of a session may use different transports.
-//! [`UdpDial`], [`QuicDial`] and [`WebSocketDial`] each use one transport and serve tools and tests. A custom
-//! transport implements [`Dial`].
+//! [`AnyDial`] takes the URL of a server. It asks the server's discovery which transports the server offers, and
+//! opens a link over one of them that works. The links of a session may use different transports. [`UdpDial`],
+//! [`QuicDial`] and [`WebSocketDial`] each use one transport, for tools and tests. A custom transport implements
+//! [`Dial`].
 //!
 //! The client needs no ECS and no async runtime, and is independent of the game: a message is any type that
 //! implements [`WireMessage`]. Only the implementations of [`Dial`] and [`Link`] do I/O.
@@ -82,8 +82,8 @@ pub use crate::wire::{Frame, Lane, WireMessage, v1};
 
 /// A client with one session at a time, over links that `D` opens.
 ///
-/// Dropping the client sends no Bye: the server keeps the session until it expires. To end the session at
-/// once, call [`bye`](Self::bye) before.
+/// Dropping the client sends no Bye: the server keeps the session until it expires. To end the session at once,
+/// call [`bye`](Self::bye) before you drop the client.
 pub struct Client<D: Dial> {
     dial: D,
     link: Option<D::Link>,
@@ -141,10 +141,10 @@ impl<D: Dial> Client<D> {
     /// `dt` is the real time since the last call, including sleep of the machine. Do not cap it: use bevy's
     /// `Time<Real>`, because `Time<Virtual>` advances by at most 250 ms a frame.
     ///
-    /// If a single `dt` is [`link_timeout`](ClientConfig::link_timeout) or more, the process slept, as an app
-    /// in the background does, and the server has closed the link in the meantime. The client then treats the
-    /// link as lost: it discards the link unread and dials again in the same call. After a shorter sleep the
-    /// client keeps the link if a new frame arrives within 2 s.
+    /// If a single `dt` is [`link_timeout`](ClientConfig::link_timeout) or more, the client assumes that the
+    /// process has slept, as an app in the background does, and that the server has closed the link. It then
+    /// discards the link unread and dials again in the same call. After a shorter sleep, the client keeps the
+    /// link if a new frame arrives within 2 s, or within half of `link_timeout` if that is shorter.
     pub fn update(&mut self, dt: Duration) {
         self.core.advance(dt);
         self.release();
@@ -212,8 +212,8 @@ impl<D: Dial> Client<D> {
     ///
     /// # Errors
     ///
-    /// Returns a [`SendError`] if the message is not sent. [`SendError::Full`] passes when the server
-    /// acknowledges messages; [`SendError::Dropped`] is usual while there is no link.
+    /// Returns a [`SendError`] if the message is not sent. After [`SendError::Full`], try again when the server
+    /// has acknowledged messages. [`SendError::Dropped`] is usual while there is no link.
     pub fn send<M: WireMessage>(&mut self, message: &M) -> Result<(), SendError> {
         let frame = self.core.admit(message)?;
         match M::ID.lane() {
@@ -226,8 +226,8 @@ impl<D: Dial> Client<D> {
         }
     }
 
-    /// Sends a Join for a zone and returns its request id. The server's `Joined` or `Refused` carries the
-    /// same id.
+    /// Sends a Join for the zone with this name and returns its request id. The game on the server receives
+    /// `payload`. The server's `Joined` or `Refused` carries the same id.
     ///
     /// # Errors
     ///
@@ -238,8 +238,8 @@ impl<D: Dial> Client<D> {
         Ok(request)
     }
 
-    /// Sends a Part, which leaves the zone, and returns its request id. The server's `Parted` or `Refused`
-    /// carries the same id.
+    /// Sends a Part, with which the session leaves its zone, and returns its request id. The game on the server
+    /// receives `payload`. The server's `Parted` or `Refused` carries the same id.
     ///
     /// # Errors
     ///
@@ -250,7 +250,7 @@ impl<D: Dial> Client<D> {
         Ok(request)
     }
 
-    /// Ends the session: sends Bye behind all messages that were sent before. Call [`update`](Self::update) until
+    /// Ends the session: sends Bye after all messages that were sent before. Call [`update`](Self::update) until
     /// [`ClientEvent::Closed`] arrives. It arrives with the server's answer, after 5 s without an answer, or at
     /// once if there is no link to send the Bye on.
     pub fn bye(&mut self) {
@@ -259,8 +259,8 @@ impl<D: Dial> Client<D> {
     }
 
     /// Gives up the link and dials again after the cut's `hold`. Unreliable messages that were not flushed by an
-    /// update may be lost; reliable messages are sent again. Tests and bots use it, and apps that move to the
-    /// background.
+    /// update may be lost; reliable messages are sent again. Use this method in tests and bots, and when an app
+    /// moves to the background.
     pub fn cut(&mut self, cut: Cut) {
         match cut {
             Cut::Silent { hold } => self.core.cut(Release::Drop, hold),
@@ -269,16 +269,18 @@ impl<D: Dial> Client<D> {
         self.release();
     }
 
-    /// Returns the current link, open or not, or `None` while the client waits to dial again.
+    /// Returns the current link, which may not be open yet. Returns `None` while the client waits to dial, and
+    /// after the client has stopped.
     #[must_use]
     pub fn link(&self) -> Option<&D::Link> {
         self.link.as_ref()
     }
 
-    /// Returns the current link for changes, for example with [`Link::rebind`].
+    /// Returns the current link as a mutable reference, for example for [`Link::rebind`]. Returns `None` if
+    /// [`link`](Self::link) does.
     ///
-    /// Do not send or receive frames on it: the client does not count a frame that is received here, and the
-    /// session is no longer consistent.
+    /// Do not send or receive frames on it. The client would not count a frame that is received here, and the
+    /// session would become inconsistent.
     pub fn link_mut(&mut self) -> Option<&mut D::Link> {
         self.link.as_mut()
     }
@@ -289,14 +291,14 @@ impl<D: Dial> Client<D> {
         self.core.state()
     }
 
-    /// Returns the session's id, from its Welcome until the session is over.
+    /// Returns the session's id, from its Welcome until the session is over, and otherwise `None`.
     #[must_use]
     pub fn session_id(&self) -> Option<SessionId> {
         self.core.session_id()
     }
 
-    /// Returns the resume token, which resumes the session after a restart of the program: see
-    /// [`resume_with_token`](Self::resume_with_token).
+    /// Returns the resume token, or `None` without a session. The token resumes the session after a restart of
+    /// the program: see [`resume_with_token`](Self::resume_with_token).
     ///
     /// Each Welcome replaces the token, so store it after each [`Connected`](ClientEvent::Connected) and
     /// [`Resumed`](ClientEvent::Resumed). The token is a secret.
@@ -305,8 +307,8 @@ impl<D: Dial> Client<D> {
         self.core.token().map(|token| &**token)
     }
 
-    /// Returns the last Welcome without its token. It holds the server's tick and tick rate, the session's
-    /// timeout, and the zone that a resumed session is in.
+    /// Returns the last Welcome without its token, or `None` before the first. It holds the server's tick and
+    /// tick rate, the session's timeout, and the zone that a resumed session is in.
     #[must_use]
     pub fn welcome(&self) -> Option<&Welcome> {
         self.core.welcome()

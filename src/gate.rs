@@ -51,13 +51,13 @@ pub struct GateConfig {
     /// The game and its version, as `name/version`. A client that names another game or version is denied
     /// as VERSION. A client that names no game is accepted. Default: empty, which accepts every game.
     pub game: String,
-    /// Who may open a new session. Default: [`GatePolicy::Open`]. A server that strangers can reach sets
-    /// [`GatePolicy::Identified`], and [`tickets`](Self::tickets) or an [`Authenticator`].
+    /// Who may open a new session. Default: [`GatePolicy::Open`]. For a server that strangers can reach,
+    /// choose [`GatePolicy::Identified`], and add [`tickets`](Self::tickets) or an [`Authenticator`].
     pub policy: GatePolicy,
     /// Key that opens the tickets in Hellos. Derive it from the same key as
-    /// [`HttpConfig::tickets`](crate::admin::HttpConfig::tickets). Default: `None`, and tickets are
-    /// ignored. If there is a key, a Hello with a bad ticket is denied under each policy. The gate
-    /// remembers used tickets until they expire, in at most 3 MiB.
+    /// [`HttpConfig::tickets`](crate::admin::HttpConfig::tickets). Default: `None`, with which tickets are
+    /// ignored. If there is a key, a Hello with a bad ticket is denied under each policy. The gate stores
+    /// used tickets until they expire, which takes at most 3 MiB of memory.
     pub tickets: Option<TicketKey>,
     /// Source of the Unix time at which tickets expire. Default: the clock of this process, which
     /// [`HttpConfig`](crate::admin::HttpConfig) also uses to mint tickets.
@@ -65,15 +65,15 @@ pub struct GateConfig {
     /// Time after which a link without an accepted Hello is closed. Range: 0.5 s to 60 s. Default: 5 s.
     pub hello_timeout: Duration,
     /// Maximum number of links without a session. Minimum: 16. Default: 4,096. Each link may hold one frame
-    /// of 4 KiB, so the default allows 16 MiB in total. If there are more links, the surplus is cut: from
-    /// the [network](Network) with the most links, the link that was opened first.
+    /// of 4 KiB, so the default allows 16 MiB in total. If there are more links, the gate cuts the surplus.
+    /// It always cuts the oldest link of the [network](Network) that has the most of these links.
     pub max_guests: usize,
     /// Maximum number of sessions of one [network](Network), including sessions without a link. A further
     /// Hello for a new session is denied as THROTTLED. A resume is never denied because of this limit.
-    /// Minimum: 1. Default: `None`, which allows 512 sessions (a school behind one address), but at most a
-    /// quarter of [`SessionConfig::max_sessions`](crate::session::SessionConfig::max_sessions), and at
-    /// least 32. If all players connect through a relay that is not trusted, or that relays UDP, set it to
-    /// the number of players.
+    /// Minimum: 1. Default: `None`, which allows a quarter of
+    /// [`SessionConfig::max_sessions`](crate::session::SessionConfig::max_sessions), but at least 32 and at
+    /// most 512 sessions. 512 are enough for a school behind one address. If all players connect through a
+    /// relay that is not trusted, or that relays UDP, set it to the number of players.
     pub max_sessions_per_network: Option<usize>,
     /// Number of sessions that one network may open at once after a quiet time. A further Hello is denied
     /// as THROTTLED. Minimum: 1. Default: 512, so that all players of a school can come back after a
@@ -84,7 +84,7 @@ pub struct GateConfig {
     pub sessions_per_second_per_network: u32,
     /// If true, the limits by network do not apply to loopback addresses. Default: false, because all
     /// players behind a relay on the same machine have a loopback address. The `dev` profile of the binary
-    /// sets it.
+    /// sets it to true.
     pub exempt_loopback: bool,
     /// Time from a request to stop the server until all sessions end. Range: 0 to 24 h. Default: 0. A
     /// supervisor must wait about ten seconds longer than this before it kills the server.
@@ -114,7 +114,7 @@ impl Default for GateConfig {
 ///
 /// # Panics
 ///
-/// Panics when it is added, with the text of the error, if its configuration does not pass
+/// Panics with the text of the error when the plugin is added, if the configuration does not pass
 /// [`GateConfig::check`].
 #[derive(Debug, Clone, Default)]
 pub struct GatePlugin {

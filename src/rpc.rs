@@ -40,14 +40,14 @@ pub(crate) use strangers::Strangers;
 ///
 /// The session was a member of the zone when the call was dispatched. Calls of sessions in no zone are
 /// dropped. The floats in the message are finite: a call that contains NaN or an infinity is dropped and
-/// counted, and is no offence.
+/// counted, and the session goes on.
 #[derive(Message, Debug, Clone)]
 pub struct Call<M: WireMessage> {
     /// The session that sent the call.
     pub session: SessionId,
     /// The entity of the session.
     pub entity: Entity,
-    /// The zone that the session is in.
+    /// The entity of the zone that the session was in when the call was dispatched.
     pub zone: Entity,
     /// The epoch of the session when the call was dispatched.
     pub epoch: Epoch,
@@ -59,8 +59,10 @@ pub struct Call<M: WireMessage> {
 
 /// Registers the messages of a game.
 pub trait AppRpc {
-    /// Registers `M` as a call. Systems read it as `MessageReader<Call<M>>`, in each tick. In debug builds,
-    /// calls that no system reads in their tick are counted and reported once a second.
+    /// Registers `M` as a call. Systems read it as `MessageReader<Call<M>>`, and must do so in each tick.
+    /// In debug builds, calls that no system reads in their tick are counted and reported once a second.
+    ///
+    /// If the id of `M` is reserved or already registered, an error is logged, and `M` is not registered.
     fn add_call<M: WireMessage>(&mut self) -> &mut Self;
 
     /// Delivers `M` to agents as a value. Systems read it as `MessageReader<Delivered<M>>`.

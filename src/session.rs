@@ -6,10 +6,10 @@
 //! of parts of the core. This module does not decide which clients get a session (the gate does). It does not
 //! depend on zones or on the names of transports.
 //!
-//! Data flow: frames of the bound link → the core's inbox → dispatch, by a table in which other modules
-//! register actors; sent frames → the core's outbox or its link → `flush` → the link's proxy. Each change of
-//! a session is noted in the [`Journal`] and published as a message that the game's systems read in the next
-//! tick.
+//! Data flow: frames of the bound link → the core's inbox → dispatch, which calls the function that a module
+//! has registered for the message id; sent frames → the core's outbox or its link → `flush` → the link's
+//! proxy. Each change of a session is noted in the [`Journal`] and published as a message that the game's
+//! systems read in the next tick.
 
 mod agenda;
 pub mod agent;
@@ -94,7 +94,7 @@ impl Session {
         self.id
     }
 
-    /// Returns how many times the session was bound to a link.
+    /// Returns how many times the session was bound to a link. It is 1 for an agent.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
@@ -117,8 +117,8 @@ impl ExpiresAt {
 }
 
 /// The time for which a session lives without a link. The server inserts [`SessionConfig::timeout`] when the
-/// session opens. A game may change the value at any time; it applies to the next loss of a link. Zero: the
-/// session cannot be resumed.
+/// session opens. A game may change the value at any time; it applies to the next loss of a link. If it is
+/// zero, the session cannot be resumed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -157,8 +157,9 @@ pub struct OnDisconnect(Arc<Hook>);
 type Hook = dyn Fn(&mut EntityWorldMut, LossCause) + Send + Sync;
 
 impl OnDisconnect {
-    /// Creates a hook from a function. When the function runs, the session still has the marker from before
-    /// the loss. The lost link accepts no frames any more. In a takeover, the new link is already bound.
+    /// Creates a hook from a function. The function receives the session's entity and the cause of the loss.
+    /// When it runs, the session still has the marker from before the loss, and the lost link accepts no more
+    /// frames. In a takeover, the new link is already bound.
     pub fn new(hook: impl Fn(&mut EntityWorldMut, LossCause) + Send + Sync + 'static) -> Self {
         Self(Arc::new(hook))
     }
@@ -183,8 +184,12 @@ impl fmt::Debug for OnDisconnect {
     }
 }
 
-/// Adds sessions: their look-ups, messages, Beacons, dispatch and flush. Panics with the text of the error if
-/// the configuration does not pass [`SessionConfig::check`].
+/// Adds sessions: their look-ups, messages, Beacons, dispatch and flush.
+///
+/// # Panics
+///
+/// Panics with the text of the error when the plugin is added, if the configuration does not pass
+/// [`SessionConfig::check`].
 #[derive(Debug, Clone, Default)]
 pub struct SessionPlugin {
     /// Timeouts and bounds of all sessions.

@@ -78,6 +78,8 @@ pub struct Zone {
 impl Zone {
     /// Creates a soft zone with a name, a capacity of [`CAPACITY_DEFAULT`] members, and a rate of
     /// [`HZ_DEFAULT`].
+    ///
+    /// If an open zone has the same name, an error is logged, and no Join reaches the new zone.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
@@ -91,15 +93,17 @@ impl Zone {
         }
     }
 
-    /// Sets the maximum number of members. Further Joins are refused as FULL.
+    /// Sets the maximum number of members. Further Joins are refused as FULL. Default: [`CAPACITY_DEFAULT`].
     #[must_use]
     pub fn capacity(mut self, members: usize) -> Self {
         self.capacity = members;
         self
     }
 
-    /// Sets the maximum number of ticks per second. A zone ticks at the server's rate divided by a whole
-    /// number: at the highest of these rates that is not above `hz`. 0 is treated as 1.
+    /// Sets the maximum number of ticks per second. The rate of a zone is the server's rate divided by a
+    /// whole number, and is the highest such rate that is not above `hz`. For example, with 60 server ticks
+    /// per second and an `hz` of 25, the zone ticks 20 times per second. 0 is treated as 1. Default:
+    /// [`HZ_DEFAULT`].
     #[must_use]
     pub fn hz(mut self, hz: u32) -> Self {
         self.hz = hz.max(1);
@@ -115,7 +119,8 @@ impl Zone {
         self
     }
 
-    /// Makes the zone ask the game about each Join: see [`JoinRequested`].
+    /// Makes the zone ask the game about each Join: see [`JoinRequested`]. By default, sessions join without
+    /// an ask.
     #[must_use]
     pub fn asks(mut self) -> Self {
         self.is_asking = true;
@@ -186,13 +191,14 @@ pub struct Zones {
 }
 
 impl Zones {
-    /// Returns the zone with this name.
+    /// Returns the entity of the open zone with this name, or `None` if there is no such zone.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Entity> {
         self.by_name.get(name).copied()
     }
 
-    /// Returns the sorted names of all zones, cut off before their total length exceeds `max_bytes`.
+    /// Returns the names of the open zones in sorted order. The list ends before the first name with which
+    /// the total length would exceed `max_bytes`.
     #[must_use]
     pub fn names(&self, max_bytes: usize) -> Vec<String> {
         let mut bytes = 0;
@@ -216,8 +222,9 @@ impl Zones {
     }
 }
 
-/// The reason for which Joins of clients and agents are refused, for example while the server drains. `None`:
-/// Joins are not refused. A Join of the zone that a session is already in is not affected.
+/// The reason for which Joins of clients and agents are refused, for example while the server drains. If it
+/// is `None`, which is the default, Joins are not refused. A Join of the zone that a session is already in is
+/// never refused for this reason.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JoinPolicy(pub Option<Reason>);
 
@@ -344,13 +351,13 @@ fn forget(mut world: DeferredWorld, context: HookContext) {
     }
 }
 
-/// Highest capacity with which a zone announces its members by default. With 256 members, about a hundred
-/// changes a second take as much bandwidth as a snapshot.
+/// Highest capacity, in members, with which a zone announces its members by default. With 256 members, about
+/// a hundred changes a second take as much bandwidth as a snapshot.
 pub const ANNOUNCED_CAPACITY_DEFAULT: usize = 256;
-/// Highest capacity with which a zone can announce its members. The list of members in a Joined must fit one
-/// frame.
+/// Highest capacity, in members, with which a zone can announce its members. The list of members in a Joined
+/// must fit one frame.
 pub const ANNOUNCED_CAPACITY_MAX: usize = 4_096;
-/// Default capacity of a zone. One UDP socket can carry about this many members.
+/// Default capacity of a zone, in members. One UDP socket can carry about this many members.
 pub const CAPACITY_DEFAULT: usize = 1_000;
 /// Default rate of a zone, in ticks per second.
 pub const HZ_DEFAULT: u32 = 20;

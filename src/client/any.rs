@@ -1,24 +1,6 @@
 //! Opens links over any transport to a server that is named by a URL.
 //!
-//! | URL | transport |
-//! | --- | --- |
-//! | `http://host:7780`, `https://host` | those that the server's discovery (`GET /v1/connect`) offers, in the order: [custom transports](AnyDial::transport), UDP, QUIC, WebTransport, WebSocket |
-//! | the same with `#udp`, `#quic`, `#wt` or `#ws` | only the named one, as discovery offers it |
-//! | `quic://host:7778` | raw QUIC, without discovery |
-//! | `webtransport://host:7778` | WebTransport, without discovery; the default path is `/wt` |
-//! | `ws://host:7780`, `wss://host` | WebSocket, without discovery; the default path is `/ws` |
-//!
-//! UDP works only with discovery, because each link needs a fresh connect token.
-//!
-//! Under TLS the client accepts a certificate that a public authority has signed for the host. If the URL has a
-//! SHA-256, as in `quic://127.0.0.1:7778?cert_sha256=…`, the client accepts exactly the certificate with this
-//! hash. An offer of discovery may have a hash of its own; without one, the hash of the URL applies if the offer
-//! is on the same host.
-//!
-//! Outside a server's dev profile a new session needs a ticket. Discovery's answer has one, and the client asks
-//! discovery anew for each new session. Other URLs can have a ticket, which `waystation token --ticket` prints:
-//! `quic://play.example:7778?ticket=…`. A ticket opens one session. The client sends it in the Hello and not as
-//! a part of a path.
+//! [`AnyDial`] documents the URLs.
 //!
 //! A dial is a race of openings, similar to Happy Eyeballs (RFC 8305). The best route begins first, WebSocket
 //! 400 ms later, and each other route 400 ms after the one before it. The first link that is open carries the
@@ -73,6 +55,29 @@ pub use url::{Transport, UrlError};
 use ways::Ways;
 
 /// Dials over several transports, and uses the first link that opens.
+///
+/// | URL | transport |
+/// | --- | --- |
+/// | `http://host:7780`, `https://host` | each transport that the server's discovery (`GET /v1/connect`) offers |
+/// | the same with `#udp`, `#quic`, `#wt` or `#ws` | only the named transport, as discovery offers it |
+/// | `quic://host:7778` | raw QUIC, without discovery |
+/// | `webtransport://host:7778` | WebTransport, without discovery; the default path is `/wt` |
+/// | `ws://host:7780`, `wss://host` | WebSocket, without discovery; the default path is `/ws` |
+///
+/// Offers of discovery are preferred in this order: [custom transports](Self::transport), UDP, QUIC, WebTransport,
+/// WebSocket. UDP works only with discovery, because each link needs a fresh connect token.
+///
+/// Under TLS, the client accepts a certificate that a public authority has signed for the host. If the URL has a
+/// SHA-256, as in `quic://127.0.0.1:7778?cert_sha256=…`, the client accepts only the certificate with this hash. If
+/// an offer of discovery has a hash, this hash applies to the offer. If it has none and is on the host of the URL,
+/// the hash of the URL applies.
+///
+/// Except in a server's `dev` profile, a new session needs a ticket. Discovery gives one with each answer, and the
+/// client asks discovery for each new session. In a URL without discovery, put a ticket that
+/// `waystation token --ticket` prints: `quic://play.example:7778?ticket=…`. A ticket opens one session. The client
+/// sends it in the Hello and not as a part of a path.
+///
+/// Only the look-up of a host name may block.
 ///
 /// ```no_run
 /// use waystation::client::{AnyDial, Client, ClientConfig};
@@ -163,7 +168,7 @@ impl AnyDial {
         self
     }
 
-    /// Uses relays to reach each server that has discovery, for tests of bad networks.
+    /// Reaches each server that has discovery through these relays, for tests of bad networks.
     #[must_use]
     pub fn through(self, detour: Detour) -> Self {
         for place in locked(&self.ways).places_mut() {
@@ -221,7 +226,7 @@ impl Drop for AnyDial {
 }
 
 impl fmt::Debug for AnyDial {
-    /// Without the bearer.
+    /// Omits the bearer token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ways = locked(&self.ways);
         f.debug_struct("AnyDial")

@@ -6,7 +6,8 @@ use super::ClientConfig;
 use crate::wire::{ConfigError, FRAME_MAX_BEFORE_WELCOME, at_least, within};
 
 impl ClientConfig {
-    /// Checks that each value is in its range. [`Client::new`](super::Client::new) calls it too.
+    /// Checks that each value is in its range. [`Client::new`](super::Client::new) calls this
+    /// method too.
     ///
     /// # Errors
     ///

@@ -23,8 +23,8 @@ pub struct ClientConfig {
     /// Silence after which a link is lost, from 1 s to 60 s. Default: 5 s, as on the server.
     ///
     /// A link is silent while nothing arrives on it. It is also lost if the client was not updated for this
-    /// long: see [`Client::update`](super::Client::update). A link over WebSocket is also lost if, according to
-    /// its Beacons, the server has received nothing for this long and one second more.
+    /// long: see [`Client::update`](super::Client::update). A link over WebSocket is also lost if the server's
+    /// Beacons show that the server has received nothing for one second more than this.
     pub link_timeout: Duration,
     /// Time within which a link must open, from 200 ms to 60 s. Default: 2.5 s.
     ///

@@ -18,14 +18,14 @@ pub enum ClientEvent {
     Resumed {
         /// Id of the session, as before.
         session: SessionId,
-        /// True after a resync: messages that were in flight to this client are lost, open requests are not
-        /// answered, and the game's state is stale until the server's game sends it anew.
+        /// True if the resume was a resync. Messages that were in flight to this client are then lost, and open
+        /// requests are not answered. The state of the game is stale until the server's game sends it anew.
         resync: bool,
     },
-    /// The session has lost its link. The client resumes the session, unless
-    /// [`Closed`](Self::Closed) follows.
+    /// The session has lost its link. The client tries to resume the session, unless [`Closed`](Self::Closed)
+    /// follows.
     LinkLost,
-    /// The session is over for this client. The client opens a new session, unless
+    /// The session is over for this client. The client tries to open a new session, unless
     /// [`Closed`](Self::Closed) follows.
     SessionLost {
         /// Number of reliable messages that the server has not acknowledged. It may have received some of them.
@@ -106,11 +106,11 @@ fn weight(event: &ClientEvent) -> usize {
     }
 }
 
-/// Number of events not yet polled at which the client stops reading its link. A game that polls once a
-/// frame does not reach it: a server's outbox holds 512 frames by default.
+/// Number of events that wait to be polled at which the client stops reading its link. A game that polls once per
+/// frame does not reach it, because a server's outbox holds 512 frames by default.
 pub const EVENTS_MAX: usize = 4_096;
-/// Bytes of messages not yet polled at which the client stops reading its link: 16 times the default size of
-/// a server's outbox.
+/// Bytes of messages that wait to be polled at which the client stops reading its link. They are 16 times the
+/// default size of a server's outbox.
 pub const EVENTS_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]

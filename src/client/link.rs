@@ -70,7 +70,7 @@ pub trait Dial {
     /// after a pause.
     fn dial(&mut self) -> Result<Self::Link, DialError>;
 
-    /// Advances the transport's clock by `dt` and passes it the state of the client. The client calls this once
+    /// Advances the transport's clock by `dt`. `outlook` is the state of the client. The client calls this once
     /// per update, before [`dial`](Self::dial) if the same update dials.
     ///
     /// A transport may open another link in advance while the current link is silent, and return it from the
@@ -94,8 +94,8 @@ pub struct Outlook {
     /// silent while nothing arrives on it. A [stream](Link::is_stream) is also silent while the server reports
     /// that it receives nothing. `None` if the session has no link.
     pub silence: Option<Duration>,
-    /// Time for which the Hello that resumes the session has had no answer. `None` if no Hello is sent, or if
-    /// the session has probably expired.
+    /// Time for which the Hello that resumes the session has had no answer. `None` if no such Hello is waiting
+    /// for its answer, or if the session has probably expired.
     pub unanswered: Option<Duration>,
     /// Silence after which a link is lost: [`ClientConfig::link_timeout`](super::ClientConfig).
     pub link_timeout: Duration,
@@ -128,7 +128,7 @@ impl Default for Outlook {
 /// The client's end of a link.
 ///
 /// Dropping a link sends nothing, unless the operating system informs the peer, as it does over TCP. To inform
-/// the peer, call [`close`](Self::close) before.
+/// the peer, call [`close`](Self::close) first.
 pub trait Link {
     /// Advances the link's clock by `dt` and reads what has arrived from the network.
     fn update(&mut self, dt: Duration);
@@ -140,15 +140,16 @@ pub trait Link {
     /// that arrived before the link closed can still be received.
     fn receive(&mut self) -> Option<(Lane, Bytes)>;
 
-    /// Queues a frame on the lane of its message id. Returns false if the link has no room now or is closed.
+    /// Queues a frame on the lane of its message id. Returns true if the frame was queued, and false if the link
+    /// has no room now or is closed.
     fn send(&mut self, frame: Bytes) -> bool;
 
     /// Sends the queued frames. The client calls this once per update.
     fn flush(&mut self);
 
-    /// Returns true if all frames share one stream, in order, as over TCP. On a stream, the news that the server
-    /// has closed the link arrives behind all delayed frames, so the client itself decides when the link is
-    /// lost. The default returns false.
+    /// Returns true if all frames share one stream, in order, as over TCP. On a stream, the client cannot learn
+    /// that the server has closed the link until all delayed frames have arrived. It therefore also treats the
+    /// link as lost if the server reports that it receives nothing. The default returns false.
     fn is_stream(&self) -> bool {
         false
     }
@@ -161,9 +162,9 @@ pub trait Link {
         None
     }
 
-    /// Returns why the link did not open or why it ended, if the transport can tell: a sentence with cause and
-    /// remedy. The client logs it. The last one is the detail of
-    /// [`ClientEvent::Closed`](super::ClientEvent::Closed). The default returns `None`.
+    /// Returns why the link did not open or why it ended, if the transport can tell. The text is a sentence with
+    /// the cause and the remedy. The client logs it. If the client stops after failed tries, the last text is
+    /// the detail of [`ClientEvent::Closed`](super::ClientEvent::Closed). The default returns `None`.
     fn failure(&self) -> Option<String> {
         None
     }
@@ -214,10 +215,11 @@ pub enum LinkStatus {
 /// Why a link cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
-    /// There is no connect token.
+    /// There is no connect token. The field is the cause.
     #[error("no connect token: {0}; get one from the server's discovery or from `waystation token`")]
     Token(String),
-    /// The connect token names no server, expired before it was minted, or belongs to another protocol.
+    /// The connect token cannot be used: it names no server, expired before it was minted, or belongs to another
+    /// protocol.
     #[error("the connect token is unusable: {0}; mint it with this version's `waystation token`")]
     UnusableToken(&'static str),
     /// The operating system provides no socket.
@@ -228,7 +230,7 @@ pub enum DialError {
         /// Error of the operating system.
         cause: String,
     },
-    /// Any other failure, also of a custom transport.
+    /// Any other failure, including those of custom transports. The field is the cause.
     #[error("the transport cannot open a link: {0}")]
     Other(String),
 }

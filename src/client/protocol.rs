@@ -136,11 +136,11 @@ struct Leaving {
 /// The state of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientState {
-    /// The client has no session and opens one.
+    /// The client has no session and is trying to open one.
     Connecting,
     /// The session has a link.
     Connected,
-    /// The session has no link, and the client resumes it.
+    /// The session has no link, and the client is trying to resume it.
     Away,
     /// The session is ending after [`Client::bye`](super::Client::bye).
     Leaving,

@@ -26,9 +26,9 @@ use sha2::{Digest as _, Sha256};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// The certificate with this SHA-256 of its DER encoding, whatever its name and dates are. Use it for a
-    /// self-signed certificate whose hash was received over a trusted connection, such as discovery on the same
-    /// machine or over HTTPS.
+    /// The certificate whose DER encoding has this SHA-256. Its name and its dates are not checked. Use this
+    /// variant for a self-signed certificate whose hash was received over a trusted connection, such as discovery
+    /// on the same machine or over HTTPS.
     Sha256([u8; 32]),
     /// A certificate for the server's name, signed by a public authority that browsers trust.
     WebPki,
@@ -46,8 +46,8 @@ pub enum TrustError {
 }
 
 impl Trust {
-    /// Returns the trust for `cert_sha256` of an offer of discovery: the certificate with this hash, or without a
-    /// hash any certificate that an authority has signed.
+    /// Returns the trust for the `cert_sha256` of an offer of discovery. With a hash, the client accepts only the
+    /// certificate with this hash. Without one, it accepts a certificate that a public authority has signed.
     ///
     /// # Errors
     ///
@@ -61,9 +61,9 @@ impl Trust {
         Ok(Self::Sha256(hash.ok_or_else(error)?))
     }
 
-    /// Returns a configuration of rustls with this trust. `alpn` are the application protocols, the preferred one
-    /// first. The configuration allows TLS 1.3, and 1.2 if the transport does. It sends no early data, which can be
-    /// replayed. Share it between connections to a server to make handshakes cheaper.
+    /// Returns a rustls configuration with this trust. `alpn` lists the application protocols, the preferred one
+    /// first. The configuration allows TLS 1.2 and 1.3; QUIC itself requires 1.3. It sends no early data, because
+    /// early data can be replayed. Share it between connections to a server to make handshakes cheaper.
     ///
     /// # Errors
     ///

@@ -29,7 +29,7 @@ use crate::wire::udp::{
 };
 use crate::wire::{Lane, lane_of};
 
-/// Dials over UDP, with a connect token from its source for each try.
+/// Dials over UDP. For each try, it takes a connect token from its source.
 pub struct UdpDial {
     source: Box<dyn FnMut() -> Result<ConnectToken, String> + Send>,
 }

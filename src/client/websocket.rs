@@ -81,8 +81,8 @@ enum State {
 }
 
 impl WebSocketDial {
-    /// Creates a dial for the server at this `ws:` or `wss:` URL. `trust` is the certificate that the client
-    /// accepts over `wss:`.
+    /// Creates a dial for the server at this `ws:` or `wss:` URL. `trust` says which certificate the client accepts
+    /// over `wss:`.
     ///
     /// # Errors
     ///

@@ -39,7 +39,8 @@ pub struct Question {
     pub id: QuestionId,
     /// The credentials in the Hello.
     pub credentials: Credentials,
-    /// The user that the link or the ticket names. An accepting verdict must have the same name.
+    /// The name of the user that the link or the ticket names, or `None`. If a verdict accepts another
+    /// name, the client is denied.
     pub user: Option<String>,
     /// The address of the client, if its link has one.
     pub address: Option<SocketAddr>,
@@ -51,7 +52,8 @@ pub struct Question {
 pub struct AuthPort {
     /// Questions of the gate.
     pub questions: PortReceiver<Question>,
-    /// Answers to the gate. The authenticator keeps the answers for which the port has no room.
+    /// Answers to the gate. The authenticator must keep the answers for which the port has no room, and
+    /// send them later.
     pub answers: PortSender<Answer>,
 }
 
@@ -274,16 +276,19 @@ impl Weigh for Answer {
     }
 }
 
-/// Time within which an authenticator must answer. It equals the default time for a Hello, so that a login
-/// does not hold a place for longer than a silent link.
+/// Time within which an authenticator must answer. After it, the client is denied as THROTTLED. The time
+/// equals the default time for a Hello, so that a login does not hold a place for longer than a silent
+/// link.
 pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum number of open questions of an authenticator, and of questions that wait in its port. It equals
-/// the default limit of guests. A Hello has at most 4 KiB, so the questions take at most 16 MiB.
+/// Maximum number of open questions of an authenticator, and of questions that wait in its port. Further
+/// clients are denied as THROTTLED. The number equals the default limit of guests. A Hello has at most 4
+/// KiB, so the questions take at most 16 MiB.
 pub const QUESTIONS_MAX: usize = 4_096;
 
-/// Maximum number of open questions of one [network](Network) with one authenticator. If each verdict takes
-/// 100 ms, a network can log in 640 players per second.
+/// Maximum number of open questions of one [network](Network) with one authenticator. Further clients of
+/// the network are denied as THROTTLED. If each verdict takes 100 ms, a network can log in 640 players per
+/// second.
 pub const QUESTIONS_PER_NETWORK: usize = 64;
 
 /// Answers of one authenticator that a tick takes, and that wait for the tick: two for each open question.

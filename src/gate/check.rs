@@ -6,12 +6,11 @@ use super::GateConfig;
 use crate::wire::{ConfigError, at_least, within};
 
 impl GateConfig {
-    /// Checks that clients can open sessions with these values. [`GatePlugin`](super::GatePlugin) calls it
-    /// too.
+    /// Checks that each value is in its range. [`GatePlugin`](super::GatePlugin) calls this method too.
     ///
     /// # Errors
     ///
-    /// Returns [`ConfigError`] for the first field whose value would keep all clients out.
+    /// Returns a [`ConfigError`] for the first field whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         within(
             "GateConfig::hello_timeout",

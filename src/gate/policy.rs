@@ -17,8 +17,8 @@ pub enum GatePolicy {
     #[default]
     Open,
     /// Only a client that shows a proof: credentials that an authenticator accepts, a ticket in its Hello,
-    /// or a link whose transport has asked for a proof, as UDP does with its connect tokens. Other clients
-    /// are denied as UNAUTHENTICATED.
+    /// or a link over a transport that opens links only with a proof, such as UDP with its connect tokens.
+    /// Other clients are denied as UNAUTHENTICATED.
     Identified,
     /// Only a client that an authenticator accepts. Tickets and links are not accepted as proof. Anonymous
     /// clients are denied unless there is an authenticator for them.

@@ -30,7 +30,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Returns true if a drain has begun: no new session opens.
+    /// Returns true if a drain has begun.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.deadline.is_some()
@@ -48,11 +48,11 @@ impl Drain {
     }
 }
 
-/// Adds a command that stops the server.
+/// An extension of [`Commands`] that stops the server.
 pub trait DrainCommand {
-    /// Begins a drain. Clients get a Notice, unless `within` is zero, and no new session opens. After
-    /// `within`, all sessions end and the app exits. If there are several drains, the earliest deadline
-    /// applies.
+    /// Begins a drain: no new session opens, and no session joins a zone. Clients get a Notice, unless
+    /// `within` is zero. After `within`, all sessions end and the app exits. If there are several drains,
+    /// the earliest deadline applies.
     fn drain(&mut self, within: Duration);
 }
 

@@ -22,13 +22,13 @@ pub trait Listener: Sized + Send + 'static {
     /// chose.
     fn local_addr(&self) -> SocketAddr;
 
-    /// Returns the source of the transport's offers for discovery. With an empty vector, discovery does not list
-    /// the transport.
+    /// Returns the source of the transport's offers for discovery. If the source is an empty vector, discovery does
+    /// not list the transport.
     fn offers(&self) -> Box<dyn OfferSource>;
 
-    /// Serves links on a thread of its own. `port` is the port that [`attach`] has returned. The implementation can
-    /// also declare [its counters](AdapterPort::set_counters) and its [maximum number of
-    /// links](AdapterPort::set_places) on it.
+    /// Serves links on a thread of its own. `port` is the adapter's end of its ports, as [`attach`] returns it. On
+    /// `port` the implementation can also declare [its counters](AdapterPort::set_counters) and its [maximum number
+    /// of links](AdapterPort::set_places).
     ///
     /// # Errors
     ///
@@ -48,7 +48,8 @@ pub struct ListenerHandle {
 }
 
 impl ListenerHandle {
-    /// Starts a thread with this name that runs `serve`.
+    /// Starts a thread with this name that runs `serve`. `address` is the bound address that
+    /// [`local_addr`](Self::local_addr) returns.
     ///
     /// Dropping the handle calls `end` and waits for the thread. `serve` must return soon after `end` was called,
     /// and soon after the port of the adapter was [closed](super::port::PortReceiver::is_closed).

@@ -31,9 +31,10 @@ impl OfferSource for Vec<Offer> {
 /// A request to discovery.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// The Unix time of the request.
+    /// The time of the request, as the time since the Unix epoch.
     pub unix_now: Duration,
-    /// The identity that belongs to the bearer token of the request, or `None` if there is no identity for it.
+    /// The identity of the client, which discovery derives from the bearer token of the request. `None` if the
+    /// client has no identity.
     pub identity: Option<&'a str>,
     /// The host by which the client reached discovery, followed by the port unless it is the default port of the
     /// scheme.

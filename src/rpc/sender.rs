@@ -17,8 +17,11 @@ use crate::zone::Members;
 /// in which the game sent them.
 ///
 /// A reliable message to a session without a link waits until the session is resumed. An unreliable one is
-/// dropped. A message to a session that has ended is dropped and counted. A frame above 64 KiB is not sent,
-/// and an error is logged.
+/// dropped. A message to a session that has ended is dropped and counted. A message is not sent, and an
+/// error is logged, if its frame is above 64 KiB or its id is reserved for the server.
+///
+/// In one tick a game can send 262,144 messages, and frames of 64 MiB in total. A broadcast counts as one
+/// message. Further messages are dropped and counted, and an error is logged.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -76,12 +79,12 @@ impl Sender<'_> {
         self.queue.push(Target::each(sessions), message);
     }
 
-    /// Sends an encoded frame to several sessions. A session that is listed twice gets it once. The id
-    /// determines the lane. This is for games that encode a frame once and send it in several ticks, or
-    /// that build frames themselves. Agents do not get frames.
+    /// Sends an encoded frame to several sessions. A session that is listed twice gets it once. The message
+    /// id, with which the frame begins, determines the lane. This method is for games that encode a frame
+    /// once and send it in several ticks, or that build frames themselves. Agents do not get frames.
     ///
-    /// A frame is not sent if its id is not one of the game's, or if it is above 64 KiB. An error is logged
-    /// then.
+    /// The frame is not sent, and an error is logged, if its id is reserved for the server or if it is
+    /// above 64 KiB.
     ///
     /// ```
     /// use bevy_ecs::prelude::*;

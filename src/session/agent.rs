@@ -39,7 +39,7 @@ impl Agent {
         self.call(Join { zone: zone.into(), ..Join::default() });
     }
 
-    /// Leaves the zone. The answer is a `Parted` or a `Refused`.
+    /// Sends a Part, with which the agent leaves its zone. The answer is a `Parted` or a `Refused`.
     pub fn part(&mut self) {
         self.call(Part::default());
     }
@@ -77,7 +77,7 @@ pub struct AgentOf(pub Entity);
 /// A message that an agent has received. Read it in the tick after it was sent.
 ///
 /// Session messages (`Joined`, `Parted`, `Refused`, `Members`) are always delivered. The game's own messages
-/// are delivered if the game has called `add_delivery` for them.
+/// are delivered if the game has called [`add_delivery`](crate::rpc::AppRpc::add_delivery) for them.
 #[derive(Message, Debug)]
 pub struct Delivered<M: WireMessage> {
     /// The agent's session.
@@ -88,9 +88,10 @@ pub struct Delivered<M: WireMessage> {
     pub message: Arc<M>,
 }
 
-/// Adds the spawning of agents to `Commands`.
+/// An extension of [`Commands`] that spawns agents.
 pub trait SpawnAgent {
-    /// Spawns an agent in no zone. The entity becomes a session when the commands are applied.
+    /// Spawns an agent that is in no zone. Its principal is a user with this name. The entity becomes a
+    /// session when the commands are applied.
     fn spawn_agent(&mut self, name: &str) -> EntityCommands<'_>;
 }
 

@@ -16,14 +16,15 @@ pub enum EndCause {
     Conflict,
     /// The client broke the protocol.
     Protocol,
-    /// The game made the session unusable, or the server failed internally.
+    /// The game has removed or replaced a component of the session each time the server restored it, or
+    /// the server failed internally.
     Internal,
     /// The server has shut down.
     Shutdown,
 }
 
 impl EndCause {
-    /// Returns the reason that Closed carries.
+    /// Returns the reason in the Closed that the client receives.
     #[must_use]
     pub fn reason(self) -> Reason {
         match self {
@@ -37,7 +38,8 @@ impl EndCause {
         }
     }
 
-    /// Returns the reason of [`ZoneParted`](crate::zone::ZoneParted), if the session was in a zone.
+    /// Returns the reason in the [`ZoneParted`](crate::zone::ZoneParted) for a session that was in a zone
+    /// when it ended.
     #[must_use]
     pub fn part_reason(self) -> Reason {
         match self {

@@ -6,13 +6,12 @@ use super::SessionConfig;
 use crate::wire::{ACK_EVERY_FRAMES, ConfigError, FRAME_MAX_SERVER, at_least, within};
 
 impl SessionConfig {
-    /// Checks that clients can use a server with these values. [`SessionPlugin`](super::SessionPlugin) calls
-    /// this too.
+    /// Checks that each value is in its range. [`SessionPlugin`](super::SessionPlugin) calls this method
+    /// too.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first field whose value keeps clients from playing, or makes the server keep
-    /// abandoned sessions for too long.
+    /// Returns a [`ConfigError`] for the first field whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_times()?;
         self.check_queues()?;

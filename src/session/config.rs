@@ -10,19 +10,24 @@ use crate::wire;
 /// Timeouts and bounds of all sessions of a server.
 #[derive(Resource, Debug, Clone, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// Time for which a session lives without a link. At most 24 hours. Zero: sessions cannot be resumed.
-    /// Default: 5 s. With more than a few minutes, abandoned sessions add up, each with its outbox.
+    /// Time for which a session lives without a link. At most 24 hours. If it is zero, sessions cannot be
+    /// resumed. Default: 5 s. With a value of more than a few minutes, abandoned sessions and their outboxes
+    /// accumulate.
     pub timeout: Duration,
-    /// Time without a received frame after which a link is lost. From 2 s to 24 hours; values up to 30 s are
-    /// safe. Default: 5 s, which clients assume too.
+    /// Time without a received frame after which a link is lost. From 2 s to 24 hours; at most 30 s is
+    /// recommended. Default: 5 s, which clients assume too.
     pub link_timeout: Duration,
-    /// Maximum number of frames in the outbox of one session. At least 64. Default: 512.
+    /// Maximum number of frames in the outbox of one session. At least 64. Default: 512. If a further frame
+    /// is sent, the session loses its link as SLOW, and its next resume is a resync.
     pub outbox_max_frames: usize,
-    /// Maximum number of bytes in the outbox of one session. At least 64 KiB. Default: 256 KiB.
+    /// Maximum number of bytes in the outbox of one session. At least 64 KiB. Default: 256 KiB. If a frame
+    /// does not fit, the session loses its link as SLOW, and its next resume is a resync.
     pub outbox_max_bytes: usize,
     /// Maximum number of bytes in all outboxes together at the end of a tick. At least `outbox_max_bytes`.
-    /// Default: 256 MiB. The bytes of a broadcast count for each recipient, although the recipients share
-    /// them, so the memory in use is at most this.
+    /// Default: 256 MiB. If there are more bytes, the server empties outboxes until the rest fits. It begins
+    /// with those whose clients have acknowledged nothing for two seconds, and with the largest among them.
+    /// Their sessions lose their links as SLOW, and their next resumes are resyncs. The bytes of a broadcast
+    /// count once for each recipient, although the recipients share the memory.
     pub outboxes_max_bytes: usize,
     /// Time for which a counted frame may stay unacknowledged. At least 2 s. Default: 10 s. A session that
     /// exceeds it loses its link as SLOW, and may be resumed.
@@ -35,24 +40,25 @@ pub struct SessionConfig {
     /// frames beyond the limit are dropped. The server also stops reading when the waiting frames exceed 256
     /// KiB. Frames that are already in the port of the proxy are still accepted.
     pub inbox_max_frames: usize,
-    /// Messages that a session may send per second, without link control. At least 1. Default: 120. Messages
-    /// that a client sends again after a resume are not counted, up to the size of an outbox. Reliable
-    /// messages over a rate wait; if too many wait, the server stops reading the link. Unreliable messages
-    /// over a rate are dropped.
+    /// Messages that a session may send per second. At least 1. Default: 120. Link control does not count.
+    /// Messages that a client sends again after a resume are not counted, up to the size of an outbox.
+    /// Reliable messages over a rate wait; if too many wait, the server stops reading the link. Unreliable
+    /// messages over a rate are dropped.
     pub messages_per_second: u32,
-    /// Burst size in messages. At least 1. Default: 240.
+    /// Number of messages that a session may send at once after a quiet time. At least 1. Default: 240.
     pub messages_burst: u32,
-    /// Bytes of messages that a session may send per second. At least 1. Default: 32 KiB. A slow rate and a
-    /// large inbox delay Acks that wait behind unread frames. Choose the values so that this delay stays well
-    /// below `unacked_max`.
+    /// Bytes of messages that a session may send per second. At least 1. Default: 32 KiB. With a low rate and
+    /// a large inbox, the server stops reading a link for a long time, and the client's Acks arrive late.
+    /// Choose the values so that this delay stays well below [`unacked_max`](Self::unacked_max).
     pub bytes_per_second: u32,
-    /// Burst size in bytes. At least 1. Default: 64 KiB. The last message may exceed what is left of the
-    /// burst, so that no message is too large to send.
+    /// Bytes of messages that a session may send at once after a quiet time. At least 1. Default: 64 KiB. The
+    /// last message may exceed what is left of the burst, so that no message is too large to send.
     pub bytes_burst: u32,
     /// Acks, Pings and Probes that a session may send per second. Further ones are dropped. At least 3.
     /// Default: 60.
     pub control_per_second: u32,
-    /// Burst size in Acks, Pings and Probes. At least 3. Default: 120.
+    /// Number of Acks, Pings and Probes that a session may send at once after a quiet time. At least 3.
+    /// Default: 120.
     pub control_burst: u32,
     /// Maximum number of sessions, without agents. Further Hellos for new sessions are denied as FULL. At
     /// least 1. Default: 10,000.
@@ -98,7 +104,7 @@ pub struct SessionCounts {
     pub disconnected_count: u64,
     /// Number of sessions that their clients ended with Bye.
     pub unregistered_count: u64,
-    /// Number of sessions that ended in any other way.
+    /// Number of sessions that ended without a Bye.
     pub expired_count: u64,
     /// Number of links without a session that were cut because there were too many of them.
     pub cut_guest_count: u64,
@@ -123,7 +129,8 @@ pub struct SessionCounts {
     pub unread_call_count: u64,
     /// Number of answers of the game to asks that were already over.
     pub late_answer_count: u64,
-    /// Number of reliable frames that were not queued, because the session had ended or awaits a resync.
+    /// Number of messages that were not queued, because the session had ended, had a full outbox or was
+    /// waiting for a resync, or because the game sent too many messages in one tick.
     pub undelivered_count: u64,
     /// Number of counted frames of clients that are lost, because a session was restored from a record that
     /// was older than the state of its client.

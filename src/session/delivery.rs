@@ -139,10 +139,9 @@ pub struct LinkRoom<'w, 's> {
 }
 
 impl LinkRoom<'_, '_> {
-    /// Returns how many bytes of frames a session's link can still accept in this tick, as its adapter
-    /// reports. The value is 0 if there is no link, or if the link's proxy is overloaded, and
-    /// [`LINK_BUDGET`](crate::proxy::LINK_BUDGET) at most. Messages that the game has already sent in this
-    /// tick are not subtracted.
+    /// Returns how many bytes of frames the link of a session can still accept in this tick. The value is at most
+    /// [`LINK_BUDGET`](crate::proxy::LINK_BUDGET). Returns 0 if the session has no link, or if the link's proxy is
+    /// overloaded. Messages that the game has already sent in this tick are not subtracted.
     #[must_use]
     pub fn bytes(&self, session: Entity) -> usize {
         let link = self.cores.get(session).ok().and_then(|core| core.link());

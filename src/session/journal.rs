@@ -26,7 +26,7 @@ pub struct Entry {
     /// The session.
     pub session: SessionId,
     /// The session's entity. If the session has ended, the entity is despawned after the tick in which the
-    /// game reads of the end.
+    /// game reads [`SessionClosed`].
     pub entity: Entity,
     /// The owner of the session.
     pub principal: Principal,
@@ -104,7 +104,8 @@ macro_rules! news {
             $(#[$doc])*
             #[derive(Message, Debug, Clone, PartialEq)]
             pub struct $message {
-                /// The position of the message among all messages about sessions and memberships.
+                /// The position of the message among all messages about sessions and memberships, counted
+                /// from 1.
                 pub sequence: u64,
                 /// The session.
                 pub session: SessionId,
@@ -165,12 +166,13 @@ news! {
     }
     /// A session was resumed over another link.
     Resumed as SessionResumed {
-        /// True for a resync: undelivered messages are lost. Send the client the state that it needs.
+        /// True if the resume is a resync. Undelivered messages are lost then: send the client the state
+        /// that it needs.
         resync: bool,
     }
     /// A client has ended its session. [`SessionClosed`] follows.
     Unregistered as SessionUnregistered {}
-    /// A session has ended in any other way. [`SessionClosed`] follows.
+    /// A session has ended without a Bye of its client. [`SessionClosed`] follows.
     Expired as SessionExpired {
         /// Why the session ended.
         cause: EndCause,
@@ -216,7 +218,8 @@ news! {
         zone: Entity,
         /// The zone's id.
         zone_id: ZoneId,
-        /// True for a resync: undelivered messages are lost. Send the member the state that it needs.
+        /// True if the resume is a resync. Undelivered messages are lost then: send the member the state
+        /// that it needs.
         resync: bool,
     }
     /// A session asks to join a zone that [asks](crate::zone::Zone::asks) the game. Answer with
@@ -230,10 +233,10 @@ news! {
         zone_id: ZoneId,
         /// The payload of the client's Join.
         payload: Bytes,
-        /// The number of the ask. An answer to another ask has no effect.
+        /// The number of the ask, counted from 1 since the start of the server. The answer names it.
         ask: u64,
     }
-    /// An ask is over before the game has answered it. An answer to it has no effect.
+    /// An ask has ended before the game answered it. A later answer has no effect.
     JoinCancelled as JoinCancelled {
         /// The zone's entity.
         zone: Entity,

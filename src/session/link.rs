@@ -288,7 +288,7 @@ pub enum LinkState {
     Connect,
     /// The client echoes Beacons.
     Ok,
-    /// Three Beacons in a row have no Ping.
+    /// The client has not echoed three Beacons in a row.
     TempFail,
     /// There is no link. The session may be resumed.
     Disconnect,

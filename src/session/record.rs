@@ -38,16 +38,17 @@ pub enum RecordError {
     /// The session id is 0.
     #[error("the record has no session id: the record is damaged or has another format")]
     Id,
-    /// The hash of a token does not have 32 bytes.
+    /// The hash of a token does not have 32 bytes. The field is its length in bytes.
     #[error("a token hash in the record has {0} bytes instead of 32: the record is damaged")]
     Token(usize),
     /// The two tokens are the same.
     #[error("the two tokens of the record are the same: the record is damaged")]
     Tokens,
-    /// A count is higher than any session can count, or the epoch cannot be increased.
+    /// A count is higher than any session can reach, or the epoch has its highest value.
     #[error("a count in the record is out of range: the record is damaged")]
     Count,
-    /// A frame of the outbox is not a counted frame, or is longer than the limit.
+    /// A frame of the outbox is not a counted frame, or is longer than 64 KiB. The field is its length in
+    /// bytes.
     #[error("the record has a frame of {0} bytes that is too long or not counted: the record is damaged")]
     Frame(usize),
     /// A live session of this server has the same id or the same token.
@@ -77,24 +78,25 @@ impl SessionRecord {
     ///
     /// # Errors
     ///
-    /// [`UnknownSession`] if the entity is no session, if the session is an agent's, or if it has ended. If
-    /// the entity is no session, the id in the error is 0.
+    /// Returns [`UnknownSession`] if the entity is not a session, if the session is an agent, or if it has
+    /// ended. If the entity is not a session, the id in the error is 0.
     pub fn of(world: &World, session: Entity) -> Result<Self, UnknownSession> {
         let now = world.resource::<TickTime>().steady();
         let core = world.get::<SessionCore>(session).ok_or(UnknownSession(SessionId(0)))?;
         core.to_record(life::resume_timeout(world, session).0, now).ok_or(UnknownSession(core.id()))
     }
 
-    /// Restores the session. It has no link, is in no zone, and expires when the remaining time in the record
-    /// has passed. The game gets [`SessionRegistered`](super::SessionRegistered), and
+    /// Restores the session and returns its entity. The session has no link, is in no zone, and expires when
+    /// the remaining time in the record has passed. The game gets
+    /// [`SessionRegistered`](super::SessionRegistered), and
     /// [`SessionDisconnected`](super::SessionDisconnected) with the cause [`Restart`](LossCause::Restart).
-    /// The session does not count to any network. If the outbox in the record exceeds the limits of this
-    /// server, the outbox is dropped and the next resume is a resync. Times in the record are limited to the
-    /// maximum of [`SessionConfig::timeout`].
+    /// The session does not count toward the limits of any network. If the outbox in the record exceeds the
+    /// limits of this server, the outbox is dropped and the next resume is a resync. Times in the record are
+    /// limited to the maximum of [`SessionConfig::timeout`].
     ///
     /// # Errors
     ///
-    /// [`RecordError`] if the record is damaged, or if a live session has the same id or token.
+    /// Returns a [`RecordError`] if the record is damaged, or if a live session has the same id or token.
     pub fn restore(&self, world: &mut World) -> Result<Entity, RecordError> {
         let id = SessionId(self.session);
         let table = world.resource::<SessionTable>();

@@ -36,17 +36,17 @@ pub struct Closing(pub(super) ());
 /// The state of a session, as a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionState {
-    /// See [`Disconnected`].
+    /// The session has no link and can be resumed: see [`Disconnected`].
     Disconnected,
-    /// See [`Connected`].
+    /// The session has a link and is in no zone: see [`Connected`].
     Connected,
-    /// See [`Active`].
+    /// The session has a link and is in a zone: see [`Active`].
     Active,
 }
 
 impl SessionState {
-    /// Returns the state of the session on an entity. Returns `None` if the entity is no session, or if the
-    /// session has ended.
+    /// Returns the state of the session on an entity. Returns `None` if the entity is not a session, or if
+    /// the session has ended.
     #[must_use]
     pub fn of(entity: EntityRef) -> Option<Self> {
         if entity.contains::<Active>() {
@@ -60,7 +60,8 @@ impl SessionState {
         }
     }
 
-    /// Returns the state of the session on an entity that may not exist. Returns `None` if it does not.
+    /// Returns the state of the session on an entity. Returns `None` if the entity does not exist or is not
+    /// a session, or if the session has ended.
     #[must_use]
     pub fn at(world: &World, entity: Entity) -> Option<Self> {
         world.get_entity(entity).ok().and_then(Self::of)

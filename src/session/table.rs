@@ -7,7 +7,7 @@ use super::{Core, TokenHash};
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::Network;
 
-/// The look-ups of live sessions. They do not include sessions that have ended.
+/// Finds and counts live sessions. It does not include sessions that have ended.
 #[derive(Resource, Debug, Default)]
 pub struct SessionTable {
     by_id: HashMap<SessionId, Entity>,
@@ -31,12 +31,12 @@ impl SessionTable {
     ///
     /// # Errors
     ///
-    /// [`UnknownSession`] if the session has ended or never existed.
+    /// Returns [`UnknownSession`] if the session has ended or never existed.
     pub fn find(&self, id: SessionId) -> Result<Entity, UnknownSession> {
         self.by_id.get(&id).copied().ok_or(UnknownSession(id))
     }
 
-    /// Returns the session that a link drives.
+    /// Returns the entity of the session that a link drives, or `None` if the link drives no session.
     #[must_use]
     pub fn bound_to(&self, link: LinkKey) -> Option<Entity> {
         self.by_link.get(&link).copied()
@@ -55,8 +55,8 @@ impl SessionTable {
     }
 
     /// Returns the number of live sessions that were opened from a network, including those without a link. A
-    /// session that was opened where limits by network do not apply, or restored from a record, counts to no
-    /// network.
+    /// session does not count if the limits by network did not apply to its first link, or if it was restored
+    /// from a record.
     #[must_use]
     pub fn count_from(&self, network: Network) -> usize {
         self.by_network.get(&network).copied().unwrap_or_default()
@@ -73,7 +73,7 @@ impl SessionTable {
         self.by_link.len()
     }
 
-    /// Returns the number of tokens that resume a session.
+    /// Returns the number of resume tokens that are valid now.
     #[must_use]
     pub fn token_count(&self) -> usize {
         self.by_token.len()

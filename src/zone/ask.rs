@@ -44,7 +44,7 @@ impl JoinPending {
         self.zone
     }
 
-    /// Returns the reading of the steady clock at which the ask expires.
+    /// Returns the time at which the ask expires, as a reading of [`TickTime::steady`].
     #[must_use]
     pub fn deadline(&self) -> Duration {
         self.deadline
@@ -168,5 +168,6 @@ fn take(world: &mut World, session: Entity) -> Option<JoinPending> {
     entity.take::<JoinPending>()
 }
 
-/// Time within which the game must answer an ask.
+/// Time within which the game must answer an ask. After it, the ask ends, and the client gets
+/// Refused(CANCELLED).
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(5);

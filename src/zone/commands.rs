@@ -12,7 +12,8 @@ use crate::session::{EndCause, LAST, SessionCore};
 use crate::wire::v1::Reason;
 
 /// Commands of a game to sessions and zones. They take effect when the current tick settles, after the Joins
-/// and Parts of clients. The game gets a [`MembershipRefused`] for a command that cannot be carried out.
+/// and Parts of clients. A tick makes one change of membership per session; further changes wait for the next
+/// ticks. The game gets a [`MembershipRefused`] for a command that cannot be carried out.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -38,26 +39,31 @@ pub trait MembershipCommands {
     /// Parted after its resume.
     fn part_zone(&mut self, session: Entity);
 
-    /// Does the same as [`join_zone`](Self::join_zone), but only if the session is in a zone.
+    /// Moves a session from its zone into another one, as [`join_zone`](Self::join_zone) does. If the session
+    /// is in no zone, nothing changes, and the game gets [`MembershipError::NotInZone`].
     fn move_zone(&mut self, session: Entity, zone: Entity);
 
-    /// Accepts an ask. The session joins the zone if there is room. An answer to an ask that is over is
-    /// counted and has no effect. To answer later, keep a clone of the request.
+    /// Accepts an ask. The session joins the zone if there is room; otherwise the client gets Refused(FULL).
+    /// An answer to an ask that is over has no effect and is counted as
+    /// [`late_answer_count`](crate::session::SessionCounts::late_answer_count). To answer later, keep a clone
+    /// of the request.
     fn accept_join(&mut self, request: &JoinRequested) {
         self.accept_join_with(request, Bytes::new());
     }
 
-    /// Accepts an ask, with a payload for the Joined message of at most [`PAYLOAD_MAX_BYTES`].
+    /// Accepts an ask, and sends `payload` to the client in its Joined. If the payload is longer than
+    /// [`PAYLOAD_MAX_BYTES`], the ask stays open, and the game gets [`MembershipError::Payload`].
     fn accept_join_with(&mut self, request: &JoinRequested, payload: Bytes);
 
-    /// Refuses an ask. The client receives the detail, up to 256 characters of it.
+    /// Refuses an ask. The client gets Refused with the first 256 characters of `detail`.
     fn refuse_join(&mut self, request: &JoinRequested, detail: &str);
 
     /// Closes a zone: its members leave with the reason ZONE_CLOSED, and its entity is despawned. The name is
     /// free at once.
     fn close_zone(&mut self, zone: Entity);
 
-    /// Ends a session, which cannot be resumed. The client receives the detail.
+    /// Ends a session. The client gets Closed with the first 256 characters of `detail`, and cannot resume
+    /// the session.
     fn kick(&mut self, session: Entity, detail: &str);
 }
 
@@ -99,11 +105,11 @@ fn change(commands: &mut Commands, session: Entity, change: Change) {
 /// A command of the game that was not carried out.
 #[derive(Message, Debug, Clone, PartialEq, Eq)]
 pub struct MembershipRefused {
-    /// The session, if the entity is one.
+    /// The id of the session, or `None` if the entity is not a session.
     pub session: Option<SessionId>,
     /// The entity that the command named.
     pub entity: Entity,
-    /// The zone that the command named, if it named one.
+    /// The zone that the command named, or `None` if it named no zone.
     pub zone: Option<Entity>,
     /// Why the command was not carried out.
     pub error: MembershipError,
@@ -124,7 +130,7 @@ pub enum MembershipError {
     /// The session is in no zone.
     #[error("the session is in no zone: it has no zone to leave or to move from")]
     NotInZone,
-    /// Too many changes of the session wait.
+    /// Sixteen changes of the session already wait for the next ticks.
     #[error("too many changes of the session wait: command at most one per tick")]
     Busy,
     /// The payload is longer than [`PAYLOAD_MAX_BYTES`].
@@ -136,7 +142,7 @@ pub enum MembershipError {
 }
 
 impl MembershipError {
-    /// Returns the reason that a client gets for the same obstacle.
+    /// Returns the reason in the Refused that a client gets for the same error.
     #[must_use]
     pub fn reason(self) -> Reason {
         match self {

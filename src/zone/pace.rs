@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 use super::Zone;
 use crate::tick::{Load, LoadCounts, TickRate, TickTime};
 
-/// A message that a zone ticks in the current server tick. The systems of the zone read it.
+/// Reports that a zone ticks in the current server tick. The systems of the zone read it.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -25,10 +25,10 @@ use crate::tick::{Load, LoadCounts, TickRate, TickTime};
 pub struct ZoneTicked {
     /// The zone's entity.
     pub zone: Entity,
-    /// Number of ticks of the zone, including this one.
+    /// Number of ticks of the zone so far, including this one.
     pub frame: u64,
-    /// Time since the last tick of the zone, with at most 250 ms for each server tick. It is about twice as
-    /// long as usual while the server is [busy](crate::tick::LoadLevel::Busy).
+    /// Time since the last tick of the zone. Each server tick adds at most 250 ms to it. It is about twice
+    /// as long as usual while the server is [busy](crate::tick::LoadLevel::Busy).
     pub dt: Duration,
 }
 
@@ -40,7 +40,7 @@ pub struct ZoneClock {
 }
 
 impl ZoneClock {
-    /// Returns the number of ticks of the zone.
+    /// Returns the number of ticks of the zone so far.
     #[must_use]
     pub fn frame(&self) -> u64 {
         self.frame

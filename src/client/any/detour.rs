@@ -60,8 +60,12 @@ impl Detour {
 impl FromStr for Detour {
     type Err = String;
 
-    /// Parses a list of `udp=ADDRESS`, `quic=ADDRESS` and `http=ADDRESS`, separated by commas. Each may be
-    /// missing.
+    /// Parses a list of `udp=ADDRESS`, `quic=ADDRESS` and `http=ADDRESS`, separated by commas. Each of them
+    /// is optional.
+    ///
+    /// # Errors
+    ///
+    /// Returns a message that names the part that cannot be parsed.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut detour = Self::default();
         for part in text.split(',') {

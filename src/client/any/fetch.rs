@@ -43,7 +43,7 @@ pub struct Fetch {
 /// Why discovery gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The URL is not a URL of a discovery.
+    /// The URL cannot be parsed, or its scheme is not `http:` or `https:`.
     #[error(transparent)]
     Url(#[from] UrlError),
     /// The bearer token has characters that are not allowed in an HTTP header.
@@ -101,8 +101,8 @@ pub enum FetchError {
 }
 
 impl Fetch {
-    /// Begins to ask the discovery of an `http:` or `https:` URL, with a bearer token if the server requires one.
-    /// A host name is looked up at once, which may block.
+    /// Begins to ask discovery at an `http:` or `https:` URL. `bearer` is the bearer token, for a server that
+    /// requires one. A host name is looked up at once, which may block.
     ///
     /// # Errors
     ///
@@ -234,7 +234,7 @@ impl Fetch {
 }
 
 impl fmt::Debug for Fetch {
-    /// Without the request, which may hold a bearer.
+    /// Omits the request, which may contain a bearer token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fetch").field("place", &self.place).finish_non_exhaustive()
     }

@@ -44,9 +44,9 @@ impl<'a> DialContext<'a> {
         Self { place, names, turn }
     }
 
-    /// Returns the addresses of a host. Try the first one first: after an opening that failed, the next opening
-    /// gets another address first. The system looks up each host once, which may block, and the addresses are
-    /// kept for later dials.
+    /// Returns the addresses of a host, in the order in which to try them. After an opening that failed, the next
+    /// opening gets another address first. The system looks up each host once, which may block, and the addresses
+    /// are kept for later dials.
     ///
     /// # Errors
     ///
@@ -56,9 +56,10 @@ impl<'a> DialContext<'a> {
         self.names.addresses(host, port, self.turn).map_err(unknown)
     }
 
-    /// Returns which certificate of the server to trust: the one with the hash that the offer has. Without a hash,
-    /// an offer on the host of the URL uses the trust of the URL, because one certificate serves all ports of a
-    /// host. Any other offer needs a certificate that an authority has signed.
+    /// Returns which certificate of the server to trust. If the offer has a hash, it is the certificate with this
+    /// hash. If the offer has no hash and is on the host of the URL that is dialled, the trust of that URL
+    /// applies, because one certificate serves all ports of a host. Any other offer needs a certificate that an
+    /// authority has signed.
     ///
     /// # Errors
     ///

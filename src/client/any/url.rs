@@ -12,7 +12,7 @@ use crate::wire::discovery::{Offer, QUIC, UDP, WEBSOCKET, WEBTRANSPORT};
 /// A transport, which carries the frames of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
-    /// renet over netcode.
+    /// UDP, with renet over netcode.
     Udp,
     /// Raw QUIC.
     Quic,
@@ -24,7 +24,7 @@ pub enum Transport {
     Other(&'static str),
 }
 
-/// Why a URL cannot be dialled. The message has the URL and what to write instead.
+/// Why a URL cannot be dialled. The message contains the URL and says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// The text is not a URL.
@@ -53,19 +53,19 @@ pub enum UrlError {
     /// The URL has no port, and the scheme has no default port.
     #[error("{0}: the port is missing, and this scheme has no default port; a server's default port is 7778")]
     Port(String),
-    /// The fragment does not select a transport, or the URL does not use discovery.
+    /// The fragment is not the name of a transport, or the URL has a fragment and does not use discovery.
     #[error(
         "{0}: the text after # must be one of udp, quic, wt and ws, and only http: and https: URLs may have \
          it: with other schemes there is no discovery"
     )]
     Fragment(String),
-    /// The hash is not a SHA-256, or the URL does not use TLS.
+    /// The `cert_sha256` is not a SHA-256 of 64 hex digits, or the URL does not use TLS.
     #[error(
         "{0}: cert_sha256 must be the SHA-256 of the server's certificate, 64 hex digits, and the URL must \
          use TLS"
     )]
     Hash(String),
-    /// The ticket is empty, or the URL uses discovery.
+    /// The `ticket` is empty, or the URL uses discovery.
     #[error(
         "{0}: ticket must be what `waystation token --ticket` prints, in a URL that does not use discovery; \
          discovery provides tickets itself"
@@ -123,7 +123,8 @@ impl Transport {
     /// The transports of this crate, in the order in which a client prefers them.
     pub const ALL: [Self; 4] = [Self::Udp, Self::Quic, Self::WebTransport, Self::WebSocket];
 
-    /// Returns the transport that discovery offers under this name.
+    /// Returns the transport that discovery offers under this name. Any name that is not one of this crate's
+    /// transports is that of a custom transport.
     #[must_use]
     pub fn named(name: &'static str) -> Self {
         Self::ALL.into_iter().find(|known| known.offered_as() == name).unwrap_or(Self::Other(name))
