@@ -22,17 +22,17 @@
 //! Data flow: URLs → routes → discovery, if it is needed → a race of openings → the open link →
 //! the first frame, or none → the order of the next race.
 
+mod addresses;
 mod detour;
 mod fetch;
-mod names;
 mod offers;
 mod openers;
+mod order;
 mod race;
+mod routes;
 mod standby;
 mod trust;
-mod turns;
 mod url;
-mod ways;
 
 use std::fmt;
 use std::io;
@@ -49,10 +49,10 @@ pub use fetch::{Fetch, FetchError};
 use openers::Carrier;
 pub use openers::DialContext;
 use race::{Race, Standing, Won};
+use routes::Routes;
 use standby::Standby;
-use url::{Kind, Place};
+use url::{Kind, ServerUrl};
 pub use url::{Transport, UrlError};
-use ways::Ways;
 
 /// Dials over several transports, and uses the first link that opens.
 ///
@@ -91,7 +91,7 @@ use ways::Ways;
 /// # Ok::<(), waystation::client::UrlError>(())
 /// ```
 pub struct AnyDial {
-    ways: Shared,
+    routes: Shared,
     standby: Standby<Carrier>,
     outlook: Outlook,
 }
@@ -99,7 +99,7 @@ pub struct AnyDial {
 /// A link over the transport that opened first.
 pub struct AnyLink {
     state: State,
-    ways: Shared,
+    routes: Shared,
     /// The time that the transport took to open.
     opened_in: Duration,
     /// The ticket of discovery's answer or of the URL.
@@ -118,7 +118,7 @@ enum State {
 }
 
 /// The dial and its links run on one thread, so the lock is always free.
-type Shared = Arc<Mutex<Ways>>;
+type Shared = Arc<Mutex<Routes>>;
 
 impl AnyDial {
     /// Creates a dial for the servers of these URLs, the preferred one first.
@@ -131,20 +131,20 @@ impl AnyDial {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let places: Vec<Place> =
+        let places: Vec<ServerUrl> =
             urls.into_iter().map(|url| url.as_ref().parse()).collect::<Result<_, _>>()?;
         if places.is_empty() {
             return Err(UrlError::None);
         }
-        let ways = Arc::new(Mutex::new(Ways::new(places)));
-        Ok(Self { ways, standby: Standby::Idle, outlook: Outlook::default() })
+        let routes = Arc::new(Mutex::new(Routes::new(places)));
+        Ok(Self { routes, standby: Standby::Idle, outlook: Outlook::default() })
     }
 
     /// Sends this bearer token to discovery, for a server that requires one. It is sent in plain text to `http:`
     /// URLs, so use `https:` outside a private network.
     #[must_use]
     pub fn bearer(self, bearer: impl Into<String>) -> Self {
-        locked(&self.ways).show_bearer(bearer.into());
+        locked(&self.routes).show_bearer(bearer.into());
         self
     }
 
@@ -156,7 +156,7 @@ impl AnyDial {
     where
         F: FnMut(&Offer, &mut DialContext<'_>) -> Result<Box<dyn Link + Send>, DialError> + Send + 'static,
     {
-        locked(&self.ways).add_transport(Transport::named(name), Box::new(open));
+        locked(&self.routes).add_transport(Transport::named(name), Box::new(open));
         self
     }
 
@@ -164,14 +164,14 @@ impl AnyDial {
     /// each further link uses the next offered transport in the order of preference. There is no race.
     #[must_use]
     pub fn rotate_from(self, first: Transport) -> Self {
-        locked(&self.ways).turns_mut().rotate_from(first);
+        locked(&self.routes).turns_mut().rotate_from(first);
         self
     }
 
     /// Reaches each server that has discovery through these relays, for tests of bad networks.
     #[must_use]
     pub fn through(self, detour: Detour) -> Self {
-        for place in locked(&self.ways).places_mut() {
+        for place in locked(&self.routes).places_mut() {
             place.detour = detour;
         }
         self
@@ -182,12 +182,12 @@ impl Dial for AnyDial {
     type Link = AnyLink;
 
     fn dial(&mut self) -> Result<AnyLink, DialError> {
-        let mut ways = locked(&self.ways);
-        let (order, rules) = ways.begin(&self.outlook);
+        let mut routes = locked(&self.routes);
+        let (order, rules) = routes.begin(&self.outlook);
         let (mut opened_in, mut ticket) = (Duration::ZERO, None);
         let state = match self.standby.take() {
             Standby::Open(Won { route, link, opened_in: took }, _) => {
-                ticket = ways.opened(route);
+                ticket = routes.opened(route);
                 opened_in = took;
                 State::Carried(route.transport, link)
             }
@@ -198,23 +198,23 @@ impl Dial for AnyDial {
             }
             Standby::Idle | Standby::Resting(_) => State::Racing(Box::new(Race::new(order, rules))),
         };
-        drop(ways);
-        Ok(AnyLink { state, ways: Arc::clone(&self.ways), opened_in, ticket, worked: false })
+        drop(routes);
+        Ok(AnyLink { state, routes: Arc::clone(&self.routes), opened_in, ticket, worked: false })
     }
 
     fn prepare(&mut self, dt: Duration, outlook: &Outlook) {
         self.outlook = *outlook;
-        let ways = &mut *locked(&self.ways);
-        ways.grow_old(dt);
-        let order = ways.turns().standby();
-        self.standby.update(dt, outlook, order, |route| ways.open(route));
+        let routes = &mut *locked(&self.routes);
+        routes.grow_old(dt);
+        let order = routes.order().standby();
+        self.standby.update(dt, outlook, order, |route| routes.open(route));
         if matches!(self.standby, Standby::Opening(_)) {
-            ways.advance(dt);
+            routes.advance(dt);
         }
     }
 
     fn renews_tickets(&self) -> bool {
-        locked(&self.ways).places().iter().any(|place| matches!(place.kind, Kind::Discovery { .. }))
+        locked(&self.routes).places().iter().any(|place| matches!(place.kind, Kind::Discovery { .. }))
     }
 }
 
@@ -228,10 +228,10 @@ impl Drop for AnyDial {
 impl fmt::Debug for AnyDial {
     /// Omits the bearer token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ways = locked(&self.ways);
+        let routes = locked(&self.routes);
         f.debug_struct("AnyDial")
-            .field("places", &ways.places())
-            .field("next", &ways.turns().next())
+            .field("places", &routes.places())
+            .field("next", &routes.order().next())
             .finish_non_exhaustive()
     }
 }
@@ -249,20 +249,20 @@ impl AnyLink {
     /// Advances the race, and switches to the transport that wins it.
     fn race(&mut self, dt: Duration) {
         let State::Racing(race) = &mut self.state else { return };
-        let ways = &mut *locked(&self.ways);
-        ways.advance(dt);
-        race.allow(ways.measured_limit());
-        match race.update(dt, |route| ways.open(route)) {
+        let routes = &mut *locked(&self.routes);
+        routes.advance(dt);
+        race.allow(routes.measured_limit());
+        match race.update(dt, |route| routes.open(route)) {
             Standing::Running => {}
             Standing::Won(Won { route, link, opened_in }) => {
                 tracing::debug!(transport = %route.transport, ?opened_in, "a link is open");
-                self.ticket = ways.opened(route);
+                self.ticket = routes.opened(route);
                 self.opened_in = opened_in;
                 self.state = State::Carried(route.transport, link);
             }
             Standing::Lost => {
-                ways.lost(race.is_silent());
-                let why = race.failure().map_or_else(|| ways.nothing_offered(), str::to_owned);
+                routes.lost(race.is_silent());
+                let why = race.failure().map_or_else(|| routes.nothing_offered(), str::to_owned);
                 self.state = State::Failed(why);
             }
         }
@@ -291,7 +291,7 @@ impl Link for AnyLink {
         let frame = carrier.receive()?;
         if !self.worked {
             self.worked = true;
-            locked(&self.ways).worked();
+            locked(&self.routes).worked();
         }
         Some(frame)
     }
@@ -365,8 +365,8 @@ impl fmt::Debug for AnyLink {
     }
 }
 
-fn locked(ways: &Shared) -> MutexGuard<'_, Ways> {
-    ways.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(routes: &Shared) -> MutexGuard<'_, Routes> {
+    routes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

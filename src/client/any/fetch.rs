@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use super::detour::Detour;
 use super::trust;
-use super::url::{Kind, Place, UrlError};
+use super::url::{Kind, ServerUrl, UrlError};
 use crate::client::stream::{Stream, resolve};
 use crate::wire::discovery::{Discovery, DiscoveryError};
 
@@ -113,7 +113,7 @@ impl Fetch {
 
     /// Begins to ask through relays. The offers of the answer have the relays' addresses.
     pub(crate) fn through(url: &str, bearer: Option<&str>, detour: Detour) -> Result<Self, FetchError> {
-        let place = Place { detour, ..url.parse()? };
+        let place = ServerUrl { detour, ..url.parse()? };
         let addresses = match detour.http {
             Some(relay) => vec![relay],
             None => resolve(&place.host, place.port, 0)
@@ -124,7 +124,7 @@ impl Fetch {
 
     /// Begins to ask the discovery of a place, at the first of these addresses that accepts.
     pub(super) fn start(
-        place: &Place,
+        place: &ServerUrl,
         bearer: Option<&str>,
         addresses: &[SocketAddr],
     ) -> Result<Self, FetchError> {
@@ -240,7 +240,7 @@ impl fmt::Debug for Fetch {
     }
 }
 
-fn request(place: &Place, path: &str, bearer: Option<&str>) -> Result<Vec<u8>, FetchError> {
+fn request(place: &ServerUrl, path: &str, bearer: Option<&str>) -> Result<Vec<u8>, FetchError> {
     let mut request = format!(
         "GET {path} HTTP/1.0\r\nHost: {}:{}\r\nAccept: application/json\r\nUser-Agent: {AGENT}\r\n\
          Connection: close\r\n",

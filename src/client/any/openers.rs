@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use url::Url;
 
-use super::names::Names;
-use super::url::{Place, Transport};
+use super::addresses::AddressCache;
+use super::url::{ServerUrl, Transport};
 use crate::client::link::{Dial as _, DialError, Link, LinkStatus};
 use crate::client::quic::{QuicDial, QuicRoute, QuicTarget};
 use crate::client::trust::Trust;
@@ -23,8 +23,8 @@ use crate::wire::udp::token_from_text;
 /// trust.
 #[derive(Debug)]
 pub struct DialContext<'a> {
-    place: &'a Place,
-    names: &'a mut Names,
+    place: &'a ServerUrl,
+    addresses: &'a mut AddressCache,
     turn: usize,
 }
 
@@ -40,8 +40,8 @@ pub(super) struct Openers(Vec<(Transport, Opener)>);
 
 impl<'a> DialContext<'a> {
     /// Creates a context. `turn` selects the address of a host that is first.
-    pub(super) fn new(place: &'a Place, names: &'a mut Names, turn: usize) -> Self {
-        Self { place, names, turn }
+    pub(super) fn new(place: &'a ServerUrl, addresses: &'a mut AddressCache, turn: usize) -> Self {
+        Self { place, addresses, turn }
     }
 
     /// Returns the addresses of a host, in the order in which to try them. After an opening that failed, the next
@@ -53,7 +53,7 @@ impl<'a> DialContext<'a> {
     /// Returns [`DialError::Other`] if the host cannot be looked up.
     pub fn addresses(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
         let unknown = |cause| DialError::Other(format!("{host} cannot be looked up: {cause}"));
-        self.names.addresses(host, port, self.turn).map_err(unknown)
+        self.addresses.addresses(host, port, self.turn).map_err(unknown)
     }
 
     /// Returns which certificate of the server to trust. If the offer has a hash, it is the certificate with this
@@ -212,9 +212,9 @@ mod tests {
     fn an_offer_on_the_host_of_the_url_uses_the_pin_of_the_url() {
         let pin = Trust::Sha256([0xAB; 32]);
         let asked = format!("https://play.example:7780?cert_sha256={}", "ab".repeat(32));
-        let place: Place = asked.parse().expect("a place");
-        let mut names = Names::default();
-        let context = DialContext::new(&place, &mut names, 0);
+        let place: ServerUrl = asked.parse().expect("a place");
+        let mut addresses = AddressCache::default();
+        let context = DialContext::new(&place, &mut addresses, 0);
         let trust = |url: &str, cert_sha256: Option<&str>| {
             let cert_sha256 = cert_sha256.map(|byte| byte.repeat(32));
             context.trust(&Offer { cert_sha256, ..Offer::new("quic", url) }).expect("a hash, if any")

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::turns::Route;
+use super::order::Route;
 use super::url::Transport;
 use crate::client::link::{Link, LinkStatus};
 

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use super::order::Route;
 use super::race::{Race, Rules, Standing, Start, Won};
-use super::turns::Route;
 use crate::client::link::{Link, LinkStatus, Outlook};
 
 /// A link opened in advance, or the race for one.

@@ -302,8 +302,8 @@ fn after_a_restart_of_the_server_discovery_is_asked_again_and_the_transport_stay
     hear(&mut link, &mut old);
     drop((link, old));
 
-    let mut by_heart = resume(&mut dial);
-    assert_eq!(settle(&mut by_heart, &mut new), LinkStatus::Closed);
+    let mut from_cache = resume(&mut dial);
+    assert_eq!(settle(&mut from_cache, &mut new), LinkStatus::Closed);
     let mut asked = resume(&mut dial);
 
     assert_eq!(settle(&mut asked, &mut new), LinkStatus::Open);

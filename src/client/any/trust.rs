@@ -4,11 +4,11 @@ use std::io;
 
 use rustls::pki_types::ServerName;
 
-use super::url::Place;
+use super::url::ServerUrl;
 use crate::client::stream::TlsPeer;
 
 /// Returns the TLS configuration and the server name of a place.
-pub(super) fn of_http(place: &Place) -> io::Result<TlsPeer> {
+pub(super) fn of_http(place: &ServerUrl) -> io::Result<TlsPeer> {
     let config = place.trust.client_config(&[HTTP]).map_err(io::Error::other)?;
     let host = place.host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(host).map_err(io::Error::other)?;

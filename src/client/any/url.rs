@@ -78,7 +78,7 @@ pub enum UrlError {
 
 /// A server, as its URL names it.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ServerUrl {
     pub(crate) kind: Kind,
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -171,7 +171,7 @@ impl fmt::Display for Transport {
     }
 }
 
-impl Place {
+impl ServerUrl {
     /// Returns the transports that may reach this server, the preferred one first. `known` are the transports that
     /// discovery may offer.
     pub(crate) fn transports(&self, known: &[Transport]) -> Vec<Transport> {
@@ -201,7 +201,7 @@ impl Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for ServerUrl {
     /// Without the ticket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Place")
@@ -212,13 +212,13 @@ impl fmt::Debug for Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for ServerUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
@@ -317,7 +317,7 @@ const TICKET: &str = "ticket";
 mod tests {
     use super::*;
 
-    fn place(text: &str) -> Place {
+    fn place(text: &str) -> ServerUrl {
         text.parse().expect(text)
     }
 
@@ -375,13 +375,13 @@ mod tests {
             ("http://127.0.0.1:99999", "http://127.0.0.1:7780"),
             ("ws://127.0.0.1:7780/ws?ticket=", "waystation token --ticket"),
         ] {
-            let error = url.parse::<Place>().expect_err(url).to_string();
+            let error = url.parse::<ServerUrl>().expect_err(url).to_string();
             let shown = url.trim_end_matches("ticket=");
             assert!(error.contains(remedy) && error.contains(shown), "{url}: {error}");
         }
         let plain = format!("ws://127.0.0.1:7780/ws?cert_sha256={}", "ab".repeat(32));
         assert!(
-            matches!(plain.parse::<Place>(), Err(UrlError::Hash(_))),
+            matches!(plain.parse::<ServerUrl>(), Err(UrlError::Hash(_))),
             "there is no certificate without TLS"
         );
     }
@@ -405,7 +405,7 @@ mod tests {
         assert_eq!(path, "/ws?room=1&seat=2");
         assert_eq!(place("quic://h:1").ticket, None);
         for misplaced in ["http://h:1?ticket=AXN0#ws", "quic://h?ticket=AXN0", "ws://h:x/?ticket=AXN0"] {
-            let error = misplaced.parse::<Place>().expect_err(misplaced).to_string();
+            let error = misplaced.parse::<ServerUrl>().expect_err(misplaced).to_string();
             assert!(!error.contains("AXN0") && error.contains("ticket=..."), "{error}");
         }
     }

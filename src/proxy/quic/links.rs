@@ -43,7 +43,7 @@ pub(super) struct Peer {
     /// Reports to the tick how much has left the lanes.
     pub(super) gauge: Gauge,
     /// The state of the connection for the tick.
-    place: Place,
+    place: ConnectionState,
     /// True if the last frame was queued. No more frames are read.
     pub(super) closing: bool,
     /// True if the client has violated the protocol. No more frames are read.
@@ -66,7 +66,7 @@ pub(super) struct Peer {
 
 /// The state of a connection for the tick. Only [`Links`] changes it, and only in the order of this list.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum ConnectionState {
     /// The connection counts as a handshake. It has to become a link by the deadline.
     HalfOpen(HalfOpen, Duration),
     /// The connection carries this link.
@@ -79,16 +79,16 @@ impl Peer {
     /// Returns the link of the connection, if it has one.
     pub(super) fn id(&self) -> Option<LinkId> {
         match self.place {
-            Place::Linked(id) => Some(id),
-            Place::HalfOpen(..) | Place::Over => None,
+            ConnectionState::Linked(id) => Some(id),
+            ConnectionState::HalfOpen(..) | ConnectionState::Over => None,
         }
     }
 
     /// Returns the deadline of the handshake, if the connection is not a link yet.
     pub(super) fn deadline(&self) -> Option<Duration> {
         match self.place {
-            Place::HalfOpen(_, deadline) => Some(deadline),
-            Place::Linked(_) | Place::Over => None,
+            ConnectionState::HalfOpen(_, deadline) => Some(deadline),
+            ConnectionState::Linked(_) | ConnectionState::Over => None,
         }
     }
 
@@ -128,7 +128,7 @@ impl Links {
             connection,
             lanes: Lanes::server(FRAME_MAX_CLIENT),
             gauge: Gauge::default(),
-            place: Place::HalfOpen(half_open, deadline),
+            place: ConnectionState::HalfOpen(half_open, deadline),
             closing: false,
             violated: false,
             paused: false,
@@ -169,7 +169,7 @@ impl Links {
     /// a bug, this method ends it and returns the handshake to uncount, if there is one.
     pub(super) fn remove(&mut self, handle: ConnectionHandle, at: Duration) -> Option<HalfOpen> {
         let peer = self.get(handle)?;
-        let is_over = matches!(peer.place, Place::Over);
+        let is_over = matches!(peer.place, ConnectionState::Over);
         if !is_over {
             tracing::error!(link = ?peer.id(), "a connection was removed before its end; please report this bug");
         }
@@ -200,8 +200,8 @@ impl Links {
     ) -> Option<HalfOpen> {
         let id = LinkId(self.last + 1);
         let peer = self.get(handle)?;
-        let Place::HalfOpen(half_open, _) = peer.place else { return None };
-        peer.place = Place::Linked(id);
+        let ConnectionState::HalfOpen(half_open, _) = peer.place else { return None };
+        peer.place = ConnectionState::Linked(id);
         let info = LinkInfo { address: Some(peer.connection.remote_address()), identity: None };
         self.last = id.0;
         self.by_id.insert(id, handle);
@@ -217,10 +217,10 @@ impl Links {
     /// a link, returns its handshake to uncount.
     pub(super) fn end(&mut self, handle: ConnectionHandle, end: LinkEnd, at: Duration) -> Option<HalfOpen> {
         let peer = self.get(handle)?;
-        let id = match std::mem::replace(&mut peer.place, Place::Over) {
-            Place::HalfOpen(half_open, _) => return Some(half_open),
-            Place::Linked(id) => id,
-            Place::Over => return None,
+        let id = match std::mem::replace(&mut peer.place, ConnectionState::Over) {
+            ConnectionState::HalfOpen(half_open, _) => return Some(half_open),
+            ConnectionState::Linked(id) => id,
+            ConnectionState::Over => return None,
         };
         let end = match end {
             LinkEnd::ByPeer if peer.closing => LinkEnd::ByServer,

@@ -1,10 +1,10 @@
 //! Decides the order in which routes are opened, without I/O.
 
-use super::url::{Place, Transport};
+use super::url::{ServerUrl, Transport};
 
 /// The routes of a client in the order of preference, and the results of earlier tries.
 #[derive(Debug, Clone)]
-pub(super) struct Turns {
+pub(super) struct RouteOrder {
     routes: Vec<Route>,
     /// Routes over which a link opened but no frame arrived. They come last.
     mute: Vec<Route>,
@@ -32,15 +32,15 @@ pub(super) enum Outcome {
     NotOpened(Route),
 }
 
-impl Turns {
+impl RouteOrder {
     /// Creates the routes to these servers. `known` are the transports that discovery may offer, the preferred one
     /// first.
-    pub(super) fn new(places: &[Place], known: &[Transport]) -> Self {
+    pub(super) fn new(places: &[ServerUrl], known: &[Transport]) -> Self {
         Self { routes: routes(places, known), mute: Vec::new(), next: 0, rotates: false }
     }
 
     /// Replaces the transports that discovery may offer.
-    pub(super) fn set_known(&mut self, places: &[Place], known: &[Transport]) {
+    pub(super) fn set_known(&mut self, places: &[ServerUrl], known: &[Transport]) {
         let next = self.next().filter(|_| self.rotates);
         self.routes = routes(places, known);
         self.next =
@@ -95,7 +95,7 @@ impl Turns {
     }
 
     /// Notes the result of a try.
-    pub(super) fn settle(&mut self, outcome: Outcome) {
+    pub(super) fn note_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Worked(route) => {
                 self.mute.clear();
@@ -123,8 +123,8 @@ impl Turns {
     }
 }
 
-fn routes(places: &[Place], known: &[Transport]) -> Vec<Route> {
-    let of_place = |(place, at): (usize, &Place)| {
+fn routes(places: &[ServerUrl], known: &[Transport]) -> Vec<Route> {
+    let of_place = |(place, at): (usize, &ServerUrl)| {
         at.transports(known).into_iter().map(move |transport| Route { place, transport })
     };
     places.iter().enumerate().flat_map(of_place).collect()
@@ -135,9 +135,9 @@ mod tests {
     use super::*;
     use Transport::{Quic, Udp, WebSocket, WebTransport};
 
-    fn turns(urls: &[&str]) -> Turns {
-        let places: Vec<Place> = urls.iter().map(|url| url.parse().expect("a URL")).collect();
-        Turns::new(&places, &Transport::ALL)
+    fn order(urls: &[&str]) -> RouteOrder {
+        let places: Vec<ServerUrl> = urls.iter().map(|url| url.parse().expect("a URL")).collect();
+        RouteOrder::new(&places, &Transport::ALL)
     }
 
     fn transports(routes: &[Route]) -> Vec<Transport> {
@@ -150,82 +150,83 @@ mod tests {
 
     #[test]
     fn websocket_is_second_and_a_route_that_worked_is_first() {
-        let mut turns = turns(&["http://a:1"]);
-        assert_eq!(transports(&turns.order(false)), [Udp, WebSocket, Quic, WebTransport]);
+        let mut order = order(&["http://a:1"]);
+        assert_eq!(transports(&order.order(false)), [Udp, WebSocket, Quic, WebTransport]);
 
-        turns.settle(Outcome::Worked(route(0, WebTransport)));
-        assert_eq!(transports(&turns.order(false)), [WebTransport, WebSocket, Udp, Quic]);
-        turns.settle(Outcome::Worked(route(0, WebSocket)));
-        assert_eq!(transports(&turns.order(false)), [WebSocket, Udp, Quic, WebTransport]);
+        order.note_outcome(Outcome::Worked(route(0, WebTransport)));
+        assert_eq!(transports(&order.order(false)), [WebTransport, WebSocket, Udp, Quic]);
+        order.note_outcome(Outcome::Worked(route(0, WebSocket)));
+        assert_eq!(transports(&order.order(false)), [WebSocket, Udp, Quic, WebTransport]);
     }
 
     #[test]
     fn after_a_silent_loss_websocket_is_first_and_only_websocket_is_opened_in_advance() {
-        let turns = turns(&["http://a:1", "wss://b/ws"]);
+        let order = order(&["http://a:1", "wss://b/ws"]);
 
-        assert_eq!(transports(&turns.order(true))[..2], [WebSocket, Udp]);
-        assert_eq!(turns.standby(), [route(0, WebSocket), route(1, WebSocket)]);
+        assert_eq!(transports(&order.order(true))[..2], [WebSocket, Udp]);
+        assert_eq!(order.standby(), [route(0, WebSocket), route(1, WebSocket)]);
     }
 
     #[test]
     fn all_routes_to_one_server_come_before_the_next_server() {
-        let mut turns = turns(&["http://a:1", "http://b:1#quic", "http://c:1"]);
-        turns.settle(Outcome::Worked(route(2, Quic)));
+        let mut order = order(&["http://a:1", "http://b:1#quic", "http://c:1"]);
+        order.note_outcome(Outcome::Worked(route(2, Quic)));
 
-        let places: Vec<usize> = turns.order(false).iter().map(|route| route.place).collect();
+        let places: Vec<usize> = order.order(false).iter().map(|route| route.place).collect();
 
         assert_eq!(places, [2, 2, 2, 2, 0, 0, 0, 0, 1]);
-        assert_eq!(transports(&turns.order(false))[..2], [Quic, WebSocket]);
+        assert_eq!(transports(&order.order(false))[..2], [Quic, WebSocket]);
     }
 
     #[test]
     fn a_route_over_which_no_frame_arrived_is_last_until_another_one_works() {
-        let mut turns = turns(&["http://a:1"]);
-        turns.settle(Outcome::Mute(route(0, Udp)));
-        assert_eq!(transports(&turns.order(false)), [Quic, WebSocket, WebTransport, Udp]);
+        let mut order = order(&["http://a:1"]);
+        order.note_outcome(Outcome::Mute(route(0, Udp)));
+        assert_eq!(transports(&order.order(false)), [Quic, WebSocket, WebTransport, Udp]);
 
-        turns.settle(Outcome::Mute(route(0, WebSocket)));
-        assert_eq!(transports(&turns.order(false))[0], Quic);
-        turns.settle(Outcome::Mute(route(0, Quic)));
-        assert_eq!(transports(&turns.order(false))[0], WebTransport);
-        turns.settle(Outcome::Mute(route(0, WebTransport)));
-        assert_eq!(transports(&turns.order(false))[0], Udp, "all routes were mute");
-        turns.settle(Outcome::Worked(route(0, Udp)));
-        assert_eq!(transports(&turns.order(false))[0], Udp);
+        order.note_outcome(Outcome::Mute(route(0, WebSocket)));
+        assert_eq!(transports(&order.order(false))[0], Quic);
+        order.note_outcome(Outcome::Mute(route(0, Quic)));
+        assert_eq!(transports(&order.order(false))[0], WebTransport);
+        order.note_outcome(Outcome::Mute(route(0, WebTransport)));
+        assert_eq!(transports(&order.order(false))[0], Udp, "all routes were mute");
+        order.note_outcome(Outcome::Worked(route(0, Udp)));
+        assert_eq!(transports(&order.order(false))[0], Udp);
     }
 
     #[test]
     fn a_custom_transport_is_preferred_where_discovery_is_asked() {
-        let places: Vec<Place> = ["http://a:1", "wss://b/ws"].map(|url| url.parse().expect("a URL")).into();
+        let places: Vec<ServerUrl> =
+            ["http://a:1", "wss://b/ws"].map(|url| url.parse().expect("a URL")).into();
         let own = Transport::named("radio");
         let known = [&[own][..], &Transport::ALL].concat();
-        let mut turns = Turns::new(&places, &Transport::ALL);
+        let mut order = RouteOrder::new(&places, &Transport::ALL);
 
-        turns.set_known(&places, &known);
+        order.set_known(&places, &known);
 
-        assert_eq!(transports(&turns.order(false)), [own, WebSocket, Udp, Quic, WebTransport, WebSocket]);
-        turns.rotate_from(Quic);
-        turns.set_known(&places, &Transport::ALL);
-        assert_eq!(turns.next(), Some(route(0, Quic)), "the next route is kept");
+        assert_eq!(transports(&order.order(false)), [own, WebSocket, Udp, Quic, WebTransport, WebSocket]);
+        order.rotate_from(Quic);
+        order.set_known(&places, &Transport::ALL);
+        assert_eq!(order.next(), Some(route(0, Quic)), "the next route is kept");
     }
 
     #[test]
     fn a_dial_that_rotates_never_begins_with_the_transport_used_last() {
-        let mut turns = turns(&["http://a:1"]);
-        turns.rotate_from(WebTransport);
+        let mut order = order(&["http://a:1"]);
+        order.rotate_from(WebTransport);
 
         let mut used = Vec::new();
         for _ in 0..5 {
             // WebSocket is not offered.
-            let offered = turns.order(false).into_iter().find(|route| route.transport != WebSocket);
+            let offered = order.order(false).into_iter().find(|route| route.transport != WebSocket);
             let route = offered.expect("three routes are offered");
             used.push(route.transport);
-            turns.settle(Outcome::Worked(route));
+            order.note_outcome(Outcome::Worked(route));
         }
 
         assert_eq!(used, [WebTransport, Udp, Quic, WebTransport, Udp]);
-        assert!(turns.standby().is_empty());
-        turns.settle(Outcome::NotOpened(route(0, Quic)));
-        assert_eq!(turns.next(), Some(route(0, WebTransport)), "a failed route is skipped");
+        assert!(order.standby().is_empty());
+        order.note_outcome(Outcome::NotOpened(route(0, Quic)));
+        assert_eq!(order.next(), Some(route(0, WebTransport)), "a failed route is skipped");
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::client::stream::resolve;
 
 /// A cache of the addresses of hosts.
-pub(super) struct Names {
+pub(super) struct AddressCache {
     known: BTreeMap<(String, u16), Known>,
     look_up: LookUp,
 }
@@ -25,13 +25,13 @@ struct Known {
     is_doubted: bool,
 }
 
-impl Default for Names {
+impl Default for AddressCache {
     fn default() -> Self {
         Self::new(|host, port| resolve(host, port, 0))
     }
 }
 
-impl Names {
+impl AddressCache {
     pub(super) fn new(look_up: LookUp) -> Self {
         Self { known: BTreeMap::new(), look_up }
     }
@@ -67,14 +67,14 @@ impl Names {
     }
 
     /// Marks all addresses as doubtful, so that each host is looked up again by the next dial.
-    pub(super) fn doubt(&mut self) {
+    pub(super) fn mark_stale(&mut self) {
         for known in self.known.values_mut() {
             known.is_doubted = true;
         }
     }
 }
 
-impl fmt::Debug for Names {
+impl fmt::Debug for AddressCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(&self.known).finish()
     }
@@ -104,37 +104,37 @@ mod tests {
     #[test]
     fn a_host_is_looked_up_once_and_its_addresses_take_turns() {
         LOOK_UPS.set(0);
-        let mut names = Names::new(look_up);
+        let mut addresses = AddressCache::new(look_up);
 
         let first: Vec<_> = (0..4)
-            .map(|turn| names.addresses("play.example", 7, turn).expect("it is known")[0].to_string())
+            .map(|turn| addresses.addresses("play.example", 7, turn).expect("it is known")[0].to_string())
             .collect();
 
         assert_eq!(first, ["192.0.2.1:7", "192.0.2.2:7", "192.0.2.3:7", "192.0.2.1:7"]);
         assert_eq!(LOOK_UPS.get(), 1);
-        assert!(names.addresses("elsewhere.example", 7, 0).is_err());
+        assert!(addresses.addresses("elsewhere.example", 7, 0).is_err());
     }
 
     #[test]
     fn a_doubted_host_is_looked_up_again_and_keeps_its_addresses_if_the_system_fails() {
         LOOK_UPS.set(2);
-        let mut names = Names::new(look_up);
-        let before = names.addresses("play.example", 7, 0).expect("it is known");
+        let mut addresses = AddressCache::new(look_up);
+        let before = addresses.addresses("play.example", 7, 0).expect("it is known");
 
-        names.doubt();
-        let after = names.addresses("play.example", 7, 0).expect("it was known");
+        addresses.mark_stale();
+        let after = addresses.addresses("play.example", 7, 0).expect("it was known");
 
         assert_eq!((after, LOOK_UPS.get()), (before, 4));
     }
 
     #[test]
     fn the_cache_is_bounded() {
-        let mut names = Names::new(|_, port| Ok(vec![([192, 0, 2, 1], port).into()]));
+        let mut addresses = AddressCache::new(|_, port| Ok(vec![([192, 0, 2, 1], port).into()]));
 
         for port in 0..1_000 {
-            names.addresses("play.example", port, 0).expect("it is known");
+            addresses.addresses("play.example", port, 0).expect("it is known");
         }
 
-        assert!(names.known.len() <= NAMES_MAX);
+        assert!(addresses.known.len() <= NAMES_MAX);
     }
 }

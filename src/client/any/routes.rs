@@ -3,26 +3,26 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::addresses::AddressCache;
 use super::fetch::{Fetch, FetchError};
-use super::names::Names;
 use super::offers::{AskRules, Found, Offers};
 use super::openers::{Carrier, DialContext, Opener, Openers};
+use super::order::{Outcome, Route, RouteOrder};
 use super::race::{Rules, Start};
-use super::turns::{Outcome, Route, Turns};
-use super::url::{Place, Transport};
+use super::url::{ServerUrl, Transport};
 use crate::client::link::Outlook;
 use crate::client::protocol::absence::{OPENING_ROUND_TRIPS, OPENING_TIMEOUT_MAX};
 use crate::wire::discovery::Offer;
 
 /// The state that a dial shares with its links, and that outlives each link.
 #[derive(Debug)]
-pub(super) struct Ways {
-    places: Vec<Place>,
+pub(super) struct Routes {
+    places: Vec<ServerUrl>,
     /// One for each place.
     offers: Vec<Offers>,
-    turns: Turns,
+    order: RouteOrder,
     openers: Openers,
-    names: Names,
+    cache: AddressCache,
     bearer: Option<Bearer>,
     /// For each route, the turn of the host's addresses. It advances with each opening that does not win.
     addresses: BTreeMap<(usize, Transport), usize>,
@@ -43,16 +43,16 @@ impl std::fmt::Debug for Bearer {
     }
 }
 
-impl Ways {
-    pub(super) fn new(places: Vec<Place>) -> Self {
+impl Routes {
+    pub(super) fn new(places: Vec<ServerUrl>) -> Self {
         let outlook = Outlook::default();
         let openers = Openers::default();
         Self {
             offers: places.iter().map(|_| Offers::default()).collect(),
-            turns: Turns::new(&places, &openers.transports()),
+            order: RouteOrder::new(&places, &openers.transports()),
             openers,
             places,
-            names: Names::default(),
+            cache: AddressCache::default(),
             bearer: None,
             addresses: BTreeMap::new(),
             last: None,
@@ -68,29 +68,29 @@ impl Ways {
 
     pub(super) fn add_transport(&mut self, transport: Transport, opener: Opener) {
         self.openers.add(transport, opener);
-        self.turns.set_known(&self.places, &self.openers.transports());
+        self.order.set_known(&self.places, &self.openers.transports());
     }
 
-    pub(super) fn turns_mut(&mut self) -> &mut Turns {
-        &mut self.turns
+    pub(super) fn turns_mut(&mut self) -> &mut RouteOrder {
+        &mut self.order
     }
 
-    pub(super) fn turns(&self) -> &Turns {
-        &self.turns
+    pub(super) fn order(&self) -> &RouteOrder {
+        &self.order
     }
 
-    pub(super) fn places(&self) -> &[Place] {
+    pub(super) fn places(&self) -> &[ServerUrl] {
         &self.places
     }
 
-    pub(super) fn places_mut(&mut self) -> &mut [Place] {
+    pub(super) fn places_mut(&mut self) -> &mut [ServerUrl] {
         &mut self.places
     }
 
     /// Begins a try: notes the result of the last one, and returns the routes and the rules of the race.
     pub(super) fn begin(&mut self, outlook: &Outlook) -> (Vec<Route>, Rules) {
         if let Some(route) = self.unproven.take() {
-            self.turns.settle(Outcome::Mute(route));
+            self.order.note_outcome(Outcome::Mute(route));
         }
         for offers in &mut self.offers {
             offers.begin(outlook.resumes);
@@ -101,9 +101,9 @@ impl Ways {
         let rules = Rules {
             limit: outlook.opening_timeout,
             is_urgent: outlook.is_urgent,
-            is_single: self.turns.rotates(),
+            is_single: self.order.rotates(),
         };
-        (self.turns.order(outlook.was_silent), rules)
+        (self.order.order(outlook.was_silent), rules)
     }
 
     /// Advances the age of the offers.
@@ -117,8 +117,8 @@ impl Ways {
     pub(super) fn advance(&mut self, dt: Duration) {
         let rules = AskRules { limit: self.opening_timeout, is_urgent: self.is_urgent };
         for (place, offers) in self.places.iter().zip(&mut self.offers) {
-            let (names, bearer) = (&mut self.names, self.bearer.as_ref());
-            offers.advance(dt, rules, place, |turn| ask(place, bearer, names, turn));
+            let (cache, bearer) = (&mut self.cache, self.bearer.as_ref());
+            offers.advance(dt, rules, place, |turn| ask(place, bearer, cache, turn));
         }
     }
 
@@ -134,7 +134,7 @@ impl Ways {
         let address = self.addresses.entry((route.place, route.transport)).or_default();
         let turn = *address;
         *address = turn.wrapping_add(1);
-        let mut context = DialContext::new(&self.places[route.place], &mut self.names, turn);
+        let mut context = DialContext::new(&self.places[route.place], &mut self.cache, turn);
         match self.openers.open(route.transport, &offer, &mut context) {
             Ok(carrier) => Start::Link(carrier),
             Err(error) => Start::Failed(error.to_string()),
@@ -150,8 +150,8 @@ impl Ways {
         if let Some(offer) = place.offer() {
             return Start::Link(offer);
         }
-        let (names, bearer) = (&mut self.names, self.bearer.as_ref());
-        match offers.find(route.transport, |turn| ask(place, bearer, names, turn)) {
+        let (cache, bearer) = (&mut self.cache, self.bearer.as_ref());
+        match offers.find(route.transport, |turn| ask(place, bearer, cache, turn)) {
             Found::Answer(answer) => match answer.offer(route.transport.offered_as()) {
                 Some(offer) => Start::Link(offer.clone()),
                 None => Start::NotOffered,
@@ -185,7 +185,7 @@ impl Ways {
     /// Notes that a frame has arrived on the open link.
     pub(super) fn worked(&mut self) {
         if let Some(route) = self.unproven.take() {
-            self.turns.settle(Outcome::Worked(route));
+            self.order.note_outcome(Outcome::Worked(route));
         }
     }
 
@@ -193,12 +193,12 @@ impl Ways {
     /// short outage explains the failure.
     pub(super) fn lost(&mut self, is_silent: bool) {
         if let Some(route) = self.last.take() {
-            self.turns.settle(Outcome::NotOpened(route));
+            self.order.note_outcome(Outcome::NotOpened(route));
         }
         if is_silent && self.is_urgent {
             return;
         }
-        self.names.doubt();
+        self.cache.mark_stale();
         for offers in &mut self.offers {
             offers.forget(is_silent);
         }
@@ -214,11 +214,16 @@ impl Ways {
 }
 
 /// Begins a request to the discovery of a place.
-fn ask(place: &Place, bearer: Option<&Bearer>, names: &mut Names, turn: usize) -> Result<Fetch, FetchError> {
+fn ask(
+    place: &ServerUrl,
+    bearer: Option<&Bearer>,
+    cache: &mut AddressCache,
+    turn: usize,
+) -> Result<Fetch, FetchError> {
     let reach = |cause| FetchError::Reach { place: place.text.clone(), cause };
     let addresses = match place.detour.http {
         Some(relay) => vec![relay],
-        None => names.addresses(&place.host, place.port, turn).map_err(reach)?,
+        None => cache.addresses(&place.host, place.port, turn).map_err(reach)?,
     };
     Fetch::start(place, bearer.map(|bearer| bearer.0.as_str()), &addresses)
 }
