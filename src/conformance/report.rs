@@ -131,7 +131,7 @@ pub const ROWS: &[Row] = &[
     row("new-session", "In a new session both counts start at 0, and nothing of the old session is sent"),
     row("stop", "After Closed(KICKED) it does not come back"),
     row("one-hello", "It sends one Hello at a time, and none after Welcome"),
-    row("quiet", "Until Welcome or Denied it sends only Hello and Probe"),
+    row("quiet", "Until Welcome, also after Denied, it sends only Hello and Probe"),
     row("acks", "It never acknowledges more than was sent"),
     row("frames", "Its frames have an id, have 16 KiB at most, parse, and are on the lane of their id"),
     row("messages", "It sends only messages that clients of the arena send"),
