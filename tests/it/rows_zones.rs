@@ -1,4 +1,4 @@
-//! The rows of the state table of `docs/sessions.md` on zones that are hard, ask, announce or close.
+//! Tests the rows of the state table in `docs/sessions.md` for zones that are hard, ask, announce or close.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const HALL: ZoneId = ZoneId(1);
 const BY_PEER: LossCause = LossCause::Link(LinkEnd::ByPeer);
 
 #[test]
-fn row_08_and_ow_10_a_hard_zone_parts_who_loses_its_link_in_that_tick() {
+fn row_08_and_ow_10_a_hard_zone_parts_a_member_in_the_tick_of_its_loss() {
     let mut game = game_with_club();
     let mut ada = game.member(Via::Alpha, "ring");
     let session = ada.session();
@@ -204,7 +204,7 @@ fn ow_06_the_game_moves_a_session_and_is_told_what_it_cannot_do() {
 
     command(&mut game, |commands| commands.move_zone(ada_entity, hall));
     game.exchange(&mut [&mut ada]);
-    // A zone that asks is not asked when it is the game's own wish.
+    // A join that the game commands does not become an ask.
     for target in [club, attic] {
         command(&mut game, |commands| commands.join_zone(ada_entity, target));
         game.exchange(&mut [&mut ada]);
@@ -243,7 +243,7 @@ fn a_thousand_of_fifteen_hundred_fit_a_zone_for_a_thousand() {
     game.tick();
     players.iter_mut().for_each(Player::pump);
 
-    // By arrival: the first thousand.
+    // The first thousand to arrive have joined.
     for (index, player) in players.iter_mut().enumerate() {
         let expected = if index < 1_000 { SessionState::Active } else { SessionState::Connected };
         assert_eq!(game.state(player.session()), Some(expected), "{index}");
@@ -252,7 +252,7 @@ fn a_thousand_of_fifteen_hundred_fit_a_zone_for_a_thousand() {
 }
 
 #[test]
-fn members_of_an_announcing_zone_are_told_who_comes_and_goes() {
+fn members_of_an_announcing_zone_receive_joins_and_parts() {
     let mut game = game();
     game.open_zone(Zone::new("table").capacity(4));
     let mut ada = game.member(Via::Alpha, "table");
@@ -316,7 +316,7 @@ fn ow_22_a_sessions_hook_runs_once_a_loss_before_the_link_clears() {
 }
 
 #[test]
-fn row_17_a_draining_server_lets_nobody_new_in_and_ends_at_its_deadline() {
+fn row_17_a_draining_server_opens_no_sessions_and_ends_at_its_deadline() {
     use waystation::gate::DrainCommand as _;
 
     let mut game = game_with_club();

@@ -1,4 +1,4 @@
-//! What an operator sees of a server.
+//! Tests the status and the summary that a server reports to its operator.
 
 use std::sync::{Arc, Mutex};
 

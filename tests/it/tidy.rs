@@ -41,7 +41,7 @@ const ORDER: &[&str] = &[
     "arena",
 ];
 
-/// Rooms beside the order, and all that each may import.
+/// Modules outside the order, and the modules that each may import.
 const BESIDE: &[(&str, &[&str])] = &[
     ("client", &["ident", "wire"]),
     ("bot", &["client"]),
@@ -49,26 +49,26 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("conformance", &["ident", "wire", "tick", "proxy", "arena"]),
 ];
 
-/// Rooms whose code runs within a tick only.
+/// Modules with code that runs only within a tick.
 const PURE: &[&str] = &["session", "zone", "gate", "rpc", "arena"];
 
-/// What looks at a clock, or at what another thread writes.
+/// Code that reads a clock or data of another thread.
 const LOOKS: &[&str] =
     &["clock().now(", "Atomic", "OnceLock", "Mutex", "RwLock", "mpsc", "StopHandle", "TickCost", "Instant"];
 
-/// The module that may import all, and that no other module imports.
+/// The module that may import all others, and that no other module may import.
 const TESTING: &str = "testing";
 
-/// The structs that a session core is made of.
+/// The structs of a session core.
 const CORE: &[&str] = &["Core", "Player", "Link", "Beacons", "Inbox", "Meter", "Outbox", "Tokens"];
 
-/// Longest file, in lines.
+/// The maximum length of a file, in lines.
 const LINES_MAX: usize = 500;
 
 /// An example has fewer lines than this.
 const EXAMPLE_LINES: usize = 120;
 
-/// Folders whose files are ours to keep short.
+/// The folders in which the length of files is checked.
 const FOLDERS: &[&str] = &["src", "tests", "examples", "benches"];
 
 #[test]
@@ -250,7 +250,7 @@ fn the_rules_see_what_breaks_them() {
     assert!(!is_named_after("row_06a_join_again", "row_06"));
 }
 
-/// Whether `module` may import `target`; if not, why.
+/// Returns `Ok` if `module` may import `target`, or else the reason why it may not.
 fn allowed(module: &str, target: &str) -> Result<(), String> {
     if module == target || module == TESTING {
         return Ok(());
@@ -270,7 +270,7 @@ fn allowed(module: &str, target: &str) -> Result<(), String> {
     }
 }
 
-/// The module that a file under `src` belongs to; none for the crate's root and its binary.
+/// Returns the module of a file under `src`, or `None` for the crate's root and its binary.
 fn module_of(path: &Path) -> Option<String> {
     let below = path.strip_prefix(root().join("src")).ok()?;
     let first = below.components().next()?.as_os_str().to_str()?;
@@ -278,8 +278,8 @@ fn module_of(path: &Path) -> Option<String> {
     (!matches!(module, "lib" | "main" | "cli")).then(|| module.to_owned())
 }
 
-/// The modules that a file names as `crate::module`, with the line of each, in order. A file of tests,
-/// and what is behind `#[cfg(test)]` in others, may use the harness.
+/// Returns the modules that a file names as `crate::module`, with the line of each, in order. Test files, and code
+/// after `#[cfg(test)]` in other files, may use the harness.
 fn imports(text: &str, is_test: bool) -> Vec<(usize, String)> {
     let code = without_comments(text);
     let tests_begin = if is_test { 0 } else { code.find("#[cfg(test)]").unwrap_or(code.len()) };
@@ -337,7 +337,7 @@ fn name(rest: &str) -> Option<String> {
     (end > 0 && ends).then(|| rest[..end].to_owned())
 }
 
-/// The fields of all structs, as they are declared, with the name of each struct.
+/// Returns the declarations of all fields, with the name of each struct.
 fn fields(text: &str) -> Vec<(String, String)> {
     let code = without_comments(text);
     let mut found = Vec::new();
@@ -359,7 +359,7 @@ fn name_of(rest: &str) -> Option<String> {
     rest.split(|c: char| !c.is_alphanumeric()).next().map(str::to_owned)
 }
 
-/// The text with comments blanked out. It keeps all lines.
+/// Returns the text without comments, with the same number of lines.
 fn without_comments(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     for line in text.lines() {
@@ -369,7 +369,7 @@ fn without_comments(text: &str) -> String {
     code
 }
 
-/// The names of the functions that are tests.
+/// Returns the names of the test functions.
 fn test_names(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut marked = false;
@@ -386,13 +386,13 @@ fn test_names(text: &str) -> Vec<String> {
     names
 }
 
-/// A test may be named after several rows: `ow_02_and_ow_03_join_makes_active_…`.
+/// Returns true if a test is named after a row. A test may be named after several rows: `ow_02_and_ow_03_join_makes_active_…`.
 pub(crate) fn is_named_after(name: &str, row: &str) -> bool {
     name.split("_and_")
         .any(|part| part.strip_prefix(row).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')))
 }
 
-/// All Rust files below the folders, in the order of their paths.
+/// Returns all Rust files in the folders, in the order of their paths.
 fn rust_files(folders: &[&str]) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     for folder in folders {

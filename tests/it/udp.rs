@@ -1,4 +1,4 @@
-//! The UDP adapter over real sockets.
+//! Tests the UDP adapter over real sockets.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ fn a_cut_link_ends_at_once_after_what_was_sent() {
 }
 
 #[test]
-fn a_client_that_leaves_is_heard_to_the_end() {
+fn all_frames_of_a_client_that_leaves_arrive() {
     let mut stage = Stage::new(Clock::wall());
     let ada = stage.connect("ada");
 
@@ -187,7 +187,7 @@ fn a_connect_token_expires_by_the_time_that_has_passed_whether_the_server_was_st
 
 #[test]
 fn a_step_of_the_wall_clock_changes_nothing_for_links_and_connect_tokens() {
-    // A second, 10 minutes, 2 hours and a year.
+    // Steps of 1 second, 10 minutes, 2 hours and a year.
     for step in [1, 600, 7_200, 365 * 86_400].map(Duration::from_secs) {
         for wall in [START + step, START - step] {
             let clock = Clock::manual();
@@ -200,13 +200,13 @@ fn a_step_of_the_wall_clock_changes_nothing_for_links_and_connect_tokens() {
             stage.assert_echo(ada);
             stage.until_open(before);
             stage.assert_serves_others();
-            // A thread that begins anew reads the same clock.
+            // A thread that restarts reads the same clock.
             fail_network_thread(&mut stage.app);
-            stage.until("the thread has begun anew", |stage| stage.counts().restart_count == 1);
+            stage.until("the thread has restarted", |stage| stage.counts().restart_count == 1);
             stage.assert_serves_others();
         }
     }
 }
 
-/// A wall clock: in November 2027.
+/// The time of the wall clock: in November 2027.
 const START: Duration = Duration::from_secs(1_826_000_000);

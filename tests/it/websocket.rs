@@ -1,4 +1,4 @@
-//! The WebSocket adapter over real sockets.
+//! Tests the WebSocket adapter over real sockets.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -85,7 +85,7 @@ fn a_cut_link_ends_at_once_after_what_was_sent_and_without_a_code() {
 }
 
 #[test]
-fn a_client_that_leaves_is_heard_to_the_end_with_or_without_a_word() {
+fn all_frames_of_a_client_that_leaves_arrive_with_or_without_a_close() {
     let mut stage = Stage::new();
     let (ada, bob) = (stage.connect(), stage.connect());
 
@@ -101,11 +101,11 @@ fn a_client_that_leaves_is_heard_to_the_end_with_or_without_a_word() {
         assert_eq!(stage.end_of(who), Some(LinkEnd::ByPeer));
         assert_eq!(stage.bytes_of(who), [frame(0x01, tag)]);
     }
-    assert!(stage.clients[ada].closed.is_some(), "its close was answered");
+    assert!(stage.clients[ada].closed.is_some(), "the server answered the Close");
 }
 
 #[test]
-fn a_ping_is_answered_with_what_it_said() {
+fn a_ping_is_answered_with_its_payload() {
     let mut stage = Stage::new();
     let ada = stage.connect();
 
@@ -128,9 +128,11 @@ fn a_text_or_a_frame_that_is_too_long_is_told_to_the_tick_and_nothing_behind_it_
     for who in [ada, bob] {
         stage.clients[who].say(frame(0x01, 2));
     }
-    stage.until("both are told", |stage| [ada, bob].iter().all(|who| stage.breaches_of(*who) == 1));
+    stage.until("the tick has both breaches", |stage| {
+        [ada, bob].iter().all(|who| stage.breaches_of(*who) == 1)
+    });
     for who in [ada, bob] {
-        assert_eq!(stage.end_of(who), None, "the tick has the last word");
+        assert_eq!(stage.end_of(who), None, "only the tick ends the links");
         stage.command(who, |link| ProxyCommand::Close { link, frame: closed(Reason::Protocol) });
     }
     stage.until("both links are over", |stage| {
@@ -146,12 +148,12 @@ fn a_text_or_a_frame_that_is_too_long_is_told_to_the_tick_and_nothing_behind_it_
 }
 
 #[test]
-fn a_claim_of_a_huge_message_is_a_breach_before_a_byte_of_it_came() {
+fn a_huge_message_length_is_a_breach_before_its_payload_arrives() {
     let mut stage = Stage::new();
     let ada = stage.connect();
 
     stage.clients[ada].throw(&[0x82, 0xFF, 0x00, 0x00, 0x00, 0x10, 0, 0, 0, 0, 1, 2, 3, 4]);
-    stage.until("it is told", |stage| stage.breaches_of(ada) == 1);
+    stage.until("the tick has the breach", |stage| stage.breaches_of(ada) == 1);
 
     stage.assert_serves_others();
 }
@@ -182,7 +184,7 @@ fn a_paused_link_leaves_what_its_client_sends_in_the_socket() {
     for tag in 0..50 {
         stage.clients[ada].say(frame(0x01, tag));
     }
-    // Another's echo shows that the thread has had its turns since.
+    // The echo on another link shows that the thread has run since.
     stage.assert_serves_others();
     assert_eq!(stage.bytes_of(ada), Vec::<Bytes>::new());
 
@@ -218,7 +220,7 @@ fn a_client_that_never_reads_is_ended_as_slow_and_costs_no_more_than_its_buffer(
     let (ada, bob) = (stage.connect(), stage.connect());
     stage.clients[ada].deaf = true;
 
-    // Snapshots alone never end a link: they are dropped.
+    // Snapshots never end a link. They are dropped.
     for _ in 0..200 {
         let snapshot = Bytes::from([&[0x81, 0x50], &[7; 60_000][..]].concat());
         stage.send(ada, snapshot);
@@ -235,7 +237,7 @@ fn a_client_that_never_reads_is_ended_as_slow_and_costs_no_more_than_its_buffer(
 
     assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed));
     assert_eq!(stage.counts().slow_count, 1);
-    // The kernel's two buffers and ours: a client that is not there takes no more.
+    // The bound is the sum of the kernel's two buffers and ours.
     assert!(sent < 16 * 1024 * 1024, "{sent}");
     stage.assert_echo(bob);
 }
@@ -246,7 +248,7 @@ fn a_client_that_reads_late_gets_all_of_it_and_the_reason_of_the_end() {
     let ada = stage.connect_narrow();
     stage.clients[ada].deaf = true;
 
-    // More than the kernel takes at once, and less than the link may hold.
+    // More bytes than the kernel's buffers take, and fewer than the link may hold.
     for tag in 0..8_u8 {
         stage.send(ada, Bytes::from(vec![tag & 0x7F; 60_000]));
         stage.clients[ada].send(Message::Ping(Bytes::from_static(b"there?")));
@@ -254,7 +256,7 @@ fn a_client_that_reads_late_gets_all_of_it_and_the_reason_of_the_end() {
     }
     stage.command(ada, |link| ProxyCommand::Close { link, frame: closed(Reason::Kicked) });
     stage.assert_serves_others();
-    assert_eq!(stage.end_of(ada), None, "it is held until all is taken");
+    assert_eq!(stage.end_of(ada), None, "the link stays open until the client has read all");
     stage.clients[ada].deaf = false;
     stage.until("the link is over on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
@@ -294,7 +296,7 @@ fn pages_of_other_origins_are_refused_and_those_of_the_host_and_the_list_are_not
 }
 
 #[test]
-fn there_are_so_many_links_and_one_that_ends_makes_room() {
+fn the_number_of_links_is_bounded_and_a_link_that_ends_frees_a_place() {
     let mut stage = Stage::with(Setup {
         websocket: WebSocketConfig { max_links: 2, ..WebSocketConfig::default() },
         ..Setup::default()
@@ -312,7 +314,7 @@ fn there_are_so_many_links_and_one_that_ends_makes_room() {
 }
 
 #[test]
-fn what_is_no_handshake_is_told_so() {
+fn invalid_handshakes_are_refused_with_a_status() {
     let stage = Stage::new();
     let server = stage.local_addr();
 
@@ -328,7 +330,7 @@ fn what_is_no_handshake_is_told_so() {
 }
 
 #[test]
-fn a_dropped_server_says_its_last_words_and_ends_its_thread() {
+fn a_dropped_server_closes_its_links_and_ends_its_thread() {
     let mut stage = Stage::new();
     let (ada, bob) = (stage.connect(), stage.connect());
     stage.command(ada, |link| ProxyCommand::Close { link, frame: closed(Reason::Shutdown) });
