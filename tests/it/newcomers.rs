@@ -183,7 +183,7 @@ fn a_network_that_opens_sessions_too_fast_is_denied_with_a_retry_time() {
     assert_eq!(played, [true, true], "players that wait as long as Denied states are welcome");
 }
 
-/// Makes a random hostile guest send a Probe, a Hello with or without a bad token, or close its link, or do nothing.
+/// Opens links of hostile guests. Each sends a Probe, a Hello, a Hello with a bad token, or nothing. Some close.
 fn misbehave(rng: &mut StdRng, game: &Harness, crowd: &mut Vec<Player>, link_count: usize) {
     let networks = [1, 2, 128, 60_000][rng.random_range(0..4)];
     for host in 0..link_count {

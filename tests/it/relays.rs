@@ -28,7 +28,7 @@ impl Server {
         let mut out = BufReader::new(process.stdout.take().expect("a pipe"));
         let mut line = String::new();
         out.read_line(&mut line).expect("a line");
-        // Read its output on, because a server whose output is not read reports that repeatedly.
+        // Keep reading the output: the server reports lines that it cannot write.
         thread::spawn(move || out.lines().map_while(Result::ok).for_each(drop));
         let addresses = ["udp ", "quic ", "http "].map(|name| {
             let at = line.find(name).unwrap_or_else(|| panic!("no {name}in {line}")) + name.len();

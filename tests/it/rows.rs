@@ -307,7 +307,7 @@ fn a_resume_does_not_wait_for_a_link_that_its_client_closed() {
 }
 
 #[test]
-fn row_12_what_an_old_link_still_brings_is_ignored_and_counted() {
+fn row_12_frames_from_an_old_link_are_ignored_and_counted() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let old = ada.cut().expect("a link");

@@ -111,7 +111,7 @@ fn players_are_told_when_a_drain_is_to_end_earlier() {
 }
 
 #[test]
-fn a_client_in_resync_receives_the_notice_of_a_drain() {
+fn a_client_that_resumes_with_a_resync_receives_the_notice_of_a_drain() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.cut();

@@ -67,7 +67,7 @@ fn of_two_resumes_in_one_drain_either_order_keeps_the_session_for_the_client_tha
         ada.connect(&game, second);
         ada.resume();
 
-        // when both arrive in one instant, the proxies' order decides which is handled last
+        // when both arrive at the same instant, the order of the proxies decides which is handled last
         game.exchange(&mut [&mut ada]);
         late.pump();
         if ada.closed() == Some(Reason::Replaced) {
@@ -79,7 +79,7 @@ fn of_two_resumes_in_one_drain_either_order_keeps_the_session_for_the_client_tha
             game.exchange(&mut [&mut ada]);
         }
 
-        // then one session lives, and it is the client's
+        // then one session exists, and the client can use it
         assert_eq!((ada.session(), ada.is_welcome(), ada.closed()), (session, true, None));
         assert_eq!(game.news_counts().len(), 1);
         say(&mut ada, 4..=6);
@@ -87,11 +87,11 @@ fn of_two_resumes_in_one_drain_either_order_keeps_the_session_for_the_client_tha
         game.exchange(&mut [&mut ada]);
         assert_eq!(said(&game, &ada), [1, 2, 3, 4, 5, 6]);
     }
-    assert_eq!(replaced_count, 1, "both orders were seen");
+    assert_eq!(replaced_count, 1, "one order replaces the client's link, the other does not");
 }
 
 #[test]
-fn the_newest_token_and_the_one_before_resume_until_then() {
+fn the_newest_token_and_the_previous_one_are_valid_until_one_is_used() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let first = ada.token();

@@ -116,7 +116,7 @@ fn a_relay_that_promises_a_proxy_header_and_sends_none_is_hung_up_on() {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").expect("room");
 
     let mut answer = Vec::new();
-    // The end may come as a reset, since what was sent behind the first bytes is not read.
+    // The connection may end with a reset, because the server does not read past the first bytes.
     let _ = stream.read_to_end(&mut answer);
 
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));

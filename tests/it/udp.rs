@@ -143,7 +143,7 @@ fn a_dropped_server_disconnects_its_clients_and_ends_its_thread() {
     stage.app.update();
 
     stage.app = App::new();
-    stage.until("the client knows, and the thread is gone", |stage| {
+    stage.until("the client is disconnected, and the thread has ended", |stage| {
         stage.clients[ada].netcode.is_disconnected() && stage.adapter.handle.is_finished()
     });
 
@@ -151,7 +151,7 @@ fn a_dropped_server_disconnects_its_clients_and_ends_its_thread() {
 }
 
 #[test]
-fn a_stall_of_the_server_times_nobody_out_and_tokens_from_before_and_after_it_open_links() {
+fn a_stall_of_the_server_ends_no_link_and_tokens_from_before_and_after_it_open_links() {
     for stall in [1, 3, 10, 60].map(Duration::from_secs) {
         let clock = Clock::manual();
         let mut stage = Stage::with_unix(clock.clone(), UnixClock::manual(clock.clone(), START));

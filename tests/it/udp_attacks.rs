@@ -10,7 +10,7 @@ use crate::stage::frame;
 use crate::stage::udp::{RELIABLE_SLICE, SMALL_RELIABLE, SMALL_UNRELIABLE, Stage, UNRELIABLE_SLICE};
 
 #[test]
-fn a_slice_beyond_its_message_costs_the_attacker_its_link_and_nobody_else() {
+fn a_slice_beyond_its_message_costs_the_attacker_its_link_and_affects_no_other() {
     for kind in [RELIABLE_SLICE, UNRELIABLE_SLICE] {
         for (index, count) in [(2, 2), (7, 3), (0, 0), (0, 65)] {
             assert_breach(&[slice(kind, 0, index, count)]);
@@ -19,14 +19,14 @@ fn a_slice_beyond_its_message_costs_the_attacker_its_link_and_nobody_else() {
 }
 
 #[test]
-fn a_message_id_reused_with_more_slices_costs_the_attacker_its_link_and_nobody_else() {
+fn a_message_id_reused_with_more_slices_costs_the_attacker_its_link_and_affects_no_other() {
     for kind in [RELIABLE_SLICE, UNRELIABLE_SLICE] {
         assert_breach(&[slice(kind, 0, 0, 2), slice(kind, 0, 2, 3)]);
     }
 }
 
 #[test]
-fn messages_of_no_bytes_cost_the_attacker_its_link_and_nobody_else() {
+fn messages_of_no_bytes_cost_the_attacker_its_link_and_affect_no_other() {
     // The server holds these back for message 0, which is never sent.
     let mut packet = vec![SMALL_RELIABLE, 0, CHANNEL_RELIABLE, 0, 200];
     packet.extend((1..=200_u8).flat_map(|id| [0x40, id, 0]));
@@ -34,7 +34,7 @@ fn messages_of_no_bytes_cost_the_attacker_its_link_and_nobody_else() {
 }
 
 #[test]
-fn messages_held_back_without_bound_cost_the_attacker_its_link_and_nobody_else() {
+fn messages_held_back_without_bound_cost_the_attacker_its_link_and_affect_no_other() {
     let packets: Vec<Vec<u8>> = (1..30_000_u16)
         .step_by(200)
         .map(|first| {
@@ -50,14 +50,14 @@ fn messages_held_back_without_bound_cost_the_attacker_its_link_and_nobody_else()
 }
 
 #[test]
-fn payloads_that_are_no_packets_cost_the_attacker_its_link_and_nobody_else() {
+fn payloads_that_are_not_packets_cost_the_attacker_its_link_and_affect_no_other() {
     for payload in [vec![], vec![9; 40], vec![SMALL_RELIABLE, 0, 7, 0, 0], vec![0xFF; 1_300]] {
         assert_breach(&[payload]);
     }
 }
 
 #[test]
-fn packets_numbered_backwards_cost_the_attacker_its_link_and_nobody_else() {
+fn packets_numbered_backwards_cost_the_attacker_its_link_and_affect_no_other() {
     let mut stage = Stage::new(Clock::wall());
     let attacker = stage.connect("mallory");
     stage.clients[attacker].frozen = true;

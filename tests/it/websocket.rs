@@ -337,7 +337,7 @@ fn a_dropped_server_closes_its_links_and_ends_its_thread() {
     stage.app.update();
 
     stage.app = App::new();
-    stage.until("the clients know, and the thread is gone", |stage| {
+    stage.until("the clients are disconnected, and the thread has ended", |stage| {
         stage.clients.iter().all(|client| client.is_over) && stage.adapter.handle.is_finished()
     });
 
