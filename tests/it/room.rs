@@ -17,7 +17,7 @@ use waystation::wire::v1::Ack;
 use crate::stage::{Adapter, Client as _, Stage, quic, udp, websocket};
 use crate::support::{echoes, entity, game, shout};
 
-/// The size of the frames that fill a link, in bytes: a fraction of `ROOM_STEP`.
+/// The size of the frames that fill a link, in bytes: less than `ROOM_STEP`.
 const FRAME_BYTES: usize = 16_000;
 
 fn reliable() -> Bytes {

@@ -56,7 +56,7 @@ fn row_11_a_takeover_parts_from_no_zone_hard_or_not() {
 }
 
 #[test]
-fn row_16_a_kicked_session_is_told_and_cannot_be_resumed() {
+fn row_16_a_kicked_session_is_closed_with_a_reason_and_cannot_be_resumed() {
     for linked in [true, false] {
         let mut game = game_with_club();
         let mut ada = game.member(Via::Alpha, "hall");
@@ -87,7 +87,7 @@ fn row_16_a_kicked_session_is_told_and_cannot_be_resumed() {
 }
 
 #[test]
-fn row_18_a_zone_that_closes_parts_its_members_however_it_goes() {
+fn row_18_a_zone_parts_its_members_however_it_is_closed() {
     for by_command in [true, false] {
         let mut game = game_with_club();
         let mut ada = game.member(Via::Alpha, "hall");
@@ -119,7 +119,7 @@ fn row_18_a_zone_that_closes_parts_its_members_however_it_goes() {
 }
 
 #[test]
-fn row_19_what_the_game_commands_of_a_session_without_a_link() {
+fn row_19_the_game_may_part_but_not_move_a_session_without_a_link() {
     let mut game = game_with_club();
     let mut ada = game.member(Via::Alpha, "hall");
     let (ada_entity, attic) = (entity(&game, &ada), zone(&game, "attic"));
@@ -196,7 +196,7 @@ fn row_20_an_agent_ends_in_the_tick_in_which_its_owner_does() {
 }
 
 #[test]
-fn ow_06_the_game_moves_a_session_and_is_told_what_it_cannot_do() {
+fn ow_06_the_game_moves_a_session_and_receives_errors_of_failed_commands() {
     let mut game = game_with_club();
     let mut ada = game.player(Via::Alpha);
     let ada_entity = entity(&game, &ada);

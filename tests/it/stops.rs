@@ -97,7 +97,7 @@ fn an_agent_that_the_game_despawns_does_not_keep_a_stopping_server() {
 }
 
 #[test]
-fn players_are_told_when_a_drain_is_to_end_earlier() {
+fn players_receive_a_notice_when_a_drain_is_to_end_earlier() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     command(&mut game, |commands| commands.drain(Duration::from_secs(600)));

@@ -40,7 +40,7 @@ fn a_status_each_second_counts_sessions_by_state_and_agents_apart() {
 }
 
 #[test]
-fn a_stall_is_followed_by_one_status_not_by_many() {
+fn one_status_follows_a_stall() {
     let (mut game, reports) = game();
 
     game.tick_after(std::time::Duration::from_secs(60));
@@ -52,7 +52,7 @@ fn a_stall_is_followed_by_one_status_not_by_many() {
 }
 
 #[test]
-fn lines_are_names_and_values_in_a_fixed_order() {
+fn lines_are_names_with_values_in_a_fixed_order() {
     let status = Status::default().to_string();
     let summary = Summary::default().to_string();
 

@@ -233,7 +233,7 @@ fn a_session_moves_over_all_transports_and_keeps_the_identity_of_its_ticket() {
 
     for round in 1..=5 {
         ada.client.cut(Cut::Close { hold: Duration::ZERO });
-        server.until("it has resumed", |_| {
+        server.until("the client has resumed", |_| {
             ada.update();
             assert_eq!(ada.closed, None);
             ada.client.resume_count() == round
@@ -244,7 +244,7 @@ fn a_session_moves_over_all_transports_and_keeps_the_identity_of_its_ticket() {
 }
 
 #[test]
-fn a_server_that_was_restarted_takes_what_it_mints_and_no_ticket_of_the_run_before() {
+fn a_restarted_server_accepts_its_own_tickets_and_no_ticket_of_the_previous_run() {
     let mut first = Server::new();
     let early = first.ask("bearer-of-ada").ticket.expect("offered");
     drop(first);
@@ -266,7 +266,7 @@ fn a_server_that_was_restarted_takes_what_it_mints_and_no_ticket_of_the_run_befo
 }
 
 #[test]
-fn a_client_whose_session_is_lost_gets_a_ticket_for_the_next_by_itself() {
+fn a_client_that_lost_its_session_fetches_a_new_ticket_by_itself() {
     let mut server = Server::new();
     let url = format!("{}#ws", server.discovery());
     let mut ada = Player::new(dial(&url).bearer("bearer-of-ada")).gets_in(&mut server);
@@ -276,7 +276,7 @@ fn a_client_whose_session_is_lost_gets_a_ticket_for_the_next_by_itself() {
     // The game ends the session while its client is away.
     server.app.world_mut().despawn(entity);
 
-    server.until("it has another session", |_| {
+    server.until("the client has another session", |_| {
         ada.update();
         assert_eq!(ada.closed, None);
         ada.client.session_id().is_some_and(|id| Some(id) != session)

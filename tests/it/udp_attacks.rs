@@ -106,7 +106,7 @@ fn crafted_datagrams_from_connected_and_connecting_addresses_are_dropped() {
         }
     }
     let thrown = 2 * datagrams.len() as u64;
-    stage.until("all are dropped", |stage| {
+    stage.until("all datagrams are dropped", |stage| {
         stage.counts().guard_dropped_count == before.guard_dropped_count + thrown
     });
 
@@ -152,7 +152,7 @@ fn a_recorded_link_cannot_be_replayed() {
     let mut stage = Stage::new(Clock::wall());
     let ada = stage.connect("ada");
     stage.clients[ada].send(CHANNEL_RELIABLE, frame(0x01, 1));
-    stage.until("the frame is there", |stage| !stage.frames_of(ada).is_empty());
+    stage.until("the frame has arrived", |stage| !stage.frames_of(ada).is_empty());
     stage.clients[ada].leave();
     stage.until("the link has ended", |stage| stage.end_of(ada).is_some());
     let before = stage.counts();

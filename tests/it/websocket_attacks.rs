@@ -29,11 +29,11 @@ fn frames_that_rfc_6455_forbids_are_answered_with_the_code_for_them() {
         ("an unmasked frame", vec![0x82, 3, 1, 0x50, 7], 1_002),
         ("an empty frame without a mask", vec![0x82, 0], 1_002),
         ("a reserved bit", masked(0xC2, b"compressed"), 1_002),
-        ("an opcode of no meaning", masked(0x83, b""), 1_002),
-        ("a control opcode of no meaning", masked(0x8F, b""), 1_002),
-        ("a ping in parts", masked(0x09, b""), 1_002),
+        ("an undefined data opcode", masked(0x83, b""), 1_002),
+        ("an undefined control opcode", masked(0x8F, b""), 1_002),
+        ("a fragmented ping", masked(0x09, b""), 1_002),
         ("a ping of 126 bytes", masked(0x89, &[0; 126]), 1_002),
-        ("a part of no message", masked(0x80, b""), 1_002),
+        ("a continuation without a message", masked(0x80, b""), 1_002),
         ("a message within another", [masked(0x02, b"a"), masked(0x82, b"b")].concat(), 1_002),
         ("a length in more bytes than it needs", vec![0x82, 0xFE, 0, 1, 0, 0, 0, 0, 1], 1_002),
         ("a Close of one byte", masked(0x88, &[3]), 1_002),
@@ -84,7 +84,7 @@ fn a_close_that_is_followed_by_a_flood_is_answered_once() {
 
     stage.clients[ada].say(frame(0x01, 1));
     stage.clients[ada].throw(&masked(0x88, &1_000_u16.to_be_bytes()).repeat(20_000));
-    stage.until("the link is over on both sides", |stage| {
+    stage.until("the link has ended on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
     });
 

@@ -112,8 +112,8 @@ impl Ada {
         self.client.cut(cut);
         self.say_five();
         let resumes = self.resyncs.len() + 1;
-        self.until(server, "it has resumed", |ada, _| ada.resyncs.len() == resumes);
-        self.until(server, "all is echoed", |ada, _| ada.echoes.len() as u64 >= ada.number);
+        self.until(server, "the client has resumed", |ada, _| ada.resyncs.len() == resumes);
+        self.until(server, "all messages are echoed", |ada, _| ada.echoes.len() as u64 >= ada.number);
         assert_eq!(self.echoes, (1..=self.number).collect::<Vec<_>>());
     }
 }
@@ -128,7 +128,7 @@ fn a_session_survives_its_links_over_websocket_plain_and_under_tls() {
         ada.until(&mut server, "it has a session", |ada, _| ada.client.session_id().is_some());
         let session = ada.client.session_id().expect("a session");
         ada.client.join("arena", Vec::new()).expect("it has a session");
-        ada.until(&mut server, "it has joined", |_, server| {
+        ada.until(&mut server, "the client has joined", |_, server| {
             server.state(session) == Some(SessionState::Active)
         });
 
@@ -144,14 +144,14 @@ fn a_session_survives_its_links_over_websocket_plain_and_under_tls() {
 }
 
 #[test]
-fn a_client_that_expects_another_certificate_or_none_says_so_and_gives_up() {
+fn a_client_that_expects_another_certificate_or_none_reports_it_and_gives_up() {
     let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
     let mut server = Server::new(Some(tls));
     let mut other = Ada::new(server.dial("wss", Trust::Sha256([7; 32])));
     let mut plain = Ada::new(server.dial("ws", Trust::WebPki));
 
-    other.until(&mut server, "it gives up", |other, _| other.closed.is_some());
-    plain.until(&mut server, "it gives up", |plain, _| plain.closed.is_some());
+    other.until(&mut server, "the client gives up", |other, _| other.closed.is_some());
+    plain.until(&mut server, "the client gives up", |plain, _| plain.closed.is_some());
 
     let told = other.closed.expect("a reason");
     assert!(told.contains(&"07".repeat(32)) && told.contains("ask its discovery again"), "{told}");

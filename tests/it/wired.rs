@@ -77,7 +77,7 @@ fn ow_15_a_resume_works_end_to_end_over_the_wire() {
     stage.until("the client has a session", |stage| stage.client.session_id().is_some());
     let session = stage.client.session_id().expect("a session");
     stage.client.join("arena", Vec::new()).expect("it has a session");
-    stage.until("it has joined", |stage| stage.state(session) == Some(SessionState::Active));
+    stage.until("the client has joined", |stage| stage.state(session) == Some(SessionState::Active));
 
     let mut number = 0;
     for cut in [Cut::Silent { hold: Duration::ZERO }, Cut::Close { hold: Duration::from_millis(50) }] {
@@ -87,8 +87,8 @@ fn ow_15_a_resume_works_end_to_end_over_the_wire() {
         }
         stage.client.cut(cut);
         let resumes = stage.resyncs.len() + 1;
-        stage.until("it has resumed", |stage| stage.resyncs.len() == resumes);
-        stage.until("all is echoed", |stage| stage.echoes.len() as u64 >= number);
+        stage.until("the client has resumed", |stage| stage.resyncs.len() == resumes);
+        stage.until("all messages are echoed", |stage| stage.echoes.len() as u64 >= number);
     }
     stage.client.bye();
     stage.until("the session has ended", |stage| stage.state(session).is_none());

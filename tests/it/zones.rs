@@ -58,7 +58,7 @@ fn ow_04_a_part_from_no_zone_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn ow_05_and_ow_18_a_call_of_a_non_member_does_nothing_and_is_no_offence() {
+fn ow_05_and_ow_18_a_call_of_a_non_member_is_ignored_and_not_a_protocol_error() {
     let mut game = game();
     let mut ada = game.player(Via::Alpha);
     let mut bob = game.member(Via::Beta, "hall");
@@ -92,7 +92,7 @@ fn ow_07_and_ow_08_and_cc_06_every_loss_opens_a_window_of_full_length() {
 }
 
 #[test]
-fn ow_09_and_ow_10_a_soft_zone_learns_of_an_expiry_once() {
+fn ow_09_and_ow_10_a_soft_zone_receives_an_expiry_once() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let zone = game.zone("hall").expect("the hall");
@@ -108,7 +108,7 @@ fn ow_09_and_ow_10_a_soft_zone_learns_of_an_expiry_once() {
 }
 
 #[test]
-fn ow_11_and_ow_12_a_resume_is_told_once_and_the_new_link_drives_the_old_session() {
+fn ow_11_and_ow_12_a_resume_is_reported_once_and_the_new_link_drives_the_session() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.close();
@@ -128,7 +128,7 @@ fn ow_11_and_ow_12_a_resume_is_told_once_and_the_new_link_drives_the_old_session
 }
 
 #[test]
-fn ow_13_each_resume_rotates_the_token_and_tells_the_client() {
+fn ow_13_each_resume_rotates_the_token_and_sends_it_to_the_client() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut tokens = vec![ada.token()];
@@ -177,7 +177,7 @@ fn ow_16_a_join_is_read_with_its_session_in_members_and_a_part_without() {
 }
 
 #[test]
-fn ow_17_a_reply_a_send_and_a_broadcast_reach_exactly_those_they_are_for() {
+fn ow_17_a_reply_a_send_and_a_broadcast_reach_exactly_their_targets() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
@@ -416,7 +416,7 @@ fn unreliable_calls_reach_the_game_too() {
 }
 
 #[test]
-fn the_phases_of_a_tick_have_no_ambiguous_systems_of_ours() {
+fn our_systems_in_the_phases_of_a_tick_are_not_ambiguous() {
     use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings};
 
     let mut game = waystation::testing::Harness::new();
