@@ -65,7 +65,7 @@ fn an_older_record_leads_to_a_resync_that_counts_missing_frames() {
 }
 
 #[test]
-fn a_restored_session_that_nobody_resumes_expires() {
+fn a_restored_session_that_is_not_resumed_expires() {
     let mut before = game();
     let ada = before.member(Via::Alpha, "hall");
     let record = record_of(&before, &ada);

@@ -141,7 +141,7 @@ fn a_client_that_does_not_read_makes_state_drop_at_the_tick_and_messages_wait_in
 }
 
 /// Sends on a client's link until it has no room, and asserts that its room returns.
-fn assert_room_comes_back<A: Adapter>(stage: &mut Stage<A>, client: usize) {
+fn assert_room_returns<A: Adapter>(stage: &mut Stage<A>, client: usize) {
     let link = stage.key_of(client);
     let room = |stage: &Stage<A>| stage.app.world().resource::<Proxies>().room(link);
     assert_eq!(room(stage), LINK_BUDGET);
@@ -162,7 +162,7 @@ fn room_returns_over_udp() {
     let mut stage = udp::Stage::new(Clock::wall());
     let client = stage.connect("ada");
 
-    assert_room_comes_back(&mut stage, client);
+    assert_room_returns(&mut stage, client);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn room_returns_over_quic_and_webtransport() {
         let mut stage = quic::Stage::new();
         let client = stage.connect(kind);
 
-        assert_room_comes_back(&mut stage, client);
+        assert_room_returns(&mut stage, client);
     }
 }
 
@@ -180,7 +180,7 @@ fn room_returns_over_websocket() {
     let mut stage = websocket::Stage::new();
     let client = stage.connect();
 
-    assert_room_comes_back(&mut stage, client);
+    assert_room_returns(&mut stage, client);
 }
 
 #[test]

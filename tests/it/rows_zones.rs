@@ -288,7 +288,7 @@ fn members_of_an_announcing_zone_receive_joins_and_parts() {
 struct Scars(u32);
 
 #[test]
-fn ow_22_a_sessions_hook_runs_once_a_loss_before_the_link_clears() {
+fn ow_22_the_hook_of_a_session_runs_once_per_loss_before_the_link_is_removed() {
     use waystation::session::OnDisconnect;
 
     let mut game = game();

@@ -79,7 +79,7 @@ fn lines_are_names_with_values_in_a_fixed_order() {
 }
 
 #[test]
-fn the_summary_counts_what_became_of_sessions() {
+fn the_summary_counts_registered_resumed_and_expired_sessions() {
     let (mut game, _) = game();
     let mut ada = game.member(Via::Alpha, ZONE);
     ada.close();

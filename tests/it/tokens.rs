@@ -51,7 +51,7 @@ fn the_first_ack_retires_the_token_that_was_presented() {
 }
 
 #[test]
-fn of_two_resumes_in_one_drain_either_order_keeps_the_session_for_the_client_that_said_both() {
+fn two_resumes_in_one_batch_keep_the_session_for_their_client_in_either_order() {
     let mut replaced_count = 0;
     for (first, second) in [(Via::Alpha, Via::Beta), (Via::Beta, Via::Alpha)] {
         // given a client that sent a Hello, got no answer in time, and sends it again on another link

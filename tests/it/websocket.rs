@@ -237,7 +237,7 @@ fn a_client_that_never_reads_ends_as_slow_and_its_buffer_is_bounded() {
 
     assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed));
     assert_eq!(stage.counts().slow_count, 1);
-    // The bound is the sum of the kernel's two buffers and ours.
+    // The kernel's two buffers and ours together hold less than this bound.
     assert!(sent < 16 * 1024 * 1024, "{sent}");
     stage.assert_echo(bob);
 }
