@@ -1,5 +1,5 @@
-//! Clients on the published `quinn` and `wtransport` crates, which share no code with our transport,
-//! play a session against our server.
+//! Tests the QUIC adapter with clients built on the published `quinn` and `wtransport` crates.
+//! These crates share no code with our transport.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -29,14 +29,14 @@ use crate::stage::now;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// A link: frames with a length before each, on the first stream of a connection.
+/// A link: length-prefixed frames on the first stream of a connection.
 struct Link {
     send: Box<dyn AsyncWrite + Unpin>,
     receive: Box<dyn AsyncRead + Unpin>,
     close: Box<dyn Fn()>,
 }
 
-/// What opens links.
+/// Opens links, over plain QUIC or over WebTransport.
 enum Dialer {
     Quinn(quinn::Endpoint),
     WTransport(wtransport::Endpoint<wtransport::endpoint::endpoint_side::Client>),
@@ -74,7 +74,7 @@ impl Link {
         Ok(())
     }
 
-    /// The next message of a type; others are passed over.
+    /// Returns the next message of type `M`, and skips all others.
     async fn hear<M: WireMessage>(&mut self) -> Result<M, Failure> {
         loop {
             let (mut length, mut shift) = (0, 0);
@@ -107,7 +107,7 @@ impl Link {
     }
 }
 
-/// Plays, loses its link, resumes over another one, and plays on.
+/// Plays, loses the link, resumes over another link, and plays on.
 async fn play(kind: QuicKind, server: SocketAddr, sha256: [u8; 32]) -> Result<(), Failure> {
     let here = SocketAddr::from(([127, 0, 0, 1], 0));
     let dialer = match kind {
@@ -139,7 +139,7 @@ async fn play(kind: QuicKind, server: SocketAddr, sha256: [u8; 32]) -> Result<()
     (link.close)();
 
     let mut link = Link::open(&dialer, server).await?;
-    // It asks for a fresh state instead of what it has missed, so it counts nothing.
+    // The client counts no frames: on a resume it asks for a resync instead of a replay.
     let resume = Resume { token: welcome.token, resync: true, ..Resume::default() };
     let again = link.greet(Some(resume)).await?;
     link.say(&Say { number: 4 }).await?;
@@ -156,12 +156,12 @@ async fn play(kind: QuicKind, server: SocketAddr, sha256: [u8; 32]) -> Result<()
 }
 
 #[test]
-fn a_client_of_plain_quinn_plays_a_session_and_resumes_it() {
+fn a_client_on_plain_quinn_plays_and_resumes_a_session() {
     assert_plays(QuicKind::Quic);
 }
 
 #[test]
-fn a_client_of_wtransport_plays_a_session_and_resumes_it() {
+fn a_client_on_wtransport_plays_and_resumes_a_session() {
     assert_plays(QuicKind::WebTransport);
 }
 
@@ -182,7 +182,7 @@ fn assert_plays(kind: QuicKind) {
     });
     let deadline = now() + Duration::from_secs(60);
     while !player.is_finished() {
-        assert!(now() < deadline, "it never ended");
+        assert!(now() < deadline, "the client did not finish in time");
         app.update();
         thread::sleep(Duration::from_millis(5));
     }
@@ -190,7 +190,7 @@ fn assert_plays(kind: QuicKind) {
     player.join().expect("no panic").expect("a session");
     let links = |app: &App| app.world().resource::<Proxies>().link_counts()[0].1;
     while links(&app) > 0 {
-        assert!(now() < deadline, "a link is left");
+        assert!(now() < deadline, "a link is still open");
         app.update();
         thread::sleep(Duration::from_millis(5));
     }

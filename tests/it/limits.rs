@@ -1,7 +1,7 @@
-//! What one connection may make the server hold: hostile clients of each transport fill what they may,
-//! and the memory of the process grows by no more than the table in docs/design.md says.
+//! Measures how much memory one connection can make the server hold. Hostile clients of each transport fill
+//! every buffer that they can, and the process may grow by at most what the table in docs/design.md states.
 //!
-//! Memory is what the process has in pages of its own, which only Linux tells.
+//! Memory is the anonymous resident memory of the process, which only Linux reports.
 
 #![cfg(target_os = "linux")]
 
@@ -35,8 +35,8 @@ use crate::stage::udp::{Client, RELIABLE_SLICE, UNRELIABLE_SLICE};
 use crate::stage::websocket::get;
 use crate::stage::{Client as _, now};
 
-/// A server under one attack. Each attack has a server of its own: in pages that an earlier attack has
-/// left to the allocator, what a connection holds would not be seen.
+/// A server under one attack. Each attack has its own server, because memory that the allocator kept after an
+/// earlier attack would hide the growth.
 struct Subject {
     server: Server,
     http: SocketAddr,
@@ -50,18 +50,20 @@ impl Subject {
         Self { server, http }
     }
 
-    /// Bytes that the process has in pages of its own.
+    /// Returns the anonymous resident memory of the process, in bytes.
     fn memory(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.server.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux tells");
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.server.pid())).expect("the server runs");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux reports RssAnon");
         let kib = line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number");
         kib * 1024
     }
 
-    /// The most that memory grows by for each connection, while an attacker pours into `count` of them
-    /// what it can. It pours several times, since the server takes some of it meanwhile.
+    /// Returns the largest growth of memory per connection, in bytes, while an attacker writes as much as it can
+    /// to `count` connections. The attacker writes several times, because the server reads meanwhile.
     fn growth<C>(&self, count: usize, mut open: impl FnMut() -> C, mut pour: impl FnMut(&mut C)) -> usize {
-        // What the first connection of its kind costs the process is no connection's.
+        // The first connection of its kind causes one-time allocations, which are not counted.
         drop(open());
         let before = self.memory();
         let mut held: Vec<C> = (0..count).map(|_| open()).collect();
@@ -87,15 +89,15 @@ impl Subject {
     }
 }
 
-/// Asserts that an attack has filled something and no more than it may, and says how much.
+/// Asserts that the growth per connection is from `least` to `bound` bytes, and prints it.
 #[allow(clippy::print_stdout, reason = "shown when the test fails, or with --nocapture")]
 fn assert_within(what: &str, growth: usize, least: usize, bound: usize) {
-    println!("{what}: {growth} bytes a connection of {bound}");
-    assert!(growth >= least, "{what}: the attack holds {growth} bytes of each connection only");
-    assert!(growth <= bound, "{what}: {growth} bytes a connection, {bound} are allowed");
+    println!("{what}: {growth} of {bound} bytes per connection");
+    assert!(growth >= least, "{what}: the attack fills only {growth} bytes per connection");
+    assert!(growth <= bound, "{what}: {growth} bytes per connection, but {bound} are allowed");
 }
 
-/// Writes until the server takes nothing more or has hung up.
+/// Writes `bytes` up to `times` times, and stops when the server accepts no more data or has closed the connection.
 fn pour(stream: &mut TcpStream, bytes: &[u8], times: usize) {
     stream.set_nonblocking(true).expect("a socket");
     for _ in 0..times {
@@ -116,7 +118,7 @@ fn connect(server: SocketAddr) -> TcpStream {
     stream
 }
 
-/// What strangers send over HTTP: how often, and the least that it makes the server hold.
+/// The attacks over HTTP: name, bytes to send, how often, and the bytes per connection that the server must hold.
 fn requests() -> Vec<(&'static str, Vec<u8>, usize, usize)> {
     let head = [b"GET /livez HTTP/1.1\r\nhost: x\r\nx: ".to_vec(), vec![b'y'; 15_000]].concat();
     let many = b"a: b\r\n".repeat(2_000);
@@ -125,15 +127,15 @@ fn requests() -> Vec<(&'static str, Vec<u8>, usize, usize)> {
     vec![
         ("a head that never ends", head, 1, 10_000),
         ("too many headers", [b"GET / HTTP/1.1\r\n".to_vec(), many].concat(), 1, 0),
-        ("a body that nobody wants", [body, vec![0; 500_000]].concat(), 1, 0),
+        ("a body that is not read", [body, vec![0; 500_000]].concat(), 1, 0),
         ("a body of many parts", [chunks, b"1\r\nx\r\n".repeat(50_000)].concat(), 1, 0),
         ("answers that are not read", b"GET /play/play.js HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), 2_000, 0),
-        ("a flood of questions", b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), 20_000, 0),
+        ("a flood of requests", b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), 20_000, 0),
     ]
 }
 
 #[test]
-fn over_http_a_connection_holds_what_the_table_says() {
+fn memory_of_an_http_connection_is_within_the_table() {
     let bound = HttpConfig::default().connection_bytes_max();
 
     for (what, bytes, times, least) in requests() {
@@ -145,7 +147,7 @@ fn over_http_a_connection_holds_what_the_table_says() {
 }
 
 #[test]
-fn over_tls_a_connection_holds_what_the_table_says_before_its_handshake_is_over_and_behind_it() {
+fn memory_of_a_tls_connection_is_within_the_table_during_and_after_its_handshake() {
     let files = Files::new("limits");
     let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a pair");
     let certificate = files.write("cert.pem", &pair.cert.pem());
@@ -154,7 +156,7 @@ fn over_tls_a_connection_holds_what_the_table_says_before_its_handshake_is_over_
     let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
     let bound = HttpConfig { tls: Some(tls), ..HttpConfig::default() }.connection_bytes_max();
 
-    // A ClientHello of 60,000 bytes, in records of 15,000, whose last byte never comes.
+    // A ClientHello of 60,000 bytes in records of 15,000 bytes. The last byte is never sent.
     let mut hello = vec![1, 0, 0xEA, 0x60];
     hello.resize(60_003, 0);
     let records = hello.chunks(15_000).flat_map(|chunk| {
@@ -182,7 +184,7 @@ fn over_tls_a_connection_holds_what_the_table_says_before_its_handshake_is_over_
             || open(subject.http),
             |stream| {
                 stream.sock.set_nonblocking(true).expect("a socket");
-                // A tenth, because the client encrypts all of it.
+                // One tenth of the repetitions, because the client has to encrypt all of it.
                 for _ in 0..times.div_ceil(10) {
                     if stream.write_all(&bytes).is_err() {
                         break;
@@ -194,7 +196,7 @@ fn over_tls_a_connection_holds_what_the_table_says_before_its_handshake_is_over_
     }
 }
 
-/// A frame as a WebSocket message, or as the first part of one.
+/// Encodes a frame as a WebSocket message, or as the first fragment of one.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).expect("short");
     let head = if length < 126 {
@@ -230,7 +232,7 @@ fn join() -> Join {
     Join { request: 1, zone: ZONE.to_owned(), payload: Bytes::new() }
 }
 
-/// A call of 15 KiB: a field that nobody knows makes it long.
+/// Encodes a call of 15 KiB. An unknown field makes it long.
 fn long_call() -> Vec<u8> {
     let mut call = encode(&Say { number: 1 }).to_vec();
     let length = 15 * 1024;
@@ -240,7 +242,7 @@ fn long_call() -> Vec<u8> {
 }
 
 #[test]
-fn over_websocket_a_link_holds_what_the_table_says() {
+fn memory_of_a_websocket_link_is_within_the_table() {
     let subject = Subject::start(&[]);
     let bound = Held::of_websocket(&WebSocketConfig::default(), false);
     let part = masked(0x02, &[7; FRAME_MAX_CLIENT - 100]);
@@ -252,7 +254,7 @@ fn over_websocket_a_link_holds_what_the_table_says() {
     let subject = Subject::start(&[]);
     let pings = masked(0x89, &[7; 125]).repeat(1_000);
     let growth = subject.growth(64, || open_websocket(subject.http), |stream| pour(stream, &pings, 10));
-    assert_within("pings whose answers are not read", growth, 0, bound.before_hello);
+    assert_within("pings with unread answers", growth, 0, bound.before_hello);
     subject.assert_healthy();
 
     let subject = Subject::start(&[]);
@@ -260,7 +262,7 @@ fn over_websocket_a_link_holds_what_the_table_says() {
     let open = || {
         let mut stream = open_websocket(subject.http);
         stream.write_all(&masked(0x82, &encode(&hello()))).expect("room");
-        // The Welcome: before it, a Join would end the link.
+        // Wait for the Welcome: a Join before it would end the link.
         stream.read_exact(&mut [0; 4]).expect("a Welcome");
         stream.write_all(&masked(0x82, &encode(&join()))).expect("room");
         stream
@@ -270,7 +272,7 @@ fn over_websocket_a_link_holds_what_the_table_says() {
     subject.assert_healthy();
 }
 
-/// A frame with its length before it, as the stream has it.
+/// Encodes a frame with its length prefix, as it is sent on the stream.
 fn with_length(frame: &[u8]) -> Vec<u8> {
     let mut bytes = BytesMut::new();
     let mut length = frame.len();
@@ -283,27 +285,27 @@ fn with_length(frame: &[u8]) -> Vec<u8> {
     bytes.to_vec()
 }
 
-/// A link of quinn's.
+/// A link of a quinn client.
 struct Quic {
     stream: quinn::SendStream,
-    /// It is open as long as it is kept, like the connection.
+    /// The stream of answers. Dropping it or the connection would end the link.
     answers: quinn::RecvStream,
     _connection: quinn::Connection,
 }
 
-/// Where clients of quinn's come from.
+/// Opens links of quinn clients.
 struct Dialer {
     endpoint: quinn::Endpoint,
     server: SocketAddr,
 }
 
 impl Dialer {
-    /// It pins the certificate that discovery offers.
+    /// Creates an endpoint that pins the certificate that discovery offers.
     fn new(subject: &Subject) -> Self {
         let answer = get(subject.http, "/v1/connect", "");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
         let discovery = Discovery::parse(body.as_bytes()).expect("an offer");
-        let quic = discovery.offer("quic").expect("it is there").clone();
+        let quic = discovery.offer("quic").expect("QUIC is offered").clone();
         let sha256 = unhex(&quic.cert_sha256.expect("a pin"));
         let tls = Trust::Sha256(sha256).client_config(&[ALPN_QUIC]).expect("a configuration");
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
@@ -323,14 +325,14 @@ impl Dialer {
 }
 
 #[test]
-fn over_quic_a_link_holds_what_the_table_says() {
+fn memory_of_a_quic_link_is_within_the_table() {
     let bound = Held::of_quic(&QuicConfig::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
 
     let subject = Subject::start(&[]);
     let dialer = Dialer::new(&subject);
-    // A frame of 16 KiB whose last byte never comes.
+    // A frame of 16 KiB. The last byte is never sent.
     let part = [&[0x80, 0x80, 0x01][..], &[7; FRAME_MAX_CLIENT - 1]].concat();
     let open = || runtime.block_on(dialer.open(&part));
     let growth = subject.growth(64, open, |_| runtime.block_on(tokio::time::sleep(Duration::from_millis(1))));
@@ -351,7 +353,7 @@ fn over_quic_a_link_holds_what_the_table_says() {
     let growth = subject.growth(40, open, |link| {
         runtime.block_on(async {
             for _ in 0..60 {
-                // No answer is read, so that the server's are in its way too.
+                // The client reads no answers, so that the server has to hold them too.
                 if tokio::time::timeout(PATIENCE, link.stream.write_all(&call)).await.is_err() {
                     break;
                 }
@@ -362,7 +364,7 @@ fn over_quic_a_link_holds_what_the_table_says() {
     subject.assert_healthy();
 }
 
-/// A slice of 1,200 bytes of a message of 60.
+/// Encodes a slice of 1,200 bytes, of a message of 60 slices.
 fn slice(kind: u8, message: u16, index: u16) -> Vec<u8> {
     let channel = if kind == RELIABLE_SLICE { CHANNEL_RELIABLE } else { CHANNEL_UNRELIABLE };
     let mut packet = vec![kind, 0, channel];
@@ -374,7 +376,7 @@ fn slice(kind: u8, message: u16, index: u16) -> Vec<u8> {
 }
 
 #[test]
-fn over_udp_a_link_holds_what_the_table_says() {
+fn memory_of_a_udp_link_is_within_the_table() {
     let subject = Subject::start(&[]);
     let address: SocketAddr = subject.server.address("udp").parse().expect("an address");
     let mint = TokenMint::new(DEV_KEY, vec![address]);
@@ -386,7 +388,7 @@ fn over_udp_a_link_holds_what_the_table_says() {
         let mut client = Client::new(token);
         let deadline = now() + Duration::from_secs(30);
         while !client.netcode.is_connected() {
-            assert!(now() < deadline, "it never connects");
+            assert!(now() < deadline, "the client does not connect");
             client.step();
             thread::sleep(Duration::from_millis(1));
         }
@@ -394,7 +396,7 @@ fn over_udp_a_link_holds_what_the_table_says() {
     };
 
     let growth = subject.growth(16, open, |client| {
-        // Six messages on each channel, each without its last slice.
+        // Six messages on each channel. The last slice of each is not sent.
         for index in 0..59 {
             for message in 0..6 {
                 client.throw_payload(&slice(RELIABLE_SLICE, message, index));
@@ -408,7 +410,7 @@ fn over_udp_a_link_holds_what_the_table_says() {
 }
 
 #[test]
-fn the_table_says_what_the_limits_add_up_to() {
+fn the_table_shows_the_sums_of_the_limits() {
     let kib = |bytes: usize| format!("{}", bytes.div_ceil(1_024));
     let group = |text: String| {
         let (head, tail) = text.split_at(text.len().saturating_sub(3));
@@ -447,9 +449,9 @@ fn unhex(text: &str) -> [u8; 32] {
     bytes.try_into().expect("32 bytes")
 }
 
-/// How often an attacker pours.
+/// How often an attacker writes.
 const ROUNDS: usize = 3;
-/// How long an attacker waits for a link that takes nothing more.
+/// How long an attacker waits for a link that accepts no more data.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// When memory has not grown for this long, the server has taken what it takes.
+/// The measurement ends when memory has not grown for this long.
 const CALM: Duration = Duration::from_millis(300);

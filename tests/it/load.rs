@@ -1,4 +1,4 @@
-//! A game that takes longer than its ticks: what is left out, in which order, and what never is.
+//! Tests a game whose ticks take too long: what the server leaves out, in which order, and what it never leaves out.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,11 +17,11 @@ use waystation::zone::{Zone, ZoneTicked};
 
 use crate::support::{Heard, game, game_with, said, say};
 
-/// How long the game's system takes, in each tick.
+/// The time that the game's system takes in each tick.
 #[derive(Resource, Debug, Default)]
 struct Burn(Duration);
 
-/// All ticks of all zones.
+/// The ticks of all zones.
 #[derive(Resource, Debug, Default)]
 struct Ticked(Vec<ZoneTicked>);
 
@@ -33,13 +33,13 @@ fn note_ticks(mut ticks: MessageReader<ZoneTicked>, mut ticked: ResMut<Ticked>) 
     ticked.0.extend(ticks.read());
 }
 
-/// A game with a system that can be made to burn each tick.
+/// Adds a system that uses up the time in [`Burn`] in each tick.
 fn burning(mut game: Harness) -> Harness {
     game.app.init_resource::<Burn>().init_resource::<Ticked>().add_systems(Update, (burn, note_ticks));
     game
 }
 
-/// Burns that much of each tick, for a hundred ticks at 20 Hz: enough for each level to be reached.
+/// Uses up `ms` milliseconds of each tick, for 100 ticks at 20 Hz. Every load level can be reached in that time.
 fn burn_for(game: &mut Harness, players: &mut [&mut Player], ms: u64) {
     game.app.insert_resource(Burn(Duration::from_millis(ms)));
     game.run_with(players, 5_000);
@@ -49,7 +49,7 @@ fn level(game: &Harness) -> LoadLevel {
     game.resource::<Load>().level()
 }
 
-/// The ticks of a zone since the last look.
+/// Returns the ticks of a zone since the last call.
 fn ticks_of(game: &mut Harness, zone: &str) -> Vec<ZoneTicked> {
     let entity = game.zone(zone).expect("a zone");
     let ticked = std::mem::take(&mut game.app.world_mut().resource_mut::<Ticked>().0);
@@ -57,7 +57,7 @@ fn ticks_of(game: &mut Harness, zone: &str) -> Vec<ZoneTicked> {
 }
 
 #[test]
-fn a_busy_server_halves_the_pace_of_zones_says_the_true_time_and_counts_what_it_left_out() {
+fn a_busy_server_halves_the_tick_rate_of_zones_reports_the_true_time_and_counts_skipped_ticks() {
     let mut game = burning(game());
     game.open_zone(Zone::new("slow").hz(5));
 
@@ -69,17 +69,17 @@ fn a_busy_server_halves_the_pace_of_zones_says_the_true_time_and_counts_what_it_
     let busy = game.resource::<Ticked>().0.len();
     let hall = ticks_of(&mut game, "hall");
 
-    // Forty ticks of the server: of the 20 Hz zones, `hall` and `attic`, each makes twenty, and
-    // `slow` makes five of ten.
+    // In 40 ticks of the server, the 20 Hz zones `hall` and `attic` tick 20 times each, and `slow` ticks
+    // 5 times instead of 10.
     assert_eq!((hall.len(), busy), (20, 45));
     assert_eq!(game.resource::<LoadCounts>().zone_tick_count - shed.zone_tick_count, 45);
-    assert!(hall.windows(2).all(|pair| pair[1].frame == pair[0].frame + 1), "frames are not left out");
+    assert!(hall.windows(2).all(|pair| pair[1].frame == pair[0].frame + 1), "no frame number is skipped");
     let told: Duration = hall.iter().map(|tick| tick.dt).sum();
-    assert_eq!(told, game.now() - frames, "the time between ticks is that of the clock");
+    assert_eq!(told, game.now() - frames, "the time between ticks is the time of the clock");
 }
 
 #[test]
-fn a_relieved_server_ticks_its_zones_at_full_pace_again() {
+fn a_server_that_is_no_longer_busy_ticks_its_zones_at_full_rate_again() {
     let mut game = burning(game());
     burn_for(&mut game, &mut [], 200);
     assert_eq!(level(&game), LoadLevel::Overloaded);
@@ -95,7 +95,7 @@ fn a_relieved_server_ticks_its_zones_at_full_pace_again() {
 }
 
 #[test]
-fn an_overloaded_server_takes_every_input_of_those_it_has() {
+fn an_overloaded_server_dispatches_every_input_of_its_sessions() {
     let mut game = burning(game());
     let mut ada = game.member(Via::Alpha, "hall");
     burn_for(&mut game, &mut [&mut ada], 200);
@@ -114,7 +114,7 @@ fn an_overloaded_server_takes_every_input_of_those_it_has() {
 }
 
 #[test]
-fn an_overloaded_server_denies_new_sessions_and_resumes_the_ones_it_has() {
+fn an_overloaded_server_denies_new_sessions_and_lets_its_own_resume() {
     let mut game = burning(game());
     let mut ada = game.member(Via::Alpha, "hall");
     burn_for(&mut game, &mut [&mut ada], 200);
@@ -169,7 +169,7 @@ fn an_overloaded_server_refuses_joins_but_members_move_and_agents_join() {
 }
 
 #[test]
-fn the_arena_sends_fewer_snapshots_and_the_status_line_says_why() {
+fn under_load_the_arena_sends_fewer_snapshots_and_the_status_line_shows_the_load() {
     let reports = Arc::<Mutex<Vec<Status>>>::default();
     let sink = Arc::clone(&reports);
     let mut game = burning(Harness::new());
@@ -198,7 +198,7 @@ fn the_arena_sends_fewer_snapshots_and_the_status_line_says_why() {
 }
 
 #[test]
-fn the_slowest_server_is_judged_by_the_same_shares_of_its_period() {
+fn a_server_at_the_lowest_rate_has_the_same_load_thresholds_as_shares_of_its_period() {
     let rate = TickRate::new(4).expect("a rate");
     let mut game = burning(game_with(ServerConfig { rate, ..ServerConfig::default() }));
 

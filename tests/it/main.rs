@@ -1,4 +1,4 @@
-//! The integration tests: one binary, for the sake of link time.
+//! The integration tests. They are one binary, because linking many would take longer.
 
 mod agents;
 mod any;

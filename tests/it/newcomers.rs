@@ -1,5 +1,5 @@
-//! New sessions and links without a session: what one network may take, and that nobody keeps a player from
-//! resuming.
+//! Tests the limits on new sessions and on guests: how many one network may have, and that no guest can prevent
+//! a player from resuming.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -17,18 +17,18 @@ use waystation::wire::{self, Frame, Lane};
 
 use crate::support::{game, game_bounded, game_with};
 
-/// What a transport knows of a link from this host of an IPv4 network.
+/// Returns the info of a link from this host of an IPv4 network.
 fn from(host: u8) -> LinkInfo {
     LinkInfo { address: Some((Ipv4Addr::new(192, 0, 2, host), 5_000).into()), ..LinkInfo::default() }
 }
 
-/// What a transport knows of a link from one of the 65,536 IPv6 networks of an attacker.
+/// Returns the info of a link from one of the 65,536 IPv6 networks of an attacker.
 fn from_many(network: u16, host: u16) -> LinkInfo {
     let ip = Ipv6Addr::new(0x2001, 0xdb8, 1, network, 0, 0, 0, host);
     LinkInfo { address: Some((ip, 5_000).into()), ..LinkInfo::default() }
 }
 
-/// A player who has just asked for a new session.
+/// Returns a player that has just sent a Hello for a new session.
 fn newcomer(game: &Harness, via: Via, info: LinkInfo) -> Player {
     let mut player = Player::new();
     player.connect_as(game, via, info);
@@ -36,7 +36,7 @@ fn newcomer(game: &Harness, via: Via, info: LinkInfo) -> Player {
     player
 }
 
-/// Why a player was denied since the last look, and for how long.
+/// Returns the reason and the retry time of the Denied that a player has received since the last call.
 fn denied(player: &mut Player) -> Option<(Reason, Duration)> {
     let denied = player.take::<Denied>().pop()?;
     Some((denied.reason(), Duration::from_millis(denied.retry_after_ms.into())))
@@ -47,7 +47,7 @@ fn player_count(game: &Harness) -> usize {
 }
 
 #[test]
-fn silent_links_from_many_networks_keep_no_player_from_resuming() {
+fn silent_links_from_many_networks_do_not_prevent_a_player_from_resuming() {
     let mut game = game();
     let mut ada = game.member(Via::Beta, "hall");
     let crowd = |game: &Harness| -> Vec<HarnessLink> {
@@ -66,11 +66,11 @@ fn silent_links_from_many_networks_keep_no_player_from_resuming() {
     ada.resume();
     game.exchange(&mut [&mut ada]);
 
-    assert!(ada.is_welcome(), "not let in: denied {:?}, closed {:?}", denied(&mut ada), ada.closed());
+    assert!(ada.is_welcome(), "not welcome: denied {:?}, closed {:?}", denied(&mut ada), ada.closed());
     assert_eq!(
         held.iter().filter(|link| !link.is_closed()).count(),
         4_095,
-        "the pool is bounded, and held Ada too"
+        "the pool is bounded, and Ada's link was in it"
     );
     assert_eq!(game.resource::<SessionCounts>().cut_guest_count, 4_096 + 1);
 }
@@ -113,7 +113,7 @@ fn players_behind_ipv4_addresses_of_a_dual_stack_socket_are_not_one_address() {
 }
 
 #[test]
-fn a_school_behind_one_address_gets_in_within_three_seconds() {
+fn a_school_behind_one_address_has_sessions_within_three_seconds() {
     let mut game = game();
     let mut school: Vec<Player> = (0..300).map(|_| newcomer(&game, Via::Alpha, from(1))).collect();
 
@@ -126,7 +126,7 @@ fn a_school_behind_one_address_gets_in_within_three_seconds() {
 }
 
 #[test]
-fn a_session_counts_to_its_network_until_it_ends_and_its_resume_is_not_denied() {
+fn a_session_counts_against_its_network_until_it_ends_and_may_resume() {
     let mut config = ServerConfig::default();
     config.gate.max_sessions_per_network = Some(2);
     let mut game = game_with(config);
@@ -147,12 +147,12 @@ fn a_session_counts_to_its_network_until_it_ends_and_its_resume_is_not_denied() 
     game.exchange(&mut [&mut ada, &mut eve]);
 
     assert!(ada.is_welcome());
-    assert_eq!(while_both_are_there, Some(Reason::Throttled), "a session without a link has its place");
+    assert_eq!(while_both_are_there, Some(Reason::Throttled), "a session without a link keeps its place");
     assert!(eve.is_welcome(), "a place is free again: {:?}", denied(&mut eve));
 }
 
 #[test]
-fn a_network_that_opens_sessions_too_fast_is_told_when_to_come_again() {
+fn a_network_that_opens_sessions_too_fast_is_denied_with_a_retry_time() {
     let mut config = ServerConfig::default();
     config.gate.sessions_burst_per_network = 4;
     config.gate.sessions_per_second_per_network = 2;
@@ -179,11 +179,11 @@ fn a_network_that_opens_sessions_too_fast_is_told_when_to_come_again() {
 
     let throttled = |ms| Some((Reason::Throttled, Duration::from_millis(ms)));
     assert_eq!(waits, [None, None, None, None, throttled(500), throttled(1_000)]);
-    assert!(other.is_welcome(), "another network is not limited by it");
-    assert_eq!(played, [true, true], "they come when they were told");
+    assert!(other.is_welcome(), "another network is not affected");
+    assert_eq!(played, [true, true], "players that wait as long as Denied states are welcome");
 }
 
-/// What a hostile guest does: nothing, a Probe, a Hello with a bad token, a Hello, or it goes.
+/// Opens links of hostile guests. Each sends a Probe, a Hello, a Hello with a bad token, or nothing. Some close.
 fn misbehave(rng: &mut StdRng, game: &Harness, crowd: &mut Vec<Player>, link_count: usize) {
     let networks = [1, 2, 128, 60_000][rng.random_range(0..4)];
     for host in 0..link_count {
@@ -205,8 +205,8 @@ fn misbehave(rng: &mut StdRng, game: &Harness, crowd: &mut Vec<Player>, link_cou
     }
 }
 
-/// A player among hostile guests loses the link again and again, and resumes after at most one retry.
-/// `per_tick` links open in each tick; the Hello follows its link within `delay_max` ticks.
+/// Asserts that a player among hostile guests resumes after at most one retry, each time it loses its link.
+/// `per_tick` links open in each tick. The player's Hello follows its link within `delay_max` ticks.
 fn resumes_among_guests(seed: u64, per_tick: usize, delay_max: usize) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut config = ServerConfig::default();
@@ -232,28 +232,28 @@ fn resumes_among_guests(seed: u64, per_tick: usize, delay_max: usize) {
             if ada.is_welcome() {
                 break;
             }
-            assert!(attempt < 2, "seed {seed}: not let in: closed {:?}", ada.closed());
+            assert!(attempt < 2, "seed {seed}: not welcome: closed {:?}", ada.closed());
         }
         crowd.iter_mut().for_each(Player::pump);
     }
 }
 
 #[test]
-fn whatever_guests_do_a_player_whose_hello_comes_with_its_link_resumes() {
+fn a_player_with_a_prompt_hello_resumes_among_hostile_guests() {
     for seed in 0..12 {
         resumes_among_guests(seed, 2 * GUESTS, 0);
     }
 }
 
 #[test]
-fn whatever_guests_do_a_player_on_a_slow_network_resumes() {
-    // Fewer than the pool holds open in the two seconds in which a guest is fresh.
+fn a_player_on_a_slow_network_resumes_among_hostile_guests() {
+    // Fewer guests than the pool keeps open in the two seconds for which a guest is fresh.
     for seed in 0..12 {
         resumes_among_guests(seed, GUESTS / 41, 30);
     }
 }
 
-/// An adapter whose links a test opens by hand.
+/// An adapter with links that a test opens itself.
 struct Adapter {
     port: AdapterPort,
     open: Vec<LinkId>,
@@ -274,7 +274,7 @@ impl Adapter {
         self.port.events.send(&mut VecDeque::from([event]), |_| {});
     }
 
-    /// Opens a link, if there is a place.
+    /// Opens a link if a place is free.
     fn open(&mut self, info: LinkInfo, hello: Option<Hello>) -> Option<LinkId> {
         if self.open.len() >= self.places {
             return None;
@@ -289,7 +289,7 @@ impl Adapter {
         Some(link)
     }
 
-    /// Does what the tick commanded.
+    /// Carries out the commands of the tick, and returns the frames that it sends.
     fn obey(&mut self) -> Vec<(LinkId, Frame)> {
         let (mut commands, mut frames) = (Vec::new(), Vec::new());
         self.port.commands.drain_all(|command| commands.push(command));
@@ -310,7 +310,7 @@ impl Adapter {
 }
 
 #[test]
-fn an_adapter_never_runs_out_of_places_for_those_who_resume() {
+fn an_adapter_always_has_places_for_resumes() {
     let mut game = game();
     let mut adapter = Adapter::new(&mut game, 64);
     let hello = || Some(Hello { protocol: wire::PROTOCOL, ..Hello::default() });
@@ -346,15 +346,15 @@ fn an_adapter_never_runs_out_of_places_for_those_who_resume() {
             welcomed |= to == link && frame.decode::<Welcome>().is_ok_and(|welcome| welcome.resumed);
         }
         assert!(welcomed, "round {round}");
-        assert!(!adapter.open.contains(&old), "the former link gave its place back");
+        assert!(!adapter.open.contains(&old), "the place of the former link is free");
         game.tick();
         adapter.obey();
-        assert!(adapter.open.len() <= 60, "four places are free for what opens next: {}", adapter.open.len());
+        assert!(adapter.open.len() <= 60, "four places are free for new links: {}", adapter.open.len());
     }
 
     assert_eq!((session_count, full_count), (56, 44), "an eighth of the places is for resumes and guests");
     assert_eq!(adapter.port.id, ProxyId(2));
 }
 
-/// Links without a session in the tests with random guests.
+/// The number of places for guests in the tests with random guests.
 const GUESTS: usize = 256;

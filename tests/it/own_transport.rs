@@ -1,4 +1,4 @@
-//! A transport from outside the crate, as the example has it: found by discovery, resumed, and counted.
+//! Tests the example's own transport: a client finds it by discovery, resumes over it, and it is counted.
 
 use std::thread;
 use std::time::Duration;
@@ -19,15 +19,15 @@ mod server;
 #[path = "../../examples/custom_transport/tcp.rs"]
 mod tcp;
 
-/// What an update takes, in the client's time and at least in the machine's.
+/// The time of an update on the client's clock, and its minimum in real time.
 const STEP: Duration = Duration::from_millis(5);
 
 #[test]
-fn a_transport_of_a_games_own_is_offered_dialled_resumed_and_counted() {
+fn a_games_own_transport_is_offered_dialled_resumed_and_counted() {
     let listen = ([127, 0, 0, 1], 0).into();
     let mut config = ServerConfig { rate: TickRate::new(200).expect("in range"), ..ServerConfig::default() };
     config.gate.exempt_loopback = true;
-    // However slow the machine is, no session expires here.
+    // No session expires, even on a slow machine.
     config.session.timeout = Duration::from_secs(600);
     let connect_auth = ConnectAuth::everybody();
     let http =

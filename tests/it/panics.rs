@@ -1,5 +1,5 @@
-//! A panic in a game's system, and one in a network thread: nobody plays on in a broken world, and
-//! nobody loses a session for a thread.
+//! Tests panics: one in a game's system ends the server, and one in a network thread costs no client its
+//! session.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -27,7 +27,7 @@ use crate::stage::now;
 use crate::support::{CAUSED, fail_network_thread, game};
 
 #[test]
-fn a_system_that_panics_ends_the_server_with_an_error_and_all_are_told() {
+fn a_panic_in_a_system_ends_the_server_with_an_error_and_closes_all_links() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.player(Via::Beta);
@@ -41,7 +41,7 @@ fn a_system_that_panics_ends_the_server_with_an_error_and_all_are_told() {
     let exit = tick::run(&mut game.app, &StopHandle::default());
 
     assert!(exit.is_error());
-    assert_eq!(game.resource::<TickTime>().tick().0, last, "no tick follows it");
+    assert_eq!(game.resource::<TickTime>().tick().0, last, "no tick follows the panic");
     for player in [&mut ada, &mut bob, &mut eve] {
         player.pump();
         assert_eq!(player.closed(), Some(Reason::Shutdown));
@@ -50,7 +50,7 @@ fn a_system_that_panics_ends_the_server_with_an_error_and_all_are_told() {
 }
 
 #[test]
-fn a_server_that_cannot_tell_anybody_ends_all_the_same() {
+fn a_server_that_cannot_send_after_a_panic_ends_too() {
     let mut app = App::new();
     app.add_plugins(ServerPlugins::default());
     app.add_systems(Update, |world: &mut World| {
@@ -61,7 +61,7 @@ fn a_server_that_cannot_tell_anybody_ends_all_the_same() {
     assert!(tick::run(&mut app, &StopHandle::default()).is_error());
 }
 
-/// A server on UDP whose game echoes, and a client of it.
+/// A server on UDP with a game that echoes, and one client.
 struct Stage {
     app: App,
     handle: ListenerHandle,
@@ -96,11 +96,11 @@ impl Stage {
         Self { app, handle, stats, client, stepped: now(), events: Vec::new() }
     }
 
-    /// Ticks until the client was told of it, or fails. How long it takes says nothing.
+    /// Ticks until `so` returns true. Panics at a generous deadline; the time until then is not part of the test.
     fn until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) {
         let deadline = now() + Duration::from_secs(30);
         while !so(self) {
-            assert!(now() < deadline, "never: {what}; {:?}", self.events);
+            assert!(now() < deadline, "not reached: {what}; events: {:?}", self.events);
             self.app.update();
             let dt = self.stepped.elapsed();
             self.stepped = now();
@@ -124,12 +124,12 @@ impl Stage {
 }
 
 #[test]
-fn a_network_thread_that_panics_begins_anew_and_its_clients_resume() {
+fn a_network_thread_that_panics_restarts_and_its_clients_resume() {
     let mut stage = Stage::new();
     stage.until("connected", |stage| stage.client.session_id().is_some());
     let session = stage.client.session_id();
     stage.client.join("hall", Vec::new()).expect("it has a session");
-    // Joined: a session whose Welcome was never acknowledged would not be kept.
+    // Wait for the join: the server does not keep a session if its Welcome was never acknowledged.
     stage.until("in the hall", |stage| {
         stage
             .events
@@ -147,7 +147,7 @@ fn a_network_thread_that_panics_begins_anew_and_its_clients_resume() {
         stage.until("all echoes", |stage| stage.echoes().len() == 20 * fault);
     }
 
-    assert_eq!(stage.echoes(), (21..=60).collect::<Vec<_>>(), "once and in order");
+    assert_eq!(stage.echoes(), (21..=60).collect::<Vec<_>>(), "each echo arrives once and in order");
     assert_eq!(stage.client.session_id(), session);
     assert_eq!(stage.stats.counts().restart_count, 2);
     let counts = stage.app.world().resource::<SessionCounts>();
@@ -156,7 +156,7 @@ fn a_network_thread_that_panics_begins_anew_and_its_clients_resume() {
 }
 
 #[test]
-fn a_network_thread_that_fails_again_and_again_ends_the_server_with_an_error() {
+fn a_network_thread_that_fails_repeatedly_ends_the_server_with_an_error() {
     let Stage { mut app, handle, stats, .. } = Stage::new();
 
     for fault in 1..=6 {
@@ -172,6 +172,6 @@ fn a_network_thread_that_fails_again_and_again_ends_the_server_with_an_error() {
 
     assert!(exit.is_error());
     assert!(handle.is_finished());
-    let failure = app.world().resource::<Failure>().0.clone().expect("why it stops");
+    let failure = app.world().resource::<Failure>().0.clone().expect("the failure is recorded");
     assert!(failure.contains("udp") && failure.contains(CAUSED), "{failure}");
 }

@@ -1,4 +1,5 @@
-//! What a proxy may say in one batch, and in which order it counts; and what a seed reproduces.
+//! Tests batches of events from adapters: the order in which they take effect. Also tests that a seed
+//! reproduces a run.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use waystation::wire::{self, Frame, Lane, WireMessage};
 
 use crate::support::{game, game_with, said, say, shout};
 
-/// Says something of a link, as of a time.
+/// Reports an event of a link that happened at `at`.
 fn tell(port: &AdapterPort, at: Duration, link: u64, kind: ProxyEventKind) {
     port.events.send(&mut VecDeque::from([ProxyEvent { link: LinkId(link), at, kind }]), |_| {});
 }
@@ -25,7 +26,7 @@ fn frame<M: WireMessage>(message: &M) -> ProxyEventKind {
     ProxyEventKind::Frame { lane: Lane::Reliable, bytes: wire::encode(message) }
 }
 
-/// Opens a link and asks to resume a session on it.
+/// Opens a link and sends a Hello on it that resumes a session.
 fn resume(port: &AdapterPort, at: Duration, link: u64, player: &Player) {
     let resume = Resume { token: player.token(), received: player.received(), ..Resume::default() };
     tell(port, at, link, ProxyEventKind::Opened(LinkInfo::default()));
@@ -45,7 +46,7 @@ fn row_12_frames_of_a_link_that_was_replaced_are_stale() {
     ada.resume();
     game.tick();
 
-    // The adapter had taken these from the old link before it was told to close it.
+    // The adapter had read these frames from the old link before it received the command to close it.
     tell(&gamma, game.now(), 1, frame(&Say { number: 1 }));
     tell(&gamma, game.now(), 1, frame(&Bye {}));
     game.exchange(&mut [&mut ada]);
@@ -59,7 +60,7 @@ fn row_12_frames_of_a_link_that_was_replaced_are_stale() {
 }
 
 #[test]
-fn a_breach_ends_a_session_behind_what_arrived_before_it_and_a_guest_at_once() {
+fn a_breach_ends_a_session_after_its_earlier_frames_and_a_guest_at_once() {
     let mut game = game();
     let mut gamma = proxy::attach(&mut game.app, "gamma");
     let mut ada = game.member(Via::Alpha, "hall");
@@ -89,14 +90,14 @@ fn a_breach_ends_a_session_behind_what_arrived_before_it_and_a_guest_at_once() {
 }
 
 #[test]
-fn the_latest_of_the_resumes_in_one_drain_has_the_session() {
+fn the_latest_resume_of_a_batch_binds_the_session() {
     let mut game = game();
     let gamma = proxy::attach(&mut game.app, "gamma");
     let mut ada = game.member(Via::Beta, "hall");
     ada.cut();
     let now = game.now();
 
-    // Told late, but it happened first.
+    // Reported last, but it happened first.
     game.pass(Duration::from_millis(2));
     ada.connect(&game, Via::Alpha);
     ada.resume();
@@ -148,7 +149,7 @@ fn reliable_frames_wait_in_their_outboxes_while_an_adapter_does_not_keep_up() {
     let budget = Budget { count: 3, bytes: usize::MAX / 2 };
     game.app.world_mut().resource_mut::<Proxies>().set_command_budget(budget);
 
-    // The adapter of Ada's link takes nothing for a while, Bob's takes all there is.
+    // The adapter of Ada's link takes no commands for a while. The adapter of Bob's link takes all of them.
     (1..=9).for_each(|number| shout(&mut game, number));
     let mut bobs = Vec::new();
     for _ in 0..4 {
@@ -162,11 +163,15 @@ fn reliable_frames_wait_in_their_outboxes_while_an_adapter_does_not_keep_up() {
     }
 
     assert_eq!(bobs, (1..=9).collect::<Vec<_>>());
-    assert_eq!(adas, [vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![]], "the bound, each time");
+    assert_eq!(
+        adas,
+        [vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![]],
+        "each tick sends as many frames as the port has room for"
+    );
     assert_eq!(game.view(ada.session()).map(|view| view.held_count), Some(9));
 }
 
-/// The numbers of all `Echo` that an adapter was told to send since the last look.
+/// Returns the numbers of all `Echo` messages in the commands to an adapter since the last call.
 fn echoes_of(port: &mut AdapterPort) -> Vec<u64> {
     let mut numbers = Vec::new();
     port.commands.drain_all(|command| {
@@ -179,7 +184,7 @@ fn echoes_of(port: &mut AdapterPort) -> Vec<u64> {
     numbers
 }
 
-/// A run with joins, calls, losses, resumes and an expiry; its trace.
+/// Runs a game with joins, calls, losses, resumes and an expiry, and returns its trace.
 fn run(seed: u64) -> u64 {
     let mut game: Harness = game_with(ServerConfig { seed: Some(seed), ..ServerConfig::default() });
     let mut ada = game.member(Via::Alpha, "hall");
@@ -207,7 +212,7 @@ fn run(seed: u64) -> u64 {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_trace_and_another_one_another() {
+fn equal_seeds_give_equal_traces_and_other_seeds_other_traces() {
     let traces = [run(1), run(1), run(2)];
 
     assert_eq!(traces[0], traces[1]);

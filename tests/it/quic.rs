@@ -1,4 +1,4 @@
-//! Links over QUIC and WebTransport: frames, limits, ends.
+//! Tests links over QUIC and WebTransport: how they carry frames, their limits, and how they end.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ fn two_clients_exchange_frames_on_both_lanes_of_both_kinds() {
 
     for client in clients {
         for wanted in [(Lane::Reliable, frame(0x01, 1)), (Lane::Unreliable, frame(0x80, 2))] {
-            stage.until("the frame is with both", |stage| {
+            stage.until("both sides have the frame", |stage| {
                 stage.frames_of(client).contains(&wanted) && stage.clients[client].received.contains(&wanted)
             });
         }
@@ -48,7 +48,7 @@ fn two_clients_exchange_frames_on_both_lanes_of_both_kinds() {
 }
 
 #[test]
-fn a_frame_too_large_for_a_datagram_rides_the_stream_and_is_counted() {
+fn an_unreliable_frame_too_large_for_a_datagram_is_sent_on_the_stream_and_counted() {
     let mut stage = Stage::new();
     for kind in KINDS {
         let client = stage.connect(kind);
@@ -57,7 +57,7 @@ fn a_frame_too_large_for_a_datagram_rides_the_stream_and_is_counted() {
 
         stage.send(client, long.clone());
 
-        stage.until("it arrives", |stage| {
+        stage.until("the frame arrives", |stage| {
             stage.clients[client].received.contains(&(Lane::Reliable, long.clone()))
         });
         assert_eq!(stage.counts().oversize_count, before + 1);
@@ -79,30 +79,33 @@ fn the_longest_frames_pass_and_a_longer_one_is_a_breach() {
         stage.clients[client].send(&sized(0x01, FRAME_MAX_CLIENT + 1));
         stage.clients[client].send(&frame(0x01, 9));
 
-        stage.until("the gate is told", |stage| stage.breaches_of(client) > 0);
-        assert!(!stage.frames_of(client).contains(&(Lane::Reliable, frame(0x01, 9))), "nothing more is read");
+        stage.until("the gate receives the breach", |stage| stage.breaches_of(client) > 0);
+        assert!(
+            !stage.frames_of(client).contains(&(Lane::Reliable, frame(0x01, 9))),
+            "no frame is read after the breach"
+        );
     }
 }
 
 #[test]
-fn another_stream_is_a_breach_of_either_direction() {
+fn a_second_stream_of_either_direction_is_a_breach() {
     let mut stage = Stage::new();
     for (kind, dir) in
         [(QuicKind::Quic, Dir::Bi), (QuicKind::Quic, Dir::Uni), (QuicKind::WebTransport, Dir::Uni)]
     {
         let client = stage.connect(kind);
 
-        // A stream of a WebTransport session says so first.
+        // A stream of a WebTransport session begins with the id of the session.
         stage.clients[client].open_stream(dir, &[0x40, 0x54, 0]);
 
-        stage.until("the gate is told", |stage| stage.breaches_of(client) > 0);
+        stage.until("the gate receives the breach", |stage| stage.breaches_of(client) > 0);
         assert_eq!(stage.end_of(client), None, "the gate ends the session, and then the link");
     }
     stage.assert_serves_others();
 }
 
 #[test]
-fn a_link_that_is_closed_has_its_last_frame_and_knows_why() {
+fn a_closed_link_delivers_its_last_frame_and_its_reason() {
     let mut stage = Stage::new();
     for kind in KINDS {
         let client = stage.connect(kind);
@@ -110,7 +113,7 @@ fn a_link_that_is_closed_has_its_last_frame_and_knows_why() {
 
         stage.command(client, |link| ProxyCommand::Close { link, frame: closed(Reason::Kicked) });
 
-        stage.until("both know", |stage| {
+        stage.until("both sides report the end", |stage| {
             let reason = Ended::ByPeer(Some(Reason::Kicked as u32));
             stage.end_of(client).is_some()
                 && stage.clients[client].happened.contains(&LaneEvent::Ended(reason))
@@ -122,7 +125,7 @@ fn a_link_that_is_closed_has_its_last_frame_and_knows_why() {
 }
 
 #[test]
-fn a_client_that_never_opened_its_stream_is_closed_all_the_same() {
+fn a_client_that_never_opened_its_stream_can_be_closed() {
     let mut stage = Stage::new();
     for kind in KINDS {
         let client = stage.client(kind);
@@ -130,16 +133,16 @@ fn a_client_that_never_opened_its_stream_is_closed_all_the_same() {
 
         stage.command(client, |link| ProxyCommand::Close { link, frame: closed(Reason::Timeout) });
 
-        stage.until("the client knows", |stage| {
+        stage.until("the client reports the end", |stage| {
             let reason = Ended::ByPeer(Some(Reason::Timeout as u32));
             stage.clients[client].happened.contains(&LaneEvent::Ended(reason))
         });
-        stage.until("the server knows", |stage| stage.end_of(client) == Some(LinkEnd::ByServer));
+        stage.until("the server reports the end", |stage| stage.end_of(client) == Some(LinkEnd::ByServer));
     }
 }
 
 #[test]
-fn a_cut_link_is_gone_at_once_and_one_that_its_client_closes_is_too() {
+fn a_link_that_is_cut_or_closed_by_its_client_ends_at_once() {
     let mut stage = Stage::new();
     for kind in KINDS {
         let (cut, leaving) = (stage.connect(kind), stage.connect(kind));
@@ -157,13 +160,13 @@ fn a_cut_link_is_gone_at_once_and_one_that_its_client_closes_is_too() {
 }
 
 #[test]
-fn a_paused_link_leaves_what_is_reliable_with_the_transport() {
+fn a_paused_link_leaves_reliable_frames_in_the_transport() {
     let mut stage = Stage::new();
     for kind in KINDS {
         let client = stage.connect(kind);
         stage.command(client, |link| ProxyCommand::Pause { link });
         stage.tick();
-        stage.until("the pause is there", |stage| {
+        stage.until("the adapter has paused the link", |stage| {
             stage.clients[client].send(&frame(0x80, 1));
             stage.frames_of(client).contains(&(Lane::Unreliable, frame(0x80, 1)))
         });
@@ -172,13 +175,13 @@ fn a_paused_link_leaves_what_is_reliable_with_the_transport() {
             stage.clients[client].send(&frame(0x01, tag));
         }
         stage.clients[client].send(&frame(0x80, 2));
-        stage.until("what is unreliable passes", |stage| {
+        stage.until("the unreliable frames arrive", |stage| {
             stage.frames_of(client).contains(&(Lane::Unreliable, frame(0x80, 2)))
         });
         assert!(!stage.frames_of(client).contains(&(Lane::Reliable, frame(0x01, 1))));
 
         stage.command(client, |link| ProxyCommand::Unpause { link });
-        stage.until("all arrive", |stage| {
+        stage.until("all frames arrive", |stage| {
             stage.frames_of(client).contains(&(Lane::Reliable, frame(0x01, 99)))
         });
         let reliable: Vec<_> =
@@ -189,7 +192,7 @@ fn a_paused_link_leaves_what_is_reliable_with_the_transport() {
 }
 
 #[test]
-fn a_link_goes_on_when_its_client_comes_from_another_address() {
+fn a_link_survives_a_change_of_its_clients_address() {
     let mut stage = Stage::new();
     for kind in KINDS {
         let client = stage.connect(kind);
@@ -212,16 +215,16 @@ fn another_protocol_is_refused_in_the_handshake() {
     let client =
         stage.client_with(Lanes::quic_client(FRAME_MAX_SERVER), b"waystation/2", &QuicLimits::default());
 
-    stage.until("the client knows", |stage| !stage.clients[client].happened.is_empty());
+    stage.until("the client reports the end", |stage| !stage.clients[client].happened.is_empty());
 
     assert!(matches!(stage.clients[client].happened[..], [LaneEvent::Ended(_)]));
-    stage.until("it is counted", |stage| stage.counts().handshake_failed_count == 1);
-    assert!(stage.events.is_empty(), "no link was there");
+    stage.until("the failed handshake is counted", |stage| stage.counts().handshake_failed_count == 1);
+    assert!(stage.events.is_empty(), "no link was opened");
     stage.assert_serves_others();
 }
 
 #[test]
-fn nothing_is_read_before_the_handshake_is_over() {
+fn no_early_data_is_accepted() {
     let mut stage = Stage::new();
     let mut eager = (*stage.adapter.client_tls(ALPN_QUIC)).clone();
     eager.enable_early_data = true;
@@ -232,9 +235,9 @@ fn nothing_is_read_before_the_handshake_is_over() {
     };
     let first = client(&mut stage);
     stage.until("the client is connected", |stage| stage.clients[first].is_open());
-    // Its ticket is on the way with the first answers.
+    // The server sends its ticket with the first answers.
     stage.clients[first].send(&frame(0x01, 0));
-    stage.until("a frame has passed", |stage| {
+    stage.until("a frame arrives", |stage| {
         stage.link_of(first).is_some() && !stage.frames_of(first).is_empty()
     });
     stage.assert_echo(first);
@@ -242,30 +245,30 @@ fn nothing_is_read_before_the_handshake_is_over() {
     let again = client(&mut stage);
 
     assert!(!stage.clients[again].connection.has_0rtt(), "the server's ticket allows no early data");
-    stage.until("it is connected all the same", |stage| stage.clients[again].is_open());
+    stage.until("the client connects without early data", |stage| stage.clients[again].is_open());
     assert!(!stage.clients[again].connection.accepted_0rtt());
 }
 
 #[test]
-fn a_client_that_is_slow_with_its_session_is_not_waited_for() {
+fn a_client_that_does_not_request_its_session_in_time_is_disconnected() {
     let clock = Clock::manual();
     let mut stage = Stage::with(QuicConfig::default(), clock.clone());
     let client = stage.client(QuicKind::WebTransport);
-    // It shakes hands, and then asks for nothing.
+    // The client completes its handshake and then requests no session.
     stage.clients[client].raw = true;
-    stage.until("hands are shaken", |stage| !stage.clients[client].connection.is_handshaking());
+    stage.until("the handshake is complete", |stage| !stage.clients[client].connection.is_handshaking());
     assert_eq!(stage.counts().handshake_failed_count, 0);
 
     clock.advance(QuicConfig::default().handshake_timeout);
 
-    stage.until("it is turned away", |stage| stage.counts().handshake_failed_count == 1);
+    stage.until("the server closes the connection", |stage| stage.counts().handshake_failed_count == 1);
 
-    assert!(stage.events.is_empty(), "no link was there");
-    stage.until("it is told", |stage| stage.clients[client].connection.is_closed());
+    assert!(stage.events.is_empty(), "no link was opened");
+    stage.until("the client is disconnected", |stage| stage.clients[client].connection.is_closed());
 }
 
 #[test]
-fn only_the_path_of_sessions_and_the_pages_on_the_list_open_one() {
+fn only_the_session_path_and_listed_origins_open_a_webtransport_session() {
     let origins = Origins::Only(vec!["https://play.example".to_owned()]);
     let mut stage = Stage::with(QuicConfig { origins, ..QuicConfig::default() }, Clock::manual());
     for (path, origin, wanted) in [
@@ -277,7 +280,7 @@ fn only_the_path_of_sessions_and_the_pages_on_the_list_open_one() {
     ] {
         let client = stage.client(QuicKind::WebTransport);
         stage.clients[client].raw = true;
-        stage.until("hands are shaken", |stage| !stage.clients[client].connection.is_handshaking());
+        stage.until("the handshake is complete", |stage| !stage.clients[client].connection.is_handshaking());
         let url: url::Url = format!("https://localhost{path}").parse().expect("a URL");
         let mut request = web_transport_proto::ConnectRequest::new(url);
         if let Some(origin) = origin {
@@ -290,7 +293,7 @@ fn only_the_path_of_sessions_and_the_pages_on_the_list_open_one() {
         let stream = stage.clients[client].open_stream(Dir::Bi, &bytes);
 
         let mut answer = bytes::BytesMut::new();
-        stage.until("there is an answer", |stage| {
+        stage.until("the client has an answer", |stage| {
             let mut receiver = stage.clients[client].connection.recv_stream(stream);
             let Ok(mut chunks) = receiver.read(true) else { return true };
             while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
@@ -306,13 +309,15 @@ fn only_the_path_of_sessions_and_the_pages_on_the_list_open_one() {
         };
         assert_eq!(status, wanted, "{path} {origin:?}");
     }
-    stage.until("the refused are gone", |stage| stage.counts().handshake_failed_count == 3);
+    stage.until("the three refused connections are counted", |stage| {
+        stage.counts().handshake_failed_count == 3
+    });
     assert_eq!(stage.counts().session_refused_count, 3);
     assert_eq!(stage.counts().webtransport_opened_count, 2);
 }
 
 #[test]
-fn the_end_of_the_server_tells_clients_that_it_stops() {
+fn a_server_that_ends_closes_its_links_with_a_reason() {
     let mut stage = Stage::new();
     for kind in KINDS {
         stage.connect(kind);
@@ -330,11 +335,11 @@ fn the_end_of_the_server_tells_clients_that_it_stops() {
 }
 
 #[test]
-fn the_end_of_the_server_waits_for_last_frames_however_many_datagrams_others_send() {
+fn a_server_that_ends_delivers_last_frames_during_a_flood_of_datagrams() {
     let mut stage = Stage::new();
     let client = stage.connect(QuicKind::Quic);
     let server = stage.local_addr();
-    // More than leaves before the client has acknowledged some.
+    // More frames than the server can send before the client acknowledges some.
     stage.send(client, sized(0x01, 60_000));
     stage.command(client, |link| ProxyCommand::Close { link, frame: closed(Reason::Shutdown) });
     stage.clients[client].frozen = true;
@@ -348,12 +353,12 @@ fn the_end_of_the_server_waits_for_last_frames_however_many_datagrams_others_sen
         scope.spawn(|| {
             let socket = UdpSocket::bind(loopback()).expect("a socket");
             while sent.fetch_add(1, Ordering::Relaxed) < 2_000 {
-                // The server may be gone by now.
+                // The server may have ended by now.
                 let _ = socket.send_to(&[0; 40], server);
                 thread::sleep(Duration::from_micros(200));
             }
         });
-        // More than the turns of the server's wait, and soon enough for a busy machine.
+        // More datagrams than turns of the server's wait. The pause is short enough for a busy machine.
         while sent.load(Ordering::Relaxed) < 100 {
             thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! The client library over QUIC and WebTransport to a server with its gate, sessions and zones.
+//! Tests the client library over QUIC and WebTransport, against a server with its gate, sessions and zones.
 
 use std::cell::Cell;
 use std::fs;
@@ -31,7 +31,7 @@ use waystation::wire::Lane;
 use waystation::wire::quic::WEBTRANSPORT_PATH;
 use waystation::wire::udp::{DEV_KEY, TokenMint};
 
-/// A server with the arena, on UDP and on QUIC, with ports of its own.
+/// A server with the arena, on free UDP and QUIC ports.
 struct Server {
     app: App,
     quic: SocketAddr,
@@ -51,7 +51,7 @@ impl Server {
         let mut config =
             ServerConfig { rate: TickRate::new(200).expect("in range"), ..ServerConfig::default() };
         config.gate.exempt_loopback = true;
-        // However slow the machine is, nobody expires here.
+        // No session expires, even on a slow machine.
         config.session.timeout = Duration::from_secs(600);
         let mut app = App::new();
         app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
@@ -64,7 +64,7 @@ impl Server {
         Self { watch: Watch::of(&mut app), quic: address, stats, app, mint, tls }
     }
 
-    /// The way to it, for whoever trusts its certificate.
+    /// Returns the target of a client that pins the server's certificate.
     fn target(&self, route: QuicRoute) -> QuicTarget {
         self.target_with(self.tls.sha256().expect("a certificate of its own"), route)
     }
@@ -88,7 +88,7 @@ impl Server {
     }
 }
 
-/// A client and what it was told.
+/// A client, and the events that it has received.
 struct Ada<D: Dial> {
     client: Client<WatchedDial<D>>,
     number: u64,
@@ -103,7 +103,7 @@ impl<D: Dial> Ada<D> {
         Self::with(dial, server, ClientConfig::default())
     }
 
-    /// One that soon gives up.
+    /// Creates a client that gives up after two attempts.
     fn trying_twice(dial: D, server: &Server) -> Self {
         Self::with(dial, server, ClientConfig { tries: 2, ..ClientConfig::default() })
     }
@@ -113,23 +113,25 @@ impl<D: Dial> Ada<D> {
         Self { client, number: 0, echoes: Vec::new(), resyncs: Vec::new(), lost_count: 0, closed: None }
     }
 
-    /// A client that is in the arena.
+    /// Creates a client and waits until it has joined the arena.
     fn joined(dial: D, server: &mut Server) -> (Self, SessionId) {
         let mut ada = Self::new(dial, server);
         ada.until(server, "the client has a session", |ada, _| ada.client.session_id().is_some());
         let session = ada.client.session_id().expect("a session");
         ada.client.join("arena", Vec::new()).expect("it has a session");
-        ada.until(server, "it has joined", |_, server| server.state(session) == Some(SessionState::Active));
+        ada.until(server, "the client has joined", |_, server| {
+            server.state(session) == Some(SessionState::Active)
+        });
         (ada, session)
     }
 
-    /// Lets both sides work until something has come to pass.
+    /// Updates both sides until `done` returns true.
     #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
     fn until(&mut self, server: &mut Server, what: &str, mut done: impl FnMut(&mut Self, &Server) -> bool) {
         let begun = Instant::now();
         let step = Duration::from_millis(5);
         while !done(self, server) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+            assert!(begun.elapsed() < Duration::from_secs(60), "not reached within a minute: {what}");
             thread::sleep(step);
             self.client.update(step);
             server.app.update();
@@ -154,18 +156,18 @@ impl<D: Dial> Ada<D> {
         }
     }
 
-    /// Cuts the link in the middle of a conversation, and waits until all of it has come through.
+    /// Cuts the link while messages are on their way, and waits until the client has resumed and has all echoes.
     fn survive(&mut self, server: &mut Server, cut: Cut) {
         self.say_five();
         self.client.cut(cut);
         self.say_five();
         let resumes = self.resyncs.len() + 1;
-        self.until(server, "it has resumed", |ada, _| ada.resyncs.len() == resumes);
+        self.until(server, "the client has resumed", |ada, _| ada.resyncs.len() == resumes);
         self.hear_all(server);
     }
 
     fn hear_all(&mut self, server: &mut Server) {
-        self.until(server, "all is echoed", |ada, _| ada.echoes.len() as u64 >= ada.number);
+        self.until(server, "all messages are echoed", |ada, _| ada.echoes.len() as u64 >= ada.number);
         assert_eq!(self.echoes, (1..=self.number).collect::<Vec<_>>());
     }
 }
@@ -193,7 +195,7 @@ fn a_session_that_goes_silent_resumes_over_quic_and_over_webtransport() {
 }
 
 #[test]
-fn a_client_that_moves_to_another_socket_in_mid_game_is_not_noticed() {
+fn a_client_that_changes_its_socket_keeps_its_link() {
     for route in [QuicRoute::Quic, webtransport()] {
         let mut server = Server::new();
         let dial = QuicDial::new(server.target(route));
@@ -245,11 +247,11 @@ fn a_session_moves_from_transport_to_transport() {
 }
 
 #[test]
-fn a_client_that_expects_another_certificate_says_so_and_gives_up() {
+fn a_client_that_expects_another_certificate_reports_both_and_gives_up() {
     let mut server = Server::new();
     let mut ada = Ada::trying_twice(QuicDial::new(server.target_with([7; 32], QuicRoute::Quic)), &server);
 
-    ada.until(&mut server, "it gives up", |ada, _| ada.closed.is_some());
+    ada.until(&mut server, "the client gives up", |ada, _| ada.closed.is_some());
 
     let told = ada.closed.expect("a reason");
     assert!(told.contains(&"07".repeat(32)) && told.contains("ask its discovery again"), "{told}");
@@ -257,7 +259,7 @@ fn a_client_that_expects_another_certificate_says_so_and_gives_up() {
 }
 
 #[test]
-fn a_certificate_that_is_replaced_is_shown_to_the_next_client_and_breaks_no_link() {
+fn a_replaced_certificate_is_used_for_new_links_and_ends_no_link() {
     let files = Files::new();
     let old = files.write();
     let mut server = Server::with(Tls::from_files(&files.certificate, &files.key).expect("a certificate"));
@@ -273,10 +275,10 @@ fn a_certificate_that_is_replaced_is_shown_to_the_next_client_and_breaks_no_link
     bob.say_five();
     bob.hear_all(&mut server);
     let mut late = Ada::trying_twice(QuicDial::new(server.target_with(old, QuicRoute::Quic)), &server);
-    late.until(&mut server, "it gives up", |late, _| late.closed.is_some());
+    late.until(&mut server, "the client gives up", |late, _| late.closed.is_some());
 }
 
-/// A certificate and its key in files, gone with the test.
+/// A certificate and its key in files, which are removed when the test ends.
 struct Files {
     folder: PathBuf,
     certificate: PathBuf,
@@ -290,7 +292,7 @@ impl Files {
         Self { certificate: folder.join("cert.pem"), key: folder.join("key.pem"), folder }
     }
 
-    /// Another pair, whose hash is returned.
+    /// Writes a new pair, and returns the hash of its certificate.
     fn write(&self) -> [u8; 32] {
         let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a pair");
         fs::write(&self.certificate, pair.cert.pem()).expect("room");
@@ -305,7 +307,7 @@ impl Drop for Files {
     }
 }
 
-/// One client's dial that takes the way that the test says.
+/// A client's dial that uses the route that the test sets.
 struct Ways {
     udp: UdpDial,
     quic: QuicDial,

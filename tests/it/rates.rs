@@ -1,4 +1,5 @@
-//! A client that sends more than it may: what was accepted is kept, and nobody is taken for gone.
+//! Tests clients that send more than their rate allows: accepted messages are kept, and a throttled link does
+//! not count as silent.
 
 use std::time::Duration;
 
@@ -11,13 +12,13 @@ use waystation::wire::{self, Lane};
 
 use crate::support::{Heard, game, game_bounded, said, say, shout};
 
-/// A game whose sessions may send so many messages a second, and as many at once.
+/// Starts a game with this message rate per session; the burst is one second's messages.
 fn game_at(messages_per_second: u32, inbox_max_frames: usize) -> Harness {
     game_bounded(SessionConfig {
         messages_per_second,
         messages_burst: messages_per_second,
         inbox_max_frames,
-        // A client that is mute acknowledges nothing; that is not what is looked at here.
+        // A mute client acknowledges no frames. These tests do not examine that.
         unacked_max: if inbox_max_frames < 512 { Duration::MAX } else { wire::UNACKED_MAX },
         ..SessionConfig::default()
     })
@@ -27,17 +28,17 @@ fn throttled(game: &Harness) -> u64 {
     game.resource::<SessionCounts>().throttled_frame_count
 }
 
-/// Says a number in a frame with so many bytes of padding.
+/// Sends a number in a frame with `padding` bytes of padding.
 fn say_padded(player: &mut Player, number: u64, padding: usize) {
     let mut frame = wire::encode(&Say { number }).to_vec();
-    // Field 15, which nobody knows, of bytes.
+    // Field 15 is unknown to the server. It holds bytes.
     frame.extend([0x7A, 0x80 | (padding & 0x7F) as u8, (padding >> 7) as u8]);
     frame.extend(vec![0; padding]);
     player.say_bytes(Lane::Reliable, frame);
 }
 
 #[test]
-fn pr_15_what_is_over_the_rate_waits_in_order_and_is_not_lost() {
+fn pr_15_messages_over_the_rate_wait_in_order_and_are_not_lost() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
@@ -47,9 +48,9 @@ fn pr_15_what_is_over_the_rate_waits_in_order_and_is_not_lost() {
     say(&mut bob, 1..=1);
     game.tick();
 
-    // The burst; from then on six a tick.
+    // The burst is dispatched at once. After it, six messages are dispatched per tick.
     assert_eq!(said(&game, &ada).len(), 240);
-    assert_eq!(said(&game, &bob), [1], "others are served");
+    assert_eq!(said(&game, &bob), [1], "other sessions are served");
     game.run_with(&mut [&mut ada, &mut bob], 1_000);
     assert!((359..=360).contains(&said(&game, &ada).len()), "{}", said(&game, &ada).len());
     game.run_with(&mut [&mut ada, &mut bob], 1_500);
@@ -58,23 +59,26 @@ fn pr_15_what_is_over_the_rate_waits_in_order_and_is_not_lost() {
 }
 
 #[test]
-fn pr_15_a_link_that_is_not_read_for_its_rate_is_not_silent() {
+fn pr_15_a_link_that_is_paused_for_its_rate_is_not_silent() {
     let mut game = game_at(2, 16);
     let mut ada = game.member(Via::Alpha, "hall");
     ada.hang = Hang::Mute;
     say(&mut ada, 1..=40);
 
-    // Two at once, then two a second: read on after 15 s, when eight are left.
+    // Two at once, then two per second. The link is read again after 15 s, when eight messages are left.
     game.run_ms(14_000);
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
     game.run_ms(20_000);
 
     assert_eq!(said(&game, &ada), (1..=40).collect::<Vec<_>>());
-    assert!(game.news_of(ada.session()).contains(&Disconnected(LossCause::Silent)), "it was mute since");
+    assert!(
+        game.news_of(ada.session()).contains(&Disconnected(LossCause::Silent)),
+        "the client was silent after the link was read again"
+    );
 }
 
 #[test]
-fn acks_and_pings_pass_by_the_calls_that_wait() {
+fn acks_and_pings_do_not_wait_behind_calls() {
     let mut game = game_at(10, 512);
     let mut ada = game.member(Via::Alpha, "hall");
     game.run_with(&mut [&mut ada], 1_000);
@@ -83,7 +87,7 @@ fn acks_and_pings_pass_by_the_calls_that_wait() {
     shout(&mut game, 1);
     game.run_with(&mut [&mut ada], 15_000);
 
-    // Behind 29 s of calls they would make it a slow consumer after ten.
+    // If acks waited behind 29 s of calls, the session would be a slow consumer after ten seconds.
     assert_eq!(ada.closed(), None);
     assert!(said(&game, &ada).len() < 200);
     assert!(game.component::<Latency>(ada.session()).is_some_and(|latency| latency.round_trip_ms() < 200));
@@ -106,7 +110,7 @@ fn unreliable_messages_over_the_rate_are_dropped_and_counted() {
     let heard = game.resource::<Heard>().inputs.len();
     assert_eq!(heard, 240);
     assert!(said(&game, &ada).is_empty());
-    // The call was not overtaken, and not lost.
+    // The call was neither overtaken nor lost.
     ada.say(&Input { tick: 1_001, ..Input::default() });
     game.exchange(&mut [&mut ada]);
     assert_eq!(said(&game, &ada), [1]);
@@ -115,7 +119,7 @@ fn unreliable_messages_over_the_rate_are_dropped_and_counted() {
 }
 
 #[test]
-fn bytes_are_bounded_as_messages_are() {
+fn bytes_are_limited_like_messages() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     game.run_with(&mut [&mut ada], 1_000);
@@ -133,7 +137,7 @@ fn bytes_are_bounded_as_messages_are() {
 }
 
 #[test]
-fn what_is_replayed_after_a_resume_is_not_measured() {
+fn replayed_messages_do_not_count_against_the_rate() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     say(&mut ada, 1..=240);
@@ -147,7 +151,7 @@ fn what_is_replayed_after_a_resume_is_not_measured() {
     game.exchange(&mut [&mut ada]);
     game.exchange(&mut [&mut ada]);
 
-    // 512 of them, in the 256 that a tick dispatches at most.
+    // There are 512 messages, and a tick dispatches at most 256.
     assert_eq!(said(&game, &ada), (1..=752).collect::<Vec<_>>());
 }
 
@@ -164,7 +168,7 @@ fn link_control_has_a_small_limit_of_its_own() {
     game.tick();
 
     assert_eq!(throttled(&game), 880);
-    assert_eq!(said(&game, &eve).len(), 240, "it does not count against the calls");
+    assert_eq!(said(&game, &eve).len(), 240, "link control does not count against the rate of calls");
     game.run_with(&mut [&mut eve], 1_000);
     eve.say(&Probe { topic: "status".to_owned(), ..Probe::default() });
     game.exchange(&mut [&mut eve]);
@@ -186,12 +190,12 @@ fn joins_that_wait_do_not_keep_a_silent_link() {
 }
 
 #[test]
-fn who_takes_itself_over_again_and_again_is_held_to_its_rates() {
+fn a_session_that_resumes_repeatedly_is_held_to_its_rates() {
     let mut game = game();
     let mut eve = game.member(Via::Alpha, "hall");
 
-    // Half a minute, in which 120 messages a second are 3,840 with the burst, and one more replay of
-    // an outbox than the first is earned.
+    // In half a minute, 120 messages per second and the burst are 3,840 messages. The rate of replays allows
+    // two outboxes.
     for _ in 0..30 {
         eve.connect(&game, Via::Beta);
         eve.resume();

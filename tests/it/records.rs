@@ -1,4 +1,4 @@
-//! Sessions that are written down by one server and read back by another.
+//! Tests session records: one server writes a session, and another server restores it.
 
 use waystation::session::{EndCause, LossCause, RecordError, SessionCounts, SessionRecord, SessionState};
 use waystation::testing::News::{Closed, Disconnected, Expired, Registered, Resumed};
@@ -12,7 +12,7 @@ fn record_of(game: &Harness, player: &Player) -> SessionRecord {
 }
 
 #[test]
-fn a_session_goes_on_over_another_server_with_nothing_lost() {
+fn a_session_continues_on_another_server_without_loss() {
     let mut before = game();
     let mut ada = before.member(Via::Alpha, "hall");
     say(&mut ada, 1..=3);
@@ -35,7 +35,7 @@ fn a_session_goes_on_over_another_server_with_nothing_lost() {
     after.exchange(&mut [&mut ada]);
 
     assert!(ada.take::<Welcome>().last().is_some_and(|welcome| welcome.resumed && !welcome.resync));
-    assert_eq!(echoes(&mut ada), [50], "what waited for it has arrived, once");
+    assert_eq!(echoes(&mut ada), [50], "the held message arrives once");
     after.join(&mut ada, "hall");
     say(&mut ada, 4..=5);
     after.exchange(&mut [&mut ada]);
@@ -45,7 +45,7 @@ fn a_session_goes_on_over_another_server_with_nothing_lost() {
 }
 
 #[test]
-fn an_older_record_ends_in_a_resync_and_what_is_missing_is_counted() {
+fn an_older_record_leads_to_a_resync_that_counts_missing_frames() {
     let mut before = game();
     let mut ada = before.member(Via::Alpha, "hall");
     let record = record_of(&before, &ada);
@@ -65,7 +65,7 @@ fn an_older_record_ends_in_a_resync_and_what_is_missing_is_counted() {
 }
 
 #[test]
-fn a_restored_session_that_nobody_resumes_expires() {
+fn a_restored_session_that_is_not_resumed_expires() {
     let mut before = game();
     let ada = before.member(Via::Alpha, "hall");
     let record = record_of(&before, &ada);
@@ -79,7 +79,7 @@ fn a_restored_session_that_nobody_resumes_expires() {
 }
 
 #[test]
-fn a_damaged_record_is_refused_and_so_is_one_of_a_session_that_is_there() {
+fn a_damaged_record_and_one_of_an_existing_session_are_refused() {
     let mut before = game();
     let ada = before.member(Via::Alpha, "hall");
     let good = record_of(&before, &ada);

@@ -1,4 +1,4 @@
-//! Bots on the binary through a relay, over each transport.
+//! Tests bots that play on the binary through a relay, over each transport.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use waystation::bot::{self, BotOptions, BotReport, Transports};
 use waystation::client::{Detour, Transport};
 use waystation::testing::{Network, Relay, RelayConfig, RelayCounts, Route};
 
-/// A server that ends with the test, and its addresses for UDP, QUIC and HTTP.
+/// A server process that is killed when the test ends, and its addresses for UDP, QUIC and HTTP.
 struct Server {
     process: Child,
     addresses: [SocketAddr; 3],
@@ -28,7 +28,7 @@ impl Server {
         let mut out = BufReader::new(process.stdout.take().expect("a pipe"));
         let mut line = String::new();
         out.read_line(&mut line).expect("a line");
-        // A server does not stop for a terminal that does not read, but it says so for ever.
+        // Keep reading the output: the server reports lines that it cannot write.
         thread::spawn(move || out.lines().map_while(Result::ok).for_each(drop));
         let addresses = ["udp ", "quic ", "http "].map(|name| {
             let at = line.find(name).unwrap_or_else(|| panic!("no {name}in {line}")) + name.len();
@@ -38,7 +38,7 @@ impl Server {
         Self { process, addresses }
     }
 
-    /// Bots that play over a network, and what the network did.
+    /// Plays bots over a network, and returns their report and the relay's counts.
     fn play(&self, transport: Transport, network: Network) -> (BotReport, RelayCounts) {
         let [udp, quic, http] = self.addresses;
         let relay = Relay::start(RelayConfig {
@@ -50,7 +50,7 @@ impl Server {
         let relay = relay.expect("free ports");
         let [udp, quic, http] = [0, 1, 2].map(|route| Some(relay.addresses()[route]));
         let report = bot::run(&BotOptions {
-            // Only the relays are known to the bots: this port is nobody's.
+            // The bots reach the server only through the relays. No server listens on this port.
             server: "http://127.0.0.1:9".to_owned(),
             through: Detour { udp, quic, http },
             transports: Transports::One(transport),
@@ -90,12 +90,15 @@ fn bots_play_through_relays_over_every_transport_and_lose_nothing_on_a_bad_netwo
     for (transport, (report, relayed)) in Transport::ALL.into_iter().zip(played) {
         assert!(report.passed(), "{transport}: {report}\n{relayed}");
         let clients = CLIENTS as u64;
-        // Each client asks discovery, and the run did before.
+        // Each client fetches discovery, and the run fetched it once before.
         assert!(relayed.connection_count > clients, "{transport}: {relayed}");
         let (up, down) = (relayed.up, relayed.down);
         if transport == Transport::WebSocket {
             assert_eq!(relayed.flow_count, 0, "{relayed}");
-            assert!(relayed.connection_count > 2 * clients, "discovery and a link each: {relayed}");
+            assert!(
+                relayed.connection_count > 2 * clients,
+                "each client opens one connection for discovery and one for its link: {relayed}"
+            );
             assert!(up.retransmitted_count > 0 && down.retransmitted_count > 0, "{relayed}");
         } else {
             assert!(relayed.flow_count >= clients, "{transport}: {relayed}");
@@ -124,7 +127,7 @@ fn a_session_outlives_a_client_whose_address_changes_over_every_transport() {
     }
 }
 
-/// Bots of each transport.
+/// The number of bots per transport.
 const CLIENTS: usize = 2;
-/// Long enough for a rebinding of each bot.
+/// The time of a run: long enough for each bot to be rebound.
 const PLAY_FOR: Duration = Duration::from_secs(4);

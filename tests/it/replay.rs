@@ -1,4 +1,4 @@
-//! A run again from its recorded inputs: the game is told the same, and the same leaves for the proxies.
+//! Tests replays: from its recorded inputs, a run sends the game the same events and the proxies the same commands.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -21,13 +21,13 @@ use waystation::wire::v1::{Bye, Welcome};
 use waystation::wire::{Frame, encode};
 use waystation::zone::{InZone, Zone, Zones};
 
-/// What may wait for an adapter: so little that it is reached.
+/// The bound on commands that wait for an adapter: so low that the run reaches it.
 const COMMANDS: Budget = Budget { count: 20, bytes: 400_000 };
 
-/// What a tick was, as far as the outside can tell: what the game was told, and what left.
+/// The observable results of a tick: the events that the game received, and the commands to the proxies.
 type Told = Vec<String>;
 
-/// A game whose every step follows from the world and the inputs.
+/// Adds a game that depends only on the world and the inputs.
 fn add_game(app: &mut App) {
     app.world_mut().resource_mut::<Proxies>().set_command_budget(COMMANDS);
     app.init_resource::<SentCommands>()
@@ -45,14 +45,14 @@ fn echo(mut calls: MessageReader<Call<Say>>, mut sender: Sender) {
     }
 }
 
-/// Tells all what the dice say, now and then.
+/// Sends a random number to all members on every third tick.
 fn roll(zones: Res<Zones>, time: Res<TickTime>, mut dice: ResMut<Dice>, mut sender: Sender) {
     if let Some(hall) = zones.find("hall").filter(|_| time.tick().0.is_multiple_of(3)) {
         sender.broadcast(hall, &Echo { number: dice.below(1_000).into(), taken: 1 });
     }
 }
 
-/// Shows all members much of the state, in each tick.
+/// Sends all members a large state message in each tick.
 fn show(members: Query<Entity, With<InZone>>, time: Res<TickTime>, mut sender: Sender) {
     let columns: Vec<u32> = (0..2_000).map(|id| 100_000 + id).collect();
     let snapshot =
@@ -62,7 +62,7 @@ fn show(members: Query<Entity, With<InZone>>, time: Res<TickTime>, mut sender: S
     }
 }
 
-/// What the game was told in this tick, and what left for the proxies: tokens aside, and of each frame the hash.
+/// Returns this tick's events of the game and commands to the proxies: without tokens, and with hashes of frames.
 fn told(world: &World) -> Told {
     let news =
         world.resource::<Journal>().published().iter().filter_map(Entry::of).map(|entry| entry.to_string());
@@ -84,11 +84,11 @@ fn digest(bytes: &Bytes) -> String {
     format!("frame {} {:016x}", frame.id, hash.finish())
 }
 
-/// The live app, and what it was in each tick.
+/// The live app, and the results of each tick.
 struct Live {
     game: Harness,
     told: Vec<Told>,
-    /// Ticks in which Beta had no room.
+    /// The number of ticks in which Beta had no room.
     full_count: usize,
 }
 
@@ -129,7 +129,7 @@ impl Live {
     }
 }
 
-/// Players come, call, are cut, resume and go, over adapters that stall and with a client that does not read.
+/// Plays a run: players join, call, are cut, resume and leave. Adapters stall, and one client does not read.
 fn play() -> Live {
     let mut live = Live::new();
     let mut ada = live.enter(Via::Alpha, "ada");
@@ -139,7 +139,7 @@ fn play() -> Live {
         (1..=round).for_each(|number| ada.send(&Say { number }));
         live.run(5, &mut [&mut ada, &mut bob]);
     }
-    // Beta takes nothing for a second, and then all of it.
+    // Beta takes no commands for a second, and then all of them.
     live.game.stall(Via::Beta, true);
     live.run(20, &mut [&mut ada, &mut bob]);
     live.game.stall(Via::Beta, false);
@@ -162,7 +162,7 @@ fn play() -> Live {
     live
 }
 
-/// An app of the same game, without adapters, driven by these inputs: what it was in each tick.
+/// Runs the same game without adapters from recorded inputs, and returns the results of each tick.
 fn replay(recording: Recording) -> (App, Vec<Told>) {
     let mut app = App::new();
     let config = ServerConfig { clock: Clock::manual(), seed: Some(4_711), ..ServerConfig::default() };
@@ -182,14 +182,14 @@ fn replay(recording: Recording) -> (App, Vec<Told>) {
     (app, told)
 }
 
-/// The recording, changed in the ticks from `from` on.
+/// Replays the recording with changed inputs from tick `from` on.
 fn perturbed(recording: &Recording, from: usize, change: impl Fn(&mut TickInput)) -> Vec<Told> {
     let mut recording = recording.clone();
     recording.ticks[from..].iter_mut().for_each(change);
     replay(recording).1
 }
 
-/// The first tick in which two runs differ.
+/// Returns the first tick in which two runs differ.
 fn first_difference(one: &[Told], other: &[Told]) -> Option<usize> {
     assert_eq!(one.len(), other.len());
     one.iter().zip(other).position(|(one, other)| one != other)
@@ -200,7 +200,7 @@ fn a_run_is_repeated_from_its_inputs_without_adapters_clocks_or_tokens() {
     let mut live = play();
     let counts = *live.game.resource::<SessionCounts>();
     assert!(counts.dropped_unreliable_count > 0, "a client that does not read leaves no room");
-    assert!(live.full_count > 0, "an adapter that takes nothing leaves no room");
+    assert!(live.full_count > 0, "an adapter that takes no commands leaves no room");
     assert_eq!((counts.resumed_count, counts.unregistered_count), (2, 1));
 
     let recording = Recorder::take(&mut live.game.app);
@@ -216,7 +216,7 @@ fn a_run_is_repeated_from_its_inputs_without_adapters_clocks_or_tokens() {
 }
 
 #[test]
-fn another_input_is_another_run() {
+fn a_changed_input_changes_the_run() {
     let mut live = play();
     let recording = Recorder::take(&mut live.game.app);
     let differs = |from: usize, change: &dyn Fn(&mut TickInput)| {

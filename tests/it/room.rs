@@ -1,4 +1,4 @@
-//! What a link may be sent before its client has taken what it was sent before.
+//! Tests room: how much may be sent on a link before its client has received what was sent earlier.
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce as _;
@@ -17,7 +17,7 @@ use waystation::wire::v1::Ack;
 use crate::stage::{Adapter, Client as _, Stage, quic, udp, websocket};
 use crate::support::{echoes, entity, game, shout};
 
-/// Bytes of the frames that fill a link: a few to a step of its reports.
+/// The size of the frames that fill a link, in bytes: less than `ROOM_STEP`.
 const FRAME_BYTES: usize = 16_000;
 
 fn reliable() -> Bytes {
@@ -35,7 +35,7 @@ fn frame_count(game: &Harness, player: &Player) -> Option<usize> {
     game.view(player.session()).map(|view| view.held_count)
 }
 
-/// Sends a player the state of many avatars, some 12 KB, in each tick while `is_on`.
+/// Sends a player the state of many avatars, about 12 KB, in each tick while `is_on`.
 fn flood(game: &mut Harness, player: &Player) {
     let to = entity(game, player);
     let columns: Vec<u32> = (0..2_000).map(|id| 100_000 + id).collect();
@@ -60,7 +60,7 @@ fn a_frame_that_the_game_has_encoded_reaches_each_target_once_and_a_game_can_ask
         sender.send_frame([a, b], &too_long);
         (links.bytes(a), links.bytes(Entity::PLACEHOLDER))
     });
-    let room = sent.expect("it runs");
+    let room = sent.expect("the system runs");
     game.exchange(&mut [&mut ada, &mut bob]);
 
     assert_eq!((echoes(&mut ada), echoes(&mut bob)), (vec![7], vec![7]));
@@ -68,7 +68,7 @@ fn a_frame_that_the_game_has_encoded_reaches_each_target_once_and_a_game_can_ask
 }
 
 #[test]
-fn a_game_that_sends_without_end_is_bounded_and_told() {
+fn a_game_that_sends_endlessly_is_bounded_and_gets_an_error() {
     let mut game = game();
     let ada = game.member(Via::Alpha, "hall");
     let to = entity(&game, &ada);
@@ -79,7 +79,7 @@ fn a_game_that_sends_without_end_is_bounded_and_told() {
             sender.send_frame([to], &frame);
         }
     });
-    sent.expect("it runs");
+    sent.expect("the system runs");
     game.tick();
 
     assert_eq!(game.resource::<SessionCounts>().undelivered_count, 2_000 - 64 * 1024 * 1024 / 60_002);
@@ -104,7 +104,7 @@ fn a_proxy_with_little_room_serves_another_session_first_in_each_tick() {
     }
 
     assert!(counts.iter().all(|count| *count >= 5), "{counts:?}");
-    assert!(game.resource::<SessionCounts>().dropped_unreliable_count > 0, "there was not room for all");
+    assert!(game.resource::<SessionCounts>().dropped_unreliable_count > 0, "some state did not fit the room");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_client_that_does_not_read_makes_state_drop_at_the_tick_and_messages_wait_in
     while room(&game, &ada) > 0 {
         game.tick();
         ticks += 1;
-        assert!(ticks < 100, "its room never ends");
+        assert!(ticks < 100, "the link still has room");
     }
     let dropped = game.resource::<SessionCounts>().dropped_unreliable_count;
 
@@ -128,10 +128,10 @@ fn a_client_that_does_not_read_makes_state_drop_at_the_tick_and_messages_wait_in
     assert_eq!(game.resource::<SessionCounts>().dropped_unreliable_count, dropped + 10);
     assert_eq!(frame_count(&game, &ada), Some(10));
     assert_eq!((room(&game, &ada), room(&game, &bob) > LINK_BUDGET - ROOM_STEP), (0, true));
-    assert_eq!(echoes(&mut bob), (1..=10).collect::<Vec<_>>(), "the other one is not kept waiting");
+    assert_eq!(echoes(&mut bob), (1..=10).collect::<Vec<_>>(), "the other session is not delayed");
     ada.pump();
-    assert!(echoes(&mut ada).is_empty(), "they have not left");
-    // Beacons are due meanwhile, and each session is still flushed once a tick: the server asserts it.
+    assert!(echoes(&mut ada).is_empty(), "the messages are still in the outbox");
+    // Beacons are due meanwhile. The server asserts that it still flushes each session once per tick.
     game.run_with(&mut [&mut bob], 2_000);
     game.exchange(&mut [&mut ada]);
 
@@ -140,8 +140,8 @@ fn a_client_that_does_not_read_makes_state_drop_at_the_tick_and_messages_wait_in
     assert_eq!(game.state(ada.session()), Some(SessionState::Active));
 }
 
-/// Sends on a client's link until it has no room, and ticks until it has some again.
-fn assert_room_comes_back<A: Adapter>(stage: &mut Stage<A>, client: usize) {
+/// Sends on a client's link until it has no room, and asserts that its room returns.
+fn assert_room_returns<A: Adapter>(stage: &mut Stage<A>, client: usize) {
     let link = stage.key_of(client);
     let room = |stage: &Stage<A>| stage.app.world().resource::<Proxies>().room(link);
     assert_eq!(room(stage), LINK_BUDGET);
@@ -153,34 +153,34 @@ fn assert_room_comes_back<A: Adapter>(stage: &mut Stage<A>, client: usize) {
     assert_eq!(count, LINK_BUDGET.div_ceil(FRAME_BYTES));
 
     stage.until("there is room again", |stage| room(stage) > LINK_BUDGET - ROOM_STEP);
-    stage.until("all has arrived", |stage| stage.clients[client].heard().len() >= count);
+    stage.until("all frames have arrived", |stage| stage.clients[client].heard().len() >= count);
     stage.assert_echo(client);
 }
 
 #[test]
-fn room_comes_back_over_udp() {
+fn room_returns_over_udp() {
     let mut stage = udp::Stage::new(Clock::wall());
     let client = stage.connect("ada");
 
-    assert_room_comes_back(&mut stage, client);
+    assert_room_returns(&mut stage, client);
 }
 
 #[test]
-fn room_comes_back_over_quic_and_webtransport() {
+fn room_returns_over_quic_and_webtransport() {
     for kind in [QuicKind::Quic, QuicKind::WebTransport] {
         let mut stage = quic::Stage::new();
         let client = stage.connect(kind);
 
-        assert_room_comes_back(&mut stage, client);
+        assert_room_returns(&mut stage, client);
     }
 }
 
 #[test]
-fn room_comes_back_over_websocket() {
+fn room_returns_over_websocket() {
     let mut stage = websocket::Stage::new();
     let client = stage.connect();
 
-    assert_room_comes_back(&mut stage, client);
+    assert_room_returns(&mut stage, client);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_client_over_websocket_that_does_not_read_leaves_no_room() {
     let link = stage.key_of(client);
     let mut count = 0;
 
-    // What the kernel's buffers hold comes back once; then nothing does.
+    // Room for the bytes in the kernel's buffers returns once. After that, no room returns.
     let mut quiet = 0;
     while quiet < 50 {
         let has_room = stage.app.world().resource::<Proxies>().room(link) > 0;
@@ -202,11 +202,11 @@ fn a_client_over_websocket_that_does_not_read_leaves_no_room() {
         }
         stage.tick();
         std::thread::sleep(std::time::Duration::from_millis(2));
-        assert!(count < 1_000, "its room never ends");
+        assert!(count < 1_000, "the link still has room");
     }
     stage.clients[client].deaf = false;
 
-    stage.until("all has arrived", |stage| stage.clients[client].received.len() >= count);
+    stage.until("all frames have arrived", |stage| stage.clients[client].received.len() >= count);
     stage.until("there is room again", |stage| {
         stage.app.world().resource::<Proxies>().room(link) > LINK_BUDGET - ROOM_STEP
     });

@@ -1,4 +1,4 @@
-//! The rows of the state table of `docs/sessions.md`, one by one, over two proxies: how a session begins and goes on.
+//! Tests the rows of the state table in `docs/sessions.md` over two proxies: how a session begins and goes on.
 
 use std::time::Duration;
 
@@ -179,7 +179,7 @@ fn row_07_silence_is_a_loss_after_five_seconds_on_every_proxy() {
         game.run_ms(200);
 
         assert_eq!(game.state(session), Some(SessionState::Disconnected));
-        let told = game.told_at(session, Disconnected(SILENT)).expect("it was told");
+        let told = game.told_at(session, Disconnected(SILENT)).expect("the game received the event");
         assert!(told - last_heard <= Duration::from_millis(5_100), "{:?}", told - last_heard);
     }
 }
@@ -292,11 +292,11 @@ fn row_11a_a_resume_whose_own_link_closed_in_the_same_tick_is_skipped() {
 }
 
 #[test]
-fn a_link_that_closed_itself_is_not_waited_for() {
+fn a_resume_does_not_wait_for_a_link_that_its_client_closed() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
 
-    // Loss and resume in one tick: row 11a.
+    // The loss and the resume are in one tick: row 11a.
     ada.close();
     ada.connect(&game, Via::Beta);
     ada.resume();
@@ -307,13 +307,13 @@ fn a_link_that_closed_itself_is_not_waited_for() {
 }
 
 #[test]
-fn row_12_what_an_old_link_still_brings_is_ignored_and_counted() {
+fn row_12_frames_from_an_old_link_are_ignored_and_counted() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let old = ada.cut().expect("a link");
     ada.connect(&game, Via::Beta);
     ada.resume();
-    // In the tick of the takeover the old link is not yet told.
+    // In the tick of the takeover the old link has not received its Closed yet.
     old.send(Lane::Reliable, waystation::wire::encode(&Bye {})).expect("open");
     game.exchange(&mut [&mut ada]);
 

@@ -1,4 +1,4 @@
-//! The rows of the state table of `docs/sessions.md`, one by one, over two proxies: how a session ends, or is not let in.
+//! Tests the rows of the state table in `docs/sessions.md` over two proxies: how a session ends or is denied.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn row_13_and_ow_14_every_bad_token_gets_the_same_answer() {
 }
 
 #[test]
-fn row_13_whoever_tries_tokens_is_slowed_but_may_say_hello() {
+fn row_13_a_network_that_guesses_tokens_is_slowed_but_may_open_sessions() {
     let mut game = game();
     let mut eve = game.stranger(Via::Alpha);
 
@@ -84,7 +84,7 @@ fn a_valid_resume_that_arrived_in_time_wins_even_if_it_is_slowed() {
     game.exchange(&mut [&mut ada]);
     assert_eq!(ada.take::<Denied>().len(), 1);
 
-    // It arrives in the tick of the deadline.
+    // The resume arrives in the tick of the deadline.
     ada.resume();
     game.run_with(&mut [&mut ada], 2_000);
 
@@ -192,7 +192,7 @@ fn row_15_a_bye_that_arrived_before_the_loss_counts() {
 }
 
 #[test]
-fn row_15_who_says_bye_and_closes_has_left_a_hard_zone_too() {
+fn row_15_a_client_that_sends_bye_and_closes_leaves_a_hard_zone_too() {
     let mut game = game_with_club();
     let mut ada = game.member(Via::Alpha, "ring");
 
@@ -204,7 +204,7 @@ fn row_15_who_says_bye_and_closes_has_left_a_hard_zone_too() {
 }
 
 #[test]
-fn row_16a_a_protocol_error_ends_the_session_and_nobody_elses() {
+fn row_16a_a_protocol_error_ends_only_its_own_session() {
     let offences: [(Lane, Vec<u8>); 8] = [
         // A counted frame that does not parse.
         (Lane::Reliable, vec![0x00, 0x40, 0xFF]),
@@ -212,7 +212,7 @@ fn row_16a_a_protocol_error_ends_the_session_and_nobody_elses() {
         (Lane::Reliable, vec![0x00, 0x06, 0xFF]),
         // A second Hello.
         (Lane::Reliable, wire::encode(&Hello { protocol: 1, ..Hello::default() }).to_vec()),
-        // An ack of what was never sent.
+        // An ack of frames that were never sent.
         (Lane::Reliable, wire::encode(&Ack { received: 1_000 }).to_vec()),
         // A reliable message on the unreliable lane.
         (Lane::Unreliable, wire::encode(&Say { number: 1 }).to_vec()),
@@ -220,7 +220,7 @@ fn row_16a_a_protocol_error_ends_the_session_and_nobody_elses() {
         (Lane::Reliable, padded(&Say { number: 1 }, FRAME_MAX_CLIENT + 1).to_vec()),
         // Link control that is too long.
         (Lane::Reliable, padded(&Ack { received: 0 }, FRAME_MAX_CLIENT + 1).to_vec()),
-        // Not even an id.
+        // A frame too short for an id.
         (Lane::Reliable, vec![1]),
     ];
     for (lane, offence) in offences {
@@ -331,7 +331,7 @@ fn a_session_whose_client_fell_silent_before_its_welcome_was_acknowledged_is_kep
     ada.hello();
     game.exchange(&mut [&mut ada]);
 
-    // Its Ack is late by more than the link's timeout.
+    // The client's Ack is late by more than the link's timeout.
     game.run_ms(9_500);
     assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
     ada.hang = Hang::Never;
@@ -350,7 +350,7 @@ fn a_session_whose_welcome_was_acknowledged_just_before_the_loss_is_kept_and_res
         let mut ada = game.stranger(Via::Alpha);
         ada.hello();
         game.tick();
-        // Reads the Welcome and acknowledges it at once; the link closes in the same drain.
+        // The client acknowledges the Welcome at once. The link closes in the same batch of events.
         ada.pump();
         if with_a_call {
             ada.send(&Part { request: 9, ..Part::default() });
@@ -371,12 +371,12 @@ fn a_session_whose_welcome_was_acknowledged_just_before_the_loss_is_kept_and_res
 }
 
 #[test]
-fn who_has_resumed_has_shown_that_it_was_welcome() {
+fn a_resume_counts_as_an_ack_of_the_welcome() {
     let mut game = game();
     let mut ada = game.stranger(Via::Alpha);
     ada.hello();
     game.tick();
-    // Its Ack is lost with the link; its token is not.
+    // The client's Ack is lost with the link. The client still has its token.
     ada.hang = Hang::Mute;
     ada.pump();
     ada.connect(&game, Via::Beta);

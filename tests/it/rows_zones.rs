@@ -1,4 +1,4 @@
-//! The rows of the state table of `docs/sessions.md` on zones that are hard, ask, announce or close.
+//! Tests the rows of the state table in `docs/sessions.md` for zones that are hard, ask, announce or close.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const HALL: ZoneId = ZoneId(1);
 const BY_PEER: LossCause = LossCause::Link(LinkEnd::ByPeer);
 
 #[test]
-fn row_08_and_ow_10_a_hard_zone_parts_who_loses_its_link_in_that_tick() {
+fn row_08_and_ow_10_a_hard_zone_parts_a_member_in_the_tick_of_its_loss() {
     let mut game = game_with_club();
     let mut ada = game.member(Via::Alpha, "ring");
     let session = ada.session();
@@ -56,7 +56,7 @@ fn row_11_a_takeover_parts_from_no_zone_hard_or_not() {
 }
 
 #[test]
-fn row_16_a_kicked_session_is_told_and_cannot_be_resumed() {
+fn row_16_a_kicked_session_is_closed_with_a_reason_and_cannot_be_resumed() {
     for linked in [true, false] {
         let mut game = game_with_club();
         let mut ada = game.member(Via::Alpha, "hall");
@@ -87,7 +87,7 @@ fn row_16_a_kicked_session_is_told_and_cannot_be_resumed() {
 }
 
 #[test]
-fn row_18_a_zone_that_closes_parts_its_members_however_it_goes() {
+fn row_18_a_zone_parts_its_members_however_it_is_closed() {
     for by_command in [true, false] {
         let mut game = game_with_club();
         let mut ada = game.member(Via::Alpha, "hall");
@@ -119,7 +119,7 @@ fn row_18_a_zone_that_closes_parts_its_members_however_it_goes() {
 }
 
 #[test]
-fn row_19_what_the_game_commands_of_a_session_without_a_link() {
+fn row_19_the_game_may_part_but_not_move_a_session_without_a_link() {
     let mut game = game_with_club();
     let mut ada = game.member(Via::Alpha, "hall");
     let (ada_entity, attic) = (entity(&game, &ada), zone(&game, "attic"));
@@ -196,7 +196,7 @@ fn row_20_an_agent_ends_in_the_tick_in_which_its_owner_does() {
 }
 
 #[test]
-fn ow_06_the_game_moves_a_session_and_is_told_what_it_cannot_do() {
+fn ow_06_the_game_moves_a_session_and_receives_errors_of_failed_commands() {
     let mut game = game_with_club();
     let mut ada = game.player(Via::Alpha);
     let ada_entity = entity(&game, &ada);
@@ -204,7 +204,7 @@ fn ow_06_the_game_moves_a_session_and_is_told_what_it_cannot_do() {
 
     command(&mut game, |commands| commands.move_zone(ada_entity, hall));
     game.exchange(&mut [&mut ada]);
-    // A zone that asks is not asked when it is the game's own wish.
+    // A join that the game commands does not become an ask.
     for target in [club, attic] {
         command(&mut game, |commands| commands.join_zone(ada_entity, target));
         game.exchange(&mut [&mut ada]);
@@ -243,7 +243,7 @@ fn a_thousand_of_fifteen_hundred_fit_a_zone_for_a_thousand() {
     game.tick();
     players.iter_mut().for_each(Player::pump);
 
-    // By arrival: the first thousand.
+    // The first thousand to arrive have joined.
     for (index, player) in players.iter_mut().enumerate() {
         let expected = if index < 1_000 { SessionState::Active } else { SessionState::Connected };
         assert_eq!(game.state(player.session()), Some(expected), "{index}");
@@ -252,7 +252,7 @@ fn a_thousand_of_fifteen_hundred_fit_a_zone_for_a_thousand() {
 }
 
 #[test]
-fn members_of_an_announcing_zone_are_told_who_comes_and_goes() {
+fn members_of_an_announcing_zone_receive_joins_and_parts() {
     let mut game = game();
     game.open_zone(Zone::new("table").capacity(4));
     let mut ada = game.member(Via::Alpha, "table");
@@ -288,7 +288,7 @@ fn members_of_an_announcing_zone_are_told_who_comes_and_goes() {
 struct Scars(u32);
 
 #[test]
-fn ow_22_a_sessions_hook_runs_once_a_loss_before_the_link_clears() {
+fn ow_22_the_hook_of_a_session_runs_once_per_loss_before_the_link_is_removed() {
     use waystation::session::OnDisconnect;
 
     let mut game = game();
@@ -316,7 +316,7 @@ fn ow_22_a_sessions_hook_runs_once_a_loss_before_the_link_clears() {
 }
 
 #[test]
-fn row_17_a_draining_server_lets_nobody_new_in_and_ends_at_its_deadline() {
+fn row_17_a_draining_server_opens_no_sessions_and_ends_at_its_deadline() {
     use waystation::gate::DrainCommand as _;
 
     let mut game = game_with_club();

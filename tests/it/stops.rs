@@ -1,4 +1,4 @@
-//! Drains and stops: players are told, and nobody keeps a server from ending.
+//! Tests drains and stops: clients receive notices, and no client can prevent a server from ending.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use waystation::wire::v1::{Join, Notice, Reason};
 use crate::support::{command, exits, game, stop};
 
 #[test]
-fn a_stopping_server_tells_everybody_and_exits() {
+fn a_stopping_server_closes_all_links_with_a_reason_and_exits() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut eve = game.stranger(Via::Beta);
@@ -27,7 +27,7 @@ fn a_stopping_server_tells_everybody_and_exits() {
 }
 
 #[test]
-fn a_client_that_joins_and_joins_does_not_keep_a_stopping_server() {
+fn a_client_that_joins_repeatedly_does_not_keep_a_stopping_server() {
     let mut game = game();
     let mut eve = game.member(Via::Alpha, "hall");
     stop(&mut game);
@@ -40,7 +40,7 @@ fn a_client_that_joins_and_joins_does_not_keep_a_stopping_server() {
 }
 
 #[test]
-fn strangers_who_knock_do_not_keep_a_stopping_server() {
+fn new_links_do_not_keep_a_stopping_server() {
     let mut game = game();
     stop(&mut game);
 
@@ -50,7 +50,7 @@ fn strangers_who_knock_do_not_keep_a_stopping_server() {
         let _ = links.iter().filter(|link| link.is_closed()).count();
     });
 
-    assert!(exited, "ten seconds after it was asked to stop");
+    assert!(exited, "the server still runs ten seconds after it was asked to stop");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_game_that_keeps_its_number_of_agents_can_be_stopped() {
     }
     let mut game = game();
     game.app.add_systems(Update, keep_three);
-    // Her link is silent, so that it is held for as long as a closing one may be: five seconds.
+    // Ada's link is silent, so it closes only after the maximum of five seconds.
     let ada = game.player(Via::Alpha);
     stop(&mut game);
 
@@ -97,7 +97,7 @@ fn an_agent_that_the_game_despawns_does_not_keep_a_stopping_server() {
 }
 
 #[test]
-fn players_are_told_when_a_drain_is_to_end_earlier() {
+fn players_receive_a_notice_when_a_drain_is_to_end_earlier() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     command(&mut game, |commands| commands.drain(Duration::from_secs(600)));
@@ -111,7 +111,7 @@ fn players_are_told_when_a_drain_is_to_end_earlier() {
 }
 
 #[test]
-fn a_resync_keeps_nobody_from_hearing_of_a_drain() {
+fn a_client_that_resumes_with_a_resync_receives_the_notice_of_a_drain() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.cut();

@@ -1,4 +1,4 @@
-//! What an operator sees of a server.
+//! Tests the status and the summary that a server reports to its operator.
 
 use std::sync::{Arc, Mutex};
 
@@ -40,7 +40,7 @@ fn a_status_each_second_counts_sessions_by_state_and_agents_apart() {
 }
 
 #[test]
-fn a_stall_is_followed_by_one_status_not_by_many() {
+fn one_status_follows_a_stall() {
     let (mut game, reports) = game();
 
     game.tick_after(std::time::Duration::from_secs(60));
@@ -52,7 +52,7 @@ fn a_stall_is_followed_by_one_status_not_by_many() {
 }
 
 #[test]
-fn lines_are_names_and_values_in_a_fixed_order() {
+fn lines_are_names_with_values_in_a_fixed_order() {
     let status = Status::default().to_string();
     let summary = Summary::default().to_string();
 
@@ -79,7 +79,7 @@ fn lines_are_names_and_values_in_a_fixed_order() {
 }
 
 #[test]
-fn the_summary_counts_what_became_of_sessions() {
+fn the_summary_counts_registered_resumed_and_expired_sessions() {
     let (mut game, _) = game();
     let mut ada = game.member(Via::Alpha, ZONE);
     ada.close();

@@ -1,5 +1,5 @@
-//! The way into a server of the real profile, by real clients over real sockets: with what discovery
-//! gives, with a ticket in the URL, and with nothing.
+//! Tests how clients open sessions on a server of the real profile, over real sockets: with the answer of
+//! discovery, with a ticket in the URL, and without either.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -27,7 +27,7 @@ use waystation::wire::v1::Reason;
 
 /// The server's key: no key of the dev profile, so its connect tokens prove something.
 const KEY: [u8; 32] = [0x5A; 32];
-/// What discovery is shown by Ada, and by a bot that is nobody in particular.
+/// The bearers that discovery accepts: one for Ada, and one without an identity for a bot.
 const BEARERS: [(&str, Option<&str>); 2] = [("bearer-of-ada", Some("ada")), ("bearer-of-a-bot", None)];
 
 /// A server of the real profile, on every transport.
@@ -47,7 +47,7 @@ impl Server {
         config.gate.policy = GatePolicy::Identified;
         config.gate.tickets = Some(TicketKey::new(KEY));
         config.gate.exempt_loopback = true;
-        // However slow the machine is, no session expires here.
+        // No session expires, even on a slow machine.
         config.session.timeout = Duration::from_secs(600);
         let mut app = App::new();
         app.add_plugins(ServerPlugins::new(config));
@@ -80,7 +80,7 @@ impl Server {
         format!("http://{}", self.http)
     }
 
-    /// A URL that reaches the server over a transport without its discovery; none over UDP.
+    /// Returns a URL that reaches the server over a transport without discovery, or `None` for UDP.
     fn direct(&self, transport: Transport) -> Option<String> {
         let quic = |scheme: &str, address: SocketAddr| {
             format!("{scheme}://localhost:{}?cert_sha256={}", address.port(), self.sha256)
@@ -98,7 +98,7 @@ impl Server {
         TicketKey::new(KEY).mint(now, TICKET_EXPIRE, Some(identity)).expect("a ticket")
     }
 
-    /// What discovery answers to whoever shows this bearer.
+    /// Returns the answer of discovery to a request with this bearer.
     fn ask(&mut self, bearer: &str) -> Discovery {
         let mut fetch = Fetch::new(&self.discovery(), Some(bearer)).expect("a URL");
         let mut answer = None;
@@ -116,20 +116,20 @@ impl Server {
         world.get::<Principal>(entity).expect("each session has one").clone()
     }
 
-    /// Lets the server work until something has come to pass.
+    /// Ticks the server until `done` returns true.
     #[track_caller]
     #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
     fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let begun = Instant::now();
         while !done(self) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+            assert!(begun.elapsed() < Duration::from_secs(60), "not reached within a minute: {what}");
             thread::sleep(STEP);
             self.app.update();
         }
     }
 }
 
-/// A client, and what it was told.
+/// A client, and the events that it has received.
 struct Player<D: Dial> {
     client: Client<D>,
     closed: Option<(Option<Reason>, String)>,
@@ -149,7 +149,7 @@ impl<D: Dial> Player<D> {
         }
     }
 
-    /// The client has a session.
+    /// Waits until the client has a session.
     #[track_caller]
     fn gets_in(mut self, server: &mut Server) -> Self {
         server.until("the client has a session", |_| {
@@ -160,7 +160,7 @@ impl<D: Dial> Player<D> {
         self
     }
 
-    /// The client stops; the server's words.
+    /// Waits until the client stops, and returns the reason and the detail from the server.
     #[track_caller]
     fn fails_to_get_in(mut self, server: &mut Server) -> String {
         server.until("the client stops", |_| {
@@ -179,7 +179,7 @@ fn dial(url: &str) -> AnyDial {
 }
 
 #[test]
-fn whom_discovery_knows_gets_in_over_every_transport_with_its_identity() {
+fn a_client_with_a_bearer_opens_sessions_over_every_transport_with_its_identity() {
     let mut server = Server::new();
 
     for transport in Transport::ALL {
@@ -210,7 +210,7 @@ fn a_direct_url_opens_a_session_by_a_ticket_and_only_once() {
         let ada = Player::new(dial(&good)).gets_in(&mut server);
         assert_eq!(server.principal(&ada), Principal::named("ada"), "{transport}");
         let used = Player::new(dial(&good)).fails_to_get_in(&mut server);
-        assert_eq!(forged, used, "they tell nothing apart");
+        assert_eq!(forged, used, "a forged ticket and a used one get the same answer");
     }
 }
 
@@ -233,7 +233,7 @@ fn a_session_moves_over_all_transports_and_keeps_the_identity_of_its_ticket() {
 
     for round in 1..=5 {
         ada.client.cut(Cut::Close { hold: Duration::ZERO });
-        server.until("it has resumed", |_| {
+        server.until("the client has resumed", |_| {
             ada.update();
             assert_eq!(ada.closed, None);
             ada.client.resume_count() == round
@@ -244,7 +244,7 @@ fn a_session_moves_over_all_transports_and_keeps_the_identity_of_its_ticket() {
 }
 
 #[test]
-fn a_server_that_was_restarted_takes_what_it_mints_and_no_ticket_of_the_run_before() {
+fn a_restarted_server_accepts_its_own_tickets_and_no_ticket_of_the_previous_run() {
     let mut first = Server::new();
     let early = first.ask("bearer-of-ada").ticket.expect("offered");
     drop(first);
@@ -266,7 +266,7 @@ fn a_server_that_was_restarted_takes_what_it_mints_and_no_ticket_of_the_run_befo
 }
 
 #[test]
-fn a_client_whose_session_is_lost_gets_a_ticket_for_the_next_by_itself() {
+fn a_client_that_lost_its_session_fetches_a_new_ticket_by_itself() {
     let mut server = Server::new();
     let url = format!("{}#ws", server.discovery());
     let mut ada = Player::new(dial(&url).bearer("bearer-of-ada")).gets_in(&mut server);
@@ -276,7 +276,7 @@ fn a_client_whose_session_is_lost_gets_a_ticket_for_the_next_by_itself() {
     // The game ends the session while its client is away.
     server.app.world_mut().despawn(entity);
 
-    server.until("it has another session", |_| {
+    server.until("the client has another session", |_| {
         ada.update();
         assert_eq!(ada.closed, None);
         ada.client.session_id().is_some_and(|id| Some(id) != session)
@@ -285,5 +285,5 @@ fn a_client_whose_session_is_lost_gets_a_ticket_for_the_next_by_itself() {
     assert_eq!(server.principal(&ada), Principal::named("ada"));
 }
 
-/// How long both sides wait between two looks.
+/// The time between two updates of both sides.
 const STEP: Duration = Duration::from_millis(5);

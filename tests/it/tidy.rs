@@ -1,5 +1,5 @@
-//! The rules that no lint checks: which module may import which, how long a file may be, that each row of
-//! `docs/sessions.md` that is listed as kept has a test, and that the planted bugs apply to the code of today.
+//! Checks the rules that no lint checks: the order of modules, the length of files, a test for each row of
+//! `docs/sessions.md` that [`DONE`] lists, and planted bugs that apply to the current code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The rows of `docs/sessions.md` that this crate keeps: `row_…` of the state table, and `ow_…`, `cc_…`, `oz_…` and
-/// `pr_…` of the other rows. A test that proves one has the row at the start of its name: `row_01_a_hello_opens_…`.
+/// `pr_…` of the other rows. The name of a test of a row begins with the row: `row_01_a_hello_opens_…`.
 pub(crate) const DONE: &[&str] = &[
     "row_01", "row_02", "row_03", "row_04", "row_05", "row_06", "row_06a", "row_06b", "row_07", "row_08",
     "row_09", "row_10", "row_11", "row_11a", "row_12", "row_13", "row_14", "row_14a", "row_15", "row_16",
@@ -41,7 +41,7 @@ const ORDER: &[&str] = &[
     "arena",
 ];
 
-/// Rooms beside the order, and all that each may import.
+/// Modules outside the order, and the modules that each may import.
 const BESIDE: &[(&str, &[&str])] = &[
     ("client", &["ident", "wire"]),
     ("bot", &["client"]),
@@ -49,30 +49,30 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("conformance", &["ident", "wire", "tick", "proxy", "arena"]),
 ];
 
-/// Rooms whose code runs within a tick only.
+/// Modules with code that runs only within a tick.
 const PURE: &[&str] = &["session", "zone", "gate", "rpc", "arena"];
 
-/// What looks at a clock, or at what another thread writes.
+/// Code that reads a clock or data of another thread.
 const LOOKS: &[&str] =
     &["clock().now(", "Atomic", "OnceLock", "Mutex", "RwLock", "mpsc", "StopHandle", "TickCost", "Instant"];
 
-/// The module that may import all, and that no other module imports.
+/// The module that may import all others, and that no other module may import.
 const TESTING: &str = "testing";
 
-/// The structs that a session core is made of.
+/// The structs of a session core.
 const CORE: &[&str] = &["Core", "Player", "Link", "Beacons", "Inbox", "Meter", "Outbox", "Tokens"];
 
-/// Longest file, in lines.
+/// The maximum length of a file, in lines.
 const LINES_MAX: usize = 500;
 
 /// An example has fewer lines than this.
 const EXAMPLE_LINES: usize = 120;
 
-/// Folders whose files are ours to keep short.
+/// The folders in which the length of files is checked.
 const FOLDERS: &[&str] = &["src", "tests", "examples", "benches"];
 
 #[test]
-fn every_import_follows_the_order_of_rooms() {
+fn every_import_follows_the_order_of_modules() {
     let mut wrong = String::new();
     for (path, text) in rust_files(&["src"]) {
         let Some(module) = module_of(&path) else { continue };
@@ -105,7 +105,7 @@ fn the_wall_clock_is_read_in_one_place_of_the_server_and_in_one_of_the_client() 
 }
 
 #[test]
-fn no_system_of_a_tick_looks_past_its_inputs() {
+fn no_system_of_a_tick_reads_more_than_its_inputs() {
     let mut wrong = String::new();
     for (path, text) in rust_files(&["src"]) {
         if module_of(&path).is_none_or(|module| !PURE.contains(&module.as_str())) {
@@ -118,7 +118,7 @@ fn no_system_of_a_tick_looks_past_its_inputs() {
         }
     }
 
-    assert!(wrong.is_empty(), "what a tick goes by is gathered in `tick::TickInput`:\n{wrong}");
+    assert!(wrong.is_empty(), "a tick may read only the inputs in `tick::TickInput`:\n{wrong}");
 }
 
 #[test]
@@ -163,11 +163,11 @@ fn an_example_is_shorter_than_120_lines() {
         .map(|(path, count)| format!("{}: {count} lines", path.display()))
         .collect();
 
-    assert!(long.is_empty(), "an example has one idea, which fits {EXAMPLE_LINES} lines: {long:?}");
+    assert!(long.is_empty(), "examples must be shorter than {EXAMPLE_LINES} lines: {long:?}");
 }
 
 #[test]
-fn the_arena_has_500_lines_at_most_its_tests_aside() {
+fn the_arena_has_at_most_500_lines_without_tests() {
     let count: usize = rust_files(&["src"])
         .iter()
         .filter(|(path, _)| module_of(path).as_deref() == Some("arena"))
@@ -178,19 +178,19 @@ fn the_arena_has_500_lines_at_most_its_tests_aside() {
 }
 
 #[test]
-fn every_row_that_is_said_to_be_kept_has_a_test() {
+fn every_row_that_is_listed_as_kept_has_a_test() {
     let names: BTreeSet<String> = rust_files(FOLDERS).iter().flat_map(|(_, text)| test_names(text)).collect();
 
     let missing: Vec<&str> =
         DONE.iter().copied().filter(|row| !names.iter().any(|name| is_named_after(name, row))).collect();
 
-    assert!(missing.is_empty(), "rows said to be kept that no test is named after: {missing:?}");
+    assert!(missing.is_empty(), "rows in DONE without a test of their name: {missing:?}");
     let rows: BTreeSet<&str> = DONE.iter().copied().collect();
-    assert_eq!(rows.len(), DONE.len(), "a row stands twice in the list");
+    assert_eq!(rows.len(), DONE.len(), "a row is in the list twice");
 }
 
 #[test]
-fn every_planted_bug_applies_and_stands_in_the_table_of_what_finds_it() {
+fn every_planted_bug_applies_and_is_in_the_table() {
     let folder = root().join("tests/planted");
     let table = fs::read_to_string(folder.join("README.md")).expect("a table");
     let mut patches: Vec<PathBuf> = fs::read_dir(&folder)
@@ -213,12 +213,12 @@ fn every_planted_bug_applies_and_stands_in_the_table_of_what_finds_it() {
         }
     }
 
-    assert!(wrong.is_empty(), "write these patches anew (tests/planted/README.md):\n{wrong}");
+    assert!(wrong.is_empty(), "rewrite these patches (tests/planted/README.md):\n{wrong}");
     assert_eq!(table.matches("\n| `").count(), patches.len(), "rows of the table, patches");
 }
 
 #[test]
-fn the_rules_see_what_breaks_them() {
+fn the_checks_find_violations() {
     let upward = "use crate::ident::Tick;\nuse crate::{wire::Lane, session};\nfn f() { crate::zone::x() }\n";
     let targets: Vec<(usize, String)> = imports(upward, false);
     assert_eq!(
@@ -250,7 +250,7 @@ fn the_rules_see_what_breaks_them() {
     assert!(!is_named_after("row_06a_join_again", "row_06"));
 }
 
-/// Whether `module` may import `target`; if not, why.
+/// Returns `Ok` if `module` may import `target`, or else the reason why it may not.
 fn allowed(module: &str, target: &str) -> Result<(), String> {
     if module == target || module == TESTING {
         return Ok(());
@@ -266,11 +266,11 @@ fn allowed(module: &str, target: &str) -> Result<(), String> {
         (Some(own), Some(other)) if other < own => Ok(()),
         (Some(_), Some(_)) => Err(format!("`{target}` comes after `{module}`")),
         (None, _) => Err(format!("`{module}` has no place in the order: give it one in tidy.rs")),
-        (_, None) => Err(format!("`{target}` is no module before `{module}`")),
+        (_, None) => Err(format!("`{target}` is not in the order of modules")),
     }
 }
 
-/// The module that a file under `src` belongs to; none for the crate's root and its binary.
+/// Returns the module of a file under `src`, or `None` for the crate's root and its binary.
 fn module_of(path: &Path) -> Option<String> {
     let below = path.strip_prefix(root().join("src")).ok()?;
     let first = below.components().next()?.as_os_str().to_str()?;
@@ -278,8 +278,8 @@ fn module_of(path: &Path) -> Option<String> {
     (!matches!(module, "lib" | "main" | "cli")).then(|| module.to_owned())
 }
 
-/// The modules that a file names as `crate::module`, with the line of each, in order. A file of tests,
-/// and what is behind `#[cfg(test)]` in others, may use the harness.
+/// Returns the modules that a file names as `crate::module`, with the line of each, in order. Test files, and code
+/// after `#[cfg(test)]` in other files, may use the harness.
 fn imports(text: &str, is_test: bool) -> Vec<(usize, String)> {
     let code = without_comments(text);
     let tests_begin = if is_test { 0 } else { code.find("#[cfg(test)]").unwrap_or(code.len()) };
@@ -337,7 +337,7 @@ fn name(rest: &str) -> Option<String> {
     (end > 0 && ends).then(|| rest[..end].to_owned())
 }
 
-/// The fields of all structs, as they are declared, with the name of each struct.
+/// Returns the declarations of all fields, with the name of each struct.
 fn fields(text: &str) -> Vec<(String, String)> {
     let code = without_comments(text);
     let mut found = Vec::new();
@@ -359,7 +359,7 @@ fn name_of(rest: &str) -> Option<String> {
     rest.split(|c: char| !c.is_alphanumeric()).next().map(str::to_owned)
 }
 
-/// The text with comments blanked out. It keeps all lines.
+/// Returns the text without comments, with the same number of lines.
 fn without_comments(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     for line in text.lines() {
@@ -369,7 +369,7 @@ fn without_comments(text: &str) -> String {
     code
 }
 
-/// The names of the functions that are tests.
+/// Returns the names of the test functions.
 fn test_names(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut marked = false;
@@ -386,13 +386,14 @@ fn test_names(text: &str) -> Vec<String> {
     names
 }
 
+/// Returns true if a test is named after a row.
 /// A test may be named after several rows: `ow_02_and_ow_03_join_makes_active_…`.
 pub(crate) fn is_named_after(name: &str, row: &str) -> bool {
     name.split("_and_")
         .any(|part| part.strip_prefix(row).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')))
 }
 
-/// All Rust files below the folders, in the order of their paths.
+/// Returns all Rust files in the folders, in the order of their paths.
 fn rust_files(folders: &[&str]) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     for folder in folders {

@@ -1,4 +1,4 @@
-//! Which token resumes what, and where both sides go on.
+//! Tests which tokens resume a session, and from which counts both sides go on.
 
 use waystation::testing::News::Resumed;
 use waystation::testing::{Hang, Via};
@@ -14,7 +14,7 @@ fn a_lost_welcome_costs_nothing() {
     say(&mut ada, 1..=3);
     game.tick();
 
-    // Three resumes in a row whose Welcome never arrives: the token stays the one it has.
+    // Three resumes in a row, each with a lost Welcome: the client's token stays the same.
     for via in [Via::Beta, Via::Alpha, Via::Beta] {
         ada.cut();
         ada.connect(&game, via);
@@ -51,10 +51,10 @@ fn the_first_ack_retires_the_token_that_was_presented() {
 }
 
 #[test]
-fn of_two_resumes_in_one_drain_either_order_keeps_the_session_for_the_client_that_said_both() {
+fn two_resumes_in_one_batch_keep_the_session_for_their_client_in_either_order() {
     let mut replaced_count = 0;
     for (first, second) in [(Via::Alpha, Via::Beta), (Via::Beta, Via::Alpha)] {
-        // given a client that said Hello, was not answered in time, and says it again elsewhere
+        // given a client that sent a Hello, got no answer in time, and sends it again on another link
         let mut game = game();
         let mut ada = game.member(Via::Alpha, "hall");
         let (session, presented) = (ada.session(), ada.token());
@@ -67,11 +67,11 @@ fn of_two_resumes_in_one_drain_either_order_keeps_the_session_for_the_client_tha
         ada.connect(&game, second);
         ada.resume();
 
-        // when both arrive in one instant, the proxies' order decides which is handled last
+        // when both arrive at the same instant, the order of the proxies decides which is handled last
         game.exchange(&mut [&mut ada]);
         late.pump();
         if ada.closed() == Some(Reason::Replaced) {
-            // The session is on the link that nobody reads: the token that was presented is still good.
+            // The session is bound to the link that the client does not read. The presented token is still valid.
             replaced_count += 1;
             ada.cut();
             ada.connect(&game, second);
@@ -79,7 +79,7 @@ fn of_two_resumes_in_one_drain_either_order_keeps_the_session_for_the_client_tha
             game.exchange(&mut [&mut ada]);
         }
 
-        // then one session lives, and it is the client's
+        // then one session exists, and the client can use it
         assert_eq!((ada.session(), ada.is_welcome(), ada.closed()), (session, true, None));
         assert_eq!(game.news_counts().len(), 1);
         say(&mut ada, 4..=6);
@@ -87,11 +87,11 @@ fn of_two_resumes_in_one_drain_either_order_keeps_the_session_for_the_client_tha
         game.exchange(&mut [&mut ada]);
         assert_eq!(said(&game, &ada), [1, 2, 3, 4, 5, 6]);
     }
-    assert_eq!(replaced_count, 1, "both orders were seen");
+    assert_eq!(replaced_count, 1, "one order replaces the client's link, the other does not");
 }
 
 #[test]
-fn the_newest_token_and_the_one_before_resume_until_then() {
+fn the_newest_token_and_the_previous_one_are_valid_until_one_is_used() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let first = ada.token();
@@ -103,7 +103,7 @@ fn the_newest_token_and_the_one_before_resume_until_then() {
     let second = ada.token();
     assert_ne!(first, second);
 
-    // It has the newest, but has not said so: both are good, and using one voids what came of the other.
+    // The client has the newest token, but did not acknowledge it. Both tokens are valid until one is used.
     let mut mallory = game.stranger(Via::Alpha);
     mallory.resume_with(first.clone(), true);
     game.tick();

@@ -1,4 +1,4 @@
-//! Clients behind a relay are known by their own addresses, where the relay is trusted.
+//! Tests that clients behind a trusted relay have their own addresses.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,8 +10,8 @@ use waystation::tick::Clock;
 
 use crate::stage::websocket::{Setup, Stage, ask, get};
 
-/// A server on a clock that stands still, which answers discovery once a second to each network,
-/// and trusts relays on loopback.
+/// Starts a server that answers discovery once per second and network, and trusts relays on loopback. Its clock
+/// stands still.
 fn behind_a_relay(told_by: ToldBy) -> Stage {
     let mut setup = Setup { clock: Clock::manual(), ..Setup::default() };
     setup.http.trusted_relays = TrustedRelays::new(["127.0.0.0/8".parse().expect("a network")], told_by);
@@ -19,12 +19,12 @@ fn behind_a_relay(told_by: ToldBy) -> Stage {
     Stage::with(setup)
 }
 
-/// The status of an answer.
+/// Returns the status of an answer.
 fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).expect("a status")
 }
 
-/// The addresses of the links that were opened.
+/// Returns the addresses of the links that were opened.
 fn addresses(stage: &Stage) -> Vec<SocketAddr> {
     let opened = stage.events.iter().filter_map(|event| match &event.kind {
         ProxyEventKind::Opened(info) => info.address,
@@ -33,7 +33,7 @@ fn addresses(stage: &Stage) -> Vec<SocketAddr> {
     opened.collect()
 }
 
-/// Opens a WebSocket behind these bytes and with these headers; it is open as long as it is kept.
+/// Sends `before`, then opens a WebSocket with these headers. It closes when the stream is dropped.
 fn open(server: SocketAddr, before: &[u8], headers: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
@@ -60,7 +60,7 @@ fn limits_by_address_count_the_clients_of_a_relay_and_not_the_relay() {
     assert_eq!(
         status(&from("203.0.113.3, 203.0.113.1")),
         "429",
-        "what the client itself wrote counts for nothing"
+        "the addresses that the client itself wrote are ignored"
     );
     assert_eq!(status(&from("203.0.113.4, 127.0.0.9")), "200", "behind two relays");
 }
@@ -116,7 +116,7 @@ fn a_relay_that_promises_a_proxy_header_and_sends_none_is_hung_up_on() {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").expect("room");
 
     let mut answer = Vec::new();
-    // The end may come as a reset, since what was sent behind the first bytes is not read.
+    // The connection may end with a reset, because the server does not read past the first bytes.
     let _ = stream.read_to_end(&mut answer);
 
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));

@@ -1,4 +1,4 @@
-//! The UDP adapter over real sockets.
+//! Tests the UDP adapter over real sockets.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn two_clients_get_their_frames_both_ways_on_both_lanes() {
         stage.clients[who].send(CHANNEL_UNRELIABLE, frame(0x81, tag));
         stage.clients[who].send(CHANNEL_RELIABLE, Bytes::from(vec![tag; 16_384]));
     }
-    stage.until("all frames are with the server", |stage| {
+    stage.until("the server has all frames", |stage| {
         [ada, bob].iter().all(|who| stage.frames_of(*who).len() == 3)
     });
     for (who, tag) in [(ada, 1), (bob, 2)] {
@@ -32,7 +32,7 @@ fn two_clients_get_their_frames_both_ways_on_both_lanes() {
         stage.send(who, frame(0x81, tag));
         stage.send(who, Bytes::from(vec![tag; 65_536]));
     }
-    stage.until("all frames are with the clients", |stage| {
+    stage.until("the clients have all frames", |stage| {
         [ada, bob].iter().all(|who| stage.clients[*who].received.len() == 3)
     });
 
@@ -50,14 +50,14 @@ fn two_clients_get_their_frames_both_ways_on_both_lanes() {
 }
 
 #[test]
-fn a_closed_link_gets_its_last_frames_and_ends() {
+fn a_closed_link_delivers_its_last_frames_and_ends() {
     let mut stage = Stage::new(Clock::wall());
     let ada = stage.connect("ada");
 
     stage.send(ada, frame(0x01, 1));
     stage.command(ada, |link| ProxyCommand::Close { link, frame: frame(0x00, 9) });
     stage.send(ada, frame(0x01, 2));
-    stage.until("the link is over on both sides", |stage| {
+    stage.until("the link has ended on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].netcode.is_disconnected()
     });
 
@@ -73,7 +73,7 @@ fn a_cut_link_ends_at_once_after_what_was_sent() {
 
     stage.send(ada, frame(0x01, 1));
     stage.command(ada, |link| ProxyCommand::Cut { link });
-    stage.until("the link is over on both sides", |stage| {
+    stage.until("the link has ended on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].netcode.is_disconnected()
     });
 
@@ -82,7 +82,7 @@ fn a_cut_link_ends_at_once_after_what_was_sent() {
 }
 
 #[test]
-fn a_client_that_leaves_is_heard_to_the_end() {
+fn all_frames_of_a_client_that_leaves_arrive() {
     let mut stage = Stage::new(Clock::wall());
     let ada = stage.connect("ada");
 
@@ -101,12 +101,12 @@ fn a_paused_link_keeps_its_reliable_frames_until_it_is_read_again() {
     let ada = stage.connect("ada");
     stage.command(ada, |link| ProxyCommand::Pause { link });
     stage.send(ada, frame(0x01, 0));
-    stage.until("the command was carried out", |stage| !stage.clients[ada].received.is_empty());
+    stage.until("the adapter has carried out the command", |stage| !stage.clients[ada].received.is_empty());
 
     for tag in 0..50 {
         stage.clients[ada].send(CHANNEL_RELIABLE, frame(0x01, tag));
     }
-    stage.until("all are acknowledged, and so with the server's transport", |stage| {
+    stage.until("all frames are acknowledged, so the server's transport has them", |stage| {
         stage.clients[ada].renet.channel_available_memory(CHANNEL_RELIABLE)
             == stage.clients[ada].reliable_room
     });
@@ -122,7 +122,7 @@ fn a_paused_link_keeps_its_reliable_frames_until_it_is_read_again() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_closed_and_not_buffered_without_bound() {
+fn a_client_that_never_reads_is_closed_and_its_buffer_is_bounded() {
     let mut stage = Stage::new(Clock::wall());
     let ada = stage.connect("ada");
     stage.clients[ada].deaf = true;
@@ -143,7 +143,7 @@ fn a_dropped_server_disconnects_its_clients_and_ends_its_thread() {
     stage.app.update();
 
     stage.app = App::new();
-    stage.until("the client knows, and the thread is gone", |stage| {
+    stage.until("the client is disconnected, and the thread has ended", |stage| {
         stage.clients[ada].netcode.is_disconnected() && stage.adapter.handle.is_finished()
     });
 
@@ -151,7 +151,7 @@ fn a_dropped_server_disconnects_its_clients_and_ends_its_thread() {
 }
 
 #[test]
-fn a_stall_of_the_server_times_nobody_out_and_tokens_from_before_and_after_it_open_links() {
+fn a_stall_of_the_server_ends_no_link_and_tokens_from_before_and_after_it_open_links() {
     for stall in [1, 3, 10, 60].map(Duration::from_secs) {
         let clock = Clock::manual();
         let mut stage = Stage::with_unix(clock.clone(), UnixClock::manual(clock.clone(), START));
@@ -186,8 +186,8 @@ fn a_connect_token_expires_by_the_time_that_has_passed_whether_the_server_was_st
 }
 
 #[test]
-fn a_step_of_the_wall_clock_changes_nothing_for_links_and_connect_tokens() {
-    // A second, 10 minutes, 2 hours and a year.
+fn a_step_of_the_wall_clock_does_not_affect_links_and_connect_tokens() {
+    // Steps of 1 second, 10 minutes, 2 hours and a year.
     for step in [1, 600, 7_200, 365 * 86_400].map(Duration::from_secs) {
         for wall in [START + step, START - step] {
             let clock = Clock::manual();
@@ -200,13 +200,13 @@ fn a_step_of_the_wall_clock_changes_nothing_for_links_and_connect_tokens() {
             stage.assert_echo(ada);
             stage.until_open(before);
             stage.assert_serves_others();
-            // A thread that begins anew reads the same clock.
+            // A thread that restarts reads the same clock.
             fail_network_thread(&mut stage.app);
-            stage.until("the thread has begun anew", |stage| stage.counts().restart_count == 1);
+            stage.until("the thread has restarted", |stage| stage.counts().restart_count == 1);
             stage.assert_serves_others();
         }
     }
 }
 
-/// A wall clock: in November 2027.
+/// The time of the wall clock: in November 2027.
 const START: Duration = Duration::from_secs(1_826_000_000);

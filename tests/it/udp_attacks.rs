@@ -1,4 +1,4 @@
-//! What hostile clients send to the UDP adapter, over real sockets, while it serves others.
+//! Tests attacks of hostile clients on the UDP adapter, over real sockets, while it serves other clients.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::stage::frame;
 use crate::stage::udp::{RELIABLE_SLICE, SMALL_RELIABLE, SMALL_UNRELIABLE, Stage, UNRELIABLE_SLICE};
 
 #[test]
-fn a_slice_beyond_its_message_costs_the_attacker_its_link_and_nobody_else() {
+fn a_slice_beyond_its_message_costs_the_attacker_its_link_and_affects_no_other() {
     for kind in [RELIABLE_SLICE, UNRELIABLE_SLICE] {
         for (index, count) in [(2, 2), (7, 3), (0, 0), (0, 65)] {
             assert_breach(&[slice(kind, 0, index, count)]);
@@ -19,22 +19,22 @@ fn a_slice_beyond_its_message_costs_the_attacker_its_link_and_nobody_else() {
 }
 
 #[test]
-fn a_message_id_reused_with_more_slices_costs_the_attacker_its_link_and_nobody_else() {
+fn a_message_id_reused_with_more_slices_costs_the_attacker_its_link_and_affects_no_other() {
     for kind in [RELIABLE_SLICE, UNRELIABLE_SLICE] {
         assert_breach(&[slice(kind, 0, 0, 2), slice(kind, 0, 2, 3)]);
     }
 }
 
 #[test]
-fn messages_of_no_bytes_cost_the_attacker_its_link_and_nobody_else() {
-    // Held back behind message 0, which never comes.
+fn messages_of_no_bytes_cost_the_attacker_its_link_and_affect_no_other() {
+    // The server holds these back for message 0, which is never sent.
     let mut packet = vec![SMALL_RELIABLE, 0, CHANNEL_RELIABLE, 0, 200];
     packet.extend((1..=200_u8).flat_map(|id| [0x40, id, 0]));
     assert_breach(&[packet]);
 }
 
 #[test]
-fn messages_held_back_without_bound_cost_the_attacker_its_link_and_nobody_else() {
+fn messages_held_back_without_bound_cost_the_attacker_its_link_and_affect_no_other() {
     let packets: Vec<Vec<u8>> = (1..30_000_u16)
         .step_by(200)
         .map(|first| {
@@ -50,19 +50,19 @@ fn messages_held_back_without_bound_cost_the_attacker_its_link_and_nobody_else()
 }
 
 #[test]
-fn payloads_that_are_no_packets_cost_the_attacker_its_link_and_nobody_else() {
+fn payloads_that_are_not_packets_cost_the_attacker_its_link_and_affect_no_other() {
     for payload in [vec![], vec![9; 40], vec![SMALL_RELIABLE, 0, 7, 0, 0], vec![0xFF; 1_300]] {
         assert_breach(&[payload]);
     }
 }
 
 #[test]
-fn packets_numbered_backwards_cost_the_attacker_its_link_and_nobody_else() {
+fn packets_numbered_backwards_cost_the_attacker_its_link_and_affect_no_other() {
     let mut stage = Stage::new(Clock::wall());
     let attacker = stage.connect("mallory");
     stage.clients[attacker].frozen = true;
 
-    // renet notes each number apart from the others, and all of them in its next acknowledgement.
+    // renet stores each number as a separate range, and puts all ranges into its next acknowledgement.
     for number in (0..1_000_u64).rev() {
         let number = (0b11 << 62 | number << 32).to_be_bytes();
         let packet = [&[SMALL_UNRELIABLE][..], &number, &[CHANNEL_UNRELIABLE, 0, 1, 1, 0x80]].concat();
@@ -106,12 +106,12 @@ fn crafted_datagrams_from_connected_and_connecting_addresses_are_dropped() {
         }
     }
     let thrown = 2 * datagrams.len() as u64;
-    stage.until("all are dropped", |stage| {
+    stage.until("all datagrams are dropped", |stage| {
         stage.counts().guard_dropped_count == before.guard_dropped_count + thrown
     });
 
     stage.assert_serves_others();
-    assert_eq!(stage.end_of(attacker), None, "anybody may have sent these in its name");
+    assert_eq!(stage.end_of(attacker), None, "any sender can forge these datagrams");
     stage.clients[pending].frozen = false;
     stage.until("the second attacker's handshake goes on", |stage| {
         stage.clients[pending].netcode.is_connected()
@@ -126,7 +126,7 @@ fn forged_handshakes_do_not_keep_a_dead_client_alive() {
     let bystander = stage.connect("bob");
     stage.clients[victim].frozen = true;
 
-    // Anybody who saw the handshake can send it again, in the client's name.
+    // An observer of the handshake can send it again from the client's address.
     let recorded = stage.clients[victim].handshake.clone();
     assert_eq!(recorded.len(), 2);
     for step in 1.. {
@@ -136,7 +136,7 @@ fn forged_handshakes_do_not_keep_a_dead_client_alive() {
             stage.clients[victim].throw(datagram);
         }
         stage.clients[bystander].keep_alive();
-        stage.until("they are heard", |stage| stage.counts().datagram_in_count >= heard);
+        stage.until("the datagrams have arrived", |stage| stage.counts().datagram_in_count >= heard);
         if stage.end_of(victim).is_some() {
             break;
         }
@@ -148,11 +148,11 @@ fn forged_handshakes_do_not_keep_a_dead_client_alive() {
 }
 
 #[test]
-fn a_recorded_link_cannot_be_played_again() {
+fn a_recorded_link_cannot_be_replayed() {
     let mut stage = Stage::new(Clock::wall());
     let ada = stage.connect("ada");
     stage.clients[ada].send(CHANNEL_RELIABLE, frame(0x01, 1));
-    stage.until("the frame is there", |stage| !stage.frames_of(ada).is_empty());
+    stage.until("the frame has arrived", |stage| !stage.frames_of(ada).is_empty());
     stage.clients[ada].leave();
     stage.until("the link has ended", |stage| stage.end_of(ada).is_some());
     let before = stage.counts();
@@ -162,7 +162,7 @@ fn a_recorded_link_cannot_be_played_again() {
     for datagram in &recorded {
         stage.clients[ada].throw(datagram);
     }
-    stage.until("all is heard", |stage| stage.counts().datagram_in_count >= expected);
+    stage.until("all datagrams have arrived", |stage| stage.counts().datagram_in_count >= expected);
 
     assert_eq!(stage.counts().opened_count, before.opened_count);
     stage.assert_serves_others();
@@ -186,8 +186,8 @@ fn noise_does_not_disturb_the_others() {
     stage.assert_serves_others();
 }
 
-/// Sends payloads, as a client that has the keys but not the manners. The link must end with
-/// the last, and another's must not notice.
+/// Sends payloads as a hostile client with valid keys. Asserts that its link ends with the last payload, and that
+/// another link is not affected.
 fn assert_breach(payloads: &[Vec<u8>]) {
     let mut stage = Stage::new(Clock::wall());
     let attacker = stage.connect("mallory");
@@ -204,7 +204,7 @@ fn assert_breach(payloads: &[Vec<u8>]) {
     stage.assert_serves_others();
 }
 
-/// A slice of 1,200 bytes, all numbers below 16,384.
+/// Encodes a slice of 1,200 bytes. All numbers are below 16,384.
 fn slice(kind: u8, message: u16, index: u16, count: u16) -> Vec<u8> {
     let channel = if kind == RELIABLE_SLICE { CHANNEL_RELIABLE } else { CHANNEL_UNRELIABLE };
     let mut packet = vec![kind, 0, channel];

@@ -1,4 +1,4 @@
-//! The WebSocket adapter over real sockets.
+//! Tests the WebSocket adapter over real sockets.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn two_clients_get_their_frames_both_ways_and_in_order() {
         stage.clients[who].say(frame(0x81, tag));
         stage.clients[who].say(Bytes::from(vec![tag; FRAME_MAX_CLIENT]));
     }
-    stage.until("all frames are with the server", |stage| {
+    stage.until("the server has all frames", |stage| {
         [ada, bob].iter().all(|who| stage.bytes_of(*who).len() == 3)
     });
     for (who, tag) in [(ada, 1), (bob, 2)] {
@@ -39,7 +39,7 @@ fn two_clients_get_their_frames_both_ways_and_in_order() {
         stage.send(who, frame(0x81, tag));
         stage.send(who, Bytes::from(vec![tag; FRAME_MAX_SERVER]));
     }
-    stage.until("all frames are with the clients", |stage| {
+    stage.until("the clients have all frames", |stage| {
         [ada, bob].iter().all(|who| stage.clients[*who].received.len() == 3)
     });
 
@@ -52,14 +52,14 @@ fn two_clients_get_their_frames_both_ways_and_in_order() {
 }
 
 #[test]
-fn a_closed_link_gets_its_last_frames_and_a_code_that_says_why() {
+fn a_closed_link_delivers_its_last_frames_and_a_close_code() {
     let mut stage = Stage::new();
     let ada = stage.connect();
 
     stage.send(ada, frame(0x01, 1));
     stage.command(ada, |link| ProxyCommand::Close { link, frame: closed(Reason::Kicked) });
     stage.send(ada, frame(0x01, 2));
-    stage.until("the link is over on both sides", |stage| {
+    stage.until("the link has ended on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
     });
 
@@ -75,7 +75,7 @@ fn a_cut_link_ends_at_once_after_what_was_sent_and_without_a_code() {
 
     stage.send(ada, frame(0x01, 1));
     stage.command(ada, |link| ProxyCommand::Cut { link });
-    stage.until("the link is over on both sides", |stage| {
+    stage.until("the link has ended on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
     });
 
@@ -85,7 +85,7 @@ fn a_cut_link_ends_at_once_after_what_was_sent_and_without_a_code() {
 }
 
 #[test]
-fn a_client_that_leaves_is_heard_to_the_end_with_or_without_a_word() {
+fn all_frames_of_a_client_that_leaves_arrive_with_or_without_a_close() {
     let mut stage = Stage::new();
     let (ada, bob) = (stage.connect(), stage.connect());
 
@@ -101,23 +101,23 @@ fn a_client_that_leaves_is_heard_to_the_end_with_or_without_a_word() {
         assert_eq!(stage.end_of(who), Some(LinkEnd::ByPeer));
         assert_eq!(stage.bytes_of(who), [frame(0x01, tag)]);
     }
-    assert!(stage.clients[ada].closed.is_some(), "its close was answered");
+    assert!(stage.clients[ada].closed.is_some(), "the server answered the Close");
 }
 
 #[test]
-fn a_ping_is_answered_with_what_it_said() {
+fn a_ping_is_answered_with_its_payload() {
     let mut stage = Stage::new();
     let ada = stage.connect();
 
     stage.clients[ada].send(Message::Ping(Bytes::from_static(b"there?")));
-    stage.until("the answer is there", |stage| !stage.clients[ada].pongs.is_empty());
+    stage.until("the answer arrives", |stage| !stage.clients[ada].pongs.is_empty());
 
     assert_eq!(stage.clients[ada].pongs, ["there?"]);
     stage.assert_echo(ada);
 }
 
 #[test]
-fn a_text_or_a_frame_that_is_too_long_is_told_to_the_tick_and_nothing_behind_it_is_read() {
+fn a_text_or_a_too_long_frame_is_a_breach_and_no_later_frame_is_read() {
     let mut stage = Stage::new();
     let (ada, bob) = (stage.connect(), stage.connect());
 
@@ -128,12 +128,14 @@ fn a_text_or_a_frame_that_is_too_long_is_told_to_the_tick_and_nothing_behind_it_
     for who in [ada, bob] {
         stage.clients[who].say(frame(0x01, 2));
     }
-    stage.until("both are told", |stage| [ada, bob].iter().all(|who| stage.breaches_of(*who) == 1));
+    stage.until("the tick has both breaches", |stage| {
+        [ada, bob].iter().all(|who| stage.breaches_of(*who) == 1)
+    });
     for who in [ada, bob] {
-        assert_eq!(stage.end_of(who), None, "the tick has the last word");
+        assert_eq!(stage.end_of(who), None, "only the tick ends the links");
         stage.command(who, |link| ProxyCommand::Close { link, frame: closed(Reason::Protocol) });
     }
-    stage.until("both links are over", |stage| {
+    stage.until("both links have ended", |stage| {
         [ada, bob].iter().all(|who| stage.end_of(*who).is_some() && stage.clients[*who].is_over)
     });
 
@@ -146,23 +148,23 @@ fn a_text_or_a_frame_that_is_too_long_is_told_to_the_tick_and_nothing_behind_it_
 }
 
 #[test]
-fn a_claim_of_a_huge_message_is_a_breach_before_a_byte_of_it_came() {
+fn a_huge_message_length_is_a_breach_before_its_payload_arrives() {
     let mut stage = Stage::new();
     let ada = stage.connect();
 
     stage.clients[ada].throw(&[0x82, 0xFF, 0x00, 0x00, 0x00, 0x10, 0, 0, 0, 0, 1, 2, 3, 4]);
-    stage.until("it is told", |stage| stage.breaches_of(ada) == 1);
+    stage.until("the tick has the breach", |stage| stage.breaches_of(ada) == 1);
 
     stage.assert_serves_others();
 }
 
 #[test]
-fn what_websocket_forbids_ends_the_link_alone() {
+fn a_violation_of_websocket_ends_only_its_own_link() {
     let mut stage = Stage::new();
     let ada = stage.connect();
 
     stage.clients[ada].throw(&[0x83, 0x80, 1, 2, 3, 4]);
-    stage.until("the link is over on both sides", |stage| {
+    stage.until("the link has ended on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
     });
 
@@ -177,23 +179,23 @@ fn a_paused_link_leaves_what_its_client_sends_in_the_socket() {
     let ada = stage.connect();
     stage.command(ada, |link| ProxyCommand::Pause { link });
     stage.send(ada, frame(0x01, 0));
-    stage.until("the command was carried out", |stage| !stage.clients[ada].received.is_empty());
+    stage.until("the adapter has carried out the command", |stage| !stage.clients[ada].received.is_empty());
 
     for tag in 0..50 {
         stage.clients[ada].say(frame(0x01, tag));
     }
-    // Another's echo shows that the thread has had its turns since.
+    // The echo on another link shows that the thread has run since.
     stage.assert_serves_others();
     assert_eq!(stage.bytes_of(ada), Vec::<Bytes>::new());
 
     stage.command(ada, |link| ProxyCommand::Unpause { link });
-    stage.until("all is read", |stage| stage.bytes_of(ada).len() == 50);
+    stage.until("all frames are read", |stage| stage.bytes_of(ada).len() == 50);
     let sent: Vec<_> = (0..50).map(|tag| frame(0x01, tag)).collect();
     assert_eq!(stage.bytes_of(ada), sent);
 }
 
 #[test]
-fn a_client_that_sends_more_than_a_tick_takes_is_heard_to_the_end_and_in_order() {
+fn frames_beyond_one_tick_all_arrive_in_order() {
     let mut stage = Stage::new();
     let client = stage.connect();
     let long = |tag| Bytes::from([&[0x01, 0x50, tag][..], &[tag; 10_000]].concat());
@@ -205,7 +207,7 @@ fn a_client_that_sends_more_than_a_tick_takes_is_heard_to_the_end_and_in_order()
         stage.clients[client].say(frame(0x01, 7));
     }
 
-    stage.until("all is with the server", |stage| stage.bytes_of(client).len() == 3_100);
+    stage.until("the server has all frames", |stage| stage.bytes_of(client).len() == 3_100);
     let frames = stage.bytes_of(client);
     assert!((0..100).all(|tag| frames[usize::from(tag)] == long(tag)));
     assert!(frames[100..].iter().all(|short| *short == frame(0x01, 7)));
@@ -213,18 +215,18 @@ fn a_client_that_sends_more_than_a_tick_takes_is_heard_to_the_end_and_in_order()
 }
 
 #[test]
-fn a_client_that_never_reads_is_ended_as_slow_and_costs_no_more_than_its_buffer() {
+fn a_client_that_never_reads_ends_as_slow_and_its_buffer_is_bounded() {
     let mut stage = Stage::new();
     let (ada, bob) = (stage.connect(), stage.connect());
     stage.clients[ada].deaf = true;
 
-    // Snapshots alone never end a link: they are dropped.
+    // Snapshots never end a link. They are dropped.
     for _ in 0..200 {
         let snapshot = Bytes::from([&[0x81, 0x50], &[7; 60_000][..]].concat());
         stage.send(ada, snapshot);
         stage.tick();
     }
-    stage.until("some were dropped", |stage| stage.counts().unreliable_dropped_count > 0);
+    stage.until("some snapshots are dropped", |stage| stage.counts().unreliable_dropped_count > 0);
     assert_eq!(stage.end_of(ada), None);
     let mut sent = 0;
     stage.until("the link has ended", |stage| {
@@ -235,18 +237,18 @@ fn a_client_that_never_reads_is_ended_as_slow_and_costs_no_more_than_its_buffer(
 
     assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed));
     assert_eq!(stage.counts().slow_count, 1);
-    // The kernel's two buffers and ours: a client that is not there takes no more.
+    // The kernel's two buffers and ours together hold less than this bound.
     assert!(sent < 16 * 1024 * 1024, "{sent}");
     stage.assert_echo(bob);
 }
 
 #[test]
-fn a_client_that_reads_late_gets_all_of_it_and_the_reason_of_the_end() {
+fn a_client_that_reads_late_receives_all_frames_and_the_reason() {
     let mut stage = Stage::new();
     let ada = stage.connect_narrow();
     stage.clients[ada].deaf = true;
 
-    // More than the kernel takes at once, and less than the link may hold.
+    // More bytes than the kernel's buffers take, and fewer than the link may hold.
     for tag in 0..8_u8 {
         stage.send(ada, Bytes::from(vec![tag & 0x7F; 60_000]));
         stage.clients[ada].send(Message::Ping(Bytes::from_static(b"there?")));
@@ -254,9 +256,9 @@ fn a_client_that_reads_late_gets_all_of_it_and_the_reason_of_the_end() {
     }
     stage.command(ada, |link| ProxyCommand::Close { link, frame: closed(Reason::Kicked) });
     stage.assert_serves_others();
-    assert_eq!(stage.end_of(ada), None, "it is held until all is taken");
+    assert_eq!(stage.end_of(ada), None, "the link stays open until the client has read all");
     stage.clients[ada].deaf = false;
-    stage.until("the link is over on both sides", |stage| {
+    stage.until("the link has ended on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
     });
 
@@ -269,7 +271,7 @@ fn a_client_that_reads_late_gets_all_of_it_and_the_reason_of_the_end() {
 }
 
 #[test]
-fn pages_of_other_origins_are_refused_and_those_of_the_host_and_the_list_are_not() {
+fn only_pages_of_the_host_and_of_listed_origins_open_links() {
     let origins = Origins::Only(vec!["https://play.example".to_owned()]);
     let mut stage = Stage::with(Setup {
         websocket: WebSocketConfig { origins, ..WebSocketConfig::default() },
@@ -294,7 +296,7 @@ fn pages_of_other_origins_are_refused_and_those_of_the_host_and_the_list_are_not
 }
 
 #[test]
-fn there_are_so_many_links_and_one_that_ends_makes_room() {
+fn the_number_of_links_is_bounded_and_a_link_that_ends_frees_a_place() {
     let mut stage = Stage::with(Setup {
         websocket: WebSocketConfig { max_links: 2, ..WebSocketConfig::default() },
         ..Setup::default()
@@ -307,12 +309,12 @@ fn there_are_so_many_links_and_one_that_ends_makes_room() {
     assert!(refused.contains("retry-after"), "{refused}");
 
     stage.command(ada, |link| ProxyCommand::Cut { link });
-    stage.until("one has ended", |stage| stage.end_of(ada).is_some());
-    stage.until("there is room", |_| shake(server, "").starts_with("HTTP/1.1 101"));
+    stage.until("one link has ended", |stage| stage.end_of(ada).is_some());
+    stage.until("a place is free", |_| shake(server, "").starts_with("HTTP/1.1 101"));
 }
 
 #[test]
-fn what_is_no_handshake_is_told_so() {
+fn invalid_handshakes_are_refused_with_a_status() {
     let stage = Stage::new();
     let server = stage.local_addr();
 
@@ -328,14 +330,14 @@ fn what_is_no_handshake_is_told_so() {
 }
 
 #[test]
-fn a_dropped_server_says_its_last_words_and_ends_its_thread() {
+fn a_dropped_server_closes_its_links_and_ends_its_thread() {
     let mut stage = Stage::new();
     let (ada, bob) = (stage.connect(), stage.connect());
     stage.command(ada, |link| ProxyCommand::Close { link, frame: closed(Reason::Shutdown) });
     stage.app.update();
 
     stage.app = App::new();
-    stage.until("the clients know, and the thread is gone", |stage| {
+    stage.until("the clients are disconnected, and the thread has ended", |stage| {
         stage.clients.iter().all(|client| client.is_over) && stage.adapter.handle.is_finished()
     });
 
@@ -346,12 +348,12 @@ fn a_dropped_server_says_its_last_words_and_ends_its_thread() {
 }
 
 #[test]
-fn a_thread_that_panics_loses_its_links_and_serves_on() {
+fn a_thread_that_panics_loses_its_links_and_serves_new_clients() {
     let mut stage = Stage::new();
     let ada = stage.connect();
 
     fail_network_thread(&mut stage.app);
-    stage.until("the link is over on both sides", |stage| {
+    stage.until("the link has ended on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
     });
 

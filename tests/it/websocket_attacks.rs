@@ -1,4 +1,4 @@
-//! Clients that break the rules of WebSocket, over real sockets.
+//! Tests clients that violate the WebSocket protocol, over real sockets.
 
 use bytes::Bytes;
 use waystation::proxy::LinkEnd;
@@ -7,7 +7,7 @@ use waystation::proxy::websocket::WebSocketConfig;
 use crate::stage::websocket::{Setup, Stage, shake};
 use crate::stage::{Client as _, frame};
 
-/// A frame as a client masks it, with a mask of zeros, which leaves the payload as it is.
+/// Encodes a client's frame with a mask of zeros, which leaves the payload unchanged.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -29,11 +29,11 @@ fn frames_that_rfc_6455_forbids_are_answered_with_the_code_for_them() {
         ("an unmasked frame", vec![0x82, 3, 1, 0x50, 7], 1_002),
         ("an empty frame without a mask", vec![0x82, 0], 1_002),
         ("a reserved bit", masked(0xC2, b"compressed"), 1_002),
-        ("an opcode of no meaning", masked(0x83, b""), 1_002),
-        ("a control opcode of no meaning", masked(0x8F, b""), 1_002),
-        ("a ping in parts", masked(0x09, b""), 1_002),
+        ("an undefined data opcode", masked(0x83, b""), 1_002),
+        ("an undefined control opcode", masked(0x8F, b""), 1_002),
+        ("a fragmented ping", masked(0x09, b""), 1_002),
         ("a ping of 126 bytes", masked(0x89, &[0; 126]), 1_002),
-        ("a part of no message", masked(0x80, b""), 1_002),
+        ("a continuation without a message", masked(0x80, b""), 1_002),
         ("a message within another", [masked(0x02, b"a"), masked(0x82, b"b")].concat(), 1_002),
         ("a length in more bytes than it needs", vec![0x82, 0xFE, 0, 1, 0, 0, 0, 0, 1], 1_002),
         ("a Close of one byte", masked(0x88, &[3]), 1_002),
@@ -48,7 +48,7 @@ fn frames_that_rfc_6455_forbids_are_answered_with_the_code_for_them() {
         let ada = stage.connect();
         let before = stage.counts();
 
-        // What follows is still on its way when the answer leaves, and must not cost the answer.
+        // Bytes that arrive after the answer was sent must not discard the answer.
         stage.clients[ada].throw(&[bytes, masked(0x82, &[7; 1_000]).repeat(50)].concat());
         stage.until(what, |stage| stage.end_of(ada).is_some() && stage.clients[ada].is_over);
 
@@ -61,18 +61,18 @@ fn frames_that_rfc_6455_forbids_are_answered_with_the_code_for_them() {
 }
 
 #[test]
-fn a_client_that_is_told_of_its_error_and_stays_is_put_out() {
+fn a_client_that_stays_after_a_close_is_disconnected() {
     let websocket = WebSocketConfig { max_links: 1, ..WebSocketConfig::default() };
     let mut stage = Stage::with(Setup { websocket, ..Setup::default() });
     let ada = stage.connect();
     stage.clients[ada].deaf = true;
 
     stage.clients[ada].throw(&[0x82, 0]);
-    stage.until("the tick is told", |stage| stage.end_of(ada).is_some());
+    stage.until("the tick has the end of the link", |stage| stage.end_of(ada).is_some());
     let server = stage.local_addr();
     stage.until("its place is free", |_| shake(server, "").starts_with("HTTP/1.1 101"));
     stage.clients[ada].deaf = false;
-    stage.until("it knows", |stage| stage.clients[ada].is_over);
+    stage.until("the client reports the end", |stage| stage.clients[ada].is_over);
 
     assert_eq!(stage.clients[ada].closed, Some(1_002));
 }
@@ -84,7 +84,7 @@ fn a_close_that_is_followed_by_a_flood_is_answered_once() {
 
     stage.clients[ada].say(frame(0x01, 1));
     stage.clients[ada].throw(&masked(0x88, &1_000_u16.to_be_bytes()).repeat(20_000));
-    stage.until("the link is over on both sides", |stage| {
+    stage.until("the link has ended on both sides", |stage| {
         stage.end_of(ada).is_some() && stage.clients[ada].is_over
     });
 

@@ -1,4 +1,4 @@
-//! The client library over WebSocket, plain and under TLS, to a server with its gate, sessions and
+//! Tests the client library over WebSocket, plain and under TLS, against a server with its gate, sessions and
 //! zones.
 
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use waystation::session::{SessionCounts, SessionState, SessionTable};
 use waystation::testing::{Watch, WatchedDial};
 use waystation::tick::TickRate;
 
-/// A server with the arena, on WebSocket, with a port of its own.
+/// A server with the arena, over WebSocket on a free port.
 struct Server {
     app: App,
     http: SocketAddr,
@@ -31,7 +31,7 @@ impl Server {
         let mut config =
             ServerConfig { rate: TickRate::new(200).expect("in range"), ..ServerConfig::default() };
         config.gate.exempt_loopback = true;
-        // However slow the machine is, nobody expires here.
+        // No session expires, even on a slow machine.
         config.session.timeout = Duration::from_secs(600);
         let mut app = App::new();
         app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
@@ -45,7 +45,7 @@ impl Server {
     }
 
     fn dial(&self, scheme: &str, trust: Trust) -> WatchedDial<WebSocketDial> {
-        // A name, so that the handshake has one to send.
+        // A host name, because a TLS handshake sends one.
         let url = format!("{scheme}://localhost:{}/ws", self.http.port());
         self.watch.dial(WebSocketDial::new(&url, trust).expect("a URL"))
     }
@@ -60,7 +60,7 @@ impl Server {
     }
 }
 
-/// A client and what it was told.
+/// A client, and the events that it has received.
 struct Ada {
     client: Client<WatchedDial<WebSocketDial>>,
     number: u64,
@@ -71,18 +71,18 @@ struct Ada {
 
 impl Ada {
     fn new(dial: WatchedDial<WebSocketDial>) -> Self {
-        // One that soon gives up, where it is let in nowhere.
+        // A client that soon gives up if it cannot connect.
         let client = Client::new(dial, ClientConfig { tries: 2, ..ClientConfig::default() });
         Self { client, number: 0, echoes: Vec::new(), resyncs: Vec::new(), closed: None }
     }
 
-    /// Lets both sides work until something has come to pass.
+    /// Updates both sides until `done` returns true.
     #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
     fn until(&mut self, server: &mut Server, what: &str, mut done: impl FnMut(&mut Self, &Server) -> bool) {
         let begun = Instant::now();
         let step = Duration::from_millis(5);
         while !done(self, server) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+            assert!(begun.elapsed() < Duration::from_secs(60), "not reached within a minute: {what}");
             thread::sleep(step);
             self.client.update(step);
             server.app.update();
@@ -106,14 +106,14 @@ impl Ada {
         }
     }
 
-    /// Cuts the link in the middle of a conversation, and waits until all of it has come through.
+    /// Cuts the link while messages are on their way, and waits until the client has resumed and has all echoes.
     fn survive(&mut self, server: &mut Server, cut: Cut) {
         self.say_five();
         self.client.cut(cut);
         self.say_five();
         let resumes = self.resyncs.len() + 1;
-        self.until(server, "it has resumed", |ada, _| ada.resyncs.len() == resumes);
-        self.until(server, "all is echoed", |ada, _| ada.echoes.len() as u64 >= ada.number);
+        self.until(server, "the client has resumed", |ada, _| ada.resyncs.len() == resumes);
+        self.until(server, "all messages are echoed", |ada, _| ada.echoes.len() as u64 >= ada.number);
         assert_eq!(self.echoes, (1..=self.number).collect::<Vec<_>>());
     }
 }
@@ -128,7 +128,7 @@ fn a_session_survives_its_links_over_websocket_plain_and_under_tls() {
         ada.until(&mut server, "it has a session", |ada, _| ada.client.session_id().is_some());
         let session = ada.client.session_id().expect("a session");
         ada.client.join("arena", Vec::new()).expect("it has a session");
-        ada.until(&mut server, "it has joined", |_, server| {
+        ada.until(&mut server, "the client has joined", |_, server| {
             server.state(session) == Some(SessionState::Active)
         });
 
@@ -144,14 +144,14 @@ fn a_session_survives_its_links_over_websocket_plain_and_under_tls() {
 }
 
 #[test]
-fn a_client_that_expects_another_certificate_or_none_says_so_and_gives_up() {
+fn a_client_that_expects_another_certificate_or_none_reports_it_and_gives_up() {
     let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
     let mut server = Server::new(Some(tls));
     let mut other = Ada::new(server.dial("wss", Trust::Sha256([7; 32])));
     let mut plain = Ada::new(server.dial("ws", Trust::WebPki));
 
-    other.until(&mut server, "it gives up", |other, _| other.closed.is_some());
-    plain.until(&mut server, "it gives up", |plain, _| plain.closed.is_some());
+    other.until(&mut server, "the client gives up", |other, _| other.closed.is_some());
+    plain.until(&mut server, "the client gives up", |plain, _| plain.closed.is_some());
 
     let told = other.closed.expect("a reason");
     assert!(told.contains(&"07".repeat(32)) && told.contains("ask its discovery again"), "{told}");

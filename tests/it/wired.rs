@@ -1,4 +1,4 @@
-//! The whole way: the client library over real UDP to a server with its gate, sessions and zones.
+//! Tests the client library over real UDP, against a server with its gate, sessions and zones.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use waystation::testing::{Watch, WatchedDial};
 use waystation::tick::TickRate;
 use waystation::wire::udp::DEV_KEY;
 
-/// A server with the arena on a port of its own, and one client.
+/// A server with the arena on a free port, and one client.
 struct Stage {
     app: App,
     client: Client<WatchedDial<UdpDial>>,
@@ -33,7 +33,7 @@ impl Stage {
         let mut config =
             ServerConfig { rate: TickRate::new(200).expect("in range"), ..ServerConfig::default() };
         config.gate.exempt_loopback = true;
-        // However slow the machine is, nobody expires here.
+        // No session expires, even on a slow machine.
         config.session.timeout = Duration::from_secs(600);
         let mut app = App::new();
         app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
@@ -43,13 +43,13 @@ impl Stage {
         Self { app, client, echoes: Vec::new(), resyncs: Vec::new() }
     }
 
-    /// Lets both sides work until something has come to pass.
+    /// Updates both sides until `done` returns true.
     #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
     fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let begun = Instant::now();
         let step = Duration::from_millis(5);
         while !done(self) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+            assert!(begun.elapsed() < Duration::from_secs(60), "not reached within a minute: {what}");
             thread::sleep(step);
             self.client.update(step);
             self.app.update();
@@ -77,7 +77,7 @@ fn ow_15_a_resume_works_end_to_end_over_the_wire() {
     stage.until("the client has a session", |stage| stage.client.session_id().is_some());
     let session = stage.client.session_id().expect("a session");
     stage.client.join("arena", Vec::new()).expect("it has a session");
-    stage.until("it has joined", |stage| stage.state(session) == Some(SessionState::Active));
+    stage.until("the client has joined", |stage| stage.state(session) == Some(SessionState::Active));
 
     let mut number = 0;
     for cut in [Cut::Silent { hold: Duration::ZERO }, Cut::Close { hold: Duration::from_millis(50) }] {
@@ -87,8 +87,8 @@ fn ow_15_a_resume_works_end_to_end_over_the_wire() {
         }
         stage.client.cut(cut);
         let resumes = stage.resyncs.len() + 1;
-        stage.until("it has resumed", |stage| stage.resyncs.len() == resumes);
-        stage.until("all is echoed", |stage| stage.echoes.len() as u64 >= number);
+        stage.until("the client has resumed", |stage| stage.resyncs.len() == resumes);
+        stage.until("all messages are echoed", |stage| stage.echoes.len() as u64 >= number);
     }
     stage.client.bye();
     stage.until("the session has ended", |stage| stage.state(session).is_none());

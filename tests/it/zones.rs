@@ -1,4 +1,4 @@
-//! Zones and calls, as games rely on them.
+//! Tests the behaviour of zones and calls that games rely on.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ fn ow_04_a_part_from_no_zone_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn ow_05_and_ow_18_a_call_of_a_non_member_does_nothing_and_is_no_offence() {
+fn ow_05_and_ow_18_a_call_of_a_non_member_is_ignored_and_not_a_protocol_error() {
     let mut game = game();
     let mut ada = game.player(Via::Alpha);
     let mut bob = game.member(Via::Beta, "hall");
@@ -77,7 +77,7 @@ fn ow_07_and_ow_08_and_cc_06_every_loss_opens_a_window_of_full_length() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
 
-    // Lost at 0 s, resumed at 1 s, lost at 4.9 s: it is alive at 9.8 s and not at 10 s.
+    // The link is lost at 0 s, resumed at 1 s and lost at 4.9 s. The session lives at 9.8 s, and has ended at 10 s.
     ada.close();
     game.run_ms(1_000);
     ada.connect(&game, Via::Beta);
@@ -92,7 +92,7 @@ fn ow_07_and_ow_08_and_cc_06_every_loss_opens_a_window_of_full_length() {
 }
 
 #[test]
-fn ow_09_and_ow_10_a_soft_zone_learns_of_an_expiry_once() {
+fn ow_09_and_ow_10_a_soft_zone_receives_an_expiry_once() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let zone = game.zone("hall").expect("the hall");
@@ -108,7 +108,7 @@ fn ow_09_and_ow_10_a_soft_zone_learns_of_an_expiry_once() {
 }
 
 #[test]
-fn ow_11_and_ow_12_a_resume_is_told_once_and_the_new_link_drives_the_old_session() {
+fn ow_11_and_ow_12_a_resume_is_reported_once_and_the_new_link_drives_the_session() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.close();
@@ -128,7 +128,7 @@ fn ow_11_and_ow_12_a_resume_is_told_once_and_the_new_link_drives_the_old_session
 }
 
 #[test]
-fn ow_13_each_resume_rotates_the_token_and_tells_the_client() {
+fn ow_13_each_resume_rotates_the_token_and_sends_it_to_the_client() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut tokens = vec![ada.token()];
@@ -147,12 +147,12 @@ fn ow_13_each_resume_rotates_the_token_and_tells_the_client() {
     assert_eq!(tokens.len(), 4);
 }
 
-/// What the game's systems saw of `Members`, when they read of a join or a part.
+/// The members that the game's systems saw when they read a join or a part.
 #[derive(Resource, Default)]
 struct SeenMembers(Vec<(bool, bool)>);
 
 #[test]
-fn ow_16_who_reads_of_a_join_sees_the_newcomer_and_of_a_part_not_the_leaver() {
+fn ow_16_a_join_is_read_with_its_session_in_members_and_a_part_without() {
     let mut game = game();
     let look = |mut joins: MessageReader<ZoneJoined>,
                 mut parts: MessageReader<ZoneParted>,
@@ -177,7 +177,7 @@ fn ow_16_who_reads_of_a_join_sees_the_newcomer_and_of_a_part_not_the_leaver() {
 }
 
 #[test]
-fn ow_17_a_reply_a_send_and_a_broadcast_reach_exactly_those_they_are_for() {
+fn ow_17_a_reply_a_send_and_a_broadcast_reach_exactly_their_targets() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
@@ -209,7 +209,7 @@ fn a_broadcast_reaches_those_who_are_members_when_it_is_called() {
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.player(Via::Beta);
 
-    // Both take effect in the tick of the broadcast, behind it.
+    // Both take effect in the tick of the broadcast, after it.
     ada.send(&Part::default());
     bob.send(&waystation::wire::v1::Join { request: 1, zone: "hall".to_owned(), ..Default::default() });
     shout(&mut game, 3);
@@ -225,7 +225,7 @@ fn ow_19_a_beacon_each_second_yields_the_latency_and_an_unknown_echo_changes_not
     let mut ada = game.member(Via::Alpha, "hall");
     ada.take::<Beacon>();
 
-    // The player's echo arrives when it has seen the beacon: no time passes between.
+    // The player echoes each Beacon at once: no time passes between.
     game.run_with(&mut [&mut ada], 3_000);
     assert_eq!(ada.take::<Beacon>().len(), 3);
     let latency = game.component::<Latency>(ada.session()).copied().expect("measured");
@@ -276,7 +276,7 @@ fn oz_01_three_unanswered_beacons_are_a_temporary_failure_that_an_answer_ends() 
 
     ada.hang = Hang::Mute;
     for _ in 0..4 {
-        // Heard, but no echoes.
+        // Frames arrive, but no echoes.
         game.run_with(&mut [&mut ada], 1_000);
         ada.say_bytes(Lane::Unreliable, wire::encode(&Input::default()));
     }
@@ -370,7 +370,7 @@ fn ow_24_two_zones_with_the_same_calls_do_not_mix() {
     assert_eq!(heard, [vec![1, 1_001], vec![2, 1_002]]);
 }
 
-/// When zones ticked: name, frame, time since the last, by the server's tick.
+/// The ticks of zones, by the server's tick: name, frame, and time since the zone's last tick.
 #[derive(Resource, Default)]
 struct SeenTicks(Vec<(Entity, u64, u64, Duration)>);
 
@@ -416,7 +416,7 @@ fn unreliable_calls_reach_the_game_too() {
 }
 
 #[test]
-fn the_phases_of_a_tick_have_no_ambiguous_systems_of_ours() {
+fn our_systems_in_the_phases_of_a_tick_are_not_ambiguous() {
     use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings};
 
     let mut game = waystation::testing::Harness::new();
@@ -449,7 +449,7 @@ fn a_zone_of_the_same_name_may_take_the_place_of_one_that_closes() {
     let mut ada = game.member(Via::Alpha, "hall");
     let old = zone(&game, "hall");
 
-    // The next round: in one system, as a game would.
+    // Close the zone and open the next one in a single system, as a game does.
     command(&mut game, |commands| {
         commands.close_zone(old);
         commands.spawn(Zone::new("hall"));
