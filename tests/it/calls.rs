@@ -160,7 +160,7 @@ fn calls_that_no_system_read_in_their_tick_are_counted_and_named() {
     assert_eq!(lines.len(), 2, "{log}");
 }
 
-/// What is logged meanwhile.
+/// Returns what is logged while `meanwhile` runs.
 #[cfg(debug_assertions)]
 fn logged(meanwhile: impl FnOnce()) -> String {
     #[derive(Clone, Default)]
