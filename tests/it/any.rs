@@ -112,7 +112,7 @@ impl Server {
     }
 }
 
-/// A client, and what it has received.
+/// A client, with a record of its events.
 pub(crate) struct Ada {
     pub(crate) client: Client<AnyDial>,
     /// Time that has passed on the client's clock.

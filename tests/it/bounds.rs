@@ -142,7 +142,7 @@ fn the_largest_outbox_is_dropped_when_all_together_exceed_their_bound() {
 }
 
 #[test]
-fn an_outbox_whose_client_has_just_acknowledged_outlasts_a_smaller_one() {
+fn a_smaller_outbox_is_dropped_before_that_of_a_client_that_has_just_acknowledged() {
     let mut game = game_with_600_bytes();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");

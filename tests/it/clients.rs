@@ -12,7 +12,7 @@ use waystation::wire::v1::{Joined, Reason};
 
 use crate::support::{Heard, game, game_bounded, shout};
 
-/// A client, and what it has received.
+/// A client, with a record of its events.
 struct Ada {
     client: Client<HarnessDial>,
     events: Vec<ClientEvent>,
@@ -155,7 +155,7 @@ fn cc_13_an_idle_client_stays_connected_and_bye_ends_its_session() {
 }
 
 #[test]
-fn a_client_whose_outbox_overflows_while_it_has_no_link_resumes_with_a_resync() {
+fn a_client_resumes_with_a_resync_after_an_overflow_while_it_has_no_link() {
     let session = SessionConfig { outbox_max_frames: 8, ..SessionConfig::default() };
     let mut game = game_bounded(session);
     let mut ada = Ada::joined(&mut game);

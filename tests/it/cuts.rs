@@ -41,7 +41,7 @@ proptest! {
     /// A link may end between any two frames of either side, also during the handshake. Each call still runs once
     /// and in order, and each answer and broadcast arrives once and in order.
     #[test]
-    fn cc_08_a_cut_between_any_two_frames_loses_and_doubles_nothing(steps in prop::collection::vec(step(), 1..120)) {
+    fn cc_08_a_cut_between_any_two_frames_loses_and_repeats_nothing(steps in prop::collection::vec(step(), 1..120)) {
         let mut game = game();
         let mut ada = game.member(Via::Alpha, "hall");
         let (mut said_count, mut shouted) = (0, 1_000);

@@ -118,7 +118,7 @@ fn cc_11_replies_and_broadcasts_arrive_in_the_order_of_the_calls() {
 }
 
 #[test]
-fn cc_12_a_stall_expires_nobody() {
+fn cc_12_a_stall_expires_no_session() {
     for stall in [1, 3, 10, 60].map(Duration::from_secs) {
         let mut game = game();
         let mut ada = game.member(Via::Alpha, "hall");

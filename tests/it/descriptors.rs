@@ -86,7 +86,7 @@ fn when_no_file_is_left_idle_connections_are_closed_and_one_line_per_second_is_l
     let server = Server::start_with_limit("ulimit -n 1000", &[]);
     let http = http(&server);
     let mut connections = silent(http, 40);
-    until("they are served", || get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
+    until("the server answers", || get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
     // From now on, the server can open four more files than it has open.
     let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server runs").count();
     let limit = format!("--nofile={}:1000", open + 4);

@@ -55,7 +55,7 @@ fn a_member_that_is_despawned_with_its_zone_has_parted() {
         commands.entity(hall).despawn();
         commands.entity(ada_entity).despawn();
     });
-    // Updates the app directly, without the audit of the harness.
+    // Updates the app directly, so that the harness does not check the violations that the audit finds.
     let mut told = 0;
     for _ in 0..3 {
         game.pass(Duration::from_millis(50));

@@ -14,7 +14,7 @@ use waystation::wire::v1::{Closed, Joined, Reason, Welcome};
 use crate::support::{Heard, echoes, game, said, say, shout};
 
 #[test]
-fn unreliable_frames_are_dropped_doubled_and_reordered_and_reliable_ones_are_not() {
+fn unreliable_frames_are_dropped_repeated_and_reordered_and_reliable_ones_are_not() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.set_faults(Faults::new(3).drop(30).duplicate(20).reorder(30));
@@ -135,7 +135,7 @@ proptest! {
     /// For a minute, links drop, duplicate, delay and reorder frames and are cut at random. Each call still runs
     /// once and in order, and each answer and broadcast arrives once and in order.
     #[test]
-    fn cc_09_faulty_links_lose_and_double_nothing_that_is_reliable(seed in any::<u64>()) {
+    fn cc_09_faulty_links_lose_and_repeat_no_reliable_frame(seed in any::<u64>()) {
         let mut game = game();
         let faults = Faults::new(seed).drop(20).duplicate(20).reorder(20);
         game.set_faults(faults.delay(Duration::from_millis(150)).cut(20));
