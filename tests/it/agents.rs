@@ -15,7 +15,7 @@ use waystation::wire::v1::{Denied, Joined, Reason, Refused};
 
 use crate::support::{Heard, echoes, game, game_bounded, shout, stop};
 
-/// What the guard received: echoes with their tick, and where it joined or was refused.
+/// What the agent received: each echo with the tick that read it, zones joined, and reasons of refusals.
 #[derive(Resource, Default)]
 struct Received {
     echoes: Vec<(u64, u64)>,
@@ -23,7 +23,7 @@ struct Received {
     refused: Vec<Reason>,
 }
 
-/// A game with an agent that joins a zone.
+/// Returns a game, and its one agent, which asks to join `zone`.
 fn game_with_guard(zone: &'static str) -> (Harness, Entity) {
     let mut game = game();
     let spawn = move |mut commands: Commands| {
@@ -74,18 +74,18 @@ fn ow_21_an_agent_joins_sends_and_receives_like_a_player() {
 }
 
 #[test]
-fn ow_20_an_agent_is_told_of_a_refusal_in_values_and_keeps_no_outbox() {
+fn ow_20_an_agent_receives_a_refusal_as_a_value_and_has_no_outbox() {
     let (mut game, guard) = game_with_guard("nowhere");
     game.run_ms(100);
 
     assert_eq!(game.resource::<Received>().refused, [Reason::NoSuchZone]);
     assert_eq!(SessionState::at(game.app.world(), guard), Some(SessionState::Connected));
     let session = game.app.world().get::<Session>(guard).expect("a session").id();
-    assert_eq!(game.view(session), None, "it has no outbox");
+    assert_eq!(game.view(session), None, "an agent has no outbox");
 }
 
 #[test]
-fn an_agent_outlives_any_silence() {
+fn an_agent_never_times_out() {
     let (mut game, guard) = game_with_guard("hall");
 
     game.run_ms(30_000);
@@ -94,7 +94,7 @@ fn an_agent_outlives_any_silence() {
 }
 
 #[test]
-fn agents_take_no_player_s_place() {
+fn agents_do_not_count_toward_max_sessions() {
     let mut game = game_bounded(SessionConfig { max_sessions: 1, ..SessionConfig::default() });
     game.app.world_mut().commands().spawn_agent("guard");
     game.tick();
@@ -108,7 +108,7 @@ fn agents_take_no_player_s_place() {
 }
 
 #[test]
-fn an_agent_that_has_ended_is_sent_nothing() {
+fn an_agent_that_has_ended_receives_nothing() {
     #[derive(Resource, Default)]
     struct Late(usize);
     fn greet(agents: Query<Entity, With<Agent>>, mut sender: Sender) {
@@ -122,7 +122,7 @@ fn an_agent_that_has_ended_is_sent_nothing() {
         mut late: ResMut<Late>,
         mut was_alive: Local<bool>,
     ) {
-        // What was sent while it lived is read in this tick; after that, nothing should come.
+        // An echo that was sent before the agent ended may be read in this tick, but not later.
         let count = echoes.read().count();
         let is_alive = table.session_count() > 0;
         if !is_alive && !*was_alive {

@@ -1,4 +1,4 @@
-//! One client, whatever gets through: a server on all its transports, found by its URL.
+//! A client that has a server's URL and chooses among all of the server's transports.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
@@ -22,28 +22,28 @@ use waystation::session::{SessionCounts, SessionState, SessionTable};
 use waystation::tick::TickRate;
 use waystation::wire::udp::DEV_KEY;
 
-/// What an update takes, in the client's time and at least in the machine's.
+/// Time between two updates: exactly this long on the client's clock, and at least this long in real time.
 const STEP: Duration = Duration::from_millis(5);
 
-/// A server with the arena, on every transport, with ports of its own.
+/// A server with the arena, on every transport, on free ports.
 pub(crate) struct Server {
     pub(crate) app: App,
     pub(crate) http: ListenerHandle,
     tls: Tls,
     scheme: &'static str,
-    /// Where it listens for renet, and for QUIC.
+    /// Addresses of the UDP transport and of QUIC.
     pub(crate) datagrams: [SocketAddr; 2],
     _datagrams: [ListenerHandle; 2],
 }
 
-/// What is unlike a server of the dev profile.
+/// Differences from a server of the dev profile.
 #[derive(Default)]
 pub(crate) struct Twist {
-    /// UDP is offered where nobody listens.
+    /// Discovery offers UDP at an address where no server listens.
     udp_closed: bool,
-    /// Nor QUIC and WebTransport.
+    /// Discovery does not offer QUIC and WebTransport.
     quic_left_out: bool,
-    /// Discovery wants this bearer, and HTTP is under TLS.
+    /// Bearer that discovery requires. If it is set, HTTP uses TLS.
     bearer: Option<&'static str>,
 }
 
@@ -57,7 +57,7 @@ impl Server {
         let mut config =
             ServerConfig { rate: TickRate::new(200).expect("in range"), ..ServerConfig::default() };
         config.gate.exempt_loopback = true;
-        // However slow the machine is, nobody expires here.
+        // Long enough that no session expires on a slow machine.
         config.session.timeout = Duration::from_secs(600);
         let mut app = App::new();
         app.add_plugins((ServerPlugins::new(config), ArenaPlugin { agents: 0, ..ArenaPlugin::default() }));
@@ -95,7 +95,7 @@ impl Server {
         format!("{}://{}", self.scheme, self.http.local_addr())
     }
 
-    /// The same, for whoever trusts nothing but this server's certificate.
+    /// Returns the URL with the hash of the server's certificate, so that a client trusts only this certificate.
     fn pinned_url(&self) -> String {
         let sha256 = self.tls.sha256().expect("a certificate of its own");
         let hex: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -112,17 +112,18 @@ impl Server {
     }
 }
 
-/// A client and what it was told.
+/// A client, with a record of its events.
 pub(crate) struct Ada {
     pub(crate) client: Client<AnyDial>,
-    /// The client's time that has passed, and that an update takes.
+    /// Time that has passed on the client's clock.
     pub(crate) time: Duration,
+    /// Time that passes on the client's clock per update.
     pub(crate) step: Duration,
     number: u64,
     echoes: Vec<u64>,
-    /// Joins and parts.
+    /// "joined" for each Joined and "parted" for each Parted, in order of arrival.
     moves: Vec<&'static str>,
-    /// What each of its links said that it is.
+    /// Transport of each link that the session was bound to.
     pub(crate) over: Vec<Option<Transport>>,
     closed: Option<String>,
 }
@@ -146,23 +147,23 @@ impl Ada {
         }
     }
 
-    /// A client that is in the arena.
+    /// Returns a client that is in the arena, and its session.
     pub(crate) fn joined(dial: AnyDial, server: &mut Server) -> (Self, SessionId) {
         let mut ada = Self::new(dial);
         let session = ada.join(server);
         (ada, session)
     }
 
-    /// Waits for the session, and joins the arena.
+    /// Waits until the client has a session, joins the arena, and returns the session.
     pub(crate) fn join(&mut self, server: &mut Server) -> SessionId {
         self.until(server, "the client has a session", |ada, _| ada.client.session_id().is_some());
         let session = self.client.session_id().expect("a session");
-        self.client.join("arena", "").expect("it has a session");
-        self.until(server, "it has joined", |ada, _| ada.moves == ["joined"]);
+        self.client.join("arena", "").expect("the client has a session");
+        self.until(server, "the client has joined", |ada, _| ada.moves == ["joined"]);
         session
     }
 
-    /// Lets both sides work until something has come to pass.
+    /// Updates both sides until `done` returns true. Panics after a minute.
     #[track_caller]
     #[allow(clippy::disallowed_methods, reason = "real sockets take real time; the bound is generous")]
     pub(crate) fn until(
@@ -173,14 +174,14 @@ impl Ada {
     ) {
         let begun = Instant::now();
         while !done(self, server) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+            assert!(begun.elapsed() < Duration::from_secs(60), "did not happen within a minute: {what}");
             thread::sleep(STEP);
             server.app.update();
             self.update();
         }
     }
 
-    /// Lets the client's time pass, and takes in what it was told.
+    /// Updates the client by one step and records its events.
     pub(crate) fn update(&mut self) {
         self.client.update(self.step);
         self.time += self.step;
@@ -207,20 +208,20 @@ impl Ada {
         }
     }
 
-    /// Cuts the link in the middle of a conversation, and waits until all of it has come through.
+    /// Cuts the link between calls, and waits until the session has resumed and every call is echoed.
     fn survive(&mut self, server: &mut Server, cut: Cut) {
         self.say_five();
         self.client.cut(cut);
         self.say_five();
         let links = self.over.len() + 1;
-        self.until(server, "it has resumed", |ada, _| ada.over.len() == links);
-        self.until(server, "all is echoed", |ada, _| ada.echoes.len() as u64 >= ada.number);
+        self.until(server, "the client has resumed", |ada, _| ada.over.len() == links);
+        self.until(server, "every call is echoed", |ada, _| ada.echoes.len() as u64 >= ada.number);
         assert_eq!(self.echoes, (1..=self.number).collect::<Vec<_>>());
     }
 }
 
 #[test]
-fn a_session_goes_over_every_transport_in_turn_and_keeps_its_id_and_its_zone() {
+fn a_session_resumes_over_every_transport_in_turn_and_keeps_its_id_and_its_zone() {
     let mut server = Server::new();
     let dial = AnyDial::new([server.url()]).expect("a URL").rotate_from(Transport::Udp);
     let (mut ada, session) = Ada::joined(dial, &mut server);
@@ -239,13 +240,13 @@ fn a_session_goes_over_every_transport_in_turn_and_keeps_its_id_and_its_zone() {
     let in_turn: Vec<_> = Transport::ALL.into_iter().cycle().take(6).map(Some).collect();
     assert_eq!(ada.over, in_turn);
     assert_eq!(ada.client.session_id(), Some(session));
-    assert_eq!(ada.moves, ["joined"], "it never parted");
+    assert_eq!(ada.moves, ["joined"], "the session never left the zone");
     let counts = server.counts();
     assert_eq!((counts.registered_count, counts.resumed_count, counts.resync_count), (1, 5, 0));
 }
 
 #[test]
-fn where_udp_is_closed_a_client_falls_back_to_websocket_and_stays_with_it() {
+fn if_udp_is_closed_a_client_falls_back_to_websocket_and_keeps_using_it() {
     let mut server = Server::with(Twist { udp_closed: true, quic_left_out: true, ..Twist::default() });
 
     let (mut ada, session) = Ada::joined(AnyDial::new([server.url()]).expect("a URL"), &mut server);
@@ -256,10 +257,10 @@ fn where_udp_is_closed_a_client_falls_back_to_websocket_and_stays_with_it() {
 }
 
 #[test]
-fn a_player_takes_the_first_transport_that_gets_through_and_resumes_over_it() {
+fn a_client_uses_the_first_transport_that_opens_and_resumes_over_it() {
     let mut server = Server::new();
 
-    // The client's time is slow, so that UDP opens before WebSocket begins, however busy the machine.
+    // The client's clock runs slowly, so that UDP opens before WebSocket is tried, also on a busy machine.
     let mut ada = Ada::new(AnyDial::new([server.url()]).expect("a URL"));
     ada.step = STEP / 10;
     ada.join(&mut server);
@@ -282,7 +283,7 @@ fn a_url_may_name_one_transport_or_reach_one_without_discovery() {
 }
 
 #[test]
-fn discovery_that_wants_a_bearer_is_asked_with_one_over_https_and_says_so_to_those_without() {
+fn discovery_over_https_requires_the_bearer_and_errors_name_what_is_missing() {
     let mut server = Server::with(Twist { bearer: Some("a-bearer-of-20-bytes"), ..Twist::default() });
     let url = server.pinned_url();
     let impatient = || ClientConfig { tries: 2, ..ClientConfig::default() };
@@ -298,7 +299,7 @@ fn discovery_that_wants_a_bearer_is_asked_with_one_over_https_and_says_so_to_tho
     let stranger = AnyDial::new([server.url()]).expect("a URL").bearer("a-bearer-of-20-bytes");
     for (dial, says) in [(without, "requires a bearer"), (stranger, "certificate")] {
         let mut bob = Ada::with(dial, impatient());
-        bob.until(&mut server, "it gives up", |bob, _| bob.closed.is_some());
+        bob.until(&mut server, "the client gives up", |bob, _| bob.closed.is_some());
         let told = bob.closed.expect("a reason");
         assert!(told.contains(says), "{told}");
     }

@@ -1,4 +1,4 @@
-//! The default game, as players see it.
+//! The arena, the default game, as its players see it.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn avatar(game: &Harness, player: &Player) -> Avatar {
     game.component::<Avatar>(player.session()).expect("an avatar").clone()
 }
 
-/// The flags of an avatar in the newest snapshot that a player saw; `None` if it is not there.
+/// Returns the flags of an avatar in the newest snapshot that a player received, or `None` if the avatar is not in it.
 fn flags(player: &mut Player, id: u32) -> Option<u32> {
     let snapshots = player.take::<Snapshot>();
     let newest = snapshots.iter().map(|chunk| chunk.tick).max()?;
@@ -35,7 +35,7 @@ fn flags(player: &mut Player, id: u32) -> Option<u32> {
 }
 
 #[test]
-fn a_newcomer_is_told_who_it_is_and_all_that_there_is() {
+fn a_new_member_receives_its_avatar_id_all_scores_and_all_pellets() {
     let mut game = arena();
 
     let mut ada = game.member(Via::Alpha, ZONE);
@@ -53,7 +53,7 @@ fn a_newcomer_is_told_who_it_is_and_all_that_there_is() {
 }
 
 #[test]
-fn every_tick_shows_everybody_once_in_datagrams_of_a_thousand_bytes() {
+fn each_tick_shows_every_avatar_once_in_frames_of_at_most_a_thousand_bytes() {
     let mut game = arena();
     let mut players: Vec<Player> = (0..100).map(|_| game.stranger(Via::Alpha)).collect();
     players.iter_mut().for_each(|player| player.hello());
@@ -83,7 +83,7 @@ fn every_tick_shows_everybody_once_in_datagrams_of_a_thousand_bytes() {
 }
 
 #[test]
-fn an_input_moves_the_avatar_until_the_next_and_nonsense_does_not() {
+fn an_input_moves_the_avatar_until_the_next_valid_input() {
     let mut game = arena();
     let mut ada = game.member(Via::Alpha, ZONE);
     let start = avatar(&game, &ada).place;
@@ -103,7 +103,7 @@ fn an_input_moves_the_avatar_until_the_next_and_nonsense_does_not() {
 }
 
 #[test]
-fn a_snapshot_says_which_input_each_avatar_obeys() {
+fn a_snapshot_carries_the_number_of_the_input_that_each_avatar_follows() {
     let mut game = arena();
     let mut ada = game.member(Via::Alpha, ZONE);
     let id = avatar(&game, &ada).id;
@@ -118,7 +118,7 @@ fn a_snapshot_says_which_input_each_avatar_obeys() {
 }
 
 #[test]
-fn a_linkdead_avatar_stays_marked_and_still_and_its_player_comes_back_to_it() {
+fn an_avatar_without_a_link_is_marked_and_stands_still_until_its_player_resumes() {
     let mut game = arena();
     let mut ada = game.member(Via::Alpha, ZONE);
     let mut bob = game.member(Via::Beta, ZONE);
@@ -141,11 +141,11 @@ fn a_linkdead_avatar_stays_marked_and_still_and_its_player_comes_back_to_it() {
     game.exchange(&mut [&mut ada, &mut bob]);
     assert_eq!(avatar(&game, &ada).id, id);
     assert_eq!(flags(&mut bob, id), Some(0b100));
-    assert_eq!(ada.take::<You>().len(), 1, "nothing was lost, so nothing is sent anew");
+    assert_eq!(ada.take::<You>().len(), 1, "no resync, so You is not sent again");
 }
 
 #[test]
-fn a_reloaded_page_is_told_all_and_counts_its_inputs_anew() {
+fn a_reloaded_page_receives_everything_again_and_restarts_its_input_count() {
     let mut game = arena();
     let mut ada = game.member(Via::Alpha, ZONE);
     ada.say(&Input { tick: 1_000, x: 0.0, y: 0.0 });
@@ -210,13 +210,13 @@ fn changed_scores_are_broadcast_at_most_every_second_tick_and_add_up() {
 
     assert!((20..=200).contains(&messages), "{messages} messages in 18 s");
     let total: u32 = told.values().sum();
-    assert!(total > 50, "agents eat: {total}");
+    assert!(total > 50, "agents eat too few pellets: {total} points");
     assert_eq!(told.len(), AGENTS + 1);
     assert_eq!(pellets.len(), 50);
 }
 
 #[test]
-fn who_leaves_is_gone_from_plane_and_scores() {
+fn a_session_that_leaves_is_removed_from_snapshots_and_scores() {
     let mut game = arena();
     let mut ada = game.member(Via::Alpha, ZONE);
     let mut bob = game.member(Via::Beta, ZONE);
@@ -232,7 +232,7 @@ fn who_leaves_is_gone_from_plane_and_scores() {
 }
 
 #[test]
-fn agents_play_by_the_rules_of_players() {
+fn agents_move_no_faster_than_players() {
     let mut game = arena();
     let before = places(&mut game);
 
@@ -245,7 +245,7 @@ fn agents_play_by_the_rules_of_players() {
         let step = (place.x - from.x).hypot(place.y - from.y);
         assert!(step <= 0.5 + 1e-3, "{name} moved {step} units in a twentieth of a second");
     }
-    assert!(after != before, "somebody moved");
+    assert!(after != before, "no agent moved");
 }
 
 fn places(game: &mut Harness) -> BTreeMap<String, Point> {

@@ -1,5 +1,4 @@
-//! What arrives between two ticks takes effect in order of arrival: Acks, Hellos, calls, a Bye and the end of a
-//! link.
+//! Frames and link ends that arrive between two ticks take effect in order of arrival.
 
 use std::time::Duration;
 
@@ -66,7 +65,7 @@ fn a_late_hello_with_the_token_that_an_ack_has_retired_is_denied() {
 }
 
 #[test]
-fn an_ack_of_what_the_link_was_not_given_breaks_the_protocol() {
+fn an_ack_of_frames_that_were_not_sent_is_a_protocol_error() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
 
@@ -78,7 +77,7 @@ fn an_ack_of_what_the_link_was_not_given_breaks_the_protocol() {
 }
 
 #[test]
-fn a_bye_behind_what_has_to_wait_is_heard_when_the_link_is_gone() {
+fn a_bye_behind_waiting_frames_takes_effect_after_the_link_has_ended() {
     let mut game = game();
     let mut ada = game.player(Via::Alpha);
     let mut bob = game.member(Via::Beta, "hall");
@@ -103,7 +102,7 @@ fn a_bye_behind_what_has_to_wait_is_heard_when_the_link_is_gone() {
 }
 
 #[test]
-fn counts_that_no_client_has_are_not_believed_however_often_they_are_given() {
+fn impossible_counts_in_a_resume_are_ignored_each_time() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     for _ in 0..3 {

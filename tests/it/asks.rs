@@ -1,4 +1,4 @@
-//! Admission that asks the game.
+//! Asks: Joins that wait for the game to accept or refuse them.
 
 use bevy_app::Update;
 use bevy_ecs::prelude::*;
@@ -10,13 +10,13 @@ use waystation::zone::{JoinPending, JoinRequested, MembershipCommands as _, Memb
 
 use crate::support::{Told, ask, assert_frames_fit, command, entity, game_with_club, refusals, zone};
 
-/// What the game was asked last.
+/// Returns the ask that the game received last.
 fn request(game: &Harness) -> JoinRequested {
-    game.resource::<Told>().requested.last().expect("it was asked").clone()
+    game.resource::<Told>().requested.last().expect("the game received an ask").clone()
 }
 
 #[test]
-fn row_06b_an_ask_waits_for_the_game_which_lets_in() {
+fn row_06b_an_ask_waits_until_the_game_accepts_it() {
     let mut game = game_with_club();
     let mut ada = game.player(Via::Alpha);
 
@@ -34,7 +34,7 @@ fn row_06b_an_ask_waits_for_the_game_which_lets_in() {
 }
 
 #[test]
-fn row_06b_the_game_may_refuse_with_words_and_a_late_answer_is_counted() {
+fn row_06b_the_game_may_refuse_with_a_detail_and_a_late_answer_is_counted() {
     let mut game = game_with_club();
     let mut ada = game.member(Via::Alpha, "hall");
     ask(&mut game, &mut ada);
@@ -55,7 +55,7 @@ fn row_06b_the_game_may_refuse_with_words_and_a_late_answer_is_counted() {
 }
 
 #[test]
-fn row_06b_whatever_ends_an_ask_answers_it() {
+fn row_06b_an_ask_that_is_cancelled_is_answered() {
     let ends: [fn(&mut Harness, &mut Player); 4] = [
         |_, ada| ada.send(&Part::default()),
         |_, ada| ada.send(&Join { request: 6, zone: "club".to_owned(), ..Join::default() }),
@@ -150,7 +150,7 @@ fn row_06b_an_ask_of_a_session_that_ends_is_cancelled() {
 }
 
 #[test]
-fn what_a_client_gives_with_a_join_and_a_part_reaches_the_game() {
+fn payloads_of_joins_and_parts_reach_the_game() {
     use bevy_ecs::prelude::*;
     use waystation::zone::{ZoneJoined, ZoneParted};
 
@@ -179,7 +179,7 @@ fn what_a_client_gives_with_a_join_and_a_part_reaches_the_game() {
 }
 
 #[test]
-fn row_06b_an_answer_to_an_earlier_ask_does_not_let_into_another_zone() {
+fn row_06b_an_answer_to_an_earlier_ask_does_not_admit_to_another_zone() {
     let mut game = game_with_club();
     game.open_zone(Zone::new("vault").asks());
     let mut ada = game.player(Via::Alpha);
@@ -200,10 +200,10 @@ fn row_06b_an_answer_to_an_earlier_ask_does_not_let_into_another_zone() {
 }
 
 #[test]
-fn a_yes_to_one_zone_lets_nobody_into_another() {
+fn accepting_an_ask_for_one_zone_does_not_admit_to_another() {
     let mut game = game_with_club();
     let vault = game.open_zone(Zone::new("vault").asks());
-    // Everybody may come into the club, and nobody into the vault.
+    // Accepts every Join to the club and refuses every Join to the vault.
     let doorman = move |mut requests: MessageReader<JoinRequested>, mut commands: Commands| {
         for request in requests.read() {
             if request.zone == vault {
@@ -218,7 +218,7 @@ fn a_yes_to_one_zone_lets_nobody_into_another() {
 
     eve.send(&Join { request: 1, zone: "club".to_owned(), ..Join::default() });
     game.tick();
-    // The game says yes to the club in the tick in which this arrives.
+    // The game accepts the Join to the club in the tick in which this Join arrives.
     eve.send(&Join { request: 2, zone: "vault".to_owned(), ..Join::default() });
     game.exchange(&mut [&mut eve]);
 
@@ -239,7 +239,7 @@ fn the_ask_of_a_session_that_the_game_despawned_is_cancelled() {
 }
 
 #[test]
-fn an_answer_to_a_join_is_no_longer_than_a_frame() {
+fn an_answer_to_a_join_fits_in_a_frame() {
     let mut game = game_with_club();
     let mut ada = game.player(Via::Alpha);
     ask(&mut game, &mut ada);
@@ -252,7 +252,7 @@ fn an_answer_to_a_join_is_no_longer_than_a_frame() {
 }
 
 #[test]
-fn a_refusal_in_many_words_is_no_longer_than_a_frame() {
+fn a_refusal_with_a_long_detail_fits_in_a_frame() {
     let mut game = game_with_club();
     let mut ada = game.player(Via::Alpha);
     ask(&mut game, &mut ada);

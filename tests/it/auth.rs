@@ -1,4 +1,4 @@
-//! Authenticators: a Hello waits for a verdict, and nothing else does.
+//! Authenticators: a Hello waits for its verdict, and nothing else is delayed.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use waystation::wire::v1::{self, Denied, Hello, Password, Reason, Welcome};
 use crate::stage::{WATCHDOG, now};
 use crate::support::{echoes, game_with, say};
 
-/// A server whose users come by password, and the authenticator's end.
+/// Returns a server that accepts passwords, and the port of its authenticator.
 fn server(policy: GatePolicy) -> (Harness, AuthPort) {
     let mut config = ServerConfig::default();
     config.gate.policy = policy;
@@ -38,7 +38,7 @@ fn attach(app: &mut App) -> AuthPort {
     app.world_mut().resource_mut::<Authenticators>().attach([CredentialKind::Password])
 }
 
-/// Says Hello with a name and a password, and lets the server take it.
+/// Sends a Hello with a name and a password, and runs one tick.
 fn log_in(game: &mut Harness, player: &mut Player, user: &str) {
     let password = Password { user: user.to_owned(), password: "hunter2".to_owned(), ..Password::default() };
     let credentials = v1::Credentials { kind: Some(Kind::Password(password)) };
@@ -56,7 +56,7 @@ fn questions(port: &mut AuthPort) -> Vec<Question> {
 fn answer(game: &mut Harness, port: &AuthPort, question: QuestionId, verdict: Verdict) {
     let mut batch = VecDeque::from([Answer { question, verdict }]);
     port.answers.send(&mut batch, |_| {});
-    assert!(batch.is_empty(), "there is room for answers");
+    assert!(batch.is_empty(), "the port has no room for answers");
     game.tick();
 }
 
@@ -72,7 +72,7 @@ fn at(address: &str) -> LinkInfo {
 }
 
 #[test]
-fn a_client_has_a_session_when_the_verdict_is_there_and_plays_on_over_the_other_proxy() {
+fn a_client_gets_a_session_after_the_verdict_and_resumes_over_the_other_proxy() {
     for policy in [GatePolicy::Open, GatePolicy::Identified, GatePolicy::Custom] {
         let (mut game, mut port) = server(policy);
         let mut ada = game.stranger(Via::Alpha);
@@ -82,7 +82,7 @@ fn a_client_has_a_session_when_the_verdict_is_there_and_plays_on_over_the_other_
         let asked = questions(&mut port);
         let [Question { id, credentials: Credentials::Password { user, password, .. }, .. }] = &asked[..]
         else {
-            panic!("one question, not {asked:?}")
+            panic!("expected one question with a password, got {asked:?}")
         };
         assert_eq!((user.as_str(), password.as_str()), ("ada", "hunter2"));
         assert_eq!(game.resource::<SessionTable>().session_count(), 0);
@@ -100,7 +100,7 @@ fn a_client_has_a_session_when_the_verdict_is_there_and_plays_on_over_the_other_
         say(&mut ada, 1..=1);
         game.exchange(&mut [&mut ada]);
         assert_eq!(echoes(&mut ada), [1]);
-        assert_eq!(questions(&mut port), [], "a resume asks nobody");
+        assert_eq!(questions(&mut port), [], "a resume asks no authenticator");
     }
 }
 
@@ -128,7 +128,7 @@ fn a_client_that_is_denied_may_try_again_on_the_same_link() {
 }
 
 #[test]
-fn a_client_that_is_told_to_come_much_later_keeps_no_link_until_then() {
+fn a_client_with_a_long_retry_after_does_not_keep_its_link_until_then() {
     let (mut game, mut port) = server(GatePolicy::Identified);
     let mut ada = game.stranger(Via::Alpha);
 
@@ -138,7 +138,7 @@ fn a_client_that_is_told_to_come_much_later_keeps_no_link_until_then() {
     assert_eq!(denial(&mut ada).2, 3_600_000);
     game.run_ms(14_000);
     ada.pump();
-    assert_eq!(ada.closed(), None, "10 s, and the 5 s that a link has for its Hello");
+    assert_eq!(ada.closed(), None, "the link stays open for 10 s plus the 5 s of the Hello timeout");
     game.run_ms(2_000);
     ada.pump();
 
@@ -146,7 +146,7 @@ fn a_client_that_is_told_to_come_much_later_keeps_no_link_until_then() {
 }
 
 #[test]
-fn credentials_that_nobody_decides_are_denied_and_never_taken_for_anonymous_ones() {
+fn credentials_without_an_authenticator_are_denied_and_never_treated_as_anonymous() {
     for policy in [GatePolicy::Open, GatePolicy::Identified, GatePolicy::Custom] {
         let mut config = ServerConfig::default();
         config.gate.policy = policy;
@@ -161,14 +161,14 @@ fn credentials_that_nobody_decides_are_denied_and_never_taken_for_anonymous_ones
 }
 
 #[test]
-fn no_verdict_in_time_is_a_denial_and_a_later_one_is_dropped() {
+fn a_missing_verdict_denies_the_client_after_a_timeout_and_a_late_verdict_is_dropped() {
     let (mut game, mut port) = server(GatePolicy::Identified);
     let mut ada = game.stranger(Via::Alpha);
 
     log_in(&mut game, &mut ada, "ada");
     let asked_at = game.now();
     while game.resource::<Authenticators>().open_count() > 0 {
-        assert!(game.now() - asked_at < 2 * VERDICT_TIMEOUT, "the question stays open");
+        assert!(game.now() - asked_at < 2 * VERDICT_TIMEOUT, "the question is still open");
         ada.pump();
         ada.expect_no::<Denied>();
         game.tick();
@@ -199,7 +199,11 @@ fn row_22_a_link_that_is_lost_during_authentication_leaves_no_session() {
         let question = questions(&mut port)[0].id;
         ada.close();
         game.tick();
-        assert_eq!(game.resource::<Authenticators>().open_count(), 1, "it counts until it is answered");
+        assert_eq!(
+            game.resource::<Authenticators>().open_count(),
+            1,
+            "a question counts as open until it is answered"
+        );
         answer(&mut game, &port, question, Verdict::Accept(Principal::named("ada")));
         game.run_ms(1_000);
 
@@ -242,7 +246,7 @@ fn a_verdict_that_names_another_user_than_the_link_opens_nothing() {
 }
 
 #[test]
-fn a_network_that_asks_without_end_keeps_nobody_else_from_a_verdict() {
+fn a_network_with_too_many_questions_does_not_delay_verdicts_for_other_networks() {
     let (mut game, mut port) = server(GatePolicy::Identified);
     let mut crowd: Vec<Player> = (0..QUESTIONS_PER_NETWORK + 10)
         .map(|_| {
@@ -269,11 +273,11 @@ fn a_network_that_asks_without_end_keeps_nobody_else_from_a_verdict() {
 }
 
 #[test]
-fn an_authenticator_that_takes_nothing_has_a_bounded_queue_and_its_clients_come_again() {
+fn an_authenticator_that_reads_no_questions_has_a_bounded_queue_and_its_clients_are_denied() {
     let (mut game, mut port) = server(GatePolicy::Identified);
     let mut denied_count = 0;
 
-    // Three times as many as may be open, over more than twice the time that a verdict may take.
+    // Three times as many questions as may be open, over more than twice the verdict timeout.
     for _ in 0..12 {
         let mut crowd: Vec<Player> = (0..QUESTIONS_MAX / 4)
             .map(|_| {
@@ -299,7 +303,7 @@ fn an_authenticator_that_takes_nothing_has_a_bounded_queue_and_its_clients_come_
 }
 
 #[test]
-fn an_authenticator_is_not_heard_about_questions_of_another_one() {
+fn an_authenticator_cannot_answer_questions_of_another_one() {
     let (mut game, mut port) = server(GatePolicy::Identified);
     let other = game.app.world_mut().resource_mut::<Authenticators>().attach([CredentialKind::Bearer]);
     let mut ada = game.stranger(Via::Alpha);
@@ -350,10 +354,10 @@ fn a_run_with_verdicts_is_repeated_from_its_inputs() {
     let session = players[0].session();
     let entity = again.world().resource::<SessionTable>().find(session).expect("the same session");
     assert_eq!(again.world().get::<Principal>(entity), Some(&Principal::named("ada")));
-    assert_eq!(questions(&mut silent), [], "a replay asks nobody");
+    assert_eq!(questions(&mut silent), [], "a replay asks no authenticator");
 }
 
-/// Panics for one user, and accepts all others.
+/// An authenticator that never decides on `eve`, panics on `mallory`, and accepts all other users.
 struct Moody;
 
 impl Authenticator for Moody {
@@ -379,10 +383,10 @@ fn a_check_that_panics_or_never_returns_refuses_that_login_and_nothing_else() {
         player
     });
 
-    // The authenticator has a thread of its own: the virtual clock stands still until it has decided three of four.
+    // The authenticator runs on its own thread. The virtual clock stands still until it has decided three checks.
     let begun = now();
     while game.resource::<Authenticators>().open_count() > 1 {
-        assert!(begun.elapsed() < WATCHDOG, "three of four checks are never decided");
+        assert!(begun.elapsed() < WATCHDOG, "the authenticator did not decide three of the four checks");
         thread::yield_now();
         game.tick_after(Duration::ZERO);
     }
@@ -395,7 +399,7 @@ fn a_check_that_panics_or_never_returns_refuses_that_login_and_nothing_else() {
     assert_eq!(denial(eve).0, Reason::Throttled);
 }
 
-/// Blocks a thread, until the test lets it go.
+/// An authenticator that blocks a thread until the test drops the other end of `release`.
 struct Blocking {
     begun: Sender<()>,
     release: Arc<Mutex<Receiver<()>>>,
@@ -406,7 +410,7 @@ impl Authenticator for Blocking {
         let (begun, release) = (self.begun.clone(), Arc::clone(&self.release));
         let work = tokio::task::spawn_blocking(move || {
             begun.send(()).expect("the test waits");
-            // It ends when the test drops its end.
+            // Returns when the test drops its end of the channel.
             let _ = release.lock().expect("nobody panics").recv();
         });
         work.await.expect("no panic");
@@ -430,7 +434,7 @@ fn work_that_blocks_for_ever_does_not_keep_the_authenticator_from_ending_with_th
 
     let since = now();
     while !thread.is_finished() {
-        assert!(since.elapsed() < WATCHDOG, "the thread waits for work that never ends");
+        assert!(since.elapsed() < WATCHDOG, "the authenticator's thread waits for work that never ends");
         thread::sleep(Duration::from_millis(1));
     }
     drop(release_in);

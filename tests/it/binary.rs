@@ -1,4 +1,4 @@
-//! The binary, from outside: what it prints, how it ends, and that bots can play on it.
+//! The `waystation` binary as a process: its output, its exit, and bots that play on it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -16,11 +16,11 @@ use waystation::wire::v1::Reason;
 use crate::stage::now;
 use crate::stage::websocket::get;
 
-/// A server that ends with the test, on ports that were free.
+/// A server process on free ports. It is killed when this value is dropped.
 pub(crate) struct Server {
     process: Child,
     out: BufReader<ChildStdout>,
-    /// Its first line.
+    /// First line of its output, which lists the addresses that it listens on.
     listening: String,
 }
 
@@ -29,7 +29,7 @@ impl Server {
         Self::start_by(waystation(), options)
     }
 
-    /// A server whose descriptors are limited by this shell command, such as `ulimit -n 64`.
+    /// Starts a server after a shell command that limits its open files, for example `ulimit -n 64`.
     pub(crate) fn start_with_limit(limit: &str, options: &[&str]) -> Self {
         let mut shell = Command::new("sh");
         let binary = env!("CARGO_BIN_EXE_waystation");
@@ -53,28 +53,28 @@ impl Server {
         Self { process, out, listening: line }
     }
 
-    /// Where it listens for this.
+    /// Returns the address that the server listens on for `what`, for example `udp`.
     pub(crate) fn address(&self, what: &str) -> &str {
         let rest = self.listening.strip_prefix("listening ").unwrap_or_default();
         rest.split([',', '\n'])
             .find_map(|part| part.trim().strip_prefix(what)?.strip_prefix(' '))
-            .unwrap_or_else(|| panic!("not where it listens for {what}: {}", self.listening))
+            .unwrap_or_else(|| panic!("no address for {what} in: {}", self.listening))
     }
 
-    /// Bots on this server.
+    /// Runs bots against this server until they end.
     fn bots(&self, options: &[&str]) -> Output {
         let server = format!("http://{}", self.address("http"));
         let bots = waystation().args(["bot", "--server", &server]).args(options).output();
         bots.expect("the binary starts")
     }
 
-    /// The next line that begins so.
+    /// Reads lines until one begins with `beginning`, and returns that line.
     fn line(&mut self, beginning: &str) -> String {
         let mut line = String::new();
         while !line.starts_with(beginning) {
             line.clear();
             let length = self.out.read_line(&mut line).expect("a line");
-            assert!(length > 0, "it ended without a line that begins with {beginning}");
+            assert!(length > 0, "the server ended without a line that begins with {beginning}");
         }
         line
     }
@@ -83,14 +83,14 @@ impl Server {
         self.process.id()
     }
 
-    /// Asks it to end, as a container would.
+    /// Sends SIGTERM to the server, as a container runtime does.
     fn terminate(&self) {
         let pid = self.pid().to_string();
         let killed = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
         assert!(killed.expect("a shell").success());
     }
 
-    /// Ends it as a container would; what it still prints, on standard output and error.
+    /// Stops the server with SIGTERM. Returns true if it succeeded, and the rest of its standard output and error.
     pub(crate) fn stop(mut self) -> (bool, String, String) {
         self.terminate();
         let (mut out, mut err) = (String::new(), String::new());
@@ -103,7 +103,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended, unless the test failed before.
+        // The server is still running if the test failed or did not stop it.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -118,7 +118,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn bots_play_on_a_server_that_reports_each_second_and_sums_up_at_the_end() {
+fn bots_play_on_a_server_that_prints_a_status_each_second_and_a_summary_at_the_end() {
     let mut server = Server::start(&["--log", "transitions"]);
 
     let played = server.bots(&["--clients", "5", "--seconds", "2"]);
@@ -138,7 +138,7 @@ fn bots_play_on_a_server_that_reports_each_second_and_sums_up_at_the_end() {
 }
 
 #[test]
-fn bots_in_a_mix_come_back_each_time_over_another_transport() {
+fn bots_in_a_mix_resume_each_time_over_another_transport() {
     let server = Server::start(&["--agents", "0"]);
 
     let played = server.bots(&["--transport", "mix", "--clients", "8", "--seconds", "6", "--cut-every", "2"]);
@@ -161,7 +161,7 @@ fn bots_in_a_mix_come_back_each_time_over_another_transport() {
 }
 
 #[test]
-fn a_transport_that_is_left_out_is_not_offered_and_bots_for_it_say_so() {
+fn a_transport_that_is_left_out_is_not_offered_and_bots_for_it_report_that() {
     let server = Server::start(&["--without", "quic"]);
 
     let played = server.bots(&["--transport", "quic"]);
@@ -173,15 +173,15 @@ fn a_transport_that_is_left_out_is_not_offered_and_bots_for_it_say_so() {
 }
 
 #[test]
-fn a_server_that_drains_is_alive_and_not_ready_and_still_says_how_to_come_back() {
+fn a_server_that_drains_is_alive_and_not_ready_and_still_answers_discovery() {
     let server = Server::start(&["--drain", "600"]);
     let http = server.address("http").parse().expect("an address");
     let is_ready = || get(http, "/healthz", "").starts_with("HTTP/1.1 200");
-    until("it is ready", is_ready);
+    until("the server is ready", is_ready);
     let before = get(http, "/v1/connect", "");
 
     server.terminate();
-    until("it is not ready", || !is_ready());
+    until("the server is not ready", || !is_ready());
     let [ready, live, connect] = ["/healthz", "/livez", "/v1/connect"].map(|path| get(http, path, ""));
 
     assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("{\"status\":\"draining\","), "{ready}");
@@ -190,17 +190,17 @@ fn a_server_that_drains_is_alive_and_not_ready_and_still_says_how_to_come_back()
     assert!(connect.contains("\"draining\":true") && !before.contains("\"draining\""), "{before}{connect}");
 }
 
-/// Waits until it is so. How long it takes says nothing.
+/// Waits until `so` returns true. Panics after a minute, which is far longer than any wait should take.
 pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = now() + Duration::from_secs(60);
     while !so() {
-        assert!(now() < deadline, "never: {what}");
+        assert!(now() < deadline, "did not happen within a minute: {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
-fn a_port_in_use_ends_a_server_with_an_error_that_says_so() {
+fn a_server_reports_a_port_in_use_and_exits() {
     let first = Server::start(&[]);
 
     for (what, option) in [("udp", "--listen"), ("quic", "--quic-listen"), ("http", "--http-listen")] {
@@ -219,7 +219,7 @@ fn a_port_in_use_ends_a_server_with_an_error_that_says_so() {
 }
 
 #[test]
-fn outside_the_dev_profile_a_server_without_a_certificate_does_not_start_and_says_what_to_do() {
+fn outside_the_dev_profile_a_server_without_a_certificate_does_not_start_and_names_the_cure() {
     let files = Files::new("refused");
     let key = files.write("key", &"5a".repeat(32));
     let start = |options: &[&str]| {
@@ -239,7 +239,7 @@ fn outside_the_dev_profile_a_server_without_a_certificate_does_not_start_and_say
 }
 
 #[test]
-fn outside_the_dev_profile_bots_play_by_a_certificate_and_a_bearer() {
+fn outside_the_dev_profile_bots_play_with_a_certificate_and_a_bearer() {
     let files = Files::new("public");
     let pair = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a pair");
     let sha256: String = Sha256::digest(pair.cert.der()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -274,7 +274,7 @@ fn outside_the_dev_profile_bots_play_by_a_certificate_and_a_bearer() {
     assert!(server.stop().0);
 }
 
-/// Files of a test, which go with it.
+/// A folder for the files of a test. It is deleted when this value is dropped.
 pub(crate) struct Files(PathBuf);
 
 impl Files {
@@ -287,7 +287,7 @@ impl Files {
     /// Writes a file and returns its path.
     pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
-        fs::write(&path, text).expect("room");
+        fs::write(&path, text).expect("the file can be written");
         path.to_str().expect("a path").to_owned()
     }
 }
@@ -299,7 +299,7 @@ impl Drop for Files {
 }
 
 #[test]
-fn a_token_is_one_line_and_never_the_same() {
+fn a_token_is_one_line_and_differs_each_time() {
     let print = || {
         let output = waystation().arg("token").output().expect("the binary starts");
         assert!(output.status.success(), "{}", text(&output));
@@ -315,7 +315,7 @@ fn a_token_is_one_line_and_never_the_same() {
 }
 
 #[test]
-fn a_ticket_by_hand_is_one_line_for_a_key_and_an_identity_and_lasts_as_long_as_asked() {
+fn the_token_command_prints_a_ticket_with_the_given_key_identity_and_lifetime() {
     let files = Files::new("ticket");
     let key = files.write("key", &"5a".repeat(32));
     let print = |options: &[&str]| {
@@ -335,7 +335,7 @@ fn a_ticket_by_hand_is_one_line_for_a_key_and_an_identity_and_lasts_as_long_as_a
 }
 
 #[test]
-fn outside_the_dev_profile_a_server_without_a_bearer_says_that_nobody_comes_in_and_lets_nobody_in() {
+fn outside_the_dev_profile_a_server_without_a_bearer_warns_and_denies_every_client() {
     let files = Files::new("closed");
     let key = files.write("key", &"5a".repeat(32));
     let server = Server::start(
@@ -356,12 +356,12 @@ fn outside_the_dev_profile_a_server_without_a_bearer_says_that_nobody_comes_in_a
     assert!(log.contains("--bearer-file") && log.contains("waystation token --ticket"), "{log}");
 }
 
-/// What a client without a ticket is told at this URL.
+/// Connects to this URL without a ticket, and returns the reason with which the client is closed.
 fn stranger(url: &str) -> Option<Reason> {
     let mut client = Client::new(AnyDial::new([url]).expect("a URL"), ClientConfig::default());
     loop {
         client.update(STEP);
-        assert_eq!(client.session_id(), None, "it has a session");
+        assert_eq!(client.session_id(), None, "a client without a ticket has a session");
         while let Some(event) = client.poll() {
             if let ClientEvent::Closed { reason, .. } = event {
                 return reason;
@@ -371,7 +371,7 @@ fn stranger(url: &str) -> Option<Reason> {
     }
 }
 
-/// How long a client waits between two looks.
+/// Time between two updates of a client.
 const STEP: Duration = Duration::from_millis(5);
 /// A port that the system chooses.
 const FREE: &str = "127.0.0.1:0";

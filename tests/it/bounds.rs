@@ -1,4 +1,4 @@
-//! What is too much, and what becomes of it: nobody else is disturbed, and memory is bounded.
+//! Overload: memory stays bounded, and a client that exceeds a bound does not affect other clients.
 
 use waystation::arena::v1::Input;
 use waystation::session::{LossCause, SessionConfig, SessionCounts, SessionState};
@@ -9,12 +9,12 @@ use waystation::wire::{FRAME_MAX_CLIENT, Lane};
 
 use crate::support::{Heard, echoes, game, game_bounded, padded, said, say, shout};
 
-/// A game in which outboxes hold `max` frames.
+/// Returns a game in which each outbox holds at most `max` frames.
 fn game_with_outbox(max: usize) -> Harness {
     game_bounded(SessionConfig { outbox_max_frames: max, ..SessionConfig::default() })
 }
 
-/// A game in which all outboxes together hold 600 bytes.
+/// Returns a game in which all outboxes together hold at most 600 bytes.
 fn game_with_600_bytes() -> Harness {
     game_bounded(SessionConfig { outboxes_max_bytes: 600, ..SessionConfig::default() })
 }
@@ -23,11 +23,11 @@ fn outbox_bytes(game: &Harness, player: &Player) -> usize {
     game.view(player.session()).map_or(0, |view| view.held_bytes)
 }
 
-/// What waits for dispatch is bounded, but for what comes in one tick.
+/// Asserts that the inbox exceeds its bound by at most the 2,000 frames that arrive in one tick.
 fn assert_little_waits(game: &Harness, player: &Player) {
     let waiting = game.view(player.session()).map_or(0, |view| view.waiting_count);
     let max = SessionConfig::default().inbox_max_frames + 2_000;
-    assert!(waiting <= max, "{waiting} frames wait");
+    assert!(waiting <= max, "{waiting} frames wait for dispatch, at most {max} are allowed");
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn an_overflow_while_disconnected_ends_in_a_resync() {
 }
 
 #[test]
-fn an_overflow_while_connected_is_a_slow_consumer_who_may_resume() {
+fn an_overflow_while_connected_closes_the_link_as_slow_and_the_session_can_resume() {
     let mut game = game_with_outbox(16);
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
@@ -89,7 +89,7 @@ fn ten_seconds_without_an_ack_are_too_slow() {
     game.run_with(&mut [&mut ada], 200);
 
     assert_eq!(ada.closed(), Some(Reason::Slow));
-    // Nothing overflowed: what it has not acknowledged is sent again.
+    // The outbox did not overflow, so the unacknowledged frames are sent again.
     ada.hang = Hang::Never;
     ada.connect(&game, Via::Beta);
     ada.resume();
@@ -110,7 +110,7 @@ fn a_busy_client_that_is_always_a_frame_behind_is_not_too_slow() {
             player.hang = Hang::Acks;
             player.pump();
             player.say(&Ack { received: player.received() - 1 });
-            assert!(outbox_bytes(&game, player) > 0, "something is always unacknowledged");
+            assert!(outbox_bytes(&game, player) > 0, "at least one frame is always unacknowledged");
         }
     }
 
@@ -120,7 +120,7 @@ fn a_busy_client_that_is_always_a_frame_behind_is_not_too_slow() {
 }
 
 #[test]
-fn the_fattest_outbox_gives_way_when_all_together_are_too_much() {
+fn the_largest_outbox_is_dropped_when_all_together_exceed_their_bound() {
     let mut game = game_with_600_bytes();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.close();
@@ -142,7 +142,7 @@ fn the_fattest_outbox_gives_way_when_all_together_are_too_much() {
 }
 
 #[test]
-fn an_outbox_whose_client_has_just_acknowledged_outlasts_a_smaller_one() {
+fn a_smaller_outbox_is_dropped_before_that_of_a_client_that_has_just_acknowledged() {
     let mut game = game_with_600_bytes();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
@@ -181,7 +181,7 @@ fn an_idle_client_is_not_dropped_for_the_bytes_of_others() {
 }
 
 #[test]
-fn outboxes_take_no_more_than_they_may_while_their_clients_acknowledge_a_little() {
+fn outboxes_stay_within_their_bound_while_clients_acknowledge_slowly() {
     let mut game = game_with_600_bytes();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.hang = Hang::Acks;
@@ -195,7 +195,11 @@ fn outboxes_take_no_more_than_they_may_while_their_clients_acknowledge_a_little(
         game.run_with(&mut [&mut ada], 1_000);
     }
 
-    assert!(outbox_bytes(&game, &ada) <= 600, "{} bytes for seven seconds", outbox_bytes(&game, &ada));
+    assert!(
+        outbox_bytes(&game, &ada) <= 600,
+        "{} bytes in the outbox after seven seconds",
+        outbox_bytes(&game, &ada)
+    );
 }
 
 #[test]
@@ -207,7 +211,7 @@ fn a_client_that_sends_too_much_is_read_slowly_and_loses_nothing() {
     say(&mut ada, 1..=100);
     game.tick();
     assert_eq!(said(&game, &ada).len(), 16);
-    // More waits than should, so the link is not read: what comes now is held back.
+    // The inbox is over its bound, so the link is not read and new frames stay in the port.
     say(&mut ada, 101..=200);
     game.tick();
     assert!(game.view(ada.session()).is_some_and(|view| view.waiting_count < 100));
@@ -218,7 +222,7 @@ fn a_client_that_sends_too_much_is_read_slowly_and_loses_nothing() {
 }
 
 #[test]
-fn an_unreliable_call_of_16_kib_is_heard_and_a_longer_one_is_dropped_and_counted() {
+fn an_unreliable_call_of_16_kib_is_received_and_a_longer_one_is_dropped_and_counted() {
     let mut game = game();
     for via in [Via::Alpha, Via::Beta] {
         let mut ada = game.member(via, "hall");
@@ -253,7 +257,7 @@ fn what_waits_for_dispatch_is_bounded_on_the_unreliable_lane_too() {
 }
 
 #[test]
-fn link_control_that_nobody_knows_does_not_pile_up_behind_calls_that_wait() {
+fn unknown_link_control_does_not_accumulate_behind_waiting_calls() {
     let mut game = game();
     let mut eve = game.member(Via::Alpha, "hall");
     eve.hang = Hang::Mute;

@@ -1,4 +1,4 @@
-//! What reaches a game of what it is sent, and whom its answers reach.
+//! Calls that reach the game, and the sessions that its messages reach.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -13,11 +13,11 @@ use waystation::testing::{Harness, Player, Via};
 
 use crate::support::{Heard, echoes, game, said, say};
 
-/// Echoes that agents were delivered.
+/// Numbers of the echoes that were delivered to agents.
 #[derive(Resource, Debug, Default)]
 struct Delivery(Vec<u64>);
 
-/// A game with an agent in `hall`.
+/// Returns a game, and an agent that is in `hall`.
 fn game_with_agent() -> (Harness, Entity) {
     let mut game = game();
     game.app.add_delivery::<Echo>().init_resource::<Delivery>().add_systems(
@@ -33,7 +33,7 @@ fn game_with_agent() -> (Harness, Entity) {
     (game, agent)
 }
 
-/// What a system of the game's would send, had it run in the last tick.
+/// Sends messages as a system of the game would have done in the last tick.
 fn send(game: &mut Harness, what: impl FnOnce(&mut Sender) + Send + Sync + 'static) {
     let mut what = Some(what);
     let system = move |mut sender: Sender| {
@@ -41,7 +41,7 @@ fn send(game: &mut Harness, what: impl FnOnce(&mut Sender) + Send + Sync + 'stat
             what(&mut sender);
         }
     };
-    game.app.world_mut().run_system_once(system).expect("it runs");
+    game.app.world_mut().run_system_once(system).expect("the system runs");
 }
 
 fn entity(game: &Harness, player: &Player) -> Entity {
@@ -53,7 +53,7 @@ fn echo(number: u64) -> Echo {
 }
 
 #[test]
-fn ow_17_a_list_reaches_those_on_it_once_and_nobody_else() {
+fn ow_17_a_message_to_a_list_reaches_each_listed_session_once_and_no_other() {
     let (mut game, agent) = game_with_agent();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.player(Via::Beta);
@@ -73,7 +73,7 @@ fn ow_17_a_list_reaches_those_on_it_once_and_nobody_else() {
 }
 
 #[test]
-fn ow_17_a_broadcast_but_for_one_reaches_the_other_members() {
+fn ow_17_a_broadcast_except_to_one_member_reaches_the_others() {
     let (mut game, _) = game_with_agent();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
@@ -88,7 +88,7 @@ fn ow_17_a_broadcast_but_for_one_reaches_the_other_members() {
 }
 
 #[test]
-fn a_call_with_a_float_that_is_no_number_is_dropped_and_no_offence() {
+fn a_call_with_a_float_that_is_not_finite_is_dropped_and_is_no_protocol_error() {
     let (mut game, agent) = game_with_agent();
     let mut ada = game.member(Via::Alpha, "hall");
 
@@ -108,7 +108,7 @@ fn a_call_with_a_float_that_is_no_number_is_dropped_and_no_offence() {
 }
 
 #[test]
-fn calls_that_are_read_in_the_last_schedule_are_read() {
+fn calls_that_are_read_in_the_last_schedule_do_not_count_as_unread() {
     let mut game = Harness::new();
     game.app.add_call::<Say>().add_systems(Last, |mut calls: MessageReader<Call<Say>>| {
         calls.read().count();
@@ -141,26 +141,26 @@ fn calls_that_no_system_read_in_their_tick_are_counted_and_named() {
     say(&mut ada, 1..=5);
     ada.send(&You::default());
     game.exchange(&mut [&mut ada]);
-    assert_eq!(unread(&game), 0, "a system reads them in each tick");
+    assert_eq!(unread(&game), 0, "a system reads these calls in each tick");
 
     let log = logged(|| {
         ada.send(&Pellets::default());
         ada.send(&Pellets::default());
         game.exchange(&mut [&mut ada]);
-        assert_eq!(unread(&game), 2, "nobody reads them");
+        assert_eq!(unread(&game), 2, "no system reads Pellets");
         game.app.world_mut().resource_mut::<Open>().0 = false;
         ada.send(&You::default());
         game.run_with(&mut [&mut ada], 2_000);
     });
 
-    assert_eq!(unread(&game), 3, "its reader did not run in that tick");
+    assert_eq!(unread(&game), 3, "the reader of You did not run in that tick");
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("no system read")).collect();
     assert!(lines.iter().any(|line| line.contains("arena.v1.Pellets") && line.contains("count=2")), "{log}");
     assert!(lines.iter().any(|line| line.contains("arena.v1.You") && line.contains("count=1")), "{log}");
     assert_eq!(lines.len(), 2, "{log}");
 }
 
-/// What is logged meanwhile.
+/// Returns what is logged while `meanwhile` runs.
 #[cfg(debug_assertions)]
 fn logged(meanwhile: impl FnOnce()) -> String {
     #[derive(Clone, Default)]

@@ -12,7 +12,7 @@ use waystation::wire::v1::{Joined, Reason};
 
 use crate::support::{Heard, game, game_bounded, shout};
 
-/// A client and what it was told.
+/// A client, with a record of its events.
 struct Ada {
     client: Client<HarnessDial>,
     events: Vec<ClientEvent>,
@@ -25,11 +25,11 @@ impl Ada {
         Self { client: Client::new(game.dial(), config), events: Vec::new(), echoes: Vec::new() }
     }
 
-    /// A client that is in the hall.
+    /// Returns a client that is in `hall`.
     fn joined(game: &mut Harness) -> Self {
         let mut ada = Self::new(game);
         run(game, &mut ada, 300);
-        ada.client.join("hall", Vec::new()).expect("it has a session");
+        ada.client.join("hall", Vec::new()).expect("the client has a session");
         run(game, &mut ada, 300);
         ada
     }
@@ -89,7 +89,7 @@ fn a_client_connects_joins_and_is_echoed() {
 }
 
 #[test]
-fn a_client_comes_back_from_each_kind_of_cut_as_the_same_session() {
+fn a_client_resumes_the_same_session_after_each_kind_of_cut() {
     for (cut, wait_ms) in [
         (Cut::Silent { hold: Duration::ZERO }, 500),
         (Cut::Close { hold: Duration::from_secs(2) }, 3_000),
@@ -101,7 +101,7 @@ fn a_client_comes_back_from_each_kind_of_cut_as_the_same_session() {
 
         ada.client.send(&Say { number: 1 }).expect("room");
         ada.client.cut(cut);
-        ada.client.send(&Say { number: 2 }).expect("kept until it is back");
+        ada.client.send(&Say { number: 2 }).expect("the call is kept in the outbox");
         shout(&mut game, 77);
         run(&mut game, &mut ada, wait_ms);
 
@@ -115,11 +115,11 @@ fn a_client_comes_back_from_each_kind_of_cut_as_the_same_session() {
 }
 
 #[test]
-fn a_client_that_comes_too_late_is_told_what_is_lost_and_gets_a_new_session() {
+fn a_client_that_resumes_too_late_reports_the_lost_calls_and_gets_a_new_session() {
     let mut game = game();
     let mut ada = Ada::joined(&mut game);
     let old = ada.session();
-    // Until a beacon has acknowledged the Join.
+    // Long enough for a Beacon to acknowledge the Join.
     run(&mut game, &mut ada, 1_200);
 
     ada.client.cut(Cut::Close { hold: Duration::from_secs(8) });
@@ -137,7 +137,7 @@ fn a_client_that_comes_too_late_is_told_what_is_lost_and_gets_a_new_session() {
 }
 
 #[test]
-fn cc_13_an_idle_client_is_heard_and_bye_ends_its_session() {
+fn cc_13_an_idle_client_stays_connected_and_bye_ends_its_session() {
     let mut game = game();
     let mut ada = Ada::joined(&mut game);
     run(&mut game, &mut ada, 60_000);
@@ -155,7 +155,7 @@ fn cc_13_an_idle_client_is_heard_and_bye_ends_its_session() {
 }
 
 #[test]
-fn a_client_falls_behind_while_it_is_away_and_is_told_to_resync() {
+fn a_client_resumes_with_a_resync_after_an_overflow_while_it_has_no_link() {
     let session = SessionConfig { outbox_max_frames: 8, ..SessionConfig::default() };
     let mut game = game_bounded(session);
     let mut ada = Ada::joined(&mut game);
@@ -176,10 +176,10 @@ fn a_client_falls_behind_while_it_is_away_and_is_told_to_resync() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// Whatever is cut, when, and however soon again: nothing is lost or doubled. All cuts together
-    /// are shorter than the timeout, for one may end no absence that another began.
+    /// Cuts of any kind, at any time and in any sequence, lose and duplicate nothing. All cuts together are shorter
+    /// than the session timeout, because one absence may span several cuts.
     #[test]
-    fn cuts_of_any_kind_at_any_time_lose_and_double_nothing(
+    fn cuts_of_any_kind_at_any_time_lose_and_duplicate_nothing(
         cuts in prop::collection::vec((any::<bool>(), 0_u64..300, 0_u64..500), 1..8)
     ) {
         let mut game = game();

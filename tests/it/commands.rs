@@ -1,4 +1,4 @@
-//! What a game commands of sessions and zones: it is done soon, or refused.
+//! Commands of the game for sessions and zones: each is applied soon or refused.
 
 use bevy_app::Update;
 use bevy_ecs::prelude::*;
@@ -10,7 +10,7 @@ use waystation::zone::{InZone, MembershipCommands as _, MembershipError};
 use crate::support::{Told, command, entity, game, game_with_club, parts, zone};
 
 #[test]
-fn a_client_that_joins_and_joins_does_not_hold_up_what_the_game_commands() {
+fn a_client_that_joins_repeatedly_does_not_delay_commands_of_the_game() {
     let mut game = game();
     let mut eve = game.member(Via::Alpha, "hall");
     let eve_entity = entity(&game, &eve);
@@ -21,16 +21,16 @@ fn a_client_that_joins_and_joins_does_not_hold_up_what_the_game_commands() {
         game.run_with(&mut [&mut eve], 50);
     }
 
-    assert_eq!(parts(&game, &eve), [Reason::Left], "two seconds after the command");
+    assert_eq!(parts(&game, &eve), [Reason::Left], "the session leaves within two seconds of the command");
 }
 
 #[test]
-fn commands_that_wait_for_a_busy_client_do_not_pile_up() {
+fn commands_for_a_busy_client_do_not_accumulate() {
     let mut game = game();
     let mut eve = game.member(Via::Alpha, "hall");
     let eve_entity = entity(&game, &eve);
 
-    // A game that says so in each tick until it is done.
+    // A game that repeats the command in each tick until it has been applied.
     game.app.add_systems(Update, move |inside: Query<(), With<InZone>>, mut commands: Commands| {
         if inside.contains(eve_entity) {
             commands.part_zone(eve_entity);
@@ -41,11 +41,11 @@ fn commands_that_wait_for_a_busy_client_do_not_pile_up() {
         game.run_with(&mut [&mut eve], 50);
     }
 
-    assert_ne!(parts(&game, &eve), [], "two hundred commands wait");
+    assert_ne!(parts(&game, &eve), [], "none of two hundred commands was applied");
 }
 
 #[test]
-fn a_zone_that_cannot_be_closed_is_answered_like_any_other_command() {
+fn closing_a_zone_that_is_already_closed_is_refused() {
     let mut game = game_with_club();
     let ring = zone(&game, "ring");
     command(&mut game, |commands| commands.close_zone(ring));
@@ -58,7 +58,7 @@ fn a_zone_that_cannot_be_closed_is_answered_like_any_other_command() {
 }
 
 #[test]
-fn closing_what_is_no_zone_does_not_end_a_session() {
+fn closing_an_entity_that_is_no_zone_does_not_end_a_session() {
     let mut game = game();
     let ada = game.member(Via::Alpha, "hall");
     let ada_entity = entity(&game, &ada);

@@ -1,4 +1,4 @@
-//! Values of configurations with which nobody could play are refused before there is a server or a client.
+//! Unusable values in configurations are refused before a server or a client is created.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,10 +20,10 @@ use waystation::wire::udp::DEV_KEY;
 const ZERO: Duration = Duration::ZERO;
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Fields of a configuration, each with a value that lets nobody play.
+/// Fields of a configuration, each with a function that sets an unusable value.
 type Wrong<C> = [(&'static str, fn(&mut C))];
 
-/// The error names the field, its value, its range and a cure, and it is the field that is wrong.
+/// Asserts that the error is about `field`, and names its value, its range and a cure.
 #[track_caller]
 fn assert_names(error: &ConfigError, field: &str) {
     let ConfigError { field: named, value, range, cure } = error;
@@ -32,14 +32,14 @@ fn assert_names(error: &ConfigError, field: &str) {
     assert_eq!(error.to_string(), format!("{field} is {value}, and must be {range}: {cure}"));
 }
 
-/// What a panic says.
+/// Runs `act`, which must panic, and returns the panic's message.
 fn panic_of(act: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(act)).expect_err("it is refused");
+    let panic = catch_unwind(AssertUnwindSafe(act)).expect_err("the configuration is refused");
     panic.downcast_ref::<String>().cloned().unwrap_or_default()
 }
 
 #[test]
-fn a_server_with_sessions_that_nobody_can_play_in_does_not_start() {
+fn a_server_with_an_unusable_session_config_does_not_start() {
     let wrong: &Wrong<SessionConfig> = &[
         ("SessionConfig::timeout", |it| it.timeout = WEEK),
         ("SessionConfig::link_timeout", |it| it.link_timeout = ZERO),
@@ -58,7 +58,7 @@ fn a_server_with_sessions_that_nobody_can_play_in_does_not_start() {
         ("SessionConfig::control_burst", |it| it.control_burst = 2),
         ("SessionConfig::max_sessions", |it| it.max_sessions = 0),
     ];
-    // A new field does not compile here until it is looked at: a number or a time wants a line above.
+    // This pattern does not compile with a new field. If the field is a number or a time, add a line above too.
     let SessionConfig {
         timeout: _,
         link_timeout: _,
@@ -93,7 +93,7 @@ fn a_server_with_sessions_that_nobody_can_play_in_does_not_start() {
 }
 
 #[test]
-fn a_gate_that_lets_nobody_in_does_not_start() {
+fn a_server_with_an_unusable_gate_config_does_not_start() {
     let wrong: &Wrong<GateConfig> = &[
         ("GateConfig::hello_timeout", |it| it.hello_timeout = ZERO),
         ("GateConfig::hello_timeout", |it| it.hello_timeout = WEEK),
@@ -118,7 +118,7 @@ fn a_gate_that_lets_nobody_in_does_not_start() {
 }
 
 #[test]
-fn a_client_that_cannot_connect_is_not_made() {
+fn a_client_with_an_unusable_config_is_not_created() {
     let wrong: &Wrong<ClientConfig> = &[
         ("ClientConfig::link_timeout", |it| it.link_timeout = ZERO),
         ("ClientConfig::link_timeout", |it| it.link_timeout = WEEK),
@@ -150,7 +150,7 @@ fn any_port() -> SocketAddr {
 }
 
 #[test]
-fn an_adapter_that_serves_no_link_is_not_bound() {
+fn an_adapter_with_an_unusable_config_is_not_bound() {
     let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
     let quic: &Wrong<QuicConfig> = &[
         ("QuicConfig::max_links", |it| it.max_links = 0),
@@ -200,13 +200,13 @@ fn an_adapter_that_serves_no_link_is_not_bound() {
         spoil(&mut config);
         match WebSocketProxy::new(config) {
             Err(WebSocketError::Config(error)) => assert_names(&error, field),
-            Ok(_) => panic!("{field} is taken"),
+            Ok(_) => panic!("an unusable {field} is accepted"),
         }
     }
 }
 
 #[test]
-fn an_http_server_that_answers_nobody_is_not_bound() {
+fn an_http_server_with_an_unusable_config_is_not_bound() {
     let wrong: &Wrong<HttpConfig> = &[
         ("HttpConfig::max_connects_per_address", |it| it.max_connects_per_address = 0),
         ("HttpConfig::connects_per_second", |it| it.connects_per_second = 0),

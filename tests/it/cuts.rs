@@ -8,15 +8,15 @@ use waystation::testing::Via;
 
 use crate::support::{echoes, game, said, shout};
 
-/// What may happen between two frames.
+/// An action between two frames.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Say,
     Shout,
     Tick,
-    /// The player takes so many frames, no more.
+    /// The player receives this many frames.
     Take(u8),
-    /// The link goes without a word, or with one, after the server has ticked so often.
+    /// The link is cut, or closed if `close` is true. After `ticks` ticks, the player resumes over another link.
     Cut {
         close: bool,
         ticks: u8,
@@ -38,10 +38,10 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// A link may end between any two frames, of either side and of the handshake too: each call
-    /// is run once and in order, and each answer and broadcast arrives once and in order.
+    /// A link may end between any two frames of either side, also during the handshake. Each call still runs once
+    /// and in order, and each answer and broadcast arrives once and in order.
     #[test]
-    fn cc_08_a_cut_between_any_two_frames_loses_and_doubles_nothing(steps in prop::collection::vec(step(), 1..120)) {
+    fn cc_08_a_cut_between_any_two_frames_loses_and_repeats_nothing(steps in prop::collection::vec(step(), 1..120)) {
         let mut game = game();
         let mut ada = game.member(Via::Alpha, "hall");
         let (mut said_count, mut shouted) = (0, 1_000);
@@ -50,7 +50,7 @@ proptest! {
             match step {
                 Step::Say => {
                     said_count += 1;
-                    // Without a link it is kept in the outbox.
+                    // Without a link, the call stays in the outbox.
                     ada.send(&Say { number: said_count });
                 }
                 Step::Shout => {
@@ -66,7 +66,7 @@ proptest! {
                     for _ in 0..ticks {
                         game.tick();
                     }
-                    // No two links are opened at the very same time.
+                    // Two links must not open at the same time.
                     game.pass(Duration::from_micros(1));
                     ada.connect(&game, if beta { Via::Beta } else { Via::Alpha });
                     ada.resume();

@@ -1,4 +1,4 @@
-//! What is sent arrives once and in order, whatever becomes of the links.
+//! Delivery: counted frames arrive once and in order, even if links end.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn cc_01_what_is_sent_while_a_session_registers_comes_after_its_welcome() {
     shout(&mut game, 5);
     game.exchange(&mut [&mut ada, &mut bob]);
 
-    // The player checks that nothing came before its Welcome.
+    // `Player` asserts that no frame arrives before its Welcome.
     assert!(ada.is_welcome());
     assert_eq!(echoes(&mut bob), [5]);
 }
@@ -37,7 +37,7 @@ fn cc_05_something_received_in_the_tick_of_the_timeout_keeps_the_link() {
 
     for _ in 0..3 {
         ada.say(&Ack { received: ada.received() });
-        // It arrived when this tick began; the hundredth tick from there is the last.
+        // The Ack arrived at the beginning of this tick. The link times out 100 ticks later.
         game.run_ms(4_950);
         assert_eq!(game.state(ada.session()), Some(SessionState::Active));
     }
@@ -69,7 +69,7 @@ fn cc_09_after_a_resume_unacknowledged_messages_arrive_in_order_and_once() {
     game.exchange(&mut [&mut ada]);
     assert_eq!(echoes(&mut ada), [1, 2, 3]);
 
-    // The answers to these are on their way when the link goes.
+    // The link ends before the player receives the answers to these calls.
     say(&mut ada, 4..=6);
     game.tick();
     ada.close();
@@ -91,7 +91,7 @@ fn cc_10_what_was_counted_is_never_run_twice() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
 
-    // The server takes these, but its word of it is lost with the link.
+    // The server receives these calls, but its Ack is lost with the link.
     say(&mut ada, 1..=5);
     game.tick();
     ada.cut();
@@ -118,7 +118,7 @@ fn cc_11_replies_and_broadcasts_arrive_in_the_order_of_the_calls() {
 }
 
 #[test]
-fn cc_12_a_stall_expires_nobody() {
+fn cc_12_a_stall_expires_no_session() {
     for stall in [1, 3, 10, 60].map(Duration::from_secs) {
         let mut game = game();
         let mut ada = game.member(Via::Alpha, "hall");
@@ -150,7 +150,7 @@ fn the_server_acknowledges_after_64_frames_and_with_each_beacon() {
     say(&mut ada, 1..=70);
     game.tick();
     ada.pump();
-    // The Join counts too.
+    // The Join is a counted frame too.
     assert_eq!(ada.take::<Ack>().iter().map(|ack| ack.received).collect::<Vec<_>>(), [71]);
     say(&mut ada, 71..=75);
     game.run_with(&mut [&mut ada], 1_100);
@@ -165,7 +165,7 @@ fn cc_03_what_is_sent_to_a_session_that_ends_is_dropped_and_counted() {
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
 
-    // The call before the Bye is answered; the answer goes out before Closed.
+    // The call before the Bye is answered, and the answer is sent before Closed.
     say(&mut ada, 1..=1);
     ada.send(&Bye {});
     shout(&mut game, 2);
@@ -191,7 +191,7 @@ fn unreliable_frames_are_dropped_while_there_is_no_link() {
 }
 
 #[test]
-fn a_frame_too_long_for_the_wire_is_sent_to_nobody() {
+fn a_frame_that_is_too_long_for_the_wire_is_not_sent() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let entity = entity(&game, &ada);
@@ -211,7 +211,7 @@ fn a_frame_too_long_for_the_wire_is_sent_to_nobody() {
 }
 
 #[test]
-fn link_control_that_a_game_sends_does_not_upset_the_counts() {
+fn link_control_that_a_game_sends_does_not_change_the_counts() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let entity = entity(&game, &ada);

@@ -1,5 +1,5 @@
-//! The binary and its open files: the soft limit is raised, and where few can be had, some are kept for
-//! those who ask.
+//! The server's limit of open files: the server raises the soft limit, and under a low hard limit it reserves
+//! files for HTTP requests.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -15,24 +15,26 @@ fn http(server: &Server) -> SocketAddr {
 }
 
 fn silent(server: SocketAddr, count: usize) -> Vec<TcpStream> {
-    (0..count).map(|_| TcpStream::connect(server).expect("the kernel takes it")).collect()
+    (0..count).map(|_| TcpStream::connect(server).expect("the kernel accepts the connection")).collect()
 }
 
-/// Whether the server still holds a connection that says nothing.
+/// Returns true if the server still holds a connection that sends nothing.
 fn is_open(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).expect("a socket");
     let heard = (&*stream).read(&mut [0; 16]);
     heard.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// A loaded machine may make the tick late, and health say so; it is the answer that took a connection.
+/// Asserts that a health request was answered. The status may be 503, because ticks may be late on a loaded
+/// machine.
 fn assert_answered(health: &str) {
     assert!(["HTTP/1.1 200", "HTTP/1.1 503"].iter().any(|status| health.starts_with(status)), "{health}");
 }
 
-/// A WebSocket that is open as long as it is kept, or what was answered instead.
+/// Opens a WebSocket, which stays open until it is dropped. If the server answers with another
+/// status, returns the beginning of that answer as an error.
 fn open_link(server: SocketAddr) -> Result<TcpStream, String> {
-    let mut stream = TcpStream::connect(server).expect("the kernel takes it");
+    let mut stream = TcpStream::connect(server).expect("the kernel accepts the connection");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
     let ask = b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                 sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -50,15 +52,15 @@ fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     let connections = silent(http, 300);
 
     assert_answered(&get(http, "/healthz", ""));
-    assert!(connections.iter().all(is_open), "all are held");
+    assert!(connections.iter().all(is_open), "all connections are open");
     drop(connections);
     let (_, _, log) = server.stop();
-    let line = log.lines().find(|line| line.contains("open files")).expect("the log says the limit");
+    let line = log.lines().find(|line| line.contains("open files")).expect("the log reports the limit");
     assert!(line.contains("limit="), "{line}");
 }
 
 #[test]
-fn where_few_files_can_be_open_the_limits_shrink_to_what_fits_and_the_log_says_so() {
+fn under_a_low_hard_limit_connection_limits_are_reduced_and_a_warning_is_logged() {
     let server = Server::start_with_limit("ulimit -n 200", &[]);
     let http = http(&server);
 
@@ -80,16 +82,16 @@ fn where_few_files_can_be_open_the_limits_shrink_to_what_fits_and_the_log_says_s
 
 #[test]
 #[cfg(target_os = "linux")]
-fn when_no_file_is_left_idle_connections_give_way_and_the_log_is_told_once_a_second() {
+fn when_no_file_is_left_idle_connections_are_closed_and_one_line_per_second_is_logged() {
     let server = Server::start_with_limit("ulimit -n 1000", &[]);
     let http = http(&server);
     let mut connections = silent(http, 40);
-    until("they are served", || get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
-    // From now on it has four more than it uses.
-    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs").count();
+    until("the server answers", || get(http, "/healthz", "").starts_with("HTTP/1.1 200"));
+    // From now on, the server can open four more files than it has open.
+    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server runs").count();
     let limit = format!("--nofile={}:1000", open + 4);
     let limited = Command::new("prlimit").args(["--pid", &server.pid().to_string(), &limit]).status();
-    assert!(limited.expect("util-linux").success());
+    assert!(limited.expect("prlimit of util-linux is installed").success());
 
     connections.extend(silent(http, 200));
 

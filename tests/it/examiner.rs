@@ -1,4 +1,4 @@
-//! The examination of clients: this crate's passes, and one that breaks a row fails that row.
+//! The conformance examination: this crate's client passes, and a client that breaks a row fails that row.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -17,20 +17,20 @@ use waystation::wire::udp::{DEV_KEY, TokenMint};
 use waystation::wire::v1::{Ack, Closed, Denied, Hello, Join, Ping, Reason, Welcome};
 use waystation::wire::{self, Frame, Lane, WireMessage as _, lane_of};
 
-/// What a link does to a frame: it goes, changed or not, once or more often.
+/// Changes a frame on its way: returns the frames that are passed on in its place.
 type Tamper = fn(Bytes) -> Vec<Bytes>;
 
-/// What is wrong with a client.
+/// The way in which a client breaks the protocol.
 #[derive(Clone, Copy)]
 struct Fault {
     up: Tamper,
     down: Tamper,
     config: fn(&mut ClientConfig),
-    /// It joins `arena` in every session, as it should.
+    /// True if the client joins `arena` in every session, as it should.
     joins_again: bool,
-    /// It makes calls, which are answered.
+    /// True if the client makes calls, which are answered.
     plays: bool,
-    /// It stops when it is told to.
+    /// True if the client stops after a final Closed, as it should.
     stops: bool,
 }
 
@@ -101,7 +101,7 @@ fn examine(fault: Fault) -> Report {
         let dt = Duration::from_millis(5);
         clock.advance(dt);
         client.update(dt);
-        // A client that plays: five calls a second.
+        // A client that plays makes five calls per second.
         if fault.plays
             && client.state() == ClientState::Connected
             && clock.now().as_millis().is_multiple_of(200)
@@ -123,7 +123,7 @@ fn examine(fault: Fault) -> Report {
     })
 }
 
-/// A frame of a message, changed; others as they are.
+/// Changes a frame of the message `M`, and returns other frames unchanged.
 fn change<M: wire::WireMessage>(frame: Bytes, change: impl FnOnce(&mut M)) -> Bytes {
     let decoded = Frame::parse(frame.clone()).ok().and_then(|frame| frame.decode::<M>().ok());
     decoded.map_or(frame, |mut message| {
@@ -136,7 +136,7 @@ fn is<M: wire::WireMessage>(frame: &Bytes) -> bool {
     wire::id_of(frame) == Some(M::ID)
 }
 
-/// What breaks each of these rows.
+/// Rows, each with a fault that breaks it.
 const FAULTS: &[(&str, Fault)] = &[
     ("ack-at-once", Fault { up: |frame| if is::<Ack>(&frame) { vec![] } else { vec![frame] }, ..NONE }),
     (
@@ -233,7 +233,7 @@ const FAULTS: &[(&str, Fault)] = &[
 ];
 
 #[test]
-fn an_examiner_whose_machine_slept_goes_on() {
+fn an_examination_continues_after_the_machine_slept() {
     let clock = Clock::manual();
     let mut exam = Exam::new(clock.clone(), Duration::from_secs(30));
     let mut client =
@@ -254,7 +254,7 @@ fn an_examiner_whose_machine_slept_goes_on() {
                 client.join("arena", "").expect("room for one");
             }
         }
-        // After the cuts in mid-flow, before it falls silent.
+        // This is after the cuts during calls, and before the examiner stops sending.
         if client.resume_count() == 4 {
             let since = *resumed_at.get_or_insert(clock.now());
             if slept < 2 && clock.now() >= since + Duration::from_millis(1_300) {
@@ -302,7 +302,7 @@ fn ack() -> Bytes {
 }
 
 #[test]
-fn nobody_who_comes_is_a_failure_and_the_rest_is_not_reached() {
+fn without_a_client_the_hello_row_fails_and_the_others_are_not_reached() {
     let clock = Clock::manual();
     let exam = Exam::new(clock.clone(), Duration::from_secs(30));
 
@@ -315,19 +315,19 @@ fn nobody_who_comes_is_a_failure_and_the_rest_is_not_reached() {
     assert!(ROWS[1..].iter().all(|row| *report.verdict(row.name) == Verdict::NotReached));
 }
 
-/// An examination in a process of its own, which ends with the test.
+/// An examiner process. It is killed when this value is dropped.
 struct Examiner(Child);
 
 impl Drop for Examiner {
     fn drop(&mut self) {
-        // As a rule it has ended by itself.
+        // The process has usually ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 #[test]
-fn the_command_says_what_a_client_did_not_do_and_exits_with_one() {
+fn the_command_reports_failed_rows_and_exits_with_one() {
     let mut examiner = Command::new(env!("CARGO_BIN_EXE_waystation"))
         .args([
             "conformance",
@@ -351,7 +351,7 @@ fn the_command_says_what_a_client_did_not_do_and_exits_with_one() {
     let mint = TokenMint::new(DEV_KEY, vec![address.parse().expect("an address")]);
     let mut client = Client::new(UdpDial::minting(mint), ClientConfig::default());
 
-    // It leaves as soon as it has a session.
+    // The client sends a Bye as soon as it has a session.
     let step = Duration::from_millis(5);
     while examiner.0.try_wait().expect("a status").is_none() {
         client.update(step);

@@ -1,5 +1,5 @@
-//! Links with faults from a seed, over both proxies: what is promised of the reliable lane holds,
-//! and of the unreliable one nothing that is not promised.
+//! Links with faults from a seed, over both proxies: the reliable lane keeps its guarantees, and the unreliable
+//! lane loses, repeats and reorders frames.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use waystation::wire::v1::{Closed, Joined, Reason, Welcome};
 use crate::support::{Heard, echoes, game, said, say, shout};
 
 #[test]
-fn unreliable_frames_are_dropped_doubled_and_reordered_and_reliable_ones_are_not() {
+fn unreliable_frames_are_dropped_repeated_and_reordered_and_reliable_ones_are_not() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.set_faults(Faults::new(3).drop(30).duplicate(20).reorder(30));
@@ -30,9 +30,12 @@ fn unreliable_frames_are_dropped_doubled_and_reordered_and_reliable_ones_are_not
     let mut once = inputs.clone();
     once.sort_unstable();
     once.dedup();
-    assert!((50..90).contains(&once.len()), "{} of 100 arrived", once.len());
-    assert!(inputs.len() > once.len() + 5, "{} came twice", inputs.len() - once.len());
-    assert!(inputs.windows(2).filter(|pair| pair[0] > pair[1]).count() > 5, "in order: {inputs:?}");
+    assert!((50..90).contains(&once.len()), "{} of 100 inputs arrived", once.len());
+    assert!(inputs.len() > once.len() + 5, "{} inputs arrived more than once", inputs.len() - once.len());
+    assert!(
+        inputs.windows(2).filter(|pair| pair[0] > pair[1]).count() > 5,
+        "too few inputs arrived out of order: {inputs:?}"
+    );
     assert_eq!(said(&game, &ada), (1..=100).collect::<Vec<_>>());
     assert_eq!(echoes(&mut ada), (1..=100).collect::<Vec<_>>());
 }
@@ -48,10 +51,10 @@ fn reliable_frames_are_delayed_in_order_and_faults_end_when_they_are_switched_of
     let early = said(&game, &ada).len();
     game.run_with(&mut [&mut ada], 400);
 
-    assert!(early < 20, "nothing was delayed");
+    assert!(early < 20, "no call was delayed");
     assert_eq!(said(&game, &ada), (1..=20).collect::<Vec<_>>());
     ada.set_faults(Faults::NONE);
-    // What is on its way takes the time that it was given.
+    // Frames that were sent before keep the delay that they were given.
     game.run_ms(400);
     say(&mut ada, 21..=21);
     game.tick();
@@ -59,7 +62,7 @@ fn reliable_frames_are_delayed_in_order_and_faults_end_when_they_are_switched_of
 }
 
 #[test]
-fn a_link_is_cut_behind_the_frame_that_a_test_chooses() {
+fn a_link_is_cut_after_the_frame_that_a_test_chooses() {
     let mut game = game();
     game.set_faults(Faults::new(1).cut_after(1).down_only());
     let mut ada = game.stranger(Via::Alpha);
@@ -111,13 +114,13 @@ fn a_link_that_is_cut_on_the_way_up_is_closed_as_silent() {
 }
 
 #[test]
-fn what_is_on_its_way_down_is_lost_with_a_cut_as_the_harness_says() {
+fn delayed_frames_to_the_player_are_lost_with_a_cut() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     ada.set_faults(Faults::new(7).delay(Duration::from_secs(3)).down_only());
     say(&mut ada, 1..=1);
     game.exchange(&mut [&mut ada]);
-    assert_eq!(echoes(&mut ada), [0_u64; 0], "it is on its way");
+    assert_eq!(echoes(&mut ada), [0_u64; 0], "the echo is still delayed");
 
     ada.set_faults(Faults::new(7).cut_after(0).down_only());
     say(&mut ada, 2..=2);
@@ -129,10 +132,10 @@ fn what_is_on_its_way_down_is_lost_with_a_cut_as_the_harness_says() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Links that lose, double, delay, reorder and break by chance, for a minute: each call is run
-    /// once and in order, each answer and broadcast arrives once and in order.
+    /// For a minute, links drop, duplicate, delay and reorder frames and are cut at random. Each call still runs
+    /// once and in order, and each answer and broadcast arrives once and in order.
     #[test]
-    fn cc_09_faulty_links_lose_and_double_nothing_that_is_reliable(seed in any::<u64>()) {
+    fn cc_09_faulty_links_lose_and_repeat_no_reliable_frame(seed in any::<u64>()) {
         let mut game = game();
         let faults = Faults::new(seed).drop(20).duplicate(20).reorder(20);
         game.set_faults(faults.delay(Duration::from_millis(150)).cut(20));

@@ -1,4 +1,4 @@
-//! The gate: what it understands, and from whom.
+//! The gate: the frames that it accepts before a Welcome, and the links that it gives a session.
 
 use waystation::proxy::LinkInfo;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
@@ -36,7 +36,7 @@ fn oz_08_a_probe_needs_no_session_and_changes_nothing() {
 
     for player in [&mut ada, &mut eve] {
         let replies = player.take::<ProbeReply>();
-        assert_eq!(replies.len(), 1, "the second came too soon");
+        assert_eq!(replies.len(), 1, "the second Probe came too soon to be answered");
         let status = Status::decode(replies[0].body.clone()).expect("a Status");
         assert_eq!((status.sessions, status.zones), (1, vec!["attic".to_owned(), "hall".to_owned()]));
     }
@@ -44,7 +44,7 @@ fn oz_08_a_probe_needs_no_session_and_changes_nothing() {
 }
 
 #[test]
-fn pr_01_before_welcome_nothing_is_understood_but_hello_and_probe() {
+fn pr_01_before_welcome_only_hello_and_probe_are_accepted() {
     for offence in [wire::encode(&Join::default()), wire::encode(&Ack { received: 0 })] {
         let mut game = game();
         let mut eve = game.stranger(Via::Alpha);
@@ -77,7 +77,7 @@ fn a_reliable_frame_on_the_unreliable_lane_is_a_protocol_error_before_welcome_to
 }
 
 #[test]
-fn a_reply_to_a_stranger_is_no_longer_than_a_frame() {
+fn a_probe_reply_fits_in_a_frame() {
     let mut game = game();
     for number in 0..4_000 {
         game.open_zone(Zone::new(&format!("dungeon of the seven sorrows {number}")));

@@ -1,5 +1,5 @@
-//! The golden frames: what this crate writes and reads is what `tests/golden` says, which was written
-//! by another implementation of protobuf; and every message is in there.
+//! The golden frames in `tests/golden`, which another implementation of protobuf wrote: this crate encodes and
+//! decodes them identically, and they cover every message and field.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +15,10 @@ use waystation::wire::{self, Frame, WireMessage, v1};
 const GOLDEN: [&str; 2] =
     [include_str!("../golden/waystation.v1.json"), include_str!("../golden/arena.v1.json")];
 
-/// One entry of a table.
+/// One entry of a table of golden frames.
 struct Golden {
     message: String,
-    /// Message id and body; of what is never a frame, the body alone.
+    /// Message id and body. A message that is never a frame has its body only.
     bytes: Bytes,
     is_frame: bool,
     json: Json,
@@ -55,11 +55,11 @@ fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a frame with generated code, and writes it again; `None` if it is of another message.
+/// Decodes a frame with generated code and encodes it again. Returns `None` if the frame is of another message.
 fn rewrite<M: WireMessage>(golden: &Golden) -> Option<Bytes> {
     (golden.message == M::NAME).then(|| {
         let frame = Frame::parse(golden.bytes.clone()).expect("a frame");
-        wire::encode(&frame.decode::<M>().expect("it parses"))
+        wire::encode(&frame.decode::<M>().expect("the body parses"))
     })
 }
 
@@ -68,8 +68,10 @@ fn rewrite_any(golden: &Golden) -> Option<Bytes> {
         ($($message:ty),* $(,)?) => { None$(.or_else(|| rewrite::<$message>(golden)))* };
     }
     if !golden.is_frame {
-        assert_eq!(golden.message, "waystation.v1.Status", "the only body that is no frame");
-        return Some(v1::Status::decode(golden.bytes.clone()).expect("it parses").encode_to_vec().into());
+        assert_eq!(golden.message, "waystation.v1.Status", "only Status is a body without a frame");
+        return Some(
+            v1::Status::decode(golden.bytes.clone()).expect("the body parses").encode_to_vec().into(),
+        );
     }
     first_of!(
         v1::Hello,
@@ -99,7 +101,7 @@ fn rewrite_any(golden: &Golden) -> Option<Bytes> {
     )
 }
 
-/// The protos as they stand, and not as they were compiled.
+/// Compiles the proto files as they are now, independently of the generated code.
 fn descriptors() -> DescriptorPool {
     let files = ["waystation/v1/link.proto", "waystation/v1/session.proto", "arena/v1/arena.proto"];
     let set = protox::Compiler::new(["proto"])
@@ -111,12 +113,12 @@ fn descriptors() -> DescriptorPool {
     DescriptorPool::decode(set.as_slice()).expect("a descriptor set")
 }
 
-/// Messages of the protos, but for protobuf's own.
+/// Returns the messages of the protos, except those of protobuf itself.
 fn messages(pool: &DescriptorPool) -> impl Iterator<Item = MessageDescriptor> {
     pool.all_messages().filter(|message| !message.package_name().starts_with("google."))
 }
 
-/// The id that a message's options give it; 0 if it is no frame.
+/// Returns the id in a message's options. The id is 0 if the message is never a frame.
 fn id_of(pool: &DescriptorPool, message: &MessageDescriptor) -> u16 {
     let option = pool.get_extension_by_name("waystation.v1.id").expect("the option");
     match message.options().get_extension(&option).as_ref() {
@@ -125,7 +127,7 @@ fn id_of(pool: &DescriptorPool, message: &MessageDescriptor) -> u16 {
     }
 }
 
-/// The canonical JSON of a message: what has its default is left out.
+/// Returns the canonical JSON of a message, without the fields that have their default.
 fn to_json(message: &DynamicMessage) -> Json {
     let fields = message.fields().map(|(field, value)| {
         let json = match value {
@@ -154,7 +156,7 @@ fn value_to_json(field: &FieldDescriptor, value: &Value) -> Json {
     }
 }
 
-/// Notes which fields of which messages are set, at whatever depth.
+/// Adds the full name of each field that is set, also in nested messages, to `seen`.
 fn note_fields(message: &DynamicMessage, seen: &mut BTreeSet<String>) {
     for (field, value) in message.fields() {
         seen.insert(field.full_name().to_owned());
@@ -176,20 +178,21 @@ fn generated_code_reads_and_writes_the_golden_frames() {
         let written = rewrite_any(&golden);
 
         let name = &golden.message;
-        let written = written.unwrap_or_else(|| panic!("name {name} in `rewrite_any`"));
+        let written =
+            written.unwrap_or_else(|| panic!("{name} is missing from the list in `rewrite_any`: add it"));
         assert_eq!(to_hex(&written), to_hex(&golden.bytes), "{name}");
     }
 }
 
 #[test]
-fn the_json_beside_a_golden_frame_says_the_same() {
+fn a_golden_frame_and_its_json_are_equal() {
     let pool = descriptors();
     for golden in goldens() {
         let descriptor = pool.get_message_by_name(&golden.message).expect("a message of the protos");
         let id = if golden.is_frame { id_of(&pool, &descriptor).to_be_bytes().to_vec() } else { Vec::new() };
         let (head, body) = golden.bytes.split_at(id.len());
 
-        let message = DynamicMessage::decode(descriptor, body).expect("it parses");
+        let message = DynamicMessage::decode(descriptor, body).expect("the body parses");
 
         assert_eq!(head, id, "{}", golden.message);
         assert_eq!(to_json(&message), golden.json, "{}", golden.message);
@@ -205,7 +208,7 @@ fn every_message_and_every_field_has_a_golden_frame() {
     for golden in &goldens {
         let descriptor = pool.get_message_by_name(&golden.message).expect("a message of the protos");
         let body = if golden.is_frame { &golden.bytes[2..] } else { &golden.bytes[..] };
-        note_fields(&DynamicMessage::decode(descriptor, body).expect("it parses"), &mut fields);
+        note_fields(&DynamicMessage::decode(descriptor, body).expect("the body parses"), &mut fields);
     }
 
     let is_missing = |message: &MessageDescriptor| {
@@ -213,7 +216,7 @@ fn every_message_and_every_field_has_a_golden_frame() {
     };
     let missing: Vec<String> =
         messages(&pool).filter(is_missing).map(|message| message.full_name().to_owned()).collect();
-    assert!(missing.is_empty(), "no golden frame of {missing:?}: add one to tests/golden");
+    assert!(missing.is_empty(), "no golden frame for {missing:?}: add one to tests/golden");
     let unset: Vec<String> = messages(&pool)
         .flat_map(|message| message.fields().collect::<Vec<_>>())
         .map(|field| field.full_name().to_owned())

@@ -1,5 +1,5 @@
-//! What ordinary code of a game may do to sessions and zones: despawn anybody at any time, take components
-//! away, close zones while others move. The invariants hold all the same, and the tick ends.
+//! Games that despawn sessions and zones, remove components, or close zones at awkward times: the invariants
+//! hold, and every tick ends.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use waystation::zone::{InZone, JoinPending, Members, MembershipCommands as _, Zo
 
 use crate::support::{Told, ask, command, echoes, entity, game, game_with_club, refusals, shout, zone};
 
-/// A component that names another entity.
+/// Another session, which is despawned when this one leaves its zone.
 #[derive(Component)]
 struct Partner(Entity);
 
@@ -39,13 +39,13 @@ fn join(player: &mut Player, zone: &str) {
     player.send(&Join { request: 7, zone: zone.to_owned(), ..Join::default() });
 }
 
-/// A session that is in no zone and is over has been told of in full.
+/// Returns true if the news ends with the session's Parted, Expired and Closed, with this reason and cause.
 fn has_ended(news: &[News], reason: Reason, cause: EndCause) -> bool {
     matches!(news, [.., Parted(_, why), Expired(how), Closed(end)] if (*why, *how, *end) == (reason, cause, cause))
 }
 
 #[test]
-fn a_loss_hook_may_give_its_session_another_time() {
+fn a_loss_hook_may_change_the_resume_timeout_of_its_session() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let a = entity(&game, &ada);
@@ -64,7 +64,7 @@ fn a_loss_hook_may_give_its_session_another_time() {
 }
 
 #[test]
-fn an_observer_of_who_leaves_may_despawn_somebody_else() {
+fn an_observer_of_a_session_that_leaves_may_despawn_another() {
     let mut game = game();
     despawn_partners(&mut game);
     let mut ada = game.member(Via::Alpha, "hall");
@@ -98,7 +98,7 @@ fn an_observer_of_who_leaves_may_despawn_somebody_else() {
 }
 
 #[test]
-fn the_target_of_a_move_may_go_while_the_session_leaves_the_other_zone() {
+fn the_target_of_a_move_may_be_despawned_while_the_session_leaves_the_other_zone() {
     for is_commanded in [false, true] {
         let mut game = game_with_club();
         let (hall, attic) = (zone(&game, "hall"), zone(&game, "attic"));
@@ -117,7 +117,7 @@ fn the_target_of_a_move_may_go_while_the_session_leaves_the_other_zone() {
         game.exchange(&mut [&mut ada]);
 
         assert_eq!(game.state(ada.session()), Some(SessionState::Connected));
-        assert_eq!(ada.zone(), None, "it was told that it has left");
+        assert_eq!(ada.zone(), None, "the client received a Parted");
         let answers = refusals(&mut ada);
         if is_commanded {
             assert_eq!(game.resource::<Told>().refused.len(), 1);
@@ -130,10 +130,10 @@ fn the_target_of_a_move_may_go_while_the_session_leaves_the_other_zone() {
 }
 
 #[test]
-fn a_zone_that_is_despawned_by_who_joins_it_is_left_again() {
+fn a_session_leaves_a_zone_that_is_despawned_when_the_session_joins_it() {
     let mut game = game();
     game.app.add_observer(|joined: On<Insert<InZone>>, zones: Query<&InZone>, mut commands: Commands| {
-        let zone = zones.get(joined.entity).expect("it was inserted").zone();
+        let zone = zones.get(joined.entity).expect("InZone was inserted").zone();
         commands.entity(zone).despawn();
     });
     let mut ada = game.player(Via::Alpha);
@@ -147,7 +147,7 @@ fn a_zone_that_is_despawned_by_who_joins_it_is_left_again() {
 }
 
 #[test]
-fn agent_of_on_what_is_no_session_does_not_keep_the_tick_from_ending() {
+fn agent_of_on_an_entity_without_a_session_does_not_keep_the_tick_from_ending() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let owner = entity(&game, &ada);
@@ -157,7 +157,7 @@ fn agent_of_on_what_is_no_session_does_not_keep_the_tick_from_ending() {
     game.exchange(&mut [&mut ada]);
 
     assert_eq!(game.state(ada.session()), None);
-    assert!(game.app.world().get_entity(chair).is_ok(), "what is no agent is the game's");
+    assert!(game.app.world().get_entity(chair).is_ok(), "an entity that is no agent is not despawned");
 }
 
 #[derive(Component)]
@@ -191,14 +191,14 @@ fn a_loss_hook_that_leads_to_the_despawn_of_its_session_leaves_no_link_behind() 
     }
 }
 
-/// What a game can see of a session, and take from it.
+/// Removes every component of a session that a game can see.
 fn take_all(session: &mut EntityWorldMut) {
     session.remove::<(Session, Principal, LinkState)>();
     session.remove::<(ExpiresAt, Active, Connected, Disconnected, InZone)>();
 }
 
 #[test]
-fn what_a_game_takes_from_a_session_is_put_back() {
+fn components_that_a_game_removes_from_a_session_are_put_back() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
@@ -231,7 +231,7 @@ fn what_a_game_takes_from_a_session_is_put_back() {
 }
 
 #[test]
-fn an_observer_that_takes_each_time_what_is_put_back_costs_its_session_alone() {
+fn an_observer_that_always_removes_what_is_put_back_ends_only_its_session() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
@@ -316,7 +316,7 @@ fn an_entity_that_the_game_clears_or_clones_is_no_session() {
 }
 
 #[test]
-fn an_ask_that_the_game_takes_away_is_cancelled_for_both() {
+fn an_ask_that_the_game_removes_is_cancelled_for_client_and_game() {
     let mut game = game_with_club();
     let mut ada = game.player(Via::Alpha);
     ask(&mut game, &mut ada);
@@ -345,7 +345,7 @@ fn a_zone_may_become_hard_while_a_member_has_no_link() {
     assert!(matches!(game.news_of(ada.session())[..], [.., Parted(_, Reason::Dropped)]));
 }
 
-/// What an observer of the game's despawns when a session is put into a zone, ahead of bevy's own hooks.
+/// The entity that an observer of the game despawns when a session joins a zone, before the hooks of bevy run.
 #[derive(Debug, Clone, Copy)]
 enum Victim {
     Session,
@@ -361,7 +361,7 @@ fn an_observer_that_runs_ahead_of_the_membership_leaves_no_ghost_in_the_zone() {
         game.app.world_mut().entity_mut(attic).insert(small);
         game.app.add_observer(
             move |joined: On<Add<InZone>>, zones: Query<&InZone>, mut commands: Commands| {
-                let zone = zones.get(joined.entity).expect("it was inserted").zone();
+                let zone = zones.get(joined.entity).expect("InZone was inserted").zone();
                 match victim {
                     Victim::Session if zone == attic => commands.entity(joined.entity).despawn(),
                     Victim::Zone if zone == attic => commands.entity(attic).despawn(),
@@ -391,7 +391,7 @@ fn an_observer_that_runs_ahead_of_the_membership_leaves_no_ghost_in_the_zone() {
 }
 
 #[test]
-fn a_hook_that_takes_the_zone_from_its_session_changes_nothing_for_a_hard_zone() {
+fn a_hook_that_removes_the_zone_of_its_session_changes_nothing_for_a_hard_zone() {
     let mut game = game_with_club();
     let mut ada = game.member(Via::Alpha, "ring");
     let a = entity(&game, &ada);
@@ -405,7 +405,7 @@ fn a_hook_that_takes_the_zone_from_its_session_changes_nothing_for_a_hard_zone()
 }
 
 #[test]
-fn a_pet_that_comes_back_each_time_does_not_keep_the_tick_from_ending() {
+fn a_pet_that_is_spawned_again_each_time_does_not_keep_the_tick_from_ending() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
     let owner = entity(&game, &ada);

@@ -1,4 +1,4 @@
-//! Discovery, health and the page, over real sockets.
+//! Discovery, health and the play page, over real sockets.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -33,7 +33,7 @@ fn with_http(change: impl FnOnce(&mut HttpConfig)) -> Stage {
 }
 
 #[test]
-fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
+fn discovery_offers_all_transports_and_its_token_opens_a_link_over_udp() {
     let listen = ([127, 0, 0, 1], 0).into();
     let udp = RenetProxy::bind(RenetConfig { listen, ..RenetConfig::new(DEV_KEY) }).expect("a free port");
     let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
@@ -54,22 +54,23 @@ fn discovery_offers_what_there_is_and_its_token_opens_a_link_over_udp() {
     let server = stage.local_addr();
 
     let answer = get(server, "/v1/connect", "authorization: Bearer ada's ticket\r\n");
-    let offer = Discovery::parse(body(&answer).as_bytes()).expect("our own");
+    let offer = Discovery::parse(body(&answer).as_bytes()).expect("a valid discovery answer");
 
     assert!(answer.contains("cache-control: no-store"), "{answer}");
     assert_eq!(offer.name, "hall");
     let names: Vec<&str> = offer.offers.iter().map(|offer| &*offer.transport).collect();
     assert_eq!(names, ["udp", "quic", "webtransport", "websocket"]);
-    assert_eq!(offer.offer("websocket").expect("it is there").url, format!("ws://{server}/ws"));
+    assert_eq!(offer.offer("websocket").expect("present in the answer").url, format!("ws://{server}/ws"));
     for (name, url) in
         [("quic", "quic://play.example:7778"), ("webtransport", "https://play.example:7778/wt")]
     {
-        let offer = offer.offer(name).expect("it is there");
+        let offer = offer.offer(name).expect("present in the answer");
         assert_eq!((offer.url.as_str(), offer.cert_sha256.as_deref()), (url, Some(&*hash)));
     }
 
     let token = offer.offer("udp").and_then(|offer| offer.token.clone()).expect("a connect token");
-    let ticket = TicketKey::new(DEV_KEY).open(&offer.ticket.expect("it is there")).expect("genuine");
+    let ticket =
+        TicketKey::new(DEV_KEY).open(&offer.ticket.expect("present in the answer")).expect("genuine");
     assert_eq!((ticket.identity.as_deref(), offer.ticket_expires_s), (Some("ada"), Some(30)));
     assert_eq!(ticket.expires - ticket.minted, Duration::from_secs(30));
 
@@ -119,7 +120,7 @@ fn planned_panic() -> &'static str {
 }
 
 #[test]
-fn discovery_without_a_bearer_that_counts_is_401_and_says_what_is_missing() {
+fn discovery_without_a_valid_bearer_is_401_and_names_what_is_missing() {
     let closed = with_http(|http| http.connect_auth = ConnectAuth::nobody());
     let stage = with_http(|http| http.connect_auth = ConnectAuth::bearer("0123456789abcdef"));
     let (closed, server) = (closed.local_addr(), stage.local_addr());
@@ -141,7 +142,7 @@ fn discovery_without_a_bearer_that_counts_is_401_and_says_what_is_missing() {
 }
 
 #[test]
-fn discovery_is_answered_so_often_at_once_and_then_at_a_pace() {
+fn discovery_is_limited_to_a_burst_and_then_to_a_rate() {
     let clock = Clock::manual();
     let mut setup = Setup { clock: clock.clone(), ..Setup::default() };
     setup.http.max_connects_per_address = 3;
@@ -162,7 +163,7 @@ fn discovery_is_answered_so_often_at_once_and_then_at_a_pace() {
 }
 
 #[test]
-fn pages_of_listed_origins_may_ask_discovery_and_others_may_not() {
+fn only_pages_of_listed_origins_may_request_discovery() {
     let listed = vec!["https://play.example".to_owned()];
     let stage = with_http(|http| http.origins = Origins::Only(listed));
     let server = stage.local_addr();
@@ -186,7 +187,7 @@ fn pages_of_listed_origins_may_ask_discovery_and_others_may_not() {
 }
 
 #[test]
-fn health_is_503_while_ticks_do_not_come_and_200_when_they_do_again() {
+fn health_is_503_while_ticks_stall_and_200_when_they_go_on() {
     let clock = Clock::manual();
     let mut stage = Stage::with(Setup { clock: clock.clone(), ..Setup::default() });
     let server = stage.local_addr();
@@ -200,8 +201,8 @@ fn health_is_503_while_ticks_do_not_come_and_200_when_they_do_again() {
     stage.app.update();
     let again = ask();
 
-    assert!(not_yet.starts_with("HTTP/1.1 503"), "nobody can play before the first tick: {not_yet}");
-    assert!(starting.starts_with("HTTP/1.1 200"), "and that is no reason to kill it: {starting}");
+    assert!(not_yet.starts_with("HTTP/1.1 503"), "before the first tick the server is not ready: {not_yet}");
+    assert!(starting.starts_with("HTTP/1.1 200"), "before the first tick the server is alive: {starting}");
     assert!(body(&not_yet).starts_with("{\"status\":\"starting\","), "{not_yet}");
     for answer in &alive {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -233,9 +234,9 @@ fn the_page_is_served_with_its_scripts_and_styles_and_not_twice() {
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-type: text/html"), "{page}");
     assert!(page.contains("content-security-policy: default-src 'none'"), "{page}");
     for (path, (file, kind)) in paths.iter().zip(files.iter().zip(["text/javascript", "text/css"])) {
-        // Without the first slash, so that the page works below a path too.
+        // The links have no leading slash, so that the page also works under a path prefix.
         let link = format!("\"{}\"", path.trim_start_matches('/'));
-        assert!(body(&page).contains(&link), "the page wants it");
+        assert!(body(&page).contains(&link), "the page does not link to {link}");
         assert!(
             file.starts_with("HTTP/1.1 200") && file.contains(&format!("content-type: {kind}")),
             "{path}"
@@ -247,14 +248,14 @@ fn the_page_is_served_with_its_scripts_and_styles_and_not_twice() {
 }
 
 #[test]
-fn who_sends_a_byte_now_and_then_is_hung_up_on() {
+fn a_client_that_sends_a_head_too_slowly_is_disconnected() {
     let stage = with_http(|http| http.header_timeout = Duration::from_millis(300));
     let server = stage.local_addr();
     let mut slow = TcpStream::connect(server).expect("a connection");
     slow.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
     let begun = now();
 
-    // A request that would take a minute: it is not waited for, however often a byte comes.
+    // The client sends a byte every 20 ms and never completes the head. The server must not wait for it.
     let mut bytes = b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: ".iter().chain(std::iter::repeat(&b'y'));
     let ended = loop {
         let sent = slow.write(&[*bytes.next().expect("it repeats")]);
@@ -270,7 +271,7 @@ fn who_sends_a_byte_now_and_then_is_hung_up_on() {
         }
     };
 
-    assert!(ended, "it is still served");
+    assert!(ended, "the connection is still open after 30 s");
     assert!(get(server, "/livez", "").starts_with("HTTP/1.1 200"));
 }
 

@@ -1,4 +1,4 @@
-//! Connections without a session: they are bounded, and idle ones give way to new ones.
+//! HTTP connections: their number is bounded, and the server closes idle connections to accept new ones.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use waystation::tick::Clock;
 
 use crate::stage::websocket::{Setup, Stage, get};
 
-/// A server that holds so many connections without a session.
+/// Starts a server that holds at most `max_connections` HTTP connections.
 fn with_room_for(max_connections: usize) -> Stage {
     Stage::with(setup(max_connections))
 }
@@ -21,8 +21,8 @@ fn setup(max_connections: usize) -> Setup {
     setup
 }
 
-/// A server behind relays on loopback that say their clients' addresses in PROXY headers, so that a
-/// test has clients in as many networks as it wants.
+/// Starts a server behind relays on loopback. The relays send client addresses in PROXY headers, so that a test
+/// can have clients in many networks.
 fn behind_relays(max_connections: usize) -> Stage {
     let mut setup = setup(max_connections);
     let relays = ["127.0.0.0/8".parse().expect("a network")];
@@ -36,7 +36,7 @@ fn connect(server: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Connects as a client of this address, and asks once, so that the server knows the address.
+/// Connects as a client with this address and sends one request, so that the server has read the address.
 fn connect_from(server: SocketAddr, client: &str) -> TcpStream {
     let mut stream = connect(server);
     stream.write_all(format!("PROXY TCP4 {client} 192.0.2.1 4711 443\r\n").as_bytes()).expect("room");
@@ -44,7 +44,7 @@ fn connect_from(server: SocketAddr, client: &str) -> TcpStream {
     stream
 }
 
-/// Asks for the server's health on a connection that stays open. Returns false if it was closed.
+/// Requests the server's health on a connection that stays open. Returns true if the answer is 200.
 fn answers(stream: &mut TcpStream) -> bool {
     if stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").is_err() {
         return false;
@@ -54,23 +54,25 @@ fn answers(stream: &mut TcpStream) -> bool {
     while !answer.ends_with(b"}\n") {
         match stream.read(&mut part) {
             Ok(count) if count > 0 => answer.extend_from_slice(&part[..count]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("neither an answer nor an end"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                panic!("the server neither answers nor closes the connection")
+            }
             _ => return false,
         }
     }
     answer.starts_with(b"HTTP/1.1 200")
 }
 
-/// Waits until the server has closed a connection.
+/// Waits for the server to close a connection.
 fn assert_closed(stream: &mut TcpStream) {
     match stream.read(&mut [0; 1_024]) {
-        Ok(count) => assert_eq!(count, 0, "it is still served"),
+        Ok(count) => assert_eq!(count, 0, "the connection is still open"),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
     }
 }
 
 #[test]
-fn silent_connections_give_way_to_new_ones_the_longest_idle_first() {
+fn silent_connections_are_closed_for_new_ones_the_longest_idle_first() {
     let stage = with_room_for(4);
     let server = stage.local_addr();
     let mut silent: Vec<TcpStream> = (0..12).map(|_| connect(server)).collect();
@@ -78,11 +80,11 @@ fn silent_connections_give_way_to_new_ones_the_longest_idle_first() {
     let answer = get(server, "/v1/connect", "");
 
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    // With the one that asked, there were nine too many.
+    // With the connection of the request, nine connections exceeded the bound.
     for stream in &mut silent[..9] {
         assert_closed(stream);
     }
-    assert!(silent[9..].iter_mut().all(answers), "there is room for three beside it");
+    assert!(silent[9..].iter_mut().all(answers), "three connections fit beside that of the request");
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn a_connection_that_was_used_lately_stays_when_a_silent_one_is_there() {
     let server = stage.local_addr();
     let mut used = connect(server);
     let mut silent = [connect(server), connect(server)];
-    // Connections are taken in order: now the server has all three.
+    // Connections are accepted in order, so now the server has accepted all three.
     assert!(answers(&mut silent[1]));
     assert!(answers(&mut used));
 
@@ -103,7 +105,7 @@ fn a_connection_that_was_used_lately_stays_when_a_silent_one_is_there() {
 }
 
 #[test]
-fn the_network_with_most_connections_gives_way_and_others_keep_theirs() {
+fn connections_of_the_network_that_has_most_are_closed_first() {
     let stage = behind_relays(4);
     let server = stage.local_addr();
     let mut honest = connect_from(server, "203.0.113.1");
@@ -113,19 +115,22 @@ fn the_network_with_most_connections_gives_way_and_others_keep_theirs() {
     for stream in &mut greedy[..18] {
         assert_closed(stream);
     }
-    assert!(answers(&mut honest), "it is idle for longest, and its network has this one only");
+    assert!(
+        answers(&mut honest),
+        "the only connection of its network stays open, although it is idle for longest"
+    );
     assert!(answers(&mut late) && greedy[18..].iter_mut().all(answers));
 }
 
 #[test]
-fn a_handshake_that_is_half_done_gives_way_too() {
+fn an_incomplete_handshake_is_closed_for_new_connections_too() {
     let mut setup = setup(3);
     setup.http.tls = Some(Tls::self_signed(&["localhost".to_owned()]).expect("a certificate"));
     let stage = Stage::with(setup);
     let server = stage.local_addr();
     let mut half_done: Vec<TcpStream> = (0..6).map(|_| connect(server)).collect();
     for stream in &mut half_done {
-        // The head of a ClientHello, whose rest never comes. It may be closed by now.
+        // The beginning of a ClientHello that is never completed. The server may have closed the connection already.
         let _ = stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03");
     }
 
@@ -134,7 +139,10 @@ fn a_handshake_that_is_half_done_gives_way_too() {
     }
     half_done[5].set_read_timeout(Some(Duration::from_millis(50))).expect("a socket");
     let heard = half_done[5].read(&mut [0; 16]);
-    assert!(heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "the last ones stay");
+    assert!(
+        heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+        "the last connections stay open"
+    );
 }
 
 #[test]
@@ -153,8 +161,8 @@ fn a_websocket_leaves_the_pool_and_is_never_closed_for_room() {
 }
 
 #[test]
-fn a_school_behind_one_address_gets_in_at_once() {
-    // The clock stands still: all of them come in the same instant.
+fn three_hundred_clients_behind_one_address_are_all_answered() {
+    // The clock stands still, so all clients connect at the same time.
     let stage = Stage::with(Setup { clock: Clock::manual(), ..Setup::default() });
     let server = stage.local_addr();
 
@@ -171,7 +179,7 @@ fn a_school_behind_one_address_gets_in_at_once() {
 }
 
 #[test]
-fn a_connection_of_which_no_byte_is_read_is_over_when_its_time_is_up() {
+fn an_idle_connection_is_closed_after_the_header_timeout() {
     let mut setup = setup(64);
     setup.http.header_timeout = Duration::from_millis(300);
     let stage = Stage::with(setup);
@@ -186,7 +194,7 @@ fn a_connection_of_which_no_byte_is_read_is_over_when_its_time_is_up() {
 }
 
 #[test]
-fn a_handshake_that_is_never_completed_is_over_when_its_time_is_up() {
+fn an_incomplete_handshake_is_closed_after_the_header_timeout() {
     let mut setup = setup(64);
     setup.http.header_timeout = Duration::from_millis(300);
     setup.http.tls = Some(Tls::self_signed(&["localhost".to_owned()]).expect("a certificate"));
