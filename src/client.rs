@@ -142,9 +142,10 @@ impl<D: Dial> Client<D> {
     /// `Time<Real>`, because `Time<Virtual>` advances by at most 250 ms a frame.
     ///
     /// If a single `dt` is [`link_timeout`](ClientConfig::link_timeout) or more, the client assumes that the
-    /// process has slept, as an app in the background does, and that the server has closed the link. It then
-    /// discards the link unread and dials again in the same call. After a shorter sleep, the client keeps the
-    /// link if a new frame arrives within 2 s, or within half of `link_timeout` if that is shorter.
+    /// process has slept, as an app in the background does. The server has then probably closed the link, so
+    /// the client discards the link without reading it, and dials again in the same call. After a shorter
+    /// sleep, the client keeps the link if a new frame arrives within 2 s, or within half of `link_timeout`
+    /// if that is shorter.
     pub fn update(&mut self, dt: Duration) {
         self.core.advance(dt);
         self.release();
@@ -250,7 +251,7 @@ impl<D: Dial> Client<D> {
         Ok(request)
     }
 
-    /// Ends the session: sends Bye after all messages that were sent before. Call [`update`](Self::update) until
+    /// Ends the session: sends Bye after all earlier messages. Call [`update`](Self::update) until
     /// [`ClientEvent::Closed`] arrives. It arrives with the server's answer, after 5 s without an answer, or at
     /// once if there is no link to send the Bye on.
     pub fn bye(&mut self) {
@@ -291,7 +292,8 @@ impl<D: Dial> Client<D> {
         self.core.state()
     }
 
-    /// Returns the session's id, from its Welcome until the session is over, and otherwise `None`.
+    /// Returns the session's id. Returns `None` before the first Welcome of the session, and when the
+    /// session is over.
     #[must_use]
     pub fn session_id(&self) -> Option<SessionId> {
         self.core.session_id()

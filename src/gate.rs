@@ -55,11 +55,11 @@ pub struct GateConfig {
     /// choose [`GatePolicy::Identified`], and add [`tickets`](Self::tickets) or an [`Authenticator`].
     pub policy: GatePolicy,
     /// Key that opens the tickets in Hellos. Derive it from the same key as
-    /// [`HttpConfig::tickets`](crate::admin::HttpConfig::tickets). Default: `None`, with which tickets are
-    /// ignored. If there is a key, a Hello with a bad ticket is denied under each policy. The gate stores
-    /// used tickets until they expire, which takes at most 3 MiB of memory.
+    /// [`HttpConfig::tickets`](crate::admin::HttpConfig::tickets). Default: `None`, which ignores tickets.
+    /// If there is a key, a Hello with a bad ticket is denied under every policy. The gate stores used
+    /// tickets until they expire, which takes at most 3 MiB of memory.
     pub tickets: Option<TicketKey>,
-    /// Source of the Unix time at which tickets expire. Default: the clock of this process, which
+    /// Source of the Unix time by which tickets expire. Default: the clock of this process, which
     /// [`HttpConfig`](crate::admin::HttpConfig) also uses to mint tickets.
     pub unix: UnixClock,
     /// Time after which a link without an accepted Hello is closed. Range: 0.5 s to 60 s. Default: 5 s.

@@ -158,8 +158,8 @@ type Hook = dyn Fn(&mut EntityWorldMut, LossCause) + Send + Sync;
 
 impl OnDisconnect {
     /// Creates a hook from a function. The function receives the session's entity and the cause of the loss.
-    /// When it runs, the session still has the marker from before the loss, and the lost link accepts no more
-    /// frames. In a takeover, the new link is already bound.
+    /// When it runs, the session still has the marker that it had before the loss. The lost link accepts no
+    /// more frames. In a takeover, the new link is already bound.
     pub fn new(hook: impl Fn(&mut EntityWorldMut, LossCause) + Send + Sync + 'static) -> Self {
         Self(Arc::new(hook))
     }

@@ -101,8 +101,8 @@ impl Zone {
     }
 
     /// Sets the maximum number of ticks per second. The rate of a zone is the server's rate divided by a
-    /// whole number, and is the highest such rate that is not above `hz`. For example, with 60 server ticks
-    /// per second and an `hz` of 25, the zone ticks 20 times per second. 0 is treated as 1. Default:
+    /// whole number. It is the highest such rate that does not exceed `hz`. For example, with 60 server
+    /// ticks per second and an `hz` of 25, the zone ticks 20 times per second. 0 is treated as 1. Default:
     /// [`HZ_DEFAULT`].
     #[must_use]
     pub fn hz(mut self, hz: u32) -> Self {
@@ -111,7 +111,7 @@ impl Zone {
     }
 
     /// Makes the zone hard: a member that loses its link leaves the zone in the same tick, with the reason
-    /// DROPPED, and its session may still be resumed. By default a zone is soft: a member stays until its
+    /// DROPPED. Its session may still be resumed. By default a zone is soft: a member stays until its
     /// session expires.
     #[must_use]
     pub fn hard(mut self) -> Self {
@@ -197,8 +197,8 @@ impl Zones {
         self.by_name.get(name).copied()
     }
 
-    /// Returns the names of the open zones in sorted order. The list ends before the first name with which
-    /// the total length would exceed `max_bytes`.
+    /// Returns the names of the open zones in sorted order. The list ends before the first name that would
+    /// make the total length exceed `max_bytes`.
     #[must_use]
     pub fn names(&self, max_bytes: usize) -> Vec<String> {
         let mut bytes = 0;
@@ -222,9 +222,9 @@ impl Zones {
     }
 }
 
-/// The reason for which Joins of clients and agents are refused, for example while the server drains. If it
-/// is `None`, which is the default, Joins are not refused. A Join of the zone that a session is already in is
-/// never refused for this reason.
+/// The reason for which Joins of clients and agents are refused, for example while the server drains. With
+/// `None`, the default, they are not refused. If a session is already in the zone that its Join names, the
+/// Join is never refused for this reason.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JoinPolicy(pub Option<Reason>);
 

@@ -69,13 +69,13 @@ pub use url::{Transport, UrlError};
 ///
 /// Under TLS, the client accepts a certificate that a public authority has signed for the host. If the URL has a
 /// SHA-256, as in `quic://127.0.0.1:7778?cert_sha256=…`, the client accepts only the certificate with this hash. If
-/// an offer of discovery has a hash, this hash applies to the offer. If it has none and is on the host of the URL,
-/// the hash of the URL applies.
+/// an offer of discovery has a hash, this hash applies to the offer. If the offer has no hash and is on the host of
+/// the URL, the hash of the URL applies.
 ///
 /// Except in a server's `dev` profile, a new session needs a ticket. Discovery gives one with each answer, and the
-/// client asks discovery for each new session. In a URL without discovery, put a ticket that
+/// client asks discovery for each new session. To a URL without discovery, add a ticket that
 /// `waystation token --ticket` prints: `quic://play.example:7778?ticket=…`. A ticket opens one session. The client
-/// sends it in the Hello and not as a part of a path.
+/// sends it in the Hello, never in a path.
 ///
 /// Only the look-up of a host name may block.
 ///
@@ -150,7 +150,7 @@ impl AnyDial {
 
     /// Adds a custom transport, which is preferred to all others if discovery offers it. `open` begins to open a
     /// link to an offer of this name, and must not block for long. A transport of the same name is replaced. The
-    /// example `custom_transport` has both ends of a custom transport.
+    /// example `custom_transport` shows both ends of a custom transport.
     #[must_use]
     pub fn transport<F>(self, name: &'static str, open: F) -> Self
     where

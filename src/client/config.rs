@@ -23,17 +23,19 @@ pub struct ClientConfig {
     /// Silence after which a link is lost, from 1 s to 60 s. Default: 5 s, as on the server.
     ///
     /// A link is silent while nothing arrives on it. It is also lost if the client was not updated for this
-    /// long: see [`Client::update`](super::Client::update). A link over WebSocket is also lost if the server's
-    /// Beacons show that the server has received nothing for one second more than this.
+    /// long: see [`Client::update`](super::Client::update). A [stream](super::Link::is_stream), such as a
+    /// link over WebSocket, is also lost if the server's Beacons show that the server has received nothing
+    /// for one second more than this. The client compares the Beacons with what it has sent in about the last
+    /// 16 s. So a stream whose round trip stays above about 15 s is lost even if this timeout is longer.
     pub link_timeout: Duration,
     /// Time within which a link must open, from 200 ms to 60 s. Default: 2.5 s.
     ///
-    /// The time doubles after each failed try for a new session, and is at least four round trips of the last
-    /// link that opened. It grows to at most 6 s. Discovery is not included and may take another 8 s.
+    /// The time doubles after each failed try for a new session. It is at least four round trips of the last
+    /// link that opened. It does not grow beyond 6 s. Discovery is not included and may take another 8 s.
     ///
     /// A link that has opened is closed if its Hello is not answered within 2.5 s or three round trips,
-    /// whichever is longer. For a new session, which the server may have to authenticate, the
-    /// 2.5 s double after each failed try, up to [`link_timeout`](Self::link_timeout).
+    /// whichever is longer. For a new session, the 2.5 s are doubled after each failed try, up to
+    /// [`link_timeout`](Self::link_timeout), because the server may have to wait for an authenticator.
     pub dial_timeout: Duration,
     /// Shortest pause before another try, from 10 ms to 10 min. Default: 100 ms.
     pub backoff_min: Duration,

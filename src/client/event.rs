@@ -106,11 +106,11 @@ fn weight(event: &ClientEvent) -> usize {
     }
 }
 
-/// Number of events that wait to be polled at which the client stops reading its link. A game that polls once per
-/// frame does not reach it, because a server's outbox holds 512 frames by default.
+/// The client stops reading its link while at least this many events wait to be polled. A game that polls once
+/// per frame does not reach this number, because a server's outbox holds 512 frames by default.
 pub const EVENTS_MAX: usize = 4_096;
-/// Bytes of messages that wait to be polled at which the client stops reading its link. They are 16 times the
-/// default size of a server's outbox.
+/// The client stops reading its link while messages of at least this many bytes wait to be polled. The number
+/// is 16 times the default size of a server's outbox.
 pub const EVENTS_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub trait Dial {
         let _ = (dt, outlook);
     }
 
-    /// Returns true if another link may have another [ticket](Link::ticket). A client whose new session is
+    /// Returns true if the next link may bring a new [ticket](Link::ticket). A client whose new session is
     /// denied as UNAUTHENTICATED then tries once more. The default returns false.
     fn renews_tickets(&self) -> bool {
         false

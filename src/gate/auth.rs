@@ -276,14 +276,14 @@ impl Weigh for Answer {
     }
 }
 
-/// Time within which an authenticator must answer. After it, the client is denied as THROTTLED. The time
-/// equals the default time for a Hello, so that a login does not hold a place for longer than a silent
-/// link.
+/// Time within which an authenticator must answer. If it does not, the client is denied as THROTTLED. The
+/// time equals the default of [`GateConfig::hello_timeout`](super::GateConfig::hello_timeout), so a login
+/// holds a place for no longer than a silent link does.
 pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum number of open questions of an authenticator, and of questions that wait in its port. Further
-/// clients are denied as THROTTLED. The number equals the default limit of guests. A Hello has at most 4
-/// KiB, so the questions take at most 16 MiB.
+/// Maximum number of open questions of an authenticator. As many may wait in its port. Further clients are
+/// denied as THROTTLED. The number equals the default limit of guests. A Hello has at most 4 KiB, so the
+/// questions in the port take at most 16 MiB.
 pub const QUESTIONS_MAX: usize = 4_096;
 
 /// Maximum number of open questions of one [network](Network) with one authenticator. Further clients of

@@ -17,11 +17,12 @@ use crate::zone::Members;
 /// in which the game sent them.
 ///
 /// A reliable message to a session without a link waits until the session is resumed. An unreliable one is
-/// dropped. A message to a session that has ended is dropped and counted. A message is not sent, and an
-/// error is logged, if its frame is above 64 KiB or its id is reserved for the server.
+/// dropped. A message to a session that has ended is dropped and counted. If the frame of a message is
+/// longer than 64 KiB, or its id is reserved for the server, the message is not sent and an error is
+/// logged.
 ///
-/// In one tick a game can send 262,144 messages, and frames of 64 MiB in total. A broadcast counts as one
-/// message. Further messages are dropped and counted, and an error is logged.
+/// In one tick, a game can send up to 262,144 messages, with frames of up to 64 MiB in total. A broadcast
+/// counts as one message. Further messages are dropped and counted, and an error is logged.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -83,8 +84,8 @@ impl Sender<'_> {
     /// id, with which the frame begins, determines the lane. This method is for games that encode a frame
     /// once and send it in several ticks, or that build frames themselves. Agents do not get frames.
     ///
-    /// The frame is not sent, and an error is logged, if its id is reserved for the server or if it is
-    /// above 64 KiB.
+    /// If the frame is longer than 64 KiB, or its id is reserved for the server, it is not sent and an
+    /// error is logged.
     ///
     /// ```
     /// use bevy_ecs::prelude::*;

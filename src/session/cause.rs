@@ -16,15 +16,15 @@ pub enum EndCause {
     Conflict,
     /// The client broke the protocol.
     Protocol,
-    /// The game has removed or replaced a component of the session each time the server restored it, or
-    /// the server failed internally.
+    /// The game kept removing or replacing a component of the session that the server restored, or the
+    /// server failed internally.
     Internal,
     /// The server has shut down.
     Shutdown,
 }
 
 impl EndCause {
-    /// Returns the reason in the Closed that the client receives.
+    /// Returns the reason that the client receives in its Closed.
     #[must_use]
     pub fn reason(self) -> Reason {
         match self {
@@ -38,7 +38,7 @@ impl EndCause {
         }
     }
 
-    /// Returns the reason in the [`ZoneParted`](crate::zone::ZoneParted) for a session that was in a zone
+    /// Returns the reason that [`ZoneParted`](crate::zone::ZoneParted) has if the session was in a zone
     /// when it ended.
     #[must_use]
     pub fn part_reason(self) -> Reason {

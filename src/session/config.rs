@@ -14,8 +14,8 @@ pub struct SessionConfig {
     /// resumed. Default: 5 s. With a value of more than a few minutes, abandoned sessions and their outboxes
     /// accumulate.
     pub timeout: Duration,
-    /// Time without a received frame after which a link is lost. From 2 s to 24 hours; at most 30 s is
-    /// recommended. Default: 5 s, which clients assume too.
+    /// Time without a received frame after which a link is lost. From 2 s to 24 hours. Default: 5 s, which
+    /// clients assume too. With a longer time, the server notices later that a client has vanished.
     pub link_timeout: Duration,
     /// Maximum number of frames in the outbox of one session. At least 64. Default: 512. If a further frame
     /// is sent, the session loses its link as SLOW, and its next resume is a resync.
@@ -24,10 +24,11 @@ pub struct SessionConfig {
     /// does not fit, the session loses its link as SLOW, and its next resume is a resync.
     pub outbox_max_bytes: usize,
     /// Maximum number of bytes in all outboxes together at the end of a tick. At least `outbox_max_bytes`.
-    /// Default: 256 MiB. If there are more bytes, the server empties outboxes until the rest fits. It begins
-    /// with those whose clients have acknowledged nothing for two seconds, and with the largest among them.
-    /// Their sessions lose their links as SLOW, and their next resumes are resyncs. The bytes of a broadcast
-    /// count once for each recipient, although the recipients share the memory.
+    /// Default: 256 MiB. If there are more bytes, the server empties outboxes until the rest fits. The
+    /// outboxes whose clients have acknowledged nothing for two seconds come first. Among them, and among
+    /// the others, the largest come first. A session whose outbox is emptied loses its link as SLOW, and
+    /// its next resume is a resync. The bytes of a broadcast count once for each recipient, although the
+    /// recipients share the memory.
     pub outboxes_max_bytes: usize,
     /// Time for which a counted frame may stay unacknowledged. At least 2 s. Default: 10 s. A session that
     /// exceeds it loses its link as SLOW, and may be resumed.
@@ -42,8 +43,8 @@ pub struct SessionConfig {
     pub inbox_max_frames: usize,
     /// Messages that a session may send per second. At least 1. Default: 120. Link control does not count.
     /// Messages that a client sends again after a resume are not counted, up to the size of an outbox.
-    /// Reliable messages over a rate wait; if too many wait, the server stops reading the link. Unreliable
-    /// messages over a rate are dropped.
+    /// Reliable messages beyond the rate wait; if too many wait, the server stops reading the link.
+    /// Unreliable messages beyond the rate are dropped.
     pub messages_per_second: u32,
     /// Number of messages that a session may send at once after a quiet time. At least 1. Default: 240.
     pub messages_burst: u32,
@@ -52,7 +53,7 @@ pub struct SessionConfig {
     /// Choose the values so that this delay stays well below [`unacked_max`](Self::unacked_max).
     pub bytes_per_second: u32,
     /// Bytes of messages that a session may send at once after a quiet time. At least 1. Default: 64 KiB. The
-    /// last message may exceed what is left of the burst, so that no message is too large to send.
+    /// last message may be larger than what is left of the burst, so even the largest message can be sent.
     pub bytes_burst: u32,
     /// Acks, Pings and Probes that a session may send per second. Further ones are dropped. At least 3.
     /// Default: 60.
@@ -127,16 +128,16 @@ pub struct SessionCounts {
     /// Number of calls that no system of the game read in the tick of their dispatch. Counted in debug builds
     /// only.
     pub unread_call_count: u64,
-    /// Number of answers of the game to asks that were already over.
+    /// Number of the game's answers to asks that had already ended.
     pub late_answer_count: u64,
     /// Number of messages that were not queued, because the session had ended, had a full outbox or was
     /// waiting for a resync, or because the game sent too many messages in one tick.
     pub undelivered_count: u64,
-    /// Number of counted frames of clients that are lost, because a session was restored from a record that
-    /// was older than the state of its client.
+    /// Number of clients' counted frames that were lost, because a session was restored from a record older
+    /// than the state of its client.
     pub missed_count: u64,
-    /// Number of unreliable frames and link control frames of clients that were dropped, because they were
-    /// over the rates or because too many frames wait for dispatch.
+    /// Number of unreliable frames and link control frames of clients that were dropped because they
+    /// exceeded the rates or because too many frames were waiting for dispatch.
     pub throttled_frame_count: u64,
     /// Number of unreliable frames that were not sent, because there was no link or the link had no room.
     pub dropped_unreliable_count: u64,

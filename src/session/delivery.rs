@@ -115,8 +115,8 @@ impl Delivery<'_, '_> {
     }
 }
 
-/// A system parameter that reports the room on sessions' links, for games that adapt the amount that they
-/// send to each client.
+/// A system parameter that reports how much room a session's link has. A game can use it to adapt how much
+/// it sends to each client.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;

@@ -34,7 +34,7 @@ pub struct Entry {
     pub news: News,
 }
 
-/// The entries of the current tick, and the entries that the game reads in the current tick.
+/// The entries that were noted in the current tick, and the earlier entries that the game reads in it.
 #[derive(Resource, Debug, Default)]
 pub struct Journal {
     sequence: u64,

@@ -283,12 +283,12 @@ impl Latency {
 #[component(immutable, clone_behavior = Ignore, on_insert = super::mirror::inserted::<LinkState>)]
 #[component(on_remove = super::mirror::removed::<LinkState>)]
 pub enum LinkState {
-    /// The link is bound, and no Beacon was echoed on it yet.
+    /// The link is bound, and no Beacon has been echoed on it yet.
     #[default]
     Connect,
     /// The client echoes Beacons.
     Ok,
-    /// The client has not echoed three Beacons in a row.
+    /// Three Beacons in a row were not echoed.
     TempFail,
     /// There is no link. The session may be resumed.
     Disconnect,

@@ -38,7 +38,7 @@ pub enum RecordError {
     /// The session id is 0.
     #[error("the record has no session id: the record is damaged or has another format")]
     Id,
-    /// The hash of a token does not have 32 bytes. The field is its length in bytes.
+    /// The hash of a token is not 32 bytes long. The field is its length in bytes.
     #[error("a token hash in the record has {0} bytes instead of 32: the record is damaged")]
     Token(usize),
     /// The two tokens are the same.

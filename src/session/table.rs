@@ -55,8 +55,8 @@ impl SessionTable {
     }
 
     /// Returns the number of live sessions that were opened from a network, including those without a link. A
-    /// session does not count if the limits by network did not apply to its first link, or if it was restored
-    /// from a record.
+    /// session whose first link was exempt from the limits by network does not count. Nor does a session that
+    /// was restored from a record.
     #[must_use]
     pub fn count_from(&self, network: Network) -> usize {
         self.by_network.get(&network).copied().unwrap_or_default()

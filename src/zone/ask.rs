@@ -168,6 +168,6 @@ fn take(world: &mut World, session: Entity) -> Option<JoinPending> {
     entity.take::<JoinPending>()
 }
 
-/// Time within which the game must answer an ask. After it, the ask ends, and the client gets
+/// Time within which the game must answer an ask. If it does not, the ask ends, and the client gets
 /// Refused(CANCELLED).
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(5);

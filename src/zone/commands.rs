@@ -142,7 +142,7 @@ pub enum MembershipError {
 }
 
 impl MembershipError {
-    /// Returns the reason in the Refused that a client gets for the same error.
+    /// Returns the reason that a client gets in its Refused for the same error.
     #[must_use]
     pub fn reason(self) -> Reason {
         match self {

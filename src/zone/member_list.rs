@@ -8,8 +8,8 @@ use bevy_ecs::entity::{EntityHashMap, EntityMapper, MapEntities};
 use bevy_ecs::prelude::*;
 use bevy_ecs::relationship::RelationshipSourceCollection;
 
-/// The sessions of a zone in the order in which they joined, except that the last session takes the place of
-/// a session that leaves.
+/// The sessions of a zone. A session that joins is added at the end. When a session leaves, the last session
+/// takes its place.
 ///
 /// A hash set is not used, because its order depends on entity ids, which differ between two apps with the
 /// same inputs. A plain list is not used, because finding a member in it takes linear time.

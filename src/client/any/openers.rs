@@ -56,10 +56,10 @@ impl<'a> DialContext<'a> {
         self.addresses.addresses(host, port, self.turn).map_err(unknown)
     }
 
-    /// Returns which certificate of the server to trust. If the offer has a hash, it is the certificate with this
-    /// hash. If the offer has no hash and is on the host of the URL that is dialled, the trust of that URL
-    /// applies, because one certificate serves all ports of a host. Any other offer needs a certificate that an
-    /// authority has signed.
+    /// Returns which certificate of the server to trust. If the offer has a hash, only the certificate with this
+    /// hash is trusted. If the offer has no hash and is on the host of the URL that is dialled, the trust of that
+    /// URL applies, because one certificate serves all ports of a host. Any other offer needs a certificate that
+    /// an authority has signed.
     ///
     /// # Errors
     ///

@@ -123,8 +123,8 @@ impl Transport {
     /// The transports of this crate, in the order in which a client prefers them.
     pub const ALL: [Self; 4] = [Self::Udp, Self::Quic, Self::WebTransport, Self::WebSocket];
 
-    /// Returns the transport that discovery offers under this name. Any name that is not one of this crate's
-    /// transports is that of a custom transport.
+    /// Returns the transport that discovery offers under this name. Any name other than those of this
+    /// crate's transports is that of a custom transport.
     #[must_use]
     pub fn named(name: &'static str) -> Self {
         Self::ALL.into_iter().find(|known| known.offered_as() == name).unwrap_or(Self::Other(name))
