@@ -1,12 +1,12 @@
-//! What `docs/protocol.md` and the state table of `docs/sessions.md` promise a client, over every transport by the same
-//! code.
+//! Tests over every transport, with the same code, what `docs/protocol.md` and the state table of `docs/sessions.md`
+//! promise a client.
 //!
-//! Each case is a test of its own over each transport. `cargo test conformance::udp::` runs all cases
-//! over UDP, and `cargo test conformance::udp::row_07` the cases of row 07 over UDP.
+//! Each case is a separate test for each transport. `cargo test conformance::udp::` runs all cases over UDP.
+//! `cargo test conformance::udp::row_07` runs the cases of row 07 over UDP.
 //!
-//! A case is named after the row of the state table that it shows, or after the section of the protocol
-//! (`wire_frame`, `wire_counting`, `wire_core`, `wire_reasons`, `wire_limits`). What a client cannot see
-//! is proved over the harness alone, in `rows`, `zones` and the others.
+//! The name of a case begins with the row of the state table that it tests, or with the section of the protocol
+//! (`wire_frame`, `wire_counting`, `wire_core`, `wire_reasons`, `wire_limits`). Other modules, for example `rows`
+//! and `zones`, use the harness to test what a client cannot see.
 
 mod bounds;
 mod crooked;
@@ -24,7 +24,7 @@ mod zones;
 use stage::Stage;
 use transports::Way;
 
-/// Makes a test of each case over each transport, from the names of the cases' functions.
+/// Defines a test for each case and each transport, from the names of the functions.
 macro_rules! cases {
     ($($module:ident::$name:ident),* $(,)?) => {
         /// The names of all cases.
@@ -48,7 +48,7 @@ macro_rules! cases {
     };
 }
 
-// All that every transport must show.
+// The cases that must pass over every transport.
 cases! {
     handshake::row_01_a_hello_is_answered_by_welcome,
     handshake::row_02_a_link_without_hello_is_closed_after_five_seconds,
@@ -118,7 +118,7 @@ cases! {
     tickets::wire_core_a_ticket_that_found_no_room_is_not_used_up,
 }
 
-/// Shows a case over one transport.
+/// Runs a case over one transport.
 fn show(case: fn(&mut Stage, Way), over: Way) {
     case(&mut Stage::new(), over);
 }
@@ -134,7 +134,7 @@ fn every_case_names_a_row_or_a_section() {
     }
 }
 
-/// The rows whose keeping a client can see.
+/// The rows that a client can observe.
 const VISIBLE: &[&str] = &[
     "row_01", "row_02", "row_03", "row_04", "row_05", "row_06", "row_06a", "row_06b", "row_07", "row_08",
     "row_09", "row_10", "row_11", "row_12", "row_13", "row_14", "row_15", "row_16", "row_16a", "row_17",
@@ -148,5 +148,5 @@ fn every_row_that_a_client_can_see_has_a_case() {
 
     let missing: Vec<&&str> = VISIBLE.iter().filter(is_shown).collect();
 
-    assert!(missing.is_empty(), "no case shows {missing:?}");
+    assert!(missing.is_empty(), "no case is named after these rows: {missing:?}");
 }

@@ -1,12 +1,12 @@
-//! The server beside a model of it: whatever clients, links and games do, both are alike.
+//! Runs the server and a model of it through the same random steps, and compares them after each step.
 //!
-//! The model is the state table of `docs/sessions.md` in plain Rust: [`reference`] has the state, which is made of
-//! [`parts`], [`clients`] what clients do, [`server`] a tick, [`settle`] how memberships change and sessions end,
-//! [`asks`] a zone that asks the game, and [`others`] agents and the end of the server. [`steps`] says what may
-//! happen; [`subject`] does the same to the server and compares: states, counts, deadlines, memberships, what the
-//! game was told and heard, what its hooks and agents heard, and every reliable frame that a client saw.
-//! The invariants are checked after each tick.
-//! `tests/planted` has bugs that all of this has to find.
+//! The model is the state table of `docs/sessions.md` in plain Rust. [`reference`] holds the state, and [`parts`] its
+//! types. [`clients`] models clients, [`server`] a tick, [`settle`] changes of memberships and ends of sessions,
+//! [`asks`] a zone that asks the game, and [`others`] agents and the drain. [`steps`] lists the possible steps.
+//! [`subject`] applies each step to the server. It compares states, counts, deadlines, memberships, the messages
+//! and calls that the game received, the input of hooks and agents, and each client's reliable frames except Ack.
+//! The server's invariants are checked after each tick.
+//! `tests/planted` contains bugs that this test must find.
 
 mod asks;
 mod clients;
@@ -30,7 +30,7 @@ use reference::Reference;
 use steps::{Shown, Step, is_possible, possible};
 use subject::Subject;
 
-/// The state table.
+/// The state table as a state machine for proptest.
 struct Contract;
 
 impl ReferenceStateMachine for Contract {
@@ -44,7 +44,7 @@ impl ReferenceStateMachine for Contract {
     fn transitions(state: &Reference) -> BoxedStrategy<Shown> {
         let steps = possible(state);
         let total: u32 = steps.iter().map(|(weight, _)| weight).sum();
-        // A step is left out of a trace or kept as it is: another in its place would be no simpler.
+        // Shrinking removes steps but does not change them: no step is simpler than another.
         (0..total).prop_map(move |chance| Shown(pick(&steps, chance))).no_shrink().boxed()
     }
 
@@ -90,16 +90,17 @@ prop_state_machine! {
     fn the_server_does_what_the_state_table_says(sequential 100 => Contract);
 }
 
-/// A model that hardly gets anywhere proves nothing.
+/// Checks the coverage of the random traces: a row that they do not reach is not tested.
 #[test]
-fn the_model_gets_to_every_row_and_takes_every_step() {
-    // The same traces each time.
+fn the_traces_reach_every_row_and_take_every_step() {
+    // The seed is fixed, so each run has the same traces.
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     let traces = Contract::sequential_strategy(100);
     for _ in 0..400 {
-        let (mut model, steps, _) = traces.new_tree(&mut runner).expect("steps to take").current();
+        let (mut model, steps, _) =
+            traces.new_tree(&mut runner).expect("the strategy makes a trace").current();
         for Shown(step) in steps {
             model.apply(step);
             let name = format!("{step:?}");
@@ -114,7 +115,10 @@ fn the_model_gets_to_every_row_and_takes_every_step() {
     let everything = EVERYTHING.iter().map(|what| (*what).to_owned()).chain(steps);
     let rare: Vec<String> =
         everything.filter(|what| counts.get(what).is_none_or(|count| *count < 3)).collect();
-    assert!(rare.is_empty(), "less than 3 times each in 400 traces: {rare:?} of {counts:#?}");
+    assert!(
+        rare.is_empty(),
+        "these happen less than 3 times in 400 traces: {rare:?}; all counts: {counts:#?}"
+    );
 }
 
 /// The steps that must be taken in the traces.
@@ -166,7 +170,7 @@ const STEPS: &[&str] = &[
     "Wait",
 ];
 
-/// What must happen in the traces: news of sessions and zones, and what clients saw.
+/// The events that must occur in the traces: news of sessions and zones, and frames that clients receive.
 const EVERYTHING: &[&str] = &[
     "Accepted",
     "Agent: Echo",

@@ -1,7 +1,6 @@
-//! A server with one adapter, and clients of it that can be made to misbehave.
+//! Runs a server with one adapter, and clients that a test can make misbehave.
 //!
-//! [`Stage`] is the same over each transport. What differs is in the transport's [`Adapter`] and its
-//! [`Client`].
+//! [`Stage`] is the same for each transport. The differences are in the transport's [`Adapter`] and [`Client`].
 
 pub(crate) mod quic;
 pub(crate) mod udp;
@@ -19,44 +18,44 @@ use waystation::proxy::{LinkEnd, Proxies, ProxyCommand, ProxyEvent, ProxyEventKi
 use waystation::tick::{Clock, TickInput, TickPlugin};
 use waystation::wire::Lane;
 
-/// An adapter that runs.
+/// A running adapter.
 pub(crate) trait Adapter: Sized {
     type Client: Client;
     type Counts: Debug;
 
     fn local_addr(&self) -> SocketAddr;
 
-    /// Whether its thread has ended.
+    /// Returns true if the adapter's thread has ended.
     fn is_finished(&self) -> bool;
 
     fn counts(&self) -> Self::Counts;
 
-    /// Whether it has a link.
+    /// Returns true if the adapter has a link.
     fn has_links(&self) -> bool;
 
-    /// Adds a client whose link is open.
+    /// Adds a client with an open link. Returns the client's index.
     fn add_newcomer(stage: &mut Stage<Self>) -> usize;
 }
 
-/// A client that does what clients do, until a test tells it otherwise.
+/// A client that behaves correctly unless a test makes it misbehave.
 pub(crate) trait Client {
-    /// The address from which it opened its link.
+    /// Returns the address from which the client opened its link.
     fn opened_from(&self) -> SocketAddr;
 
-    /// Does all that a client does in a frame of its game.
+    /// Does the I/O of one step: reads, answers and sends.
     fn step(&mut self);
 
     /// Sends a frame on the lane of its id.
     fn say(&mut self, frame: Bytes);
 
-    /// All frames that it received, in order.
+    /// Returns all frames that the client has received, in order.
     fn heard(&self) -> Vec<(Lane, Bytes)>;
 
-    /// Closes its link, if it has one.
+    /// Closes the client's link, if the client has one.
     fn hang_up(&mut self);
 }
 
-/// A server with the adapter, and clients of it.
+/// A server with one adapter, and its clients.
 pub(crate) struct Stage<A: Adapter> {
     pub(crate) app: App,
     pub(crate) adapter: A,
@@ -65,7 +64,7 @@ pub(crate) struct Stage<A: Adapter> {
 }
 
 impl<A: Adapter> Stage<A> {
-    /// A server on this clock, with the adapter that `start` attaches to it.
+    /// Starts a server on this clock, with the adapter that `start` attaches to it.
     fn start(clock: Clock, start: impl FnOnce(&mut App) -> A) -> Self {
         let mut app = App::new();
         app.add_plugins((TickPlugin { clock, ..TickPlugin::default() }, ProxyPlugin));
@@ -73,7 +72,7 @@ impl<A: Adapter> Stage<A> {
         Self { app, adapter, events: Vec::new(), clients: Vec::new() }
     }
 
-    /// Adds a client, which has not said anything yet.
+    /// Adds a client. Returns its index.
     pub(crate) fn add(&mut self, client: A::Client) -> usize {
         self.clients.push(client);
         self.clients.len() - 1
@@ -97,7 +96,7 @@ impl<A: Adapter> Stage<A> {
         }
     }
 
-    /// Ticks until it is so, or fails. How long it takes says nothing.
+    /// Ticks until `so` returns true. Panics with `what` after [`WATCHDOG`].
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, mut so: impl FnMut(&mut Self) -> bool) {
         let begun = now();
@@ -106,7 +105,11 @@ impl<A: Adapter> Stage<A> {
             if so(self) {
                 return;
             }
-            assert!(begun.elapsed() < WATCHDOG, "never: {what}: {:?}", self.counts());
+            assert!(
+                begun.elapsed() < WATCHDOG,
+                "this did not happen in time: {what}; counts of the adapter: {:?}",
+                self.counts()
+            );
             thread::sleep(PAUSE);
         }
     }
@@ -143,9 +146,12 @@ impl<A: Adapter> Stage<A> {
         })
     }
 
-    /// The name of a client's link in the server.
+    /// Returns the key of a client's link.
     pub(crate) fn key_of(&self, client: usize) -> LinkKey {
-        LinkKey { proxy: ProxyId(0), link: self.link_of(client).expect("a link") }
+        LinkKey {
+            proxy: ProxyId(0),
+            link: self.link_of(client).expect("the server has no link of this client"),
+        }
     }
 
     pub(crate) fn send(&mut self, client: usize, frame: Bytes) {
@@ -158,21 +164,21 @@ impl<A: Adapter> Stage<A> {
         self.app.world_mut().resource_mut::<Proxies>().command(proxy, command(link));
     }
 
-    /// A frame there and one back, on a link that is open already.
+    /// Asserts that a frame arrives in each direction on an open link.
     #[track_caller]
     pub(crate) fn assert_echo(&mut self, client: usize) {
-        let tag = u8::try_from(self.frames_of(client).len() % 250).expect("below 250");
+        let tag = u8::try_from(self.frames_of(client).len() % 250).expect("the tag is below 250");
         self.clients[client].say(frame(0x01, tag));
-        self.until("the frame is with the server", |stage| {
+        self.until("the frame reaches the server", |stage| {
             stage.frames_of(client).last() == Some(&(Lane::Reliable, frame(0x01, tag)))
         });
         self.send(client, frame(0x02, tag));
-        self.until("the frame is with the client", |stage| {
+        self.until("the frame reaches the client", |stage| {
             stage.clients[client].heard().contains(&(Lane::Reliable, frame(0x02, tag)))
         });
     }
 
-    /// A newcomer is served.
+    /// Asserts that the adapter still serves a new client.
     #[track_caller]
     pub(crate) fn assert_serves_others(&mut self) {
         let newcomer = A::add_newcomer(self);
@@ -182,19 +188,19 @@ impl<A: Adapter> Stage<A> {
 }
 
 impl<A: Adapter> Drop for Stage<A> {
-    /// All clients go, and nothing is left of them: no link in the adapter, and none in the tick.
+    /// Closes all links and waits until the adapter and the tick have removed them.
     fn drop(&mut self) {
         if thread::panicking() {
             return;
         }
         self.clients.iter_mut().for_each(Client::hang_up);
-        self.until("nothing is left of the links", |stage| {
+        self.until("the adapter and the tick remove all links", |stage| {
             !stage.adapter.has_links() && !has_links(&stage.app)
         });
     }
 }
 
-/// Whether the tick has a link, or one that is closing.
+/// Returns true if the tick has a link, open or closing.
 pub(crate) fn has_links(app: &App) -> bool {
     app.world().get_resource::<Proxies>().is_some_and(|proxies| {
         proxies.closing_count() > 0 || proxies.link_counts().iter().any(|(_, count)| *count > 0)
@@ -205,14 +211,14 @@ pub(crate) fn frame(high: u8, tag: u8) -> Bytes {
     Bytes::from(vec![high, 0x50, tag])
 }
 
-/// A frame of `length` bytes.
+/// Returns a frame of `length` bytes.
 pub(crate) fn sized(high: u8, length: usize) -> Bytes {
     let mut frame = vec![7; length];
     frame[0] = high;
     frame.into()
 }
 
-/// A free port of this machine.
+/// Returns port 0 of the loopback address: the system assigns a free port.
 pub(crate) fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
@@ -222,7 +228,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// No test waits this long unless it fails.
+/// The longest wait for a condition. A test that waits longer fails.
 pub(crate) const WATCHDOG: Duration = Duration::from_secs(30);
-/// How long a turn leaves the machine to the adapter's thread.
+/// The sleep after each tick of a wait, in which the adapter's thread can run.
 const PAUSE: Duration = Duration::from_millis(2);

@@ -1,4 +1,4 @@
-//! The game that most tests play: `Say` is answered by `Echo`, and heard by the test.
+//! Defines the game that most tests run: it answers each `Say` with an `Echo` and records it.
 
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use waystation::wire::v1::{Join, Reason, Refused};
 use waystation::wire::{self, FRAME_MAX_SERVER, WireMessage};
 use waystation::zone::{JoinCancelled, JoinRequested, MembershipError, MembershipRefused, Zone, ZoneTicked};
 
-/// The numbers of all `Say` that the game took, and of all `Input`.
+/// The numbers of all `Say` and `Input` calls that the game received, each with its session.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Heard {
     /// Reliable calls.
@@ -27,17 +27,17 @@ pub(crate) struct Heard {
     pub(crate) inputs: Vec<(SessionId, u64)>,
 }
 
-/// What the game broadcasts to `hall` in its next tick.
+/// The numbers that the game broadcasts to `hall` in its next tick.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Shout(pub(crate) Vec<u64>);
 
-/// A game with the zones `hall` and `attic`.
+/// Creates a game with the zones `hall` and `attic`.
 pub(crate) fn game() -> Harness {
     game_with(ServerConfig::default())
 }
 
-/// The same with another configuration. Its bounds of sessions may be tighter than those of a server that
-/// starts: a few frames show what happens at a bound.
+/// Creates the game of [`game`] with another configuration. The session bounds are not validated, so a test can
+/// set them low enough to reach with a few frames.
 pub(crate) fn game_with(config: ServerConfig) -> Harness {
     let ServerConfig { session, .. } = config;
     let mut game = Harness::with(ServerConfig { session: SessionConfig::default(), ..config });
@@ -52,20 +52,20 @@ pub(crate) fn game_with(config: ServerConfig) -> Harness {
     game
 }
 
-/// The same with other bounds of sessions.
+/// Creates the game of [`game`] with another session configuration.
 pub(crate) fn game_bounded(session: SessionConfig) -> Harness {
     game_with(ServerConfig { session, ..ServerConfig::default() })
 }
 
-/// Makes the thread of the first proxy panic after the next tick, when it carries out commands. The
-/// thread gets a frame for a link that it does not have, and the frame panics where it is dropped.
+/// Makes the thread of the first proxy panic after the next tick, when it carries out commands. The thread
+/// receives a frame for a link that does not exist. The frame panics when the thread drops it.
 pub(crate) fn fail_network_thread(app: &mut App) {
     let frame = Bytes::from_owner(PanicsWhenDropped { test: thread::current().id() });
     let command = ProxyCommand::Send { link: LinkId(u64::MAX), frame };
     app.world_mut().resource_mut::<Proxies>().command(ProxyId(0), command);
 }
 
-/// A frame that no thread but the test's own can drop without a panic.
+/// A frame that panics when a thread other than the test's drops it.
 struct PanicsWhenDropped {
     test: ThreadId,
 }
@@ -82,7 +82,7 @@ impl Drop for PanicsWhenDropped {
     }
 }
 
-/// What the panic of [`fail_network_thread`] says.
+/// The panic message of [`fail_network_thread`].
 pub(crate) const CAUSED: &str = "a panic that a test has caused";
 
 /// Queues a broadcast of `Echo` to `hall`.
@@ -90,7 +90,7 @@ pub(crate) fn shout(game: &mut Harness, number: u64) {
     game.app.world_mut().resource_mut::<Shout>().0.push(number);
 }
 
-/// What the game heard of a player.
+/// Returns the numbers of the `Say` calls that the game received from a player.
 pub(crate) fn said(game: &Harness, player: &Player) -> Vec<u64> {
     let session = player.session();
     game.resource::<Heard>()
@@ -101,7 +101,7 @@ pub(crate) fn said(game: &Harness, player: &Player) -> Vec<u64> {
         .collect()
 }
 
-/// The reasons of all parts of a player so far, as the game was told.
+/// Returns the reasons in the news of a player's parts so far.
 pub(crate) fn parts(game: &Harness, player: &Player) -> Vec<Reason> {
     let parted = |news: &News| match news {
         News::Parted(_, reason) => Some(*reason),
@@ -110,14 +110,17 @@ pub(crate) fn parts(game: &Harness, player: &Player) -> Vec<Reason> {
     game.news_of(player.session()).iter().filter_map(parted).collect()
 }
 
-/// No frame that a player saw is longer than a server's may be.
+/// Asserts that no frame that a player received exceeds the limit for frames of a server.
 #[track_caller]
 pub(crate) fn assert_frames_fit(player: &Player) {
-    let longest = player.seen().iter().map(|frame| frame.len()).max().expect("a frame");
-    assert!(longest <= FRAME_MAX_SERVER, "{longest} bytes");
+    let longest = player.seen().iter().map(|frame| frame.len()).max().expect("the player received no frame");
+    assert!(
+        longest <= FRAME_MAX_SERVER,
+        "a frame of {longest} bytes exceeds the limit of {FRAME_MAX_SERVER} bytes"
+    );
 }
 
-/// The numbers of all `Echo` that a player saw since the last look.
+/// Takes the `Echo` messages that a player has received since the last call. Returns their numbers.
 pub(crate) fn echoes(player: &mut Player) -> Vec<u64> {
     player.take::<Echo>().into_iter().map(|echo| echo.number).collect()
 }
@@ -147,10 +150,10 @@ fn shout_all(
     }
 }
 
-/// The frame of a message, made as long as that by a field that nobody knows: it parses all the same.
+/// Encodes a message and pads the frame to `length` bytes with an unknown field. The frame still parses.
 pub(crate) fn padded<M: WireMessage>(message: &M, length: usize) -> Bytes {
     let mut frame = wire::encode(message).to_vec();
-    // Field 15 of bytes, and their number in three bytes.
+    // The tag of field 15, of type bytes, and its length as a varint of three bytes.
     let padding = length - frame.len() - 4;
     let low = |shift: u32| 0x80 | (padding >> shift & 0x7F) as u8;
     frame.extend([0x7A, low(0), low(7), (padding >> 14) as u8]);
@@ -158,14 +161,14 @@ pub(crate) fn padded<M: WireMessage>(message: &M, length: usize) -> Bytes {
     frame.into()
 }
 
-/// The player says numbers, one frame each.
+/// Sends one `Say` of the player for each number.
 pub(crate) fn say(player: &mut Player, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
         player.send(&Say { number });
     }
 }
 
-/// What the game was told of asks and refusals.
+/// The messages about asks and refusals that the game received.
 #[derive(Resource, Default)]
 pub(crate) struct Told {
     pub(crate) requested: Vec<JoinRequested>,
@@ -184,12 +187,12 @@ fn listen(
     told.refused.extend(refused.read().map(|message| message.error));
 }
 
-/// A game with a zone `club` that asks, and one `ring` that is hard.
+/// Creates the game of [`game`] with two more zones: `club`, which asks the game, and `ring`, which is hard.
 pub(crate) fn game_with_club() -> Harness {
     game_with_club_and(ServerConfig::default())
 }
 
-/// The same with another configuration.
+/// Creates the game of [`game_with_club`] with another configuration.
 pub(crate) fn game_with_club_and(config: ServerConfig) -> Harness {
     let mut game = game_with(config);
     game.open_zone(Zone::new("club").asks());
@@ -198,40 +201,40 @@ pub(crate) fn game_with_club_and(config: ServerConfig) -> Harness {
     game
 }
 
-/// The entity of a player's session.
+/// Returns the entity of a player's session.
 pub(crate) fn entity(game: &Harness, player: &Player) -> Entity {
-    game.entity(player.session()).expect("a live session")
+    game.entity(player.session()).expect("the session of the player has ended")
 }
 
-/// The entity of a zone.
+/// Returns the entity of a zone.
 pub(crate) fn zone(game: &Harness, name: &str) -> Entity {
-    game.zone(name).expect("the zone")
+    game.zone(name).expect("no zone has this name")
 }
 
-/// Commands something between two ticks.
+/// Runs commands between two ticks.
 pub(crate) fn command(game: &mut Harness, command: impl FnOnce(&mut Commands)) {
     command(&mut game.app.world_mut().commands());
     game.app.world_mut().flush();
 }
 
-/// The requests that were refused since the last look, and why.
+/// Takes the `Refused` messages that a player has received since the last call. Returns requests and reasons.
 pub(crate) fn refusals(player: &mut Player) -> Vec<(u32, Reason)> {
     player.take::<Refused>().iter().map(|refused| (refused.request, refused.reason())).collect()
 }
 
-/// Asks to join `club`.
+/// Sends a Join to `club` with request 5, and exchanges frames.
 pub(crate) fn ask(game: &mut Harness, player: &mut Player) {
     player.send(&Join { request: 5, zone: "club".to_owned(), payload: "please".into() });
     game.exchange(&mut [player]);
 }
 
-/// Asks the server to stop.
+/// Requests that the server stops.
 pub(crate) fn stop(game: &mut Harness) {
     game.app.world_mut().insert_resource(StopRequested(true));
 }
 
-/// Whether the server exits within ten seconds, while `meanwhile` happens in each tick. Looks at
-/// the server alone: the audit has no say.
+/// Returns true if the server exits within 200 ticks of 50 ms. Calls `meanwhile` before each tick.
+/// Updates the app directly, without the checks of the harness.
 pub(crate) fn exits(game: &mut Harness, mut meanwhile: impl FnMut(&mut Harness)) -> bool {
     (0..200).any(|_| {
         meanwhile(game);
