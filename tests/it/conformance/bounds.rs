@@ -1,4 +1,4 @@
-//! What is too much, and what a client sees of it.
+//! Tests the bounds of a session as a client observes them.
 
 use waystation::arena::v1::Echo;
 use waystation::testing::Hang;
@@ -23,7 +23,7 @@ pub(super) fn wire_counting_an_outbox_that_overflows_ends_in_a_resync(stage: &mu
 
     assert!(welcome.resync);
     assert_eq!((joined.request, joined.zone.as_str()), (0, "plaza"));
-    assert_eq!(stage.echo(ada, 1_000), [1_000], "what was under way is void");
+    assert_eq!(stage.echo(ada, 1_000), [1_000], "the resync discards the frames in the outbox");
 }
 
 pub(super) fn wire_reasons_an_outbox_that_overflows_on_a_link_is_slow(stage: &mut Stage, over: Way) {
@@ -33,7 +33,7 @@ pub(super) fn wire_reasons_an_outbox_that_overflows_on_a_link_is_slow(stage: &mu
 
     for number in 0..=OUTBOX_MAX_FRAMES as u64 {
         stage.broadcast("plaza", &Echo { number, taken: 0 });
-        // A client that acknowledges keeps up.
+        // A client that acknowledges in time does not overflow its outbox.
         if number % 100 == 0 {
             stage.until("all is acknowledged", |stage| kept(stage, bob) == 0);
         }
@@ -73,13 +73,16 @@ pub(super) fn pr_15_what_is_over_the_rate_waits_and_is_not_lost(stage: &mut Stag
     let ada = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
 
-    // As many at a time as an outbox holds.
+    // The player never has more than 500 unacknowledged calls, so its outbox does not overflow.
     say(&mut stage[ada], 1..=500);
-    stage.until("the burst is taken", |stage| said(&stage.game, &stage[ada]).len() >= 200);
+    stage.until("the server takes the burst", |stage| said(&stage.game, &stage[ada]).len() >= 200);
     stage.pass(1_000);
     let taken = said(&stage.game, &stage[ada]).len();
-    assert!((240..450).contains(&taken), "{taken} of 240 at once and 120 a second");
-    assert_eq!(stage.echo(bob, 1), [1], "others are served");
+    assert!(
+        (240..450).contains(&taken),
+        "the game received {taken} calls; the rate allows a burst of 240 and then 120 per second"
+    );
+    assert_eq!(stage.echo(bob, 1), [1], "the server still serves other sessions");
     let (mut seen, mut number) = (Vec::new(), 500);
     for _ in 0..20 {
         stage.pass(500);
@@ -88,7 +91,7 @@ pub(super) fn pr_15_what_is_over_the_rate_waits_and_is_not_lost(stage: &mut Stag
         say(&mut stage[ada], number + 1..=number + room);
         number += room;
     }
-    stage.until("all is echoed", |stage| {
+    stage.until("all calls are answered", |stage| {
         seen.extend(echoes(&mut stage[ada]));
         seen.len() >= 900
     });
@@ -100,14 +103,14 @@ pub(super) fn pr_15_what_is_over_the_rate_waits_and_is_not_lost(stage: &mut Stag
 pub(super) fn wire_limits_a_replay_is_not_measured(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     say(&mut stage[ada], 1..=200);
-    stage.until("they are taken", |stage| said(&stage.game, &stage[ada]).len() == 200);
+    stage.until("the server takes the calls", |stage| said(&stage.game, &stage[ada]).len() == 200);
     stage.lose_link(ada);
     say(&mut stage[ada], 201..=600);
 
     stage.resume(ada, over);
 
     let mut seen = Vec::new();
-    stage.until("all is echoed", |stage| {
+    stage.until("all calls are answered", |stage| {
         seen.extend(echoes(&mut stage[ada]));
         seen.len() >= 600
     });

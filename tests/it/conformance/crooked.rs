@@ -1,4 +1,4 @@
-//! Links that do what no client's link does: each offence is a frame that stands for it.
+//! Defines links that break the rules of their transports. A special frame triggers each offence.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use waystation::wire::{self, Lane, lane_of};
 
 use crate::stage::{Client as _, now, quic, udp, websocket};
 
-/// What a link does that no frame shows.
+/// A violation that a link can commit and that is not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offence {
-    /// A frame whose id is reliable goes on the unreliable lane.
+    /// A frame with a reliable id is sent on the unreliable lane.
     Misplaced,
-    /// Another stream is opened beside the link's.
+    /// A second stream is opened on the connection.
     Stream,
-    /// A text, where there are messages.
+    /// A text message is sent instead of a binary message.
     Text,
 }
 
 impl Offence {
-    /// What a player says for its link to do it.
+    /// Returns the frame that makes a link commit the offence. The frame itself is not sent.
     pub(crate) fn word(self) -> Bytes {
         Bytes::from(format!("\x01\x7Foffence: {self:?}"))
     }
@@ -101,13 +101,17 @@ impl Link for CrookedQuic {
         match Offence::of(&frame) {
             None => self.0.send(&frame),
             Some(Offence::Misplaced | Offence::Text) => {
-                // A datagram of a WebTransport session says first of which one: of the first stream's.
+                // A datagram of a WebTransport session begins with the session's id: here that of the first stream.
                 let session =
                     if self.0.lanes.kind() == Some(QuicKind::WebTransport) { &[0][..] } else { &[] };
                 let datagram = Bytes::from([session, &misplaced()].concat());
-                self.0.connection.datagrams().send(datagram, true).expect("room");
+                self.0
+                    .connection
+                    .datagrams()
+                    .send(datagram, true)
+                    .expect("the connection has room for the datagram");
             }
-            // A stream of a WebTransport session says so first.
+            // A stream of a WebTransport session begins with a header.
             Some(Offence::Stream) => drop(self.0.open_stream(Dir::Uni, &[0x40, 0x54, 0])),
         }
         true
@@ -152,7 +156,7 @@ impl Link for CrookedWebSocket {
     fn flush(&mut self) {}
 
     fn close(&mut self) {
-        // It may be over on the other side already.
+        // The server may have closed the connection already, so an error is ignored.
         let _ = self.0.socket.close(None);
         let _ = self.0.socket.flush();
     }

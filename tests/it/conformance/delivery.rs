@@ -1,4 +1,4 @@
-//! What is sent arrives, once and in order, and both sides say what they counted.
+//! Tests that counted frames arrive once and in order, and that both sides acknowledge them.
 
 use waystation::arena::v1::{Echo, Input, Pellets, Say, Snapshot};
 use waystation::session::Latency;
@@ -10,7 +10,7 @@ use super::stage::{Stage, Who};
 use super::transports::Way;
 use crate::support::{Heard, echoes, padded, said, say};
 
-/// Frames of a player that the server keeps until they are acknowledged.
+/// Returns the number of frames to a player that the server keeps because they are not acknowledged.
 pub(super) fn kept(stage: &Stage, who: Who) -> usize {
     stage.game.view(stage[who].session()).map_or(0, |view| view.held_count)
 }
@@ -31,7 +31,7 @@ pub(super) fn cc_08_and_cc_09_and_cc_10_a_cut_loses_nothing_and_doubles_nothing(
     let ada = stage.member(over, "plaza");
     let mut seen = Vec::new();
 
-    // Cut in the midst of calls and answers, at another place each time.
+    // The link ends between calls and answers, at a different place in each round.
     for round in 0..6_u64 {
         say(&mut stage[ada], round * 20 + 1..=round * 20 + 20);
         for _ in 0..round {
@@ -65,7 +65,7 @@ pub(super) fn cc_09_what_was_sent_while_away_comes_in_order(stage: &mut Stage, o
 
     let replayed = stage.echo(ada, 51);
     assert_eq!(replayed, (1..=51).collect::<Vec<_>>());
-    // What is unreliable was dropped meanwhile.
+    // Unreliable frames were dropped while the session had no link.
     stage[ada].expect_no::<Snapshot>();
 }
 
@@ -84,15 +84,15 @@ pub(super) fn wire_counting_and_ow_19_beacons_come_each_second_and_acknowledge(s
     stage.echo(ada, 1);
 
     stage.pass(3_000);
-    stage.until("its calls are acknowledged", |stage| stage[ada].unacked_count() == 0);
+    stage.until("the server acknowledges the calls", |stage| stage[ada].unacked_count() == 0);
     let latency = |stage: &mut Stage| {
         let session = stage[ada].session();
         stage.game.component::<Latency>(session).and_then(Latency::round_trip)
     };
-    stage.until("an echo has come back", |stage| latency(stage).is_some());
+    stage.until("the round trip is measured", |stage| latency(stage).is_some());
 
     let beacons: Vec<Beacon> = stage[ada].take();
-    assert!((2..=4).contains(&beacons.len()), "{} in 3 s", beacons.len());
+    assert!((2..=4).contains(&beacons.len()), "the server sent {} beacons in 3 s", beacons.len());
     assert!(beacons.windows(2).all(|pair| pair[0].id < pair[1].id && pair[0].tick < pair[1].tick));
     assert!(beacons.iter().any(|beacon| beacon.received == 2));
 }
@@ -118,7 +118,7 @@ pub(super) fn wire_counting_a_lower_ack_is_ignored(stage: &mut Stage, over: Way)
     stage.echo(ada, 2);
 
     assert_eq!(stage[ada].closed(), None);
-    stage.until("all is acknowledged", |stage| kept(stage, ada) == 0);
+    stage.until("the client acknowledges all frames", |stage| kept(stage, ada) == 0);
 }
 
 pub(super) fn wire_counting_acks_ride_the_unreliable_lane_too(stage: &mut Stage, over: Way) {
@@ -129,7 +129,7 @@ pub(super) fn wire_counting_acks_ride_the_unreliable_lane_too(stage: &mut Stage,
 
     let received = stage[ada].received();
     stage.until("the ack has arrived", |stage| {
-        // Any of them may be lost.
+        // Any of these frames may be lost.
         stage[ada].say(&Ping { id: 0, received });
         kept(stage, ada) == 0
     });
@@ -143,11 +143,11 @@ pub(super) fn ow_18_a_call_of_a_non_member_does_nothing_and_is_counted(stage: &m
     say(&mut stage[ada], 1..=3);
     stage.join(ada, "plaza");
 
-    // They came before the Join, so they were taken before it.
+    // The calls arrived before the Join, so they were dispatched before the session was a member.
     assert_eq!(stage.echo(ada, 4), [4]);
     assert_eq!(said(&stage.game, &stage[ada]), [4]);
     stage.pass(1_250);
-    stage.until("all were counted", |stage| stage[ada].unacked_count() == 0);
+    stage.until("the server acknowledges all calls", |stage| stage[ada].unacked_count() == 0);
     assert_eq!(stage[ada].closed(), None);
 }
 
@@ -173,14 +173,14 @@ pub(super) fn wire_frame_unreliable_calls_arrive(stage: &mut Stage, over: Way) {
 pub(super) fn wire_frame_a_call_of_16_kib_and_an_answer_of_64_kib_fit(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let call = padded(&Say { number: 1 }, FRAME_MAX_CLIENT);
-    // A byte for each id, and six of message id, tag and length.
+    // One byte for each id, and six bytes for the message id, the tag and the length.
     let pellets = Pellets { id: vec![1; FRAME_MAX_SERVER - 6], ..Pellets::default() };
     assert_eq!(wire::encode(&pellets).len(), FRAME_MAX_SERVER);
 
     stage[ada].say_bytes(Lane::Reliable, call);
     assert_eq!(stage.until_saw::<Echo>(ada).number, 1);
     stage.broadcast("plaza", &pellets);
-    // An unreliable frame that fits no datagram rides the stream where there is one.
+    // An unreliable frame that exceeds a datagram is sent on the stream, if the transport has one.
     let wide = Snapshot { tick: 9, id: vec![1; 4_000], ..Snapshot::default() };
     let seen: Pellets = stage.until_saw(ada);
     stage.until("a wide snapshot has arrived", |stage| {

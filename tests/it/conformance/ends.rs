@@ -1,4 +1,4 @@
-//! How a session ends, and what its client is told.
+//! Tests how a session ends and what its client receives.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::stage::{Stage, Who};
 use super::transports::Way;
 use crate::support;
 
-/// The session is over: its token is good for nothing.
+/// Asserts that the session has ended: its token is denied.
 fn assert_is_over(stage: &mut Stage, who: Who, over: Way) {
     let token = stage[who].token();
     let eve = stage.stranger(over);
@@ -40,7 +40,7 @@ pub(super) fn row_16_a_kick_ends_a_session(stage: &mut Stage, over: Way) {
 }
 
 pub(super) fn wire_reasons_a_close_code_is_the_number_of_the_reason(stage: &mut Stage, over: Way) {
-    // Over WebSocket, one that shows the code as it is.
+    // The link over WebSocket is a crooked one, because its failure contains the close code.
     let ada = if over == Way::WebSocket {
         stage.crooked_member(over, "plaza")
     } else {
@@ -52,7 +52,7 @@ pub(super) fn wire_reasons_a_close_code_is_the_number_of_the_reason(stage: &mut 
 
     let failure = stage[ada].failure();
     match over {
-        Way::Loopback | Way::Udp => assert_eq!(failure, None, "they have no codes"),
+        Way::Loopback | Way::Udp => assert_eq!(failure, None, "these transports have no close codes"),
         Way::Quic | Way::WebTransport => assert!(failure.is_some_and(|why| why.contains("BYE"))),
         Way::WebSocket => assert_eq!(failure.as_deref(), Some("closed with 4001")),
     }

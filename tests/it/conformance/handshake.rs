@@ -1,4 +1,4 @@
-//! From an open link to a session.
+//! Tests how a link opens a session.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn hello_with(kind: Kind) -> Hello {
     Hello { protocol: wire::PROTOCOL, credentials, ..Hello::default() }
 }
 
-/// A message with a field of bytes behind it that nobody knows.
+/// Encodes a message and appends an unknown field of type bytes.
 fn with_unknown_field(frame: &[u8]) -> Vec<u8> {
     [frame, &[0xFA, 0x7F, 3, 1, 2, 3]].concat()
 }
@@ -50,7 +50,7 @@ pub(super) fn row_02_a_link_without_hello_is_closed_after_five_seconds(stage: &m
     stage.turn();
     assert!(!stage[ada].is_cut_off());
     stage.pass(1_500);
-    // Most transports give up on a silent link themselves at about that time, and may be the first.
+    // Most transports close a silent link after about the same time, so the link may end without a Closed.
     stage.until("the link's end", |stage| stage[ada].is_cut_off());
 
     assert!(matches!(stage[ada].closed(), None | Some(Reason::Timeout)));
@@ -61,7 +61,7 @@ pub(super) fn row_02_a_link_that_only_probes_is_closed_too(stage: &mut Stage, ov
     let ada = stage.first_stranger(over);
     let begun = stage.game.now();
 
-    // One at the beginning, and one each 250 ms.
+    // The link sends one Probe at the beginning, and one each 250 ms.
     while stage.game.now() < begun + Duration::from_millis(4_500) {
         stage[ada].say(&probe("status"));
         stage.until_saw::<ProbeReply>(ada);
@@ -86,7 +86,7 @@ pub(super) fn pr_01_a_counted_frame_before_welcome_is_a_protocol_error(stage: &m
 pub(super) fn pr_01_two_hellos_at_once_are_a_protocol_error(stage: &mut Stage, over: Way) {
     let eve = stage.stranger(over);
 
-    // Whether they arrive in one tick or in two, before Welcome or after.
+    // The second Hello violates the protocol in the same tick and in a later one, before Welcome and after it.
     stage[eve].hello();
     stage[eve].hello();
 
@@ -146,7 +146,7 @@ pub(super) fn oz_08_a_probe_needs_no_session(stage: &mut Stage, over: Way) {
 
     for who in [ada, eve] {
         stage[who].say(&probe("status"));
-        // Too soon: dropped.
+        // The second Probe arrives too soon and is dropped.
         stage[who].say(&probe("status"));
     }
     stage.echo(ada, 1);

@@ -1,4 +1,4 @@
-//! Clients over different transports in one zone, and one that changes its transport.
+//! Tests clients over different transports in one zone, and a session that changes its transport.
 
 use waystation::arena::v1::Echo;
 use waystation::wire::v1::{Members, Parted};
@@ -18,7 +18,7 @@ fn clients_over_all_transports_play_in_one_zone() {
         assert_eq!(stage.echo(*who, 1), [1]);
     }
 
-    // Each was told of those who came after it.
+    // Each member was sent the joins of the members that joined after it.
     for (index, who) in players.iter().enumerate() {
         let told: Vec<u64> = stage[*who].take::<Members>().into_iter().flat_map(|m| m.joined).collect();
         let later: Vec<u64> = players[index + 1..].iter().map(|who| stage[*who].session().0).collect();
@@ -34,7 +34,7 @@ fn a_session_changes_its_transport_in_mid_flow_and_nobody_parts() {
     let session = stage[ada].session();
     stage[bob].take::<Members>();
 
-    // Twice around: every transport after every other one before it, with a takeover each time.
+    // Two rounds over all transports. Each change to the next transport is a takeover.
     let mut seen = Vec::new();
     let mut number = 0;
     for over in ALL.iter().cycle().skip(1).take(2 * ALL.len()) {
@@ -52,7 +52,7 @@ fn a_session_changes_its_transport_in_mid_flow_and_nobody_parts() {
 
     assert_eq!(seen, (1..=number + 1).collect::<Vec<_>>());
     assert_eq!(said(&stage.game, &stage[ada]), (1..=number + 1).collect::<Vec<_>>());
-    // The zone is hard: whoever loses its link there is parted.
+    // The zone is hard: a session that loses its link leaves it. A takeover is not a loss.
     stage[ada].expect_no::<Parted>();
     assert!(stage[bob].take::<Members>().iter().all(|members| members.parted.is_empty()));
 }

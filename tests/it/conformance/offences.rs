@@ -1,4 +1,4 @@
-//! What no client may do: its session ends with PROTOCOL, and nobody else's.
+//! Tests protocol violations of a client: its session ends with PROTOCOL, and other sessions go on.
 
 use bytes::Bytes;
 use waystation::arena::v1::Say;
@@ -9,7 +9,7 @@ use super::stage::{Stage, Who};
 use super::transports::Way;
 use crate::support::padded;
 
-/// The session ended with PROTOCOL and cannot be resumed; another one does not notice.
+/// Asserts that a session ended with PROTOCOL and cannot be resumed, and that the bystander's session goes on.
 pub(super) fn assert_over(stage: &mut Stage, eve: Who, bystander: Who, over: Way) {
     assert_eq!(stage.until_closed(eve), Reason::Protocol);
     assert_eq!(stage[eve].expect::<Parted>().reason(), Reason::Protocol);
@@ -49,7 +49,7 @@ pub(super) fn row_16a_a_frame_without_an_id(stage: &mut Stage, over: Way) {
 }
 
 pub(super) fn row_16a_a_frame_above_16_kib(stage: &mut Stage, over: Way) {
-    // Nothing is wrong with it but its length.
+    // The frame is valid except for its length.
     assert_breach(stage, over, padded(&Say { number: 1 }, FRAME_MAX_CLIENT + 1));
 }
 
@@ -73,11 +73,11 @@ pub(super) fn row_16a_the_tenth_stray_message(stage: &mut Stage, over: Way) {
     for _ in 1..STRAY_MESSAGES_MAX {
         stage[eve].say_bytes(Lane::Reliable, vec![0x7F, 0x00]);
     }
-    // They were counted on the way.
+    // The session goes on: the messages so far were only counted.
     stage[eve].say_bytes(Lane::Reliable, wire::encode(&Say { number: 1 }));
     stage.until_saw::<waystation::arena::v1::Echo>(eve);
     assert_eq!(stage[eve].closed(), None);
-    // In the wrong direction.
+    // A message that only a server sends.
     stage[eve].say_bytes(Lane::Reliable, wire::encode(&Joined::default()));
 
     assert_over(stage, eve, bob, over);

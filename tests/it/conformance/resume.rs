@@ -1,4 +1,4 @@
-//! Sessions outlive their links.
+//! Tests how sessions are resumed over new links.
 
 use waystation::arena::v1::Echo;
 use waystation::session::{SessionCounts, SessionState};
@@ -10,7 +10,7 @@ use super::stage::{Stage, Who};
 use super::transports::Way;
 use crate::support::{echoes, said, say};
 
-/// A stranger shows a token, and is denied.
+/// Asserts that a new link cannot resume with a token.
 fn assert_no_resume(stage: &mut Stage, token: bytes::Bytes, over: Way) {
     let eve = stage.stranger(over);
     stage[eve].resume_with(token, false);
@@ -19,7 +19,7 @@ fn assert_no_resume(stage: &mut Stage, token: bytes::Bytes, over: Way) {
 
 fn expires(stage: &mut Stage, who: Who) {
     let session = stage[who].session();
-    stage.until("the session is over", |stage| stage.game.state(session).is_none());
+    stage.until("the session ends", |stage| stage.game.state(session).is_none());
 }
 
 pub(super) fn row_07_and_row_10_a_resume_keeps_session_and_zone(stage: &mut Stage, over: Way) {
@@ -48,13 +48,13 @@ pub(super) fn row_07_and_row_10_a_resume_keeps_session_and_zone(stage: &mut Stag
 pub(super) fn row_07_silence_is_a_loss_and_may_be_resumed(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let session = stage[ada].session();
-    // What it has said has arrived, so the silence begins now.
+    // All frames of the player have arrived, so the silence begins now.
     stage.confirm(ada);
     stage.switch_off(ada);
 
     stage.pass(4_500);
     assert_eq!(stage.game.state(session), Some(SessionState::Active));
-    // What a busy machine delivers late begins the silence anew.
+    // On a busy machine, a frame that arrives late restarts the silence.
     stage.pass_until("the link is lost", 5_500, |stage| {
         stage.game.state(session) == Some(SessionState::Disconnected)
     });
@@ -101,7 +101,7 @@ pub(super) fn row_11_and_oz_02_a_takeover_closes_the_old_link(stage: &mut Stage,
     assert_eq!(stage.until_closed(former), Reason::Replaced);
     assert_eq!(stage.echo(ada, 1), [1]);
     stage.echo(bob, 1);
-    // Hard zone or not, nobody parted.
+    // Nobody left the zone, although it is hard.
     let told: Vec<Members> = stage[bob].take();
     assert!(told.iter().all(|members| members.parted.is_empty()));
     assert_eq!(stage.game.resource::<SessionCounts>().registered_count, 2);
@@ -110,7 +110,7 @@ pub(super) fn row_11_and_oz_02_a_takeover_closes_the_old_link(stage: &mut Stage,
 pub(super) fn row_12_what_an_old_link_still_says_is_ignored(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let former = stage.leave_behind(ada);
-    // It does not hear that it was replaced, and goes on.
+    // The old link reads no Closed(REPLACED), and continues to send.
     stage.switch_off(former);
     stage.resume(ada, over);
 
@@ -159,7 +159,7 @@ pub(super) fn ow_13_the_older_token_is_good_until_then(stage: &mut Stage, over: 
     let ada = stage.member(over, "plaza");
     let (session, first) = (stage[ada].session(), stage[ada].token());
     stage.lose_link(ada);
-    // It says nothing after this Welcome, as if it had never arrived.
+    // The player sends nothing after this Welcome, as if it had not arrived.
     stage[ada].hang = Hang::Mute;
     stage.resume(ada, over);
     assert_ne!(stage[ada].token(), first);
@@ -183,7 +183,7 @@ pub(super) fn row_14_a_session_that_nobody_resumes_expires(stage: &mut Stage, ov
 
     let parted: Vec<u64> =
         stage[bob].take::<Members>().into_iter().flat_map(|members| members.parted).collect();
-    assert_eq!(parted, [stage[ada].session().0], "told once");
+    assert_eq!(parted, [stage[ada].session().0], "one Members message reports the part");
     let token = stage[ada].token();
     assert_no_resume(stage, token, over);
 }
@@ -218,7 +218,8 @@ pub(super) fn wire_counting_a_page_that_kept_its_token_adopts_the_counts(stage: 
     let joined: Joined = stage.until_saw(ada);
 
     assert_eq!((welcome.session, welcome.resumed, welcome.resync), (session.0, true, true));
-    // Its Join and ten calls; what it had taken, and the broadcast that is void.
+    // The server received a Join and ten calls. The base counts the frames that the client received and the
+    // broadcast that the resync discards.
     assert_eq!((welcome.received, welcome.base), (11, received + 1));
     assert_eq!((joined.request, joined.zone.as_str()), (0, "hall"));
     assert_eq!(stage.echo(ada, 11), [11]);
@@ -231,7 +232,7 @@ pub(super) fn wire_counting_counts_that_cannot_be_end_in_a_resync(stage: &mut St
         stage.echo(ada, 1);
         let (token, true_count) = (stage[ada].token(), stage[ada].received());
         stage.lose_link(ada);
-        // One count is false, and the other one is true.
+        // One of the two counts is impossible, and the other one is possible.
         let (received, trimmed) = if is_of_the_client { (true_count, 1_000_000) } else { (1_000_000, 0) };
 
         stage.connect(ada, over);

@@ -1,9 +1,8 @@
-//! A server with every adapter, on a clock that only the test moves, and players who come over any
-//! transport.
+//! Runs a server with every adapter on a manual clock, and players that connect over any transport.
 //!
-//! Sockets take real time, of which the server knows nothing: while a test waits for something to
-//! arrive, the server's clock creeps, by 300 ms at most however slow the machine is. It moves on by what a test
-//! says only with [`Stage::pass`], which waits until the server has heard of everybody again.
+//! Sockets take real time, which does not move the server's clock. While a test waits for a condition, the clock
+//! advances by at most 300 ms, even on a slow machine. [`Stage::pass`] advances the clock by a given time. After
+//! each step of it, [`Stage::pass`] waits until the server has received a frame from each player that can send one.
 
 use std::collections::BTreeSet;
 use std::ops::{Index, IndexMut};
@@ -33,11 +32,11 @@ pub(crate) struct Stage {
     pub(crate) game: Harness,
     adapters: Adapters,
     players: Vec<Player>,
-    /// Players whose links nobody serves, as if their machines were off.
+    /// Players that do no I/O, as if their machines were off.
     asleep: BTreeSet<Who>,
 }
 
-/// One of the players.
+/// The index of a player.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Who(usize);
 
@@ -46,7 +45,8 @@ impl Stage {
         Self::with(ServerConfig::default())
     }
 
-    /// Has the zones `plaza` and `pit`, which announce, and the latter is hard, `attic`, `closet` for one, and `club`, which asks.
+    /// Creates a stage with more zones than the harness opens: `plaza`, `pit`, which is hard, `attic`, `closet`, which
+    /// has room for one member, `club`, which asks the game, and `ring`, which is hard.
     pub(crate) fn with(mut config: ServerConfig) -> Self {
         config.gate.exempt_loopback = true;
         let mut game = game_with_club_and(config);
@@ -56,7 +56,7 @@ impl Stage {
         Self { game, adapters: Adapters::default(), players: Vec::new(), asleep: BTreeSet::new() }
     }
 
-    /// A player with a link, who has sent nothing.
+    /// Adds a player that has an open link and has sent nothing.
     pub(crate) fn stranger(&mut self, over: Way) -> Who {
         self.players.push(Player::new());
         let who = Who(self.players.len() - 1);
@@ -64,7 +64,7 @@ impl Stage {
         who
     }
 
-    /// The first player, who has sent nothing, with a link that the server knows: its deadlines begin now.
+    /// Adds the first player, as [`Self::stranger`], and waits until the server has its link: its deadlines begin then.
     pub(crate) fn first_stranger(&mut self, over: Way) -> Who {
         let who = self.stranger(over);
         self.until("the server has the link", |stage| {
@@ -73,7 +73,7 @@ impl Stage {
         who
     }
 
-    /// A player in a zone, whose link can be told to break the transport's rules.
+    /// Adds a player in a zone. Its link can break the rules of the transport, as [`Offence`](super::crooked::Offence).
     pub(crate) fn crooked_member(&mut self, over: Way, zone: &str) -> Who {
         self.players.push(Player::new());
         let who = Who(self.players.len() - 1);
@@ -86,7 +86,7 @@ impl Stage {
         who
     }
 
-    /// A player with a session.
+    /// Adds a player with a session.
     pub(crate) fn player(&mut self, over: Way) -> Who {
         let who = self.stranger(over);
         self[who].hello();
@@ -94,7 +94,7 @@ impl Stage {
         who
     }
 
-    /// A player in a zone.
+    /// Adds a player in a zone.
     pub(crate) fn member(&mut self, over: Way, zone: &str) -> Who {
         let who = self.player(over);
         self.join(who, zone);
@@ -106,7 +106,7 @@ impl Stage {
         self.until_saw::<Joined>(who)
     }
 
-    /// A new link for a player; the old one is dropped unread.
+    /// Opens a new link for a player. Drops the old link without reading it.
     pub(crate) fn connect(&mut self, who: Who, over: Way) {
         self.asleep.remove(&who);
         let Self { game, adapters, players, .. } = self;
@@ -114,21 +114,21 @@ impl Stage {
         self.until("the link is open", |stage| stage[who].is_linked());
     }
 
-    /// A new link, over which the player resumes its session.
+    /// Opens a new link, over which the player resumes its session.
     pub(crate) fn resume(&mut self, who: Who, over: Way) -> Welcome {
         self.connect(who, over);
         self[who].resume();
         self.until_saw::<Welcome>(who)
     }
 
-    /// What the player was, with its link, for a test of what becomes of that.
+    /// Moves the player's present link into a new player, so that a test can still use the link. Returns that player.
     pub(crate) fn leave_behind(&mut self, who: Who) -> Who {
         let former = self[who].leave_behind();
         self.players.push(former);
         Who(self.players.len() - 1)
     }
 
-    /// Closes the link, and waits until the server has heard of it.
+    /// Closes the link, and waits until the server has removed it from the session.
     pub(crate) fn lose_link(&mut self, who: Who) {
         let session = self[who].session();
         self[who].close();
@@ -137,24 +137,24 @@ impl Stage {
         });
     }
 
-    /// A Probe and its reply: what was sent of link control before has arrived, an Ack for one.
+    /// Sends a Probe and waits for the reply. Link control that was sent before, for example an Ack, has then arrived.
     #[track_caller]
     pub(crate) fn confirm(&mut self, who: Who) {
         self[who].say(&Probe { topic: "any".to_owned(), ..Probe::default() });
         self.until_saw::<ProbeReply>(who);
     }
 
-    /// The player's machine is off from now on, until it connects anew.
+    /// Stops the I/O of a player until [`Self::switch_on`], or until the player opens a new link.
     pub(crate) fn switch_off(&mut self, who: Who) {
         self.asleep.insert(who);
     }
 
-    /// It is on again, with the link that it had.
+    /// Continues the I/O of a player on the link that it had.
     pub(crate) fn switch_on(&mut self, who: Who) {
         self.asleep.remove(&who);
     }
 
-    /// A tick, in which next to no time passes.
+    /// Ticks once. The clock advances by [`TURN`].
     pub(crate) fn turn(&mut self) {
         self.tick_after(TURN);
     }
@@ -170,18 +170,17 @@ impl Stage {
         }
     }
 
-    /// Ticks until it is so, or fails. How long it takes says nothing.
+    /// Ticks until `so` returns true. Panics with `what` after [`WATCHDOG`].
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, mut so: impl FnMut(&mut Self) -> bool) {
         let begun = now();
         for turn in 0_u32.. {
-            // On a machine that is busy with other things, a wait has many turns. Its time must not add up to a
-            // deadline of the server's.
+            // On a busy machine, a wait has many turns. The sum of their steps must not reach a deadline of the server.
             self.tick_after(if turn < CREEP_TURNS { TURN } else { CRAWL });
             if so(self) {
                 return;
             }
-            assert!(begun.elapsed() < WATCHDOG, "never: {what}");
+            assert!(begun.elapsed() < WATCHDOG, "this did not happen in time: {what}");
             if self.adapters.have_sockets() {
                 thread::sleep(PAUSE);
             }
@@ -200,10 +199,11 @@ impl Stage {
     pub(crate) fn until_closed(&mut self, who: Who) -> Reason {
         self.until("a Closed", |stage| stage[who].closed().is_some());
         self.until("the link's end", |stage| stage[who].is_cut_off());
-        self[who].closed().expect("it was")
+        self[who].closed().expect("a Closed was received")
     }
 
-    /// A call and its answer: all that was sent before has arrived. The echoes that came meanwhile.
+    /// Sends a `Say` and waits for its `Echo`. Calls that were sent before have then arrived. Returns the numbers of
+    /// all `Echo` messages received meanwhile.
     #[track_caller]
     pub(crate) fn echo(&mut self, who: Who, number: u64) -> Vec<u64> {
         self[who].send(&Say { number });
@@ -215,19 +215,20 @@ impl Stage {
         seen
     }
 
-    /// The game broadcasts to a zone in the next tick.
+    /// Broadcasts a message of the game to a zone in the next tick.
     pub(crate) fn broadcast<M: WireMessage>(&mut self, zone: &str, message: &M) {
-        let zone = self.game.zone(zone).expect("the zone");
+        let zone = self.game.zone(zone).expect("no zone has this name");
         let world = self.game.app.world_mut();
         world.run_system_once_with(broadcast::<M>, (zone, message.clone())).expect("the system runs");
     }
 
-    /// The game commands something between two ticks.
+    /// Runs commands of the game between two ticks.
     pub(crate) fn command(&mut self, command: impl FnOnce(&mut Commands)) {
         crate::support::command(&mut self.game, command);
     }
 
-    /// Lets time pass for the server. It hears of everybody who is there and not mute all along.
+    /// Advances the server's clock. After each step, each player that has a session, does I/O and is not mute sends
+    /// an Ack, and the server receives it.
     #[track_caller]
     pub(crate) fn pass(&mut self, ms: u64) {
         let mut left = Duration::from_millis(ms);
@@ -242,12 +243,12 @@ impl Stage {
         }
     }
 
-    /// Lets time pass until it is so, or fails after so much of it.
+    /// Advances the server's clock until `so` returns true. Panics with `what` after `ms` milliseconds.
     #[track_caller]
     pub(crate) fn pass_until(&mut self, what: &str, ms: u64, mut so: impl FnMut(&Self) -> bool) {
         let end = self.game.now() + Duration::from_millis(ms);
         while !so(self) {
-            assert!(self.game.now() < end, "not within {ms} ms: {what}");
+            assert!(self.game.now() < end, "this did not happen within {ms} ms: {what}");
             self.pass(250);
         }
     }
@@ -260,7 +261,7 @@ impl Stage {
         let session = player.session();
         let received = if player.hang == Hang::Acks { 0 } else { player.received() };
         player.say(&Ack { received });
-        self.until("the server hears of a player", |stage| {
+        self.until("the server receives the Ack of a player", |stage| {
             stage[who].closed().is_some()
                 || stage[who].is_cut_off()
                 || stage.heard(session).is_none_or(|heard| heard >= since)
@@ -277,18 +278,18 @@ fn broadcast<M: WireMessage>(In((zone, message)): In<(Entity, M)>, mut sender: S
 }
 
 impl Drop for Stage {
-    /// All links are let go, and nothing is left of them: none in an adapter, and none in the tick.
+    /// Closes all links and waits until the adapters and the tick have removed them.
     fn drop(&mut self) {
         if thread::panicking() {
             return;
         }
         self.players.iter_mut().for_each(Player::close);
-        self.until("nothing is left of the links", |stage| {
-            // A loopback carries out commands when one of its links is used.
+        self.until("the adapters and the tick remove all links", |stage| {
+            // A loopback carries out commands only when one of its links is used.
             for via in [Via::Alpha, Via::Beta] {
                 stage.game.link(via).close();
             }
-            // However long an adapter waits for what is under way on a link, its time is up.
+            // An adapter waits at most this long for frames in flight on a closing link.
             stage.tick_after(wire::CLOSE_TIMEOUT);
             !stage.adapters.have_links() && !has_links(&stage.game.app)
         });
@@ -309,15 +310,15 @@ impl IndexMut<Who> for Stage {
     }
 }
 
-/// What passes for the server while a test waits: little, so that no deadline is met by waiting.
+/// The step of the server's clock in each turn of a wait. It is short, so that a wait reaches no deadline.
 const TURN: Duration = Duration::from_micros(500);
-/// The turns of a wait in which so much passes: 200 ms in all, in which transports send again what was lost.
+/// The number of turns of a wait with a step of [`TURN`]: 200 ms in all. Transports retransmit in this time.
 const CREEP_TURNS: u32 = 400;
-/// What passes in each turn after these: 100 ms at most until a wait is given up.
+/// The step of the server's clock in each later turn of a wait: at most 100 ms in all before a wait fails.
 const CRAWL: Duration = Duration::from_micros(3);
-/// What passes for the players' sockets in a turn.
+/// The time by which the players' links advance in a turn.
 const SOCKET_STEP: Duration = Duration::from_millis(5);
-/// How long a turn leaves the machine to the adapters' threads.
+/// The sleep in each turn, in which the adapters' threads can run.
 const PAUSE: Duration = Duration::from_millis(1);
-/// The most that the server's timers take in one tick.
+/// The most by which the steady clock advances in one tick.
 const STEP_MAX: Duration = TickTime::STEADY_STEP_MAX;

@@ -1,4 +1,4 @@
-//! What proves that a new session may be opened, over every transport.
+//! Tests that a ticket opens a new session, over every transport.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use waystation::wire::v1::{Bye, Denied, Hello, Probe, ProbeReply, Reason, Welcom
 use super::stage::{Stage, Who};
 use super::transports::{ALL, Way};
 
-/// A server that wants proof, and what mints it.
+/// A server that requires a ticket for a new session, and the key that mints tickets.
 struct Guarded {
     stage: Stage,
     key: TicketKey,
@@ -34,20 +34,20 @@ impl Guarded {
     }
 
     fn ticket(&self, identity: Option<&str>) -> String {
-        self.key.mint(self.unix.now(), TICKET_EXPIRE, identity).expect("a ticket")
+        self.key.mint(self.unix.now(), TICKET_EXPIRE, identity).expect("a ticket is minted")
     }
 
     fn say(&mut self, who: Who, ticket: &str) {
         self.stage[who].say(&Hello { protocol: PROTOCOL, ticket: ticket.to_owned(), ..Hello::default() });
     }
 
-    /// Why a Hello with this ticket is denied.
+    /// Sends a Hello with this ticket. Returns the reason of the Denied.
     fn denied(&mut self, who: Who, ticket: &str) -> Reason {
         self.say(who, ticket);
         self.stage.until_saw::<Denied>(who).reason()
     }
 
-    /// A player whose session was opened by this ticket.
+    /// Adds a player and opens its session with this ticket.
     fn opened(&mut self, over: Way, ticket: &str) -> Who {
         let who = self.stage.stranger(over);
         self.say(who, ticket);
@@ -65,7 +65,7 @@ pub(super) fn wire_core_a_new_session_needs_a_ticket_that_is_fresh_and_genuine(s
     let mut server = Guarded::new(SessionConfig::default());
     let stale = server.ticket(Some("ada"));
     let mut forged = server.ticket(Some("ada"));
-    let last = forged.pop().expect("it is not empty");
+    let last = forged.pop().expect("a ticket is not empty");
     forged.push(if last == 'A' { 'B' } else { 'A' });
     let elsewhere = TicketKey::new([0x5B; 32]).mint(server.unix.now(), TICKET_EXPIRE, Some("ada"));
     server.clock.advance(TICKET_EXPIRE);
@@ -81,7 +81,7 @@ pub(super) fn wire_core_a_new_session_needs_a_ticket_that_is_fresh_and_genuine(s
 
     assert_eq!(server.principal(ada), Principal::named("ada"));
     let eve = server.stage.stranger(over);
-    assert_eq!(server.denied(eve, &good), Reason::Unauthenticated, "it is used up");
+    assert_eq!(server.denied(eve, &good), Reason::Unauthenticated, "the ticket has been used");
     *stage = server.stage;
 }
 
@@ -109,7 +109,11 @@ pub(super) fn wire_core_a_ticket_that_found_no_room_is_not_used_up(stage: &mut S
     let ada = server.opened(over, &first);
     let bob = server.stage.stranger(over);
 
-    assert_eq!(server.denied(bob, ""), Reason::Unauthenticated, "a stranger does not learn that it is full");
+    assert_eq!(
+        server.denied(bob, ""),
+        Reason::Unauthenticated,
+        "a client without a ticket does not learn that the server is full"
+    );
     assert_eq!(server.denied(bob, &second), Reason::Full);
     server.stage[ada].say(&Bye {});
     server.stage.until_closed(ada);

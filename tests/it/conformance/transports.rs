@@ -1,4 +1,4 @@
-//! How a player comes over each transport.
+//! Connects players over each transport.
 
 use waystation::admin::HttpConfig;
 use waystation::client::{Dial as _, Link, QuicDial, QuicRoute, QuicTarget, Trust, UdpDial, WebSocketDial};
@@ -13,7 +13,7 @@ use crate::stage::udp::Udp;
 use crate::stage::websocket::{self, Http, Setup};
 use crate::stage::{Adapter, loopback};
 
-/// A way in.
+/// A transport over which a player connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     Loopback,
@@ -23,11 +23,11 @@ pub(crate) enum Way {
     WebSocket,
 }
 
-/// All of them.
+/// All transports.
 pub(crate) const ALL: &[Way] = &[Way::Loopback, Way::Udp, Way::Quic, Way::WebTransport, Way::WebSocket];
 
 impl Way {
-    /// What can be done on its links that no frame shows.
+    /// Returns the protocol violations without a frame that are possible over the transport.
     pub(crate) fn offences(self) -> &'static [Offence] {
         match self {
             Self::Loopback | Self::Udp => &[Offence::Misplaced],
@@ -37,7 +37,7 @@ impl Way {
     }
 }
 
-/// The adapters of a server, each started when somebody comes over it.
+/// The adapters of a server. Each starts when the first player connects over it.
 #[derive(Default)]
 pub(crate) struct Adapters {
     udp: Option<(Udp, UdpDial)>,
@@ -46,7 +46,7 @@ pub(crate) struct Adapters {
     loopback_count: usize,
 }
 
-/// One adapter serves both.
+/// The dials of raw QUIC and of WebTransport. One adapter serves both.
 struct QuicDials {
     raw: QuicDial,
     webtransport: QuicDial,
@@ -78,7 +78,7 @@ impl Adapters {
                 QuicDial::new(QuicTarget {
                     address: quic.local_addr(),
                     server_name: "localhost".to_owned(),
-                    trust: Trust::Sha256(quic.tls.sha256().expect("it is self-signed")),
+                    trust: Trust::Sha256(quic.tls.sha256().expect("the certificate is self-signed")),
                     route,
                 })
             };
@@ -93,7 +93,7 @@ impl Adapters {
         self.http.get_or_insert_with(|| Http::start(&mut game.app, Setup { http, ..Setup::default() }))
     }
 
-    /// Gives a player a link that need not be open yet.
+    /// Gives a player a new link, which may not be open yet.
     pub(crate) fn connect(&mut self, game: &mut Harness, player: &mut Player, over: Way) {
         let link: Box<dyn Link> = match over {
             Way::Loopback => {
@@ -113,7 +113,8 @@ impl Adapters {
         player.connect_over(game, link);
     }
 
-    /// The same, of a link that does what no client's does when it is told to.
+    /// Gives a player a new link that commits an [`Offence`] when it is given the offence's [`word`](Offence::word).
+    /// The link over loopback is an ordinary one.
     pub(crate) fn connect_crooked(&mut self, game: &mut Harness, player: &mut Player, over: Way) {
         let link: Box<dyn Link> = match over {
             Way::Loopback => return self.connect(game, player, over),
@@ -128,5 +129,5 @@ impl Adapters {
     }
 }
 
-/// netcode's id of a link that is the only one of its kind on its server.
+/// netcode's client id of the crooked link over UDP. A server has at most one.
 const CROOKED_ID: u64 = 7;

@@ -1,4 +1,4 @@
-//! Joining and leaving zones.
+//! Tests how sessions join and leave zones.
 
 use waystation::arena::v1::Echo;
 use waystation::wire::v1::{Join, Joined, Members, Part, Parted, Reason, Refused};
@@ -67,7 +67,7 @@ pub(super) fn row_06_a_join_of_another_zone_moves(stage: &mut Stage, over: Way) 
         stage[bob].take::<Members>().into_iter().flat_map(|members| members.parted).collect()
     };
     let mut parted = Vec::new();
-    stage.until("the others are told", |stage| {
+    stage.until("the other members receive the part", |stage| {
         parted.extend(told(stage));
         !parted.is_empty()
     });
