@@ -1,4 +1,4 @@
-//! What the server promises, in plain Rust: row 6b, a zone that asks the game.
+//! Models row 6b in plain Rust: a zone that asks the game.
 
 use waystation::wire::v1::Reason;
 
@@ -13,7 +13,7 @@ impl Reference {
         self.next.asks.push((session, Asking::Requested(number)));
     }
 
-    /// The game says yes or no. An answer to an ask that is over is counted.
+    /// Applies the game's answer to an ask. An answer to an ask that has ended is only counted.
     pub(super) fn answer(&mut self, session: usize, number: u64, yes: bool) {
         let Some(ask) = self.sessions[session].ask.take_if(|ask| ask.number == number) else {
             self.late_count += 1;
@@ -34,7 +34,7 @@ impl Reference {
         }
     }
 
-    /// An ask is over before the game has spoken: both are told.
+    /// Cancels an ask that the game has not answered. The client and the game are informed.
     pub(super) fn cancel_ask(&mut self, session: usize, reason: Reason) {
         if let Some(ask) = self.sessions[session].ask.take() {
             self.refuse(session, ask.request, reason);
@@ -42,14 +42,14 @@ impl Reference {
         }
     }
 
-    /// An ask is over, and its client knows or is gone: the game is told.
+    /// Cancels an ask and informs only the game, as at the end of a session and at a resync.
     pub(super) fn forget_ask(&mut self, session: usize) {
         if self.sessions[session].ask.take().is_some() {
             self.next.asks.push((session, Asking::Cancelled(Reason::Cancelled)));
         }
     }
 
-    /// Zones that are gone let nobody in.
+    /// Cancels the asks to join zones that were removed.
     pub(super) fn cancel_razed_asks(&mut self) {
         let razed = std::mem::take(&mut self.razed);
         self.cancel_asks(Reason::NoSuchZone, |ask| razed.contains(&ask.zone_id));
@@ -60,7 +60,7 @@ impl Reference {
         self.cancel_asks(Reason::Cancelled, |ask| ask.deadline <= now);
     }
 
-    /// Ends the asks of sessions that are there.
+    /// Cancels the asks of live sessions for which `is_over` returns true.
     pub(super) fn cancel_asks(&mut self, reason: Reason, is_over: impl Fn(&Ask) -> bool) {
         for number in 0..self.sessions.len() {
             let session = &self.sessions[number];
@@ -71,5 +71,5 @@ impl Reference {
     }
 }
 
-/// How long the game may take to answer.
+/// The time in which the game must answer an ask, in milliseconds.
 const ASK_TIMEOUT: u64 = 5_000;

@@ -1,4 +1,4 @@
-//! What clients do, in plain Rust: they count, acknowledge, and send again what was not taken.
+//! Models clients in plain Rust: they count and acknowledge frames, and send again the frames that were lost.
 
 use std::collections::VecDeque;
 
@@ -36,7 +36,8 @@ impl Reference {
         self.say(client, Up::Hello(resume));
     }
 
-    /// A client resumes with a token, or with a forged one, and says that it is ahead by some of its own frames.
+    /// Resumes with a token, or with a forged one. If `ahead` is not 0, the Resume claims that many trimmed frames more
+    /// than the client has sent.
     pub(super) fn resume(&mut self, client: usize, token: Option<usize>, ahead: usize, resync: bool) {
         let known = &self.clients[client];
         let trimmed = if ahead > 0 { known.sent + ahead } else { known.sent - known.outbox.len() };
@@ -44,7 +45,7 @@ impl Reference {
         self.greet(client, Some(Resume { token, received, trimmed, resync }));
     }
 
-    /// A client sends a request.
+    /// Sends a request of a client under a new number.
     pub(super) fn ask_for(&mut self, who: Who, make: impl Fn(u32) -> Up) {
         let client = &mut self.clients[who as usize];
         client.requests += 1;
@@ -52,7 +53,7 @@ impl Reference {
         self.send(who as usize, frame);
     }
 
-    /// A counted frame.
+    /// Sends a counted frame, and keeps it in the client's outbox.
     pub(super) fn send(&mut self, client: usize, frame: Up) {
         self.clients[client].sent += 1;
         self.clients[client].outbox.push_back(frame.clone());
@@ -61,7 +62,7 @@ impl Reference {
         }
     }
 
-    /// A frame goes onto the link that a client has.
+    /// Sends a frame over the client's link, if there is one and it is open.
     pub(super) fn say(&mut self, client: usize, frame: Up) {
         let Some(link) = self.clients[client].link else { return };
         if !self.links[link].closed {
@@ -70,7 +71,7 @@ impl Reference {
         }
     }
 
-    /// A client reads all there is and says how far it is.
+    /// Reads all frames that have arrived and acknowledges them.
     pub(super) fn pump(&mut self, client: usize) {
         self.read(client, usize::MAX, true);
         if self.clients[client].is_welcome() {
@@ -79,7 +80,7 @@ impl Reference {
         }
     }
 
-    /// The same, but it says that it is one frame behind.
+    /// Reads all frames that have arrived and acknowledges all but the last.
     pub(super) fn lag(&mut self, client: usize) {
         self.read(client, usize::MAX, true);
         if self.clients[client].is_welcome() {
@@ -138,22 +139,23 @@ impl Client {
         self.session
     }
 
-    /// It has a link on which nothing was asked that is not answered yet.
+    /// Returns true if the client may send a Hello: it has an open link on which no Hello waits for an answer or was
+    /// accepted.
     pub(crate) fn may_greet(&self) -> bool {
         self.link.is_some() && !self.greeted && !self.closed
     }
 
-    /// How many counted frames it has sent.
+    /// Returns the number of counted frames that the client has sent.
     pub(crate) fn sent(&self) -> usize {
         self.sent
     }
 
-    /// It kept nothing but a token.
+    /// Returns true if the client has kept only a token.
     pub(crate) fn must_resync(&self) -> bool {
         self.reloaded
     }
 
-    /// The token that it got last, or so many before.
+    /// Returns the token of the client's last Welcome, or of the Welcome `back` before it.
     pub(crate) fn token(&self, back: usize) -> Option<usize> {
         self.tokens.iter().rev().nth(back).copied()
     }

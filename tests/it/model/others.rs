@@ -1,4 +1,4 @@
-//! What the server promises, in plain Rust: agents, and the end of the server.
+//! Models agents and the drain in plain Rust.
 
 use waystation::session::EndCause;
 use waystation::testing::News;
@@ -9,7 +9,7 @@ use super::reference::{DRAIN, Reference};
 use super::steps::Who;
 
 impl Reference {
-    /// The game spawns an agent, on its own or of a client's session.
+    /// Spawns an agent, with a client's session as its owner or without an owner.
     pub(super) fn spawn(&mut self, owner: Option<Who>) {
         let owner = owner.and_then(|who| self.live_session(who));
         let agent = Session { is_agent: true, owner, ..Session::new(None, self.now, NO_TOKEN) };
@@ -17,14 +17,14 @@ impl Reference {
         self.announce(self.sessions.len() - 1, News::Registered);
     }
 
-    /// What an agent sends is dispatched in the next tick, before all that clients send.
+    /// Queues a message of the agent. The next tick dispatches it before all frames of clients.
     pub(super) fn agent_sends(&mut self, up: Up) {
         if let Some(agent) = self.agent() {
             self.sessions[agent].inbox.push_back((FIRST, up));
         }
     }
 
-    /// Row 20: an agent goes with its owner.
+    /// Row 20: ends the agents of sessions that have ended.
     pub(super) fn end_orphaned_agents(&mut self) {
         for number in 0..self.sessions.len() {
             let agent = &self.sessions[number];
@@ -35,7 +35,7 @@ impl Reference {
         }
     }
 
-    /// Row 17: nobody new comes in, and nobody joins a zone.
+    /// Row 17: begins the drain, cancels all asks, and sends a Notice to each client with a session.
     pub(super) fn begin_drain(&mut self) {
         self.drain = Some(self.clock + DRAIN);
         self.cancel_asks(Reason::Draining, |_| true);
@@ -46,14 +46,15 @@ impl Reference {
         }
     }
 
-    /// Tells a client of the drain, if there is one.
+    /// Sends a Notice to a client if the server drains.
     pub(super) fn notify(&mut self, session: usize) {
         if let Some(deadline) = self.drain {
             self.tell(session, Down::Notice(deadline.saturating_sub(self.clock)));
         }
     }
 
-    /// From the deadline on, all sessions end. Who has no session is told at first, and cut later.
+    /// Ends all sessions once the deadline of the drain has passed. Guests get Closed(SHUTDOWN) on the first such tick,
+    /// and are cut without a reply on later ones.
     pub(super) fn end_all(&mut self) {
         if self.drain.is_none_or(|deadline| deadline > self.clock) {
             return;
@@ -73,7 +74,7 @@ impl Reference {
     }
 }
 
-/// Before all frames of a tick.
+/// The order of an agent's messages: before all frames of a tick.
 const FIRST: u64 = 0;
-/// Agents have no token.
+/// A token that matches no other, for agents.
 const NO_TOKEN: usize = usize::MAX - 1;

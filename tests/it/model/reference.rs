@@ -1,4 +1,4 @@
-//! What the server promises, in plain Rust: the state, and what clients and games do to it.
+//! Models the server in plain Rust: its state, and the steps of clients and of the game.
 
 use std::fmt;
 
@@ -10,45 +10,47 @@ use super::parts::{Asking, Change, Client, Down, Event, Link, Session, Up, Zone}
 use super::steps::{Key, Room, Step, Who};
 
 pub(crate) const ZONES: usize = 4;
-/// A tick, in milliseconds.
+/// The length of a short tick, in milliseconds.
 pub(crate) const PERIOD: u64 = 50;
-/// A long one: still no stall, by which timers would lose time.
+/// The length of a long tick, in milliseconds. The steady clock still advances by all of it.
 pub(crate) const LONG_PERIOD: u64 = 200;
-/// A stall: longer than any timeout.
+/// The length of a stall, in milliseconds: longer than any timeout.
 pub(crate) const STALL: u64 = 20_000;
-/// A third of what it takes to be too slow.
+/// The number of long ticks in a third of the steps `Deaf` and `Busy`. The three thirds last longer than the limit
+/// for unacknowledged frames.
 pub(crate) const DEAF_TICKS: u16 = 18;
-/// By how many frames a client is ahead of a server that has forgotten them.
+/// The number of frames that the client reports as trimmed in the step `Ahead` although it never sent them.
 pub(crate) const AHEAD: usize = 3;
-/// Broadcasts at once: two of these are more than an outbox holds.
+/// The number of broadcasts in the step `Flood`. Two floods exceed an outbox.
 pub(crate) const FLOOD: u64 = 11;
-/// How long the server drains.
+/// The length of the drain, in milliseconds.
 pub(crate) const DRAIN: u64 = 4_000;
-/// How long a hasty session lives without a link, and a patient one.
+/// The resume timeout of a hasty session, in milliseconds.
 pub(crate) const HASTE: u64 = 1_000;
+/// The resume timeout of a session after the step `Soothe`, in milliseconds.
 pub(crate) const PATIENCE: u64 = 9_000;
 /// A token that the server never issued.
 pub(crate) const FORGED: usize = usize::MAX;
 
-/// A server and its clients, as `docs/sessions.md` says they are.
+/// A server and its clients, as `docs/sessions.md` defines them.
 #[derive(Clone, Default)]
 pub(crate) struct Reference {
-    /// The steady clock, which leaves stalls out.
+    /// The steady clock, in milliseconds. It advances by at most 250 ms in a tick.
     pub(crate) now: u64,
-    /// The other one.
+    /// The wall clock, in milliseconds. It advances by the full length of each tick.
     pub(super) clock: u64,
     pub(super) clients: Vec<Client>,
     pub(super) links: Vec<Link>,
     pub(super) ports: [Vec<Event>; 2],
-    /// Adapters that take no commands.
+    /// True for each adapter that takes no commands.
     pub(super) jammed: [bool; 2],
     pub(crate) sessions: Vec<Session>,
     pub(crate) zones: [Option<Zone>; ZONES],
     pub(super) opened_count: u64,
     pub(super) shut: Vec<usize>,
-    /// The ids of zones that are gone, and of whose asks the server has yet to take care.
+    /// The ids of zones that have closed and still have asks to cancel.
     pub(super) razed: Vec<u64>,
-    /// Whose zone is gone, which one, and its id.
+    /// The sessions of closed zones that have not parted yet, each with its zone and the zone's id.
     pub(super) orphans: Vec<(usize, usize, u64)>,
     pub(super) changes: Vec<(u64, usize, Change)>,
     pub(super) arrived: u64,
@@ -56,33 +58,33 @@ pub(crate) struct Reference {
     pub(super) asks_opened: u64,
     pub(super) shouts: Vec<u64>,
     numbers: u64,
-    /// When all sessions end, once the server drains.
+    /// The time on the wall clock at which all sessions end. `None` before the drain.
     pub(super) drain: Option<u64>,
-    /// The deadline has passed, and guests were told.
+    /// True once guests were sent Closed(SHUTDOWN) after the deadline of the drain.
     pub(super) has_dismissed: bool,
-    /// What the game is told when the next tick begins.
+    /// The messages that the game receives when the next tick begins.
     pub(super) next: Told,
-    /// What the game was told in this step.
+    /// The messages that the game received in this step.
     pub(crate) told: Told,
-    /// The numbers that the game heard in this step, and from whom.
+    /// The numbers of the calls that the game received in this step, each with its session.
     pub(crate) heard: Vec<(usize, u64)>,
-    /// The losses that the hooks of sessions heard of in this step.
+    /// The losses of links for which hooks of sessions ran in this step.
     pub(crate) hooked: Vec<(usize, LossCause)>,
-    /// Answers to asks that were over, since the start.
+    /// The number of answers to asks that had ended, since the start.
     pub(crate) late_count: u64,
-    /// Frames of clients that are lost, since the start.
+    /// The number of frames of clients that were lost, since the start.
     pub(crate) missed_count: u64,
-    /// What else happened in this step that is rare.
+    /// Other rare events of this step.
     pub(super) notes: Vec<&'static str>,
 }
 
-/// What the game is told, and of whom.
+/// The messages that the game receives, each with its session.
 #[derive(Clone, Default)]
 pub(crate) struct Told {
     pub(crate) news: Vec<(usize, News)>,
     pub(crate) asks: Vec<(usize, Asking)>,
     pub(crate) refused: Vec<(usize, MembershipError)>,
-    /// What agents were sent.
+    /// The messages that agents received.
     pub(crate) delivered: Vec<(usize, Down)>,
 }
 
@@ -97,7 +99,7 @@ impl Told {
 
 impl Reference {
     pub(crate) fn new() -> Self {
-        // The harness has opened some zones before.
+        // The ids of zones begin at 3: the harness and `support` have opened two zones.
         let clients = vec![Client::default(); Who::ALL.len()];
         let mut new = Self { clients, opened_count: 2, ..Self::default() };
         Room::ALL.into_iter().for_each(|room| new.open(room as usize));
@@ -108,24 +110,24 @@ impl Reference {
         &self.clients[who as usize]
     }
 
-    /// The session that a client believes to have, if it lives.
+    /// Returns the session of a client, if the session is live.
     pub(crate) fn live_session(&self, who: Who) -> Option<usize> {
         self.client(who).session.filter(|session| self.sessions[*session].is_there())
     }
 
-    /// The agent, if there is one.
+    /// Returns the agent, if there is one.
     pub(crate) fn agent(&self) -> Option<usize> {
         self.sessions.iter().position(|session| session.is_agent && session.is_there())
     }
 
-    /// The ask that the game was told of last.
+    /// Returns the last ask of a client's session that the game received.
     pub(crate) fn ask(&self, who: Who) -> Option<u64> {
         self.sessions[self.live_session(who)?].told_ask
     }
 
-    /// `None` if the game has despawned it.
+    /// Returns the state of a session, or `None` if the session has ended or the game has despawned it.
     pub(crate) fn state(&self, session: usize) -> Option<SessionState> {
-        // Whose zone is gone is put right when the next tick settles.
+        // A session in a closed zone parts when the next tick settles. Its state is Active until then.
         let was_inside = self.orphans.iter().any(|(orphan, ..)| *orphan == session);
         let session = &self.sessions[session];
         session.is_there().then_some(match (session.is_linked(), session.zone) {
@@ -135,7 +137,7 @@ impl Reference {
         })
     }
 
-    /// Tokens that resume a session.
+    /// Returns the number of tokens that resume a session.
     pub(crate) fn token_count(&self) -> usize {
         let live = self.sessions.iter().filter(|session| !session.has_ended && !session.is_agent);
         live.map(|session| 1 + usize::from(session.presented.is_some())).sum()
@@ -145,7 +147,7 @@ impl Reference {
         self.zones[room as usize].is_some() && !self.is_shut(room)
     }
 
-    /// Its name is free, and its members part with the next tick.
+    /// Returns true if the zone closes in the next tick. Its name is free, and its members part in that tick.
     pub(crate) fn is_shut(&self, room: Room) -> bool {
         self.shut.contains(&(room as usize))
     }
@@ -158,22 +160,22 @@ impl Reference {
         self.drain.is_some()
     }
 
-    /// The proxy of a link, and its number there.
+    /// Returns the proxy of a link, and the link's number there.
     pub(crate) fn key(&self, link: usize) -> (usize, u64) {
         self.links[link].key
     }
 
-    /// The number of the last call or broadcast.
+    /// Returns the number of the last call or broadcast.
     pub(crate) fn number(&self) -> u64 {
         self.numbers
     }
 
-    /// The number of a client's last request.
+    /// Returns the number of a client's last request.
     pub(crate) fn request(&self, who: Who) -> u32 {
         self.client(who).requests
     }
 
-    /// What was told and seen in this step, in words without names.
+    /// Returns the events of this step as text, without the names of sessions and zones.
     pub(crate) fn happened(&self) -> Vec<String> {
         let words = |down: &Down| match down {
             Down::Welcome { resumed, resync, .. } => format!("Welcome {resumed} {resync}"),
@@ -236,7 +238,7 @@ impl Reference {
         }
     }
 
-    /// What a client does, or the game does to its session.
+    /// Applies a step of a client, or of the game to the client's session.
     fn apply_to_client(&mut self, step: Step) {
         match step {
             Step::Pump(who) => self.pump(who as usize),
@@ -299,7 +301,7 @@ impl Reference {
             Step::Hasten(who) => self.with_session(who, |session| session.is_hasty = true),
             Step::Soothe(who) => self.with_session(who, |session| session.timeout = PATIENCE),
             Step::Despawn(who) => self.despawn(who),
-            // A Bye without a session goes nowhere, and the model knows nothing of what is unreliable.
+            // A Bye from a client that is not welcome is not sent. Unreliable frames are not part of the model.
             _ => {}
         }
     }
@@ -357,7 +359,7 @@ impl Reference {
         }
     }
 
-    /// An adapter takes what it was commanded.
+    /// Makes a jammed adapter carry out the commands that it was sent meanwhile.
     fn free(&mut self, proxy: usize) {
         self.jammed[proxy] = false;
         for link in self.links.iter_mut().filter(|link| link.key.0 == proxy) {
@@ -370,7 +372,7 @@ impl Reference {
     }
 }
 
-/// A trace shows what happened, not all that is known.
+/// A trace shows the steps, so the state is shown only as a time.
 impl fmt::Debug for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a server at {} ms", self.clock)

@@ -1,4 +1,4 @@
-//! What the server promises, in plain Rust: a tick, in the order of its phases.
+//! Models a tick of the server in plain Rust, in the order of its phases.
 
 use waystation::ident::ZoneId;
 use waystation::proxy::LinkEnd;
@@ -10,17 +10,17 @@ use super::parts::{Arrival, Asking, Change, Down, Guest, Resume, Session, Up};
 use super::reference::{HASTE, Reference};
 use super::settle::WAITS;
 
-/// The most that the steady clock moves in a tick.
+/// The most by which the steady clock advances in a tick, in milliseconds.
 const STEP_MAX: u64 = 250;
 const LINK_TIMEOUT: u64 = 5_000;
 const HELLO_TIMEOUT: u64 = 5_000;
 const UNACKED_MAX: u64 = 10_000;
 const TOKEN_DELAY: u64 = 500;
 const DENIALS_MAX: u64 = 8;
-/// After this a client may come again that was turned away since the server drains.
+/// The time after which a client may try again if it was denied because of a drain, in milliseconds.
 const RETRY_AFTER: u64 = 2_000;
 
-/// When an Ack arrived, on which link, and what it says.
+/// An Ack: its time and order of arrival, its link, and its count.
 type Acked = ((u64, u64), usize, usize);
 
 impl Reference {
@@ -46,7 +46,7 @@ impl Reference {
         self.flush();
     }
 
-    /// The game is told what was published since the last tick.
+    /// Gives the game the messages that were published since the last tick.
     fn tell_game(&mut self) {
         for (session, asking) in &self.next.asks {
             if let Asking::Requested(ask) = *asking {
@@ -56,7 +56,7 @@ impl Reference {
         self.told.append(&mut self.next);
     }
 
-    /// Brings what arrived to guests and sessions. The Acks, and the sessions whose links were closed.
+    /// Gives guests and sessions the events that arrived. Returns the Acks, and the sessions with closed links.
     fn receive(&mut self) -> (Vec<Acked>, Vec<(usize, usize, LossCause)>) {
         let (mut acks, mut lost) = (Vec::new(), Vec::new());
         for event in self.ports.each_mut().map(std::mem::take).into_iter().flatten() {
@@ -101,7 +101,7 @@ impl Reference {
         (acks, lost)
     }
 
-    /// Sessions that were not heard from, or do not acknowledge.
+    /// Returns the sessions that lose their links because they are silent or slow.
     fn watch(&self) -> Vec<(usize, usize, LossCause)> {
         let mut lost = Vec::new();
         for (number, session) in self.sessions.iter().enumerate() {
@@ -116,7 +116,7 @@ impl Reference {
         lost
     }
 
-    /// Acks and Hellos take effect in order of arrival.
+    /// Applies Acks and Hellos in order of arrival.
     fn admit(&mut self, acks: Vec<Acked>) {
         let mut arrived: Vec<_> = acks.into_iter().map(|(when, link, ack)| (when, link, Ok(ack))).collect();
         for link in 0..self.links.len() {
@@ -148,7 +148,7 @@ impl Reference {
         }
     }
 
-    /// The session that a token resumes: the newest, or the one presented last.
+    /// Returns the session that a token resumes. A session accepts its newest token and the one presented last.
     fn by_token(&self, token: usize) -> Option<usize> {
         self.sessions.iter().position(|session| {
             !session.has_ended && (session.newest == token || session.presented == Some(token))
@@ -207,7 +207,7 @@ impl Reference {
         (session.newest, session.presented) = (token, Some(resume.token));
         (session.heard, session.since, session.confirmed, session.expires) = (now, now, true, None);
         session.inbox.clear();
-        // The client does not keep what the server never took: it is lost.
+        // Frames that the client has trimmed and the server has not received are lost.
         let lost = resume.trimmed.saturating_sub(session.received);
         session.received += lost;
         let fits = (session.acked..=session.sent.len()).contains(&resume.received);
@@ -275,7 +275,8 @@ impl Reference {
         }
     }
 
-    /// The hook of a session that has lost its link may give it another time, from this loss on.
+    /// Runs the hook of a session that has lost its link. The hook of a hasty session shortens its resume timeout,
+    /// which also applies to this loss.
     fn run_hook(&mut self, number: usize, cause: LossCause) {
         self.hooked.push((number, cause));
         let session = &mut self.sessions[number];
@@ -287,12 +288,12 @@ impl Reference {
         }
     }
 
-    /// The calls of members, in order; what they ask for goes to settle.
+    /// Dispatches the inboxes. Returns the calls of members, in order. Requests become changes for settle.
     fn dispatch(&mut self) -> Vec<(usize, u64)> {
         let mut heard = Vec::new();
         for number in 0..self.sessions.len() {
             let mut waiting = std::mem::take(&mut self.sessions[number].inbox);
-            // A change that waits from the last tick goes first.
+            // A change that was postponed in the last tick precedes the frames of this tick.
             let waits = self.changes.iter().any(|(order, whose, _)| *order == WAITS && *whose == number);
             while !waits && let Some((order, frame)) = waiting.pop_front() {
                 if let Up::Say(said) = frame {
@@ -311,7 +312,7 @@ impl Reference {
             if self.sessions[number].is_linked() {
                 self.sessions[number].inbox = waiting;
             } else if let Some((order, bye)) = waiting.iter().find(|(_, frame)| matches!(frame, Up::Bye)) {
-                // The last that is heard of a client whose link is gone.
+                // The session has lost its link: of the remaining frames, only a Bye has an effect.
                 self.ask_settle(number, *order, bye);
             }
         }
@@ -325,7 +326,10 @@ impl Reference {
         if session.gone.is_some() {
             return;
         }
-        assert!(received <= session.sent.len(), "a client acknowledges what it got");
+        assert!(
+            received <= session.sent.len(),
+            "a client of the model acknowledges only frames that it received"
+        );
         if received > session.acked {
             (session.acked, session.since) = (received, self.now);
             session.given = session.given.max(received);
@@ -333,7 +337,7 @@ impl Reference {
         (session.confirmed, session.presented) = (true, None);
     }
 
-    /// What stops a session's dispatch: until the tick has settled, or for good.
+    /// Adds the change of a frame that stops the session's dispatch until the tick has settled, or for good.
     fn ask_settle(&mut self, number: usize, order: u64, frame: &Up) {
         let change = match *frame {
             Up::Join(request, zone) => Change::Join(request, zone),
@@ -345,7 +349,7 @@ impl Reference {
         self.changes.push((order, number, change));
     }
 
-    /// What the game sent reaches those who were members when it did.
+    /// Sends the replies and broadcasts of the game. Broadcasts reach the members at this moment.
     fn resolve(&mut self, replies: &[(usize, u64)]) {
         for (session, number) in replies {
             self.tell(*session, Down::Echo(*number));
@@ -371,7 +375,7 @@ impl Reference {
         frames.into_iter().for_each(|frame| self.send_down(link, frame));
     }
 
-    /// A counted frame for a client, or a value for an agent.
+    /// Sends a counted frame to a client, or a value to an agent.
     pub(super) fn tell(&mut self, number: usize, frame: Down) {
         let session = &mut self.sessions[number];
         if session.is_agent {
@@ -382,7 +386,7 @@ impl Reference {
         self.notes.extend((had_room && session.overflowed).then_some("Overflow"));
     }
 
-    /// A frame goes onto a link, unless its adapter takes nothing.
+    /// Sends a frame over a link. If the adapter is jammed, the frame waits until it is free.
     fn send_down(&mut self, link: usize, frame: Down) {
         let is_jammed = self.jammed[self.links[link].key.0];
         let link = &mut self.links[link];
@@ -393,7 +397,7 @@ impl Reference {
         }
     }
 
-    /// The last frame on a link.
+    /// Closes a link with a Closed as its last frame.
     pub(super) fn shut_link(&mut self, link: usize, reason: Reason) {
         self.cut_link(link, Some(Down::Closed(reason)));
     }

@@ -1,4 +1,4 @@
-//! What the server promises, in plain Rust: how memberships change and sessions end.
+//! Models the settle phase in plain Rust: how memberships change and sessions end.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +13,13 @@ use super::reference::Reference;
 use super::steps::Who;
 
 impl Reference {
-    /// Live members of a zone.
+    /// Returns the members of a zone.
     pub(crate) fn members(&self, zone: usize) -> BTreeSet<usize> {
         let inside = |number: &usize| self.sessions[*number].zone == Some(zone);
         (0..self.sessions.len()).filter(inside).collect()
     }
 
-    /// Row 18, the first half: a zone is gone.
+    /// Row 18, the first half: removes a zone.
     pub(super) fn raze(&mut self, zone: usize) {
         let Some(closed) = self.zones[zone].take() else { return };
         self.razed.push(closed.id);
@@ -29,7 +29,7 @@ impl Reference {
         }
     }
 
-    /// The game despawns a session between two ticks.
+    /// Despawns a session between two ticks, as the game does.
     pub(super) fn despawn(&mut self, who: Who) {
         let Some(number) = self.live_session(who) else { return };
         let orphaned = self.orphans.iter().position(|(orphan, ..)| *orphan == number);
@@ -47,8 +47,7 @@ impl Reference {
         }
     }
 
-    /// What the game did to zones and sessions is made good: row 18, the second half, and an end as by a kick of
-    /// sessions that were despawned.
+    /// Row 18, the second half: parts the members of zones that were removed. Ends despawned sessions as a kick does.
     pub(super) fn repair(&mut self) {
         self.cancel_razed_asks();
         for number in 0..self.sessions.len() {
@@ -99,7 +98,7 @@ impl Reference {
         }
     }
 
-    /// A second change of a session in one tick is its first in the next.
+    /// Postpones a second change of a session in one tick to the next tick.
     fn postpone(&mut self, session: usize, change: Change) {
         let waiting = self.changes.iter().filter(|(_, whose, _)| *whose == session).count();
         if waiting < WAITING_MAX {
@@ -109,7 +108,7 @@ impl Reference {
         }
     }
 
-    /// The game is told that a command of its own was not carried out.
+    /// Reports to the game that one of its commands was refused.
     pub(super) fn refuse_game(&mut self, session: usize, error: MembershipError) {
         self.next.refused.push((session, error));
     }
@@ -137,7 +136,7 @@ impl Reference {
         }
     }
 
-    /// The game's joins are refused to the game alone.
+    /// Puts a session into a zone by command of the game. A refusal goes only to the game.
     fn put(&mut self, session: usize, zone: usize, id: u64) {
         if self.zone_id(zone) != id {
             return self.refuse_game(session, MembershipError::NoSuchZone);
@@ -149,7 +148,7 @@ impl Reference {
         self.enter(session, 0, zone);
     }
 
-    /// Why a session cannot enter an open zone.
+    /// Returns the reason for which a session cannot enter a zone, if there is one.
     pub(super) fn obstacle(&self, session: usize, zone: usize) -> Option<MembershipError> {
         let Some(target) = self.zones[zone] else { return Some(MembershipError::NoSuchZone) };
         if !self.sessions[session].is_linked() {
@@ -217,7 +216,7 @@ impl Reference {
         self.announce(number, News::Closed(cause));
     }
 
-    /// Row 14, and what goes with it: asks that nobody answered, and row 20.
+    /// Row 14 and row 20: ends sessions with an expired timeout and agents without an owner. Cancels expired asks.
     pub(super) fn expire(&mut self) {
         for number in 0..self.sessions.len() {
             if self.sessions[number].expires.is_some_and(|deadline| deadline <= self.now) {
@@ -229,7 +228,7 @@ impl Reference {
     }
 }
 
-/// The place of a change that waits from the last tick: before all frames of this one.
+/// The order of a postponed change: before all frames of the tick.
 pub(super) const WAITS: u64 = 0;
-/// Changes of one session that wait.
+/// The most postponed changes of one session.
 const WAITING_MAX: usize = 16;

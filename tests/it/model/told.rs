@@ -1,4 +1,4 @@
-//! What the game of the subject was told besides news, and the frames of clients, in words.
+//! Records the messages that the subject's game receives besides news, and shows frames as text.
 
 use std::collections::BTreeMap;
 
@@ -15,23 +15,23 @@ use waystation::zone::{JoinCancelled, JoinRequested, MembershipError, Membership
 use super::parts::Asking;
 use super::reference::HASTE;
 
-/// What the game was told since it was last looked at.
+/// The messages that the game received since the last comparison.
 #[derive(Resource, Debug, Default)]
 pub(super) struct Heeded {
     pub(super) asks: Vec<(SessionId, Asking)>,
     pub(super) refused: Vec<(Entity, MembershipError)>,
-    /// What agents were sent, in words.
+    /// The messages that agents received, as text.
     pub(super) delivered: Vec<(SessionId, String)>,
     pub(super) hooked: Vec<(SessionId, LossCause)>,
-    /// The last ask of each session, since the start.
+    /// The last ask of each session since the start.
     pub(super) requests: BTreeMap<SessionId, JoinRequested>,
 }
 
-/// A session whose hook gives it little time.
+/// Marks a session with a hook that sets a short resume timeout.
 #[derive(Component)]
 pub(super) struct Hasty;
 
-/// Listens to what is compared.
+/// Adds the systems that record the messages for the comparison.
 pub(super) fn listen_to(app: &mut App) {
     app.init_resource::<Heeded>().add_delivery::<Echo>().add_systems(
         Update,
@@ -46,7 +46,7 @@ pub(super) fn listen_to(app: &mut App) {
     );
 }
 
-/// The hook of all sessions.
+/// Returns the hook of all sessions. It records each loss, and shortens the timeout of a [`Hasty`] session.
 pub(super) fn hook() -> OnDisconnect {
     OnDisconnect::new(|session, cause| {
         let id = session.get::<Session>().map(Session::id);
@@ -79,12 +79,12 @@ fn hear_of_refusals(mut refused: MessageReader<MembershipRefused>, mut heeded: R
 
 fn hear_as_agent<M: WireMessage>(mut delivered: MessageReader<Delivered<M>>, mut heeded: ResMut<Heeded>) {
     for Delivered { session, message, .. } in delivered.read() {
-        let frame = Frame::parse(encode(message.as_ref())).expect("a frame");
+        let frame = Frame::parse(encode(message.as_ref())).expect("a message encodes to a valid frame");
         heeded.delivered.push((*session, shown(&frame)));
     }
 }
 
-/// A frame of the server, in words.
+/// Returns a frame of the server as text.
 pub(super) fn shown(frame: &Frame) -> String {
     if let Ok(Welcome { session, resumed, received, base, resync, zone, .. }) = frame.decode() {
         format!("Welcome {} {resumed} {received} {base} {resync} {zone:?}", SessionId(session))
