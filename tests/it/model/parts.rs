@@ -1,17 +1,17 @@
-//! What the model is made of: what clients know, links, what goes over them, sessions and zones.
+//! Defines the types of the model's state: clients, links, frames, sessions and zones.
 
 use std::collections::VecDeque;
 
 use waystation::session::EndCause;
 use waystation::wire::v1::Reason;
 
-/// What a client knows.
+/// The state of a client.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Client {
     pub(super) link: Option<usize>,
     pub(super) welcomed: bool,
     pub(super) closed: bool,
-    /// It has asked for something and was not answered.
+    /// True once the client has sent a Hello on its link, until a Denied arrives.
     pub(super) greeted: bool,
     pub(super) reloaded: bool,
     pub(super) session: Option<usize>,
@@ -20,52 +20,52 @@ pub(crate) struct Client {
     pub(super) sent: usize,
     pub(super) outbox: VecDeque<Up>,
     pub(super) requests: u32,
-    /// What it saw in this step.
+    /// The frames that the client received in this step.
     pub(crate) seen: Vec<Down>,
 }
 
-/// One link, from both ends.
+/// A link, with the state of both ends.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) key: (usize, u64),
-    /// Frames go nowhere any more.
+    /// True if the link is closed: it carries no frames.
     pub(super) closed: bool,
     pub(super) guest: Option<Guest>,
     pub(super) session: Option<usize>,
     pub(super) down: VecDeque<Down>,
-    /// What a jammed adapter has yet to take.
+    /// The commands for this link that a jammed adapter has not taken.
     pub(super) jam: Jam,
 }
 
-/// What an adapter that takes nothing is to do with a link.
+/// The commands for a link that a jammed adapter carries out once it is free.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Jam {
     pub(super) frames: Vec<Down>,
     pub(super) closes: bool,
 }
 
-/// A link that has no session.
+/// A link without a session.
 #[derive(Debug, Clone)]
 pub(super) struct Guest {
     pub(super) deadline: u64,
     pub(super) asked: Option<((u64, u64), Option<Resume>)>,
     pub(super) denied: u64,
-    /// Of these, how often it was for the token.
+    /// The number of denials because of the token.
     pub(super) bad: u64,
     pub(super) resume_from: u64,
 }
 
-/// What a client says when it resumes.
+/// The fields of a client's Resume.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Resume {
     pub(super) token: usize,
     pub(super) received: usize,
-    /// How many of its own frames it does not keep any more.
+    /// The number of counted frames that the client has sent and does not keep.
     pub(super) trimmed: usize,
     pub(super) resync: bool,
 }
 
-/// What a proxy delivers.
+/// An event of a link, from a proxy.
 #[derive(Debug, Clone)]
 pub(super) struct Event {
     pub(super) at: u64,
@@ -80,7 +80,7 @@ pub(super) enum Arrival {
     Closed,
 }
 
-/// A frame of a client, or what an agent sends.
+/// A frame of a client, or a message of an agent.
 #[derive(Debug, Clone)]
 pub(super) enum Up {
     Hello(Option<Resume>),
@@ -121,7 +121,7 @@ pub(crate) enum Down {
         reason: Reason,
     },
     Echo(u64),
-    /// The server stops in so many milliseconds.
+    /// The server stops in this many milliseconds.
     Notice(u64),
 }
 
@@ -136,40 +136,40 @@ pub(crate) struct Session {
     pub(crate) expires: Option<u64>,
     pub(super) newest: usize,
     pub(super) presented: Option<usize>,
-    /// What waits for dispatch, with its place among all frames.
+    /// The frames that wait for dispatch, each with its order among all frames.
     pub(super) inbox: VecDeque<(u64, Up)>,
     pub(crate) received: usize,
     pub(super) welcome: Option<Down>,
-    /// All that it was ever sent and counts.
+    /// All counted frames that were ever queued for the client.
     pub(crate) sent: Vec<Down>,
     pub(crate) acked: usize,
-    /// How much of it was given to the link.
+    /// The number of frames of `sent` that were given to the link.
     pub(super) given: usize,
     pub(super) since: u64,
-    /// Nothing is kept for it until it is resumed.
+    /// True once the outbox has overflowed: no frame is queued until the session is resumed.
     pub(super) overflowed: bool,
     pub(super) ask: Option<Ask>,
-    /// The last ask that the game was told of.
+    /// The number of the last ask that the game received.
     pub(super) told_ask: Option<u64>,
-    /// How long it lives without a link.
+    /// The resume timeout, in milliseconds.
     pub(super) timeout: u64,
-    /// The hook makes its timeout short.
+    /// True if the session's hook shortens its resume timeout.
     pub(super) is_hasty: bool,
     pub(crate) is_agent: bool,
-    /// The session that an agent belongs to.
+    /// The session that owns this agent.
     pub(super) owner: Option<usize>,
     pub(super) gone: Option<Gone>,
     pub(crate) has_ended: bool,
 }
 
-/// The game has despawned a session, and the server has yet to notice.
+/// A session that the game has despawned and that the server has not ended yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gone {
-    /// The zone that it was in, and the zone's id.
+    /// The zone that the session was in, and the zone's id.
     pub(super) zone: Option<(usize, u64)>,
 }
 
-/// A session waits for the game's word.
+/// A Join that waits for the game's answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ask {
     pub(super) number: u64,
@@ -179,10 +179,10 @@ pub(super) struct Ask {
     pub(super) deadline: u64,
 }
 
-/// What the game is told of an ask.
+/// A message to the game about an ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asking {
-    /// Under this number.
+    /// The ask was opened, with this number.
     Requested(u64),
     Cancelled(Reason),
 }
@@ -196,33 +196,33 @@ pub(crate) struct Zone {
     pub(super) is_asking: bool,
 }
 
-/// What waits for settle.
+/// A change that waits for settle.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Change {
     Join(u32, usize),
     Part(u32),
     /// The session lost its link in a hard zone.
     Drop,
-    /// The game puts it into a zone of that id.
+    /// The game puts the session into a zone, which has this id.
     Put(usize, u64),
-    /// The same, only from another zone.
+    /// As `Put`, but only if the session is in a zone.
     Move(usize, u64),
     Take,
-    /// The game says yes, or no, to an ask of that number.
+    /// The game accepts (`true`) or refuses the ask of this number.
     Answer(u64, bool),
     Kick,
     End(EndCause),
 }
 
 impl Change {
-    /// The game is told if it cannot be made.
+    /// Returns true if the change is a command of the game: a refusal is reported to the game.
     pub(super) fn is_of_the_game(self) -> bool {
         matches!(self, Self::Put(..) | Self::Move(..) | Self::Take | Self::Answer(..) | Self::Kick)
     }
 }
 
 impl Session {
-    /// One that was opened just now.
+    /// Creates a session that is opened now.
     pub(super) fn new(link: Option<usize>, now: u64, token: usize) -> Self {
         Self {
             epoch: 1,
@@ -260,12 +260,12 @@ impl Session {
         self.ask.is_some()
     }
 
-    /// Whether the server still finds it where it looks for sessions.
+    /// Returns true if the session is live: it has not ended, and the game has not despawned it.
     pub(super) fn is_there(&self) -> bool {
         !self.has_ended && self.gone.is_none()
     }
 
-    /// A counted frame for a client.
+    /// Queues a counted frame for the client.
     pub(super) fn push(&mut self, frame: Down, now: u64) {
         if self.overflowed {
             return;
@@ -283,7 +283,7 @@ impl Session {
     }
 }
 
-/// How long a session lives without a link, unless the game says otherwise.
+/// The default resume timeout, in milliseconds.
 const TIMEOUT: u64 = 5_000;
-/// Frames that an outbox holds in these tests: a few broadcasts are too much.
+/// The limit of an outbox in these tests, in frames. A few broadcasts exceed it.
 pub(crate) const OUTBOX_MAX: usize = 12;

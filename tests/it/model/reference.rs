@@ -37,7 +37,7 @@ pub(crate) const FORGED: usize = usize::MAX;
 pub(crate) struct Reference {
     /// The steady clock, in milliseconds. It advances by at most 250 ms in a tick.
     pub(crate) now: u64,
-    /// The wall clock, in milliseconds. It advances by the full length of each tick.
+    /// The clock of the server, in milliseconds. It advances by the full length of each tick.
     pub(super) clock: u64,
     pub(super) clients: Vec<Client>,
     pub(super) links: Vec<Link>,
@@ -58,7 +58,7 @@ pub(crate) struct Reference {
     pub(super) asks_opened: u64,
     pub(super) shouts: Vec<u64>,
     numbers: u64,
-    /// The time on the wall clock at which all sessions end. `None` before the drain.
+    /// The time on `clock` at which all sessions end. `None` before the drain.
     pub(super) drain: Option<u64>,
     /// True once guests were sent Closed(SHUTDOWN) after the deadline of the drain.
     pub(super) has_dismissed: bool,

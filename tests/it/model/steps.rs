@@ -1,4 +1,4 @@
-//! What may happen, and when.
+//! Defines the steps of a trace, and which steps are possible in a state.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ pub(crate) enum Who {
     Cid,
 }
 
-/// The zones. The first has room for all, the second for one; the third is hard, for two; the fourth asks the
-/// game, and has room for one.
+/// The zones. The hall has room for all. The den has room for one member. The pit is hard and has room for two.
+/// The club asks the game and has room for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
     Hall,
@@ -26,63 +26,64 @@ pub(crate) enum Room {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Key {
     Newest,
-    /// Some before that.
+    /// The token of this many Welcomes before the newest.
     Older(u8),
     Forged,
 }
 
-/// One thing that happens, to the server and to its model.
+/// One step of a trace, which is applied to the server and to its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// So many ticks in which nobody reads or says anything.
+    /// This many ticks in which no client reads or sends.
     Tick(u16),
-    /// So many ticks, after each of which all clients do what clients do.
+    /// This many ticks. After each tick, all clients read and acknowledge.
     Play(u16),
-    /// As `Tick`, in long ticks of 200 ms: 26 of them are longer than any timeout but one.
+    /// As `Tick`, with long ticks of 200 ms. 26 of them exceed the timeouts of 5 s.
     Wait(u16),
-    /// As `Play`, in long ticks.
+    /// As `Play`, with long ticks.
     Rest(u16),
-    /// A tick after a long time in which the server did nothing.
+    /// One tick after a long pause of the server.
     Stall,
-    /// The adapter of the first proxy, or of the second, takes no commands any more.
+    /// The adapter of the first proxy (`false`) or of the second (`true`) stops taking commands.
     Jam(bool),
-    /// It takes them again.
+    /// The adapter takes commands again.
     Free(bool),
-    /// A client does what clients do: it reads, and answers.
+    /// A client reads and acknowledges all frames that have arrived.
     Pump(Who),
-    /// The same, but it acknowledges one frame less than it took.
+    /// As `Pump`, but the client acknowledges one frame less than it has received.
     Lag(Who),
-    /// A client opens a link, by the first proxy or the second. An older one is dropped, silently.
+    /// A client opens a link over the first proxy (`false`) or the second (`true`). It drops an older link silently.
     Connect(Who, bool),
-    /// A client reads so many frames and no more, and drops its link silently.
+    /// A client reads this many frames, and then drops its link silently.
     Cut(Who, u8),
     /// A client closes its link.
     Close(Who),
-    /// A client's link loses and doubles what is unreliable.
+    /// A client's link begins to lose and duplicate unreliable frames.
     Lossy(Who),
-    /// A client forgets all but its token, its link included.
+    /// A client discards its state and its link, except its newest token.
     Reload(Who),
-    /// A client takes the token of another, as a second tab does, and forgets all else.
+    /// The second client discards its state and link, and takes the token of the first, as a second tab does.
     Copy(Who, Who),
-    /// A client talks for ten seconds and does not listen; nobody else does anything.
+    /// A client sends calls for more than ten seconds and does not read. The other clients do nothing.
     Deaf(Who),
-    /// A client talks for ten seconds, and is always a frame behind; nobody else does anything.
+    /// A client sends calls for more than ten seconds, and acknowledges all frames but the last. The other clients do
+    /// nothing.
     Busy(Who),
     Hello(Who),
     Resume(Who, Key),
-    /// A client resumes and does not keep some frames that the server never took.
+    /// A client resumes with the newest token, and reports more trimmed frames than the server has received.
     Ahead(Who),
-    /// The same, with the newest token, asking for a resync.
+    /// A client resumes with the newest token, and requests a resync.
     Resync(Who),
     Join(Who, Room),
     Part(Who),
     Say(Who),
     Bye(Who),
-    /// A client sends what is no frame.
+    /// A client sends bytes that are not a frame.
     Babble(Who),
-    /// The game broadcasts to the hall.
+    /// The game broadcasts one message to the hall.
     Shout,
-    /// The game broadcasts to the hall much more.
+    /// The game broadcasts many messages to the hall.
     Flood,
     /// The game puts a session into a zone.
     Put(Who, Room),
@@ -91,11 +92,11 @@ pub(crate) enum Step {
     /// The game takes a session out of its zone.
     Take(Who),
     Kick(Who),
-    /// The game says yes or no to what a client asked last, again perhaps.
+    /// The game accepts (`true`) or refuses a client's last ask. The ask may have been answered before.
     Answer(Who, bool),
-    /// The game makes a session live for a short time without a link, from its hook.
+    /// The game marks a session, so that its hook sets a short resume timeout.
     Hasten(Who),
-    /// The game makes a session live for a long time without a link.
+    /// The game sets a long resume timeout for a session.
     Soothe(Who),
     /// The game despawns a session.
     Despawn(Who),
@@ -103,15 +104,15 @@ pub(crate) enum Step {
     Shut(Room),
     /// The game despawns a zone.
     Raze(Room),
-    /// The game opens a zone that was closed.
+    /// The game opens a zone again after its end.
     Open(Room),
-    /// The game spawns an agent, which may belong to a client's session.
+    /// The game spawns an agent. The session of a client may own it.
     Spawn(Option<Who>),
     AgentJoin(Room),
     AgentPart,
     AgentSay,
     AgentEnd,
-    /// The server drains.
+    /// The server begins to drain.
     Drain,
 }
 
@@ -119,7 +120,7 @@ impl Who {
     pub(crate) const ALL: [Self; 3] = [Self::Ada, Self::Bob, Self::Cid];
 }
 
-/// A step as a trace shows it: on one line.
+/// A step, shown on one line of a trace.
 #[derive(Clone, Copy)]
 pub(crate) struct Shown(pub(crate) Step);
 
@@ -137,8 +138,8 @@ impl Room {
     }
 }
 
-/// All steps that are possible, each with its weight: most keep a game going, so that what ends
-/// things has something to end.
+/// Returns all possible steps with their weights. Steps that end links, sessions and zones have low weights, so that
+/// these live long enough to be tested.
 pub(crate) fn possible(state: &Reference) -> Vec<(u32, Step)> {
     let mut steps = vec![
         (30, Step::Tick(1)),
@@ -207,7 +208,7 @@ fn of_client(state: &Reference, who: Who) -> Vec<(u32, Step)> {
         (1, Step::Spawn(Some(who))),
     ];
     steps.extend(Who::ALL.map(|from| (1, Step::Copy(from, who))));
-    // Without a link there is little that a client can do.
+    // Few steps are possible for a client without a link.
     let weight = if client.has_link() { 2 } else { 8 };
     steps.extend([(weight, Step::Connect(who, false)), (weight, Step::Connect(who, true))]);
     let weight = if is_outside { 12 } else { 4 };
@@ -221,7 +222,7 @@ fn of_client(state: &Reference, who: Who) -> Vec<(u32, Step)> {
     steps
 }
 
-/// Whether a step keeps to what clients and games may do, so that the model has an answer.
+/// Returns true if a step is possible in a state: the model defines its effect.
 pub(crate) fn is_possible(state: &Reference, step: Step) -> bool {
     let is_there = |who| state.live_session(who).is_some();
     let has_token = |who| state.client(who).token(0).is_some();
@@ -230,7 +231,7 @@ pub(crate) fn is_possible(state: &Reference, step: Step) -> bool {
         Step::Shout | Step::Flood | Step::Connect(..) => true,
         Step::Jam(beta) => !state.is_jammed(beta),
         Step::Free(beta) => state.is_jammed(beta),
-        // Little happens after it.
+        // Few things can happen after the drain, so it begins late.
         Step::Drain => !state.is_draining() && state.now > 15_000,
         Step::Pump(who) | Step::Cut(who, _) | Step::Close(who) | Step::Lossy(who) => {
             state.client(who).has_link()
@@ -261,7 +262,7 @@ pub(crate) fn is_possible(state: &Reference, step: Step) -> bool {
         Step::Answer(who, _) => state.ask(who).is_some(),
         Step::Shut(room) | Step::Raze(room) => state.has_zone(room),
         Step::Open(room) => state.zones[room as usize].is_none(),
-        // One at a time.
+        // There is at most one agent at a time.
         Step::Spawn(owner) => state.agent().is_none() && owner.is_none_or(is_there),
         Step::AgentJoin(_) | Step::AgentPart | Step::AgentSay | Step::AgentEnd => state.agent().is_some(),
     }

@@ -1,4 +1,4 @@
-//! The server itself, driven step by step beside its model and compared with it.
+//! Applies each step to the server, and compares the server with its model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -25,7 +25,7 @@ use super::steps::{Key, Room, Step, Who};
 use super::told::{Hasty, Heeded, hook, listen_to, shown};
 use crate::support::{Heard, game_bounded, shout};
 
-/// The server, and clients that do what the model's do.
+/// The server, and clients that act as the clients of the model.
 pub(crate) struct Subject {
     game: Harness,
     players: Vec<Player>,
@@ -33,18 +33,18 @@ pub(crate) struct Subject {
     tokens: Vec<Vec<Bytes>>,
     /// The sessions, as the model numbers them.
     ids: BTreeMap<usize, SessionId>,
-    /// The entities of sessions that the game commanded something of.
+    /// The sessions that the game's commands named, by entity.
     commanded: BTreeMap<Entity, usize>,
     agent: Option<Entity>,
     news_count: usize,
     heard_count: usize,
-    /// Frames that each client took in this step.
+    /// The reliable frames that each client received in this step, except Ack.
     seen: Vec<Vec<Frame>>,
 }
 
 impl Subject {
     pub(crate) fn new() -> Self {
-        // Two floods are more than an outbox holds.
+        // Two floods exceed an outbox.
         let mut game = game_bounded(SessionConfig {
             outbox_max_frames: OUTBOX_MAX,
             on_disconnect: Some(hook()),
@@ -52,7 +52,7 @@ impl Subject {
         });
         listen_to(&mut game.app);
         for name in ["hall", "attic"] {
-            let zone = game.zone(name).expect("support opens it");
+            let zone = game.zone(name).expect("the game opens this zone");
             game.app.world_mut().despawn(zone);
         }
         let players = Who::ALL.map(|who| {
@@ -75,7 +75,7 @@ impl Subject {
         subject
     }
 
-    /// What the model has done already.
+    /// Applies a step to the server. The model has applied it already.
     pub(crate) fn apply(&mut self, step: Step, model: &Reference) {
         let via = |beta: bool| if beta { Via::Beta } else { Via::Alpha };
         match step {
@@ -85,7 +85,7 @@ impl Subject {
             Step::Rest(count) => self.pass(count, LONG_PERIOD, true),
             Step::Stall => self.pass(1, STALL, false),
             Step::Jam(beta) => {
-                // What was commanded before it takes, which it does when one looks at its links.
+                // A loopback carries out earlier commands when one of its links is used.
                 self.players.iter().for_each(|player| _ = player.is_cut_off());
                 self.game.stall(via(beta), true);
             }
@@ -129,7 +129,7 @@ impl Subject {
         }
     }
 
-    /// A client says Hello.
+    /// Sends the Hello of a step.
     fn greet(&mut self, step: Step, model: &Reference) {
         let (who, token, resync) = match step {
             Step::Resume(who, Key::Newest) | Step::Ahead(who) => (who, self.token(who, 0), false),
@@ -137,7 +137,7 @@ impl Subject {
             Step::Resume(who, Key::Forged) => (who, Bytes::from_static(&[7; 32]), false),
             Step::Resync(who) => (who, self.token(who, 0), true),
             Step::Hello(who) => return self.players[who as usize].hello(),
-            other => unreachable!("{other:?} is no Hello"),
+            other => unreachable!("the step {other:?} sends no Hello"),
         };
         let player = &mut self.players[who as usize];
         if matches!(step, Step::Ahead(_)) {
@@ -149,7 +149,7 @@ impl Subject {
         }
     }
 
-    /// What the game does.
+    /// Applies a step of the game.
     fn apply_to_game(&mut self, step: Step, model: &Reference) {
         match step {
             Step::Shout => shout(&mut self.game, model.number()),
@@ -168,7 +168,7 @@ impl Subject {
             Step::Take(who) => self.command(who, model, |commands, session| commands.part_zone(session)),
             Step::Kick(who) => self.command(who, model, |commands, session| commands.kick(session, "out")),
             Step::Answer(who, yes) => {
-                let session = self.ids[&model.live_session(who).expect("it lives in the model")];
+                let session = self.ids[&model.live_session(who).expect("the session is live in the model")];
                 let request = self.game.resource::<Heeded>().requests[&session].clone();
                 self.command(who, model, |commands, _| match yes {
                     true => commands.accept_join(&request),
@@ -209,11 +209,11 @@ impl Subject {
             Step::AgentSay => self.with_agent(|agent| agent.call(Say { number: model.number() })),
             Step::AgentEnd => self.with_agent(Agent::end),
             Step::Drain => self.act(|commands| commands.drain(Duration::from_millis(DRAIN))),
-            other => unreachable!("{other:?} is done by a client"),
+            other => unreachable!("the step {other:?} is a step of a client"),
         }
     }
 
-    /// The model and the server are alike.
+    /// Asserts that the server and the model are in the same state, and had the same events in this step.
     pub(crate) fn compare(&mut self, model: &Reference) {
         self.compare_frames(model);
         self.compare_news(model);
@@ -224,7 +224,7 @@ impl Subject {
         self.assert_same("what the game heard", heard, &model.heard);
     }
 
-    /// What the game was told but for the news, and what it found out.
+    /// Compares the messages that the game, its hooks and its agents received, except the news.
     fn compare_told(&mut self, model: &Reference) {
         let mut heeded = self.game.app.world_mut().resource_mut::<Heeded>();
         let requests = std::mem::take(&mut heeded.requests);
@@ -234,7 +234,7 @@ impl Subject {
         let mut delivered = told.delivered;
         let mut expected: Vec<(usize, String)> =
             model.told.delivered.iter().map(|(number, down)| (*number, self.expected(down))).collect();
-        // Those of one kind come in order, and the kinds in any.
+        // Only messages of the same kind have a defined order.
         delivered.sort_by_key(|(_, words)| words.split(' ').next().map(str::to_owned));
         expected.sort_by_key(|(_, words)| words.split(' ').next().map(str::to_owned));
         self.assert_same("what agents were sent", delivered, &expected);
@@ -251,7 +251,7 @@ impl Subject {
         );
     }
 
-    /// Compares by session; which of two sessions comes first does not matter.
+    /// Compares the values of each session. The order between sessions does not matter.
     fn assert_same<T: Debug + PartialEq + Clone>(
         &self,
         what: &str,
@@ -291,18 +291,18 @@ impl Subject {
     }
 
     fn token(&self, who: Who, back: usize) -> Bytes {
-        self.tokens[who as usize].iter().rev().nth(back).expect("the model has it too").clone()
+        self.tokens[who as usize].iter().rev().nth(back).expect("the client has the token").clone()
     }
 
     fn command(&mut self, who: Who, model: &Reference, act: impl FnOnce(&mut Commands, Entity)) {
-        // The model has done it already, and may have ended the session.
-        let number = model.client(who).session().expect("it has one in the model");
-        let entity = self.game.entity(self.ids[&number]).expect("it lives");
+        // The model has applied the step already, and may have ended the session.
+        let number = model.client(who).session().expect("the client has a session in the model");
+        let entity = self.game.entity(self.ids[&number]).expect("the session is live");
         self.commanded.insert(entity, number);
         self.act(|commands| act(commands, entity));
     }
 
-    /// Commands something between two ticks.
+    /// Runs commands between two ticks.
     fn act<R>(&mut self, act: impl FnOnce(&mut Commands) -> R) -> R {
         let world = self.game.app.world_mut();
         let result = act(&mut world.commands());
@@ -311,8 +311,8 @@ impl Subject {
     }
 
     fn with_agent(&mut self, act: impl FnOnce(&mut Agent)) {
-        let agent = self.agent.expect("the model has one");
-        let mut agent = self.game.app.world_mut().get_mut::<Agent>(agent).expect("an agent");
+        let agent = self.agent.expect("the game has spawned an agent");
+        let mut agent = self.game.app.world_mut().get_mut::<Agent>(agent).expect("the agent is live");
         act(&mut agent);
     }
 
@@ -325,7 +325,7 @@ impl Subject {
         self.take_frames(who);
     }
 
-    /// As [`pump`](Self::pump), but acknowledges one frame less than it took.
+    /// As [`pump`](Self::pump), but acknowledges one frame less than the client has received.
     fn lag(&mut self, who: Who) {
         let player = &mut self.players[who as usize];
         player.hang = Hang::Acks;
@@ -337,7 +337,7 @@ impl Subject {
         self.take_frames(who);
     }
 
-    /// Reads so many frames that are not link control, answers none, and drops the link.
+    /// Reads this many reliable frames that are not an Ack, sends no answers, and drops the link.
     fn cut(&mut self, who: Who, frames: u8) {
         let player = &mut self.players[who as usize];
         player.hang = Hang::Mute;
@@ -364,7 +364,7 @@ impl Subject {
         }
     }
 
-    /// Both name a session.
+    /// Asserts that a session of the model has this id in the server. Records the id when the session is new.
     fn same_session(&mut self, number: usize, id: SessionId) {
         assert_eq!(*self.ids.entry(number).or_insert(id), id, "session {number} of the model");
     }
@@ -438,7 +438,7 @@ impl Subject {
                 "epoch, counts and deadline of session {number}"
             );
         }
-        // Of one that is about to close the name is free already; its members part with the next tick.
+        // A zone that closes in the next tick is not compared: its name is free, but its members have not parted.
         for room in Room::ALL.into_iter().filter(|room| !model.is_shut(*room)) {
             let zone = self.game.zone(room.name());
             let members = zone.and_then(|zone| self.game.app.world().get::<Members>(zone));
@@ -474,7 +474,7 @@ impl Subject {
         u64::try_from(expires.steady().as_millis()).ok()
     }
 
-    /// A frame of the model, in words.
+    /// Returns a frame of the model as text.
     fn expected(&self, down: &Down) -> String {
         let name = |zone: usize| Room::ALL[zone].name();
         match *down {
