@@ -157,7 +157,7 @@ pub(super) fn oz_08_a_probe_needs_no_session(stage: &mut Stage, over: Way) {
         let replies: Vec<ProbeReply> = stage[who].take();
         assert_eq!(replies.len(), 1);
         assert_eq!(replies[0].topic, "status");
-        let status = Status::decode(replies[0].body.clone()).expect("a Status");
+        let status = Status::decode(replies[0].body.clone()).expect("the body is a Status");
         assert_eq!((status.sessions, status.draining), (1, false));
         assert!(status.capacity > 0 && status.zones.iter().any(|zone| zone == "plaza"));
     }

@@ -57,7 +57,7 @@ impl Guarded {
 
     fn principal(&self, who: Who) -> Principal {
         let principal = self.stage.game.component::<Principal>(self.stage[who].session());
-        principal.expect("a session").clone()
+        principal.expect("the session is live").clone()
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) fn wire_core_a_new_session_needs_a_ticket_that_is_fresh_and_genuine(s
     let good = server.ticket(Some("ada"));
     let ada = server.stage.stranger(over);
 
-    for bad in ["", &stale, &forged, &elsewhere.expect("a ticket"), &good[1..], "?"] {
+    for bad in ["", &stale, &forged, &elsewhere.expect("a ticket is minted"), &good[1..], "?"] {
         assert_eq!(server.denied(ada, bad), Reason::Unauthenticated, "{bad}");
     }
     assert_eq!(server.stage.game.resource::<SessionCounts>().registered_count, 0);

@@ -101,13 +101,13 @@ impl Adapters {
                 let via = if self.loopback_count.is_multiple_of(2) { Via::Alpha } else { Via::Beta };
                 return player.connect(game, via);
             }
-            Way::Udp => Box::new(self.udp(game).1.dial().expect("a link")),
-            Way::Quic => Box::new(self.quic(game).1.raw.dial().expect("a link")),
-            Way::WebTransport => Box::new(self.quic(game).1.webtransport.dial().expect("a link")),
+            Way::Udp => Box::new(self.udp(game).1.dial().expect("the dial starts")),
+            Way::Quic => Box::new(self.quic(game).1.raw.dial().expect("the dial starts")),
+            Way::WebTransport => Box::new(self.quic(game).1.webtransport.dial().expect("the dial starts")),
             Way::WebSocket => {
                 let url = format!("ws://{}/ws", self.http(game).local_addr());
-                let mut dial = WebSocketDial::new(&url, Trust::WebPki).expect("a URL");
-                Box::new(dial.dial().expect("a link"))
+                let mut dial = WebSocketDial::new(&url, Trust::WebPki).expect("the URL is valid");
+                Box::new(dial.dial().expect("the dial starts"))
             }
         };
         player.connect_over(game, link);

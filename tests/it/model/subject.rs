@@ -158,11 +158,11 @@ impl Subject {
                     .for_each(|number| shout(&mut self.game, number));
             }
             Step::Put(who, room) => {
-                let zone = self.game.zone(room.name()).expect("an open zone");
+                let zone = self.game.zone(room.name()).expect("the zone is open");
                 self.command(who, model, |commands, session| commands.join_zone(session, zone));
             }
             Step::Move(who, room) => {
-                let zone = self.game.zone(room.name()).expect("an open zone");
+                let zone = self.game.zone(room.name()).expect("the zone is open");
                 self.command(who, model, |commands, session| commands.move_zone(session, zone));
             }
             Step::Take(who) => self.command(who, model, |commands, session| commands.part_zone(session)),
@@ -186,11 +186,11 @@ impl Subject {
                 self.command(who, model, |commands, session| commands.entity(session).despawn());
             }
             Step::Shut(room) => {
-                let zone = self.game.zone(room.name()).expect("an open zone");
+                let zone = self.game.zone(room.name()).expect("the zone is open");
                 self.act(|commands| commands.close_zone(zone));
             }
             Step::Raze(room) => {
-                let zone = self.game.zone(room.name()).expect("an open zone");
+                let zone = self.game.zone(room.name()).expect("the zone is open");
                 self.act(|commands| commands.entity(zone).despawn());
             }
             Step::Open(room) => self.open(room),
@@ -464,8 +464,8 @@ impl Subject {
     }
 
     fn counts(&self, id: SessionId) -> (usize, usize, usize) {
-        let view = self.game.view(id).expect("a client's session");
-        let count = |count: u64| usize::try_from(count).expect("a small number");
+        let view = self.game.view(id).expect("the session of the client is live");
+        let count = |count: u64| usize::try_from(count).expect("the count fits");
         (count(view.received), count(view.acked), count(view.sent))
     }
 

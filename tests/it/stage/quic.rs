@@ -1,4 +1,4 @@
-//! The QUIC adapter on a stage, and its clients.
+//! Runs the QUIC adapter on a stage, with its clients.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -24,15 +24,15 @@ use waystation::wire::{FRAME_MAX_SERVER, Lane};
 
 use super::{Adapter, frame, loopback, now};
 
-/// How a client shakes hands; what one handshake has learned is kept in it for the next.
+/// The TLS configuration of a client. It stores the session tickets of earlier handshakes.
 pub(crate) type TlsConfig = Arc<rustls::ClientConfig>;
 
-/// A server with the QUIC adapter.
+/// A stage with the QUIC adapter.
 pub(crate) type Stage = super::Stage<Quic>;
 
-/// The QUIC adapter, and its certificate.
+/// The QUIC adapter and its certificate.
 pub(crate) struct Quic {
-    /// A test may take it, to see what becomes of clients when it is dropped.
+    /// The handle of the adapter. A test can take and drop it, to observe the clients.
     pub(crate) handle: Option<ListenerHandle>,
     address: SocketAddr,
     stats: QuicStats,
@@ -41,30 +41,31 @@ pub(crate) struct Quic {
 
 impl Quic {
     pub(crate) fn start(app: &mut App, config: QuicConfig) -> Self {
-        let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");
-        let bound = QuicProxy::bind(QuicConfig { listen: loopback(), ..config }, &tls).expect("a free port");
+        let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate is generated");
+        let bound =
+            QuicProxy::bind(QuicConfig { listen: loopback(), ..config }, &tls).expect("the port is free");
         let (address, stats) = (bound.local_addr(), bound.stats());
-        let handle = bound.start(proxy::attach(app, "quic")).expect("a thread");
+        let handle = bound.start(proxy::attach(app, "quic")).expect("the thread starts");
         Self { handle: Some(handle), address, stats, tls }
     }
 
-    /// A client that has not said anything yet.
+    /// Creates a client that has sent nothing.
     pub(crate) fn client(&self, kind: QuicKind) -> Client {
         let (lanes, alpn) = match kind {
             QuicKind::Quic => (Lanes::quic_client(FRAME_MAX_SERVER), ALPN_QUIC),
             QuicKind::WebTransport => {
                 let url = format!("https://localhost:{}/wt", self.address.port());
-                let url = url.parse().expect("a URL");
+                let url = url.parse().expect("the URL is valid");
                 (Lanes::webtransport_client(FRAME_MAX_SERVER, url), ALPN_WEBTRANSPORT)
             }
         };
         Client::new(self.address, self.client_tls(alpn), lanes, &QuicLimits::default())
     }
 
-    /// What a client wants of the server's certificate.
+    /// Returns the TLS configuration of a client that trusts the server's certificate.
     pub(crate) fn client_tls(&self, alpn: &[u8]) -> TlsConfig {
-        let sha256 = self.tls.sha256().expect("self-signed");
-        Trust::Sha256(sha256).client_config(&[alpn]).expect("a configuration")
+        let sha256 = self.tls.sha256().expect("the certificate is self-signed");
+        Trust::Sha256(sha256).client_config(&[alpn]).expect("the TLS configuration is valid")
     }
 }
 
@@ -103,7 +104,7 @@ impl Stage {
         Self::start(clock, |app| Quic::start(app, config))
     }
 
-    /// A client that has not said anything yet.
+    /// Adds a client that has sent nothing. Returns its index.
     pub(crate) fn client(&mut self, kind: QuicKind) -> usize {
         self.add(self.adapter.client(kind))
     }
@@ -116,19 +117,19 @@ impl Stage {
         self.add(Client::new(self.local_addr(), tls, lanes, limits))
     }
 
-    /// A client whose link is open, and whose stream the server has.
+    /// Adds a client with an open link, and waits until the server has received a frame on the link's stream.
     pub(crate) fn connect(&mut self, kind: QuicKind) -> usize {
         let id = self.client(kind);
-        self.until("the client is connected", |stage| stage.clients[id].is_open());
+        self.until("the client connects", |stage| stage.clients[id].is_open());
         self.clients[id].send(&frame(0x01, 0));
-        self.until("the server has its frame", |stage| {
+        self.until("the server receives the client's frame", |stage| {
             stage.link_of(id).is_some() && stage.frames_of(id).contains(&(Lane::Reliable, frame(0x01, 0)))
         });
         id
     }
 }
 
-/// A client of QUIC, and what it takes to misbehave.
+/// A QUIC client that a test can make misbehave.
 pub(crate) struct Client {
     socket: UdpSocket,
     server: SocketAddr,
@@ -139,11 +140,11 @@ pub(crate) struct Client {
     pub(crate) opened_from: SocketAddr,
     pub(crate) received: Vec<(Lane, Bytes)>,
     pub(crate) happened: Vec<LaneEvent>,
-    /// It does nothing by itself.
+    /// If true, `step` does nothing.
     pub(crate) frozen: bool,
-    /// It reads no frames.
+    /// If true, the client reads no frames.
     pub(crate) deaf: bool,
-    /// What happens on its connection is not for its lanes.
+    /// If true, the events of the connection are not given to the lanes.
     pub(crate) raw: bool,
     is_drained: bool,
 }
@@ -151,11 +152,14 @@ pub(crate) struct Client {
 impl Client {
     fn new(server: SocketAddr, tls: TlsConfig, lanes: Lanes, limits: &QuicLimits) -> Self {
         let socket = bind();
-        let opened_from = socket.local_addr().expect("bound");
-        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("a cipher")));
+        let opened_from = socket.local_addr().expect("the socket is bound");
+        let mut config = ClientConfig::new(Arc::new(
+            QuicClientConfig::try_from(tls).expect("the TLS configuration has a cipher for QUIC"),
+        ));
         config.transport_config(Arc::new(limits.transport()));
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, false, None);
-        let (handle, connection) = endpoint.connect(now(), config, server, "localhost").expect("a name");
+        let (handle, connection) =
+            endpoint.connect(now(), config, server, "localhost").expect("the server name is valid");
         Self {
             socket,
             server,
@@ -178,7 +182,7 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, frame: &Bytes) {
-        assert!(self.lanes.send(frame, &mut self.connection), "no room");
+        assert!(self.lanes.send(frame, &mut self.connection), "the connection has no room for the frame");
     }
 
     fn take_datagrams(&mut self) {
@@ -196,28 +200,28 @@ impl Client {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // The server is gone, and the system says so.
+                // The server's socket is closed, and the system reports it.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => return,
-                Err(error) => panic!("{error}"),
+                Err(error) => panic!("cannot receive from the server: {error}"),
             }
         }
     }
 
-    /// Takes one datagram, and sends what the connection says to it: of a frozen client.
+    /// Receives one datagram and sends the connection's answer, for a frozen client.
     pub(crate) fn answer_retry(&mut self) {
         self.take_datagrams();
         self.flush();
     }
 
-    /// The packet that begins its handshake.
+    /// Returns the packet that begins the handshake, without sending it.
     pub(crate) fn first_packet(mut self) -> Vec<u8> {
         let mut datagram = Vec::new();
         let sent = self.connection.poll_transmit(now(), 1, &mut datagram);
-        assert!(sent.is_some(), "a client begins");
+        assert!(sent.is_some(), "a client sends the first packet of a handshake");
         datagram
     }
 
-    /// Sends what the connection has to send.
+    /// Sends all datagrams that the connection has ready.
     pub(crate) fn flush(&mut self) {
         self.is_drained = self.is_drained
             || exchange(&mut self.endpoint, self.handle, &mut self.connection) == Exchanged::Drained;
@@ -228,33 +232,33 @@ impl Client {
         }
     }
 
-    /// Sends a datagram as it is.
+    /// Sends a datagram unchanged.
     pub(crate) fn throw(&mut self, datagram: &[u8]) {
         loop {
             match self.socket.send_to(datagram, self.server) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
-                // An earlier one met a closed port, or this one is lost: so it may be with UDP.
+                // An earlier datagram reached a closed port, or this one is lost. Both are normal for UDP.
                 _ => return,
             }
         }
     }
 
-    /// Opens a stream beside the link's, and writes on it.
+    /// Opens a second stream on the connection and writes to it.
     pub(crate) fn open_stream(&mut self, dir: Dir, bytes: &[u8]) -> StreamId {
-        let stream = self.connection.streams().open(dir).expect("a stream");
+        let stream = self.connection.streams().open(dir).expect("the server allows another stream");
         self.write(stream, bytes);
         stream
     }
 
     pub(crate) fn write(&mut self, stream: StreamId, bytes: &[u8]) {
-        let written = self.connection.send_stream(stream).write(bytes).expect("room");
+        let written = self.connection.send_stream(stream).write(bytes).expect("the stream accepts data");
         assert_eq!(written, bytes.len());
     }
 
-    /// Goes on from another address, as a machine whose network has changed.
+    /// Moves the connection to another local address, as after a change of network. Returns the address.
     pub(crate) fn move_elsewhere(&mut self) -> SocketAddr {
         self.socket = bind();
-        self.socket.local_addr().expect("bound")
+        self.socket.local_addr().expect("the socket is bound")
     }
 }
 
@@ -301,7 +305,7 @@ impl super::Client for Client {
 }
 
 fn bind() -> UdpSocket {
-    let socket = UdpSocket::bind(loopback()).expect("a socket");
-    socket.set_nonblocking(true).expect("a socket");
+    let socket = UdpSocket::bind(loopback()).expect("the socket binds");
+    socket.set_nonblocking(true).expect("the socket becomes non-blocking");
     socket
 }

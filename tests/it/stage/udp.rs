@@ -1,4 +1,4 @@
-//! The UDP adapter on a stage, and its clients.
+//! Runs the UDP adapter on a stage, with its clients.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -17,10 +17,10 @@ use waystation::wire::{Lane, lane_of};
 
 use super::{Adapter, loopback, now};
 
-/// A server with the UDP adapter.
+/// A stage with the UDP adapter.
 pub(crate) type Stage = super::Stage<Udp>;
 
-/// The UDP adapter, and what mints tokens for it.
+/// The UDP adapter, and the mint of its connect tokens.
 pub(crate) struct Udp {
     pub(crate) handle: ListenerHandle,
     stats: RenetStats,
@@ -29,17 +29,17 @@ pub(crate) struct Udp {
 }
 
 impl Udp {
-    /// Its tokens are minted and expire by this Unix time.
+    /// Starts the adapter. Its connect tokens are minted and expire by this Unix clock.
     pub(crate) fn start(app: &mut App, unix: UnixClock) -> Self {
         let config = RenetConfig { listen: loopback(), unix: unix.clone(), ..RenetConfig::new(DEV_KEY) };
-        let bound = RenetProxy::bind(config).expect("a free port");
+        let bound = RenetProxy::bind(config).expect("the port is free");
         let (mint, stats) = (bound.mint(), bound.stats());
-        Self { handle: bound.start(proxy::attach(app, "udp")).expect("a thread"), stats, mint, unix }
+        Self { handle: bound.start(proxy::attach(app, "udp")).expect("the thread starts"), stats, mint, unix }
     }
 
-    /// A client that has not said anything yet.
+    /// Creates a client that has sent nothing.
     pub(crate) fn client(&self, id: u64, name: Option<&str>) -> Client {
-        Client::new(self.mint.mint(self.unix.now(), id, name).expect("a token"))
+        Client::new(self.mint.mint(self.unix.now(), id, name).expect("a token is minted"))
     }
 }
 
@@ -74,12 +74,12 @@ impl Stage {
         Self::with_unix(clock, UnixClock::system())
     }
 
-    /// A server whose tokens are minted and expire by this Unix time.
+    /// Creates a stage. Its connect tokens are minted and expire by this Unix clock.
     pub(crate) fn with_unix(clock: Clock, unix: UnixClock) -> Self {
         Self::start(clock, |app| Udp::start(app, unix))
     }
 
-    /// A client that has not said anything yet.
+    /// Adds a client that has sent nothing. Returns its index.
     pub(crate) fn client(&mut self, name: &str) -> usize {
         let id = self.clients.len() as u64 + 1;
         self.add(self.adapter.client(id, Some(name)))
@@ -91,9 +91,9 @@ impl Stage {
         id
     }
 
-    /// Ticks until the link of a client is open on both sides.
+    /// Ticks until the client's link is open on both sides.
     pub(crate) fn until_open(&mut self, id: usize) {
-        self.until("the client is connected", |stage| {
+        self.until("the client connects", |stage| {
             stage.clients[id].netcode.is_connected() && stage.link_of(id).is_some()
         });
     }
@@ -106,7 +106,7 @@ impl Stage {
     }
 }
 
-/// A client of netcode and renet, and what it takes to misbehave.
+/// A client of netcode and renet that a test can make misbehave.
 pub(crate) struct Client {
     socket: UdpSocket,
     pub(crate) netcode: NetcodeClient,
@@ -114,26 +114,28 @@ pub(crate) struct Client {
     pub(crate) reliable_room: usize,
     stepped: Instant,
     pub(crate) received: Vec<(Lane, Bytes)>,
-    /// What it has sent to connect: one of each kind.
+    /// The packets that the client sent to connect: one of each kind.
     pub(crate) handshake: Vec<Vec<u8>>,
-    /// All that it has sent.
+    /// All packets that the client has sent.
     pub(crate) sent: Vec<Vec<u8>>,
-    /// It does nothing by itself.
+    /// If true, `step` does nothing.
     pub(crate) frozen: bool,
-    /// It reads nothing but netcode's own.
+    /// If true, the client reads only the packets of netcode itself.
     pub(crate) deaf: bool,
 }
 
 impl Client {
     pub(crate) fn new(token: renetcode::ConnectToken) -> Self {
-        let socket = UdpSocket::bind(loopback()).expect("a socket");
-        socket.set_nonblocking(true).expect("a socket");
-        socket.connect(token.server_addresses[0].expect("an address")).expect("a route");
+        let socket = UdpSocket::bind(loopback()).expect("the socket binds");
+        socket.set_nonblocking(true).expect("the socket becomes non-blocking");
+        socket
+            .connect(token.server_addresses[0].expect("the token has an address"))
+            .expect("the address is reachable");
         let secure = ClientAuthentication::Secure { connect_token: token };
         let renet = RenetClient::new(connection_config());
         Self {
             socket,
-            netcode: NetcodeClient::new(Duration::ZERO, secure).expect("a token"),
+            netcode: NetcodeClient::new(Duration::ZERO, secure).expect("the token is valid"),
             reliable_room: renet.channel_available_memory(CHANNEL_RELIABLE),
             renet,
             stepped: now(),
@@ -160,9 +162,9 @@ impl Client {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // The server is gone, and the system says so.
+                // The server's socket is closed, and the system reports it.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => break,
-                Err(error) => panic!("{error}"),
+                Err(error) => panic!("cannot receive from the server: {error}"),
             }
         }
         for (lane, channel) in [(Lane::Reliable, CHANNEL_RELIABLE), (Lane::Unreliable, CHANNEL_UNRELIABLE)] {
@@ -172,7 +174,7 @@ impl Client {
         }
     }
 
-    /// Sends what renet has to send.
+    /// Sends all packets that renet has ready.
     pub(crate) fn flush(&mut self) {
         for packet in self.renet.get_packets_to_send() {
             self.throw_payload(&packet);
@@ -181,12 +183,12 @@ impl Client {
 
     pub(crate) fn leave(&mut self) {
         self.frozen = true;
-        let (_, packet) = self.netcode.disconnect().expect("a packet");
+        let (_, packet) = self.netcode.disconnect().expect("netcode makes a disconnect packet");
         let packet = packet.to_vec();
         self.throw(&packet);
     }
 
-    /// Sends a payload of its own making, encrypted as it should be.
+    /// Sends the payload in a valid, encrypted packet of netcode.
     pub(crate) fn throw_payload(&mut self, payload: &[u8]) {
         if let Ok((_, packet)) = self.netcode.generate_payload_packet(payload) {
             let packet = packet.to_vec();
@@ -194,26 +196,26 @@ impl Client {
         }
     }
 
-    /// Sends a datagram as it is.
+    /// Sends a datagram unchanged.
     pub(crate) fn throw(&mut self, datagram: &[u8]) {
         self.sent.push(datagram.to_vec());
         loop {
             match self.socket.send(datagram) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
-                // An earlier one met a closed port, or this one is lost: so it may be with UDP.
+                // An earlier datagram reached a closed port, or this one is lost. Both are normal for UDP.
                 _ => return,
             }
         }
     }
 
-    /// The first packet of the handshake.
+    /// Sends the first packet of the handshake.
     pub(crate) fn say_hello(&mut self) {
-        let (packet, _) = self.netcode.update(Duration::ZERO).expect("a request");
+        let (packet, _) = self.netcode.update(Duration::ZERO).expect("netcode makes a connection request");
         let packet = packet.to_vec();
         self.throw(&packet);
     }
 
-    /// Whether the server has answered the first packet of the handshake.
+    /// Returns true if the server has answered the first packet of the handshake.
     pub(crate) fn is_challenged(&self) -> bool {
         let mut buffer = [0; 2_048];
         self.socket.peek(&mut buffer).is_ok()
@@ -234,7 +236,7 @@ impl Client {
 
 impl super::Client for Client {
     fn opened_from(&self) -> SocketAddr {
-        self.socket.local_addr().expect("bound")
+        self.socket.local_addr().expect("the socket is bound")
     }
 
     fn step(&mut self) {

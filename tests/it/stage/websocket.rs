@@ -1,4 +1,4 @@
-//! The HTTP server with its WebSocket adapter on a stage, and its clients.
+//! Runs the HTTP server and its WebSocket adapter on a stage, with their clients.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -16,16 +16,16 @@ use waystation::wire::{Lane, lane_of};
 
 use super::{Adapter, WATCHDOG, loopback};
 
-/// A server with the HTTP server and its WebSocket adapter.
+/// A stage with the HTTP server and its WebSocket adapter.
 pub(crate) type Stage = super::Stage<Http>;
 
-/// The HTTP server with its WebSocket adapter.
+/// The HTTP server and its WebSocket adapter.
 pub(crate) struct Http {
     pub(crate) handle: ListenerHandle,
     stats: WebSocketStats,
 }
 
-/// How a stage is set up; what matters to a test is changed.
+/// The configuration of a stage. A test changes only the fields that matter to it.
 pub(crate) struct Setup {
     pub(crate) clock: Clock,
     pub(crate) http: HttpConfig,
@@ -50,14 +50,14 @@ impl Default for Setup {
 
 impl Http {
     pub(crate) fn start(app: &mut App, setup: Setup) -> Self {
-        let websocket = WebSocketProxy::new(setup.websocket).expect("limits that work");
+        let websocket = WebSocketProxy::new(setup.websocket).expect("the limits are valid");
         let stats = websocket.stats();
         let port = proxy::attach(app, "websocket");
         let health = Health::watch(app);
         let handle = HttpServer::bind(setup.http)
-            .expect("a free port")
+            .expect("the port is free")
             .start(setup.offers, health, Some((websocket, port)))
-            .expect("a thread");
+            .expect("the thread starts");
         Self { handle, stats }
     }
 }
@@ -97,55 +97,57 @@ impl Stage {
         Self::start(setup.clock.clone(), |app| Http::start(app, setup))
     }
 
-    /// A client whose link is open.
+    /// Adds a client with an open link.
     pub(crate) fn connect(&mut self) -> usize {
         self.open(Client::new(self.local_addr()))
     }
 
-    /// One whose kernel takes little of what it does not read.
+    /// Adds a client with an open link and a receive buffer of 16 KiB, which fills soon when the client does not read.
     pub(crate) fn connect_narrow(&mut self) -> usize {
         let server = self.local_addr();
-        let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(16 * 1024).expect("a socket");
-        socket.connect(&server.into()).expect("a connection");
+        let socket =
+            Socket::new(Domain::for_address(server), Type::STREAM, None).expect("the socket is created");
+        socket.set_recv_buffer_size(16 * 1024).expect("the buffer size is set");
+        socket.connect(&server.into()).expect("the server accepts the connection");
         self.open(Client::over(socket.into(), server))
     }
 
     fn open(&mut self, client: Client) -> usize {
         let id = self.add(client);
-        self.until("the link is open", |stage| stage.link_of(id).is_some());
+        self.until("the link opens", |stage| stage.link_of(id).is_some());
         id
     }
 
-    /// The frames of a client without their lanes: a WebSocket has one.
+    /// Returns the frames of a client without their lanes.
     pub(crate) fn bytes_of(&self, client: usize) -> Vec<Bytes> {
         self.frames_of(client).into_iter().map(|(_, bytes)| bytes).collect()
     }
 }
 
-/// A client of tungstenite's, and what it takes to misbehave.
+/// A tungstenite client that a test can make misbehave.
 pub(crate) struct Client {
     pub(crate) socket: tungstenite::WebSocket<TcpStream>,
     pub(crate) address: SocketAddr,
     pub(crate) received: Vec<Bytes>,
     pub(crate) pongs: Vec<Bytes>,
-    /// The code of the close that it got.
+    /// The close code that the client has received.
     pub(crate) closed: Option<u16>,
-    /// Its connection is over.
+    /// True once the connection has ended.
     pub(crate) is_over: bool,
-    /// It reads nothing.
+    /// If true, the client reads nothing.
     pub(crate) deaf: bool,
 }
 
 impl Client {
     pub(crate) fn new(server: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(server).expect("a connection"), server)
+        Self::over(TcpStream::connect(server).expect("the server accepts the connection"), server)
     }
 
     fn over(stream: TcpStream, server: SocketAddr) -> Self {
-        let address = stream.local_addr().expect("bound");
-        let (socket, _) = tungstenite::client(format!("ws://{server}/ws"), stream).expect("WebSocket");
-        socket.get_ref().set_nonblocking(true).expect("a socket");
+        let address = stream.local_addr().expect("the socket is bound");
+        let (socket, _) =
+            tungstenite::client(format!("ws://{server}/ws"), stream).expect("the handshake succeeds");
+        socket.get_ref().set_nonblocking(true).expect("the socket becomes non-blocking");
         Self {
             socket,
             address,
@@ -160,15 +162,15 @@ impl Client {
     pub(crate) fn send(&mut self, message: Message) {
         match self.socket.send(message) {
             Ok(()) => {}
-            // It is queued, and leaves with the next step.
+            // The message is queued and is sent with the next step.
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("cannot send to the server: {error}"),
         }
     }
 
-    /// Bytes as they are, whatever WebSocket says of them.
+    /// Sends bytes unchanged, without WebSocket framing.
     pub(crate) fn throw(&mut self, bytes: &[u8]) {
-        self.socket.get_mut().write_all(bytes).expect("room");
+        self.socket.get_mut().write_all(bytes).expect("the socket accepts data");
     }
 }
 
@@ -178,7 +180,7 @@ impl super::Client for Client {
     }
 
     fn step(&mut self) {
-        // An error is found below.
+        // The read below reports an error of the connection.
         let _ = self.socket.flush();
         while !self.deaf && !self.is_over {
             match self.socket.read() {
@@ -192,7 +194,7 @@ impl super::Client for Client {
                 Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {
                     self.is_over = true;
-                    // As tungstenite asks of its user. It may be over on the other side already.
+                    // tungstenite requires this. An error is ignored: the server may have closed the connection already.
                     let _ = self.socket.get_ref().shutdown(Shutdown::Both);
                 }
             }
@@ -207,39 +209,39 @@ impl super::Client for Client {
         self.received.iter().map(|frame| (lane_of(frame), frame.clone())).collect()
     }
 
-    /// Reads what there is for it, so that the server has nothing to wait for.
+    /// Closes the connection. Lets `step` read all frames that arrive, so that the server does not wait for the client.
     fn hang_up(&mut self) {
         self.deaf = false;
-        // It may be over on the other side already.
+        // The server may have closed the connection already, so an error is ignored.
         let _ = self.socket.get_ref().shutdown(Shutdown::Both);
     }
 }
 
-/// The whole answer to a request, written as it is on a connection of its own.
+/// Sends a request unchanged on a new connection. Returns the whole answer.
 pub(crate) fn ask(server: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(server).expect("a connection");
-    stream.set_read_timeout(Some(WATCHDOG)).expect("a socket");
-    stream.write_all(request.as_bytes()).expect("room");
+    let mut stream = TcpStream::connect(server).expect("the server accepts the connection");
+    stream.set_read_timeout(Some(WATCHDOG)).expect("the timeout is set");
+    stream.write_all(request.as_bytes()).expect("the socket accepts data");
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("an answer, and its end");
+    stream.read_to_end(&mut answer).expect("the server answers and closes the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// The whole answer to a GET, with these headers.
+/// Sends a GET with these headers. Returns the whole answer.
 pub(crate) fn get(server: SocketAddr, path: &str, headers: &str) -> String {
     ask(server, &format!("GET {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n{headers}\r\n"))
 }
 
-/// The answer to a handshake, with these headers besides.
+/// Sends a WebSocket handshake with these additional headers. Returns the answer.
 pub(crate) fn shake(server: SocketAddr, headers: &str) -> String {
-    let mut stream = TcpStream::connect(server).expect("a connection");
-    stream.set_read_timeout(Some(WATCHDOG)).expect("a socket");
+    let mut stream = TcpStream::connect(server).expect("the server accepts the connection");
+    stream.set_read_timeout(Some(WATCHDOG)).expect("the timeout is set");
     let request = format!(
         "GET /ws HTTP/1.1\r\nhost: {server}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
-    stream.write_all(request.as_bytes()).expect("room");
+    stream.write_all(request.as_bytes()).expect("the socket accepts data");
     let mut answer = vec![0; 4_096];
-    let length = stream.read(&mut answer).expect("an answer");
+    let length = stream.read(&mut answer).expect("the server answers");
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
