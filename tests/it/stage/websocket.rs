@@ -194,7 +194,7 @@ impl super::Client for Client {
                 Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {
                     self.is_over = true;
-                    // tungstenite requires this. An error is ignored: the server may have closed the connection already.
+                    // tungstenite requires this. An error is ignored: the server may have closed the connection.
                     let _ = self.socket.get_ref().shutdown(Shutdown::Both);
                 }
             }
