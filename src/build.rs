@@ -230,7 +230,7 @@ fn checked_id(
     Ok(Some(id))
 }
 
-/// Returns the id in the options of a message, or `None` if there is none.
+/// Returns the id in the options of a message. Returns `None` if the options have no id.
 fn id_of(message: &MessageDescriptor, option: &ExtensionDescriptor) -> Result<Option<u16>, String> {
     let options = message.options();
     if !options.has_extension(option) {

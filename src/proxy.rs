@@ -62,7 +62,7 @@ pub use counters::{Count, Counter};
 pub(crate) use listener::Listeners;
 pub use listener::{AddListener, Listener, ListenerHandle};
 pub use network::Network;
-pub use offers::{Asked, OfferSource, Offers};
+pub use offers::{DiscoveryRequest, OfferSource, Offers};
 pub(crate) use open_links::LinkSlot;
 pub use origins::Origins;
 pub(crate) use outlet::LinkOutlet;

@@ -18,8 +18,8 @@
 //! }
 //! ```
 
+mod non_members;
 mod sender;
-mod strangers;
 #[cfg(debug_assertions)]
 mod unread;
 
@@ -32,9 +32,9 @@ use crate::tick::{TickSystems, TickTime};
 use crate::wire::{Range, WireMessage};
 use crate::zone::live_zone;
 
+pub(crate) use non_members::NonMemberCalls;
 use sender::SendQueue;
 pub use sender::Sender;
-pub(crate) use strangers::Strangers;
 
 /// A message that a member sent to its zone. Read it in the tick in which it is dispatched.
 ///
@@ -81,7 +81,7 @@ impl AppRpc for App {
         #[cfg(debug_assertions)]
         unread::watch::<M>(self);
         #[cfg(debug_assertions)]
-        strangers::watch::<M>(self);
+        non_members::watch::<M>(self);
         self
     }
 
@@ -98,7 +98,7 @@ pub struct RpcPlugin;
 impl Plugin for RpcPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<SendQueue>()
-            .init_resource::<Strangers>()
+            .init_resource::<NonMemberCalls>()
             .add_systems(PostUpdate, sender::resolve.before(TickSystems::Settle));
         #[cfg(debug_assertions)]
         unread::add(app);

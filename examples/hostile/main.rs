@@ -6,11 +6,11 @@
 //! `empty`, `forbidden`. It attacks a server of the `dev` profile on this machine only. Each attack has a fixed pace,
 //! so that it does not take the processor from the server.
 
+mod any_certificate;
 mod frames;
 mod http;
 mod quic;
 mod udp;
-mod whoever;
 
 use std::io;
 use std::thread;

@@ -11,7 +11,7 @@ use quinn_proto::{ClientConfig, Connection, DatagramEvent, Endpoint, EndpointCon
 use rustls::crypto::ring;
 
 use crate::End;
-use crate::whoever::Whoever;
+use crate::any_certificate::AnyCertificate;
 
 const SERVER: ([u8; 4], u16) = ([127, 0, 0, 1], 7778);
 
@@ -72,7 +72,7 @@ impl Peer {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(io::Error::other)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Whoever(provider)))
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth();
         tls.alpn_protocols = vec![alpn.to_vec()];
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(io::Error::other)?));

@@ -198,7 +198,7 @@ if __name__ == "__main__":
     parser.add_argument("--server", default="http://127.0.0.1:7780", help="the URL below which /v1/connect answers")
     parser.add_argument("--transport", choices=LINKS, default="ws")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--cut-every", type=float, default=math.inf, help="cut each link after so many seconds")
+    parser.add_argument("--cut-every", type=float, default=math.inf, help="the seconds after which each link is cut")
     parser.add_argument("--bearer-file", type=Path, help="a file with the bearer for discovery")
     options = parser.parse_args()
     bearer = options.bearer_file and options.bearer_file.read_text().strip()

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::health::Health;
 use crate::proxy::rates::{NetworkRates, Rate};
-use crate::proxy::{Asked, Network, Offers, Origins};
+use crate::proxy::{DiscoveryRequest, Network, Offers, Origins};
 use crate::tick::UnixClock;
 use crate::wire::discovery::Discovery;
 use crate::wire::ticket::{TICKET_EXPIRE, TicketError, TicketKey};
@@ -193,7 +193,7 @@ impl ConnectHandler {
         let ticket =
             self.tickets.as_ref().map(|key| key.mint(unix_now, TICKET_EXPIRE, identity)).transpose()?;
         let authority = self.authority(headers);
-        let asked = Asked { unix_now, identity, authority: &authority, is_tls: self.is_tls };
+        let asked = DiscoveryRequest { unix_now, identity, authority: &authority, is_tls: self.is_tls };
         Ok(Discovery {
             protocol: PROTOCOL,
             name: self.name.clone(),

@@ -46,7 +46,7 @@ use crate::wire::Lane;
 use crate::wire::discovery::Offer;
 pub use detour::Detour;
 pub use fetch::{Fetch, FetchError};
-use openers::Carrier;
+use openers::BoxedLink;
 pub use openers::DialContext;
 use race::{Race, Standing, Won};
 use routes::Routes;
@@ -92,7 +92,7 @@ pub use url::{Transport, UrlError};
 /// ```
 pub struct AnyDial {
     routes: Shared,
-    standby: Standby<Carrier>,
+    standby: Standby<BoxedLink>,
     outlook: Outlook,
 }
 
@@ -110,9 +110,9 @@ pub struct AnyLink {
 
 enum State {
     /// Discovery is asked, or transports are opening.
-    Racing(Box<Race<Carrier>>),
+    Racing(Box<Race<BoxedLink>>),
     /// A transport carries the link.
-    Carried(Transport, Carrier),
+    Carried(Transport, BoxedLink),
     /// No link can be opened, for this reason.
     Failed(String),
 }

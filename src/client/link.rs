@@ -201,6 +201,60 @@ pub trait Link {
     }
 }
 
+impl<L: Link + ?Sized> Link for Box<L> {
+    fn update(&mut self, dt: Duration) {
+        (**self).update(dt);
+    }
+
+    fn status(&self) -> LinkStatus {
+        (**self).status()
+    }
+
+    fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        (**self).receive()
+    }
+
+    fn send(&mut self, frame: Bytes) -> bool {
+        (**self).send(frame)
+    }
+
+    fn flush(&mut self) {
+        (**self).flush();
+    }
+
+    fn is_stream(&self) -> bool {
+        (**self).is_stream()
+    }
+
+    fn close(&mut self) {
+        (**self).close();
+    }
+
+    fn ticket(&self) -> Option<&str> {
+        (**self).ticket()
+    }
+
+    fn failure(&self) -> Option<String> {
+        (**self).failure()
+    }
+
+    fn rebind(&mut self) -> io::Result<bool> {
+        (**self).rebind()
+    }
+
+    fn times_opening(&self) -> bool {
+        (**self).times_opening()
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        (**self).round_trip()
+    }
+
+    fn violation(&self) -> Option<String> {
+        (**self).violation()
+    }
+}
+
 /// The status of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkStatus {

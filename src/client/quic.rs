@@ -125,7 +125,7 @@ pub struct QuicLink {
     endpoint: Endpoint,
     handle: ConnectionHandle,
     connection: Connection,
-    /// True once the endpoint has removed the connection. It must then get no more events of it.
+    /// True once the endpoint has removed the connection. The endpoint must not receive further events of the connection.
     is_drained: bool,
     lanes: Lanes,
     /// The link's clock, which begins at the dial and advances with the updates.
@@ -270,7 +270,7 @@ impl QuicLink {
                     self.end(format!("the server broke the protocol: {what}"));
                 }
                 // The first two occur on servers only, and a link that is closed stays closed.
-                LaneEvent::Asked(_) | LaneEvent::Finished | LaneEvent::Opened(_) => {}
+                LaneEvent::SessionRequested(_) | LaneEvent::Finished | LaneEvent::Opened(_) => {}
             }
         }
     }

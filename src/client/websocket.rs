@@ -1,7 +1,7 @@
 //! Opens links over WebSocket, plain (`ws`) or under TLS (`wss`), for networks that pass only web traffic.
 //!
-//! Each link has a socket that does not block, and needs no thread: in each update tungstenite continues where
-//! the socket had no more data. All frames share one stream, in order.
+//! Each link has a socket that does not block, and needs no thread: in each update tungstenite continues
+//! from where it stopped when the socket had no data. All frames share one stream, in order.
 //!
 //! Data flow: socket → tungstenite → frames, and back. A link reads only when it is asked for a frame. In one
 //! update it reads at most the bytes of a full outbox and at most [`MESSAGES_PER_UPDATE_MAX`] messages, pings

@@ -28,9 +28,9 @@ impl GateConfig {
             "GateConfig::max_sessions_per_network",
             &self.max_sessions_per_network.unwrap_or(1),
             &1,
-            "with 0, every new session is denied as THROTTLED; the default is None",
+            "with 0, the server denies every new session as THROTTLED; the default is None",
         )?;
-        let cure = "with 0, every new session is denied as THROTTLED; if in doubt, use the default";
+        let cure = "with 0, the server denies every new session as THROTTLED; if in doubt, use the default";
         at_least("GateConfig::sessions_burst_per_network", &self.sessions_burst_per_network, &1, cure)?;
         at_least(
             "GateConfig::sessions_per_second_per_network",

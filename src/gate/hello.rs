@@ -28,7 +28,7 @@ pub(super) struct OpenRequest {
     pub(super) identity: Option<String>,
     /// The credentials in the Hello.
     pub(super) credentials: Credentials,
-    /// The ticket in the Hello. Empty if there is none.
+    /// The ticket in the Hello. Empty if the Hello has no ticket.
     pub(super) ticket: String,
 }
 

@@ -19,18 +19,18 @@ pub trait OfferSource: Send + Sync {
     ///
     /// Returns an error if the transport cannot make an offer, for example if no token can be minted. The error is
     /// logged, and the answer of discovery does not contain this transport.
-    fn offers(&self, asked: &Asked<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>>;
+    fn offers(&self, asked: &DiscoveryRequest<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>>;
 }
 
 impl OfferSource for Vec<Offer> {
-    fn offers(&self, _asked: &Asked<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
+    fn offers(&self, _asked: &DiscoveryRequest<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
         Ok(self.clone())
     }
 }
 
 /// A request to discovery.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct DiscoveryRequest<'a> {
     /// The time of the request, as the time since the Unix epoch.
     pub unix_now: Duration,
     /// The identity of the client, which discovery derives from the bearer token of the request. `None` if the
@@ -54,7 +54,7 @@ impl Offers {
     }
 
     /// Returns the offers of all sources. If a source fails, logs the error and leaves the source out.
-    pub(crate) fn for_client(&self, asked: &Asked<'_>) -> Vec<Offer> {
+    pub(crate) fn for_client(&self, asked: &DiscoveryRequest<'_>) -> Vec<Offer> {
         let sources = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut offers = Vec::new();
         for source in &*sources {
@@ -82,7 +82,7 @@ mod tests {
     struct Broken;
 
     impl OfferSource for Broken {
-        fn offers(&self, _asked: &Asked<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
+        fn offers(&self, _asked: &DiscoveryRequest<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
             Err("it has no tokens".into())
         }
     }
@@ -96,7 +96,8 @@ mod tests {
             offers.add(source);
         }
         offers.add(Box::new(vec![Offer::new("b", "b://host:2")]));
-        let asked = Asked { unix_now: Duration::ZERO, identity: None, authority: "host", is_tls: false };
+        let asked =
+            DiscoveryRequest { unix_now: Duration::ZERO, identity: None, authority: "host", is_tls: false };
 
         let names: Vec<String> = offers.for_client(&asked).into_iter().map(|offer| offer.transport).collect();
 

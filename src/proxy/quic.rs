@@ -37,7 +37,7 @@ use self::core::Core;
 pub use self::stats::{QuicCounts, QuicStats};
 use super::pump::{Bound, Unbound};
 use super::tls::{Tls, TlsError};
-use super::{AdapterPort, Asked, Listener, ListenerHandle, OfferSource, Origins};
+use super::{AdapterPort, DiscoveryRequest, Listener, ListenerHandle, OfferSource, Origins};
 use crate::tick::UnixClock;
 use crate::wire::discovery::{Offer, QUIC, WEBTRANSPORT};
 use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, QuicLimits, WEBTRANSPORT_PATH};
@@ -228,7 +228,7 @@ struct Certified {
 }
 
 impl OfferSource for Certified {
-    fn offers(&self, _asked: &Asked<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
+    fn offers(&self, _asked: &DiscoveryRequest<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
         let cert_sha256 = self.tls.sha256().map(|hash| HEXLOWER.encode(&hash));
         let quic = Offer::new(QUIC, format!("quic://{}", self.address));
         let webtransport = Offer::new(WEBTRANSPORT, format!("https://{}{WEBTRANSPORT_PATH}", self.address));
@@ -283,7 +283,8 @@ mod tests {
 
     #[test]
     fn a_public_host_without_a_port_is_offered_at_the_bound_port() {
-        let asked = Asked { unix_now: Duration::ZERO, identity: None, authority: "host", is_tls: false };
+        let asked =
+            DiscoveryRequest { unix_now: Duration::ZERO, identity: None, authority: "host", is_tls: false };
         let offered = |public: Option<&str>| {
             let config = QuicConfig { public_address: public.map(str::to_owned), ..config() };
             let quic = QuicProxy::bind(config, &tls()).expect("a free port");

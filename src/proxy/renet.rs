@@ -31,7 +31,7 @@ use self::core::Core;
 pub use self::stats::{RenetCounts, RenetStats};
 use super::pump::{Bound, Unbound};
 use super::udp::SOCKET_BUFFER_MIN_BYTES;
-use super::{AdapterPort, Asked, Listener, ListenerHandle, OfferSource};
+use super::{AdapterPort, DiscoveryRequest, Listener, ListenerHandle, OfferSource};
 use crate::tick::UnixClock;
 use crate::wire::discovery::{Offer, UDP};
 use crate::wire::udp::{DEV_KEY, TOKEN_EXPIRE, TokenMint, token_to_text};
@@ -246,7 +246,7 @@ struct Tokens {
 }
 
 impl OfferSource for Tokens {
-    fn offers(&self, asked: &Asked<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
+    fn offers(&self, asked: &DiscoveryRequest<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
         let token = self.mint.mint(asked.unix_now, SysRng.try_next_u64()?, asked.identity)?;
         Ok(vec![Offer {
             token: Some(token_to_text(&token)),

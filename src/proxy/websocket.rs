@@ -38,11 +38,12 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::unconstrained;
 use tokio::time::{interval, sleep, timeout};
+use url::Url;
 
 use self::hub::{Hub, SharedHub};
 use self::route::{PendingUpgrade, UpgradeRoute};
 pub use self::stats::{WebSocketCounts, WebSocketStats};
-use super::{AdapterPort, Asked, LinkEnd, OfferSource, Origins, ProxyCommand};
+use super::{AdapterPort, DiscoveryRequest, LinkEnd, OfferSource, Origins, ProxyCommand};
 use crate::wire::discovery::{Offer, WEBSOCKET};
 use crate::wire::{ConfigError, at_least, within};
 
@@ -96,7 +97,18 @@ impl WebSocketConfig {
             &self.send_buffer_bytes,
             &SEND_BUFFER_MIN,
             "a whole outbox must fit, or a resume can end the link; the default is 512 KiB",
-        )
+        )?;
+        let is_websocket =
+            |text: &String| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss"));
+        match self.public_url.as_ref().filter(|url| !is_websocket(url)) {
+            None => Ok(()),
+            Some(url) => Err(ConfigError {
+                field: "WebSocketConfig::public_url",
+                value: format!("{url:?}"),
+                range: "a URL of the scheme ws or wss".to_owned(),
+                cure: "clients cannot connect to anything else; use a URL like wss://play.example/ws",
+            }),
+        }
     }
 }
 
@@ -219,7 +231,7 @@ struct AtHost {
 }
 
 impl OfferSource for AtHost {
-    fn offers(&self, asked: &Asked<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
+    fn offers(&self, asked: &DiscoveryRequest<'_>) -> Result<Vec<Offer>, Box<dyn Error + Send + Sync>> {
         let scheme = if asked.is_tls { "wss" } else { "ws" };
         let at_host = || format!("{scheme}://{}{WEBSOCKET_PATH}", asked.authority);
         Ok(vec![Offer::new(WEBSOCKET, self.public_url.clone().unwrap_or_else(at_host))])

@@ -12,7 +12,7 @@ use bevy_ecs::prelude::*;
 use crate::gate::Guests;
 use crate::ident::{Epoch, LinkKey, SessionId, ZoneId};
 use crate::proxy::Proxies;
-use crate::rpc::Strangers;
+use crate::rpc::NonMemberCalls;
 use crate::session::{
     Active, Agenda, Closing, Connected, Disconnected, EndCause, Entry, ExpiresAt, Journal, News, Session,
     SessionConfig, SessionCore, SessionTable,
@@ -288,14 +288,20 @@ fn check_ends(
         let (mut tokens, is_found) = (0, table.find(core.id()) == Ok(entity));
         for token in core.tokens() {
             tokens += 1;
-            check(table.by_token(token) == Some(entity), "15: a token that resumes another session, or none");
+            check(
+                table.by_token(token) == Some(entity),
+                "15: a token of the session resumes another session or no session",
+            );
         }
         check(tokens <= 2, "15: more than two tokens");
-        check(is_found == core.state().is_some(), "20: found though it has ended, or lives and is not found");
-        check(!has_ask || core.is_linked(), "20: an ask of a session that has no link or has ended");
-        // The game reads of its end in the next tick, and then it goes.
+        check(
+            is_found == core.state().is_some(),
+            "20: the table finds a session that has ended, or does not find a live one",
+        );
+        check(!has_ask || core.is_linked(), "20: a session without a link still has an ask");
+        // The entity of an ended session stays until the game has read of the end, in the next tick.
         let is_over = core.closed_since().is_some_and(|since| since.0 + 1 < time.tick().0);
-        check(!is_over, "20: an entity of a session that has ended before");
+        check(!is_over, "20: the entity of an ended session was not despawned");
         session_count += usize::from(core.state().is_some());
         token_count += tokens;
     }
@@ -304,9 +310,18 @@ fn check_ends(
             violations.0.push(what.to_owned());
         }
     };
-    check(table.session_count() == session_count, "20: a session is found that is gone");
-    check(table.token_count() == token_count, "15: a token of no session, or of two");
-    check(table.network_count() <= session_count, "20: a network of sessions that are gone");
+    check(
+        table.session_count() == session_count,
+        "20: the table and the world have different numbers of sessions",
+    );
+    check(
+        table.token_count() == token_count,
+        "15: the table and the sessions have different numbers of tokens",
+    );
+    check(
+        table.network_count() <= session_count,
+        "20: the table counts networks of sessions that have ended",
+    );
     let all_gone = table.link_count() == 0
         && table.token_count() == 0
         && table.network_count() == 0
@@ -332,7 +347,7 @@ fn check_links(
 }
 
 /// Checks invariant 19.
-fn check_calls(calls: Res<Strangers>, mut violations: ResMut<Violations>) {
+fn check_calls(calls: Res<NonMemberCalls>, mut violations: ResMut<Violations>) {
     violations
         .0
         .extend(calls.0.iter().map(|call| format!("19: the game gets a call of a non-member: {call}")));

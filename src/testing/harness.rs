@@ -7,7 +7,7 @@ use std::time::Duration;
 use bevy_app::{App, Last};
 use bevy_ecs::prelude::*;
 
-use super::link::{Net, SharedBooks, keep_books};
+use super::link::{Net, SharedFrameLog, record_frames};
 use super::{Entry, Faults, HarnessDial, HarnessLink, News, Player};
 use crate::config::ServerConfig;
 use crate::ident::SessionId;
@@ -67,7 +67,7 @@ impl Harness {
         app.world_mut().spawn(Zone::new("hall"));
         let proxies = ["alpha", "beta"].map(|name| Loopback::new(proxy::attach(&mut app, name)));
         let net = Net::new(proxies, clock.clone());
-        app.insert_resource(net.books.clone()).add_systems(Last, keep_books.in_set(TickSystems::Measure));
+        app.insert_resource(net.books.clone()).add_systems(Last, record_frames.in_set(TickSystems::Measure));
         Self { app, clock, period, net, entries: Vec::new(), trace: DefaultHasher::new() }
     }
 
@@ -164,7 +164,7 @@ impl Harness {
         HarnessDial::new(self.net.clone())
     }
 
-    pub(super) fn books(&self) -> SharedBooks {
+    pub(super) fn books(&self) -> SharedFrameLog {
         self.net.books.clone()
     }
 

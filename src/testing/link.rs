@@ -9,7 +9,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::faults::{Faults, Lossy};
-use super::watch::{Eye, Sight};
+use super::watch::{LinkCheck, ReceivedCounts};
 use crate::client::{Dial, DialError, Link, LinkStatus};
 use crate::ident::{LinkKey, SessionId};
 use crate::proxy::LinkInfo;
@@ -24,7 +24,7 @@ pub struct HarnessLink {
     wire: Arc<Mutex<Wire>>,
     clock: Clock,
     /// Checks what a client of the library takes; a player checks for itself.
-    eye: Option<Eye>,
+    checks: Option<LinkCheck>,
 }
 
 /// Opens links for a [`Client`](crate::client::Client), through the two proxies in turn, and
@@ -33,7 +33,7 @@ pub struct HarnessLink {
 pub struct HarnessDial {
     net: Net,
     count: usize,
-    sight: Arc<Mutex<Sight>>,
+    received: Arc<Mutex<ReceivedCounts>>,
 }
 
 /// All links of a harness.
@@ -42,7 +42,7 @@ pub(super) struct Net {
     proxies: [Loopback; 2],
     clock: Clock,
     wires: Arc<Mutex<Wires>>,
-    pub(super) books: SharedBooks,
+    pub(super) books: SharedFrameLog,
 }
 
 /// The open links, and the faults of future links.
@@ -64,7 +64,7 @@ struct Wire {
 
 impl Net {
     pub(super) fn new(proxies: [Loopback; 2], clock: Clock) -> Self {
-        Self { proxies, clock, wires: Arc::default(), books: SharedBooks::default() }
+        Self { proxies, clock, wires: Arc::default(), books: SharedFrameLog::default() }
     }
 
     pub(super) fn connect(&self, proxy: usize, info: LinkInfo) -> HarnessLink {
@@ -81,7 +81,7 @@ impl Net {
         wire.set_faults(wires.faults);
         let wire = Arc::new(Mutex::new(wire));
         wires.open.push(Arc::downgrade(&wire));
-        HarnessLink { wire, clock: self.clock.clone(), eye: None }
+        HarnessLink { wire, clock: self.clock.clone(), checks: None }
     }
 
     /// Stalls the adapter of a proxy, or lets it go on. A stalled adapter takes no commands.
@@ -214,7 +214,7 @@ impl Wire {
 
 impl HarnessDial {
     pub(super) fn new(net: Net) -> Self {
-        Self { net, count: 0, sight: Arc::default() }
+        Self { net, count: 0, received: Arc::default() }
     }
 }
 
@@ -223,8 +223,8 @@ impl Dial for HarnessDial {
 
     fn dial(&mut self) -> Result<HarnessLink, DialError> {
         self.count += 1;
-        let eye = Some(Eye::new(&self.sight, &self.net.books));
-        Ok(HarnessLink { eye, ..self.net.connect(self.count % 2, LinkInfo::default()) })
+        let checks = Some(LinkCheck::new(&self.received, &self.net.books));
+        Ok(HarnessLink { checks, ..self.net.connect(self.count % 2, LinkInfo::default()) })
     }
 }
 
@@ -238,8 +238,8 @@ impl Link for HarnessLink {
     fn receive(&mut self) -> Option<(Lane, Bytes)> {
         let frame = Self::receive(self)?;
         let was_faulty = self.was_faulty();
-        if let Some(eye) = &mut self.eye {
-            eye.see(&frame, was_faulty);
+        if let Some(checks) = &mut self.checks {
+            checks.check(&frame, was_faulty);
         }
         Some((lane_of(&frame), frame))
     }
@@ -257,7 +257,7 @@ impl Link for HarnessLink {
 
 /// The records of the counted frames that sessions have sent. The app and all players share them.
 #[derive(Resource, Debug, Clone, Default)]
-pub(super) struct SharedBooks(Arc<Mutex<Books>>);
+pub(super) struct SharedFrameLog(Arc<Mutex<Books>>);
 
 /// The records, by session.
 #[derive(Debug, Default)]
@@ -272,7 +272,7 @@ struct Book {
     has_ended: bool,
 }
 
-impl SharedBooks {
+impl SharedFrameLog {
     /// Checks invariant 12 of `docs/sessions.md`: a client receives as its `number`-th counted frame what was sent
     /// as the `number`-th.
     pub(super) fn check(&self, session: SessionId, number: u64, frame: &Bytes) -> Result<(), String> {
@@ -288,10 +288,10 @@ impl SharedBooks {
 
 /// Records the frames that sessions have sent, after each tick. Frames that a session sends in its last tick are not
 /// recorded.
-pub(super) fn keep_books(
+pub(super) fn record_frames(
     sessions: Query<&SessionCore, Allow<Disabled>>,
     table: Res<SessionTable>,
-    books: Res<SharedBooks>,
+    books: Res<SharedFrameLog>,
 ) {
     let mut books = lock(&books.0);
     for core in &sessions {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::end::{End, RealLink};
-use super::link::SharedBooks;
+use super::link::SharedFrameLog;
 use super::{Faults, Harness, HarnessLink, Via};
 use crate::client::{Link, LinkStatus};
 use crate::ident::{MessageId, SessionId};
@@ -37,7 +37,7 @@ pub enum Hang {
 #[derive(Debug, Default)]
 pub struct Player {
     link: Option<End>,
-    books: SharedBooks,
+    books: SharedFrameLog,
     welcomed: bool,
     closed: Option<Reason>,
     session: Option<SessionId>,

@@ -1,6 +1,7 @@
-//! Checks, at a client's end of its links, what every client may rely on.
+//! Checks what clients receive on their links: invariants 11 and 12 of `docs/sessions.md`.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use bevy_app::{App, Last};
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::link::{SharedBooks, keep_books, lock};
+use super::link::{SharedFrameLog, lock, record_frames};
 use super::player::BEFORE_WELCOME;
 use crate::client::{Dial, DialError, Link, LinkStatus, Outlook};
 use crate::ident::SessionId;
@@ -17,13 +18,13 @@ use crate::tick::TickSystems;
 use crate::wire::v1::{Closed, Welcome};
 use crate::wire::{Frame, Lane, WireMessage as _};
 
-/// Watches the links of clients to one server.
+/// Checks the links of clients to one server. A frame that breaks a rule panics, so that the test fails.
 ///
-/// Before its Welcome a link brings nothing but Denied, Closed and `ProbeReply`, and after Closed it brings
-/// nothing. What is counted is what the server has sent under that number, without a gap or a frame twice, over
-/// all links of a session, unless a resync was announced. A frame for which that does not hold fails the test.
+/// - Before Welcome, a link receives only Denied, Closed and `ProbeReply`. After Closed, it receives nothing.
+/// - Over all links of a session, the client receives each counted frame once and in order, unless Welcome
+///   announces a resync.
 ///
-/// [`Harness::dial`](super::Harness::dial) watches its links. This is for clients over sockets.
+/// [`Harness::dial`](super::Harness::dial) checks its links without this type. Use it for clients over sockets.
 ///
 /// ```
 /// use bevy_app::App;
@@ -41,57 +42,57 @@ use crate::wire::{Frame, Lane, WireMessage as _};
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
-    books: SharedBooks,
+    books: SharedFrameLog,
 }
 
-/// Opens the links of another [`Dial`], and watches them.
+/// Opens the links of another [`Dial`] and checks what they receive.
 #[derive(Debug)]
 pub struct WatchedDial<D> {
     dial: D,
-    sight: Arc<Mutex<Sight>>,
-    books: SharedBooks,
+    received: Arc<Mutex<ReceivedCounts>>,
+    books: SharedFrameLog,
 }
 
-/// A link that is watched.
+/// A link whose received frames are checked.
 #[derive(Debug)]
 pub struct WatchedLink<L> {
     link: L,
-    eye: Eye,
+    checks: LinkCheck,
 }
 
-/// How many counted frames of each session were taken, over all links. Its client tells the server the same.
-pub(super) type Sight = BTreeMap<SessionId, u64>;
+/// The number of counted frames that the client of each session has received, over all links.
+pub(super) type ReceivedCounts = BTreeMap<SessionId, u64>;
 
-/// What was seen of one link.
+/// The checks of one link.
 #[derive(Debug)]
-pub(super) struct Eye {
-    sight: Arc<Mutex<Sight>>,
-    books: SharedBooks,
-    /// The session, once the link has brought its Welcome.
+pub(super) struct LinkCheck {
+    received: Arc<Mutex<ReceivedCounts>>,
+    books: SharedFrameLog,
+    /// The session. `None` until the link has received Welcome.
     session: Option<SessionId>,
     is_closed: bool,
 }
 
 impl Watch {
-    /// Watches a server: writes down what sessions are sent, and panics after a tick in which an invariant of
-    /// sessions and zones did not hold.
+    /// Records the frames that a server sends to its sessions. After this call, a tick that breaks an invariant of
+    /// sessions and zones panics.
     pub fn of(app: &mut App) -> Self {
-        if let Some(books) = app.world().get_resource::<SharedBooks>() {
+        if let Some(books) = app.world().get_resource::<SharedFrameLog>() {
             return Self { books: books.clone() };
         }
-        let books = SharedBooks::default();
+        let books = SharedFrameLog::default();
         if !app.is_plugin_added::<AuditPlugin>() {
             app.add_plugins(AuditPlugin);
         }
         app.insert_resource(books.clone())
-            .add_systems(Last, keep_books.in_set(TickSystems::Measure))
+            .add_systems(Last, record_frames.in_set(TickSystems::Measure))
             .add_systems(Last, fail_on_violations.after(TickSystems::Measure));
         Self { books }
     }
 
-    /// Watches all links that a client opens.
+    /// Checks all links that the client of this dial opens.
     pub fn dial<D: Dial>(&self, dial: D) -> WatchedDial<D> {
-        WatchedDial { dial, sight: Arc::default(), books: self.books.clone() }
+        WatchedDial { dial, received: Arc::default(), books: self.books.clone() }
     }
 }
 
@@ -104,7 +105,7 @@ impl<D: Dial> Dial for WatchedDial<D> {
 
     fn dial(&mut self) -> Result<Self::Link, DialError> {
         let link = self.dial.dial()?;
-        Ok(WatchedLink { link, eye: Eye::new(&self.sight, &self.books) })
+        Ok(WatchedLink { link, checks: LinkCheck::new(&self.received, &self.books) })
     }
 
     fn prepare(&mut self, dt: Duration, outlook: &Outlook) {
@@ -117,7 +118,7 @@ impl<D: Dial> Dial for WatchedDial<D> {
 }
 
 impl<L> WatchedLink<L> {
-    /// The link itself.
+    /// Returns the link itself.
     pub fn get_mut(&mut self) -> &mut L {
         &mut self.link
     }
@@ -134,8 +135,8 @@ impl<L: Link> Link for WatchedLink<L> {
 
     fn receive(&mut self) -> Option<(Lane, Bytes)> {
         let (lane, frame) = self.link.receive()?;
-        // Over a socket, what is unreliable may overtake the Welcome and be overtaken by Closed.
-        self.eye.see(&frame, true);
+        // Over a socket, an unreliable frame may arrive before Welcome or after Closed.
+        self.checks.check(&frame, true);
         Some((lane, frame))
     }
 
@@ -163,6 +164,10 @@ impl<L: Link> Link for WatchedLink<L> {
         self.link.failure()
     }
 
+    fn rebind(&mut self) -> io::Result<bool> {
+        self.link.rebind()
+    }
+
     fn times_opening(&self) -> bool {
         self.link.times_opening()
     }
@@ -176,17 +181,17 @@ impl<L: Link> Link for WatchedLink<L> {
     }
 }
 
-impl Eye {
-    pub(super) fn new(sight: &Arc<Mutex<Sight>>, books: &SharedBooks) -> Self {
-        Self { sight: Arc::clone(sight), books: books.clone(), session: None, is_closed: false }
+impl LinkCheck {
+    pub(super) fn new(received: &Arc<Mutex<ReceivedCounts>>, books: &SharedFrameLog) -> Self {
+        Self { received: Arc::clone(received), books: books.clone(), session: None, is_closed: false }
     }
 
-    /// A frame has arrived.
+    /// Checks a received frame. Unreliable frames may arrive out of order if `may_reorder` is true.
     ///
     /// # Panics
     ///
-    /// If it breaks invariant 11 or 12.
-    pub(super) fn see(&mut self, bytes: &Bytes, may_reorder: bool) {
+    /// Panics if the frame breaks invariant 11 or 12.
+    pub(super) fn check(&mut self, bytes: &Bytes, may_reorder: bool) {
         let frame = Frame::parse(bytes.clone()).expect("the server sends frames");
         let is_early = self.session.is_none() && !BEFORE_WELCOME.contains(&frame.id);
         if (is_early || self.is_closed) && may_reorder && frame.id.lane() == Lane::Unreliable {
@@ -200,8 +205,8 @@ impl Eye {
             self.session = Some(SessionId(welcome.session));
             self.welcome(&welcome);
         } else if let Some(session) = self.session.filter(|_| frame.id.is_counted()) {
-            let mut sight = lock(&self.sight);
-            let taken = sight.entry(session).or_default();
+            let mut received = lock(&self.received);
+            let taken = received.entry(session).or_default();
             *taken += 1;
             if let Err(violation) = self.books.check(session, *taken, bytes) {
                 panic!("{violation}");
@@ -209,16 +214,17 @@ impl Eye {
         }
     }
 
-    /// A client that knows the session has told how far it is, and goes on there unless it must begin anew.
+    /// Checks that a resumed session continues behind the last frame that the client has received, unless Welcome
+    /// announces a resync.
     fn welcome(&self, welcome: &Welcome) {
         let (session, base) = (SessionId(welcome.session), welcome.base);
-        let taken = lock(&self.sight).insert(session, base);
+        let taken = lock(&self.received).insert(session, base);
         match taken.filter(|_| !welcome.resync) {
             Some(taken) => {
-                assert_eq!(base, taken, "12: {session} goes on behind another frame than it took last")
+                assert_eq!(base, taken, "12: {session} does not continue behind the last received frame")
             }
             None => {
-                assert!(welcome.resumed || base == 0, "12: {session} is new and begins behind {base} frames")
+                assert!(welcome.resumed || base == 0, "12: {session} is new, but its base is {base}")
             }
         }
     }

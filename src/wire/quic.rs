@@ -79,7 +79,7 @@ pub enum QuicKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LaneEvent {
     /// A client requests a WebTransport session. The server must call [`answer`](Lanes::answer).
-    Asked(Request),
+    SessionRequested(Request),
     /// The link is open, and frames can be sent.
     Opened(QuicKind),
     /// The peer has violated the protocol. The text names the violation. The owner should close the link.
@@ -384,7 +384,9 @@ impl Lanes {
     fn look(&mut self, connection: &mut Connection) {
         while let Some(found) = self.find(connection) {
             match found {
-                Found::Asked(request) => self.happened.push_back(LaneEvent::Asked(request)),
+                Found::SessionRequested(request) => {
+                    self.happened.push_back(LaneEvent::SessionRequested(request))
+                }
                 Found::Refused => self.end(Ended::Failed),
                 Found::ProtocolViolation(what) => self.violation(what),
                 Found::Lanes(stream) => {

@@ -158,6 +158,10 @@ fn an_adapter_with_an_unusable_config_is_not_bound() {
         ("QuicConfig::max_handshakes", |it| it.max_handshakes = 0),
         ("QuicConfig::handshake_timeout", |it| it.handshake_timeout = ZERO),
         ("QuicConfig::socket_buffer_bytes", |it| it.socket_buffer_bytes = 0),
+        ("QuicConfig::public_address", |it| it.public_address = Some(String::new())),
+        ("QuicConfig::public_address", |it| it.public_address = Some("https://play.example".to_owned())),
+        ("QuicConfig::public_address", |it| it.public_address = Some("play.example:port".to_owned())),
+        ("QuicConfig::public_address", |it| it.public_address = Some("2001:db8::1".to_owned())),
         ("QuicLimits::bidi_streams", |it| it.limits.bidi_streams = 1),
         ("QuicLimits::uni_streams", |it| it.limits.uni_streams = 2),
         ("QuicLimits::stream_window_bytes", |it| it.limits.stream_window_bytes = 0),
@@ -177,6 +181,8 @@ fn an_adapter_with_an_unusable_config_is_not_bound() {
         ("WebSocketConfig::max_links", |it| it.max_links = 0),
         ("WebSocketConfig::max_links", |it| it.max_links = usize::MAX),
         ("WebSocketConfig::send_buffer_bytes", |it| it.send_buffer_bytes = 65_536),
+        ("WebSocketConfig::public_url", |it| it.public_url = Some("play.example/ws".to_owned())),
+        ("WebSocketConfig::public_url", |it| it.public_url = Some("https://play.example/ws".to_owned())),
     ];
 
     for (field, spoil) in quic {

@@ -97,7 +97,7 @@ fn assert_within(what: &str, growth: usize, least: usize, bound: usize) {
     assert!(growth <= bound, "{what}: {growth} bytes per connection, but {bound} are allowed");
 }
 
-/// Writes `bytes` up to `times` times, and stops when the server accepts no more data or has closed the connection.
+/// Writes `bytes` up to `times` times, and stops when the server accepts no further bytes or has closed the connection.
 fn pour(stream: &mut TcpStream, bytes: &[u8], times: usize) {
     stream.set_nonblocking(true).expect("a socket");
     for _ in 0..times {
@@ -451,7 +451,7 @@ fn unhex(text: &str) -> [u8; 32] {
 
 /// How often an attacker writes.
 const ROUNDS: usize = 3;
-/// How long an attacker waits for a link that accepts no more data.
+/// How long an attacker waits for a link that accepts no further bytes.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The measurement ends when memory has not grown for this long.
 const CALM: Duration = Duration::from_millis(300);

@@ -9,13 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bevy_app::App;
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use waystation::arena::ArenaPlugin;
 use waystation::arena::v1::{Echo, Say};
 use waystation::client::{
-    Client, ClientConfig, ClientEvent, Cut, Dial, DialError, Link, LinkStatus, QuicDial, QuicRoute,
-    QuicTarget, Trust, UdpDial,
+    Client, ClientConfig, ClientEvent, Cut, Dial, DialError, Link, QuicDial, QuicRoute, QuicTarget, Trust,
+    UdpDial,
 };
 use waystation::config::ServerConfig;
 use waystation::ident::SessionId;
@@ -27,7 +26,6 @@ use waystation::server::ServerPlugins;
 use waystation::session::{SessionCounts, SessionState, SessionTable};
 use waystation::testing::{Watch, WatchedDial};
 use waystation::tick::TickRate;
-use waystation::wire::Lane;
 use waystation::wire::quic::WEBTRANSPORT_PATH;
 use waystation::wire::udp::{DEV_KEY, TokenMint};
 
@@ -323,41 +321,13 @@ enum Way {
 }
 
 impl Dial for Ways {
-    type Link = AnyWay;
+    type Link = Box<dyn Link>;
 
-    fn dial(&mut self) -> Result<AnyWay, DialError> {
-        Ok(AnyWay(match self.next.get() {
+    fn dial(&mut self) -> Result<Box<dyn Link>, DialError> {
+        Ok(match self.next.get() {
             Way::Udp => Box::new(self.udp.dial()?),
             Way::Quic => Box::new(self.quic.dial()?),
             Way::WebTransport => Box::new(self.webtransport.dial()?),
-        }))
-    }
-}
-
-struct AnyWay(Box<dyn Link>);
-
-impl Link for AnyWay {
-    fn update(&mut self, dt: Duration) {
-        self.0.update(dt);
-    }
-
-    fn status(&self) -> LinkStatus {
-        self.0.status()
-    }
-
-    fn receive(&mut self) -> Option<(Lane, Bytes)> {
-        self.0.receive()
-    }
-
-    fn send(&mut self, frame: Bytes) -> bool {
-        self.0.send(frame)
-    }
-
-    fn flush(&mut self) {
-        self.0.flush();
-    }
-
-    fn close(&mut self) {
-        self.0.close();
+        })
     }
 }

@@ -124,6 +124,9 @@ async function fetchOffer(url: string, bearer: string | undefined): Promise<Disc
   if (offer.protocol !== PROTOCOL) {
     throw new Error(`the server uses protocol ${offer.protocol} and this page protocol ${PROTOCOL}: reload the page`);
   }
+  if (!Array.isArray(offer.offers)) {
+    throw new Error("the answer of discovery has no list of offers: update the server");
+  }
   return offer;
 }
 

@@ -1,13 +1,13 @@
 //! Keeps what the discovery of one place offers: asks when an offer is needed, and keeps the answer for resumes.
 //!
-//! A connect token opens one link, so each link over UDP needs a new answer. Other offers are used until they
-//! fail.
+//! A token in an offer opens one link, so each link over UDP needs a new answer. Offers without a token are used
+//! until they fail.
 
 use std::time::Duration;
 
 use super::fetch::{Fetch, FetchError};
 use super::url::Transport;
-use crate::wire::discovery::{Discovery, UDP};
+use crate::wire::discovery::Discovery;
 
 /// The last answer of a discovery, and the current requests.
 #[derive(Debug, Default)]
@@ -28,8 +28,8 @@ pub(super) struct Offers {
 struct Known {
     answer: Discovery,
     age: Duration,
-    /// True once the connect token was used to open a link.
-    is_token_used: bool,
+    /// The transports whose token was used to open a link.
+    used_tokens: Vec<Transport>,
     /// True once a link has opened, so its Hello may have used the ticket.
     is_opened: bool,
 }
@@ -63,8 +63,8 @@ impl Offers {
         }
     }
 
-    /// Returns an answer that can be used for the transport. If there is none, `ask` begins a request, unless one
-    /// has begun; its argument selects the address of the host that is first.
+    /// Returns an answer that can be used for the transport. Without such an answer, calls `ask` to begin a request,
+    /// unless a request has begun. The argument of `ask` selects the address of the host that is first.
     pub(super) fn find(
         &mut self,
         transport: Transport,
@@ -75,7 +75,9 @@ impl Offers {
         }
         match &mut self.known {
             Some(known) => {
-                known.is_token_used |= transport == Transport::Udp;
+                if known.has_token(transport) {
+                    known.used_tokens.push(transport);
+                }
                 Found::Answer(&known.answer)
             }
             None => Found::Asking,
@@ -116,8 +118,12 @@ impl Offers {
                     // Connecting and the request take a round trip each, or more under TLS.
                     let connected = asked.connected.unwrap_or_default();
                     self.round_trip = Some(connected.max(asked.age.saturating_sub(connected)));
-                    self.known =
-                        Some(Known { answer, age: Duration::ZERO, is_token_used: false, is_opened: false });
+                    self.known = Some(Known {
+                        answer,
+                        age: Duration::ZERO,
+                        used_tokens: Vec::new(),
+                        is_opened: false,
+                    });
                     self.asks.clear();
                     return;
                 }
@@ -211,11 +217,14 @@ pub(super) struct AskRules {
 }
 
 impl Known {
+    /// Returns true if a link over the transport can be opened with the answer. A transport that is not offered has no
+    /// token to renew.
     fn is_good_for(&self, transport: Transport) -> bool {
-        // Without an offer of UDP, a new answer would not help.
-        transport != Transport::Udp
-            || self.answer.offer(UDP).is_none()
-            || (!self.is_token_used && self.age < FRESH)
+        !self.has_token(transport) || (!self.used_tokens.contains(&transport) && self.age < FRESH)
+    }
+
+    fn has_token(&self, transport: Transport) -> bool {
+        self.answer.offer(transport.offered_as()).is_some_and(|offer| offer.token.is_some())
     }
 }
 

@@ -1,21 +1,17 @@
 //! Opens links to offers of discovery, with the opener of the offer's transport.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use bytes::Bytes;
 use url::Url;
 
 use super::addresses::AddressCache;
 use super::url::{ServerUrl, Transport};
-use crate::client::link::{Dial as _, DialError, Link, LinkStatus};
+use crate::client::link::{Dial as _, DialError, Link};
 use crate::client::quic::{QuicDial, QuicRoute, QuicTarget};
 use crate::client::trust::Trust;
 use crate::client::udp::UdpLink;
 use crate::client::websocket::WebSocketDial;
-use crate::wire::Lane;
 use crate::wire::discovery::Offer;
 use crate::wire::udp::token_from_text;
 
@@ -29,11 +25,10 @@ pub struct DialContext<'a> {
 }
 
 /// A link of any transport.
-pub(super) struct Carrier(Box<dyn Link + Send>);
+pub(super) type BoxedLink = Box<dyn Link + Send>;
 
 /// Opens links to the offers of one transport.
-pub(super) type Opener =
-    Box<dyn FnMut(&Offer, &mut DialContext<'_>) -> Result<Box<dyn Link + Send>, DialError> + Send>;
+pub(super) type Opener = Box<dyn FnMut(&Offer, &mut DialContext<'_>) -> Result<BoxedLink, DialError> + Send>;
 
 /// The openers of all transports, in the order in which a client prefers them.
 pub(super) struct Openers(Vec<(Transport, Opener)>);
@@ -93,10 +88,10 @@ impl Openers {
         transport: Transport,
         offer: &Offer,
         context: &mut DialContext<'_>,
-    ) -> Result<Carrier, DialError> {
+    ) -> Result<BoxedLink, DialError> {
         let opener = self.0.iter_mut().find(|(known, _)| *known == transport);
         let (_, open) = opener.ok_or_else(|| unusable(offer, "this client does not have this transport"))?;
-        open(offer, context).map(Carrier)
+        open(offer, context)
     }
 }
 
@@ -117,7 +112,7 @@ impl fmt::Debug for Openers {
     }
 }
 
-fn open_udp(offer: &Offer, _context: &mut DialContext<'_>) -> Result<Box<dyn Link + Send>, DialError> {
+fn open_udp(offer: &Offer, _context: &mut DialContext<'_>) -> Result<BoxedLink, DialError> {
     let token = offer.token.as_deref().ok_or_else(|| unusable(offer, "the offer has no connect token"))?;
     let token = token_from_text(token).map_err(|error| DialError::Token(error.to_string()))?;
     Ok(Box::new(UdpLink::open(token)?))
@@ -127,7 +122,7 @@ fn open_quic(
     offer: &Offer,
     context: &mut DialContext<'_>,
     route: fn(&Url) -> QuicRoute,
-) -> Result<Box<dyn Link + Send>, DialError> {
+) -> Result<BoxedLink, DialError> {
     let url = Url::parse(&offer.url).map_err(|error| unusable(offer, &error.to_string()))?;
     let host = url.host_str().filter(|host| !host.is_empty());
     let host = host.ok_or_else(|| unusable(offer, "the URL has no host"))?;
@@ -142,7 +137,7 @@ fn webtransport(url: &Url) -> QuicRoute {
     QuicRoute::WebTransport { path: url.path().to_owned() }
 }
 
-fn open_websocket(offer: &Offer, context: &mut DialContext<'_>) -> Result<Box<dyn Link + Send>, DialError> {
+fn open_websocket(offer: &Offer, context: &mut DialContext<'_>) -> Result<BoxedLink, DialError> {
     let mut dial = WebSocketDial::new(&offer.url, context.trust(offer)?)?;
     let (host, port) = dial.endpoint();
     let addresses = context.addresses(host, port)?;
@@ -154,54 +149,6 @@ fn unusable(offer: &Offer, why: &str) -> DialError {
     DialError::Other(format!(
         "the offer of {transport} at {url} is unusable: {why}; correct the server's configuration"
     ))
-}
-
-impl Link for Carrier {
-    fn update(&mut self, dt: Duration) {
-        self.0.update(dt);
-    }
-
-    fn status(&self) -> LinkStatus {
-        self.0.status()
-    }
-
-    fn receive(&mut self) -> Option<(Lane, Bytes)> {
-        self.0.receive()
-    }
-
-    fn send(&mut self, frame: Bytes) -> bool {
-        self.0.send(frame)
-    }
-
-    fn flush(&mut self) {
-        self.0.flush();
-    }
-
-    fn is_stream(&self) -> bool {
-        self.0.is_stream()
-    }
-
-    fn close(&mut self) {
-        self.0.close();
-    }
-
-    fn failure(&self) -> Option<String> {
-        self.0.failure()
-    }
-
-    fn rebind(&mut self) -> io::Result<bool> {
-        self.0.rebind()
-    }
-
-    fn violation(&self) -> Option<String> {
-        self.0.violation()
-    }
-}
-
-impl fmt::Debug for Carrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Carrier").field(&self.0.status()).finish()
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::addresses::AddressCache;
 use super::fetch::{Fetch, FetchError};
 use super::offers::{AskRules, Found, Offers};
-use super::openers::{Carrier, DialContext, Opener, Openers};
+use super::openers::{BoxedLink, DialContext, Opener, Openers};
 use super::order::{Outcome, Route, RouteOrder};
 use super::race::{Rules, Start};
 use super::url::{ServerUrl, Transport};
@@ -123,7 +123,7 @@ impl Routes {
     }
 
     /// Begins to open a route.
-    pub(super) fn open(&mut self, route: Route) -> Start<Carrier> {
+    pub(super) fn open(&mut self, route: Route) -> Start<BoxedLink> {
         let offer = match self.offer(route) {
             Start::Link(offer) => offer,
             Start::Asking => return Start::Asking,

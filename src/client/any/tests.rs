@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::client::quic::host::Host as QuicHost;
+use crate::client::udp::UdpLink;
 use crate::client::udp::host::Host;
 use crate::wire::discovery::{Discovery, QUIC, UDP, WEBSOCKET, WEBTRANSPORT};
 use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT};
-use crate::wire::udp::token_to_text;
+use crate::wire::udp::{token_from_text, token_to_text};
 use data_encoding::HEXLOWER;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -198,6 +199,34 @@ fn discovery_gives_each_link_a_fresh_token_without_blocking() {
         assert!(!link.rebind().expect("no socket is opened"), "netcode identifies a client by its address");
         link.close();
         assert_eq!(desk.asked(), count);
+    }
+}
+
+#[test]
+fn a_custom_transport_whose_offer_has_a_token_gets_another_offer_for_each_link() {
+    // Given a server that offers a transport of this name, with a token for one link.
+    let mut host = Host::bind();
+    let mut tokens = host.tokens(1);
+    let offers = (0..3).map(|_| {
+        let token = token_to_text(&tokens().expect("a token"));
+        offering([Offer { token: Some(token), ..Offer::new("radio", "radio://127.0.0.1:1") }]).to_json()
+    });
+    let desk = Desk::open(offers.collect());
+    let open = |offer: &Offer, _: &mut DialContext<'_>| {
+        let token = token_from_text(offer.token.as_deref().expect("a token")).expect("a connect token");
+        Ok(Box::new(UdpLink::open(token)?) as Box<dyn Link + Send>)
+    };
+    let mut dial = AnyDial::new([desk.url()]).expect("a URL").transport("radio", open);
+
+    // When the session is resumed over one link after the other.
+    for count in 1..=3 {
+        let mut link = if count == 1 { dial.dial().expect("a race") } else { resume(&mut dial) };
+        assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
+        hear(&mut link, &mut host);
+        link.close();
+
+        // Then each link has asked for an offer of its own.
+        assert_eq!((link.transport(), desk.asked()), (Some(Transport::named("radio")), count));
     }
 }
 

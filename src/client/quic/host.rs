@@ -168,7 +168,7 @@ impl HostLink {
         }
         while let Some(happened) = self.lanes.poll() {
             match happened {
-                LaneEvent::Asked(request) => {
+                LaneEvent::SessionRequested(request) => {
                     let status = if request.path == WEBTRANSPORT_PATH { 200 } else { 404 };
                     self.lanes.answer(status, &mut self.connection);
                 }

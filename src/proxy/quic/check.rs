@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use url::Url;
+
 use super::{QUIC_LINKS_MAX, QuicConfig};
 use crate::proxy::udp::SOCKET_BUFFER_MIN_BYTES;
 use crate::wire::{ConfigError, at_least, within};
@@ -37,7 +39,28 @@ impl QuicConfig {
             &SOCKET_BUFFER_MIN_BYTES,
             "the buffer must hold the datagrams that arrive between two reads; the default is 4 MiB",
         )?;
+        self.check_public_address()?;
         self.limits.check()
+    }
+
+    /// Clients read the address as a part of a URL.
+    fn check_public_address(&self) -> Result<(), ConfigError> {
+        let Some(address) = &self.public_address else { return Ok(()) };
+        let is_bare = |url: Url| {
+            url.host_str().is_some()
+                && url.path() == "/"
+                && url.query().is_none()
+                && url.username().is_empty()
+        };
+        if Url::parse(&format!("https://{address}/")).is_ok_and(is_bare) && !address.contains(['/', '#']) {
+            return Ok(());
+        }
+        Err(ConfigError {
+            field: "QuicConfig::public_address",
+            value: format!("{address:?}"),
+            range: "a host and, if it is not the bound one, a port".to_owned(),
+            cure: "clients cannot connect to anything else; use play.example, play.example:4433 or [2001:db8::1]:4433",
+        })
     }
 }
 

@@ -159,7 +159,7 @@ impl Core {
                 happened = self.links.get(handle).and_then(|peer| peer.lanes.poll());
             }
             match happened {
-                Some(LaneEvent::Asked(request)) => self.answer(handle, &request),
+                Some(LaneEvent::SessionRequested(request)) => self.answer(handle, &request),
                 Some(LaneEvent::Opened(kind)) => {
                     let half_open = self.links.open(handle, kind, at);
                     half_open.inspect(|half_open| self.admission.leave(*half_open));

@@ -44,9 +44,9 @@ pub(super) struct Peer {
     pub(super) gauge: Gauge,
     /// The state of the connection for the tick.
     place: ConnectionState,
-    /// True if the last frame was queued. No more frames are read.
+    /// True if the last frame was queued. Further frames are not read.
     pub(super) closing: bool,
-    /// True if the client has violated the protocol. No more frames are read.
+    /// True if the client has violated the protocol. Further frames are not read.
     pub(super) violated: bool,
     /// True if the reliable lane is not read.
     pub(super) paused: bool,

@@ -58,7 +58,7 @@ enum What {
 #[derive(Debug)]
 pub(super) enum Found {
     /// A server has received a request for a session.
-    Asked(Request),
+    SessionRequested(Request),
     /// A client's session is open.
     Established,
     /// A client's request was refused.
@@ -266,7 +266,7 @@ impl Session {
                 head.advance(head.len() - left);
                 let origin = request.headers.get("origin");
                 self.asked = true;
-                Some(Found::Asked(Request {
+                Some(Found::SessionRequested(Request {
                     path: request.url.path().to_owned(),
                     // An origin that is not text is in no list of allowed origins.
                     origin: origin.map(|origin| String::from_utf8_lossy(origin.as_bytes()).into_owned()),

@@ -146,7 +146,7 @@ impl End {
             }
         }
         while let Some(happened) = self.lanes.poll() {
-            if matches!(happened, LaneEvent::Asked(_)) {
+            if matches!(happened, LaneEvent::SessionRequested(_)) {
                 self.lanes.answer(status, connection);
             }
             if happened == LaneEvent::Finished {
@@ -345,7 +345,7 @@ fn a_refused_session_ends_the_link_on_both_sides() {
     });
 
     let request = Request { path: "/wt".to_owned(), origin: None };
-    assert!(pair.server.happened.contains(&LaneEvent::Asked(request)));
+    assert!(pair.server.happened.contains(&LaneEvent::SessionRequested(request)));
     pair.until("the server has finished", |pair| pair.server.happened.contains(&LaneEvent::Finished));
 }
 

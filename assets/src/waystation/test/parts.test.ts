@@ -163,6 +163,7 @@ test("the errors of discovery name their cause", async (t) => {
   const answers = [
     new Response("no bearer", { status: 401 }),
     new Response(JSON.stringify({ ...OFFER, protocol: 2 })),
+    new Response(JSON.stringify({ protocol: 1, name: "arena" })),
     new Response(JSON.stringify({ protocol: 1, name: "arena", offers: [] })),
   ];
   const unreachable = () => Promise.reject(new TypeError("Failed to fetch"));
@@ -174,6 +175,7 @@ test("the errors of discovery name their cause", async (t) => {
 
   await assert.rejects(transports.offered(false), /401: no bearer/);
   await assert.rejects(transports.offered(false), /protocol 2/);
+  await assert.rejects(transports.offered(false), /no list of offers/);
   await assert.rejects(transports.offered(false), /no transport in common/);
   await assert.rejects(transports.offered(false), /discovery does not answer: Failed to fetch/);
 });

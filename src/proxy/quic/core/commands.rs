@@ -12,7 +12,7 @@ use crate::wire::v1::{Closed, Reason};
 use crate::wire::{CLOSE_TIMEOUT, Frame};
 
 impl Core {
-    /// Queues a frame on a link. If the client does not read and there is no more room, its link ends.
+    /// Queues a frame on a link. If the client does not read and the queue is full, the link ends.
     pub(super) fn send(&mut self, link: LinkId, frame: &Bytes, at: Duration) {
         let Some(handle) = self.links.of(link) else { return };
         let Some(peer) = self.links.get(handle).filter(|peer| !peer.closing) else { return };

@@ -9,9 +9,9 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 /// Accepts every certificate and every signature.
 #[derive(Debug)]
-pub(crate) struct Whoever(pub(crate) Arc<CryptoProvider>);
+pub(crate) struct AnyCertificate(pub(crate) Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Whoever {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,39 +1,39 @@
-//! Calls of sessions that are in no zone: the game must get none. Looked for in debug builds.
+//! Finds calls that reach the game although their session is not a member of the zone, in debug builds.
 //!
-//! Memberships do not change between dispatch and the game, so whoever calls is a member still when all calls of
-//! the tick are dispatched.
+//! Memberships do not change between dispatch and the game. So after dispatch, the session of each call must still be
+//! a member.
 
 use bevy_ecs::prelude::*;
 
-/// Calls of this tick that the game gets and should not, in words. The audit of the server reports them.
+/// Descriptions of the calls of this tick whose sessions are not members. The audit of the server reports them.
 #[derive(Resource, Debug, Default)]
-pub(crate) struct Strangers(pub(crate) Vec<String>);
+pub(crate) struct NonMemberCalls(pub(crate) Vec<String>);
 
 #[cfg(debug_assertions)]
 mod debug {
     use bevy_app::{App, First, PreUpdate};
     use bevy_ecs::prelude::*;
 
-    use super::Strangers;
+    use super::NonMemberCalls;
     use crate::rpc::Call;
     use crate::session::SessionCore;
     use crate::tick::{TickSystems, TickTime};
     use crate::wire::WireMessage;
     use crate::zone::Zone;
 
-    /// Looks at the calls of a message.
+    /// Checks the calls of one message type in each tick.
     pub(in crate::rpc) fn watch<M: WireMessage>(app: &mut App) {
-        app.init_resource::<Strangers>()
-            .add_systems(First, forget.before(TickSystems::Begin).ambiguous_with_all())
-            .add_systems(PreUpdate, find::<M>.after(TickSystems::Dispatch).before(TickSystems::Pace));
+        app.init_resource::<NonMemberCalls>()
+            .add_systems(First, clear.before(TickSystems::Begin).ambiguous_with_all())
+            .add_systems(PreUpdate, check::<M>.after(TickSystems::Dispatch).before(TickSystems::Pace));
     }
 
-    fn forget(mut strangers: ResMut<Strangers>) {
-        strangers.0.clear();
+    fn clear(mut non_members: ResMut<NonMemberCalls>) {
+        non_members.0.clear();
     }
 
-    /// An exclusive system, so that it does not count as a reader of the calls.
-    fn find<M: WireMessage>(world: &mut World) {
+    /// Checks the calls. It is an exclusive system, so that it does not count as a reader of the calls.
+    fn check<M: WireMessage>(world: &mut World) {
         let tick = world.resource::<TickTime>().tick();
         let Some(calls) = world.get_resource::<Messages<Call<M>>>() else { return };
         let of_this_tick = calls.iter_current_update_messages().filter(|call| call.tick == tick);
@@ -41,7 +41,7 @@ mod debug {
             .filter(|call| !is_member(world, call))
             .map(|call| format!("{} of {}", M::NAME, call.session))
             .collect();
-        world.resource_mut::<Strangers>().0.extend(found);
+        world.resource_mut::<NonMemberCalls>().0.extend(found);
     }
 
     fn is_member<M: WireMessage>(world: &World, call: &Call<M>) -> bool {
