@@ -58,7 +58,7 @@ fn ten_thousand_initials_from_one_address_begin_no_handshake() {
     assert!(stage.events.is_empty(), "the tick received no event");
     // A client that proves its address is served meanwhile.
     stage.assert_serves_others();
-    assert!(stage.counts().retry_count > 10_000);
+    stage.until("the Retry is counted", |stage| stage.counts().retry_count > 10_000);
 }
 
 #[test]
@@ -76,8 +76,9 @@ fn half_open_handshakes_are_bounded_and_the_oldest_is_dropped() {
         stage.until("the client has repeated its Initial", |stage| stage.counts().handshake_count >= count);
     }
 
-    let counts = stage.counts();
-    assert_eq!((counts.handshake_count, counts.turned_away_count, counts.handshake_failed_count), (6, 3, 3));
+    stage.until_counted("the handshakes are counted", |counts| counts.handshake_count, 6);
+    stage.until_counted("the dropped handshakes are counted", |counts| counts.turned_away_count, 3);
+    stage.until_counted("the failed handshakes are counted", |counts| counts.handshake_failed_count, 3);
     // A player from the same network connects while too many handshakes are half open.
     let ada = stage.connect(QuicKind::Quic);
     stage.assert_echo(ada);
@@ -99,7 +100,7 @@ fn a_full_server_turns_new_clients_away() {
     stage.until("the server closes the connection", |stage| {
         stage.clients[third].happened.contains(&LaneEvent::Ended(Ended::ByPeer(None)))
     });
-    assert!(stage.counts().turned_away_count > 0);
+    stage.until("the client is counted", |stage| stage.counts().turned_away_count > 0);
     for client in [first, second] {
         stage.assert_echo(client);
     }
@@ -125,7 +126,7 @@ fn a_client_that_never_reads_loses_its_link_and_its_buffer_is_bounded() {
         });
 
         assert_eq!(stage.end_of(client), Some(LinkEnd::Failed));
-        assert_eq!(stage.counts().slow_count, before + 1);
+        stage.until_counted("the lost link is counted", |counts| counts.slow_count, before + 1);
         let bound = OUT_MAX_BYTES + QuicLimits::default().send_window_bytes as usize;
         assert!(sent > OUT_MAX_BYTES && sent < 3 * bound, "{sent} bytes were sent to the client");
         stage.until("the client reports the end", |stage| {
@@ -245,7 +246,8 @@ fn an_invalid_request_ends_the_connection_before_it_becomes_a_link() {
         stage.clients[client].open_stream(Dir::Bi, bytes);
 
         stage.until("the server closes the connection", |stage| stage.clients[client].connection.is_closed());
-        assert_eq!(stage.counts().handshake_failed_count, count as u64 + 1);
+        let wanted = count as u64 + 1;
+        stage.until_counted("the connection is counted", |counts| counts.handshake_failed_count, wanted);
     }
     assert!(stage.events.is_empty(), "no link was opened");
     stage.assert_serves_others();

@@ -114,6 +114,14 @@ impl<A: Adapter> Stage<A> {
         }
     }
 
+    /// Ticks until a count of the adapter has this value. A network thread may count an event after the event is
+    /// visible to the tick or to a client, so a test does not compare such a count at once.
+    #[track_caller]
+    pub(crate) fn until_counted(&mut self, what: &str, count: impl Fn(A::Counts) -> u64, wanted: u64) {
+        self.until(what, |stage| count(stage.counts()) >= wanted);
+        assert_eq!(count(self.counts()), wanted, "{what}");
+    }
+
     pub(crate) fn link_of(&self, client: usize) -> Option<LinkId> {
         let address = self.clients[client].opened_from();
         self.events.iter().find_map(|event| match &event.kind {

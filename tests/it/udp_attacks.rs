@@ -199,7 +199,7 @@ fn assert_breach(payloads: &[Vec<u8>]) {
     stage.until("the attacker's link has ended", |stage| stage.end_of(attacker).is_some());
 
     assert_eq!(stage.end_of(attacker), Some(LinkEnd::Failed), "{payloads:?}");
-    assert_eq!(stage.counts().guard_closed_count, 1);
+    stage.until_counted("the closed link is counted", |counts| counts.guard_closed_count, 1);
     stage.assert_echo(bystander);
     stage.assert_serves_others();
 }

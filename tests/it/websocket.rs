@@ -144,7 +144,7 @@ fn a_text_or_a_too_long_frame_is_a_breach_and_no_later_frame_is_read() {
         assert_eq!(stage.clients[who].received, [closed(Reason::Protocol)]);
         assert_eq!(stage.clients[who].closed, Some(4_000 + Reason::Protocol as u16));
     }
-    assert_eq!(stage.counts().violation_count, 2);
+    stage.until_counted("the violations are counted", |counts| counts.violation_count, 2);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_client_that_never_reads_ends_as_slow_and_its_buffer_is_bounded() {
     });
 
     assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed));
-    assert_eq!(stage.counts().slow_count, 1);
+    stage.until_counted("the lost link is counted", |counts| counts.slow_count, 1);
     // The kernel's two buffers and ours together hold less than this bound.
     assert!(sent < 16 * 1024 * 1024, "{sent}");
     stage.assert_echo(bob);
@@ -359,5 +359,5 @@ fn a_thread_that_panics_loses_its_links_and_serves_new_clients() {
 
     assert_eq!(stage.end_of(ada), Some(LinkEnd::Failed));
     stage.assert_serves_others();
-    assert_eq!(stage.counts().restart_count, 1);
+    stage.until_counted("the restart is counted", |counts| counts.restart_count, 1);
 }
