@@ -12,7 +12,7 @@ use waystation::identity::Principal;
 use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::server::ServerPlugins;
 use waystation::session::{Agent, Delivered, SpawnAgent as _};
-use waystation::tick::{self, Dice, StopHandle};
+use waystation::tick::{self, GameRng, StopHandle};
 use waystation::wire::{WireMessage, prost, v1::Joined};
 use waystation::zone::Zone;
 
@@ -52,7 +52,7 @@ struct Mind {
     high: u64,
 }
 
-fn open(mut commands: Commands, mut dice: ResMut<Dice>) {
+fn open(mut commands: Commands, mut dice: ResMut<GameRng>) {
     commands.spawn(Zone::new("booth"));
     commands.insert_resource(Secret(dice.below(1_000).into()));
     for (name, high) in [("bisector", 1_000), ("optimist", 100_000), ("plodder", 10_000_000)] {

@@ -18,7 +18,7 @@ use bevy_ecs::prelude::*;
 
 use crate::rpc::AppRpc as _;
 use crate::session::{Agent, SpawnAgent as _};
-use crate::tick::{Dice, TickSystems};
+use crate::tick::{GameRng, TickSystems};
 use crate::zone::{Zone, ZoneTicked};
 
 pub use avatar::Avatar;
@@ -59,8 +59,8 @@ impl Plugin for ArenaPlugin {
         );
         app.add_call::<v1::Input>()
             .add_call::<v1::Say>()
-            .add_systems(Startup, move |commands: Commands, dice: ResMut<Dice>| {
-                open(options, commands, dice);
+            .add_systems(Startup, move |commands: Commands, rng: ResMut<GameRng>| {
+                open(options, commands, rng);
             })
             .add_systems(
                 Update,
@@ -96,9 +96,9 @@ struct Arena {
     gone: Vec<u32>,
 }
 
-fn open(options: ArenaPlugin, mut commands: Commands, mut dice: ResMut<Dice>) {
+fn open(options: ArenaPlugin, mut commands: Commands, mut rng: ResMut<GameRng>) {
     let capacity = options.capacity.min(CAPACITY_MAX);
-    let pellets = (0..options.pellets.max(1)).map(|_| Point::random(&mut dice));
+    let pellets = (0..options.pellets.max(1)).map(|_| Point::random(&mut rng));
     let arena = Arena {
         zone: commands.spawn(Zone::new(ZONE).hz(HZ).capacity(capacity)).id(),
         avatar_count: 0,

@@ -29,7 +29,9 @@ pub use report::{BotReport, CutTally};
 pub use rows::TransportTally;
 pub use transports::Transports;
 
-use crate::client::{AnyLink, Client, ClientConfig, Credentials, Detour, Dial, FetchError, Transport};
+use crate::client::{
+    AnyLink, Client, ClientConfig, Credentials, Dial, FetchError, RelayAddresses, Transport,
+};
 use plan::CutPlan;
 use player::{Player, TransportOf};
 use rows::RoundTrips;
@@ -51,7 +53,7 @@ pub struct BotOptions {
     /// The transports of the links. Default: UDP.
     pub transports: Transports,
     /// The relays through which the bots connect. Default: no relays.
-    pub through: Detour,
+    pub through: RelayAddresses,
     /// The number of clients, 1 to 1,000. Each takes a socket and up to about 2 MiB. A UDP server holds 1,000
     /// clients. Default: 20.
     pub clients: usize,
@@ -106,7 +108,7 @@ impl Default for BotOptions {
         Self {
             server: "http://127.0.0.1:7780".to_owned(),
             bearer: None,
-            through: Detour::default(),
+            through: RelayAddresses::default(),
             transports: Transports::One(Transport::Udp),
             clients: 20,
             duration: Duration::from_secs(20),
@@ -128,7 +130,7 @@ pub fn run(options: &BotOptions) -> Result<BotReport, BotError> {
     let dials: Vec<_> = (0..options.clients)
         .map(|index| transports::dial(options, &used, index))
         .collect::<Result<_, _>>()?;
-    let mut crowd = Crowd::new(options, &used, dials, AnyLink::transport);
+    let mut crowd = BotRun::new(options, &used, dials, AnyLink::transport);
     let bar = ProgressBar::new(options.duration.as_secs());
     let mut last = now();
     while !crowd.is_done() {
@@ -149,7 +151,7 @@ fn now() -> Instant {
 }
 
 /// All bots of a run, and the time since its start.
-struct Crowd<D: Dial> {
+struct BotRun<D: Dial> {
     players: Vec<Player<D>>,
     /// The number of bots that have started.
     started: usize,
@@ -170,7 +172,7 @@ enum Stage {
     Done,
 }
 
-impl<D: Dial> Crowd<D> {
+impl<D: Dial> BotRun<D> {
     /// Returns one bot for each dial. `used` are the transports of the report.
     fn new(
         options: &BotOptions,

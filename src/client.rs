@@ -64,10 +64,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use crate::wire::Credentials;
-pub use any::{AnyDial, AnyLink, Detour, DialContext, Fetch, FetchError, Transport, UrlError};
+pub use any::{AnyDial, AnyLink, DialContext, Fetch, FetchError, RelayAddresses, Transport, UrlError};
 pub use config::ClientConfig;
 pub use event::{ClientEvent, EVENTS_MAX, EVENTS_MAX_BYTES, SendError};
-pub use link::{Dial, DialError, Link, LinkStatus, Outlook};
+pub use link::{Dial, DialError, DialState, Link, LinkStatus};
 pub use protocol::ClientState;
 use protocol::{Core, Release};
 pub use quic::{QuicDial, QuicLink, QuicRoute, QuicTarget};
@@ -149,7 +149,7 @@ impl<D: Dial> Client<D> {
     pub fn update(&mut self, dt: Duration) {
         self.core.advance(dt);
         self.release();
-        self.dial.prepare(dt, &self.core.outlook());
+        self.dial.prepare(dt, &self.core.dial_state());
         if self.core.wants_link() {
             match self.dial.dial() {
                 Ok(link) => {

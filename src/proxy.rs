@@ -21,8 +21,8 @@ mod budget;
 mod closing;
 #[macro_use]
 mod counters;
-pub(crate) mod crowd;
-pub mod held;
+pub(crate) mod grouped;
+pub mod link_memory;
 mod listener;
 pub mod loopback;
 mod network;
@@ -69,7 +69,7 @@ pub(crate) use outlet::LinkOutlet;
 
 use adapter::{ProxyPort, RECEIVE_BUDGET};
 use open_links::OpenLinks;
-use port::{Budget, Weigh};
+use port::{Budget, SizeInBytes};
 
 /// A command of the tick to an adapter.
 #[derive(Debug, Clone)]
@@ -421,8 +421,8 @@ pub(crate) fn flush_batches(
     });
 }
 
-impl Weigh for ProxyEvent {
-    fn weight(&self) -> usize {
+impl SizeInBytes for ProxyEvent {
+    fn size_in_bytes(&self) -> usize {
         match &self.kind {
             ProxyEventKind::Frame { bytes, .. } => bytes.len(),
             ProxyEventKind::Opened(_)
@@ -433,8 +433,8 @@ impl Weigh for ProxyEvent {
     }
 }
 
-impl Weigh for ProxyCommand {
-    fn weight(&self) -> usize {
+impl SizeInBytes for ProxyCommand {
+    fn size_in_bytes(&self) -> usize {
         match self {
             Self::Send { frame, .. } | Self::Close { frame, .. } => frame.len(),
             Self::Cut { .. } | Self::Pause { .. } | Self::Unpause { .. } => 0,

@@ -41,7 +41,7 @@ pub use faults::Faults;
 pub use harness::{Harness, Via};
 pub use link::{HarnessDial, HarnessLink};
 pub use news::{Entry, News};
-pub use player::{Hang, Player};
+pub use player::{Omitted, Player};
 pub use relay::{
     Network, Outages, ROUTES_MAX, Relay, RelayConfig, RelayCounts, RelayError, Route, WayCounts,
 };

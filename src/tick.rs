@@ -1,8 +1,8 @@
 //! Runs the ticks of the server: their phases, clock, randomness, inputs and load.
 //!
 //! One `app.update()` is one tick, divided into the phases of [`TickSystems`]. Time comes from the
-//! [`Clock`]. Random numbers come from generators that are seeded when the server starts: [`Dice`] for the
-//! game, and `Secrets` for ids and tokens. A test can set the clock and the seeds; then a tick is a pure
+//! [`Clock`]. Random numbers come from generators that are seeded when the server starts: [`GameRng`] for the
+//! game, and `SecretRng` for ids and tokens. A test can set the clock and the seeds; then a tick is a pure
 //! function of its inputs. This module does no network I/O.
 //!
 //! Data flow: [`Clock`], [`UnixClock`], the [`runner`](run) and the proxies → [`TickInput`], gathered once
@@ -34,8 +34,8 @@ pub(crate) use input::InputSources;
 pub use input::{ProxyInput, Taken, TickInput};
 pub(crate) use load::weigh;
 pub use load::{Load, LoadCounts, LoadLevel, TickCost};
-pub(crate) use random::Secrets;
-pub use random::{Dice, Drawn};
+pub(crate) use random::SecretRng;
+pub use random::{Drawn, GameRng};
 pub use replay::{Recorder, Recording, Replay};
 pub use runner::{Failure, StopHandle, StopRequested, run};
 pub(crate) use runner::{PanicHooks, panic_text};
@@ -123,8 +123,8 @@ pub struct TickPlugin {
     pub rate: TickRate,
     /// Source of time. Default: the monotonic clock of the machine.
     pub clock: Clock,
-    /// Seed of ids, tokens and [`Dice`], for tests only, because it determines all tokens. Default: `None`,
-    /// which takes two seeds from the operating system. To repeat the dice of a run, insert [`Dice`] with
+    /// Seed of ids, tokens and [`GameRng`], for tests only, because it determines all tokens. Default: `None`,
+    /// which takes two seeds from the operating system. To repeat the random numbers of a run, insert [`GameRng`] with
     /// the seed that the run logged.
     pub seed: Option<u64>,
 }
@@ -140,12 +140,12 @@ impl Plugin for TickPlugin {
         single_threaded(app, (PreStartup, Startup, PostStartup));
         single_threaded(app, (First, PreUpdate, Update));
         single_threaded(app, (PostUpdate, Last, Last));
-        let dice = self.seed.map_or_else(Dice::system, Dice::beside);
-        tracing::info!(dice = dice.seed(), "seed of the game's dice");
+        let rng = self.seed.map_or_else(GameRng::system, GameRng::beside);
+        tracing::info!(game_seed = rng.seed(), "seed of the game's random numbers");
         app.insert_resource(self.rate)
             .insert_resource(TickTime::new(self.clock.clone()))
-            .insert_resource(self.seed.map_or_else(Secrets::system, Secrets::seeded))
-            .insert_resource(dice)
+            .insert_resource(self.seed.map_or_else(SecretRng::system, SecretRng::seeded))
+            .insert_resource(rng)
             .init_resource::<TickInput>()
             .init_resource::<InputSources>()
             .init_resource::<UnixClock>()

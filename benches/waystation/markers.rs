@@ -47,12 +47,12 @@ impl Storage for SparseSet {
 struct Avatar([f32; 8]);
 
 /// Sessions in a scattered order. Half of them have been active.
-struct Crowd {
+struct Grouped {
     world: World,
     order: Vec<Entity>,
 }
 
-impl Crowd {
+impl Grouped {
     fn of<S: Storage>(count: usize) -> Self {
         let mut world = World::new();
         let sessions: Vec<Entity> = (0..count)
@@ -63,9 +63,9 @@ impl Crowd {
             .collect();
         // The step and the count have no common divisor, so the order contains each session once.
         let order = (0..count).map(|index| sessions[index * STEP % count]).collect();
-        let mut crowd = Self { world, order };
-        crowd.swap_half::<S>();
-        crowd
+        let mut grouped = Self { world, order };
+        grouped.swap_half::<S>();
+        grouped
     }
 
     /// Moves every second session of the order to the other state.
@@ -85,15 +85,15 @@ impl Crowd {
 
 #[divan::bench(types = [Table, SparseSet], args = [1_000, 100_000])]
 fn transition<S: Storage>(bencher: Bencher, count: usize) {
-    let mut crowd = Crowd::of::<S>(count);
+    let mut grouped = Grouped::of::<S>(count);
 
-    bencher.counter(ItemsCount::new(count / 2)).bench_local(|| crowd.swap_half::<S>());
+    bencher.counter(ItemsCount::new(count / 2)).bench_local(|| grouped.swap_half::<S>());
 }
 
 /// Visits all sessions, in any state.
 #[divan::bench(types = [Table, SparseSet], args = [1_000, 100_000])]
 fn sweep_of_all<S: Storage>(bencher: Bencher, count: usize) {
-    let Crowd { mut world, .. } = Crowd::of::<S>(count);
+    let Grouped { mut world, .. } = Grouped::of::<S>(count);
     let mut sessions = world.query::<(&LinkState, &Avatar)>();
 
     bencher.counter(ItemsCount::new(count)).bench_local(|| {
@@ -104,7 +104,7 @@ fn sweep_of_all<S: Storage>(bencher: Bencher, count: usize) {
 /// Visits the sessions in one state.
 #[divan::bench(types = [Table, SparseSet], args = [1_000, 100_000])]
 fn sweep_of_the_active<S: Storage>(bencher: Bencher, count: usize) {
-    let Crowd { mut world, .. } = Crowd::of::<S>(count);
+    let Grouped { mut world, .. } = Grouped::of::<S>(count);
     let mut sessions = world.query_filtered::<(&LinkState, &Avatar), With<S::Active>>();
 
     bencher.counter(ItemsCount::new(count / 2)).bench_local(|| {

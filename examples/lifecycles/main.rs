@@ -25,7 +25,7 @@ use clap::Parser;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use waystation::bot::{self, BotOptions, Transports};
-use waystation::client::{Detour, Transport};
+use waystation::client::{RelayAddresses, Transport};
 use waystation::testing::{Relay, RelayConfig, Route};
 
 use player::Player;
@@ -60,7 +60,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let relay =
         Relay::start(RelayConfig { seed: args.seed, routes, network: way::bad(), heals_after: None })?;
     let [udp, quic, relayed] = [0, 1, 2].map(|route| Some(relay.addresses()[route]));
-    let detour = Detour { udp, quic, http: relayed };
+    let relays = RelayAddresses { udp, quic, http: relayed };
     let url = format!("http://{http}");
 
     let honest = BotOptions {
@@ -75,7 +75,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let bots = thread::spawn(move || bot::run(&honest));
     let peers: Vec<_> = (0..args.peers)
         .map(|index| {
-            let through = if index.is_multiple_of(2) { Detour::default() } else { detour };
+            let through = if index.is_multiple_of(2) { RelayAddresses::default() } else { relays };
             let transport = Transport::ALL[(index / 2) as usize % Transport::ALL.len()];
             let way = Way { url: format!("{url}#{transport}"), through };
             let dice = StdRng::seed_from_u64(args.seed.wrapping_mul(1 << 20) + index);

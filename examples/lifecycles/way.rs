@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use waystation::client::{AnyDial, Detour, UrlError};
+use waystation::client::{AnyDial, RelayAddresses, UrlError};
 use waystation::testing::{Network, Outages};
 use waystation::wire::v1::{Anonymous, Credentials, Hello, Resume, credentials::Kind};
 use waystation::wire::{PROTOCOL, encode};
@@ -13,7 +13,7 @@ use waystation::wire::{PROTOCOL, encode};
 /// The URL of the server for one transport, and the relays to go through, if any.
 pub(crate) struct Way {
     pub(crate) url: String,
-    pub(crate) through: Detour,
+    pub(crate) through: RelayAddresses,
 }
 
 impl Way {

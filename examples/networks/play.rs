@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use waystation::bot::{self, BotOptions, BotReport, Transports};
-use waystation::client::{Detour, Transport};
+use waystation::client::{RelayAddresses, Transport};
 use waystation::testing::{Network, Relay, RelayConfig, RelayCounts, Route};
 
 use crate::server::Server;
@@ -59,7 +59,7 @@ impl Plan {
         let [udp, quic, http] = [0, 1, 2].map(|route| Some(relay.addresses()[route]));
         let report = bot::run(&BotOptions {
             server: format!("http://{}", server.address("http")?),
-            through: Detour { udp, quic, http },
+            through: RelayAddresses { udp, quic, http },
             transports: Transports::One(self.transport),
             clients: self.clients,
             duration: self.duration,

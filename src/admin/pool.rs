@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 use crate::proxy::Network;
-use crate::proxy::crowd::{Crowd, Spot};
+use crate::proxy::grouped::{Grouped, Spot};
 
 /// The pool, which the tasks of one thread share.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ struct State {
     max: usize,
     /// The members that were not put out, each with the notification that puts it out. Within a group they are
     /// ordered by their last request.
-    exits: Crowd<Group, Rc<Notify>>,
+    exits: Grouped<Group, Rc<Notify>>,
     /// Number of members that exist: those in `exits`, and those that were put out and have not ended.
     held_count: usize,
     /// The number of the last connection that entered without the address of its client.
@@ -152,12 +152,12 @@ mod tests {
     fn the_longest_idle_connection_of_the_largest_network_is_put_out_first() {
         let pool = Pool::new(4);
         let quiet = pool.enter(Some(ip(1)));
-        let crowd: Vec<Member> = (0..3).map(|_| pool.enter(Some(ip(2)))).collect();
-        crowd[0].asked(ip(2));
+        let grouped: Vec<Member> = (0..3).map(|_| pool.enter(Some(ip(2)))).collect();
+        grouped[0].asked(ip(2));
 
         let newcomer = pool.enter(Some(ip(3)));
 
-        assert_eq!(outs(&crowd), [false, true, false], "the first one has sent a request meanwhile");
+        assert_eq!(outs(&grouped), [false, true, false], "the first one has sent a request meanwhile");
         assert!(!is_out(&quiet) && !is_out(&newcomer));
     }
 

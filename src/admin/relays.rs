@@ -15,9 +15,9 @@ use axum::http::{HeaderMap, HeaderName, header};
 /// The relays whose reports of client addresses are accepted. By default no relay is trusted.
 ///
 /// ```
-/// use waystation::admin::{ToldBy, TrustedRelays};
+/// use waystation::admin::{RelayHeader, TrustedRelays};
 ///
-/// let relays = TrustedRelays::new(["10.0.0.0/8".parse()?, "::1".parse()?], ToldBy::XForwardedFor);
+/// let relays = TrustedRelays::new(["10.0.0.0/8".parse()?, "::1".parse()?], RelayHeader::XForwardedFor);
 /// assert!(relays.trusts([10, 1, 2, 3].into()));
 /// assert!(!relays.trusts([192, 0, 2, 1].into()));
 /// # Ok::<(), waystation::admin::CidrError>(())
@@ -25,7 +25,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrustedRelays {
     networks: Vec<Cidr>,
-    told_by: ToldBy,
+    header: RelayHeader,
 }
 
 /// How trusted relays report the address of a client.
@@ -33,7 +33,7 @@ pub struct TrustedRelays {
 /// The way must be configured and is not detected. A relay forwards request headers that it does not write itself,
 /// so a client could forge them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ToldBy {
+pub enum RelayHeader {
     /// Each relay appends the address of its client to the request header `X-Forwarded-For`.
     #[default]
     XForwardedFor,
@@ -59,8 +59,8 @@ pub struct CidrError(String);
 impl TrustedRelays {
     /// Trusts the relays in these networks, which report the addresses of their clients in this way.
     #[must_use]
-    pub fn new(networks: impl IntoIterator<Item = Cidr>, told_by: ToldBy) -> Self {
-        Self { networks: networks.into_iter().collect(), told_by }
+    pub fn new(networks: impl IntoIterator<Item = Cidr>, header: RelayHeader) -> Self {
+        Self { networks: networks.into_iter().collect(), header }
     }
 
     /// Returns true if this is the address of a trusted relay.
@@ -71,7 +71,7 @@ impl TrustedRelays {
 
     /// Returns true if a connection from this address has to begin with a PROXY header.
     pub(super) fn expects_header_from(&self, ip: IpAddr) -> bool {
-        self.told_by == ToldBy::ProxyProtocol && self.trusts(ip)
+        self.header == RelayHeader::ProxyProtocol && self.trusts(ip)
     }
 
     /// Returns the address of the client that sent a request. `peer` is the other end of the connection.
@@ -84,10 +84,10 @@ impl TrustedRelays {
         if !self.trusts(peer.ip()) {
             return client;
         }
-        let (name, read): (HeaderName, fn(&str) -> Option<SocketAddr>) = match self.told_by {
-            ToldBy::XForwardedFor => (X_FORWARDED_FOR, node),
-            ToldBy::Forwarded => (header::FORWARDED, forwarded_for),
-            ToldBy::ProxyProtocol => return client,
+        let (name, read): (HeaderName, fn(&str) -> Option<SocketAddr>) = match self.header {
+            RelayHeader::XForwardedFor => (X_FORWARDED_FOR, node),
+            RelayHeader::Forwarded => (header::FORWARDED, forwarded_for),
+            RelayHeader::ProxyProtocol => return client,
         };
         let values: Vec<_> = headers.get_all(name).iter().collect();
         for value in values.into_iter().rev() {
@@ -176,18 +176,18 @@ mod tests {
 
     use super::*;
 
-    fn relays(told_by: ToldBy) -> TrustedRelays {
+    fn relays(header: RelayHeader) -> TrustedRelays {
         let networks = ["127.0.0.1", "10.0.0.0/8", "2001:db8:1::/48"];
-        TrustedRelays::new(networks.map(|network| network.parse().expect(network)), told_by)
+        TrustedRelays::new(networks.map(|network| network.parse().expect(network)), header)
     }
 
     /// Returns the address of the client for a request that the relay at 127.0.0.1 forwarded.
-    fn client(told_by: ToldBy, name: &'static str, values: &[&str]) -> String {
+    fn client(header: RelayHeader, name: &'static str, values: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(name, HeaderValue::from_str(value).expect(value));
         }
-        relays(told_by).client_of(([127, 0, 0, 1], 4_000).into(), &headers).to_string()
+        relays(header).client_of(([127, 0, 0, 1], 4_000).into(), &headers).to_string()
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn x_forwarded_for_is_read_from_the_right_up_to_the_first_address_of_no_relay() {
-        let told = |values: &[&str]| client(ToldBy::XForwardedFor, "x-forwarded-for", values);
+        let told = |values: &[&str]| client(RelayHeader::XForwardedFor, "x-forwarded-for", values);
 
         assert_eq!(told(&["203.0.113.9"]), "203.0.113.9:0");
         assert_eq!(told(&["198.51.100.1, 203.0.113.9"]), "203.0.113.9:0", "the client wrote the first");
@@ -222,20 +222,20 @@ mod tests {
 
     #[test]
     fn an_entry_without_an_address_leaves_the_last_known_address() {
-        let told = |values: &[&str]| client(ToldBy::XForwardedFor, "x-forwarded-for", values);
+        let told = |values: &[&str]| client(RelayHeader::XForwardedFor, "x-forwarded-for", values);
 
         assert_eq!(told(&[]), "127.0.0.1:4000");
         assert_eq!(told(&[""]), "127.0.0.1:4000");
         assert_eq!(told(&["203.0.113.9, unknown"]), "127.0.0.1:4000");
         assert_eq!(told(&["203.0.113.9, unknown, 10.0.0.7"]), "10.0.0.7:0");
         assert_eq!(told(&["10.0.0.7, 10.0.0.8"]), "10.0.0.7:0", "a relay can be the client");
-        assert_eq!(client(ToldBy::XForwardedFor, "forwarded", &["for=203.0.113.9"]), "127.0.0.1:4000");
-        assert_eq!(client(ToldBy::ProxyProtocol, "x-forwarded-for", &["203.0.113.9"]), "127.0.0.1:4000");
+        assert_eq!(client(RelayHeader::XForwardedFor, "forwarded", &["for=203.0.113.9"]), "127.0.0.1:4000");
+        assert_eq!(client(RelayHeader::ProxyProtocol, "x-forwarded-for", &["203.0.113.9"]), "127.0.0.1:4000");
     }
 
     #[test]
     fn forwarded_is_read_as_rfc_7239_writes_it() {
-        let told = |values: &[&str]| client(ToldBy::Forwarded, "forwarded", values);
+        let told = |values: &[&str]| client(RelayHeader::Forwarded, "forwarded", values);
 
         assert_eq!(told(&["for=203.0.113.9;proto=https;by=127.0.0.1"]), "203.0.113.9:0");
         assert_eq!(told(&["For=\"[2001:db8::9]:4711\""]), "[2001:db8::9]:4711");
@@ -250,9 +250,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", HeaderValue::from_static("198.51.100.1"));
 
-        assert_eq!(relays(ToldBy::XForwardedFor).client_of(stranger, &headers), stranger);
+        assert_eq!(relays(RelayHeader::XForwardedFor).client_of(stranger, &headers), stranger);
         assert_eq!(TrustedRelays::default().client_of(([127, 0, 0, 1], 1).into(), &headers).port(), 1);
-        assert!(!relays(ToldBy::ProxyProtocol).expects_header_from(stranger.ip()));
-        assert!(relays(ToldBy::ProxyProtocol).expects_header_from([10, 0, 0, 1].into()));
+        assert!(!relays(RelayHeader::ProxyProtocol).expects_header_from(stranger.ip()));
+        assert!(relays(RelayHeader::ProxyProtocol).expects_header_from([10, 0, 0, 1].into()));
     }
 }

@@ -5,7 +5,7 @@ use bevy_ecs::prelude::*;
 use super::{Arena, Point, v1};
 use crate::rpc::{Call, Sender};
 use crate::session::{Disconnected, SessionRegistered};
-use crate::tick::Dice;
+use crate::tick::GameRng;
 use crate::zone::{ZoneJoined, ZoneParted, ZoneTicked};
 
 /// The avatar of a session.
@@ -65,7 +65,7 @@ pub(super) fn remove_parted(
 pub(super) fn spawn_joined(
     mut joined: MessageReader<ZoneJoined>,
     mut arena: ResMut<Arena>,
-    mut dice: ResMut<Dice>,
+    mut rng: ResMut<GameRng>,
     mut commands: Commands,
 ) {
     for news in joined.read() {
@@ -73,7 +73,7 @@ pub(super) fn spawn_joined(
             arena.avatar_count += 1;
             commands.entity(news.entity).insert(Avatar {
                 id: arena.avatar_count,
-                place: Point::random(&mut dice),
+                place: Point::random(&mut rng),
                 ..Avatar::default()
             });
         }
@@ -111,7 +111,7 @@ pub(super) fn move_and_eat(
     mut ticks: MessageReader<ZoneTicked>,
     mut avatars: Query<&mut Avatar>,
     mut arena: ResMut<Arena>,
-    mut dice: ResMut<Dice>,
+    mut rng: ResMut<GameRng>,
 ) {
     let arena = &mut *arena;
     for tick in ticks.read().filter(|tick| tick.zone == arena.zone) {
@@ -123,7 +123,7 @@ pub(super) fn move_and_eat(
         for (number, pellet) in arena.pellets.iter_mut().enumerate() {
             if let Some(eater) = pellet.reached_by(&places) {
                 movers[eater].score += 1;
-                *pellet = Point::random(&mut dice);
+                *pellet = Point::random(&mut rng);
                 arena.eaten.insert(number);
             }
         }

@@ -1,6 +1,6 @@
 //! Arithmetic on places and directions in the plane.
 
-use crate::tick::Dice;
+use crate::tick::GameRng;
 
 /// A place in the plane, or a direction. One unit is a hundredth of the width of the plane.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -13,8 +13,8 @@ pub struct Point {
 
 impl Point {
     /// Returns a random place in the plane.
-    pub(super) fn random(dice: &mut Dice) -> Self {
-        Self { x: dice.unit() * SIZE, y: dice.unit() * SIZE }
+    pub(super) fn random(rng: &mut GameRng) -> Self {
+        Self { x: rng.unit() * SIZE, y: rng.unit() * SIZE }
     }
 
     /// Returns a direction of length 1 at most, or `None` if a coordinate is NaN or infinite.

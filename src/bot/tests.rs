@@ -55,7 +55,7 @@ fn play(options: &BotOptions, arena: Arena, mut meddle: impl FnMut(&mut Server, 
     let net: Shared = Rc::new(RefCell::new(Net::default()));
     let mut server = server(&net, arena);
     let dials: Vec<_> = (0..options.clients).map(|_| TestDial(Rc::clone(&net))).collect();
-    let mut crowd = Crowd::new(options, &[], dials, |_| None);
+    let mut crowd = BotRun::new(options, &[], dials, |_| None);
     while !crowd.is_done() {
         crowd.step(STEP);
         meddle(&mut server, crowd.now);
@@ -216,7 +216,7 @@ fn play_mix(turns: &[Transport]) -> BotReport {
     let dials: Vec<_> =
         (0..options.clients).map(|_| LabelDial(TestDial(Rc::clone(&net)), turns.to_vec())).collect();
     let used = [Transport::Udp, Transport::WebSocket];
-    let mut crowd = Crowd::new(&options, &used, dials, |link: &LabelLink| Some(link.1));
+    let mut crowd = BotRun::new(&options, &used, dials, |link: &LabelLink| Some(link.1));
     while !crowd.is_done() {
         crowd.step(STEP);
         server.tick(STEP);
@@ -263,7 +263,7 @@ fn bots_lose_nothing_over_real_sockets() {
     };
     let dials: Vec<_> =
         (1..=options.clients as u64).map(|index| UdpDial::new(host.tokens(1_000 * index))).collect();
-    let mut crowd = Crowd::new(&options, &[], dials, |_| None);
+    let mut crowd = BotRun::new(&options, &[], dials, |_| None);
     let mut links = BTreeMap::new();
 
     while !crowd.is_done() {

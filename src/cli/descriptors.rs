@@ -6,7 +6,7 @@
 
 /// The most connections of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
+pub(crate) struct ConnectionCaps {
     /// HTTP connections that are not links.
     pub(crate) http: usize,
     /// Links over WebSocket.
@@ -35,7 +35,7 @@ pub(crate) fn raise() -> Option<usize> {
 }
 
 /// Raises the limit, logs it, and returns how many of the wanted connections fit.
-pub(crate) fn make_room(wanted: Room) -> Room {
+pub(crate) fn make_room(wanted: ConnectionCaps) -> ConnectionCaps {
     let Some(limit) = raise() else { return wanted };
     let room = fit(limit, wanted);
     if room == wanted {
@@ -55,14 +55,17 @@ pub(crate) fn make_room(wanted: Room) -> Room {
 
 /// Returns how many connections fit into a limit. If it is too low, HTTP connections that are not links get a quarter,
 /// and links get the rest. The server closes old HTTP connections for new ones, so they need fewer places.
-fn fit(limit: usize, wanted: Room) -> Room {
+fn fit(limit: usize, wanted: ConnectionCaps) -> ConnectionCaps {
     let free = limit.saturating_sub(RESERVE);
     if wanted.http + wanted.websocket <= free {
         return wanted;
     }
     let least = if wanted.websocket == 0 { free } else { free / HTTP_SHARE };
     let http = wanted.http.min(least.max(free.saturating_sub(wanted.websocket))).max(1);
-    Room { http, websocket: wanted.websocket.min(free.saturating_sub(http)).max(wanted.websocket.min(1)) }
+    ConnectionCaps {
+        http,
+        websocket: wanted.websocket.min(free.saturating_sub(http)).max(wanted.websocket.min(1)),
+    }
 }
 
 /// The open files that are kept free for other uses: the three standard streams, the listeners, the event queues of
@@ -76,7 +79,7 @@ const HTTP_SHARE: usize = 4;
 mod tests {
     use super::*;
 
-    const WANTED: Room = Room { http: 1_024, websocket: 1_024 };
+    const WANTED: ConnectionCaps = ConnectionCaps { http: 1_024, websocket: 1_024 };
 
     #[test]
     fn wanted_connections_that_fit_are_returned_unchanged() {
@@ -92,10 +95,13 @@ mod tests {
             assert!(room.http + room.websocket <= (limit - RESERVE).max(2), "{limit}: {room:?}");
             assert!(room.http >= 1 && room.websocket >= 1, "{limit}: {room:?}");
         }
-        assert_eq!(fit(1_024, WANTED), Room { http: 240, websocket: 720 });
-        assert_eq!(fit(2_000, WANTED), Room { http: 912, websocket: 1_024 });
-        assert_eq!(fit(1_024, Room { websocket: 0, ..WANTED }), Room { http: 960, websocket: 0 });
-        assert_eq!(fit(10, WANTED), Room { http: 1, websocket: 1 }, "the server still starts");
+        assert_eq!(fit(1_024, WANTED), ConnectionCaps { http: 240, websocket: 720 });
+        assert_eq!(fit(2_000, WANTED), ConnectionCaps { http: 912, websocket: 1_024 });
+        assert_eq!(
+            fit(1_024, ConnectionCaps { websocket: 0, ..WANTED }),
+            ConnectionCaps { http: 960, websocket: 0 }
+        );
+        assert_eq!(fit(10, WANTED), ConnectionCaps { http: 1, websocket: 1 }, "the server still starts");
     }
 
     #[test]

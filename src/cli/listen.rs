@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use url::Url;
-use waystation::admin::{Cidr, ConnectAuth, HttpConfig, HttpServer, ToldBy, TrustedRelays};
+use waystation::admin::{Cidr, ConnectAuth, HttpConfig, HttpServer, RelayHeader, TrustedRelays};
 use waystation::gate::GatePolicy;
 use waystation::proxy::Origins;
 use waystation::proxy::quic::{QuicConfig, QuicProxy};
@@ -19,7 +19,7 @@ use waystation::proxy::tls::Tls;
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketProxy};
 use waystation::wire::ticket::TicketKey;
 
-use super::descriptors::Room;
+use super::descriptors::ConnectionCaps;
 use super::key::{key, read_secret};
 
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ pub(crate) struct ListenArgs {
     trusted_relay: Vec<Cidr>,
     /// How trusted relays report the address of a client
     #[arg(long, value_name = "WAY", default_value = "x-forwarded-for", requires = "trusted_relay")]
-    relay_tells: RelayTells,
+    relay_header: RelayHeaderOption,
     /// An origin whose pages may connect, as in https://play.example, in addition to the server's own pages. May be
     /// given more than once
     #[arg(long, value_name = "ORIGIN")]
@@ -95,7 +95,7 @@ enum TransportOption {
 
 /// A way in which relays report the address of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum RelayTells {
+enum RelayHeaderOption {
     /// The request header X-Forwarded-For
     XForwardedFor,
     /// The request header Forwarded (RFC 7239)
@@ -233,7 +233,7 @@ impl ListenArgs {
 
     /// Binds the HTTP server. Its own pages are in the list of origins, since a relay may use another host than the
     /// browser does.
-    pub(super) fn http(&self, tls: Option<&Tls>, room: Room) -> anyhow::Result<HttpServer> {
+    pub(super) fn http(&self, tls: Option<&Tls>, room: ConnectionCaps) -> anyhow::Result<HttpServer> {
         let connect_auth = match &self.bearer_file {
             Some(file) => ConnectAuth::bearer(&read_secret(file)?),
             None if self.is_dev() => ConnectAuth::everybody(),
@@ -254,22 +254,22 @@ impl ListenArgs {
     }
 
     fn trusted_relays(&self) -> TrustedRelays {
-        let told_by = match self.relay_tells {
-            RelayTells::XForwardedFor => ToldBy::XForwardedFor,
-            RelayTells::Forwarded => ToldBy::Forwarded,
-            RelayTells::ProxyProtocol => ToldBy::ProxyProtocol,
+        let header = match self.relay_header {
+            RelayHeaderOption::XForwardedFor => RelayHeader::XForwardedFor,
+            RelayHeaderOption::Forwarded => RelayHeader::Forwarded,
+            RelayHeaderOption::ProxyProtocol => RelayHeader::ProxyProtocol,
         };
-        TrustedRelays::new(self.trusted_relay.iter().copied(), told_by)
+        TrustedRelays::new(self.trusted_relay.iter().copied(), header)
     }
 
     /// Returns how many connections the server accepts if there are enough open files.
-    pub(super) fn room(&self) -> Room {
+    pub(super) fn room(&self) -> ConnectionCaps {
         let links = if self.has(TransportOption::Ws) { WebSocketConfig::default().max_links } else { 0 };
-        Room { http: HttpConfig::default().max_connections, websocket: links }
+        ConnectionCaps { http: HttpConfig::default().max_connections, websocket: links }
     }
 
     /// Returns the proxy of WebSocket, unless it is disabled. It accepts as many links as there is room for.
-    pub(super) fn websocket(&self, room: Room) -> anyhow::Result<Option<WebSocketProxy>> {
+    pub(super) fn websocket(&self, room: ConnectionCaps) -> anyhow::Result<Option<WebSocketProxy>> {
         if !self.has(TransportOption::Ws) {
             return Ok(None);
         }
@@ -444,7 +444,7 @@ mod tests {
             ["--public-quic", "https://play.example:1"],
             ["--public-quic", "2001:db8::1:7778"],
             ["--trusted-relay", "10.0.0.0/33"],
-            ["--relay-tells", "forwarded"],
+            ["--relay-header", "forwarded"],
         ] {
             let words = std::iter::once("waystation").chain(wrong);
             assert!(Listening::try_parse_from(words).is_err(), "{wrong:?}");
@@ -452,7 +452,7 @@ mod tests {
         let quic = args(&["--public-quic", "[2001:db8::1]:7778"]);
         assert_eq!(quic.public_quic.as_deref(), Some("[2001:db8::1]:7778"));
         let relays =
-            args(&["--trusted-relay", "10.0.0.0/8", "--relay-tells", "proxy-protocol"]).trusted_relays();
+            args(&["--trusted-relay", "10.0.0.0/8", "--relay-header", "proxy-protocol"]).trusted_relays();
         assert!(relays.trusts([10, 0, 0, 1].into()));
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use waystation::bot::{self, BotOptions, Transports};
-use waystation::client::Detour;
+use waystation::client::RelayAddresses;
 
 use super::descriptors;
 use super::key::read_secret;
@@ -23,7 +23,7 @@ pub(crate) struct BotArgs {
     /// The relays through which to connect, as in
     /// udp=127.0.0.1:17777,quic=127.0.0.1:17778,http=127.0.0.1:17780. Without a relay the bots connect directly
     #[arg(long, value_name = "RELAYS")]
-    through: Option<Detour>,
+    through: Option<RelayAddresses>,
     /// The transport: udp, quic, wt, ws, or mix. With mix, the bots use all transports that the server offers, and
     /// change the transport with each link
     #[arg(long, value_name = "TRANSPORT", default_value_t = BotOptions::default().transports)]

@@ -23,12 +23,12 @@
 //! the first frame, or none → the order of the next race.
 
 mod addresses;
-mod detour;
 mod fetch;
 mod offers;
 mod openers;
 mod order;
 mod race;
+mod relay_addresses;
 mod routes;
 mod standby;
 mod trust;
@@ -41,14 +41,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::link::{Dial, DialError, Link, LinkStatus, Outlook};
+use super::link::{Dial, DialError, DialState, Link, LinkStatus};
 use crate::wire::Lane;
 use crate::wire::discovery::Offer;
-pub use detour::Detour;
 pub use fetch::{Fetch, FetchError};
 use openers::BoxedLink;
 pub use openers::DialContext;
 use race::{Race, Standing, Won};
+pub use relay_addresses::RelayAddresses;
 use routes::Routes;
 use standby::Standby;
 use url::{Kind, ServerUrl};
@@ -93,7 +93,7 @@ pub use url::{Transport, UrlError};
 pub struct AnyDial {
     routes: Shared,
     standby: Standby<BoxedLink>,
-    outlook: Outlook,
+    state: DialState,
 }
 
 /// A link over the transport that opened first.
@@ -137,7 +137,7 @@ impl AnyDial {
             return Err(UrlError::None);
         }
         let routes = Arc::new(Mutex::new(Routes::new(places)));
-        Ok(Self { routes, standby: Standby::Idle, outlook: Outlook::default() })
+        Ok(Self { routes, standby: Standby::Idle, state: DialState::default() })
     }
 
     /// Sends this bearer token to discovery, for a server that requires one. It is sent in plain text to `http:`
@@ -170,9 +170,9 @@ impl AnyDial {
 
     /// Reaches each server that has discovery through these relays, for tests of bad networks.
     #[must_use]
-    pub fn through(self, detour: Detour) -> Self {
+    pub fn through(self, relays: RelayAddresses) -> Self {
         for place in locked(&self.routes).places_mut() {
-            place.detour = detour;
+            place.relays = relays;
         }
         self
     }
@@ -183,7 +183,7 @@ impl Dial for AnyDial {
 
     fn dial(&mut self) -> Result<AnyLink, DialError> {
         let mut routes = locked(&self.routes);
-        let (order, rules) = routes.begin(&self.outlook);
+        let (order, rules) = routes.begin(&self.state);
         let (mut opened_in, mut ticket) = (Duration::ZERO, None);
         let state = match self.standby.take() {
             Standby::Open(Won { route, link, opened_in: took }, _) => {
@@ -202,12 +202,12 @@ impl Dial for AnyDial {
         Ok(AnyLink { state, routes: Arc::clone(&self.routes), opened_in, ticket, worked: false })
     }
 
-    fn prepare(&mut self, dt: Duration, outlook: &Outlook) {
-        self.outlook = *outlook;
+    fn prepare(&mut self, dt: Duration, state: &DialState) {
+        self.state = *state;
         let routes = &mut *locked(&self.routes);
         routes.grow_old(dt);
         let order = routes.order().standby();
-        self.standby.update(dt, outlook, order, |route| routes.open(route));
+        self.standby.update(dt, state, order, |route| routes.open(route));
         if matches!(self.standby, Standby::Opening(_)) {
             routes.advance(dt);
         }

@@ -70,13 +70,13 @@ pub trait Dial {
     /// after a pause.
     fn dial(&mut self) -> Result<Self::Link, DialError>;
 
-    /// Advances the transport's clock by `dt`. `outlook` is the state of the client. The client calls this once
+    /// Advances the transport's clock by `dt`. `state` is the state of the client. The client calls this once
     /// per update, before [`dial`](Self::dial) if the same update dials.
     ///
     /// A transport may open another link in advance while the current link is silent, and return it from the
     /// next `dial`. It must not send a frame on that link. The default does nothing.
-    fn prepare(&mut self, dt: Duration, outlook: &Outlook) {
-        let _ = (dt, outlook);
+    fn prepare(&mut self, dt: Duration, state: &DialState) {
+        let _ = (dt, state);
     }
 
     /// Returns true if the next link may bring a new [ticket](Link::ticket). A client whose new session is
@@ -89,7 +89,7 @@ pub trait Dial {
 /// The state of a client, as [`Dial::prepare`] receives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Outlook {
+pub struct DialState {
     /// Time for which the session's link has been silent, without the time of the current update. A link is
     /// silent while nothing arrives on it. A [stream](Link::is_stream) is also silent while the server reports
     /// that it receives nothing. `None` if the session has no link.
@@ -109,7 +109,7 @@ pub struct Outlook {
     pub opening_timeout: Duration,
 }
 
-impl Default for Outlook {
+impl Default for DialState {
     /// Returns the state of a client without a session, with the default timeouts.
     fn default() -> Self {
         let config = ClientConfig::default();

@@ -10,7 +10,7 @@
 pub(super) mod absence;
 mod bound;
 mod greeting;
-mod heard;
+mod in_flight;
 mod proof;
 
 use std::fmt;
@@ -87,7 +87,7 @@ struct Session {
     /// The newest resume token.
     token: Bytes,
     /// A Hello on a link that was given up, which may still arrive at the server.
-    stray: Option<Stray>,
+    unanswered: Option<UnansweredHello>,
     /// Number of counted frames that were received.
     received: u64,
     outbox: Outbox,
@@ -108,7 +108,7 @@ impl fmt::Debug for Session {
 }
 
 /// A Hello without an answer, on a link that was given up.
-struct Stray {
+struct UnansweredHello {
     /// The token in the Hello.
     token: Bytes,
     /// Time within which the network may still deliver the Hello.
@@ -164,7 +164,7 @@ impl Core {
             session: token.map(|token| Session {
                 id: None,
                 token,
-                stray: None,
+                unanswered: None,
                 received: 0,
                 outbox: Outbox::default(),
                 token_only: true,

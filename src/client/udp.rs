@@ -23,7 +23,7 @@ use renetcode::{ClientAuthentication, NETCODE_MAX_PACKET_BYTES, NetcodeClient};
 
 use super::link::{Dial, DialError, Link, LinkStatus};
 use crate::wire::udp::guard::{self, Content, PeerGuard};
-use crate::wire::udp::outlet::Outlet;
+use crate::wire::udp::send_queues::SendQueues;
 use crate::wire::udp::{
     CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, NETCODE_PROTOCOL_ID, TokenError, TokenMint, connection_config,
 };
@@ -42,7 +42,7 @@ pub struct UdpLink {
     netcode: NetcodeClient,
     renet: RenetClient,
     guard: PeerGuard,
-    outlet: Outlet,
+    queues: SendQueues,
     /// Time since the link was created, without stalls.
     clock: Duration,
     /// Room of renet's reliable channel when it is empty, in bytes.
@@ -126,7 +126,7 @@ impl UdpLink {
             reliable_room: renet.channel_available_memory(CHANNEL_RELIABLE),
             renet,
             guard: PeerGuard::default(),
-            outlet: Outlet::new(Duration::ZERO),
+            queues: SendQueues::new(Duration::ZERO),
             clock: Duration::ZERO,
             unflushed: FLUSH_EVERY,
             closed: false,
@@ -162,7 +162,7 @@ impl UdpLink {
             Ok(Content::Stale) => {}
             Ok(content) => {
                 if content == Content::Ack {
-                    self.outlet.note_acks(self.clock, payload);
+                    self.queues.note_acks(self.clock, payload);
                 }
                 self.renet.process_packet(payload);
             }
@@ -229,17 +229,17 @@ impl Link for UdpLink {
     }
 
     fn send(&mut self, frame: Bytes) -> bool {
-        self.status() == LinkStatus::Open && self.outlet.push(frame, self.unacked())
+        self.status() == LinkStatus::Open && self.queues.push(frame, self.unacked())
     }
 
     fn flush(&mut self) {
         // Each flush sends at least a datagram with renet's acks.
-        let pause = if self.outlet.has_frames() { FLUSH_EVERY } else { ACK_EVERY };
+        let pause = if self.queues.has_frames() { FLUSH_EVERY } else { ACK_EVERY };
         if self.unflushed < pause || self.status() != LinkStatus::Open {
             return;
         }
         self.unflushed = Duration::ZERO;
-        let Some(frames) = self.outlet.take(self.clock, self.unacked()) else {
+        let Some(frames) = self.queues.take(self.clock, self.unacked()) else {
             return;
         };
         for frame in frames {
@@ -248,7 +248,7 @@ impl Link for UdpLink {
             self.renet.send_message(channel, frame);
         }
         for packet in self.renet.get_packets_to_send() {
-            self.outlet.note_sent(self.clock, &packet);
+            self.queues.note_sent(self.clock, &packet);
             match self.netcode.generate_payload_packet(&packet) {
                 Ok((_, datagram)) => {
                     let _ = self.socket.send(datagram);

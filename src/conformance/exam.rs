@@ -9,7 +9,7 @@ use super::ledger::Ledger;
 use super::report::Report;
 use crate::ident::{LinkKey, MessageId};
 use crate::proxy::{AdapterPort, Proxies, ProxyCommand, ProxyEventKind};
-use crate::tick::{Clock, Secrets};
+use crate::tick::{Clock, SecretRng};
 use crate::wire::v1::{Beacon, Closed, Denied, Hello, Probe, ProbeReply, Reason, Resume, Welcome};
 use crate::wire::{self, BEACON_EVERY, FRAME_MAX_BEFORE_WELCOME, Frame, Lane, WireMessage, retry};
 
@@ -21,7 +21,7 @@ use crate::wire::{self, BEACON_EVERY, FRAME_MAX_BEFORE_WELCOME, Frame, Lane, Wir
 pub struct Exam {
     pub(super) proxies: Proxies,
     clock: Clock,
-    secrets: Secrets,
+    secrets: SecretRng,
     patience: Duration,
     /// The open links that are not bound, and the frames that have arrived on them.
     doors: BTreeMap<LinkKey, VecDeque<(Lane, Bytes)>>,
@@ -76,7 +76,7 @@ impl Exam {
         Self {
             proxies: Proxies::default(),
             clock,
-            secrets: Secrets::system(),
+            secrets: SecretRng::system(),
             patience,
             doors: BTreeMap::new(),
             link: None,

@@ -27,7 +27,7 @@ use super::hello::Denial;
 use crate::ident::LinkKey;
 use crate::identity::{CredentialKind, Credentials};
 use crate::proxy::Network;
-use crate::proxy::port::{Budget, PortReceiver, PortSender, UNBOUNDED, Weigh, port};
+use crate::proxy::port::{Budget, PortReceiver, PortSender, SizeInBytes, UNBOUNDED, port};
 use crate::tick::{Answer, QuestionId, Replay, TickInput, TickTime, Verdict};
 use crate::wire::retry;
 use crate::wire::v1::Reason;
@@ -251,8 +251,8 @@ pub(super) fn send(mut authenticators: ResMut<Authenticators>, replay: Option<Re
     }
 }
 
-impl Weigh for Question {
-    fn weight(&self) -> usize {
+impl SizeInBytes for Question {
+    fn size_in_bytes(&self) -> usize {
         let shown = match &self.credentials {
             Credentials::Anonymous { name } => name.len(),
             Credentials::Password { user, realm, password, slot } => {
@@ -264,8 +264,8 @@ impl Weigh for Question {
     }
 }
 
-impl Weigh for Answer {
-    fn weight(&self) -> usize {
+impl SizeInBytes for Answer {
+    fn size_in_bytes(&self) -> usize {
         match &self.verdict {
             Verdict::Accept(principal) => principal
                 .user()

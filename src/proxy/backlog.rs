@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::port::{PortSender, Weigh as _};
+use super::port::{PortSender, SizeInBytes as _};
 use super::{ProxyEvent, ProxyEventKind};
 use crate::ident::LinkId;
 use crate::wire::Lane;
@@ -45,7 +45,7 @@ impl Backlog {
 
     pub(super) fn push(&mut self, link: LinkId, at: Duration, kind: ProxyEventKind) {
         let event = ProxyEvent { link, at, kind };
-        self.bytes += event.weight();
+        self.bytes += event.size_in_bytes();
         self.queue.push_back(event);
     }
 
@@ -58,7 +58,7 @@ impl Backlog {
         let was_choked = self.choked;
         if !self.queue.is_empty() {
             let bytes = &mut self.bytes;
-            port.send(&mut self.queue, |event| *bytes -= event.weight());
+            port.send(&mut self.queue, |event| *bytes -= event.size_in_bytes());
         }
         self.choked = !self.queue.is_empty();
         was_choked && self.has_room()

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::ProxyCommand;
-use super::port::{Budget, PortSender, Taken, Weigh as _};
+use super::port::{Budget, PortSender, SizeInBytes as _, Taken};
 use crate::ident::LinkId;
 
 /// The commands for one adapter.
@@ -131,7 +131,7 @@ impl Batch {
 
     #[inline]
     fn push_now(&mut self, command: ProxyCommand) {
-        let bytes = command.weight() as u64;
+        let bytes = command.size_in_bytes() as u64;
         for sum in [&mut self.given, &mut self.waiting] {
             sum.count += 1;
             sum.bytes += bytes;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use crate::tick::Taken;
 
 /// An item with a size in bytes, for the bound of a port.
-pub trait Weigh {
+pub trait SizeInBytes {
     /// Returns the size of the item in bytes.
-    fn weight(&self) -> usize;
+    fn size_in_bytes(&self) -> usize;
 }
 
 /// The capacity of a port, or the limit of one drain.
@@ -17,14 +17,14 @@ pub trait Weigh {
 pub struct Budget {
     /// Maximum number of items.
     pub count: usize,
-    /// Maximum sum of the items' [weights](Weigh), in bytes. The last item may exceed what is left, so that no item
+    /// Maximum sum of the items' [weights](SizeInBytes), in bytes. The last item may exceed what is left, so that no item
     /// is too large.
     pub bytes: usize,
 }
 
 /// Creates a port with this capacity.
 #[must_use]
-pub fn port<T: Weigh>(budget: Budget) -> (PortSender<T>, PortReceiver<T>) {
+pub fn port<T: SizeInBytes>(budget: Budget) -> (PortSender<T>, PortReceiver<T>) {
     let queue = Arc::new(Mutex::new(Queue {
         items: VecDeque::new(),
         bytes: 0,
@@ -52,25 +52,26 @@ struct Queue<T> {
     waker: Option<Box<dyn Fn() + Send>>,
 }
 
-impl<T: Weigh> PortSender<T> {
+impl<T: SizeInBytes> PortSender<T> {
     /// Moves items from the front of `batch` into the port until it is full, then wakes the receiver. Calls `moved`
     /// for each item that is moved. Items that do not fit stay in `batch`, in order.
     pub fn send(&self, batch: &mut VecDeque<T>, mut moved: impl FnMut(&T)) {
         let mut queue = lock(&self.queue);
-        let fits =
-            || self.budget == UNBOUNDED || batch.iter().map(T::weight).sum::<usize>() <= self.budget.bytes;
+        let fits = || {
+            self.budget == UNBOUNDED || batch.iter().map(T::size_in_bytes).sum::<usize>() <= self.budget.bytes
+        };
         if queue.items.is_empty() && batch.len() <= self.budget.count && fits() {
             // The whole batch fits, so the queues are swapped.
             for item in batch.iter() {
                 moved(item);
-                queue.bytes += item.weight();
+                queue.bytes += item.size_in_bytes();
             }
             std::mem::swap(&mut queue.items, batch);
         }
         while queue.items.len() < self.budget.count && queue.bytes < self.budget.bytes {
             let Some(item) = batch.pop_front() else { break };
             moved(&item);
-            queue.bytes += item.weight();
+            queue.bytes += item.size_in_bytes();
             queue.items.push_back(item);
         }
         queue.wake();
@@ -89,7 +90,7 @@ impl<T: Weigh> PortSender<T> {
     }
 }
 
-impl<T: Weigh> PortReceiver<T> {
+impl<T: SizeInBytes> PortReceiver<T> {
     /// Takes items in order, until the port is empty or `budget` is spent.
     pub fn drain(&mut self, budget: Budget, mut take: impl FnMut(T)) {
         let mut queue = lock(&self.queue);
@@ -98,12 +99,12 @@ impl<T: Weigh> PortReceiver<T> {
             let Some(item) = queue.items.pop_front() else {
                 break;
             };
-            let weight = item.weight();
-            queue.bytes -= weight;
+            let size_in_bytes = item.size_in_bytes();
+            queue.bytes -= size_in_bytes;
             queue.taken.count += 1;
-            queue.taken.bytes += weight as u64;
+            queue.taken.bytes += size_in_bytes as u64;
             count += 1;
-            bytes += weight;
+            bytes += size_in_bytes;
             take(item);
         }
     }
@@ -158,8 +159,8 @@ impl<T> fmt::Debug for PortReceiver<T> {
 mod tests {
     use super::*;
 
-    impl Weigh for u8 {
-        fn weight(&self) -> usize {
+    impl SizeInBytes for u8 {
+        fn size_in_bytes(&self) -> usize {
             usize::from(*self)
         }
     }

@@ -276,14 +276,18 @@ impl<T: Transport> Pump<T> {
         self.transport.deliver(&self.port.events, self.port.clock.now(), &mut self.out);
     }
 
-    /// Carries out the pending commands, waits up to [`LINGER`] for closing links, and disconnects all links.
-    #[allow(clippy::disallowed_methods, reason = "the wait of an adapter after the last tick")]
+    /// Carries out the pending commands, waits up to [`LINGER`] on the port's clock for closing links, and disconnects
+    /// all links.
+    #[allow(clippy::disallowed_methods, reason = "the watchdog of the wait after the last tick")]
     fn finish(&mut self, events: &mut Events) -> io::Result<()> {
         self.out.begin_turn();
         self.batch();
-        let begun = Instant::now();
+        let (begun, watchdog) = (self.port.clock.now(), Instant::now());
         // Datagrams of other clients end a turn early, so the loop measures time rather than turns.
-        while begun.elapsed() < LINGER && self.transport.any_closing() {
+        while self.port.clock.now().saturating_sub(begun) < LINGER
+            && watchdog.elapsed() < LINGER_WATCHDOG
+            && self.transport.any_closing()
+        {
             self.wait(events, LINGER_TURN, &mut false)?;
             self.out.begin_turn();
             self.receive();
@@ -318,5 +322,7 @@ const DATAGRAM_MAX: usize = 2_048;
 const BATCH_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
 /// How long the thread waits at its end for clients to acknowledge their last frames.
 const LINGER: Duration = Duration::from_secs(1);
+/// The longest wait by the clock of the machine, since a test may have stopped the clock of the port.
+const LINGER_WATCHDOG: Duration = Duration::from_secs(10);
 /// How long one turn of that wait lasts.
 const LINGER_TURN: Duration = Duration::from_millis(20);

@@ -56,7 +56,7 @@ pub struct QuicConfig {
     pub public_address: Option<String>,
     /// Maximum number of connections, from 1 to [`QUIC_LINKS_MAX`], including closing connections and excluding
     /// handshakes under way. A further client is refused. Default: 1,024.
-    /// [`Held::of_quic`](super::held::Held::of_quic) returns how much memory one link can occupy at most. A link
+    /// [`LinkMemory::of_quic`](super::link_memory::LinkMemory::of_quic) returns how much memory one link can occupy at most. A link
     /// whose client keeps up occupies about 25 KiB.
     pub max_links: usize,
     /// Maximum number of handshakes under way, at least 1. Default: 512, which occupy about 14 MiB. For a further

@@ -1,7 +1,7 @@
 //! Limits the rate of an action per network, with a burst.
 //!
 //! The table holds two times for each [`Network`], and up to 16,384 networks. It limits rates; a
-//! [`Crowd`](super::crowd::Crowd) limits how many members exist at a time.
+//! [`Grouped`](super::grouped::Grouped) limits how many members exist at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -51,7 +51,7 @@ pub struct RenetConfig {
     /// zeros as "no encryption".
     pub key: [u8; NETCODE_KEY_BYTES],
     /// Maximum number of links, from 1 to [`RENET_LINKS_MAX`]. A further client is refused because the server is
-    /// full. Default: 1,024. [`Held::of_udp`](super::held::Held::of_udp) returns how much memory one link can
+    /// full. Default: 1,024. [`LinkMemory::of_udp`](super::link_memory::LinkMemory::of_udp) returns how much memory one link can
     /// occupy at most. A client that keeps up occupies very little.
     pub max_links: usize,
     /// Size in bytes of each of the two kernel buffers of the socket. Minimum: 64 KiB. Default: 4 MiB, about 3,000

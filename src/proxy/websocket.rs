@@ -51,7 +51,7 @@ use crate::wire::{ConfigError, at_least, within};
 #[derive(Debug, Clone)]
 pub struct WebSocketConfig {
     /// Maximum number of links, including those that are being opened, from 1 to [`WEBSOCKET_LINKS_MAX`]. A further
-    /// client gets status 503. Default: 1,024. [`Held::of_websocket`](super::held::Held::of_websocket) returns how
+    /// client gets status 503. Default: 1,024. [`LinkMemory::of_websocket`](super::link_memory::LinkMemory::of_websocket) returns how
     /// much memory one link can occupy at most. A link whose client keeps up occupies about 20 KiB.
     pub max_links: usize,
     /// Origins whose pages may open links. A page whose origin is the requested host may always open links.

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use super::agenda::{Agenda, end_of_millisecond};
 use super::agent::deliver_native;
 use super::core::Put;
-use super::link::{Link, Outlet};
+use super::link::{FrameSink, Link};
 use super::{SessionConfig, SessionCore, SessionCounts, SessionTable};
 use crate::ident::MessageId;
 use crate::proxy::{LinkOutlet, Proxies};
@@ -253,7 +253,7 @@ pub(super) fn flush(
     debug_assert!(agenda.flushes_each_once(), "a session is flushed once a tick");
 }
 
-impl Outlet for LinkOutlet<'_> {
+impl FrameSink for LinkOutlet<'_> {
     fn has_room(&self) -> bool {
         LinkOutlet::has_room(self)
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::ident::{LinkKey, SessionId};
 use crate::identity::Principal;
 use crate::proxy::Network;
-use crate::tick::{Secrets, TickRate, TickTime};
+use crate::tick::{SecretRng, TickRate, TickTime};
 
 /// Changes a core and updates the agenda. Returns `None` if the entity is no session.
 pub(crate) fn edit<R>(world: &mut World, session: Entity, act: impl FnOnce(&mut Core) -> R) -> Option<R> {
@@ -34,7 +34,7 @@ pub(crate) fn edit<R>(world: &mut World, session: Entity, act: impl FnOnce(&mut 
 pub(crate) fn open(world: &mut World, link: LinkKey, principal: Principal, network: Option<Network>) {
     let SessionConfig { timeout, on_disconnect, .. } = world.resource::<SessionConfig>().clone();
     let terms = terms(world, ResumeTimeout(timeout));
-    let mut secrets = world.resource_mut::<Secrets>();
+    let mut secrets = world.resource_mut::<SecretRng>();
     let (id, token) = (SessionId(secrets.id()), Issued::draw(&mut secrets));
     let (core, effects) = Core::open(id, principal, link, &token, &terms);
     let session = enter(world, core, network, effects);
@@ -69,7 +69,7 @@ fn insert_components(
 
 /// Opens an agent's session on an entity that was spawned for it.
 pub(super) fn open_agent(world: &mut World, agent: Entity, name: &str) {
-    let id = SessionId(world.resource_mut::<Secrets>().id());
+    let id = SessionId(world.resource_mut::<SecretRng>().id());
     let (core, effects) = Core::agent(id, Principal::named(name));
     let subject = core.subject(agent);
     let Ok(mut entity) = world.get_entity_mut(agent) else { return };
@@ -95,7 +95,7 @@ fn enter(world: &mut World, core: Core, network: Option<Network>, effects: Effec
 pub(crate) fn resume(world: &mut World, session: Entity, rebind: &Rebind) -> Option<bool> {
     let timeout = resume_timeout(world, session);
     let terms = terms(world, timeout);
-    let token = Issued::draw(&mut world.resource_mut::<Secrets>());
+    let token = Issued::draw(&mut world.resource_mut::<SecretRng>());
     let config = world.resource::<SessionConfig>().clone();
     let (resync, effects) = edit(world, session, |core| core.resume(rebind, &token, &terms, &config))??;
     apply(world, session, effects);

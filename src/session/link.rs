@@ -187,7 +187,7 @@ impl Link {
     /// Sends the queued frames in this order: the Welcome, an Ack, the counted frames, a Beacon, the
     /// unreliable frames. Returns how many unreliable frames were dropped for lack of room.
     #[inline(always)]
-    pub(super) fn flush(&mut self, ack: Option<u64>, outbox: &mut Outbox, to: &mut impl Outlet) -> u64 {
+    pub(super) fn flush(&mut self, ack: Option<u64>, outbox: &mut Outbox, to: &mut impl FrameSink) -> u64 {
         if let Some(welcome) = self.welcome.take() {
             to.send(welcome);
         }
@@ -221,7 +221,7 @@ impl Link {
 }
 
 /// The destination of a link's frames.
-pub(super) trait Outlet {
+pub(super) trait FrameSink {
     /// Returns true if the link has room for another frame.
     fn has_room(&self) -> bool;
 
@@ -231,7 +231,7 @@ pub(super) trait Outlet {
     fn send(&mut self, frame: Bytes);
 }
 
-impl Outlet for Vec<Bytes> {
+impl FrameSink for Vec<Bytes> {
     fn has_room(&self) -> bool {
         true
     }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::tick::Secrets;
+use crate::tick::SecretRng;
 use crate::wire::TOKEN_BYTES;
 
 /// The hash of a resume token. Tokens are 256 random bits, so a fast hash is enough.
@@ -33,7 +33,7 @@ pub(crate) struct Issued {
 
 impl Issued {
     /// Draws a random token.
-    pub(crate) fn draw(secrets: &mut Secrets) -> Self {
+    pub(crate) fn draw(secrets: &mut SecretRng) -> Self {
         let token = secrets.token();
         Self { secret: token.secret, hash: TokenHash(token.hash) }
     }

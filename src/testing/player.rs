@@ -20,7 +20,7 @@ use crate::wire::{self, Frame, Lane, WireMessage};
 
 /// The automatic actions of a client that a player leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Hang {
+pub enum Omitted {
     /// The player leaves out no action.
     #[default]
     Never,
@@ -48,8 +48,8 @@ pub struct Player {
     outbox: VecDeque<Bytes>,
     frames: Vec<Frame>,
     seen: Vec<Bytes>,
-    /// The actions that the player leaves out. Default: [`Hang::Never`].
-    pub hang: Hang,
+    /// The actions that the player leaves out. Default: [`Omitted::Never`].
+    pub omits: Omitted,
     /// The name in the player's Hello. [`Player::new`] sets `ada`.
     pub name: String,
 }
@@ -113,7 +113,7 @@ impl Player {
             received: self.received,
             sent: self.sent,
             outbox: self.outbox.clone(),
-            hang: Hang::Mute,
+            omits: Omitted::Mute,
             name: format!("the former {}", self.name),
             ..Self::default()
         }
@@ -195,7 +195,7 @@ impl Player {
         while let Some((_, is_counted)) = self.next() {
             counted |= is_counted;
         }
-        if counted && self.hang == Hang::Never {
+        if counted && self.omits == Omitted::Never {
             self.say(&Ack { received: self.received });
         }
     }
@@ -395,10 +395,10 @@ impl Player {
             self.trim(ack.received);
         } else if let Ok(beacon) = frame.decode::<Beacon>() {
             self.trim(beacon.received);
-            match self.hang {
-                Hang::Never => self.say(&Ping { id: beacon.id, received: self.received }),
-                Hang::Acks => self.say(&Ping { id: beacon.id, received: 0 }),
-                Hang::Mute => {}
+            match self.omits {
+                Omitted::Never => self.say(&Ping { id: beacon.id, received: self.received }),
+                Omitted::Acks => self.say(&Ping { id: beacon.id, received: 0 }),
+                Omitted::Mute => {}
             }
         } else if let Ok(joined) = frame.decode::<Joined>() {
             self.zone = Some(joined.zone);
@@ -424,7 +424,7 @@ impl Player {
             (self.received, self.sent, self.zone) = (0, 0, None);
             self.outbox.clear();
         }
-        if self.hang != Hang::Mute {
+        if self.omits != Omitted::Mute {
             self.say(&Ack { received: self.received });
             for frame in self.outbox.clone() {
                 self.say_bytes(Lane::Reliable, frame);

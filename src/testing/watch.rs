@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::link::{SharedFrameLog, lock, record_frames};
 use super::player::BEFORE_WELCOME;
-use crate::client::{Dial, DialError, Link, LinkStatus, Outlook};
+use crate::client::{Dial, DialError, DialState, Link, LinkStatus};
 use crate::ident::SessionId;
 use crate::server::audit::{AuditPlugin, Violations};
 use crate::tick::TickSystems;
@@ -108,8 +108,8 @@ impl<D: Dial> Dial for WatchedDial<D> {
         Ok(WatchedLink { link, checks: LinkCheck::new(&self.received, &self.books) })
     }
 
-    fn prepare(&mut self, dt: Duration, outlook: &Outlook) {
-        self.dial.prepare(dt, outlook);
+    fn prepare(&mut self, dt: Duration, state: &DialState) {
+        self.dial.prepare(dt, state);
     }
 
     fn renews_tickets(&self) -> bool {

@@ -1,7 +1,7 @@
-//! Draws random numbers: secrets, which must not be guessed, and dice, which are public.
+//! Draws random numbers: secrets, which must not be guessed, and the random numbers of the game, which are public.
 //!
-//! [`Secrets`] draws session ids and resume tokens. Its generator is seeded by the operating system when
-//! the server starts. This seed determines all tokens, so it is never logged and never recorded. [`Dice`]
+//! [`SecretRng`] draws session ids and resume tokens. Its generator is seeded by the operating system when
+//! the server starts. This seed determines all tokens, so it is never logged and never recorded. [`GameRng`]
 //! is for games. Its seed is logged, so that a run can be repeated.
 //!
 //! No tick asks the operating system for random bytes.
@@ -19,38 +19,38 @@ use crate::wire::TOKEN_BYTES;
 /// The random number generator of a game.
 ///
 /// With the same build of the server, the same seed gives the same draws. The seed is drawn when the server
-/// starts, and logged as `dice`. To repeat a run, insert `Dice::new(seed)` after the plugins of the server.
+/// starts, and logged as `game_seed`. To repeat a run, insert `GameRng::new(seed)` after the plugins of the server.
 /// Do not use it for secrets, because the seed in the log determines all draws.
 ///
 /// ```
-/// use waystation::tick::Dice;
+/// use waystation::tick::GameRng;
 ///
-/// let mut dice = Dice::new(7);
-/// let pips = dice.below(6) + 1;
+/// let mut rng = GameRng::new(7);
+/// let pips = rng.below(6) + 1;
 /// assert!((1..=6).contains(&pips));
-/// assert!((0.0..1.0).contains(&dice.unit()));
-/// assert_eq!(Dice::new(7).below(6) + 1, pips);
+/// assert!((0.0..1.0).contains(&rng.unit()));
+/// assert_eq!(GameRng::new(7).below(6) + 1, pips);
 /// ```
 #[derive(Resource, Debug)]
-pub struct Dice {
+pub struct GameRng {
     seed: u64,
     rng: StdRng,
 }
 
-impl Dice {
-    /// Returns dice with this seed.
+impl GameRng {
+    /// Returns a generator with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { seed, rng: StdRng::seed_from_u64(seed) }
     }
 
-    /// Returns dice with a seed from the operating system. Aborts the process if the system gives none.
+    /// Returns a generator with a seed from the operating system. Aborts the process if the system gives none.
     #[must_use]
     pub(super) fn system() -> Self {
         Self::new(u64::from_le_bytes(system_bytes()))
     }
 
-    /// Returns dice whose seed is a hash of the seed of [`Secrets`].
+    /// Returns a generator whose seed is a hash of the seed of [`SecretRng`].
     #[must_use]
     pub(super) fn beside(seed: u64) -> Self {
         let mut hash = Sha256::new();
@@ -106,7 +106,7 @@ enum Draw {
 /// The draws of a tick are part of its inputs: see [`TickInput`](super::TickInput). A recording contains
 /// ids and the hashes of tokens, so it cannot be used to resume a session.
 #[derive(Resource)]
-pub(crate) struct Secrets {
+pub(crate) struct SecretRng {
     source: Source,
     /// Draws since the last call of `take_drawn`. `None` if nothing is recorded.
     drawn: Option<Vec<Drawn>>,
@@ -121,7 +121,7 @@ enum Source {
     },
 }
 
-impl Secrets {
+impl SecretRng {
     /// Returns secrets with a seed from the operating system. Aborts the process if the system gives none.
     #[must_use]
     pub(crate) fn system() -> Self {
@@ -243,10 +243,10 @@ fn system_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-impl fmt::Debug for Secrets {
+impl fmt::Debug for SecretRng {
     /// Omits the generator.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secrets").finish_non_exhaustive()
+        f.debug_struct("SecretRng").finish_non_exhaustive()
     }
 }
 
@@ -270,27 +270,27 @@ mod tests {
     #[test]
     fn a_seed_repeats_draws_and_another_one_gives_others() {
         let draws = |seed| {
-            let mut dice = Dice::new(seed);
-            (dice.below(1_000_000), dice.unit().to_bits(), dice.bits())
+            let mut rng = GameRng::new(seed);
+            (rng.below(1_000_000), rng.unit().to_bits(), rng.bits())
         };
 
         assert_eq!(draws(1), draws(1));
         assert_ne!(draws(1), draws(2));
-        assert_eq!(Dice::new(1).below(0), 0);
-        assert_eq!(Dice::new(9).seed(), 9);
+        assert_eq!(GameRng::new(1).below(0), 0);
+        assert_eq!(GameRng::new(9).seed(), 9);
     }
 
     #[test]
     fn the_seed_of_the_secrets_determines_the_dice_and_is_not_their_seed() {
-        let (dice, same, other) = (Dice::beside(1), Dice::beside(1), Dice::beside(2));
+        let (rng, same, other) = (GameRng::beside(1), GameRng::beside(1), GameRng::beside(2));
 
-        assert_eq!(dice.seed(), same.seed());
-        assert!(dice.seed() != other.seed() && dice.seed() != 1);
+        assert_eq!(rng.seed(), same.seed());
+        assert!(rng.seed() != other.seed() && rng.seed() != 1);
     }
 
     #[test]
     fn secrets_of_the_operating_system_differ_and_tokens_match_their_hashes() {
-        let (mut one, mut other) = (Secrets::system(), Secrets::system());
+        let (mut one, mut other) = (SecretRng::system(), SecretRng::system());
 
         let (token, another) = (one.token(), other.token());
 
@@ -301,12 +301,12 @@ mod tests {
 
     #[test]
     fn recorded_draws_are_repeated_without_the_tokens() {
-        let mut live = Secrets::seeded(3);
+        let mut live = SecretRng::seeded(3);
         live.record();
         let (id, token) = (live.id(), live.token());
         let drawn = live.take_drawn();
 
-        let mut again = Secrets::recorded(drawn.clone());
+        let mut again = SecretRng::recorded(drawn.clone());
         let (same_id, same_token) = (again.id(), again.token());
 
         assert_eq!((same_id, same_token.hash), (id, token.hash));
@@ -319,11 +319,11 @@ mod tests {
 
     #[test]
     fn debug_output_shows_no_secret() {
-        let mut secrets = Secrets::seeded(1);
+        let mut secrets = SecretRng::seeded(1);
         let token = secrets.token();
 
         let text = format!("{secrets:?} {token:?}");
 
-        assert_eq!(text, "Secrets { .. } Token { .. }");
+        assert_eq!(text, "SecretRng { .. } Token { .. }");
     }
 }

@@ -11,19 +11,19 @@ use std::time::Duration;
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 
-use super::{Dice, Secrets, TickInput, TickTime};
+use super::{GameRng, SecretRng, TickInput, TickTime};
 
 /// The inputs of a run, from its first tick on.
 ///
 /// A recording contains hashes of the tokens that the server has drawn, but neither the tokens nor the seed
-/// of `Secrets`. It contains the frames of clients as they arrived: names, passwords, tickets, and the
+/// of `SecretRng`. It contains the frames of clients as they arrived: names, passwords, tickets, and the
 /// tokens by which sessions were resumed. Keep it as secret as a capture of the decrypted traffic.
 #[derive(Debug, Clone, Default)]
 pub struct Recording {
     /// Reading of the clock when the app was built.
     pub built_at: Duration,
-    /// Seed of the game's [`Dice`].
-    pub dice: u64,
+    /// Seed of the game's [`GameRng`].
+    pub game_seed: u64,
     /// Inputs of the ticks, in order.
     pub ticks: Vec<TickInput>,
 }
@@ -33,7 +33,7 @@ pub struct Recording {
 /// ```
 /// use bevy_app::App;
 /// use waystation::server::ServerPlugins;
-/// use waystation::tick::{Dice, Recorder, Replay};
+/// use waystation::tick::{GameRng, Recorder, Replay};
 ///
 /// let mut live = App::new();
 /// live.add_plugins(ServerPlugins::default());
@@ -46,7 +46,7 @@ pub struct Recording {
 /// again.add_plugins(ServerPlugins::default());
 /// Replay::install(&mut again, recording);
 /// again.update();
-/// assert_eq!(again.world().resource::<Dice>().seed(), live.world().resource::<Dice>().seed());
+/// assert_eq!(again.world().resource::<GameRng>().seed(), live.world().resource::<GameRng>().seed());
 /// ```
 #[derive(Resource, Debug)]
 pub struct Recorder {
@@ -61,10 +61,10 @@ impl Recorder {
         let world = app.world_mut();
         let recording = Recording {
             built_at: world.resource::<TickTime>().now(),
-            dice: world.resource::<Dice>().seed(),
+            game_seed: world.resource::<GameRng>().seed(),
             ticks: Vec::new(),
         };
-        world.resource_mut::<Secrets>().record();
+        world.resource_mut::<SecretRng>().record();
         world.insert_resource(Self { recording, ticks_max });
     }
 
@@ -72,15 +72,15 @@ impl Recorder {
     pub fn take(app: &mut App) -> Recording {
         let world = app.world_mut();
         let Some(mut recorder) = world.remove_resource::<Self>() else { return Recording::default() };
-        recorder.note_drawn(&mut world.resource_mut::<Secrets>());
-        world.resource_mut::<Secrets>().stop_recording();
+        recorder.note_drawn(&mut world.resource_mut::<SecretRng>());
+        world.resource_mut::<SecretRng>().stop_recording();
         recorder.recording
     }
 
     /// Records the inputs of a tick that begins.
     pub(super) fn note(world: &mut World, input: &TickInput) {
         let Some(mut recorder) = world.remove_resource::<Self>() else { return };
-        let mut secrets = world.resource_mut::<Secrets>();
+        let mut secrets = world.resource_mut::<SecretRng>();
         recorder.note_drawn(&mut secrets);
         if recorder.recording.ticks.len() < recorder.ticks_max {
             recorder.recording.ticks.push(input.clone());
@@ -92,7 +92,7 @@ impl Recorder {
 
     /// Adds what was drawn since the last tick began to the inputs of that tick. The draws at startup are
     /// added to the first tick.
-    fn note_drawn(&mut self, secrets: &mut Secrets) {
+    fn note_drawn(&mut self, secrets: &mut SecretRng) {
         if let Some(last) = self.recording.ticks.last_mut() {
             last.drawn.extend(secrets.take_drawn());
         }
@@ -110,14 +110,14 @@ pub struct Replay {
 impl Replay {
     /// Drives this app with a recording. Each `app.update()` replays one recorded tick.
     pub fn install(app: &mut App, recording: Recording) {
-        let Recording { built_at, dice, ticks } = recording;
+        let Recording { built_at, game_seed, ticks } = recording;
         let mut ticks = VecDeque::from(ticks);
         // The draws of the first tick include those at startup, which happen before the tick.
         let drawn = ticks.front_mut().map(|first| std::mem::take(&mut first.drawn)).unwrap_or_default();
         let world = app.world_mut();
         world.resource_mut::<TickTime>().rebuild(built_at);
-        world.insert_resource(Dice::new(dice));
-        world.insert_resource(Secrets::recorded(drawn));
+        world.insert_resource(GameRng::new(game_seed));
+        world.insert_resource(SecretRng::recorded(drawn));
         world.insert_resource(Self { ticks, now: built_at, has_begun: false });
     }
 
@@ -137,7 +137,7 @@ impl Replay {
         replay.now = input.now;
         // `install` has already supplied the draws of the first tick.
         if std::mem::replace(&mut replay.has_begun, true) {
-            world.resource_mut::<Secrets>().replay(&input.drawn);
+            world.resource_mut::<SecretRng>().replay(&input.drawn);
         }
         input
     }

@@ -7,7 +7,7 @@
 #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "a part is for the server only"))]
 pub(crate) mod guard;
 #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "a part is for the server only"))]
-pub(crate) mod outlet;
+pub(crate) mod send_queues;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use waystation::client::{AnyDial, Detour, Transport};
+use waystation::client::{AnyDial, RelayAddresses, Transport};
 use waystation::testing::{Network, Relay, RelayConfig, Route};
 
 use crate::any::{Ada, Server};
@@ -28,9 +28,9 @@ impl Relays {
     /// Returns a dial over these transports. Each transport is given as the fragment of a URL.
     fn dial<const N: usize>(&self, server: &Server, transports: [&str; N]) -> AnyDial {
         let [udp, quic] = [0, 1].map(|index| Some(self.datagrams.addresses()[index]));
-        let detour = Detour { udp, quic, http: Some(self.http.addresses()[0]) };
+        let relays = RelayAddresses { udp, quic, http: Some(self.http.addresses()[0]) };
         let urls = transports.map(|transport| format!("{}{transport}", server.url()));
-        AnyDial::new(urls).expect("URLs").through(detour)
+        AnyDial::new(urls).expect("URLs").through(relays)
     }
 }
 

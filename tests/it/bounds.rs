@@ -3,7 +3,7 @@
 use waystation::arena::v1::Input;
 use waystation::session::{LossCause, SessionConfig, SessionCounts, SessionState};
 use waystation::testing::News::{Disconnected, Resumed};
-use waystation::testing::{Hang, Harness, Player, Via};
+use waystation::testing::{Harness, Omitted, Player, Via};
 use waystation::wire::v1::{Ack, Joined, Reason, Welcome};
 use waystation::wire::{FRAME_MAX_CLIENT, Lane};
 
@@ -57,7 +57,7 @@ fn an_overflow_while_connected_closes_the_link_as_slow_and_the_session_can_resum
     let mut game = game_with_outbox(16);
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
-    ada.hang = Hang::Acks;
+    ada.omits = Omitted::Acks;
     for number in 1..=20 {
         shout(&mut game, number);
         game.tick();
@@ -69,7 +69,7 @@ fn an_overflow_while_connected_closes_the_link_as_slow_and_the_session_can_resum
     assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
     assert!(game.news_of(ada.session()).contains(&Disconnected(LossCause::Slow)));
     assert_eq!(echoes(&mut bob).len(), 20);
-    ada.hang = Hang::Never;
+    ada.omits = Omitted::Never;
     ada.connect(&game, Via::Beta);
     ada.resume();
     game.exchange(&mut [&mut ada]);
@@ -81,7 +81,7 @@ fn an_overflow_while_connected_closes_the_link_as_slow_and_the_session_can_resum
 fn ten_seconds_without_an_ack_are_too_slow() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
-    ada.hang = Hang::Acks;
+    ada.omits = Omitted::Acks;
     shout(&mut game, 1);
 
     game.run_with(&mut [&mut ada], 9_900);
@@ -90,7 +90,7 @@ fn ten_seconds_without_an_ack_are_too_slow() {
 
     assert_eq!(ada.closed(), Some(Reason::Slow));
     // The outbox did not overflow, so the unacknowledged frames are sent again.
-    ada.hang = Hang::Never;
+    ada.omits = Omitted::Never;
     ada.connect(&game, Via::Beta);
     ada.resume();
     game.exchange(&mut [&mut ada]);
@@ -107,7 +107,7 @@ fn a_busy_client_that_is_always_a_frame_behind_is_not_too_slow() {
         shout(&mut game, number);
         game.tick();
         for player in [&mut ada, &mut bob] {
-            player.hang = Hang::Acks;
+            player.omits = Omitted::Acks;
             player.pump();
             player.say(&Ack { received: player.received() - 1 });
             assert!(outbox_bytes(&game, player) > 0, "at least one frame is always unacknowledged");
@@ -146,7 +146,7 @@ fn a_smaller_outbox_is_dropped_before_that_of_a_client_that_has_just_acknowledge
     let mut game = game_with_600_bytes();
     let mut ada = game.member(Via::Alpha, "hall");
     let mut bob = game.member(Via::Beta, "hall");
-    (ada.hang, bob.hang) = (Hang::Acks, Hang::Acks);
+    (ada.omits, bob.omits) = (Omitted::Acks, Omitted::Acks);
     (0..10).for_each(|_| shout(&mut game, u64::MAX));
     game.exchange(&mut [&mut ada, &mut bob]);
     game.join(&mut bob, "attic");
@@ -184,7 +184,7 @@ fn an_idle_client_is_not_dropped_for_the_bytes_of_others() {
 fn outboxes_stay_within_their_bound_while_clients_acknowledge_slowly() {
     let mut game = game_with_600_bytes();
     let mut ada = game.member(Via::Alpha, "hall");
-    ada.hang = Hang::Acks;
+    ada.omits = Omitted::Acks;
     for _ in 0..120 {
         shout(&mut game, u64::MAX);
     }
@@ -260,7 +260,7 @@ fn what_waits_for_dispatch_is_bounded_on_the_unreliable_lane_too() {
 fn unknown_link_control_does_not_accumulate_behind_waiting_calls() {
     let mut game = game();
     let mut eve = game.member(Via::Alpha, "hall");
-    eve.hang = Hang::Mute;
+    eve.omits = Omitted::Mute;
     say(&mut eve, 1..=500);
 
     for _ in 0..10 {

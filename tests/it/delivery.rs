@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 use waystation::arena::v1::{Echo, Say, Score, Scores};
 use waystation::rpc::Sender;
 use waystation::session::{SessionCounts, SessionState};
-use waystation::testing::{Hang, Via};
+use waystation::testing::{Omitted, Via};
 use waystation::wire::v1::{Ack, Beacon, Bye, Closed, Joined};
 use waystation::wire::{self, Lane, WireMessage as _};
 
@@ -33,7 +33,7 @@ fn cc_01_what_is_sent_while_a_session_registers_comes_after_its_welcome() {
 fn cc_05_something_received_in_the_tick_of_the_timeout_keeps_the_link() {
     let mut game = game();
     let mut ada = game.member(Via::Alpha, "hall");
-    ada.hang = Hang::Mute;
+    ada.omits = Omitted::Mute;
 
     for _ in 0..3 {
         ada.say(&Ack { received: ada.received() });

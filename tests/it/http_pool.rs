@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use waystation::admin::{ToldBy, TrustedRelays};
+use waystation::admin::{RelayHeader, TrustedRelays};
 use waystation::proxy::tls::Tls;
 use waystation::tick::Clock;
 
@@ -26,7 +26,7 @@ fn setup(max_connections: usize) -> Setup {
 fn behind_relays(max_connections: usize) -> Stage {
     let mut setup = setup(max_connections);
     let relays = ["127.0.0.0/8".parse().expect("a network")];
-    setup.http.trusted_relays = TrustedRelays::new(relays, ToldBy::ProxyProtocol);
+    setup.http.trusted_relays = TrustedRelays::new(relays, RelayHeader::ProxyProtocol);
     Stage::with(setup)
 }
 

@@ -18,7 +18,7 @@ use waystation::admin::HttpConfig;
 use waystation::arena::ZONE;
 use waystation::arena::v1::Say;
 use waystation::client::Trust;
-use waystation::proxy::held::Held;
+use waystation::proxy::link_memory::LinkMemory;
 use waystation::proxy::quic::QuicConfig;
 use waystation::proxy::tls::Tls;
 use waystation::proxy::websocket::WebSocketConfig;
@@ -244,7 +244,7 @@ fn long_call() -> Vec<u8> {
 #[test]
 fn memory_of_a_websocket_link_is_within_the_table() {
     let subject = Subject::start(&[]);
-    let bound = Held::of_websocket(&WebSocketConfig::default(), false);
+    let bound = LinkMemory::of_websocket(&WebSocketConfig::default(), false);
     let part = masked(0x02, &[7; FRAME_MAX_CLIENT - 100]);
 
     let growth = subject.growth(64, || open_websocket(subject.http), |stream| pour(stream, &part, 1));
@@ -326,7 +326,7 @@ impl Dialer {
 
 #[test]
 fn memory_of_a_quic_link_is_within_the_table() {
-    let bound = Held::of_quic(&QuicConfig::default());
+    let bound = LinkMemory::of_quic(&QuicConfig::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
 
@@ -380,7 +380,7 @@ fn memory_of_a_udp_link_is_within_the_table() {
     let subject = Subject::start(&[]);
     let address: SocketAddr = subject.server.address("udp").parse().expect("an address");
     let mint = TokenMint::new(DEV_KEY, vec![address]);
-    let bound = Held::of_udp();
+    let bound = LinkMemory::of_udp();
     let mut count = 0;
     let open = || {
         count += 1;
@@ -416,7 +416,7 @@ fn the_table_shows_the_sums_of_the_limits() {
         let (head, tail) = text.split_at(text.len().saturating_sub(3));
         if head.is_empty() { tail.to_owned() } else { format!("{head},{tail}") }
     };
-    let row = |name: &str, held: Held| {
+    let row = |name: &str, held: LinkMemory| {
         format!("| {name} | {} KiB | {} KiB |", group(kib(held.before_hello)), group(kib(held.after_hello)))
     };
     let http = HttpConfig::default().connection_bytes_max();
@@ -425,10 +425,10 @@ fn the_table_shows_the_sums_of_the_limits() {
     let rows = [
         format!("| HTTP | {} KiB | – |", kib(http)),
         format!("| HTTP, TLS | {} KiB | – |", kib(https)),
-        row("WebSocket", Held::of_websocket(&WebSocketConfig::default(), false)),
-        row("WebSocket, TLS", Held::of_websocket(&WebSocketConfig::default(), true)),
-        row("QUIC, WebTransport", Held::of_quic(&QuicConfig::default())),
-        row("UDP", Held::of_udp()),
+        row("WebSocket", LinkMemory::of_websocket(&WebSocketConfig::default(), false)),
+        row("WebSocket, TLS", LinkMemory::of_websocket(&WebSocketConfig::default(), true)),
+        row("QUIC, WebTransport", LinkMemory::of_quic(&QuicConfig::default())),
+        row("UDP", LinkMemory::of_udp()),
     ];
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/design.md");
     let text = fs::read_to_string(path).expect("it is there");

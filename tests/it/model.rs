@@ -43,7 +43,7 @@ impl ReferenceStateMachine for Contract {
 
     fn transitions(state: &Reference) -> BoxedStrategy<Shown> {
         let steps = possible(state);
-        let total: u32 = steps.iter().map(|(weight, _)| weight).sum();
+        let total: u32 = steps.iter().map(|(size_in_bytes, _)| size_in_bytes).sum();
         // Shrinking removes steps but does not change them: no step is simpler than another.
         (0..total).prop_map(move |chance| Shown(pick(&steps, chance))).no_shrink().boxed()
     }
@@ -74,11 +74,11 @@ impl StateMachineTest for Contract {
 }
 
 fn pick(steps: &[(u32, Step)], mut chance: u32) -> Step {
-    for (weight, step) in steps {
-        if chance < *weight {
+    for (size_in_bytes, step) in steps {
+        if chance < *size_in_bytes {
             return *step;
         }
-        chance -= weight;
+        chance -= size_in_bytes;
     }
     Step::Tick(1)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use waystation::arena::v1::{Input, Say};
 use waystation::session::{Latency, LossCause, SessionConfig, SessionCounts, SessionState};
 use waystation::testing::News::Disconnected;
-use waystation::testing::{Hang, Harness, Player, Via};
+use waystation::testing::{Harness, Omitted, Player, Via};
 use waystation::wire::v1::{Ack, Join, Probe, ProbeReply};
 use waystation::wire::{self, Lane};
 
@@ -62,7 +62,7 @@ fn pr_15_messages_over_the_rate_wait_in_order_and_are_not_lost() {
 fn pr_15_a_link_that_is_paused_for_its_rate_is_not_silent() {
     let mut game = game_at(2, 16);
     let mut ada = game.member(Via::Alpha, "hall");
-    ada.hang = Hang::Mute;
+    ada.omits = Omitted::Mute;
     say(&mut ada, 1..=40);
 
     // Two at once, then two per second. The link is read again after 15 s, when eight messages are left.

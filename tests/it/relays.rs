@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use waystation::bot::{self, BotOptions, BotReport, Transports};
-use waystation::client::{Detour, Transport};
+use waystation::client::{RelayAddresses, Transport};
 use waystation::testing::{Network, Relay, RelayConfig, RelayCounts, Route};
 
 /// A server process that is killed when the test ends, and its addresses for UDP, QUIC and HTTP.
@@ -52,7 +52,7 @@ impl Server {
         let report = bot::run(&BotOptions {
             // The bots reach the server only through the relays. No server listens on this port.
             server: "http://127.0.0.1:9".to_owned(),
-            through: Detour { udp, quic, http },
+            through: RelayAddresses { udp, quic, http },
             transports: Transports::One(transport),
             clients: CLIENTS,
             duration: PLAY_FOR,

@@ -16,7 +16,7 @@ use waystation::server::ServerPlugins;
 use waystation::server::audit::AuditPlugin;
 use waystation::session::{Agent, Journal, SessionCounts, SpawnAgent as _};
 use waystation::testing::{Entry, Harness, Player, Via};
-use waystation::tick::{Clock, Dice, Recorder, Recording, Replay, TickInput, TickTime};
+use waystation::tick::{Clock, GameRng, Recorder, Recording, Replay, TickInput, TickTime};
 use waystation::wire::v1::{Bye, Welcome};
 use waystation::wire::{Frame, encode};
 use waystation::zone::{InZone, Zone, Zones};
@@ -46,7 +46,7 @@ fn echo(mut calls: MessageReader<Call<Say>>, mut sender: Sender) {
 }
 
 /// Sends a random number to all members on every third tick.
-fn roll(zones: Res<Zones>, time: Res<TickTime>, mut dice: ResMut<Dice>, mut sender: Sender) {
+fn roll(zones: Res<Zones>, time: Res<TickTime>, mut dice: ResMut<GameRng>, mut sender: Sender) {
     if let Some(hall) = zones.find("hall").filter(|_| time.tick().0.is_multiple_of(3)) {
         sender.broadcast(hall, &Echo { number: dice.below(1_000).into(), taken: 1 });
     }

@@ -9,7 +9,7 @@ use waystation::session::{EndCause, LossCause, ResumeTimeout, SessionState, Sess
 use waystation::testing::News::{
     self, Closed, Disconnected, Expired, MemberDisconnected, Registered, Unregistered,
 };
-use waystation::testing::{Hang, Via};
+use waystation::testing::{Omitted, Via};
 use waystation::wire::v1::{Ack, Bye, Denied, Hello, Join, Joined, Part, Parted, Reason, Refused, Welcome};
 use waystation::wire::{self, FRAME_MAX_CLIENT, Lane};
 
@@ -309,7 +309,7 @@ fn cc_14_a_session_that_has_ended_is_unknown_and_its_entity_goes_a_tick_later() 
 fn a_session_whose_welcome_was_never_acknowledged_is_not_kept() {
     let mut game = game();
     let mut ada = game.stranger(Via::Alpha);
-    ada.hang = Hang::Mute;
+    ada.omits = Omitted::Mute;
     ada.hello();
     game.exchange(&mut [&mut ada]);
 
@@ -327,14 +327,14 @@ fn a_session_whose_welcome_was_never_acknowledged_is_not_kept() {
 fn a_session_whose_client_fell_silent_before_its_welcome_was_acknowledged_is_kept_and_resumed() {
     let mut game = game();
     let mut ada = game.stranger(Via::Alpha);
-    ada.hang = Hang::Mute;
+    ada.omits = Omitted::Mute;
     ada.hello();
     game.exchange(&mut [&mut ada]);
 
     // The client's Ack is late by more than the link's timeout.
     game.run_ms(9_500);
     assert_eq!(game.state(ada.session()), Some(SessionState::Disconnected));
-    ada.hang = Hang::Never;
+    ada.omits = Omitted::Never;
     ada.connect(&game, Via::Beta);
     ada.resume();
     game.exchange(&mut [&mut ada]);
@@ -377,7 +377,7 @@ fn a_resume_counts_as_an_ack_of_the_welcome() {
     ada.hello();
     game.tick();
     // The client's Ack is lost with the link. The client still has its token.
-    ada.hang = Hang::Mute;
+    ada.omits = Omitted::Mute;
     ada.pump();
     ada.connect(&game, Via::Beta);
     ada.resume();

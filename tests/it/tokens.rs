@@ -1,7 +1,7 @@
 //! Tests which tokens resume a session, and from which counts both sides go on.
 
 use waystation::testing::News::Resumed;
-use waystation::testing::{Hang, Via};
+use waystation::testing::{Omitted, Via};
 use waystation::wire::v1::{Denied, Hello, Joined, Reason, Resume, Welcome};
 
 use crate::support::{echoes, game, said, say, shout};
@@ -97,7 +97,7 @@ fn the_newest_token_and_the_previous_one_are_valid_until_one_is_used() {
     let first = ada.token();
     ada.cut();
     ada.connect(&game, Via::Beta);
-    ada.hang = Hang::Mute;
+    ada.omits = Omitted::Mute;
     ada.resume();
     game.exchange(&mut [&mut ada]);
     let second = ada.token();

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use waystation::admin::{ToldBy, TrustedRelays};
+use waystation::admin::{RelayHeader, TrustedRelays};
 use waystation::proxy::ProxyEventKind;
 use waystation::tick::Clock;
 
@@ -12,9 +12,9 @@ use crate::stage::websocket::{Setup, Stage, ask, get};
 
 /// Starts a server that answers discovery once per second and network, and trusts relays on loopback. Its clock
 /// stands still.
-fn behind_a_relay(told_by: ToldBy) -> Stage {
+fn behind_a_relay(header: RelayHeader) -> Stage {
     let mut setup = Setup { clock: Clock::manual(), ..Setup::default() };
-    setup.http.trusted_relays = TrustedRelays::new(["127.0.0.0/8".parse().expect("a network")], told_by);
+    setup.http.trusted_relays = TrustedRelays::new(["127.0.0.0/8".parse().expect("a network")], header);
     setup.http.max_connects_per_address = 1;
     Stage::with(setup)
 }
@@ -50,7 +50,7 @@ fn open(server: SocketAddr, before: &[u8], headers: &str) -> TcpStream {
 
 #[test]
 fn limits_by_address_count_the_clients_of_a_relay_and_not_the_relay() {
-    let stage = behind_a_relay(ToldBy::XForwardedFor);
+    let stage = behind_a_relay(RelayHeader::XForwardedFor);
     let server = stage.local_addr();
     let from = |list: &str| get(server, "/v1/connect", &format!("x-forwarded-for: {list}\r\n"));
 
@@ -80,7 +80,7 @@ fn without_a_trusted_relay_clients_cannot_choose_their_address() {
 
 #[test]
 fn a_link_over_websocket_has_its_clients_address() {
-    let mut stage = behind_a_relay(ToldBy::XForwardedFor);
+    let mut stage = behind_a_relay(RelayHeader::XForwardedFor);
     let server = stage.local_addr();
 
     let _link = open(server, b"", "x-forwarded-for: 198.51.100.7, [2001:db8::9]:4711\r\n");
@@ -91,7 +91,7 @@ fn a_link_over_websocket_has_its_clients_address() {
 
 #[test]
 fn a_proxy_header_names_the_client_of_all_that_follows_on_its_connection() {
-    let mut stage = behind_a_relay(ToldBy::ProxyProtocol);
+    let mut stage = behind_a_relay(RelayHeader::ProxyProtocol);
     let server = stage.local_addr();
     let request = format!("GET /v1/connect HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n");
     let v1 = |client: &str| ask(server, &format!("PROXY TCP4 {client} 192.0.2.1 4711 443\r\n{request}"));
@@ -109,7 +109,7 @@ fn a_proxy_header_names_the_client_of_all_that_follows_on_its_connection() {
 
 #[test]
 fn a_relay_that_promises_a_proxy_header_and_sends_none_is_hung_up_on() {
-    let stage = behind_a_relay(ToldBy::ProxyProtocol);
+    let stage = behind_a_relay(RelayHeader::ProxyProtocol);
     let server = stage.local_addr();
     let mut stream = TcpStream::connect(server).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");

@@ -10,7 +10,7 @@ use waystation::ident::ZoneId;
 use waystation::rpc::{Call, Sender};
 use waystation::session::{Latency, LinkState, Session, SessionCounts, SessionState};
 use waystation::testing::News::{self, MemberResumed};
-use waystation::testing::{Hang, Harness, Via};
+use waystation::testing::{Harness, Omitted, Via};
 use waystation::tick::TickRate;
 use waystation::wire::v1::{Beacon, Part, Ping, Reason, Refused};
 use waystation::wire::{self, Lane};
@@ -231,7 +231,7 @@ fn ow_19_a_beacon_each_second_yields_the_latency_and_an_unknown_echo_changes_not
     let latency = game.component::<Latency>(ada.session()).copied().expect("measured");
     assert!(latency.round_trip().is_some_and(|time| time < Duration::from_millis(50)), "{latency:?}");
     ada.say(&Ping { id: 4_711, received: 0 });
-    ada.hang = Hang::Mute;
+    ada.omits = Omitted::Mute;
     game.tick();
 
     assert_eq!(game.component::<Latency>(ada.session()).copied(), Some(latency));
@@ -241,7 +241,7 @@ fn ow_19_a_beacon_each_second_yields_the_latency_and_an_unknown_echo_changes_not
 fn ow_19_the_latency_is_the_time_that_an_echo_took() {
     let mut game = game();
     let mut ada = game.member(Via::Beta, "hall");
-    ada.hang = Hang::Mute;
+    ada.omits = Omitted::Mute;
     ada.take::<Beacon>();
     while ada.take::<Beacon>().is_empty() {
         game.tick();
@@ -274,14 +274,14 @@ fn oz_01_three_unanswered_beacons_are_a_temporary_failure_that_an_answer_ends() 
     let state = |game: &waystation::testing::Harness, of| game.component::<LinkState>(of).copied();
     assert_eq!(state(&game, ada.session()), Some(LinkState::Ok));
 
-    ada.hang = Hang::Mute;
+    ada.omits = Omitted::Mute;
     for _ in 0..4 {
         // Frames arrive, but no echoes.
         game.run_with(&mut [&mut ada], 1_000);
         ada.say_bytes(Lane::Unreliable, wire::encode(&Input::default()));
     }
     assert_eq!(state(&game, ada.session()), Some(LinkState::TempFail));
-    ada.hang = Hang::Never;
+    ada.omits = Omitted::Never;
     game.run_with(&mut [&mut ada], 1_500);
 
     assert_eq!(state(&game, ada.session()), Some(LinkState::Ok));
@@ -296,7 +296,7 @@ fn oz_01_a_link_is_in_doubt_from_the_third_unanswered_beacon_on_and_not_before()
     let mut ada = game.member(Via::Alpha, "hall");
     game.run_with(&mut [&mut ada], 1_500);
     ada.take::<Beacon>();
-    ada.hang = Hang::Mute;
+    ada.omits = Omitted::Mute;
 
     // The third Beacon is unanswered when the fourth is sent.
     let mut beacons = 0;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 
-use super::detour::Detour;
+use super::relay_addresses::RelayAddresses;
 use super::trust;
 use super::url::{Kind, ServerUrl, UrlError};
 use crate::client::stream::{Stream, resolve};
@@ -33,7 +33,7 @@ use crate::wire::discovery::{Discovery, DiscoveryError};
 pub struct Fetch {
     /// For messages.
     place: String,
-    detour: Detour,
+    relays: RelayAddresses,
     stream: Stream,
     request: Vec<u8>,
     sent: usize,
@@ -108,13 +108,17 @@ impl Fetch {
     ///
     /// Returns a [`FetchError`] if the URL or the bearer token cannot be used, or if the host is unknown.
     pub fn new(url: &str, bearer: Option<&str>) -> Result<Self, FetchError> {
-        Self::through(url, bearer, Detour::default())
+        Self::through(url, bearer, RelayAddresses::default())
     }
 
     /// Begins to ask through relays. The offers of the answer have the relays' addresses.
-    pub(crate) fn through(url: &str, bearer: Option<&str>, detour: Detour) -> Result<Self, FetchError> {
-        let place = ServerUrl { detour, ..url.parse()? };
-        let addresses = match detour.http {
+    pub(crate) fn through(
+        url: &str,
+        bearer: Option<&str>,
+        relays: RelayAddresses,
+    ) -> Result<Self, FetchError> {
+        let place = ServerUrl { relays, ..url.parse()? };
+        let addresses = match relays.http {
             Some(relay) => vec![relay],
             None => resolve(&place.host, place.port, 0)
                 .map_err(|cause| FetchError::Reach { place: place.text.clone(), cause })?,
@@ -137,7 +141,7 @@ impl Fetch {
         let stream = Stream::connect(addresses, peer).map_err(reach)?;
         Ok(Self {
             place: place.text.clone(),
-            detour: place.detour,
+            relays: place.relays,
             stream,
             request,
             sent: 0,
@@ -228,7 +232,7 @@ impl Fetch {
             _ => return Ok(None),
         };
         let mut offer = Discovery::parse(body).map_err(|cause| FetchError::Discovery { place, cause })?;
-        self.detour.rewrite(&mut offer);
+        self.relays.rewrite(&mut offer);
         Ok(Some(offer))
     }
 }

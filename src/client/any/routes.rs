@@ -10,7 +10,7 @@ use super::openers::{BoxedLink, DialContext, Opener, Openers};
 use super::order::{Outcome, Route, RouteOrder};
 use super::race::{Rules, Start};
 use super::url::{ServerUrl, Transport};
-use crate::client::link::Outlook;
+use crate::client::link::DialState;
 use crate::client::protocol::absence::{OPENING_ROUND_TRIPS, OPENING_TIMEOUT_MAX};
 use crate::wire::discovery::Offer;
 
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Bearer {
 
 impl Routes {
     pub(super) fn new(places: Vec<ServerUrl>) -> Self {
-        let outlook = Outlook::default();
+        let state = DialState::default();
         let openers = Openers::default();
         Self {
             offers: places.iter().map(|_| Offers::default()).collect(),
@@ -58,7 +58,7 @@ impl Routes {
             last: None,
             unproven: None,
             is_urgent: false,
-            opening_timeout: outlook.opening_timeout,
+            opening_timeout: state.opening_timeout,
         }
     }
 
@@ -88,22 +88,22 @@ impl Routes {
     }
 
     /// Begins a try: notes the result of the last one, and returns the routes and the rules of the race.
-    pub(super) fn begin(&mut self, outlook: &Outlook) -> (Vec<Route>, Rules) {
+    pub(super) fn begin(&mut self, state: &DialState) -> (Vec<Route>, Rules) {
         if let Some(route) = self.unproven.take() {
             self.order.note_outcome(Outcome::Mute(route));
         }
         for offers in &mut self.offers {
-            offers.begin(outlook.resumes);
+            offers.begin(state.resumes);
         }
         self.last = None;
-        self.is_urgent = outlook.is_urgent;
-        self.opening_timeout = outlook.opening_timeout;
+        self.is_urgent = state.is_urgent;
+        self.opening_timeout = state.opening_timeout;
         let rules = Rules {
-            limit: outlook.opening_timeout,
-            is_urgent: outlook.is_urgent,
+            limit: state.opening_timeout,
+            is_urgent: state.is_urgent,
             is_single: self.order.rotates(),
         };
-        (self.order.order(outlook.was_silent), rules)
+        (self.order.order(state.was_silent), rules)
     }
 
     /// Advances the age of the offers.
@@ -221,7 +221,7 @@ fn ask(
     turn: usize,
 ) -> Result<Fetch, FetchError> {
     let reach = |cause| FetchError::Reach { place: place.text.clone(), cause };
-    let addresses = match place.detour.http {
+    let addresses = match place.relays.http {
         Some(relay) => vec![relay],
         None => cache.addresses(&place.host, place.port, turn).map_err(reach)?,
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::order::Route;
 use super::race::{Race, Rules, Standing, Start, Won};
-use crate::client::link::{Link, LinkStatus, Outlook};
+use crate::client::link::{DialState, Link, LinkStatus};
 
 /// A link opened in advance, or the race for one.
 #[derive(Debug)]
@@ -27,15 +27,15 @@ impl<L: Link> Standby<L> {
     pub(super) fn update(
         &mut self,
         dt: Duration,
-        outlook: &Outlook,
+        state: &DialState,
         order: Vec<Route>,
         start: impl FnMut(Route) -> Start<L>,
     ) {
-        match outlook.silence {
-            Some(silence) if silence < begins_after(outlook.link_timeout) => self.close(),
-            None if outlook.unanswered.is_none_or(|time| time < UNANSWERED_MIN) => {}
+        match state.silence {
+            Some(silence) if silence < begins_after(state.link_timeout) => self.close(),
+            None if state.unanswered.is_none_or(|time| time < UNANSWERED_MIN) => {}
             _ if matches!(self, Self::Idle) && !order.is_empty() => {
-                let rules = Rules { limit: outlook.opening_timeout, is_urgent: true, is_single: false };
+                let rules = Rules { limit: state.opening_timeout, is_urgent: true, is_single: false };
                 *self = Self::Opening(Race::new(order, rules));
             }
             _ => {}

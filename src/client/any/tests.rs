@@ -179,7 +179,7 @@ fn hear(link: &mut AnyLink, host: &mut impl Serve) {
 
 /// Dials as a client that resumes its session.
 fn resume(dial: &mut AnyDial) -> AnyLink {
-    dial.prepare(STEP, &Outlook { resumes: true, is_urgent: true, ..Outlook::default() });
+    dial.prepare(STEP, &DialState { resumes: true, is_urgent: true, ..DialState::default() });
     dial.dial().expect("a race")
 }
 
@@ -284,8 +284,9 @@ fn if_datagrams_are_dropped_a_link_opens_over_websocket() {
     let websocket = Offer::new(WEBSOCKET, format!("ws://{}/ws", streams.local_addr().expect("bound")));
     let offer = offering([quic_at(host.address(), &host), websocket]);
     let desk = Desk::open(vec![offer.to_json()]);
-    let detour = Detour { quic: Some(hole.local_addr().expect("bound")), ..Detour::default() };
-    let mut dial = AnyDial::new([desk.url()]).expect("a URL").through(detour);
+    let relays =
+        RelayAddresses { quic: Some(hole.local_addr().expect("bound")), ..RelayAddresses::default() };
+    let mut dial = AnyDial::new([desk.url()]).expect("a URL").through(relays);
     let server = std::thread::spawn(move || {
         let (stream, _) = streams.accept().expect("a connection");
         let mut socket = tungstenite::accept(stream).expect("a handshake");
@@ -309,7 +310,7 @@ fn a_resume_uses_an_offer_that_worked_without_asking_discovery() {
     let mut dial = AnyDial::new([desk.url()]).expect("a URL");
 
     for resumes in [false, true, true, false, true] {
-        dial.prepare(STEP, &Outlook { resumes, is_urgent: resumes, ..Outlook::default() });
+        dial.prepare(STEP, &DialState { resumes, is_urgent: resumes, ..DialState::default() });
         let mut link = dial.dial().expect("a race");
         assert_eq!(settle(&mut link, &mut host), LinkStatus::Open);
         assert_eq!(link.transport(), Some(Transport::Quic));
@@ -429,8 +430,9 @@ fn a_dial_through_relays_reaches_discovery_and_the_transports_there() {
     let mut host = quic_host();
     let elsewhere = SocketAddr::from(([127, 0, 0, 1], 9));
     let desk = Desk::open(vec![offering([quic_at(elsewhere, &host)]).to_json()]);
-    let detour = Detour { quic: Some(host.address()), http: Some(desk.address), ..Detour::default() };
-    let mut dial = AnyDial::new([nobody()]).expect("a URL").through(detour);
+    let relays =
+        RelayAddresses { quic: Some(host.address()), http: Some(desk.address), ..RelayAddresses::default() };
+    let mut dial = AnyDial::new([nobody()]).expect("a URL").through(relays);
 
     let mut link = dial.dial().expect("a socket");
 

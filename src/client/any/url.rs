@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::detour::Detour;
+use super::relay_addresses::RelayAddresses;
 use crate::client::trust::Trust;
 use crate::wire::discovery::{Offer, QUIC, UDP, WEBSOCKET, WEBTRANSPORT};
 
@@ -89,7 +89,7 @@ pub(crate) struct ServerUrl {
     /// The URL without its ticket, for messages.
     pub(crate) text: String,
     /// Relays that replace the addresses of discovery and of its offers.
-    pub(crate) detour: Detour,
+    pub(crate) relays: RelayAddresses,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,7 +207,7 @@ impl fmt::Debug for ServerUrl {
         f.debug_struct("Place")
             .field("text", &self.text)
             .field("trust", &self.trust)
-            .field("detour", &self.detour)
+            .field("relays", &self.relays)
             .finish_non_exhaustive()
     }
 }
@@ -251,7 +251,7 @@ impl FromStr for ServerUrl {
         if ticket.as_ref().is_some_and(|ticket| ticket.is_empty() || is_misplaced) {
             return Err(UrlError::Ticket(text));
         }
-        Ok(Self { kind, host: host.to_owned(), port, trust, ticket, text, detour: Detour::default() })
+        Ok(Self { kind, host: host.to_owned(), port, trust, ticket, text, relays: RelayAddresses::default() })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Core, Phase, Release, Session, Stray};
+use super::{Core, Phase, Release, Session, UnansweredHello};
 use crate::client::event::ClientEvent;
-use crate::client::link::Outlook;
+use crate::client::link::DialState;
 
 impl Core {
     /// Notes a failed try. Another try follows, unless this was the last one. While the session can still be
@@ -63,7 +63,7 @@ impl Core {
     }
 
     /// Returns the state that a transport receives before it opens the next link.
-    pub(in crate::client) fn outlook(&self) -> Outlook {
+    pub(in crate::client) fn dial_state(&self) -> DialState {
         let silence = match &self.phase {
             // Silence means nothing while the client itself does not read the link.
             Phase::Bound(_) if self.is_paused() => Some(Duration::ZERO),
@@ -74,7 +74,7 @@ impl Core {
             Phase::Greeting { elapsed, said: true, .. } if self.window_is_open() => Some(*elapsed),
             _ => None,
         };
-        Outlook {
+        DialState {
             silence,
             unanswered,
             link_timeout: self.config.link_timeout,
@@ -111,7 +111,7 @@ impl Core {
     /// the Hello on the next link, and then it takes the session over from that link.
     fn note_stray(&mut self) {
         if let (Phase::Greeting { said: true, .. }, Some(session)) = (&self.phase, &mut self.session) {
-            session.stray = Some(Stray { token: session.token.clone(), left: STRAY_MAX });
+            session.unanswered = Some(UnansweredHello { token: session.token.clone(), left: UNANSWERED_MAX });
         }
     }
 
@@ -119,8 +119,8 @@ impl Core {
     /// with the token of that Hello, because the server has voided the token of the Welcome.
     pub(super) fn take_stray(&mut self) -> bool {
         let (Phase::Bound(_), Some(session)) = (&self.phase, &mut self.session) else { return false };
-        let Some(stray) = session.stray.take() else { return false };
-        session.token = stray.token;
+        let Some(unanswered) = session.unanswered.take() else { return false };
+        session.token = unanswered.token;
         true
     }
 
@@ -142,10 +142,10 @@ impl Core {
 impl Session {
     /// Lets time pass.
     pub(super) fn pass(&mut self, dt: Duration) {
-        if let Some(stray) = &mut self.stray {
-            stray.left = stray.left.saturating_sub(dt);
+        if let Some(unanswered) = &mut self.unanswered {
+            unanswered.left = unanswered.left.saturating_sub(dt);
         }
-        self.stray = self.stray.take().filter(|stray| !stray.left.is_zero());
+        self.unanswered = self.unanswered.take().filter(|unanswered| !unanswered.left.is_zero());
     }
 }
 
@@ -161,7 +161,7 @@ const WELCOME_TIMEOUT: Duration = Duration::from_millis(2_500);
 const WELCOME_ROUND_TRIPS: u32 = 3;
 /// Time within which a delayed Hello may still arrive: 6 s for the longest opening, and the 5 s for which a
 /// server waits for a Hello on an open link.
-const STRAY_MAX: Duration = Duration::from_secs(11);
+const UNANSWERED_MAX: Duration = Duration::from_secs(11);
 /// How much later than the client the server may notice the loss of a link: frames may have been in flight for
 /// a round trip, and its last tick may have been late.
 const WINDOW_SLACK: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::heard::Heard;
+use super::in_flight::InFlight;
 use super::{Core, Phase};
 use crate::client::event::ClientEvent;
 use crate::wire::v1::{Ack, Beacon, Bye, Closed, Ping};
@@ -28,7 +28,7 @@ pub(super) struct Bound {
     greeting: bool,
     /// Ids of the Beacons that are not echoed yet.
     beacons: VecDeque<u64>,
-    heard: Heard,
+    in_flight: InFlight,
 }
 
 impl Bound {
@@ -41,14 +41,14 @@ impl Bound {
             waited: Duration::ZERO,
             greeting: true,
             beacons: VecDeque::new(),
-            heard: Heard::default(),
+            in_flight: InFlight::default(),
         }
     }
 
     /// Lets time pass. `is_unread` is true if the client does not read the link.
     pub(super) fn advance(&mut self, dt: Duration, is_unread: bool) {
         self.silence = self.silence.saturating_add(dt);
-        self.heard.advance(dt, is_unread);
+        self.in_flight.advance(dt, is_unread);
         self.step = dt;
         self.idle = self.idle.saturating_add(dt);
         if self.uncounted > 0 {
@@ -67,7 +67,7 @@ impl Bound {
     /// Returns the time for which nothing was received. If the link `may_be_deaf`, returns the time for which the
     /// server has received nothing, if that is longer.
     pub(super) fn silence(&self, may_be_deaf: bool) -> Duration {
-        if may_be_deaf { self.silence.max(self.heard.silence()) } else { self.silence }
+        if may_be_deaf { self.silence.max(self.in_flight.silence()) } else { self.silence }
     }
 
     /// Returns the silence at the last update, after its frames were read.
@@ -130,7 +130,7 @@ impl Core {
                 }
                 self.tells_echoes = beacon.echoed.is_some();
                 if let Phase::Bound(bound) = &mut self.phase {
-                    bound.heard.echoed(beacon.echoed.unwrap_or_default());
+                    bound.in_flight.echoed(beacon.echoed.unwrap_or_default());
                     if bound.beacons.len() >= BEACONS_MAX {
                         bound.beacons.pop_front();
                     }
@@ -150,7 +150,7 @@ impl Core {
         if session.outbox.acknowledge(received).is_err() {
             self.broken(format!("{received} frames were acknowledged, more than were sent"));
         } else if let Phase::Bound(bound) = &mut self.phase {
-            bound.heard.acknowledged(received);
+            bound.in_flight.acknowledged(received);
         }
     }
 
@@ -172,14 +172,14 @@ impl Core {
             }
             bound.beacons.pop_front();
             bound.idle = Duration::ZERO;
-            bound.heard.sent_echo(id);
+            bound.in_flight.sent_echo(id);
         }
         while let Some(frame) = session.outbox.next() {
             if !send(frame.clone()) {
                 return;
             }
             session.outbox.advance();
-            bound.heard.sent(session.outbox.given());
+            bound.in_flight.sent(session.outbox.given());
             bound.idle = Duration::ZERO;
         }
         if let Some(leaving) = self.leaving.as_mut().filter(|leaving| !leaving.said) {

@@ -88,7 +88,7 @@ impl Core {
             self.session = Some(Session {
                 id: Some(id),
                 token,
-                stray: None,
+                unanswered: None,
                 received: 0,
                 outbox: Outbox::default(),
                 token_only: false,

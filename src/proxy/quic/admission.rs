@@ -9,12 +9,12 @@ use quinn_proto::ConnectionHandle;
 
 use super::QuicConfig;
 use crate::proxy::Network;
-use crate::proxy::crowd::{Crowd, Spot};
+use crate::proxy::grouped::{Grouped, Spot};
 
 /// The handshakes under way, by network. Handshakes from addresses that are not validated are under `None`, because
 /// an attacker could forge the addresses of other networks.
 #[derive(Debug, Default)]
-pub(super) struct Admission(Crowd<Option<Network>, ConnectionHandle>);
+pub(super) struct Admission(Grouped<Option<Network>, ConnectionHandle>);
 
 /// The position of a handshake under way.
 pub(super) type HalfOpen = Spot<Option<Network>>;

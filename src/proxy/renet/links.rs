@@ -21,7 +21,7 @@ use crate::proxy::budget::Gauge;
 use crate::proxy::port::PortSender;
 use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
 use crate::wire::udp::guard::{Content, PeerGuard};
-use crate::wire::udp::outlet::Outlet;
+use crate::wire::udp::send_queues::SendQueues;
 use crate::wire::udp::{CHANNEL_RELIABLE, CHANNEL_UNRELIABLE, connection_config};
 use crate::wire::{FRAME_MAX_SERVER, Lane, lane_of};
 
@@ -51,8 +51,8 @@ pub(super) struct Link {
     pub(super) client: u64,
     address: SocketAddr,
     guard: PeerGuard,
-    outlet: Outlet,
-    /// Reports to the tick how much has left the outlet.
+    queues: SendQueues,
+    /// Reports to the tick how much has left the queues.
     gauge: Gauge,
     /// True if the last frame was queued. What the client sends is discarded.
     closing: bool,
@@ -145,7 +145,7 @@ impl Links {
                 client,
                 address,
                 guard: PeerGuard::default(),
-                outlet: Outlet::new(at),
+                queues: SendQueues::new(at),
                 gauge: Gauge::default(),
                 closing: false,
                 paused: false,
@@ -213,7 +213,7 @@ impl Links {
         let is_unwanted =
             content == Content::Unreliable && (link.has_said_enough() || !self.events.has_room());
         if content == Content::Ack {
-            link.outlet.note_acks(at, payload);
+            link.queues.note_acks(at, payload);
         }
         if content == Content::Stale || is_unwanted {
             self.tally.guard_dropped_count += 1;
@@ -242,7 +242,7 @@ impl Links {
         };
         link.gauge.take_in(frame.len());
         if frame.len() <= FRAME_MAX_SERVER {
-            return link.outlet.push(frame, unacked);
+            return link.queues.push(frame, unacked);
         }
         self.tally.unreliable_dropped_count += u64::from(lane_of(&frame) == Lane::Unreliable);
         lane_of(&frame) == Lane::Unreliable
@@ -255,9 +255,9 @@ impl Links {
         let Some(link) = self.table.get_mut(&id) else {
             return Vec::new();
         };
-        let frames = if ends { Some(link.outlet.take_all()) } else { link.outlet.take(now, unacked) };
-        self.tally.unreliable_dropped_count += link.outlet.take_dropped_count();
-        if let Some(room) = link.gauge.report(link.outlet.waiting_bytes()) {
+        let frames = if ends { Some(link.queues.take_all()) } else { link.queues.take(now, unacked) };
+        self.tally.unreliable_dropped_count += link.queues.take_dropped_count();
+        if let Some(room) = link.gauge.report(link.queues.waiting_bytes()) {
             self.events.push(id, now, room);
         }
         let Some(frames) = frames else {
@@ -270,7 +270,7 @@ impl Links {
         }
         let packets = self.renet.get_packets_to_send(id.0).unwrap_or_default();
         for packet in &packets {
-            link.outlet.note_sent(now, packet);
+            link.queues.note_sent(now, packet);
         }
         packets
     }
@@ -305,7 +305,7 @@ impl Links {
     /// Returns the closing links that have nothing left to send.
     pub(super) fn flushed(&self) -> Vec<LinkId> {
         let flushed = |(id, link): (&LinkId, &Link)| {
-            (link.closing && link.outlet.is_empty() && self.unacked(*id) == 0).then_some(*id)
+            (link.closing && link.queues.is_empty() && self.unacked(*id) == 0).then_some(*id)
         };
         self.table.iter().filter_map(flushed).collect()
     }

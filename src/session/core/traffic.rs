@@ -9,7 +9,7 @@ use crate::ident::{LinkKey, MessageId};
 use crate::proxy::LinkSlot;
 use crate::session::agenda::{Limits, Marks, Notice};
 use crate::session::inbox::Inbound;
-use crate::session::link::{Link, Outlet};
+use crate::session::link::{FrameSink, Link};
 use crate::session::outbox::AckError;
 use crate::session::{SessionConfig, TokenHash};
 use crate::tick::TickTime;
@@ -173,7 +173,7 @@ impl Core {
     /// Sends the frames that are queued for the link. Returns how many unreliable frames were dropped for
     /// lack of room.
     #[inline]
-    pub(in crate::session) fn flush(&mut self, to: &mut impl Outlet) -> u64 {
+    pub(in crate::session) fn flush(&mut self, to: &mut impl FrameSink) -> u64 {
         let Some(Player { binding: Binding::Linked(link), inbox, outbox, .. }) = self.player_mut() else {
             return 0;
         };

@@ -1,7 +1,7 @@
 //! Tests the bounds of a session as a client observes them.
 
 use waystation::arena::v1::Echo;
-use waystation::testing::Hang;
+use waystation::testing::Omitted;
 use waystation::wire::OUTBOX_MAX_FRAMES;
 use waystation::wire::v1::{Joined, Reason};
 
@@ -29,7 +29,7 @@ pub(super) fn wire_counting_an_outbox_that_overflows_ends_in_a_resync(stage: &mu
 pub(super) fn wire_reasons_an_outbox_that_overflows_on_a_link_is_slow(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
     let bob = stage.member(over, "plaza");
-    stage[ada].hang = Hang::Acks;
+    stage[ada].omits = Omitted::Acks;
 
     for number in 0..=OUTBOX_MAX_FRAMES as u64 {
         stage.broadcast("plaza", &Echo { number, taken: 0 });
@@ -39,7 +39,7 @@ pub(super) fn wire_reasons_an_outbox_that_overflows_on_a_link_is_slow(stage: &mu
         }
     }
     assert_eq!(stage.until_closed(ada), Reason::Slow);
-    stage[ada].hang = Hang::Never;
+    stage[ada].omits = Omitted::Never;
     let welcome = stage.resume(ada, over);
 
     assert_eq!((welcome.resumed, welcome.resync, welcome.zone.as_str()), (true, true, "plaza"));
@@ -55,14 +55,14 @@ pub(super) fn wire_reasons_a_client_that_acknowledges_nothing_is_slow_and_may_re
 ) {
     let ada = stage.member(over, "plaza");
     let session = stage[ada].session();
-    stage[ada].hang = Hang::Acks;
+    stage[ada].omits = Omitted::Acks;
     stage.echo(ada, 1);
 
     stage.pass(9_000);
     assert_eq!(stage[ada].closed(), None);
     stage.pass(1_500);
     assert_eq!(stage.until_closed(ada), Reason::Slow);
-    stage[ada].hang = Hang::Never;
+    stage[ada].omits = Omitted::Never;
     let welcome = stage.resume(ada, over);
 
     assert_eq!((welcome.session, welcome.zone.as_str(), welcome.resync), (session.0, "plaza", false));

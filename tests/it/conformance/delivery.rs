@@ -2,7 +2,7 @@
 
 use waystation::arena::v1::{Echo, Input, Pellets, Say, Snapshot};
 use waystation::session::Latency;
-use waystation::testing::Hang;
+use waystation::testing::Omitted;
 use waystation::wire::v1::{Ack, Beacon, Ping};
 use waystation::wire::{self, ACK_EVERY_FRAMES, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Lane, WireMessage as _};
 
@@ -123,7 +123,7 @@ pub(super) fn wire_counting_a_lower_ack_is_ignored(stage: &mut Stage, over: Way)
 
 pub(super) fn wire_counting_acks_ride_the_unreliable_lane_too(stage: &mut Stage, over: Way) {
     let ada = stage.member(over, "plaza");
-    stage[ada].hang = Hang::Acks;
+    stage[ada].omits = Omitted::Acks;
     stage.echo(ada, 1);
     assert!(kept(stage, ada) > 0);
 

@@ -2,7 +2,7 @@
 
 use waystation::arena::v1::Echo;
 use waystation::session::{SessionCounts, SessionState};
-use waystation::testing::Hang;
+use waystation::testing::Omitted;
 use waystation::wire::v1::{Bye, Denied, Hello, Joined, Members, Parted, Reason, Resume, Welcome};
 use waystation::wire::{self};
 
@@ -160,7 +160,7 @@ pub(super) fn ow_13_the_older_token_is_good_until_then(stage: &mut Stage, over: 
     let (session, first) = (stage[ada].session(), stage[ada].token());
     stage.lose_link(ada);
     // The player sends nothing after this Welcome, as if it had not arrived.
-    stage[ada].hang = Hang::Mute;
+    stage[ada].omits = Omitted::Mute;
     stage.resume(ada, over);
     assert_ne!(stage[ada].token(), first);
 
@@ -237,7 +237,7 @@ pub(super) fn wire_counting_counts_that_cannot_be_end_in_a_resync(stage: &mut St
 
         stage.connect(ada, over);
         let resume = Resume { token, received, trimmed, resync: false };
-        stage[ada].hang = Hang::Mute;
+        stage[ada].omits = Omitted::Mute;
         stage[ada].say(&Hello { protocol: wire::PROTOCOL, resume: Some(resume), ..Hello::default() });
         stage.until("an answer", |stage| stage[ada].is_welcome());
 
@@ -249,7 +249,7 @@ pub(super) fn wire_counting_counts_that_cannot_be_end_in_a_resync(stage: &mut St
 
 pub(super) fn row_01_a_session_whose_welcome_was_not_acknowledged_is_not_kept(stage: &mut Stage, over: Way) {
     let ada = stage.stranger(over);
-    stage[ada].hang = Hang::Mute;
+    stage[ada].omits = Omitted::Mute;
     stage[ada].hello();
     stage.until_saw::<Welcome>(ada);
     let token = stage[ada].token();

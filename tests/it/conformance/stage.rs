@@ -17,7 +17,7 @@ use waystation::ident::SessionId;
 use waystation::proxy::Proxies;
 use waystation::rpc::Sender;
 use waystation::session::SessionState;
-use waystation::testing::{Hang, Harness, Player, Via};
+use waystation::testing::{Harness, Omitted, Player, Via};
 use waystation::tick::TickTime;
 use waystation::wire::v1::{Ack, Join, Joined, Probe, ProbeReply, Reason, Welcome};
 use waystation::wire::{self, WireMessage};
@@ -255,11 +255,11 @@ impl Stage {
 
     fn hear_of(&mut self, who: Who, since: Duration) {
         let player = &mut self.players[who.0];
-        if self.asleep.contains(&who) || !player.is_welcome() || player.hang == Hang::Mute {
+        if self.asleep.contains(&who) || !player.is_welcome() || player.omits == Omitted::Mute {
             return;
         }
         let session = player.session();
-        let received = if player.hang == Hang::Acks { 0 } else { player.received() };
+        let received = if player.omits == Omitted::Acks { 0 } else { player.received() };
         player.say(&Ack { received });
         self.until("the server receives the Ack of a player", |stage| {
             stage[who].closed().is_some()

@@ -209,12 +209,12 @@ fn of_client(state: &Reference, who: Who) -> Vec<(u32, Step)> {
     ];
     steps.extend(Who::ALL.map(|from| (1, Step::Copy(from, who))));
     // Few steps are possible for a client without a link.
-    let weight = if client.has_link() { 2 } else { 8 };
-    steps.extend([(weight, Step::Connect(who, false)), (weight, Step::Connect(who, true))]);
-    let weight = if is_outside { 12 } else { 4 };
+    let size_in_bytes = if client.has_link() { 2 } else { 8 };
+    steps.extend([(size_in_bytes, Step::Connect(who, false)), (size_in_bytes, Step::Connect(who, true))]);
+    let size_in_bytes = if is_outside { 12 } else { 4 };
     for room in Room::ALL {
         steps.extend([
-            (weight, Step::Join(who, room)),
+            (size_in_bytes, Step::Join(who, room)),
             (1, Step::Put(who, room)),
             (1, Step::Move(who, room)),
         ]);

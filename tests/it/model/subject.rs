@@ -14,7 +14,7 @@ use waystation::session::{
     SpawnAgent as _,
 };
 use waystation::testing::News;
-use waystation::testing::{Faults, Hang, Harness, Player, Via};
+use waystation::testing::{Faults, Harness, Omitted, Player, Via};
 use waystation::wire::v1::{Ack, Bye, Hello, Join, Part, Resume, Welcome};
 use waystation::wire::{self, Frame, Lane, WireMessage as _};
 use waystation::zone::{Members, MembershipCommands as _, Zone};
@@ -328,9 +328,9 @@ impl Subject {
     /// As [`pump`](Self::pump), but acknowledges one frame less than the client has received.
     fn lag(&mut self, who: Who) {
         let player = &mut self.players[who as usize];
-        player.hang = Hang::Acks;
+        player.omits = Omitted::Acks;
         player.pump();
-        player.hang = Hang::Never;
+        player.omits = Omitted::Never;
         if player.is_welcome() {
             player.say(&Ack { received: player.received().saturating_sub(1) });
         }
@@ -340,11 +340,11 @@ impl Subject {
     /// Reads this many reliable frames that are not an Ack, sends no answers, and drops the link.
     fn cut(&mut self, who: Who, frames: u8) {
         let player = &mut self.players[who as usize];
-        player.hang = Hang::Mute;
+        player.omits = Omitted::Mute;
         for _ in 0..frames {
             while player.pump_one().is_some_and(|id| id == Ack::ID || id.lane() == Lane::Unreliable) {}
         }
-        player.hang = Hang::Never;
+        player.omits = Omitted::Never;
         player.cut();
         self.take_frames(who);
     }

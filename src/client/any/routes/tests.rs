@@ -32,7 +32,7 @@ fn ways_to(host: &Host) -> Routes {
 
 /// Opens the only route, as a race does.
 fn open(routes: &mut Routes, host: &mut Host) -> LinkStatus {
-    let (order, _) = routes.begin(&Outlook { resumes: true, is_urgent: true, ..Outlook::default() });
+    let (order, _) = routes.begin(&DialState { resumes: true, is_urgent: true, ..DialState::default() });
     let Start::Link(mut carrier) = routes.open(order[0]) else { panic!("it is dialled directly") };
     for _ in 0..10_000 {
         std::thread::sleep(Duration::from_millis(1));

@@ -27,12 +27,12 @@ impl Scene {
     }
 
     fn step(&mut self, silence: Option<Duration>) {
-        self.step_with(&Outlook { silence, ..Outlook::default() });
+        self.step_with(&DialState { silence, ..DialState::default() });
     }
 
-    fn step_with(&mut self, outlook: &Outlook) {
+    fn step_with(&mut self, state: &DialState) {
         let (log, script) = (&self.log, self.script);
-        self.standby.update(STEP, outlook, routes(&[WebSocket]), |route| {
+        self.standby.update(STEP, state, routes(&[WebSocket]), |route| {
             Start::Link(Scripted::begin(log, route.transport, script))
         });
     }
@@ -59,7 +59,7 @@ fn a_link_is_opened_after_2_5_s_of_silence_and_returned_by_the_next_dial() {
 #[test]
 fn a_link_is_opened_when_the_hello_of_a_resume_has_had_no_answer_for_a_second() {
     let mut scene = Scene::new(Script::OpensAfter(ms(300)));
-    let unanswered = |time| Outlook { unanswered: Some(time), ..Outlook::default() };
+    let unanswered = |time| DialState { unanswered: Some(time), ..DialState::default() };
 
     for passed in (0..1_000).step_by(50) {
         scene.step_with(&unanswered(ms(passed)));

@@ -11,23 +11,23 @@ use crate::wire::{FRAME_MAX_BEFORE_WELCOME, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, 
 /// Upper bounds of the memory that one link can occupy, in bytes.
 ///
 /// ```
-/// use waystation::proxy::held::Held;
+/// use waystation::proxy::link_memory::LinkMemory;
 /// use waystation::proxy::quic::QuicConfig;
 ///
 /// let config = QuicConfig::default();
-/// let held = Held::of_quic(&config);
-/// assert!(held.before_hello < held.after_hello);
-/// println!("at most {} MiB for all links", config.max_links * held.after_hello / (1024 * 1024));
+/// let memory = LinkMemory::of_quic(&config);
+/// assert!(memory.before_hello < memory.after_hello);
+/// println!("at most {} MiB for all links", config.max_links * memory.after_hello / (1024 * 1024));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct LinkMemory {
     /// Bytes for a link before its Hello is accepted. The server sends almost nothing on the link until then.
     pub before_hello: usize,
     /// Bytes for a link with a session, including the session's inbox and outbox.
     pub after_hello: usize,
 }
 
-impl Held {
+impl LinkMemory {
     /// Returns the bounds for a link over WebSocket, with or without TLS.
     #[must_use]
     pub fn of_websocket(config: &WebSocketConfig, is_tls: bool) -> Self {
@@ -93,12 +93,12 @@ mod tests {
 
     #[test]
     fn a_higher_limit_gives_a_larger_bound() {
-        let narrow = Held::of_quic(&QuicConfig::default());
+        let narrow = LinkMemory::of_quic(&QuicConfig::default());
         let mut config = QuicConfig::default();
         config.limits.connection_window_bytes *= 2;
-        let wide = Held::of_quic(&config);
-        let plain = Held::of_websocket(&WebSocketConfig::default(), false);
-        let tls = Held::of_websocket(&WebSocketConfig::default(), true);
+        let wide = LinkMemory::of_quic(&config);
+        let plain = LinkMemory::of_websocket(&WebSocketConfig::default(), false);
+        let tls = LinkMemory::of_websocket(&WebSocketConfig::default(), true);
 
         assert!(wide.before_hello > narrow.before_hello && wide.after_hello > narrow.after_hello);
         assert_eq!(tls.before_hello - plain.before_hello, TLS_BYTES);

@@ -7,7 +7,7 @@ use crate::wire::BEACON_EVERY;
 
 /// The frames that were sent on one link and are not known to have arrived.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct InFlight {
     /// Time since the newest frame that is known to have arrived was sent. At first, this frame is the Hello.
     unheard: Duration,
     /// Pings, by the id of the Beacon.
@@ -22,7 +22,7 @@ pub(super) struct Heard {
 #[derive(Debug, Default)]
 struct Marks(VecDeque<(u64, Duration)>);
 
-impl Heard {
+impl InFlight {
     /// Lets time pass. While the client does not read the link, `unheard` is 0, because nothing is known.
     pub(super) fn advance(&mut self, dt: Duration, is_unread: bool) {
         self.unheard = if is_unread { Duration::ZERO } else { self.unheard.saturating_add(dt) };

@@ -15,15 +15,15 @@ use crate::wire::udp::{token_from_text, token_to_text};
 /// certificate that an authority has signed for a host name is not accepted at a relay's address.
 ///
 /// ```
-/// use waystation::client::Detour;
+/// use waystation::client::RelayAddresses;
 ///
-/// let detour: Detour = "udp=127.0.0.1:17777,http=127.0.0.1:17780".parse()?;
-/// assert_eq!(detour.udp, Some(([127, 0, 0, 1], 17777).into()));
-/// assert_eq!(detour.quic, None);
+/// let relays: RelayAddresses = "udp=127.0.0.1:17777,http=127.0.0.1:17780".parse()?;
+/// assert_eq!(relays.udp, Some(([127, 0, 0, 1], 17777).into()));
+/// assert_eq!(relays.quic, None);
 /// # Ok::<(), String>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Detour {
+pub struct RelayAddresses {
     /// Address of the relay for UDP. Default: `None`, no relay.
     pub udp: Option<SocketAddr>,
     /// Address of the relay for QUIC and WebTransport. Default: `None`, no relay.
@@ -32,7 +32,7 @@ pub struct Detour {
     pub http: Option<SocketAddr>,
 }
 
-impl Detour {
+impl RelayAddresses {
     /// Puts the relays' addresses into an answer of discovery. A URL or a token that cannot be parsed is left
     /// unchanged, and the dial reports it.
     pub(super) fn rewrite(&self, answer: &mut Discovery) {
@@ -57,7 +57,7 @@ impl Detour {
     }
 }
 
-impl FromStr for Detour {
+impl FromStr for RelayAddresses {
     type Err = String;
 
     /// Parses a list of `udp=ADDRESS`, `quic=ADDRESS` and `http=ADDRESS`, separated by commas. Each of them
@@ -67,19 +67,19 @@ impl FromStr for Detour {
     ///
     /// Returns a message that names the part that cannot be parsed.
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut detour = Self::default();
+        let mut relays = Self::default();
         for part in text.split(',') {
             let unusable = || format!("{part:?} is not one of udp=ADDRESS, quic=ADDRESS and http=ADDRESS");
             let (name, address) = part.split_once('=').ok_or_else(unusable)?;
             let field = match name.trim() {
-                "udp" => &mut detour.udp,
-                "quic" => &mut detour.quic,
-                "http" => &mut detour.http,
+                "udp" => &mut relays.udp,
+                "quic" => &mut relays.quic,
+                "http" => &mut relays.http,
                 _ => return Err(unusable()),
             };
             *field = Some(address.trim().parse().map_err(|_| unusable())?);
         }
-        Ok(detour)
+        Ok(relays)
     }
 }
 
@@ -119,11 +119,11 @@ mod tests {
 
     #[test]
     fn every_transport_of_an_offer_goes_through_its_relay() {
-        let detour: Detour =
+        let relays: RelayAddresses =
             "udp=127.0.0.1:1,quic=127.0.0.1:2, http=[::1]:3".parse().expect("three addresses");
         let mut rewritten = offer();
 
-        detour.rewrite(&mut rewritten);
+        relays.rewrite(&mut rewritten);
 
         let urls: Vec<&str> = rewritten.offers.iter().map(|offer| &*offer.url).collect();
         let moved =
@@ -145,20 +145,20 @@ mod tests {
     fn an_offer_without_a_relay_is_unchanged() {
         let offered = offer();
         let mut rewritten = offered.clone();
-        Detour::default().rewrite(&mut rewritten);
+        RelayAddresses::default().rewrite(&mut rewritten);
         assert_eq!(rewritten, offered);
 
         let mut without = offered;
         without.offers.remove(0);
         let mut rewritten = without.clone();
-        "udp=127.0.0.1:1".parse::<Detour>().expect("an address").rewrite(&mut rewritten);
+        "udp=127.0.0.1:1".parse::<RelayAddresses>().expect("an address").rewrite(&mut rewritten);
         assert_eq!(rewritten, without);
     }
 
     #[test]
     fn the_error_for_a_malformed_relay_shows_the_syntax() {
         for text in ["", "udp", "udp=here", "tcp=127.0.0.1:1", "udp=127.0.0.1:1,"] {
-            let error = text.parse::<Detour>().expect_err(text);
+            let error = text.parse::<RelayAddresses>().expect_err(text);
             assert!(error.contains("udp=ADDRESS"), "{text}: {error}");
         }
     }

@@ -1,16 +1,16 @@
 //! Decides which frames leave on a link over UDP, and when.
 //!
 //! renet has no congestion control: it sends all that it is given, and repeats unacknowledged packets every
-//! 200 ms. So frames wait in an [`Outlet`] until the link's [`Window`] has room for them. Reliable frames
+//! 200 ms. So frames wait in an [`SendQueues`] until the link's [`Window`] has room for them. Reliable frames
 //! leave first and in order. Unreliable frames that have waited too long are dropped. Beacons and Pings leave
 //! at once. While the window is full, the caller does not ask renet for packets, so renet repeats none.
 //!
-//! renet does not report which packets have arrived. So the outlet reads the number of each packet that renet
+//! renet does not report which packets have arrived. So this module reads the number of each packet that renet
 //! makes, and the ranges that the peer acknowledges, after the [`guard`] has checked them. It reads no clock:
 //! times are durations since an instant that the caller chooses.
 //!
-//! Data flow: frame → [`push`](Outlet::push) → [`take`](Outlet::take) → renet → packet →
-//! [`note_sent`](Outlet::note_sent); acknowledgement → [`note_acks`](Outlet::note_acks).
+//! Data flow: frame → [`push`](SendQueues::push) → [`take`](SendQueues::take) → renet → packet →
+//! [`note_sent`](SendQueues::note_sent); acknowledgement → [`note_acks`](SendQueues::note_acks).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::wire::{Lane, lane_of};
 
 /// The queues and the window of one link's outgoing frames.
 #[derive(Debug)]
-pub(crate) struct Outlet {
+pub(crate) struct SendQueues {
     reliable: VecDeque<Bytes>,
     reliable_bytes: usize,
     waiting: Waiting,
@@ -53,8 +53,8 @@ struct Sent {
     bytes: u64,
 }
 
-impl Outlet {
-    /// Returns the outlet of a link that opens at `now`.
+impl SendQueues {
+    /// Returns the queues of a link that opens at `now`.
     pub(crate) fn new(now: Duration) -> Self {
         Self {
             reliable: VecDeque::new(),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// Members by group, ordered by age within a group. A group is usually a [`Network`](super::Network).
 #[derive(Debug)]
-pub(crate) struct Crowd<G, T> {
+pub(crate) struct Grouped<G, T> {
     groups: BTreeMap<G, BTreeMap<u64, T>>,
     count: usize,
     /// The number of the youngest member.
@@ -24,13 +24,13 @@ pub(crate) struct Spot<G> {
     number: u64,
 }
 
-impl<G, T> Default for Crowd<G, T> {
+impl<G, T> Default for Grouped<G, T> {
     fn default() -> Self {
         Self { groups: BTreeMap::new(), count: 0, last: 0 }
     }
 }
 
-impl<G: Copy + Ord, T> Crowd<G, T> {
+impl<G: Copy + Ord, T> Grouped<G, T> {
     /// Returns the number of members.
     pub(crate) fn count(&self) -> usize {
         self.count
@@ -84,27 +84,27 @@ mod tests {
 
     #[test]
     fn the_oldest_member_of_the_largest_group_is_found() {
-        let mut crowd = Crowd::default();
+        let mut grouped = Grouped::default();
         for (group, member) in [("a", 1), ("b", 2), ("b", 3), ("c", 4), ("c", 5)] {
-            crowd.enter(group, member);
+            grouped.enter(group, member);
         }
 
         let mut order = Vec::new();
-        while let Some((spot, _)) = crowd.first_of_fullest() {
-            order.extend(crowd.leave(spot));
+        while let Some((spot, _)) = grouped.first_of_fullest() {
+            order.extend(grouped.leave(spot));
         }
 
         assert_eq!(order, [2, 4, 1, 3, 5]);
-        assert!(crowd.count() == 0 && crowd.groups().is_empty());
+        assert!(grouped.count() == 0 && grouped.groups().is_empty());
     }
 
     #[test]
     fn a_member_leaves_once() {
-        let mut crowd = Crowd::default();
-        let (first, second) = (crowd.enter("a", 1), crowd.enter("a", 2));
+        let mut grouped = Grouped::default();
+        let (first, second) = (grouped.enter("a", 1), grouped.enter("a", 2));
 
-        assert_eq!([crowd.leave(first), crowd.leave(first)], [Some(1), None]);
-        assert_eq!((crowd.count(), crowd.holds(first), crowd.holds(second)), (1, false, true));
-        assert_eq!([crowd.leave(second), crowd.leave(second)], [Some(2), None]);
+        assert_eq!([grouped.leave(first), grouped.leave(first)], [Some(1), None]);
+        assert_eq!((grouped.count(), grouped.holds(first), grouped.holds(second)), (1, false, true));
+        assert_eq!([grouped.leave(second), grouped.leave(second)], [Some(2), None]);
     }
 }

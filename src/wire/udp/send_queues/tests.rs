@@ -1,4 +1,4 @@
-//! Tests an outlet alone, and two ends over a slow network on virtual time.
+//! Tests the queues of one link, and two ends over a slow network on virtual time.
 
 use std::collections::VecDeque;
 
@@ -37,65 +37,65 @@ fn packet(number: u8, length: usize) -> Vec<u8> {
 
 #[test]
 fn reliable_frames_leave_first_and_state_gets_a_share_of_a_long_replay() {
-    let mut outlet = Outlet::new(at(0));
+    let mut queues = SendQueues::new(at(0));
     for number in 0..20 {
-        assert!(outlet.push(reliable(number, 1_000), 0));
-        assert!(outlet.push(state(number, 500), 0));
+        assert!(queues.push(reliable(number, 1_000), 0));
+        assert!(queues.push(state(number, 500), 0));
     }
 
-    let first = outlet.take(at(0), 0).expect("the window is empty");
+    let first = queues.take(at(0), 0).expect("the window is empty");
     assert!(!first.is_empty() && first.iter().all(|frame| lane_of(frame) == Lane::Reliable));
     let held = first.iter().map(Bytes::len).sum::<usize>();
     assert!(held <= 12_000, "{held} bytes in the first window");
-    let second = outlet.take(at(50), 0).expect("nothing was sent yet");
+    let second = queues.take(at(50), 0).expect("nothing was sent yet");
     assert_eq!(lane_of(&second[0]), Lane::Unreliable, "a state follows three packets of reliable frames");
     assert_eq!(lane_of(&second[1]), Lane::Reliable);
 }
 
 #[test]
 fn while_the_window_is_full_only_beacons_leave_and_an_outage_lets_a_packet_through_now_and_then() {
-    let mut outlet = Outlet::new(at(0));
+    let mut queues = SendQueues::new(at(0));
     for number in 0..10 {
-        outlet.note_sent(at(0), &packet(number, 1_190));
+        queues.note_sent(at(0), &packet(number, 1_190));
     }
-    outlet.push(state(1, 300), 0);
-    outlet.push(reliable(1, 300), 0);
+    queues.push(state(1, 300), 0);
+    queues.push(reliable(1, 300), 0);
 
-    assert_eq!(outlet.take(at(50), 0), None);
+    assert_eq!(queues.take(at(50), 0), None);
     let beacon = encode(&Beacon { id: 1, ..Beacon::default() });
-    outlet.push(beacon.clone(), 0);
-    assert_eq!(outlet.take(at(100), 0), Some(vec![beacon]));
-    assert_eq!(outlet.take(at(150), 0), None);
-    assert_eq!(outlet.take(at(250), 0), Some(vec![reliable(1, 300)]), "one packet leaves");
-    assert_eq!(outlet.take(at(300), 0), None);
-    assert!(outlet.is_empty(), "the state has become stale");
-    assert_eq!(outlet.take_dropped_count(), 1);
-    assert!(outlet.take(at(1_300), 0).is_some(), "unacknowledged packets are taken for lost after a while");
+    queues.push(beacon.clone(), 0);
+    assert_eq!(queues.take(at(100), 0), Some(vec![beacon]));
+    assert_eq!(queues.take(at(150), 0), None);
+    assert_eq!(queues.take(at(250), 0), Some(vec![reliable(1, 300)]), "one packet leaves");
+    assert_eq!(queues.take(at(300), 0), None);
+    assert!(queues.is_empty(), "the state has become stale");
+    assert_eq!(queues.take_dropped_count(), 1);
+    assert!(queues.take(at(1_300), 0).is_some(), "unacknowledged packets are taken for lost after a while");
 }
 
 #[test]
 fn memory_is_bounded_whatever_a_peer_acknowledges() {
-    let mut outlet = Outlet::new(at(0));
+    let mut queues = SendQueues::new(at(0));
     let mut taken = 0;
-    while outlet.push(reliable(taken, 16_384), 100_000) {
+    while queues.push(reliable(taken, 16_384), 100_000) {
         taken += 1;
-        outlet.push(state(taken, 16_384), 0);
+        queues.push(state(taken, 16_384), 0);
     }
     assert_eq!(taken, (CHANNEL_MEMORY_MAX as u64 - 100_000) / 16_384);
 
     for number in 0..10_000_u64 {
         let packet = [vec![1], (0xC0_u64 << 56 | number).to_be_bytes().to_vec()].concat();
-        outlet.note_sent(at(0), &packet);
+        queues.note_sent(at(0), &packet);
     }
-    assert_eq!(outlet.sent.len(), SENT_MAX);
+    assert_eq!(queues.sent.len(), SENT_MAX);
     // 0 to 2^62 - 1 in one range, and payloads that are not acknowledgements.
     let all = [vec![4, 0], vec![0xFF; 8], vec![0xFF; 8], vec![0]].concat();
-    outlet.note_acks(at(100), &all);
+    queues.note_acks(at(100), &all);
     for payload in [&[][..], &[4], &[4, 0, 1, 2, 0], &[1, 2, 3]] {
-        outlet.note_acks(at(100), payload);
+        queues.note_acks(at(100), payload);
     }
-    assert_eq!((outlet.sent.len(), outlet.in_flight), (0, 0));
-    assert_eq!(outlet.take_all().len() as u64, taken + 4);
+    assert_eq!((queues.sent.len(), queues.in_flight), (0, 0));
+    assert_eq!(queues.take_all().len() as u64, taken + 4);
 }
 
 /// One direction of a network.
@@ -160,7 +160,7 @@ fn play(network: Network, seed: u64) -> Played {
     server.add_connection(1);
     let mut client = RenetClient::new(connection_config());
     client.set_connected();
-    let mut outlets = [Outlet::new(at(0)), Outlet::new(at(0))];
+    let mut queues = [SendQueues::new(at(0)), SendQueues::new(at(0))];
     let (mut down, mut up) = (Way::new(network, seed), Way::new(network, seed + 1_000));
     let (mut played, mut beacon_at) = (Played::default(), 0);
 
@@ -169,34 +169,34 @@ fn play(network: Network, seed: u64) -> Played {
         server.update(at(50));
         client.update(at(50));
         while let Some(packet) = up.arrived(now) {
-            outlets[0].note_acks(at(now), &packet);
+            queues[0].note_acks(at(now), &packet);
             server.process_packet_from(&packet, 1).expect("a connection");
         }
         while let Some(packet) = down.arrived(now) {
-            outlets[1].note_acks(at(now), &packet);
+            queues[1].note_acks(at(now), &packet);
             client.process_packet(&packet);
         }
         // The server sends 12 KB of state per second.
-        outlets[0].push(state(now, 600), 0);
-        outlets[1].push(state(now, 30), 0);
+        queues[0].push(state(now, 600), 0);
+        queues[1].push(state(now, 30), 0);
         let unacked = CHANNEL_MEMORY_MAX - server.channel_available_memory(1, CHANNEL_RELIABLE);
         if tick % 10 == 0 {
-            assert!(outlets[0].push(reliable(now, 30), unacked));
+            assert!(queues[0].push(reliable(now, 30), unacked));
         }
         if tick % 20 == 0 {
-            outlets[0].push(encode(&Beacon { id: now + 1, ..Beacon::default() }), 0);
+            queues[0].push(encode(&Beacon { id: now + 1, ..Beacon::default() }), 0);
         }
-        if let Some(frames) = outlets[0].take(at(now), unacked) {
+        if let Some(frames) = queues[0].take(at(now), unacked) {
             frames.into_iter().for_each(|frame| server.send_message(1, channel(&frame), frame));
             for packet in server.get_packets_to_send(1).expect("a connection") {
-                outlets[0].note_sent(at(now), &packet);
+                queues[0].note_sent(at(now), &packet);
                 down.send(packet, now);
             }
         }
-        if let Some(frames) = outlets[1].take(at(now), 0) {
+        if let Some(frames) = queues[1].take(at(now), 0) {
             frames.into_iter().for_each(|frame| client.send_message(channel(&frame), frame));
             for packet in client.get_packets_to_send() {
-                outlets[1].note_sent(at(now), &packet);
+                queues[1].note_sent(at(now), &packet);
                 up.send(packet, now);
             }
         }
