@@ -3,6 +3,7 @@
 #[path = "src/build.rs"]
 #[allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     reason = "shared with the library, where this module is public and compiles games' protos"
 )]
@@ -13,6 +14,7 @@ fn main() {
     println!("cargo:rerun-if-changed=tests/proto");
     println!("cargo:rerun-if-changed=src/build.rs");
     println!("cargo:rerun-if-changed=src/build/finite.rs");
+    println!("cargo:rerun-if-changed=src/build/pages.rs");
     let files = [
         "proto/waystation/v1/options.proto",
         "proto/waystation/v1/reason.proto",

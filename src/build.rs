@@ -22,6 +22,8 @@
 
 #[path = "build/finite.rs"]
 mod finite;
+#[path = "build/pages.rs"]
+mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
@@ -33,8 +35,9 @@ use std::{env, io};
 use prost_reflect::{DescriptorPool, ExtensionDescriptor, Kind, MessageDescriptor, Value};
 
 use finite::Floats;
+pub use pages::pages;
 
-/// The error of compiling protos.
+/// The error of compiling protos, or of listing pages.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A file does not parse, or an import is missing. The text is that of the compiler and names the place.
@@ -47,6 +50,14 @@ pub enum BuildError {
         file: String,
         /// The full name of the message.
         message: String,
+        /// The problem and the cure.
+        problem: String,
+    },
+    /// A file or folder of the pages cannot be part of them.
+    #[error("{}: {problem}", path.display())]
+    Pages {
+        /// The file or folder.
+        path: PathBuf,
         /// The problem and the cure.
         problem: String,
     },
