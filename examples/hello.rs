@@ -10,21 +10,18 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use bevy_app::{App, Startup, Update};
-use bevy_ecs::prelude::*;
 use waystation::client::{Client, ClientConfig, ClientEvent, UdpDial};
 use waystation::ident::MessageId;
-use waystation::proxy::{AddListener as _, renet};
-use waystation::rpc::{AppRpc as _, Call, Sender};
-use waystation::server::ServerPlugins;
+use waystation::prelude::*;
+use waystation::proxy::renet;
 use waystation::tick::{self, StopHandle};
+use waystation::wire::prost;
 use waystation::wire::udp::{DEV_KEY, TokenMint};
-use waystation::wire::{WireMessage, prost};
-use waystation::zone::{Zone, ZoneTicked};
 
 /// A call from the client: pushes the ball. A real game declares its messages in `.proto` files, and the feature
 /// `build` generates this code.
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(prost_path = "waystation::wire::prost")]
 struct Push {
     #[prost(bool, tag = 1)]
     to_the_right: bool,
@@ -36,6 +33,7 @@ impl WireMessage for Push {
 
 /// A broadcast from the server: the position of the ball.
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(prost_path = "waystation::wire::prost")]
 struct Place {
     #[prost(float, tag = 1)]
     x: f32,

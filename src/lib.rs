@@ -8,15 +8,14 @@
 //! A complete game, in which players knock at a door:
 //!
 //! ```no_run
-//! use bevy_app::{App, Startup, Update};
-//! use bevy_ecs::prelude::*;
-//! use waystation::proxy::{AddListener as _, renet::{RenetConfig, RenetProxy}};
-//! use waystation::rpc::{AppRpc as _, Call, Sender};
-//! use waystation::wire::{WireMessage, prost, udp::DEV_KEY};
-//! use waystation::{ident::MessageId, server::ServerPlugins, tick, zone::Zone};
+//! use waystation::ident::MessageId;
+//! use waystation::prelude::*;
+//! use waystation::proxy::renet::{RenetConfig, RenetProxy};
+//! use waystation::wire::{prost, udp::DEV_KEY};
 //!
 //! /// A player sends this message to knock. The zone broadcasts it with the number of knocks so far.
 //! #[derive(Clone, PartialEq, prost::Message)]
+//! #[prost(prost_path = "waystation::wire::prost")]
 //! struct Knock {
 //!     #[prost(uint32, tag = 1)]
 //!     count: u32,
@@ -44,7 +43,7 @@
 //!     let mut app = App::new();
 //!     app.add_plugins(ServerPlugins::default()).add_call::<Knock>();
 //!     app.add_systems(Startup, open).add_systems(Update, knock).add_listener(udp)?;
-//!     tick::run(&mut app, &tick::StopHandle::default());
+//!     waystation::tick::run(&mut app, &waystation::tick::StopHandle::default());
 //!     Ok(())
 //! }
 //! ```
@@ -98,6 +97,8 @@ pub mod gate;
 pub mod ident;
 #[cfg(feature = "server")]
 pub mod identity;
+#[cfg(feature = "server")]
+pub mod prelude;
 #[cfg(feature = "server")]
 pub mod proxy;
 #[cfg(feature = "server")]

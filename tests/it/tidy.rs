@@ -39,6 +39,7 @@ const ORDER: &[&str] = &[
     "config",
     "server",
     "arena",
+    "prelude",
 ];
 
 /// Modules outside the order, and the modules that each may import.
