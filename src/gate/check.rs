@@ -1,4 +1,4 @@
-//! Checks that clients can open sessions with the values of a [`GateConfig`].
+//! Checks the values of a [`GateConfig`].
 
 use std::time::Duration;
 

@@ -6,7 +6,8 @@ use super::ticket::Proofs;
 use crate::identity::{Credentials, Principal};
 use crate::wire::v1::Reason;
 
-/// Who may open a new session. An existing session is resumed by its resume token alone, under each policy.
+/// The policy that determines who may open a new session. An existing session is resumed by its resume token alone,
+/// under each policy.
 ///
 /// If there is an [authenticator](super::Authenticator) for a kind of credentials, it decides about them
 /// under each policy. A password or a bearer token for which there is no authenticator is denied as
