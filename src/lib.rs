@@ -64,7 +64,7 @@
 //! | to define its messages | [`wire`], `build` |
 //! | to write its client | `client` |
 //! | to test it | `testing` |
-//! | to operate it | [`proxy`], [`gate`], [`telemetry`], [`admin`] |
+//! | to operate it | [`settings`], [`proxy`], [`gate`], [`telemetry`], [`admin`] |
 //! | to try a finished game | [`arena`], `bot` |
 //! | to check a client in another language | `conformance` |
 //!
@@ -106,6 +106,8 @@ pub mod rpc;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod session;
+#[cfg(any(feature = "server", feature = "client"))]
+pub mod settings;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "testing")]

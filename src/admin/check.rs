@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::HttpConfig;
-use crate::wire::{ConfigError, at_least, within};
+use crate::settings::{ConfigError, at_least, within};
 
 impl HttpConfig {
     /// Checks the values. [`HttpServer::bind`](super::HttpServer::bind) calls this method.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::ClientConfig;
-use crate::wire::{ConfigError, FRAME_MAX_BEFORE_WELCOME, at_least, within};
+use crate::settings::{ConfigError, at_least, within};
+use crate::wire::FRAME_MAX_BEFORE_WELCOME;
 
 impl ClientConfig {
     /// Checks that each value is in its range. [`Client::new`](super::Client::new) calls this

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::GateConfig;
-use crate::wire::{ConfigError, at_least, within};
+use crate::settings::{ConfigError, at_least, within};
 
 impl GateConfig {
     /// Checks that each value is in its range. [`GatePlugin`](super::GatePlugin) calls this method too.

@@ -32,10 +32,11 @@ pub use self::stats::{RenetCounts, RenetStats};
 use super::pump::{Bound, Unbound};
 use super::udp::SOCKET_BUFFER_MIN_BYTES;
 use super::{AdapterPort, DiscoveryRequest, Listener, ListenerHandle, OfferSource};
+use crate::settings::{ConfigError, at_least, within};
 use crate::tick::UnixClock;
 use crate::wire::discovery::{Offer, UDP};
 use crate::wire::udp::{DEV_KEY, TOKEN_EXPIRE, TokenMint, token_to_text};
-use crate::wire::{ConfigError, at_least, whole_seconds, within};
+use crate::wire::whole_seconds;
 
 /// The configuration of a [`RenetProxy`].
 #[derive(Clone)]

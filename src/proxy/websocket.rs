@@ -44,8 +44,8 @@ use self::hub::{Hub, SharedHub};
 use self::route::{PendingUpgrade, UpgradeRoute};
 pub use self::stats::{WebSocketCounts, WebSocketStats};
 use super::{AdapterPort, DiscoveryRequest, LinkEnd, OfferSource, Origins, ProxyCommand};
+use crate::settings::{ConfigError, at_least, within};
 use crate::wire::discovery::{Offer, WEBSOCKET};
-use crate::wire::{ConfigError, at_least, within};
 
 /// The configuration of a [`WebSocketProxy`].
 #[derive(Debug, Clone)]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::SessionConfig;
-use crate::wire::{ACK_EVERY_FRAMES, ConfigError, FRAME_MAX_SERVER, at_least, within};
+use crate::settings::{ConfigError, at_least, within};
+use crate::wire::{ACK_EVERY_FRAMES, FRAME_MAX_SERVER};
 
 impl SessionConfig {
     /// Checks that each value is in its range. [`SessionPlugin`](super::SessionPlugin) calls this method

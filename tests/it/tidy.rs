@@ -21,6 +21,7 @@ pub(crate) const DONE: &[&str] = &[
 
 /// The order of modules: a module may import those before it.
 const ORDER: &[&str] = &[
+    "settings",
     "ident",
     "wire",
     "identity",
@@ -43,7 +44,7 @@ const ORDER: &[&str] = &[
 
 /// Modules outside the order, and the modules that each may import.
 const BESIDE: &[(&str, &[&str])] = &[
-    ("client", &["ident", "wire"]),
+    ("client", &["settings", "ident", "wire"]),
     ("bot", &["client"]),
     ("build", &[]),
     ("conformance", &["ident", "wire", "tick", "proxy", "arena"]),

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{QUIC_LINKS_MAX, QuicConfig};
 use crate::proxy::udp::SOCKET_BUFFER_MIN_BYTES;
-use crate::wire::{ConfigError, at_least, within};
+use crate::settings::{ConfigError, at_least, within};
 
 impl QuicConfig {
     /// Checks the values. [`QuicProxy::bind`](super::QuicProxy::bind) calls this method.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use quinn_proto::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 
 use super::steady::SteadyConfig;
-use crate::wire::{ConfigError, LINK_TIMEOUT, at_least, within};
+use crate::settings::{ConfigError, at_least, within};
+use crate::wire::LINK_TIMEOUT;
 
 /// The limits of one QUIC connection.
 ///
