@@ -60,71 +60,53 @@ use crate::wire::ConfigError;
 use crate::wire::discovery::WEBSOCKET;
 use crate::wire::ticket::TicketKey;
 
-/// The configuration of an [`HttpServer`].
-#[derive(Debug, Clone)]
-pub struct HttpConfig {
-    /// Address to listen on. Default: `127.0.0.1:7780`, which only clients on this machine reach. With port 0, the
-    /// operating system chooses the port.
-    pub listen: SocketAddr,
-    /// Certificate for TLS. Default: `None`, which is plain HTTP, for clients on this machine or behind a reverse
-    /// proxy that terminates TLS.
-    pub tls: Option<Tls>,
-    /// Name of the server in discovery. Default: `waystation`.
-    pub name: String,
-    /// Origins whose pages may ask discovery. A page whose origin is the requested host may always ask. Default: no
-    /// other pages.
-    pub origins: Origins,
-    /// Clients that may ask discovery. Default: [`ConnectAuth::nobody`].
-    pub connect_auth: ConnectAuth,
-    /// Key by which discovery mints a ticket for each answer. Default: `None`, with which discovery gives no
-    /// tickets. With [`GatePolicy::Identified`](crate::gate::GatePolicy::Identified), use the same key as in the
-    /// gate's [`tickets`](crate::gate::GateConfig::tickets).
-    pub tickets: Option<TicketKey>,
-    /// Relays (reverse proxies and load balancers) that report the addresses of their clients. Default: no relay is
-    /// trusted. Then all clients behind a relay share the address of the relay and its limits.
-    pub trusted_relays: TrustedRelays,
-    /// Number of answers that discovery gives at once to one network before it answers 429. Default: 512. That is
-    /// enough for 300 players behind one address who start in the same second, some of whom ask twice. An answer
-    /// takes about 50 µs.
-    pub max_connects_per_address: u32,
-    /// Number of answers per second that discovery gives to one network that has used up
-    /// [`max_connects_per_address`](Self::max_connects_per_address). Default: 128. That is enough for 600 players
-    /// over UDP who each lose their link every 5 s, because each new link needs a connect token. It takes less than
-    /// 1 % of a core.
-    pub connects_per_second: u32,
-    /// Maximum number of connections that are not links over WebSocket, at least 1. Default: 1,024, which occupy up
-    /// to 64 MiB, or 192 MiB with TLS. For a further connection, the longest idle connection of the network with
-    /// the most connections is closed.
-    pub max_connections: usize,
-    /// True to exempt loopback from the limit of discovery by network. Default: false, because all clients of a
-    /// relay on the same machine come from loopback.
-    pub exempt_loopback: bool,
-    /// Time in which a client has to complete the TLS handshake and to send the head of a request, and in which a
-    /// relay has to send its PROXY header. Default: 10 s.
-    pub header_timeout: Duration,
-    /// Clock of the Unix time by which discovery mints connect tokens and tickets. Default: the system clock of
-    /// this process. It has to agree with the clock of [`RenetConfig`](crate::proxy::renet::RenetConfig), by which
-    /// tokens expire.
-    pub unix: UnixClock,
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
-            tls: None,
-            name: "waystation".to_owned(),
-            origins: Origins::Only(Vec::new()),
-            connect_auth: ConnectAuth::nobody(),
-            tickets: None,
-            trusted_relays: TrustedRelays::default(),
-            max_connects_per_address: 512,
-            connects_per_second: 128,
-            max_connections: 1_024,
-            exempt_loopback: false,
-            header_timeout: Duration::from_secs(10),
-            unix: UnixClock::system(),
-        }
+crate::settings! {
+    /// The configuration of an [`HttpServer`].
+    #[derive(Debug, Clone)]
+    pub struct HttpConfig {
+        /// Address to listen on. Default: `127.0.0.1:7780`, which only clients on this machine reach. With port 0, the
+        /// operating system chooses the port.
+        pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
+        /// Certificate for TLS. Default: `None`, which is plain HTTP, for clients on this machine or behind a reverse
+        /// proxy that terminates TLS.
+        pub tls: Option<Tls> = None => skipped,
+        /// Name of the server in discovery. Default: `waystation`.
+        pub name: String = "waystation".to_owned(),
+        /// Origins whose pages may ask discovery. A page whose origin is the requested host may always ask. Default: no
+        /// other pages.
+        pub origins: Origins = Origins::Only(Vec::new()) => skipped,
+        /// Clients that may ask discovery. Default: [`ConnectAuth::nobody`].
+        pub connect_auth: ConnectAuth = ConnectAuth::nobody() => skipped,
+        /// Key by which discovery mints a ticket for each answer. Default: `None`, with which discovery gives no
+        /// tickets. With [`GatePolicy::Identified`](crate::gate::GatePolicy::Identified), use the same key as in the
+        /// gate's [`tickets`](crate::gate::GateConfig::tickets).
+        pub tickets: Option<TicketKey> = None => skipped,
+        /// Relays (reverse proxies and load balancers) that report the addresses of their clients. Default: no relay is
+        /// trusted. Then all clients behind a relay share the address of the relay and its limits.
+        pub trusted_relays: TrustedRelays = TrustedRelays::default() => skipped,
+        /// Number of answers that discovery gives at once to one network before it answers 429. Minimum: 1. Default:
+        /// 512. That is enough for 300 players behind one address who start in the same second, some of whom ask twice.
+        /// An answer takes about 50 µs.
+        pub max_connects_per_address: u32 = 512,
+        /// Number of answers per second that discovery gives to one network that has used up
+        /// [`max_connects_per_address`](Self::max_connects_per_address). Minimum: 1. Default: 128. That is enough for
+        /// 600 players over UDP who each lose their link every 5 s, because each new link needs a connect token. It
+        /// takes less than 1 % of a core.
+        pub connects_per_second: u32 = 128,
+        /// Maximum number of connections that are not links over WebSocket. Minimum: 1. Default: 1,024, which occupy up
+        /// to 64 MiB, or 192 MiB with TLS. For a further connection, the longest idle connection of the network with
+        /// the most connections is closed.
+        pub max_connections: usize = 1_024,
+        /// True to exempt loopback from the limit of discovery by network. Default: false, because all clients of a
+        /// relay on the same machine come from loopback.
+        pub exempt_loopback: bool = false,
+        /// Time in which a client has to complete the TLS handshake and to send the head of a request, and in which a
+        /// relay has to send its PROXY header. Range: 100 ms to 10 min. Default: 10 s.
+        pub header_timeout: Duration = Duration::from_secs(10),
+        /// Clock of the Unix time by which discovery mints connect tokens and tickets. Default: the system clock of
+        /// this process. It has to agree with the clock of [`RenetConfig`](crate::proxy::renet::RenetConfig), by which
+        /// tokens expire.
+        pub unix: UnixClock = UnixClock::system() => skipped,
     }
 }
 

@@ -68,7 +68,7 @@ mod walk;
 pub use serde;
 
 pub use self::config_error::ConfigError;
-pub(crate) use self::config_error::{at_least, within};
+pub(crate) use self::config_error::{at_least, failures, first, within};
 pub use self::define::{Content, Field, Setting, Settings, deserialize};
 #[cfg(feature = "server")]
 pub use self::file::FILE_MAX_BYTES;

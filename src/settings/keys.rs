@@ -19,6 +19,15 @@ pub struct Key {
 }
 
 /// Returns all keys of a configuration, in the order of their declaration. Tables are not among them.
+///
+/// ```
+/// use waystation::config::ServerConfig;
+///
+/// let keys = waystation::settings::keys::<ServerConfig>();
+/// let key = keys.iter().find(|key| key.field == "SessionConfig::link_timeout").expect("a key");
+/// assert_eq!(key.path, "session.link_timeout");
+/// assert_eq!(key.variable, "WAYSTATION_SESSION_LINK_TIMEOUT");
+/// ```
 #[must_use]
 pub fn keys<S: Settings + Default>() -> Vec<Key> {
     Keys::of(&S::default()).keys
@@ -81,7 +90,7 @@ pub(super) fn variable(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "_").to_uppercase())
 }
 
-/// Returns a doc without the links of Markdown, in lines.
+/// Returns a doc without the links of Markdown, in lines. Links in parentheses are left out.
 pub(super) fn plain(docs: &[&str]) -> Vec<String> {
     let lines: Vec<&str> =
         docs.iter().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
@@ -94,9 +103,17 @@ pub(super) fn plain(docs: &[&str]) -> Vec<String> {
             Some(target) => target.split_once(')').map(|(_, after)| (label, after)),
             None => label.starts_with('`').then_some((label, after)),
         });
-        // Other brackets are no link, as in an address.
-        plain.push_str(link.map_or("[", |(label, _)| label));
         rest = link.map_or(after, |(_, after)| after);
+        match link {
+            // A link in parentheses leads to an item of Rust.
+            Some(_) if rest.starts_with(')') && plain.ends_with('(') => {
+                plain.truncate(plain.trim_end_matches('(').trim_end().len());
+                rest = &rest[1..];
+            }
+            Some((label, _)) => plain.push_str(label),
+            // Other brackets are no link, as in an address.
+            None => plain.push('['),
+        }
     }
     plain.push_str(rest);
     plain.lines().map(str::to_owned).collect()

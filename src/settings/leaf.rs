@@ -15,7 +15,7 @@ use super::value::{NONE, Value};
 /// | type | written as |
 /// | --- | --- |
 /// | `bool` | `true` or `false` |
-/// | whole numbers | `5`. If the key ends in `_bytes`, also `"64KiB"`, `"4MiB"` or `"1GiB"` |
+/// | whole numbers | `5`. If one word of the key is `bytes`, also `"64KiB"`, `"4MiB"` or `"1GiB"` |
 /// | `f32`, `f64` | `0.5` |
 /// | `String`, `PathBuf` | `"text"` |
 /// | [`Duration`] | `"250ms"`, `"5s"`, `"2min"` or `"1h"` |

@@ -7,7 +7,7 @@ use super::keys::{Keys, plain};
 use super::mistake::Source;
 use super::units::size_to_text;
 use super::value::Value;
-use super::walk::BYTES;
+use super::walk::is_size;
 
 /// Returns the configuration as a file.
 pub(super) fn show<'a>(settings: &dyn Settings, keys: &Keys, source: impl Fn(&str) -> &'a Source) -> String {
@@ -71,7 +71,7 @@ impl<'a, F: Fn(&str) -> &'a Source> Show<'_, F> {
         let source = (self.source)(path);
         let is_default = self.keys.find(path).is_some_and(|key| key.default == *value);
         let size = match value {
-            Value::Integer(bytes) if path.ends_with(BYTES) => size_to_text(*bytes).map(Value::Text),
+            Value::Integer(bytes) if is_size(path) => size_to_text(*bytes).map(Value::Text),
             _ => None,
         };
         let value = size.as_ref().unwrap_or(value);

@@ -15,7 +15,7 @@ crate::settings! {
         /// Address to listen on. Default: 127.0.0.1:7777.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7_777)),
         /// Number of people, from 1 to 1,000. Default: 10. See [`DoorConfig::count`], and
-        /// [the map](https://example.com/map) [sic].
+        /// [the map](https://example.com/map) ([`Rule`]) [sic].
         people: u16 = 10,
         /// A thing that no file can hold.
         secret: [u8; 2] = [1, 2] => skipped,

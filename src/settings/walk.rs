@@ -58,7 +58,7 @@ impl Walk {
             let Some(field) = field_at(root, path) else { continue };
             let size = size(path, value);
             if let Err(expected) = field.set(size.as_ref().unwrap_or(value)) {
-                let hint = if path.ends_with(BYTES) { SIZE_HINT } else { "" };
+                let hint = if is_size(path) { SIZE_HINT } else { "" };
                 self.wrong(path, source.clone(), value, &format!("{expected}{hint}"));
             }
         }
@@ -151,10 +151,15 @@ fn field_at<'a>(table: &'a mut dyn Settings, path: &str) -> Option<&'a mut dyn S
     }
 }
 
-/// Returns the number of bytes of a text such as `64KiB`, for keys that end in `_bytes`.
+/// Returns true if the value of this path is a number of bytes: one word of its key is `bytes`.
+pub(super) fn is_size(path: &str) -> bool {
+    split(path).1.split('_').any(|word| word == "bytes")
+}
+
+/// Returns the number of bytes of a text such as `64KiB`.
 fn size(path: &str, value: &Value) -> Option<Value> {
     let (Value::Text(text) | Value::Word(text)) = value else { return None };
-    parse_size(text).filter(|_| path.ends_with(BYTES)).map(Value::Integer)
+    parse_size(text).filter(|_| is_size(path)).map(Value::Integer)
 }
 
 /// Returns the text of a value, shortened if it is long.
@@ -172,8 +177,6 @@ pub(super) fn cut(text: &str) -> String {
     short
 }
 
-/// The end of the keys whose values are sizes in bytes.
-pub(super) const BYTES: &str = "_bytes";
 const SIZE_HINT: &str = ", or a size such as \"64KiB\"";
 /// Maximum number of characters of a wrong text that a mistake repeats.
 const TEXT_MAX: usize = 60;

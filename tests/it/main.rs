@@ -45,6 +45,7 @@ mod room;
 mod rows;
 mod rows_end;
 mod rows_zones;
+mod settings;
 mod stage;
 mod stops;
 mod support;
