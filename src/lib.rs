@@ -64,7 +64,7 @@
 //! | to define its messages | [`wire`], `build` |
 //! | to write its client | `client` |
 //! | to test it | `testing` |
-//! | to operate it | [`settings`], [`proxy`], [`gate`], [`telemetry`], [`admin`] |
+//! | to operate it | [`mod@settings`], [`proxy`], [`gate`], [`telemetry`], [`admin`] |
 //! | to try a finished game | [`arena`], `bot` |
 //! | to check a client in another language | `conformance` |
 //!

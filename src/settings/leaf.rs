@@ -20,7 +20,7 @@ use super::value::{NONE, Value};
 /// | `String`, `PathBuf` | `"text"` |
 /// | [`Duration`] | `"250ms"`, `"5s"`, `"2min"` or `"1h"` |
 /// | [`SocketAddr`] | `"0.0.0.0:7777"`, `"[::1]:7777"`, `"localhost:7777"`, or `7777`, which is a port of 127.0.0.1 |
-/// | `Option<T>` | as `T`, or `"none"` |
+/// | `Option<T>` | as `T`, or `"none"`, which therefore is no text of an `Option<String>` |
 /// | `Vec<T>` | `[1, 2]`. In variables and flags `1,2` |
 /// | [`Choice`] | the name of the variant, such as `"identified"` |
 pub trait Leaf: Sized {

@@ -1,7 +1,7 @@
 //! Loads a configuration from a file, variables and flags.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use super::ConfigError;
 use super::define::Settings;
@@ -142,7 +142,7 @@ fn read_variable(
         Some(format!("{game}.{}", key.to_lowercase()))
     });
     let Some(path) = path.or(in_game) else {
-        if !is_of_kubernetes(rest) {
+        if !is_of_kubernetes(rest, &text) {
             let known = walk.keys.keys.iter().map(|key| &key.variable[PREFIX.len()..]);
             let hint = nearest(rest, known)
                 .map_or_else(String::new, |near| format!("; did you mean `{PREFIX}{near}`?"));
@@ -159,14 +159,14 @@ fn read_variable(
     }
 }
 
-/// Returns true for the variables that Kubernetes sets in each container if there is a service named `waystation`.
-fn is_of_kubernetes(rest: &str) -> bool {
-    let port = rest.strip_prefix("PORT");
-    rest == "SERVICE_HOST"
-        || rest.starts_with("SERVICE_PORT")
-        || port.is_some_and(|rest| {
-            rest.is_empty() || rest.starts_with("_") && rest[1..].starts_with(|c: char| c.is_ascii_digit())
-        })
+/// Returns true for the variables that Kubernetes sets in each container for a service whose name begins with
+/// `waystation`.
+fn is_of_kubernetes(rest: &str, text: &OsStr) -> bool {
+    let is_url = || text.to_str().is_some_and(|text| text.contains("://"));
+    rest.ends_with("SERVICE_HOST")
+        || rest.contains("SERVICE_PORT")
+        || rest.ends_with("PORT") && is_url()
+        || rest.split("PORT_").skip(1).any(|after| after.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn read_flag(walk: &mut Walk, flag: Flag, assigned: &mut Assigned) {

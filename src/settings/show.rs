@@ -62,7 +62,7 @@ impl<'a, F: Fn(&str) -> &'a Source> Show<'_, F> {
         for key in &self.keys.keys {
             text = text.replace(&format!("`{}`", key.field), &format!("`{}`", key.path));
         }
-        for line in text.lines() {
+        for line in wrapped(&text) {
             let _ = writeln!(self.text, "{}", format!("# {line}").trim_end());
         }
     }
@@ -80,6 +80,32 @@ impl<'a, F: Fn(&str) -> &'a Source> Show<'_, F> {
     }
 }
 
+/// Breaks the lines of a text anew, because links have left gaps. A text with other lines than those of paragraphs
+/// keeps its lines.
+fn wrapped(text: &str) -> Vec<String> {
+    if text.lines().any(|line| line.starts_with([' ', '|', '-', '*', '#']) || line.starts_with("```")) {
+        return text.lines().map(str::to_owned).collect();
+    }
+    let mut lines = Vec::new();
+    for (at, paragraph) in text.split("\n\n").enumerate() {
+        if at > 0 {
+            lines.push(String::new());
+        }
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            if !line.is_empty() && line.chars().count() + word.chars().count() >= COLUMNS {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines
+}
+
 fn comment(source: &Source) -> String {
     match source {
         Source::Default => String::new(),
@@ -93,3 +119,5 @@ const HEAD: &str = "\
 # joined by `_`: WAYSTATION_SESSION_TIMEOUT sets `timeout` in the table `[session]`.
 # Keys that have their default are commented out.
 ";
+/// Maximum number of columns of a comment, without its sign.
+const COLUMNS: usize = 108;

@@ -46,12 +46,19 @@ crate::settings! {
     #[derive(Debug, Clone, PartialEq)]
     struct WallConfig {
         /// Height in metres. Default: 2.5.
+        ///
+        /// It is measured from the ground in front of the wall, and not from the bottom of the ditch, so that walls
+        /// with and without a ditch can be compared.
         height: f64 = 2.5,
         /// Memory of the walls. Default: 64 KiB.
         wall_bytes: usize = 65_536,
         /// Whether the walls have towers. Default: false.
         has_towers: bool = false,
         /// Names of the gates. Default: empty.
+        ///
+        /// | name | direction |
+        /// | --- | --- |
+        /// | `north` | north |
         gates: Vec<String> = Vec::new(),
         /// File with a picture. Default: none.
         picture: Option<PathBuf> = None,
@@ -220,13 +227,16 @@ fn variables_of_others_are_ignored() {
         ("WAYSTATION_SERVICE_PORT_UDP", "7777"),
         ("WAYSTATION_PORT", "tcp://10.0.0.1:80"),
         ("WAYSTATION_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("WAYSTATION_EU_SERVICE_HOST", "10.0.0.1"),
+        ("WAYSTATION_EU_PORT", "udp://10.0.0.1:80"),
+        ("WAYSTATION_EU_PORT_80_UDP_PROTO", "udp"),
         ("OTHER_PEOPLE", "x"),
     ];
 
     assert!(loaded("", &variables, Vec::new()).is_ok());
     assert_eq!(
-        mistakes("", &[("WAYSTATION_PORTAL", "x"), ("WAYSTATION_PORT_X", "x")], Vec::new()),
-        "WAYSTATION_PORTAL: no key has this environment variable\n\
+        mistakes("", &[("WAYSTATION_PORT", "80"), ("WAYSTATION_PORT_X", "x")], Vec::new()),
+        "WAYSTATION_PORT: no key has this environment variable\n\
          WAYSTATION_PORT_X: no key has this environment variable"
     );
 }
@@ -285,11 +295,13 @@ fn the_shown_file_has_docs_values_and_sources() {
 # Address to listen on. Default: 127.0.0.1:7777.
 # listen = \"127.0.0.1:7777\"
 
-# Number of people, from 1 to 1,000. Default: 10. See `door.count`, and
-# the map [sic].
+# Number of people, from 1 to 1,000. Default: 10. See `door.count`, and the map [sic].
 people = 10  # town.toml:1
 
 # Height in metres. Default: 2.5.
+#
+# It is measured from the ground in front of the wall, and not from the bottom of the ditch, so that walls
+# with and without a ditch can be compared.
 # height = 2.5
 
 # Memory of the walls. Default: 64 KiB.
@@ -299,6 +311,10 @@ wall_bytes = \"4KiB\"  # WAYSTATION_WALL_BYTES
 # has_towers = false
 
 # Names of the gates. Default: empty.
+#
+# | name | direction |
+# | --- | --- |
+# | `north` | north |
 # gates = []
 
 # File with a picture. Default: none.

@@ -129,7 +129,7 @@ public_url = \"wss://play.example/ws\"
         "\n# link_timeout = \"5s\"\n",
         "\n# bytes_per_second = \"32KiB\"\n",
         "\n[quic.limits]\n",
-        "a quarter of\n# `session.max_sessions`, but at least 32",
+        "a quarter of `session.max_sessions`, but",
     ] {
         assert!(shown.contains(line), "{line:?} is missing in:\n{shown}");
     }
