@@ -87,8 +87,8 @@ crate::settings! {
         /// If true, the limits by network do not apply to loopback addresses. Default: false, because all players
         /// behind a relay on the same machine have a loopback address. The `dev` profile of the binary sets it to true.
         pub exempt_loopback: bool = false,
-        /// Time from a request to stop the server until all sessions end. Range: 0 s to 24 h. Default: 0 s. A supervisor
-        /// must wait about ten seconds longer than this before it kills the server.
+        /// Time from a request to stop the server until all sessions end. Range: 0 s to 24 h. Default: 0 s. A
+        /// supervisor must wait about ten seconds longer than this before it kills the server.
         pub drain: Duration = Duration::ZERO,
     }
 }

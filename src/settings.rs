@@ -1,9 +1,9 @@
 //! Settings of a server: one file, environment variables and flags set the fields of its configuration.
 //!
 //! [`settings!`](crate::settings!) defines a configuration. The doc of a field is written once: it is both the rustdoc
-//! and the comment in the shown file. [`load`] takes a file in TOML, environment variables and flags, and returns the
-//! configuration, or all mistakes at once. Flags are stronger than variables, and variables are stronger than the
-//! file. Only the strongest value of a key is read.
+//! and the comment in the shown file. [`load`] takes a file in TOML, environment variables and flags, and returns
+//! the configuration, or all mistakes at once. Flags are stronger than variables, and variables are stronger than
+//! the file. Only the strongest value of a key is read.
 //!
 //! This module reads no file and no environment: its caller does.
 //!

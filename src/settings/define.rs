@@ -7,10 +7,10 @@ use super::walk::{Assigned, Walk};
 
 /// Defines a configuration that a file, environment variables and flags can set.
 ///
-/// Each field has a doc, a type and a default. The macro generates the struct, [`Default`], [`Settings`](crate::settings::Settings), and
-/// [`Deserialize`](crate::settings::serde::Deserialize), which refuses unknown keys and takes defaults for missing
-/// ones. The type of a field implements [`Leaf`](crate::settings::Leaf), or is a configuration itself, which is a
-/// table of the file.
+/// Each field has a doc, a type and a default. The macro generates the struct, [`Default`],
+/// [`Settings`](crate::settings::Settings), and [`Deserialize`](crate::settings::serde::Deserialize), which refuses
+/// unknown keys and takes defaults for missing ones. The type of a field implements
+/// [`Leaf`](crate::settings::Leaf), or is a configuration itself, which is a table of the file.
 ///
 /// After the default of a field there may be a mark:
 ///

@@ -257,5 +257,5 @@ impl<T: Leaf> Leaf for Vec<T> {
 const BOOL: &str = "true or false";
 const NUMBER: &str = "a number";
 const TIME: &str = "a time with a unit, such as \"250ms\", \"5s\", \"2min\" or \"1h\"";
-const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:7777\", \"0.0.0.0:7777\" or \"[::]:7777\", or the port \
-                       alone for this machine only";
+const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:7777\", \"0.0.0.0:7777\" or \"[::]:7777\", or \
+                       the port alone for this machine only";

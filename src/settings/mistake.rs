@@ -73,7 +73,9 @@ impl std::error::Error for Mistake {}
 pub struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    pub(super) fn new(mut mistakes: Vec<Mistake>) -> Self {
+    /// Sorts mistakes: those of the file by their lines, then those of variables, flags and defaults.
+    #[must_use]
+    pub fn new(mut mistakes: Vec<Mistake>) -> Self {
         mistakes.sort_by(|one, other| place(one).cmp(&place(other)));
         Self(mistakes)
     }
