@@ -75,8 +75,10 @@ pub use trust::{Trust, TrustError};
 pub use udp::{ConnectToken, UdpDial, UdpLink};
 pub use websocket::{WebSocketDial, WebSocketLink};
 
+use crate::ident::MessageId;
 pub use crate::ident::SessionId;
 pub use crate::wire::discovery::{Discovery, Offer};
+use crate::wire::encode;
 use crate::wire::v1::{Join, Part, Welcome};
 pub use crate::wire::{Frame, Lane, WireMessage, v1};
 
@@ -216,8 +218,13 @@ impl<D: Dial> Client<D> {
     /// Returns a [`SendError`] if the message is not sent. After [`SendError::Full`], try again when the server
     /// has acknowledged messages. [`SendError::Dropped`] is usual while there is no link.
     pub fn send<M: WireMessage>(&mut self, message: &M) -> Result<(), SendError> {
-        let frame = self.core.admit(message)?;
-        match M::ID.lane() {
+        self.send_frame(M::ID, encode(message))
+    }
+
+    /// Sends an encoded message, for code that does not know the type of the dial.
+    pub(crate) fn send_frame(&mut self, id: MessageId, frame: Bytes) -> Result<(), SendError> {
+        self.core.admit(id, &frame)?;
+        match id.lane() {
             Lane::Reliable => self.core.queue(frame),
             Lane::Unreliable => {
                 let link = self.link.as_mut().filter(|_| self.core.is_bound());
@@ -290,6 +297,13 @@ impl<D: Dial> Client<D> {
     #[must_use]
     pub fn state(&self) -> ClientState {
         self.core.state()
+    }
+
+    /// Returns why the last try to open or resume a session has failed, as a text for the log. Returns `None` if
+    /// no try has failed since the last Welcome.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.core.failure()
     }
 
     /// Returns the session's id. Returns `None` before the first Welcome of the session, and when the

@@ -23,11 +23,9 @@ use super::config::ClientConfig;
 use super::event::{ClientEvent, Events, SendError};
 use super::link::LinkStatus;
 use super::outbox::Outbox;
-use crate::ident::SessionId;
+use crate::ident::{MessageId, SessionId};
 use crate::wire::v1::{Reason, Welcome};
-use crate::wire::{
-    CLOSE_TIMEOUT, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Frame, Lane, Range, WireMessage, encode,
-};
+use crate::wire::{CLOSE_TIMEOUT, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Frame, Lane, Range};
 use bound::Bound;
 use proof::Proof;
 
@@ -60,6 +58,8 @@ pub(super) struct Core {
     leaving: Option<Leaving>,
     /// The last Welcome.
     welcome: Option<Welcome>,
+    /// Why the last try has failed. `None` if no try has failed since the last Welcome.
+    failure: Option<String>,
     latency: Option<Duration>,
     resume_count: u64,
     request: u32,
@@ -174,6 +174,7 @@ impl Core {
             release: None,
             leaving: None,
             welcome: None,
+            failure: None,
             latency: None,
             resume_count: 0,
             request: 0,
@@ -359,22 +360,21 @@ impl Core {
         self.stop(Some(Reason::Protocol), detail);
     }
 
-    /// Encodes a message, if it may be sent.
-    pub(super) fn admit<M: WireMessage>(&self, message: &M) -> Result<Bytes, SendError> {
+    /// Returns an error if this frame may not be sent.
+    pub(super) fn admit(&self, id: MessageId, frame: &Bytes) -> Result<(), SendError> {
         if self.leaving.is_some() {
             return Err(SendError::Leaving);
         }
         if self.session.is_none() {
             return Err(SendError::NoSession);
         }
-        if M::ID.range() == Range::LinkControl {
-            return Err(SendError::LinkControl(M::ID));
+        if id.range() == Range::LinkControl {
+            return Err(SendError::LinkControl(id));
         }
-        let frame = encode(message);
         if frame.len() > FRAME_MAX_CLIENT {
-            return Err(SendError::TooLong { id: M::ID, length: frame.len() });
+            return Err(SendError::TooLong { id, length: frame.len() });
         }
-        Ok(frame)
+        Ok(())
     }
 
     /// Queues an admitted reliable frame.
@@ -428,6 +428,10 @@ impl Core {
 
     pub(super) fn welcome(&self) -> Option<&Welcome> {
         self.welcome.as_ref()
+    }
+
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     pub(super) fn latency(&self) -> Option<Duration> {

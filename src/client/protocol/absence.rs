@@ -11,6 +11,7 @@ impl Core {
     /// resumed, the number of tries is not limited.
     pub(in crate::client) fn fail(&mut self, retry_after: Duration, why: &str) {
         tracing::debug!(why, "a try to connect failed");
+        self.failure = Some(why.to_owned());
         self.note_stray();
         if self.window_is_open() {
             self.wait(retry_after);

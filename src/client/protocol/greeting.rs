@@ -117,6 +117,7 @@ impl Core {
 
     fn bind(&mut self, welcome: Welcome) {
         self.welcome = Some(welcome);
+        self.failure = None;
         self.proof.accepted();
         self.backoff.reset();
         self.absence = None;
