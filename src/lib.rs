@@ -63,9 +63,9 @@
 //! | to write a game | [`server`] (start here), [`session`], [`zone`], [`rpc`], [`tick`], [`identity`], [`config`] |
 //! | to define its messages | [`wire`], `build` |
 //! | to write its client | `client` |
-//! | to test it | `testing` |
+//! | to test it | `testing`, `bot` |
 //! | to operate it | [`proxy`], [`gate`], [`telemetry`], [`admin`] |
-//! | to try a finished game | [`arena`], `bot` |
+//! | to try a finished game | [`arena`] |
 //! | to check a client in another language | `conformance` |
 //!
 //! # Features
@@ -74,7 +74,8 @@
 //! | --- | --- | --- |
 //! | `server` | yes | sessions, zones, calls, proxies and the arena |
 //! | `client` | yes | the client library, without ECS and without async runtime |
-//! | `cli` | yes | the binary and the bots |
+//! | `bot` | yes | bots: many clients at once that test a server |
+//! | `cli` | yes | the binary |
 //! | `build` | | a compiler for a game's `.proto` files, for build scripts; it does not need `protoc` |
 //! | `testing` | | a server on virtual time with scripted players, for tests; it checks the invariants |
 
@@ -82,7 +83,7 @@
 pub mod admin;
 #[cfg(feature = "server")]
 pub mod arena;
-#[cfg(feature = "cli")]
+#[cfg(feature = "bot")]
 pub mod bot;
 #[cfg(feature = "build")]
 pub mod build;

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use waystation::bot::{self, BotOptions, Transports};
+use waystation::bot::{self, ArenaBot, BotOptions, Transports};
 use waystation::client::{RelayAddresses, Transport};
 use waystation::testing::{Relay, RelayConfig, Route};
 
@@ -72,7 +72,7 @@ fn main() -> anyhow::Result<ExitCode> {
         seed: args.seed,
         ..BotOptions::default()
     };
-    let bots = thread::spawn(move || bot::run(&honest));
+    let bots = thread::spawn(move || bot::run(&honest, |_| ArenaBot::default()));
     let peers: Vec<_> = (0..args.peers)
         .map(|index| {
             let through = if index.is_multiple_of(2) { RelayAddresses::default() } else { relays };
