@@ -127,7 +127,7 @@ pub trait Bot {
         Bytes::new()
     }
 
-    /// Handles a Joined: the session is in a zone. Each session of the bot begins with this. The default does nothing.
+    /// Handles a Joined: the session is in a zone, for the first time or again. The default does nothing.
     fn on_join(&mut self, joined: &Joined, play: &mut Play<'_>) {
         let _ = (joined, play);
     }

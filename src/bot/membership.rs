@@ -169,7 +169,11 @@ impl fmt::Display for Quoted<'_> {
 
 impl fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().take(TEXT_MAX).try_for_each(|c| write!(f, "{}", if c.is_control() { ' ' } else { c }))
+        self.0
+            .trim_end()
+            .chars()
+            .take(TEXT_MAX)
+            .try_for_each(|c| write!(f, "{}", if c.is_control() { ' ' } else { c }))
     }
 }
 
@@ -177,3 +181,100 @@ impl fmt::Display for Cut<'_> {
 const REJOIN: Duration = Duration::from_secs(1);
 /// The longest text of a server in the report, in characters: more than the server of this crate sends.
 const TEXT_MAX: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::v1::Reason;
+
+    const NOW: Duration = Duration::from_secs(5);
+
+    /// Returns a membership whose first Join, the reliable message number 1, was answered.
+    fn member() -> Membership {
+        let mut membership = Membership::default();
+        membership.connected(Duration::ZERO);
+        assert!(membership.is_due(Duration::ZERO));
+        membership.asked(1, "table", 1, Duration::ZERO);
+        assert!(membership.joined(&joined(1)) && membership.is_in_zone());
+        membership
+    }
+
+    fn joined(request: u32) -> Joined {
+        Joined { request, zone: "table".to_owned(), ..Joined::default() }
+    }
+
+    fn refused(request: u32, retry_after_ms: u32) -> Refused {
+        Refused { request, reason: Reason::Full.into(), retry_after_ms, ..Refused::default() }
+    }
+
+    #[test]
+    fn after_a_resume_in_no_zone_only_the_answer_to_a_new_join_counts() {
+        let mut membership = member();
+
+        membership.resumed(false, false, 1, NOW);
+        assert!(!membership.is_in_zone() && membership.is_due(NOW));
+        assert!(!membership.joined(&joined(0)), "the session has left that zone since");
+        membership.asked(2, "table", 2, NOW);
+
+        assert!(!membership.joined(&joined(1)));
+        assert!(membership.joined(&joined(2)) && membership.is_in_zone());
+    }
+
+    #[test]
+    fn a_join_that_the_server_has_not_taken_is_not_repeated_after_a_resume() {
+        let mut waiting = Membership::default();
+        waiting.connected(Duration::ZERO);
+        waiting.asked(1, "table", 1, Duration::ZERO);
+
+        waiting.resumed(false, false, 0, NOW);
+        assert!(!waiting.is_due(NOW), "it is in the outbox");
+        waiting.resumed(false, false, 1, NOW);
+        assert!(waiting.is_due(NOW), "its Joined may be void");
+    }
+
+    #[test]
+    fn after_a_resync_the_join_without_an_answer_is_sent_again() {
+        let mut waiting = Membership::default();
+        waiting.asked(1, "table", 1, Duration::ZERO);
+
+        waiting.resumed(true, true, 1, NOW);
+
+        assert!(waiting.is_due(NOW));
+    }
+
+    #[test]
+    fn a_refused_join_is_repeated_after_the_time_that_the_server_asks_for() {
+        let mut membership = Membership::default();
+        membership.asked(1, "table", 1, NOW);
+
+        membership.refused(&refused(7, 0), NOW);
+        assert!(!membership.is_due(NOW * 2), "this was another request");
+        membership.refused(&refused(1, 3_000), NOW);
+
+        assert!(!membership.is_due(NOW + Duration::from_millis(2_999)));
+        assert!(membership.is_due(NOW + Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_member_whose_move_is_refused_stays() {
+        let mut membership = member();
+
+        membership.asked(2, "vault", 2, NOW);
+        membership.refused(&refused(2, 0), NOW);
+
+        assert!(membership.is_in_zone() && !membership.is_due(NOW * 2));
+        membership.parted(NOW);
+        assert!(!membership.is_in_zone() && membership.is_due(NOW + REJOIN));
+    }
+
+    #[test]
+    fn a_bot_that_has_not_started_is_absent_for_this_cause() {
+        let membership = Membership::default();
+
+        let unstarted = membership.why_absent(None, None, None, NOW);
+        let fresh = membership.why_absent(None, None, Some(Duration::from_secs(1)), NOW);
+
+        assert_eq!(unstarted, "not started: the run was too short");
+        assert_eq!(fresh, "no answer from the server within 4 s");
+    }
+}

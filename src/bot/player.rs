@@ -95,7 +95,7 @@ impl<D: Dial> Player<D> {
         }
         if self.membership.is_due(step.now) {
             self.with_bot(step, |bot, play| {
-                play.ask(&bot.zone().to_owned(), bot.join_payload());
+                play.ask(bot.zone(), bot.join_payload());
             });
         }
     }

@@ -360,6 +360,35 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_the_arena_has_these_rows() {
+        let report = BotReport { clients: 4, rtt_p99: Duration::from_micros(12_340), ..good() };
+
+        let expected = "\
+clients 4, joined 3, the last after 0.0 s
+
+cuts                  cuts   resumed   same id
+takeover                 2         2         2
+close                    2         2         2
+silent                   2         2         2
+unplanned                0         0         0
+longest absence 0.0 s
+resyncs 0, sessions lost 0 (unacknowledged 0), bots stopped 0, bots without all answers 0
+
+reliable                sent  received    lost  doubled  out of order
+client to server           9         9       0        0             0
+server to client           0         0       0        0             0
+
+over                 links    cuts   resumed   same id    p50 ms    p99 ms
+udp                      4       3         0         0       0.0       0.0
+ws                       4       3         0         0       0.0       0.0
+new links over another transport than the last 0, over the same 0
+echo RTT p50 0.0 ms, p99 12.3 ms (0 measured, without calls that a cut interrupted)
+FAILED
+- never joined: 1 bot: other causes";
+        assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
     fn each_fault_fails_the_run() {
         let spoils: [fn(&mut BotReport); 16] = [
             |report| report.joined = 2,

@@ -1,5 +1,7 @@
 //! Tests bots against a small server with an arena, on virtual time.
 
+mod own;
+
 use super::*;
 use crate::bot::arena::proto::{Echo, Say};
 use crate::client::tests::net::{Net, Shared, TestDial};

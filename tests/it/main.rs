@@ -30,6 +30,7 @@ mod limits;
 mod load;
 mod model;
 mod newcomers;
+mod own_bot;
 mod own_game;
 mod own_transport;
 mod panics;
