@@ -205,6 +205,86 @@ fn a_call_that_is_too_long_fails_the_run() {
     assert_eq!(report.call_count(), 0);
 }
 
+/// Throws when it joins, and again after each answer. After the tenth answer it moves to another zone.
+#[derive(Default)]
+struct EagerBot {
+    answers: u64,
+    zones: Rc<RefCell<Vec<String>>>,
+}
+
+impl Bot for EagerBot {
+    fn zone(&self) -> &str {
+        "table"
+    }
+
+    fn join_payload(&self) -> Bytes {
+        Bytes::from_static(b"a seat")
+    }
+
+    fn on_join(&mut self, joined: &Joined, play: &mut Play<'_>) {
+        self.zones.borrow_mut().push(format!("{} {}", play.name(), joined.zone));
+        assert!(play.session().is_some());
+        play.call_numbered(|number| Throw { number, ..Throw::default() });
+    }
+
+    fn on_message(&mut self, frame: &Frame, play: &mut Play<'_>) {
+        let Ok(thrown) = frame.decode::<Thrown>() else { return };
+        play.answered(thrown.number);
+        self.answers += 1;
+        if self.answers == 10 {
+            assert!(play.join("vault", "a seat"));
+        } else {
+            play.call_numbered(|number| Throw { number, ..Throw::default() });
+        }
+    }
+}
+
+#[test]
+fn a_bot_that_answers_each_message_moves_between_zones_and_ends_with_the_run() {
+    let zones = Rc::new(RefCell::new(Vec::new()));
+    let make = || EagerBot { answers: 0, zones: Rc::clone(&zones) };
+
+    let report = play_own(&BotOptions { clients: 2, ..short() }, HONEST, make, |_, _| {});
+
+    assert!(report.passed(), "{report}");
+    assert!(report.call_count() > 2 * 100, "{report}");
+    let expected = ["bot 1 table", "bot 2 table", "bot 1 vault", "bot 2 vault"];
+    assert_eq!(*zones.borrow(), expected);
+}
+
+/// Numbers an unreliable call, which may be lost.
+struct LooseBot;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Shout {}
+
+impl WireMessage for Shout {
+    const ID: MessageId = MessageId::new(0x8200);
+    const NAME: &'static str = "dice.Shout";
+}
+
+impl Bot for LooseBot {
+    fn zone(&self) -> &str {
+        "table"
+    }
+
+    fn join_payload(&self) -> Bytes {
+        Bytes::from_static(b"a seat")
+    }
+
+    fn on_tick(&mut self, play: &mut Play<'_>) {
+        assert!(!play.call_numbered(|_| Shout {}));
+    }
+}
+
+#[test]
+fn a_number_in_an_unreliable_call_fails_the_run() {
+    let report = play_own(&short(), HONEST, || LooseBot, |_, _| {});
+
+    assert!(!report.passed());
+    assert!(report.to_string().contains("only a reliable call can have a number"), "{report}");
+}
+
 #[test]
 fn a_bot_in_a_hard_zone_joins_again_after_each_cut() {
     let make = || DiceBot { is_unchecked: true, ..DiceBot::default() };
