@@ -52,9 +52,9 @@ struct Mind {
     high: u64,
 }
 
-fn open(mut commands: Commands, mut dice: ResMut<GameRng>) {
+fn open(mut commands: Commands, mut rng: ResMut<GameRng>) {
     commands.spawn(Zone::new("booth"));
-    commands.insert_resource(Secret(dice.below(1_000).into()));
+    commands.insert_resource(Secret(rng.below(1_000).into()));
     for (name, high) in [("bisector", 1_000), ("optimist", 100_000), ("plodder", 10_000_000)] {
         let mut agent = commands.spawn_agent(name);
         agent.insert(Mind { low: 0, high });

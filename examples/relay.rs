@@ -7,7 +7,6 @@
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -97,14 +96,15 @@ fn main() -> anyhow::Result<()> {
     let [udp, quic, http] = [0, 1, 2].map(|route| relay.addresses()[route]);
     println!("through udp={udp},quic={quic},http={http}\n{network:?}");
 
-    let (stop, stopped) = mpsc::channel();
-    // The receiver may be gone.
-    ctrlc::set_handler(move || stop.send(()).unwrap_or_default())?;
-    match args.seconds {
-        // A timeout is the regular end.
-        Some(seconds) => drop(stopped.recv_timeout(Duration::from_secs(seconds))),
-        None => stopped.recv()?,
-    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stopped = tokio::signal::ctrl_c();
+        match args.seconds {
+            // A timeout is the regular end.
+            Some(s) => tokio::time::timeout(Duration::from_secs(s), stopped).await.unwrap_or(Ok(())),
+            None => stopped.await,
+        }
+    })?;
     println!("{}", relay.stop());
     Ok(())
 }

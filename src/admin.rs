@@ -1,13 +1,12 @@
-//! The HTTP server: discovery, health, the arena's page, and WebSocket.
+//! The HTTP server: discovery, health, WebSocket, and the pages and routes of a game.
 //!
 //! | path | answer |
 //! | --- | --- |
 //! | `/v1/connect` | [discovery](crate::wire::discovery::Discovery): how clients open links to this server |
 //! | `/healthz` | 200 while new sessions can open: the tick is alive and the server does not drain; otherwise 503 |
 //! | `/livez` | 200 while the tick is alive, also during a drain; otherwise 503 |
-//! | `/play` | the arena in a browser |
 //! | `/ws` | links over [WebSocket](crate::proxy::websocket) |
-//! | others | routes that a game adds by [`HttpServer::routes`] |
+//! | others | routes that a game adds by [`HttpServer::routes`], then its [`Pages`] |
 //!
 //! The server runs on a thread named `http` and has no access to sessions. It listens with or without TLS. It can
 //! also run behind a reverse proxy that terminates TLS. The number of connections and the lifetime of a connection
@@ -24,7 +23,7 @@
 mod check;
 mod connect;
 mod health;
-mod play;
+mod pages;
 mod pool;
 mod proxy_header;
 mod relays;
@@ -48,6 +47,7 @@ use tokio::sync::Notify;
 pub use self::connect::ConnectAuth;
 use self::connect::ConnectHandler;
 pub use self::health::Health;
+pub use self::pages::Pages;
 pub use self::relays::{Cidr, CidrError, RelayHeader, TrustedRelays};
 use self::serve::ServeConfig;
 use crate::proxy::link_memory::TLS_BYTES;
@@ -60,71 +60,53 @@ use crate::wire::ConfigError;
 use crate::wire::discovery::WEBSOCKET;
 use crate::wire::ticket::TicketKey;
 
-/// The configuration of an [`HttpServer`].
-#[derive(Debug, Clone)]
-pub struct HttpConfig {
-    /// Address to listen on. Default: `127.0.0.1:7780`, which only clients on this machine reach. With port 0, the
-    /// operating system chooses the port.
-    pub listen: SocketAddr,
-    /// Certificate for TLS. Default: `None`, which is plain HTTP, for clients on this machine or behind a reverse
-    /// proxy that terminates TLS.
-    pub tls: Option<Tls>,
-    /// Name of the server in discovery. Default: `waystation`.
-    pub name: String,
-    /// Origins whose pages may ask discovery. A page whose origin is the requested host may always ask. Default: no
-    /// other pages.
-    pub origins: Origins,
-    /// Clients that may ask discovery. Default: [`ConnectAuth::nobody`].
-    pub connect_auth: ConnectAuth,
-    /// Key by which discovery mints a ticket for each answer. Default: `None`, with which discovery gives no
-    /// tickets. With [`GatePolicy::Identified`](crate::gate::GatePolicy::Identified), use the same key as in the
-    /// gate's [`tickets`](crate::gate::GateConfig::tickets).
-    pub tickets: Option<TicketKey>,
-    /// Relays (reverse proxies and load balancers) that report the addresses of their clients. Default: no relay is
-    /// trusted. Then all clients behind a relay share the address of the relay and its limits.
-    pub trusted_relays: TrustedRelays,
-    /// Number of answers that discovery gives at once to one network before it answers 429. Default: 512. That is
-    /// enough for 300 players behind one address who start in the same second, some of whom ask twice. An answer
-    /// takes about 50 µs.
-    pub max_connects_per_address: u32,
-    /// Number of answers per second that discovery gives to one network that has used up
-    /// [`max_connects_per_address`](Self::max_connects_per_address). Default: 128. That is enough for 600 players
-    /// over UDP who each lose their link every 5 s, because each new link needs a connect token. It takes less than
-    /// 1 % of a core.
-    pub connects_per_second: u32,
-    /// Maximum number of connections that are not links over WebSocket, at least 1. Default: 1,024, which occupy up
-    /// to 64 MiB, or 192 MiB with TLS. For a further connection, the longest idle connection of the network with
-    /// the most connections is closed.
-    pub max_connections: usize,
-    /// True to exempt loopback from the limit of discovery by network. Default: false, because all clients of a
-    /// relay on the same machine come from loopback.
-    pub exempt_loopback: bool,
-    /// Time in which a client has to complete the TLS handshake and to send the head of a request, and in which a
-    /// relay has to send its PROXY header. Default: 10 s.
-    pub header_timeout: Duration,
-    /// Clock of the Unix time by which discovery mints connect tokens and tickets. Default: the system clock of
-    /// this process. It has to agree with the clock of [`RenetConfig`](crate::proxy::renet::RenetConfig), by which
-    /// tokens expire.
-    pub unix: UnixClock,
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
-            tls: None,
-            name: "waystation".to_owned(),
-            origins: Origins::Only(Vec::new()),
-            connect_auth: ConnectAuth::nobody(),
-            tickets: None,
-            trusted_relays: TrustedRelays::default(),
-            max_connects_per_address: 512,
-            connects_per_second: 128,
-            max_connections: 1_024,
-            exempt_loopback: false,
-            header_timeout: Duration::from_secs(10),
-            unix: UnixClock::system(),
-        }
+crate::settings! {
+    /// The configuration of an [`HttpServer`].
+    #[derive(Debug, Clone)]
+    pub struct HttpConfig {
+        /// Address to listen on. Default: `127.0.0.1:7780`, which only clients on this machine reach. With port 0, the
+        /// operating system chooses the port.
+        pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
+        /// Certificate for TLS. Default: `None`, which is plain HTTP, for clients on this machine or behind a reverse
+        /// proxy that terminates TLS.
+        pub tls: Option<Tls> = None => skipped,
+        /// Name of the server in discovery. Default: `waystation`.
+        pub name: String = "waystation".to_owned(),
+        /// Origins whose pages may ask discovery. A page whose origin is the requested host may always ask. Default: no
+        /// other pages.
+        pub origins: Origins = Origins::Only(Vec::new()) => skipped,
+        /// Clients that may ask discovery. Default: [`ConnectAuth::nobody`].
+        pub connect_auth: ConnectAuth = ConnectAuth::nobody() => skipped,
+        /// Key by which discovery mints a ticket for each answer. Default: `None`, with which discovery gives no
+        /// tickets. With [`GatePolicy::Identified`](crate::gate::GatePolicy::Identified), use the same key as in the
+        /// gate's [`tickets`](crate::gate::GateConfig::tickets).
+        pub tickets: Option<TicketKey> = None => skipped,
+        /// Relays (reverse proxies and load balancers) that report the addresses of their clients. Default: no relay is
+        /// trusted. Then all clients behind a relay share the address of the relay and its limits.
+        pub trusted_relays: TrustedRelays = TrustedRelays::default() => skipped,
+        /// Number of answers that discovery gives at once to one network before it answers 429. Minimum: 1. Default:
+        /// 512. That is enough for 300 players behind one address who start in the same second, some of whom ask twice.
+        /// An answer takes about 50 µs.
+        pub max_connects_per_address: u32 = 512,
+        /// Number of answers per second that discovery gives to one network that has used up
+        /// [`max_connects_per_address`](Self::max_connects_per_address). Minimum: 1. Default: 128. That is enough for
+        /// 600 players over UDP who each lose their link every 5 s, because each new link needs a connect token. It
+        /// takes less than 1 % of a core.
+        pub connects_per_second: u32 = 128,
+        /// Maximum number of connections that are not links over WebSocket. Minimum: 1. Default: 1,024, which occupy up
+        /// to 64 MiB, or 192 MiB with TLS. For a further connection, the longest idle connection of the network with
+        /// the most connections is closed.
+        pub max_connections: usize = 1_024,
+        /// True to exempt loopback from the limit of discovery by network. Default: false, because all clients of a
+        /// relay on the same machine come from loopback.
+        pub exempt_loopback: bool = false,
+        /// Time in which a client has to complete the TLS handshake and to send the head of a request, and in which a
+        /// relay has to send its PROXY header. Range: 100 ms to 10 min. Default: 10 s.
+        pub header_timeout: Duration = Duration::from_secs(10),
+        /// Clock of the Unix time by which discovery mints connect tokens and tickets. Default: the system clock of
+        /// this process. It has to agree with the clock of [`RenetConfig`](crate::proxy::renet::RenetConfig), by which
+        /// tokens expire.
+        pub unix: UnixClock = UnixClock::system() => skipped,
     }
 }
 
@@ -175,7 +157,7 @@ pub enum HttpError {
 /// let connect_auth = ConnectAuth::everybody();
 /// let http = HttpServer::bind(HttpConfig { listen, connect_auth, ..HttpConfig::default() })?;
 /// let websocket = WebSocketProxy::new(WebSocketConfig::default())?;
-/// println!("http://{}/play", http.local_addr());
+/// println!("http://{}/healthz", http.local_addr());
 /// app.add_plugins(ServerPlugins::default()).add_http(http, Some(websocket))?;
 /// app.update();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -186,6 +168,7 @@ pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
     routes: Router,
+    pages: Option<Pages>,
 }
 
 impl HttpServer {
@@ -200,7 +183,7 @@ impl HttpServer {
         let unbound = |cause| HttpError::Bind { address: config.listen, cause };
         let listener = listen(config.listen).map_err(unbound)?;
         let address = listener.local_addr().map_err(unbound)?;
-        Ok(Self { config, listener, address, routes: Router::new() })
+        Ok(Self { config, listener, address, routes: Router::new(), pages: None })
     }
 
     /// Returns the bound address. If the configured port was 0, it contains the port that the operating system
@@ -237,6 +220,13 @@ impl HttpServer {
         self
     }
 
+    /// Serves the pages of a game at all paths that the server itself and the [added routes](Self::routes) do not
+    /// use. Without pages, such a path is answered with 404.
+    #[must_use]
+    pub fn pages(self, pages: Pages) -> Self {
+        Self { pages: Some(pages), ..self }
+    }
+
     /// Starts the thread. Discovery answers with `offers`.
     ///
     /// If `websocket` is given, with a port that [`attach`](crate::proxy::attach) has returned, the thread also
@@ -257,7 +247,7 @@ impl HttpServer {
         health: Health,
         websocket: Option<(WebSocketProxy, AdapterPort)>,
     ) -> Result<ListenerHandle, HttpError> {
-        let Self { config, listener, address, routes } = self;
+        let Self { config, listener, address, routes, pages } = self;
         let tls = config.tls.as_ref().map(|tls| tls.server_config(&[b"http/1.1"])).transpose()?;
         if let Some((websocket, _)) = &websocket {
             offers.add(websocket.offers());
@@ -277,7 +267,10 @@ impl HttpServer {
             is_tls: tls.is_some(),
         };
         let site = ServeConfig {
-            router: routes.merge(router(desk, health, websocket.as_ref().map(|(proxy, _)| proxy))),
+            router: with_pages(
+                routes.merge(router(desk, health, websocket.as_ref().map(|(proxy, _)| proxy))),
+                pages,
+            ),
             tls: tls.map(serve::acceptor),
             max_connections: config.max_connections,
             trusted_relays: config.trusted_relays,
@@ -332,15 +325,21 @@ fn router(desk: ConnectHandler, health: Health, websocket: Option<&WebSocketProx
     let router = Router::new()
         .route("/v1/connect", get(connect.clone()).options(connect))
         .route("/healthz", get(move || std::future::ready(health.answer_ready())))
-        .route("/livez", get(move || std::future::ready(is_live.answer_live())))
-        .merge(play::routes())
-        .fallback((
-            StatusCode::NOT_FOUND,
-            "not found; this server has /play, /v1/connect, /healthz, /livez and /ws\n",
-        ));
+        .route("/livez", get(move || std::future::ready(is_live.answer_live())));
     match websocket {
         Some(websocket) => router.route(WEBSOCKET_PATH, websocket.route()),
         None => router,
+    }
+}
+
+/// Adds the pages, or an answer to all other paths.
+fn with_pages(router: Router, pages: Option<Pages>) -> Router {
+    match pages {
+        Some(pages) => pages.serve(router),
+        None => router.fallback((
+            StatusCode::NOT_FOUND,
+            "not found; this server has /v1/connect, /healthz, /livez and /ws\n",
+        )),
     }
 }
 

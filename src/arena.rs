@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 
 use bevy_app::{App, Plugin, Startup, Update};
 use bevy_ecs::prelude::*;
+use serde::Deserialize;
 
 use crate::rpc::AppRpc as _;
 use crate::session::{Agent, SpawnAgent as _};
@@ -31,7 +32,8 @@ pub mod v1 {
 }
 
 /// Adds the arena to an app that has the plugins of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ArenaPlugin {
     /// Number of agents that play. Must be less than [`capacity`](Self::capacity). Default: 20.
     pub agents: u16,

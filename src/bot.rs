@@ -1,18 +1,94 @@
-//! Runs bots: real clients that play the arena, cut their links, and check that no message is lost.
+//! Runs bots: real clients that play a game, cut their links, and check that no message is lost.
 //!
-//! A run tests a server from outside. It uses only the client library and the arena's messages. It does not
-//! measure the server's memory or ticks.
+//! A run tests a server from outside. It uses only the client library and the game's messages. It does not measure
+//! the server's memory or ticks.
 //!
-//! All bots run on one thread, in one loop. Each bot joins the zone `arena`. It sends an unreliable `Input` 20
-//! times a second and a reliable, numbered `Say` five times a second, and checks each `Echo`. Its plan decides when
-//! its link is cut. At the end of the run, the bots wait until all calls are answered. Then they send Bye.
+//! A game's bot implements [`Bot`]. [`ArenaBot`] plays the arena. All bots run on one thread, in one loop. Each bot
+//! joins its zone and plays. The plan of cuts decides when its link is cut. At the end of the run, the bots wait until
+//! all calls are answered. Then they send Bye.
 //!
-//! Data flow: discovery → the transports to use → one client per bot → checks and tallies → a [`BotReport`].
+//! Data flow: discovery → the transports to use → one client and one bot per player → checks and tallies → a
+//! [`BotReport`].
+//!
+//! # A bot of a game
+//!
+//! Players of this game throw dice at a table. A player gets a `Thrown` for each `Throw`, with the same number:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use waystation::bot::{self, Bot, BotOptions, Play};
+//! use waystation::client::Frame;
+//! # use waystation::{ident::MessageId, wire::{WireMessage, prost}};
+//! # #[derive(Clone, PartialEq, prost::Message)]
+//! # struct Throw { #[prost(uint32, tag = 1)] sides: u32, #[prost(uint64, tag = 2)] number: u64 }
+//! # impl WireMessage for Throw {
+//! #     const ID: MessageId = MessageId::new(0x0100);
+//! #     const NAME: &'static str = "dice.Throw";
+//! # }
+//! # #[derive(Clone, PartialEq, prost::Message)]
+//! # struct Thrown { #[prost(uint32, tag = 1)] pips: u32, #[prost(uint64, tag = 2)] number: u64 }
+//! # impl WireMessage for Thrown {
+//! #     const ID: MessageId = MessageId::new(0x0101);
+//! #     const NAME: &'static str = "dice.Thrown";
+//! # }
+//!
+//! #[derive(Default)]
+//! struct DiceBot {
+//!     throw_at: Duration,
+//! }
+//!
+//! impl Bot for DiceBot {
+//!     fn zone(&self) -> &str {
+//!         "table"
+//!     }
+//!
+//!     fn on_tick(&mut self, play: &mut Play<'_>) {
+//!         if play.now() >= self.throw_at {
+//!             self.throw_at = play.now() + Duration::from_millis(500);
+//!             let sides = 2 + play.rng().below(19);
+//!             play.call_numbered(|number| Throw { sides, number });
+//!         }
+//!     }
+//!
+//!     fn on_message(&mut self, frame: &Frame, play: &mut Play<'_>) {
+//!         if let Ok(thrown) = frame.decode::<Thrown>() {
+//!             play.answered(thrown.number);
+//!         }
+//!     }
+//! }
+//!
+//! let options = BotOptions { cut_every: Some(Duration::from_secs(5)), ..BotOptions::default() };
+//! let report = bot::run(&options, |_| DiceBot::default())?;
+//! println!("{report}");
+//! assert!(report.passed());
+//! # Ok::<(), bot::BotError>(())
+//! ```
+//!
+//! # What is checked
+//!
+//! Each lost link must be followed by a resume of the same session. This is checked for each bot.
+//!
+//! [Numbered calls](Play::call_numbered) are also checked: each must be answered exactly once and in order. What the
+//! check can tell depends on what the answer holds:
+//!
+//! | the answer holds | call or answer lost | doubled | out of order |
+//! | --- | --- | --- | --- |
+//! | the number, and the count of calls that the game has taken | with its direction | with its direction | with its direction |
+//! | the number only | found; the direction is known only if the server has not acknowledged the call | found | found |
+//! | nothing of both, or there is no numbered call | not checked | not checked | not checked |
+//!
+//! If no bot of a run has made a numbered call, the report says that no call was checked.
 
+mod arena;
+mod bar;
+mod bot_run;
 mod check;
+mod membership;
 mod plan;
+mod play;
 mod player;
 mod report;
+mod rng;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -21,26 +97,85 @@ mod transports;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
+use bytes::Bytes;
 
+pub use arena::ArenaBot;
 pub use check::LaneTally;
 pub use plan::CutKind;
+pub use play::Play;
 pub use report::{BotReport, CutTally};
+pub use rng::BotRng;
 pub use rows::TransportTally;
 pub use transports::Transports;
 
-use crate::client::{
-    AnyLink, Client, ClientConfig, Credentials, Dial, FetchError, RelayAddresses, Transport,
-};
-use plan::CutPlan;
-use player::{Player, TransportOf};
-use rows::RoundTrips;
+use crate::client::v1::Joined;
+use crate::client::{AnyLink, FetchError, Frame, RelayAddresses, Transport};
+use bar::ProgressLine;
+use bot_run::BotRun;
 
-/// The arena's messages, generated as in a client outside of this crate.
-#[allow(dead_code, missing_docs, unreachable_pub, reason = "generated: the bots use a part of them")]
-mod proto {
-    include!(concat!(env!("OUT_DIR"), "/arena.v1.rs"));
+/// What a bot does in a game.
+///
+/// The methods run on the thread of all bots, and must not block. A bot outlives its session: if the session is lost,
+/// the bot goes on with a new one.
+pub trait Bot {
+    /// Returns the name of the zone to join. A bot joins it whenever its session is in no zone. After Parted and
+    /// Refused, it waits for a second or for the time that the server asks for.
+    fn zone(&self) -> &str;
+
+    /// Returns the payload of each Join of [`zone`](Self::zone). The default is empty.
+    fn join_payload(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    /// Handles a Joined: the session is in a zone, for the first time or again. The default does nothing.
+    fn on_join(&mut self, joined: &Joined, play: &mut Play<'_>) {
+        let _ = (joined, play);
+    }
+
+    /// Handles any other message of the server: of the game, and also Parted, Refused, Members and Notice. The
+    /// default does nothing.
+    fn on_message(&mut self, frame: &Frame, play: &mut Play<'_>) {
+        let _ = (frame, play);
+    }
+
+    /// Acts. It is called 50 times a second while the session is in a zone, with or without a link, until the time of
+    /// the run is over. The default does nothing.
+    fn on_tick(&mut self, play: &mut Play<'_>) {
+        let _ = play;
+    }
 }
+
+impl<B: Bot + ?Sized> Bot for Box<B> {
+    fn zone(&self) -> &str {
+        (**self).zone()
+    }
+
+    fn join_payload(&self) -> Bytes {
+        (**self).join_payload()
+    }
+
+    fn on_join(&mut self, joined: &Joined, play: &mut Play<'_>) {
+        (**self).on_join(joined, play);
+    }
+
+    fn on_message(&mut self, frame: &Frame, play: &mut Play<'_>) {
+        (**self).on_message(frame, play);
+    }
+
+    fn on_tick(&mut self, play: &mut Play<'_>) {
+        (**self).on_tick(play);
+    }
+}
+
+/// A function that makes the bot with an index, from 0, whatever its type is. It can be stored, and passed to [`run`].
+///
+/// ```
+/// use waystation::bot::{ArenaBot, BotFactory};
+///
+/// let mut bots: BotFactory = Box::new(|_index| Box::new(ArenaBot::default()));
+/// assert_eq!(bots(0).zone(), "arena");
+/// ```
+pub type BotFactory = Box<dyn FnMut(usize) -> Box<dyn Bot> + Send>;
 
 /// The options of a run of bots.
 #[derive(Clone)]
@@ -62,7 +197,7 @@ pub struct BotOptions {
     pub duration: Duration,
     /// The average time between two cuts of a bot's link: 1 s or more. `None`: no link is cut. Default: `None`.
     pub cut_every: Option<Duration>,
-    /// The seed of the times of the cuts. Default: 1.
+    /// The seed of the times of the cuts, and of [`Play::rng`]. Default: 1.
     pub seed: u64,
 }
 
@@ -120,29 +255,32 @@ impl Default for BotOptions {
 
 /// Runs bots in real time and returns their report.
 ///
-/// Shows a progress bar on standard error if that is a terminal.
+/// `bots` makes the bot with an index, from 0 to [`clients`](BotOptions::clients) - 1. The progress is shown on
+/// standard error if that is a terminal.
 ///
 /// # Errors
 ///
 /// Returns [`BotError`] if discovery fails or does not offer the wanted transports.
-pub fn run(options: &BotOptions) -> Result<BotReport, BotError> {
+pub fn run<B>(options: &BotOptions, mut bots: impl FnMut(usize) -> B) -> Result<BotReport, BotError>
+where
+    B: Bot + 'static,
+{
     let used = transports::used(options)?;
     let dials: Vec<_> = (0..options.clients)
         .map(|index| transports::dial(options, &used, index))
         .collect::<Result<_, _>>()?;
-    let mut crowd = BotRun::new(options, &used, dials, AnyLink::transport);
-    let bar = ProgressBar::new(options.duration.as_secs());
+    let mut run = BotRun::new(options, &used, dials, AnyLink::transport, |index| Box::new(bots(index)));
+    let mut progress = ProgressLine::on_stderr();
     let mut last = now();
-    while !crowd.is_done() {
+    while !run.is_done() {
         let due = last + LOOP_EVERY;
         std::thread::sleep(due.saturating_duration_since(now()));
         let woken = now();
-        crowd.step(woken.saturating_duration_since(last));
+        run.step(woken.saturating_duration_since(last));
         last = woken;
-        bar.set_position(crowd.now.as_secs().min(options.duration.as_secs()));
+        progress.show(run.now(), options.duration, run.joined(), options.clients);
     }
-    bar.finish_and_clear();
-    Ok(crowd.into_report())
+    Ok(run.into_report())
 }
 
 #[allow(clippy::disallowed_methods, reason = "bots are clients and run in real time")]
@@ -150,127 +288,5 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// All bots of a run, and the time since its start.
-struct BotRun<D: Dial> {
-    players: Vec<Player<D>>,
-    /// The number of bots that have started.
-    started: usize,
-    now: Duration,
-    stage: Stage,
-    duration: Duration,
-    report: BotReport,
-    trips: RoundTrips,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Playing,
-    /// The bots send nothing new and wait for answers, since this time.
-    Settling(Duration),
-    /// The bots have sent Bye, at this time.
-    Leaving(Duration),
-    Done,
-}
-
-impl<D: Dial> BotRun<D> {
-    /// Returns one bot for each dial. `used` are the transports of the report.
-    fn new(
-        options: &BotOptions,
-        used: &[Transport],
-        dials: impl IntoIterator<Item = D>,
-        transport_of: TransportOf<D>,
-    ) -> Self {
-        let until = plan::cuts_until(options.duration);
-        let players: Vec<_> = dials
-            .into_iter()
-            .enumerate()
-            .map(|(index, dial)| {
-                let config = ClientConfig {
-                    credentials: Credentials::Anonymous { name: format!("bot {}", index + 1) },
-                    seed: Some(options.seed.wrapping_add(index as u64)),
-                    ..ClientConfig::default()
-                };
-                let plan = options.cut_every.map(|every| CutPlan::new(every, until, index, options.seed));
-                Player::new(Client::new(dial, config), transport_of, plan)
-            })
-            .collect();
-        Self {
-            players,
-            started: 0,
-            now: Duration::ZERO,
-            stage: Stage::Playing,
-            duration: options.duration,
-            report: BotReport {
-                clients: options.clients as u64,
-                every_kind_due: options
-                    .cut_every
-                    .is_some_and(|every| plan::every_kind_is_due(every, options.duration, options.clients)),
-                transports: used.iter().copied().map(TransportTally::new).collect(),
-                mixed: options.transports == Transports::Mix && used.len() > 1,
-                ..BotReport::default()
-            },
-            trips: RoundTrips::default(),
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.stage == Stage::Done
-    }
-
-    fn step(&mut self, dt: Duration) {
-        self.now += dt;
-        let now = self.now;
-        if let Stage::Leaving(since) = self.stage {
-            for player in &mut self.players {
-                player.update_leaving(dt);
-            }
-            if self.players.iter().all(Player::is_stopped) || now >= since + LEAVE_MAX {
-                self.stage = Stage::Done;
-            }
-            return;
-        }
-        while self.started < self.players.len() && now >= START_EVERY * self.started as u32 {
-            self.started += 1;
-        }
-        let playing = self.stage == Stage::Playing;
-        for player in &mut self.players[..self.started] {
-            // The following update sends what `play` has queued.
-            if playing {
-                player.play(now, &mut self.report);
-            }
-            player.update(dt, now, &mut self.report, &mut self.trips);
-        }
-        self.advance_stage();
-    }
-
-    fn advance_stage(&mut self) {
-        let now = self.now;
-        match self.stage {
-            Stage::Playing if now >= self.duration => self.stage = Stage::Settling(now),
-            Stage::Settling(since) => {
-                let settled = self.players.iter().all(Player::is_settled);
-                if settled || now >= since + SETTLE_MAX {
-                    for player in &mut self.players {
-                        player.leave(&mut self.report);
-                    }
-                    self.stage = Stage::Leaving(now);
-                }
-            }
-            Stage::Playing | Stage::Leaving(_) | Stage::Done => {}
-        }
-    }
-
-    fn into_report(mut self) -> BotReport {
-        self.report.timed(&self.trips);
-        self.report
-    }
-}
-
 /// The period of the loop: 50 Hz, as a game on a weak machine.
 const LOOP_EVERY: Duration = Duration::from_millis(20);
-/// The time between two starts of bots: 100 bots start per second, so that the start does not dominate the load.
-const START_EVERY: Duration = Duration::from_millis(10);
-/// The longest wait for answers: enough for a silent cut just before the end, and a few tries.
-const SETTLE_MAX: Duration = Duration::from_secs(15);
-/// The longest wait for the answers to Bye. The server answers at once.
-const LEAVE_MAX: Duration = Duration::from_secs(6);

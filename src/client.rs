@@ -75,8 +75,10 @@ pub use trust::{Trust, TrustError};
 pub use udp::{ConnectToken, UdpDial, UdpLink};
 pub use websocket::{WebSocketDial, WebSocketLink};
 
+use crate::ident::MessageId;
 pub use crate::ident::SessionId;
 pub use crate::wire::discovery::{Discovery, Offer};
+use crate::wire::encode;
 use crate::wire::v1::{Join, Part, Welcome};
 pub use crate::wire::{Frame, Lane, WireMessage, v1};
 
@@ -87,13 +89,13 @@ pub use crate::wire::{Frame, Lane, WireMessage, v1};
 pub struct Client<D: Dial> {
     dial: D,
     link: Option<D::Link>,
-    /// A link that was cut silently and is not updated any more. It is kept until the session has its
-    /// next link, because the peer would notice the drop of a TCP socket.
+    /// A link that was cut silently and is no longer updated. It is kept until the session has its next link,
+    /// because the peer would notice the drop of a TCP socket.
     silent: Option<D::Link>,
     core: Core,
 }
 
-/// How [`Client::cut`] gives up a link. No Bye is sent, so the session goes on and the client resumes it.
+/// The way in which [`Client::cut`] gives up a link. No Bye is sent, so the session goes on and the client resumes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// The link sends nothing more and is not closed, as if the cable were cut.
@@ -120,8 +122,8 @@ impl<D: Dial> Client<D> {
         Self { dial, link: None, silent: None, core }
     }
 
-    /// Creates a client that resumes a session of which only the [`token`](Self::token) is left, for
-    /// example after a restart of the program.
+    /// Creates a client that resumes a session by its [`token`](Self::token) alone, for example after a restart of
+    /// the program.
     ///
     /// The client asks for a resync, so that the game sends its state anew. If the token resumes no session,
     /// the client reports [`SessionLost`](ClientEvent::SessionLost) and opens a new session.
@@ -186,7 +188,7 @@ impl<D: Dial> Client<D> {
     }
 
     /// Discards a link that has ended. Frames that are still in it are not read: the server sends them again
-    /// on the next link, and they would be counted twice.
+    /// on the next link, so they would be counted twice.
     fn release(&mut self) {
         match self.core.take_release() {
             Some(Release::Close) => {
@@ -206,18 +208,23 @@ impl<D: Dial> Client<D> {
 
     /// Sends a message on its lane.
     ///
-    /// A reliable message enters the outbox, also while there is no link. The next update sends it, and the
-    /// client sends it again over later links until the server acknowledges it. The server receives reliable
-    /// messages in order and exactly once. An unreliable message is sent at once; it may be lost, duplicated or
-    /// reordered.
+    /// A reliable message is queued in the outbox, even while there is no link. The next update with a link sends
+    /// it, and the client sends it again over later links until the server acknowledges it. The server receives
+    /// reliable messages in order and exactly once. An unreliable message is sent at once; it may be lost,
+    /// duplicated or reordered.
     ///
     /// # Errors
     ///
     /// Returns a [`SendError`] if the message is not sent. After [`SendError::Full`], try again when the server
-    /// has acknowledged messages. [`SendError::Dropped`] is usual while there is no link.
+    /// has acknowledged messages. [`SendError::Dropped`] is normal while there is no link.
     pub fn send<M: WireMessage>(&mut self, message: &M) -> Result<(), SendError> {
-        let frame = self.core.admit(message)?;
-        match M::ID.lane() {
+        self.send_frame(M::ID, encode(message))
+    }
+
+    /// Sends an encoded message, for code that does not know the type of the dial.
+    pub(crate) fn send_frame(&mut self, id: MessageId, frame: Bytes) -> Result<(), SendError> {
+        self.core.admit(id, &frame)?;
+        match id.lane() {
             Lane::Reliable => self.core.queue(frame),
             Lane::Unreliable => {
                 let link = self.link.as_mut().filter(|_| self.core.is_bound());
@@ -290,6 +297,13 @@ impl<D: Dial> Client<D> {
     #[must_use]
     pub fn state(&self) -> ClientState {
         self.core.state()
+    }
+
+    /// Returns why the last try to open or resume a session has failed, as a text for the log. Returns `None` if
+    /// no try has failed since the last Welcome.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.core.failure()
     }
 
     /// Returns the session's id. Returns `None` before the first Welcome of the session, and when the

@@ -62,9 +62,10 @@
 //! | to write a game | [`server`] (start here), [`session`], [`zone`], [`rpc`], [`tick`], [`identity`], [`config`] |
 //! | to define its messages | [`wire`], `build` |
 //! | to write its client | `client` |
-//! | to test it | `testing` |
-//! | to operate it | [`proxy`], [`gate`], [`telemetry`], [`admin`] |
-//! | to try a finished game | [`arena`], `bot` |
+//! | to run it | `launch`, `app` |
+//! | to test it | `testing`, `bot` |
+//! | to operate it | `settings`, [`proxy`], [`gate`], [`telemetry`], [`admin`] |
+//! | to try a finished game | [`arena`] |
 //! | to check a client in another language | `conformance` |
 //!
 //! # Features
@@ -73,15 +74,18 @@
 //! | --- | --- | --- |
 //! | `server` | yes | sessions, zones, calls, proxies and the arena |
 //! | `client` | yes | the client library, without ECS and without async runtime |
-//! | `cli` | yes | the binary and the bots |
+//! | `bot` | yes | bots: many clients at once that test a server |
+//! | `app` | yes | `launch`, which runs a game from its command line |
 //! | `build` | | a compiler for a game's `.proto` files, for build scripts; it does not need `protoc` |
 //! | `testing` | | a server on virtual time with scripted players, for tests; it checks the invariants |
 
 #[cfg(feature = "server")]
 pub mod admin;
+#[cfg(feature = "app")]
+pub mod app;
 #[cfg(feature = "server")]
 pub mod arena;
-#[cfg(feature = "cli")]
+#[cfg(feature = "bot")]
 pub mod bot;
 #[cfg(feature = "build")]
 pub mod build;
@@ -89,7 +93,7 @@ pub mod build;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
-#[cfg(feature = "cli")]
+#[cfg(feature = "app")]
 pub mod conformance;
 #[cfg(feature = "server")]
 pub mod gate;
@@ -107,6 +111,8 @@ pub mod rpc;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod session;
+#[cfg(any(feature = "server", feature = "client"))]
+pub mod settings;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "testing")]
@@ -117,3 +123,6 @@ pub mod tick;
 pub mod wire;
 #[cfg(feature = "server")]
 pub mod zone;
+
+#[cfg(feature = "app")]
+pub use app::launch;

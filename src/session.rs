@@ -136,8 +136,8 @@ impl ExpiresAt {
 pub struct ResumeTimeout(pub Duration);
 
 /// A hook that runs once each time a session loses its link, takeovers included. The server inserts
-/// [`SessionConfig::on_disconnect`] when the session opens, if that is set. Insert another hook to replace it
-/// for one session.
+/// [`SessionConfig::on_disconnect`] when the session opens, if it is not `None`. Insert another hook to replace
+/// it for one session.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -158,8 +158,8 @@ type Hook = dyn Fn(&mut EntityWorldMut, LossCause) + Send + Sync;
 
 impl OnDisconnect {
     /// Creates a hook from a function. The function receives the session's entity and the cause of the loss.
-    /// When it runs, the session still has the marker that it had before the loss. The lost link accepts no
-    /// more frames. In a takeover, the new link is already bound.
+    /// When the hook runs, the session still has the marker that it had before the loss, and no frame can be
+    /// sent on the lost link. In a takeover, the new link is already bound.
     pub fn new(hook: impl Fn(&mut EntityWorldMut, LossCause) + Send + Sync + 'static) -> Self {
         Self(Arc::new(hook))
     }

@@ -29,6 +29,8 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::SingleThreadedExecutor;
 use bevy_time::Time;
 
+use crate::settings::{Leaf, Value};
+
 pub use clock::{Clock, TickTime};
 pub(crate) use input::InputSources;
 pub use input::{ProxyInput, Taken, TickInput};
@@ -110,6 +112,17 @@ impl Default for TickRate {
     /// Returns 20 Hz.
     fn default() -> Self {
         Self(TICK_HZ_DEFAULT)
+    }
+}
+
+impl Leaf for TickRate {
+    fn read(value: &Value) -> Result<Self, String> {
+        let expected = |_| format!("a whole number from {TICK_HZ_MIN} to {TICK_HZ_MAX}");
+        u32::read(value).and_then(|hz| Self::new(hz).map_err(|error| error.to_string())).map_err(expected)
+    }
+
+    fn write(&self) -> Value {
+        self.hz().write()
     }
 }
 

@@ -6,7 +6,6 @@
 //! Data flow: a message → [`encode`] → a frame's bytes → a transport → [`Frame::parse`] →
 //! [`Frame::decode`] → a message.
 
-mod config_error;
 mod credentials;
 #[cfg(feature = "quic")]
 pub mod discovery;
@@ -29,8 +28,7 @@ pub(crate) mod waiting;
 #[cfg(any(feature = "udp", feature = "quic"))]
 pub(crate) mod window;
 
-pub use config_error::ConfigError;
-pub(crate) use config_error::{at_least, within};
+pub use crate::settings::ConfigError;
 pub use credentials::{CredentialKind, Credentials};
 pub use finite::Finite;
 #[cfg(feature = "server")]

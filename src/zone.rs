@@ -168,7 +168,7 @@ impl Zone {
         self.id
     }
 
-    /// Returns how many server ticks the zone takes for one tick of its own.
+    /// Returns the number of server ticks for each tick of the zone.
     pub(crate) fn every(&self, server: TickRate) -> u32 {
         server.hz().div_ceil(self.hz)
     }
@@ -327,7 +327,7 @@ fn rename_members(world: &mut World, zone: Entity, name: &Arc<str>) {
     }
 }
 
-/// Queues the removal of members without a link, if the zone is hard. The zone may have become hard just now.
+/// Queues the removal of members without a link, if the zone is hard. The inserted component may have made it hard.
 fn drop_disconnected(world: &mut World, zone: Entity) {
     if !world.get::<Zone>(zone).is_some_and(Zone::is_hard) {
         return;

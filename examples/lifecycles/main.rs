@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use waystation::bot::{self, BotOptions, Transports};
+use waystation::bot::{self, ArenaBot, BotOptions, Transports};
 use waystation::client::{RelayAddresses, Transport};
 use waystation::testing::{Relay, RelayConfig, Route};
 
@@ -72,14 +72,14 @@ fn main() -> anyhow::Result<ExitCode> {
         seed: args.seed,
         ..BotOptions::default()
     };
-    let bots = thread::spawn(move || bot::run(&honest));
+    let bots = thread::spawn(move || bot::run(&honest, |_| ArenaBot::default()));
     let peers: Vec<_> = (0..args.peers)
         .map(|index| {
             let through = if index.is_multiple_of(2) { RelayAddresses::default() } else { relays };
             let transport = Transport::ALL[(index / 2) as usize % Transport::ALL.len()];
             let way = Way { url: format!("{url}#{transport}"), through };
-            let dice = StdRng::seed_from_u64(args.seed.wrapping_mul(1 << 20) + index);
-            thread::spawn(move || live(index, dice, way, args.seconds))
+            let rng = StdRng::seed_from_u64(args.seed.wrapping_mul(1 << 20) + index);
+            thread::spawn(move || live(index, rng, way, args.seconds))
         })
         .collect();
 
@@ -100,14 +100,14 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// Runs one peer. Two of three peers use links without a client, and the third one uses the client library.
 #[allow(clippy::disallowed_methods, reason = "a peer does not run in a tick")]
-fn live(index: u64, mut dice: StdRng, way: Way, seconds: u64) -> anyhow::Result<Done> {
+fn live(index: u64, mut rng: StdRng, way: Way, seconds: u64) -> anyhow::Result<Done> {
     let (mut stranger, mut player) = (Stranger::new(way.dial()?), Player::new(way, index)?);
     let (begun, mut last) = (Instant::now(), Instant::now());
     while begun.elapsed() < Duration::from_secs(seconds) {
         let dt = last.elapsed();
         last = Instant::now();
         let is_player = index % 3 == 2;
-        let paused = if is_player { player.step(dt, &mut dice) } else { stranger.step(dt, &mut dice) };
+        let paused = if is_player { player.step(dt, &mut rng) } else { stranger.step(dt, &mut rng) };
         thread::sleep(paused.unwrap_or(STEP));
     }
     Ok(player.done.into_iter().chain(stranger.done).collect())

@@ -40,7 +40,7 @@ impl Player {
     }
 
     /// Updates the clients and sometimes acts at random. Returns a pause if the act is to pause.
-    pub(crate) fn step(&mut self, dt: Duration, dice: &mut StdRng) -> Option<Duration> {
+    pub(crate) fn step(&mut self, dt: Duration, rng: &mut StdRng) -> Option<Duration> {
         for client in &mut self.clients {
             client.update(dt);
             while let Some(event) = client.poll() {
@@ -56,14 +56,14 @@ impl Player {
                 self.start_anew(which);
             }
         }
-        if dice.random_bool(OFTEN) { self.act(dice) } else { None }
+        if rng.random_bool(OFTEN) { self.act(rng) } else { None }
     }
 
-    fn act(&mut self, dice: &mut StdRng) -> Option<Duration> {
-        let which = dice.random_range(0..self.clients.len());
+    fn act(&mut self, rng: &mut StdRng) -> Option<Duration> {
+        let which = rng.random_range(0..self.clients.len());
         let client = &mut self.clients[which];
-        let hold = Duration::from_millis(dice.random_range(0..7_000));
-        let what = match dice.random_range(0..9) {
+        let hold = Duration::from_millis(rng.random_range(0..7_000));
+        let what = match rng.random_range(0..9) {
             0 | 1 => {
                 self.number += 1;
                 // The client refuses to send if its outbox is full.
@@ -99,7 +99,7 @@ impl Player {
             }
             _ => {
                 self.did("pause a client");
-                return Some(pause(dice));
+                return Some(pause(rng));
             }
         };
         self.did(what);

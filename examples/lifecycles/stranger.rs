@@ -33,9 +33,9 @@ impl Stranger {
     }
 
     /// Updates the link and sometimes acts at random. Returns a pause if the act is to pause.
-    pub(crate) fn step(&mut self, dt: Duration, dice: &mut StdRng) -> Option<Duration> {
+    pub(crate) fn step(&mut self, dt: Duration, rng: &mut StdRng) -> Option<Duration> {
         let Some(link) = &mut self.link else {
-            if dice.random_bool(0.2) {
+            if rng.random_bool(0.2) {
                 self.link = self.dial.dial().ok();
                 self.did("open");
             }
@@ -50,16 +50,16 @@ impl Stranger {
             }
         }
         link.flush();
-        if link.status() == LinkStatus::Closed && dice.random_bool(0.5) {
+        if link.status() == LinkStatus::Closed && rng.random_bool(0.5) {
             self.link = None;
             self.did("find it closed");
         }
-        if dice.random_bool(OFTEN) { self.act(dice) } else { None }
+        if rng.random_bool(OFTEN) { self.act(rng) } else { None }
     }
 
     /// Acts once, in any state of the link.
-    fn act(&mut self, dice: &mut StdRng) -> Option<Duration> {
-        let act = *ACTS.choose(dice)?;
+    fn act(&mut self, rng: &mut StdRng) -> Option<Duration> {
+        let act = *ACTS.choose(rng)?;
         self.did(act);
         let link = self.link.as_mut()?;
         match act {
@@ -70,19 +70,19 @@ impl Stranger {
                 link.close();
             }
             "join" => tell(link, encode(&Join { request: 1, zone: "arena".to_owned(), ..Join::default() })),
-            "say" => (0..dice.random_range(1..50)).for_each(|number| tell(link, encode(&Say { number }))),
-            "ack" => tell(link, encode(&Ack { received: dice.random_range(0..=self.received) })),
+            "say" => (0..rng.random_range(1..50)).for_each(|number| tell(link, encode(&Say { number }))),
+            "ack" => tell(link, encode(&Ack { received: rng.random_range(0..=self.received) })),
             "bye" => tell(link, encode(&Bye::default())),
             "close" => link.close(),
             "let go" => self.link = None,
             "leave it open" => {
                 self.unserved.extend(self.link.take());
                 if self.unserved.len() > UNSERVED_MAX {
-                    self.unserved.remove(dice.random_range(0..UNSERVED_MAX));
+                    self.unserved.remove(rng.random_range(0..UNSERVED_MAX));
                 }
             }
             "rebind" => drop(link.rebind()),
-            _ => return Some(pause(dice)),
+            _ => return Some(pause(rng)),
         }
         None
     }

@@ -41,7 +41,7 @@ pub(crate) fn hello(token: Option<Bytes>) -> Bytes {
 }
 
 /// Returns a random pause: four of five are below 0.5 s, the others below 10 s, twice the link timeout.
-pub(crate) fn pause(dice: &mut StdRng) -> Duration {
-    let most = if dice.random_bool(0.2) { 10_000 } else { 500 };
-    Duration::from_millis(dice.random_range(1..most))
+pub(crate) fn pause(rng: &mut StdRng) -> Duration {
+    let most = if rng.random_bool(0.2) { 10_000 } else { 500 };
+    Duration::from_millis(rng.random_range(1..most))
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use waystation::bot::{self, BotOptions, BotReport, Transports};
+use waystation::bot::{self, ArenaBot, BotOptions, BotReport, Transports};
 use waystation::client::{RelayAddresses, Transport};
 use waystation::testing::{Network, Relay, RelayConfig, RelayCounts, Route};
 
@@ -57,7 +57,7 @@ impl Plan {
             heals_after: Some(self.duration),
         })?;
         let [udp, quic, http] = [0, 1, 2].map(|route| Some(relay.addresses()[route]));
-        let report = bot::run(&BotOptions {
+        let options = BotOptions {
             server: format!("http://{}", server.address("http")?),
             through: RelayAddresses { udp, quic, http },
             transports: Transports::One(self.transport),
@@ -65,7 +65,8 @@ impl Plan {
             duration: self.duration,
             seed: self.seed,
             ..BotOptions::default()
-        })?;
+        };
+        let report = bot::run(&options, |_| ArenaBot::default())?;
         let left = server.left_after(LEFT_FOR_MAX)?;
         let (report, relayed) = (Box::new(report), Box::new(relay.stop()));
         Ok(Played::Ended { report, relayed, left, errors: server.stop() })

@@ -12,6 +12,8 @@ use std::str::FromStr;
 
 use axum::http::{HeaderMap, HeaderName, header};
 
+use crate::settings::{Choice, Leaf, Value, from_text};
+
 /// The relays whose reports of client addresses are accepted. By default no relay is trusted.
 ///
 /// ```
@@ -42,6 +44,14 @@ pub enum RelayHeader {
     /// Each connection from a relay begins with a header of the PROXY protocol, version 1 or 2. A connection from a
     /// trusted relay without a valid header is closed.
     ProxyProtocol,
+}
+
+impl Choice for RelayHeader {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("x-forwarded-for", Self::XForwardedFor),
+        ("forwarded", Self::Forwarded),
+        ("proxy-protocol", Self::ProxyProtocol),
+    ];
 }
 
 /// A network of IP addresses: `10.0.0.0/8`, `2001:db8::/32`, or one address.
@@ -132,6 +142,16 @@ impl FromStr for Cidr {
         let max = if address.is_ipv4() { u32::BITS } else { u128::BITS };
         let prefix = prefix.map_or(Some(max), decimal).filter(|prefix| *prefix <= max).ok_or_else(error)?;
         Ok(Self { address, prefix })
+    }
+}
+
+impl Leaf for Cidr {
+    fn read(value: &Value) -> Result<Self, String> {
+        from_text(value, "a network such as \"10.0.0.0/8\" or \"2001:db8::/32\", or one address")
+    }
+
+    fn write(&self) -> Value {
+        Value::Text(self.to_string())
     }
 }
 

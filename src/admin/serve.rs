@@ -77,7 +77,8 @@ fn turn(
     websocket: &mut Option<WebSocketAdapter>,
     stop: &Notify,
 ) -> io::Result<()> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS_MAX).build()?;
     let listener = listener.try_clone()?;
     LocalSet::new().block_on(&runtime, async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -256,6 +257,8 @@ const ACCEPT_FAILURE: &str = "cannot accept connections; idle connections are cl
 /// Maximum number of bytes that wait in TLS for a client that does not read: one record. Data in TLS can no longer
 /// be dropped, so the limit is small.
 const TLS_WAITING_MAX_BYTES: usize = 16 * 1024;
+/// Maximum number of threads that read files of pages. A disk does not become faster by more.
+const READERS_MAX: usize = 2;
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Minimum time between two log lines about connections that cannot be accepted.

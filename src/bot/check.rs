@@ -1,18 +1,34 @@
-//! Checks that numbered calls and their echoes arrive exactly once and in order, separately for each direction.
+//! Checks that each numbered call is answered exactly once and in order.
 //!
-//! The client numbers its calls 1, 2, 3 and so on. The arena echoes each call with its `number`, and with `taken`,
-//! the count of calls that it has taken. So `taken` numbers the echoes: a fault in `taken` is a fault from server to
-//! client. A fault in `number` compared to `taken` is a fault from client to server. The counts begin anew with each
-//! session.
+//! The client numbers its calls 1, 2, 3 and so on, anew with each session. There are two forms of answers. What the
+//! check can tell depends on the form.
 //!
-//! | echo, after an echo with number *n* and taken *t* | meaning |
+//! An answer that *counts* repeats the `number` of its call, and holds `taken`, the count of calls that the game has
+//! taken from this session. So `taken` numbers the answers: a fault in `taken` is a fault from server to client. A
+//! fault in `number` compared to `taken` is a fault from client to server.
+//!
+//! | answer, after an answer with number *n* and taken *t* | meaning |
 //! | --- | --- |
-//! | taken is *t* + 1 + *k* | *k* echoes are lost |
-//! | taken is *t* | an echo is doubled |
-//! | taken is below *t* | an echo is out of order |
+//! | taken is *t* + 1 + *k* | *k* answers are lost |
+//! | taken is *t* | an answer is doubled |
+//! | taken is below *t* | an answer is out of order |
 //! | number has grown by *k* more than taken | *k* calls are lost |
 //! | number has grown by *k* less than taken | *k* calls are doubled |
 //! | number is below *n*, or was never sent | a call is out of order |
+//!
+//! An answer that only *repeats the number* shows each of these faults, too, but not its direction: a call that was
+//! taken twice looks like an answer that was sent twice.
+//!
+//! | answer, after an answer with number *n* | meaning |
+//! | --- | --- |
+//! | number is *n* + 1 + *k* | *k* calls or their answers are lost |
+//! | number is *n* | a call or its answer is doubled |
+//! | number is below *n*, or was never sent | a call or its answer is out of order |
+//!
+//! At the end of a session, a call without an answer is lost. If the server has not acknowledged the call, it is lost
+//! from client to server. If it has, the answer is lost from server to client if answers count, or else in a
+//! direction that is not known: the game may not have taken the call. A session without any answer is treated as if
+//! its answers only repeated the number.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,6 +48,17 @@ pub struct LaneTally {
     pub disordered: u64,
 }
 
+/// The tallies of a session at its end. Each call is counted either in `up` or in `either`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Lanes {
+    /// From client to server.
+    pub(super) up: LaneTally,
+    /// From server to client.
+    pub(super) down: LaneTally,
+    /// Calls and their answers as one way there and back: the direction of a fault is not known.
+    pub(super) either: LaneTally,
+}
+
 /// The calls of one session.
 #[derive(Debug, Default)]
 pub(super) struct EchoCheck {
@@ -42,6 +69,7 @@ pub(super) struct EchoCheck {
     timed: VecDeque<(u64, Duration)>,
     up: LaneTally,
     down: LaneTally,
+    either: LaneTally,
 }
 
 impl LaneTally {
@@ -52,11 +80,12 @@ impl LaneTally {
     }
 
     pub(super) fn add(&mut self, other: Self) {
-        self.sent += other.sent;
-        self.received += other.received;
-        self.lost += other.lost;
-        self.doubled += other.doubled;
-        self.disordered += other.disordered;
+        // The counts of a hostile server may be as high as a `u64`.
+        self.sent = self.sent.saturating_add(other.sent);
+        self.received = self.received.saturating_add(other.received);
+        self.lost = self.lost.saturating_add(other.lost);
+        self.doubled = self.doubled.saturating_add(other.doubled);
+        self.disordered = self.disordered.saturating_add(other.disordered);
     }
 }
 
@@ -69,7 +98,6 @@ impl EchoCheck {
     /// Records that the next call was made. `timed` is true if there is a link, so that the round trip is measured.
     pub(super) fn said(&mut self, now: Duration, timed: bool) {
         self.sent += 1;
-        self.up.sent += 1;
         if timed && self.timed.len() < TIMED_MAX {
             self.timed.push_back((self.sent, now));
         }
@@ -80,7 +108,7 @@ impl EchoCheck {
         self.timed.clear();
     }
 
-    /// Records an echo. Returns the round trip, unless the link was lost in between.
+    /// Records an answer that counts. Returns the round trip, unless the link was lost in between.
     pub(super) fn echoed(&mut self, number: u64, taken: u64, now: Duration) -> Option<Duration> {
         self.down.received += 1;
         if taken <= self.taken {
@@ -102,31 +130,59 @@ impl EchoCheck {
         self.number = number;
         self.up.lost += calls.saturating_sub(echoes);
         self.up.doubled += echoes.saturating_sub(calls);
-        while self.timed.front().is_some_and(|(timed, _)| *timed < number) {
+        self.round_trip(now)
+    }
+
+    /// Records an answer that only repeats the number. Returns the round trip, unless the link was lost in between.
+    pub(super) fn answered(&mut self, number: u64, now: Duration) -> Option<Duration> {
+        self.either.received += 1;
+        if number == 0 || number < self.number || number > self.sent {
+            self.either.disordered += 1;
+            return None;
+        }
+        if number == self.number {
+            self.either.doubled += 1;
+            return None;
+        }
+        self.either.lost += number - self.number - 1;
+        self.number = number;
+        self.round_trip(now)
+    }
+
+    /// Returns the round trip of the call that was answered last, if it is measured.
+    fn round_trip(&mut self, now: Duration) -> Option<Duration> {
+        while self.timed.front().is_some_and(|(timed, _)| *timed < self.number) {
             self.timed.pop_front();
         }
-        let (_, at) = self.timed.pop_front_if(|(timed, _)| *timed == number)?;
+        let (_, at) = self.timed.pop_front_if(|(timed, _)| *timed == self.number)?;
         Some(now.saturating_sub(at))
     }
 
-    /// Returns true if every call was echoed.
+    /// Returns true if every call was answered.
     pub(super) fn is_settled(&self) -> bool {
         self.number == self.sent
     }
 
-    /// Ends the session and returns the tallies from client to server and from server to client. The server has
-    /// not acknowledged `unacked` messages. That many calls without an echo count as lost from client to server,
-    /// and the other calls without an echo as lost from server to client.
-    pub(super) fn finish(self, unacked: u64) -> (LaneTally, LaneTally) {
-        let (mut up, mut down) = (self.up, self.down);
-        let silent = self.sent - self.number;
+    /// Ends the session and returns its tallies. The server has not acknowledged `unacked` messages. That many
+    /// calls without an answer count as lost from client to server. The other calls without an answer count as lost
+    /// from server to client if answers count, or else in a direction that is not known.
+    pub(super) fn finish(self, unacked: u64) -> Lanes {
+        let Self { mut up, mut down, mut either, sent, taken, number, .. } = self;
+        let silent = sent - number;
         let lost_up = silent.min(unacked);
-        let lost_down = silent - lost_up;
+        let lost_later = silent - lost_up;
         up.lost += lost_up;
-        up.received = self.taken + lost_down;
-        down.lost += lost_down;
-        down.sent = self.taken + lost_down;
-        (up, down)
+        if taken > 0 {
+            up.sent = sent;
+            up.received = taken.saturating_add(lost_later);
+            down.lost = down.lost.saturating_add(lost_later);
+            down.sent = taken.saturating_add(lost_later);
+        } else {
+            up.sent = lost_up;
+            either.sent = sent - lost_up;
+            either.lost += lost_later;
+        }
+        Lanes { up, down, either }
     }
 }
 
@@ -147,7 +203,23 @@ mod tests {
         for &(number, taken) in echoes {
             check.echoed(number, taken, NOW);
         }
-        check.finish(0)
+        let lanes = check.finish(0);
+        assert_eq!(lanes.either, LaneTally::default());
+        (lanes.up, lanes.down)
+    }
+
+    /// Returns the tally of a session whose answers only repeat the number.
+    fn check_numbers(sent: u64, answers: &[u64]) -> LaneTally {
+        let mut check = EchoCheck::default();
+        for _ in 0..sent {
+            check.said(Duration::ZERO, true);
+        }
+        for &number in answers {
+            check.answered(number, NOW);
+        }
+        let lanes = check.finish(0);
+        assert_eq!((lanes.up, lanes.down), (LaneTally::default(), LaneTally::default()));
+        lanes.either
     }
 
     fn tally(sent: u64, received: u64) -> LaneTally {
@@ -190,6 +262,48 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_only_repeats_the_number_shows_each_fault_without_its_direction() {
+        let faults = |sent, answers: &[u64]| {
+            let either = check_numbers(sent, answers);
+            (either.lost, either.doubled, either.disordered)
+        };
+
+        assert_eq!(check_numbers(3, &[1, 2, 3]), tally(3, 3));
+        assert_eq!(faults(4, &[1, 4]), (2, 0, 0), "calls or answers are lost");
+        assert_eq!(faults(3, &[1, 2, 2, 3]), (0, 1, 0), "a call or an answer is doubled");
+        assert_eq!(faults(3, &[1, 3, 2]), (1, 0, 1), "calls or answers are swapped");
+        assert_eq!(faults(2, &[1, 7, 0, 2]), (0, 0, 2), "answers of calls that were never made");
+        assert_eq!(faults(3, &[1]), (2, 0, 0), "the last calls have no answer");
+    }
+
+    #[test]
+    fn an_unanswered_call_that_was_never_acknowledged_is_lost_from_client_to_server() {
+        let mut check = EchoCheck::default();
+        for _ in 0..5 {
+            check.said(Duration::ZERO, true);
+        }
+        assert_eq!(check.answered(1, NOW), Some(NOW));
+
+        let lanes = check.finish(3);
+
+        assert_eq!((lanes.up.sent, lanes.up.received, lanes.up.lost), (3, 0, 3));
+        assert_eq!((lanes.either.sent, lanes.either.received, lanes.either.lost), (2, 1, 1));
+    }
+
+    #[test]
+    fn counts_of_a_hostile_server_do_not_overflow() {
+        let mut check = EchoCheck::default();
+        check.said(Duration::ZERO, true);
+        check.echoed(u64::MAX, u64::MAX, NOW);
+
+        let lanes = check.finish(0);
+        let mut sum = lanes.down;
+        sum.add(lanes.down);
+
+        assert_eq!((sum.lost, sum.sent), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
     fn calls_without_an_echo_count_as_lost_in_the_direction_that_lost_them() {
         let mut check = EchoCheck::default();
         for _ in 0..5 {
@@ -198,7 +312,7 @@ mod tests {
         check.echoed(1, 1, NOW);
         assert!(!check.is_settled());
 
-        let (up, down) = check.finish(3);
+        let Lanes { up, down, .. } = check.finish(3);
 
         assert_eq!((up.sent, up.received, up.lost), (5, 2, 3));
         assert_eq!((down.sent, down.received, down.lost), (2, 1, 1));

@@ -84,7 +84,7 @@ pub(super) fn every_kind_is_due(every: Duration, duration: Duration, clients: us
 }
 
 /// A factor that makes the seeds of neighbouring bots differ in many bits.
-const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(super) const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 /// The longest time without cuts at the end of a run: a silent cut takes 8.5 s, and a try or two.
 const QUIET_MAX: Duration = Duration::from_secs(12);
 /// The shortest time between a resume and the next cut.

@@ -1,40 +1,50 @@
-//! One bot: a client that plays the arena and cuts its links.
+//! One client of a run: it drives a bot, and cuts its links.
 
 use std::time::Duration;
 
-use super::BotReport;
 use super::check::EchoCheck;
+use super::membership::{Membership, Quoted};
 use super::plan::{CutKind, CutPlan};
-use super::proto::{Echo, Input, Say};
+use super::play::Play;
+use super::rng::BotRng;
 use super::rows::RoundTrips;
+use super::{Bot, BotReport};
 use crate::client::v1::{Joined, Parted, Refused};
 use crate::client::{Client, ClientEvent, ClientState, Dial, Frame, SessionId, Transport};
 
 /// A function that returns the transport of a link.
 pub(super) type TransportOf<D> = fn(&<D as Dial>::Link) -> Option<Transport>;
 
-/// A bot.
-#[derive(Debug)]
+/// A bot and its client.
 pub(super) struct Player<D: Dial> {
+    bot: Box<dyn Bot>,
+    name: String,
     client: Client<D>,
     transport_of: TransportOf<D>,
     /// The transport of the session's last link.
     over: Option<Transport>,
     plan: Option<CutPlan>,
     check: EchoCheck,
-    /// True if the session is in the zone.
-    in_zone: bool,
-    /// True if any session of the bot was in the zone.
-    ever_joined: bool,
-    /// When to send Join. `None` while the bot is in the zone or waits for an answer.
-    join_at: Option<Duration>,
-    inputs: u64,
-    input_at: Duration,
-    say_at: Duration,
+    membership: Membership,
+    rng: BotRng,
+    /// When the first update was.
+    started_at: Option<Duration>,
+    /// Why the client has stopped.
+    closed: Option<String>,
     /// The loss of the link, until the session is resumed.
     cut: Option<Cutting>,
     /// True if the next [`ClientEvent::LinkLost`] is the bot's own cut.
     cutting: bool,
+}
+
+/// A step of the run.
+pub(super) struct Step<'a> {
+    pub(super) now: Duration,
+    pub(super) dt: Duration,
+    /// False if the run is at its end, where bots send nothing new.
+    pub(super) is_playing: bool,
+    pub(super) report: &'a mut BotReport,
+    pub(super) trips: &'a mut RoundTrips,
 }
 
 /// The loss of a link.
@@ -48,41 +58,45 @@ struct Cutting {
 }
 
 impl<D: Dial> Player<D> {
-    pub(super) fn new(client: Client<D>, transport_of: TransportOf<D>, plan: Option<CutPlan>) -> Self {
+    pub(super) fn new(
+        bot: Box<dyn Bot>,
+        name: String,
+        client: Client<D>,
+        transport_of: TransportOf<D>,
+        plan: Option<CutPlan>,
+        rng: BotRng,
+    ) -> Self {
         Self {
+            bot,
+            name,
             client,
             transport_of,
             over: None,
             plan,
             check: EchoCheck::default(),
-            in_zone: false,
-            ever_joined: false,
-            join_at: None,
-            inputs: 0,
-            input_at: Duration::ZERO,
-            say_at: Duration::ZERO,
+            membership: Membership::default(),
+            rng,
+            started_at: None,
+            closed: None,
             cut: None,
             cutting: false,
         }
     }
 
-    /// Advances the client by `dt`, and handles its events.
-    pub(super) fn update(
-        &mut self,
-        dt: Duration,
-        now: Duration,
-        report: &mut BotReport,
-        trips: &mut RoundTrips,
-    ) {
-        self.client.update(dt);
+    /// Advances the client, and handles its events.
+    pub(super) fn update(&mut self, step: &mut Step<'_>) {
+        self.started_at.get_or_insert(step.now);
+        self.client.update(step.dt);
         while let Some(event) = self.client.poll() {
             match event {
-                ClientEvent::Message(frame) => self.take(&frame, now, report, trips),
-                event => self.happened(event, now, report),
+                ClientEvent::Message(frame) => self.take(&frame, step),
+                event => self.happened(event, step.now, step.report),
             }
         }
-        if self.join_at.is_some_and(|at| at <= now) && self.client.join(ZONE, "").is_ok() {
-            self.join_at = None;
+        if self.membership.is_due(step.now) {
+            self.with_bot(step, |bot, play| {
+                play.ask(bot.zone(), bot.join_payload());
+            });
         }
     }
 
@@ -90,7 +104,7 @@ impl<D: Dial> Player<D> {
         match event {
             ClientEvent::Connected { .. } => {
                 self.bound(report);
-                self.join_at = Some(now);
+                self.membership.connected(now);
             }
             ClientEvent::LinkLost => {
                 self.check.link_lost();
@@ -105,6 +119,8 @@ impl<D: Dial> Player<D> {
                     report.longest_absence = report.longest_absence.max(now.saturating_sub(cut.since));
                 }
                 self.bound(report);
+                let is_member = self.client.welcome().is_some_and(|welcome| !welcome.zone.is_empty());
+                self.membership.resumed(is_member, resync, self.client.acked_count(), now);
                 if let Some(plan) = &mut self.plan {
                     plan.resumed(now);
                 }
@@ -113,17 +129,20 @@ impl<D: Dial> Player<D> {
                 report.sessions_lost += 1;
                 report.unacked_count += unacked_count;
                 self.cut = None;
-                self.in_zone = false;
-                self.join_at = None;
+                self.membership.ended();
                 self.settle(unacked_count, report);
             }
             ClientEvent::Closed { reason, detail } => {
                 tracing::debug!(?reason, detail, "the client of a bot has stopped");
+                self.closed = Some(match reason {
+                    Some(reason) => format!("closed {reason}{}", Quoted(&detail)),
+                    None => format!("closed{}", Quoted(&detail)),
+                });
                 report.turned_away.get_or_insert_with(|| match reason {
                     Some(reason) => format!("{reason}: {detail}"),
                     None => detail,
                 });
-                self.join_at = None;
+                self.membership.ended();
             }
             ClientEvent::Message(_) => {}
         }
@@ -143,59 +162,62 @@ impl<D: Dial> Player<D> {
         self.cut = Some(Cutting { kind, over: self.over, session, since: now });
     }
 
-    fn take(&mut self, frame: &Frame, now: Duration, report: &mut BotReport, trips: &mut RoundTrips) {
-        if let Ok(echo) = frame.decode::<Echo>() {
-            if let Some(took) = self.check.echoed(echo.number, echo.taken, now) {
-                trips.record(took, self.over);
+    fn take(&mut self, frame: &Frame, step: &mut Step<'_>) {
+        if let Ok(joined) = frame.decode::<Joined>() {
+            let is_first = !self.membership.has_ever_joined();
+            if !self.membership.joined(&joined) {
+                return;
             }
-        } else if frame.decode::<Joined>().is_ok() {
-            self.in_zone = true;
-            if !std::mem::replace(&mut self.ever_joined, true) {
-                report.joined += 1;
-                report.last_joined_at = now;
+            if is_first {
+                step.report.joined += 1;
+                step.report.last_joined_at = step.now;
             }
-        } else if frame.decode::<Parted>().is_ok() {
-            self.in_zone = false;
-            self.join_at = Some(now + REJOIN);
-        } else if let Ok(refused) = frame.decode::<Refused>() {
-            let retry_after = Duration::from_millis(refused.retry_after_ms.into());
-            self.join_at = Some(now + retry_after.max(REJOIN));
-        }
-    }
-
-    /// Sends the calls and makes the cuts that are due.
-    pub(super) fn play(&mut self, now: Duration, report: &mut BotReport) {
-        if !self.in_zone {
+            self.with_bot(step, |bot, play| bot.on_join(&joined, play));
             return;
         }
-        let linked = self.client.state() == ClientState::Connected;
-        if now >= self.input_at {
-            self.input_at = (self.input_at + INPUT_EVERY).max(now);
-            self.inputs += 1;
-            // The bot walks in circles of about 6 s. Without a link, the unreliable input is lost.
-            #[allow(clippy::cast_precision_loss, reason = "the last bits of an angle do not matter")]
-            let angle = self.inputs as f32 / 20.0;
-            let _ = self.client.send(&Input { tick: self.inputs, x: angle.cos(), y: angle.sin() });
+        if frame.decode::<Parted>().is_ok() {
+            self.membership.parted(step.now);
+        } else if let Ok(refused) = frame.decode::<Refused>() {
+            self.membership.refused(&refused, step.now);
         }
-        if now >= self.say_at {
-            self.say_at = (self.say_at + SAY_EVERY).max(now);
-            let say = Say { number: self.check.next_number() };
-            // If the outbox is full, the call is sent later with the same number.
-            if self.client.send(&say).is_ok() {
-                self.check.said(now, linked);
-            }
+        self.with_bot(step, |bot, play| bot.on_message(frame, play));
+    }
+
+    fn with_bot(&mut self, step: &mut Step<'_>, act: impl FnOnce(&mut dyn Bot, &mut Play<'_>)) {
+        let mut play = Play {
+            client: &mut self.client,
+            check: &mut self.check,
+            membership: &mut self.membership,
+            rng: &mut self.rng,
+            name: &self.name,
+            now: step.now,
+            dt: step.dt,
+            is_playing: step.is_playing,
+            over: self.over,
+            trips: step.trips,
+            unsendable: &mut step.report.unsendable,
+        };
+        act(&mut *self.bot, &mut play);
+    }
+
+    /// Lets the bot act, and makes the cut that is due.
+    pub(super) fn play(&mut self, step: &mut Step<'_>) {
+        if !self.membership.is_in_zone() {
+            return;
         }
-        if linked
+        let is_linked = self.client.state() == ClientState::Connected;
+        self.with_bot(step, |bot, play| bot.on_tick(play));
+        if is_linked
             && self.cut.is_none()
-            && let Some((kind, cut)) = self.plan.as_mut().and_then(|plan| plan.due(now))
+            && let Some((kind, cut)) = self.plan.as_mut().and_then(|plan| plan.due(step.now))
         {
-            self.lost(Some(kind), now, report);
+            self.lost(Some(kind), step.now, step.report);
             self.cutting = true;
             self.client.cut(cut);
         }
     }
 
-    /// Returns true if the session has a link and all calls are acknowledged and echoed, or if the client has
+    /// Returns true if the session has a link and all calls are acknowledged and answered, or if the client has
     /// stopped.
     pub(super) fn is_settled(&self) -> bool {
         let all_there = self.client.state() == ClientState::Connected
@@ -209,17 +231,23 @@ impl<D: Dial> Player<D> {
     }
 
     /// Adds the tallies to the report and sends Bye.
-    pub(super) fn leave(&mut self, report: &mut BotReport) {
+    pub(super) fn leave(&mut self, now: Duration, report: &mut BotReport) {
         report.stopped += u64::from(self.is_stopped());
         report.unsettled += u64::from(!self.is_settled());
+        if !self.membership.has_ever_joined() {
+            let (closed, failure) = (self.closed.as_deref(), self.client.failure());
+            let why = self.membership.why_absent(closed, failure, self.started_at, now);
+            *report.never_joined.entry(why).or_default() += 1;
+        }
         self.settle(self.client.sent_count() - self.client.acked_count(), report);
         self.client.bye();
     }
 
     fn settle(&mut self, unacked: u64, report: &mut BotReport) {
-        let (up, down) = std::mem::take(&mut self.check).finish(unacked);
-        report.up.add(up);
-        report.down.add(down);
+        let lanes = std::mem::take(&mut self.check).finish(unacked);
+        report.up.add(lanes.up);
+        report.down.add(lanes.down);
+        report.either.add(lanes.either);
     }
 
     /// Advances the client after [`leave`](Self::leave), until Bye is answered.
@@ -228,12 +256,3 @@ impl<D: Dial> Player<D> {
         while self.client.poll().is_some() {}
     }
 }
-
-/// The zone that bots join.
-const ZONE: &str = "arena";
-/// The time between two inputs: a tick of the zone.
-const INPUT_EVERY: Duration = Duration::from_millis(50);
-/// The time between two reliable calls. It is short enough that a cut often hits calls in flight.
-const SAY_EVERY: Duration = Duration::from_millis(200);
-/// How long a bot waits after Parted or Refused before it sends Join again.
-const REJOIN: Duration = Duration::from_secs(1);

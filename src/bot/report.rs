@@ -1,5 +1,7 @@
 //! The report of a run of bots, and whether the run has passed.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -48,10 +50,14 @@ pub struct BotReport {
     pub stopped: u64,
     /// The number of bots that still waited for acknowledgements, echoes or a link at the end of the run.
     pub unsettled: u64,
-    /// The reliable calls, from client to server.
+    /// The numbered calls, from client to server: those whose answers count, and those that are known to be lost on
+    /// this way.
     pub up: LaneTally,
-    /// The echoes, from server to client.
+    /// The answers that count, from server to client.
     pub down: LaneTally,
+    /// The numbered calls and their answers as one way there and back, if the answers only repeat the number. The
+    /// direction of a fault is not known.
+    pub either: LaneTally,
     /// The number of round trips that were measured.
     pub echoes_timed: u64,
     /// The median of those round trips. Calls whose link was lost are left out.
@@ -70,6 +76,10 @@ pub struct BotReport {
     pub stayed_count: u64,
     /// The reason and the detail with which the first bot was stopped.
     pub turned_away: Option<String>,
+    /// The causes for which bots have never joined, each with the number of these bots.
+    pub never_joined: BTreeMap<String, u64>,
+    /// Why the first call that can never be sent was not sent, for example because it is too long.
+    pub unsendable: Option<String>,
 }
 
 impl CutTally {
@@ -82,11 +92,17 @@ impl BotReport {
     /// Returns true if the run has passed.
     ///
     /// In a run that passes, all bots have joined, each lost link was followed by a resume of the same session, each
-    /// kind of cut has occurred if the run was long enough, each transport was used, and no reliable message was
-    /// lost, doubled or out of order in either direction.
+    /// kind of cut has occurred if the run was long enough, each transport was used, and no numbered call and no answer
+    /// was lost, doubled or out of order. See [`call_count`](Self::call_count) for whether calls were checked at all.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.failures().is_empty()
+    }
+
+    /// Returns the number of calls that were checked. It is 0 if the bots have made no numbered call.
+    #[must_use]
+    pub fn call_count(&self) -> u64 {
+        self.up.sent.saturating_add(self.either.sent)
     }
 
     /// Records that a session has a new link over `over`. `before` is the transport of the link before.
@@ -145,6 +161,16 @@ impl BotReport {
         self.transports.iter_mut().find(|row| Some(row.transport) == transport)
     }
 
+    /// Returns the rows of the table of messages. The arena's answers count, so its table has the first two.
+    fn lanes(&self) -> impl Iterator<Item = (&'static str, LaneTally)> {
+        let none = LaneTally::default();
+        let has_either = self.either != none;
+        let has_ways = !has_either || self.up != none || self.down != none;
+        let ways = [("client to server", self.up), ("server to client", self.down)];
+        let either = [("there and back", self.either)];
+        ways.into_iter().filter(move |_| has_ways).chain(either.into_iter().filter(move |_| has_either))
+    }
+
     fn kinds(&self) -> [(&'static str, CutTally); 3] {
         [("takeover", self.takeover), ("close", self.close), ("silent", self.silent)]
     }
@@ -157,10 +183,7 @@ impl BotReport {
                 failures.push(what);
             }
         };
-        fail(
-            self.joined < self.clients,
-            format!("{} bots did not join", self.clients - self.joined.min(self.clients)),
-        );
+        self.absences().for_each(|absence| fail(true, absence));
         for (name, tally) in self.kinds() {
             fail(!tally.is_clean(), format!("not every {name} cut was followed by a resume of the session"));
             fail(self.every_kind_due && tally.cuts == 0, format!("there was no {name} cut"));
@@ -179,7 +202,13 @@ impl BotReport {
         for (name, lane) in [("client to server", self.up), ("server to client", self.down)] {
             fail(!lane.is_clean(), format!("reliable messages {name} were lost, doubled or out of order"));
         }
-        fail(self.up.sent == 0, "no reliable message was sent".to_owned());
+        fail(
+            !self.either.is_clean(),
+            "calls or their answers were lost, doubled or out of order, in a direction that is not known"
+                .to_owned(),
+        );
+        let unsendable = self.unsendable.as_deref().unwrap_or_default();
+        fail(self.unsendable.is_some(), format!("a call can never be sent: {unsendable}"));
         for row in &self.transports {
             let due = self.clients >= self.transports.len() as u64;
             fail(due && row.links == 0, format!("no link over {}", row.transport));
@@ -189,6 +218,21 @@ impl BotReport {
             format!("{} new links did not change the transport", self.stayed_count),
         );
         failures
+    }
+
+    /// Returns why bots have never joined, in words: the most frequent causes first.
+    fn absences(&self) -> impl Iterator<Item = String> {
+        let mut causes: Vec<(&str, u64)> =
+            self.never_joined.iter().map(|(why, count)| (why.as_str(), *count)).collect();
+        causes.sort_by_key(|(_, count)| Reverse(*count));
+        causes.truncate(CAUSES_MAX);
+        let named: u64 = causes.iter().map(|(_, count)| count).sum();
+        let others = self.clients.saturating_sub(self.joined).saturating_sub(named);
+        causes.push(("other causes", others));
+        causes.into_iter().filter(|(_, count)| *count > 0).map(|(why, count)| {
+            let bots = if count == 1 { "bot" } else { "bots" };
+            format!("never joined: {count} {bots}: {why}")
+        })
     }
 }
 
@@ -258,7 +302,7 @@ impl fmt::Display for BotReport {
             "{:<18}{:>10}{:>10}{:>8}{:>9}{:>14}",
             "reliable", "sent", "received", "lost", "doubled", "out of order"
         )?;
-        for (name, lane) in [("client to server", self.up), ("server to client", self.down)] {
+        for (name, lane) in self.lanes() {
             writeln!(
                 f,
                 "{name:<18}{:>10}{:>10}{:>8}{:>9}{:>14}",
@@ -267,6 +311,9 @@ impl fmt::Display for BotReport {
         }
         self.fmt_transports(f)?;
         let failures = self.failures();
+        if self.call_count() == 0 {
+            writeln!(f, "no call was checked: the bots have made no numbered call")?;
+        }
         if failures.is_empty() {
             return write!(f, "passed");
         }
@@ -277,6 +324,9 @@ impl fmt::Display for BotReport {
         Ok(())
     }
 }
+
+/// The most causes for which bots have never joined in the text of a report.
+const CAUSES_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -310,8 +360,37 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_the_arena_has_these_rows() {
+        let report = BotReport { clients: 4, rtt_p99: Duration::from_micros(12_340), ..good() };
+
+        let expected = "\
+clients 4, joined 3, the last after 0.0 s
+
+cuts                  cuts   resumed   same id
+takeover                 2         2         2
+close                    2         2         2
+silent                   2         2         2
+unplanned                0         0         0
+longest absence 0.0 s
+resyncs 0, sessions lost 0 (unacknowledged 0), bots stopped 0, bots without all answers 0
+
+reliable                sent  received    lost  doubled  out of order
+client to server           9         9       0        0             0
+server to client           0         0       0        0             0
+
+over                 links    cuts   resumed   same id    p50 ms    p99 ms
+udp                      4       3         0         0       0.0       0.0
+ws                       4       3         0         0       0.0       0.0
+new links over another transport than the last 0, over the same 0
+echo RTT p50 0.0 ms, p99 12.3 ms (0 measured, without calls that a cut interrupted)
+FAILED
+- never joined: 1 bot: other causes";
+        assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
     fn each_fault_fails_the_run() {
-        let spoils: [fn(&mut BotReport); 15] = [
+        let spoils: [fn(&mut BotReport); 16] = [
             |report| report.joined = 2,
             |report| report.takeover.resumed = 1,
             |report| report.close.same_id = 1,
@@ -324,7 +403,8 @@ mod tests {
             |report| report.up.doubled = 1,
             |report| report.up.disordered = 1,
             |report| report.down.lost = 1,
-            |report| report.up.sent = 0,
+            |report| report.either.lost = 1,
+            |report| report.unsendable = Some("it is too long".to_owned()),
             |report| report.transports[1].links = 0,
             |report| report.stayed_count = 1,
         ];

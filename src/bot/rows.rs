@@ -54,7 +54,9 @@ pub(super) struct RoundTrips {
 pub(super) struct Times(Option<Histogram<u64>>);
 
 impl RoundTrips {
-    pub(super) fn record(&mut self, took: Duration, over: Option<Transport>) {
+    /// Records a round trip, if it was measured.
+    pub(super) fn record(&mut self, took: Option<Duration>, over: Option<Transport>) {
+        let Some(took) = took else { return };
         self.all.record(took);
         if let Some(index) = Transport::ALL.iter().position(|transport| Some(*transport) == over) {
             self.each[index].record(took);
@@ -103,10 +105,10 @@ mod tests {
     fn round_trips_are_kept_apart_by_transport() {
         let mut trips = RoundTrips::default();
         for _ in 0..99 {
-            trips.record(Duration::from_millis(10), Some(Transport::Udp));
+            trips.record(Some(Duration::from_millis(10)), Some(Transport::Udp));
         }
-        trips.record(Duration::from_millis(500), Some(Transport::WebSocket));
-        trips.record(Duration::from_millis(10), None);
+        trips.record(Some(Duration::from_millis(500)), Some(Transport::WebSocket));
+        trips.record(Some(Duration::from_millis(10)), None);
 
         assert_eq!((trips.all().count(), trips.over(Transport::Udp).count()), (101, 99));
         assert_eq!(trips.over(Transport::Quic).count(), 0);

@@ -1,12 +1,14 @@
 //! Tests bots against a small server with an arena, on virtual time.
 
+mod own;
+
 use super::*;
-use crate::bot::proto::{Echo, Say};
+use crate::bot::arena::proto::{Echo, Say};
 use crate::client::tests::net::{Net, Shared, TestDial};
 use crate::client::tests::server::Server;
 use crate::client::udp::host::Host;
 use crate::client::v1::{Join, Joined};
-use crate::client::{DialError, Frame, Lane, Link, LinkStatus, UdpDial, WireMessage};
+use crate::client::{Dial, DialError, Frame, Lane, Link, LinkStatus, UdpDial, WireMessage};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -51,19 +53,23 @@ fn server(net: &Shared, mut arena: Arena) -> Server {
     server
 }
 
+fn arena_bot(_: usize) -> Box<dyn Bot> {
+    Box::new(ArenaBot::default())
+}
+
 fn play(options: &BotOptions, arena: Arena, mut meddle: impl FnMut(&mut Server, Duration)) -> BotReport {
     let net: Shared = Rc::new(RefCell::new(Net::default()));
     let mut server = server(&net, arena);
     let dials: Vec<_> = (0..options.clients).map(|_| TestDial(Rc::clone(&net))).collect();
-    let mut crowd = BotRun::new(options, &[], dials, |_| None);
-    while !crowd.is_done() {
-        crowd.step(STEP);
-        meddle(&mut server, crowd.now);
+    let mut run = BotRun::new(options, &[], dials, |_| None, arena_bot);
+    while !run.is_done() {
+        run.step(STEP);
+        meddle(&mut server, run.now());
         server.tick(STEP);
     }
     let closed = net.borrow().wires.iter().filter(|wire| wire.closed || wire.dropped).count();
     assert_eq!(closed, net.borrow().wires.len(), "all links are closed");
-    crowd.into_report()
+    run.into_report()
 }
 
 fn options() -> BotOptions {
@@ -216,12 +222,12 @@ fn play_mix(turns: &[Transport]) -> BotReport {
     let dials: Vec<_> =
         (0..options.clients).map(|_| LabelDial(TestDial(Rc::clone(&net)), turns.to_vec())).collect();
     let used = [Transport::Udp, Transport::WebSocket];
-    let mut crowd = BotRun::new(&options, &used, dials, |link: &LabelLink| Some(link.1));
-    while !crowd.is_done() {
-        crowd.step(STEP);
+    let mut run = BotRun::new(&options, &used, dials, |link: &LabelLink| Some(link.1), arena_bot);
+    while !run.is_done() {
+        run.step(STEP);
         server.tick(STEP);
     }
-    crowd.into_report()
+    run.into_report()
 }
 
 #[test]
@@ -263,11 +269,11 @@ fn bots_lose_nothing_over_real_sockets() {
     };
     let dials: Vec<_> =
         (1..=options.clients as u64).map(|index| UdpDial::new(host.tokens(1_000 * index))).collect();
-    let mut crowd = BotRun::new(&options, &[], dials, |_| None);
+    let mut run = BotRun::new(&options, &[], dials, |_| None, arena_bot);
     let mut links = BTreeMap::new();
 
-    while !crowd.is_done() {
-        crowd.step(step);
+    while !run.is_done() {
+        run.step(step);
         host.pump(step);
         for id in host.opened.drain(..) {
             links.insert(id, TestDial(Rc::clone(&net)).dial().unwrap());
@@ -288,7 +294,7 @@ fn bots_lose_nothing_over_real_sockets() {
         }
     }
 
-    let report = crowd.into_report();
+    let report = run.into_report();
     assert!(report.passed(), "{report}");
     assert!(report.every_kind_due);
     assert!(report.close.cuts > 0 && report.silent.cuts > 0, "{report}");

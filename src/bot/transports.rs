@@ -137,7 +137,8 @@ mod tests {
         let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr();
         let server = format!("http://{}", free.expect("bound"));
 
-        let error = crate::bot::run(&BotOptions { server: server.clone(), ..BotOptions::default() });
+        let options = BotOptions { server: server.clone(), ..BotOptions::default() };
+        let error = crate::bot::run(&options, |_| crate::bot::ArenaBot::default());
 
         let error = error.expect_err("nobody listens").to_string();
         assert!(error.contains(&server) && error.contains("is the server running"), "{error}");

@@ -19,8 +19,8 @@
 //! later dials. A name is looked up again after a dial in which no link opened, unless that dial was to resume a
 //! session and no peer refused it. An IP address is never looked up.
 //!
-//! Data flow: URLs → routes → discovery, if it is needed → a race of openings → the open link →
-//! the first frame, or none → the order of the next race.
+//! Data flow: URLs → routes → discovery, if it is needed → a race of openings → the open link → whether a frame
+//! arrives on it → the order of the next race.
 
 mod addresses;
 mod fetch;
@@ -100,7 +100,7 @@ pub struct AnyDial {
 pub struct AnyLink {
     state: State,
     routes: Shared,
-    /// The time that the transport took to open.
+    /// The time that the link took to open.
     opened_in: Duration,
     /// The ticket of discovery's answer or of the URL.
     ticket: Option<String>,
@@ -111,7 +111,7 @@ pub struct AnyLink {
 enum State {
     /// Discovery is asked, or transports are opening.
     Racing(Box<Race<BoxedLink>>),
-    /// A transport carries the link.
+    /// A link over this transport has opened.
     Carried(Transport, BoxedLink),
     /// No link can be opened, for this reason.
     Failed(String),
@@ -125,7 +125,7 @@ impl AnyDial {
     ///
     /// # Errors
     ///
-    /// Returns a [`UrlError`] if one of the URLs cannot be dialled, or if there are none.
+    /// Returns a [`UrlError`] if one of the URLs cannot be dialled, or if there are no URLs.
     pub fn new<I>(urls: I) -> Result<Self, UrlError>
     where
         I: IntoIterator,

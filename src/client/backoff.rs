@@ -28,15 +28,15 @@ impl Backoff {
         Self { min: min.min(max), max, tries: tries.max(1), pauses: 0, failures: 0, rng }
     }
 
-    /// Counts a failed try. Returns true if it was the last one.
+    /// Counts a failed try. Returns true if it was the last try that is allowed.
     pub(super) fn fail(&mut self) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.failures >= self.tries
     }
 
-    /// Returns the next pause, which is uniform between half and all of `min`·2ⁿ⁺¹ (n: pauses since the last
-    /// success) and within `min` and `max`. The jitter spreads the tries of clients that lost a server at the
-    /// same time.
+    /// Returns the next pause. It is random between half and all of `min`·2ⁿ⁺¹, where n is the number of pauses
+    /// since the last success, and it is within `min` and `max`. The jitter spreads the tries of clients that lost a
+    /// server at the same time.
     pub(super) fn pause(&mut self) -> Duration {
         let doubled = 1u32.checked_shl(self.pauses.saturating_add(1)).unwrap_or(u32::MAX);
         self.pauses = self.pauses.saturating_add(1);
@@ -49,8 +49,8 @@ impl Backoff {
     }
 
     /// Returns the pause before another try while the session can still be resumed; `away` is the time since
-    /// its link was lost. The pause does not lengthen later ones, and it is short, so that the client tries in
-    /// time if the network is back just before the session expires.
+    /// its link was lost. The pause does not lengthen later ones. It is short, so that the client tries in time if
+    /// the network is back just before the session expires.
     pub(super) fn pause_in_window(&mut self, away: Duration) -> Duration {
         let longest = self.max.min(WINDOW_PAUSE_MAX.max(away / WINDOW_PAUSE_SHARE)).max(self.min);
         self.rng.random_range((longest / 2).max(self.min)..=longest)
@@ -66,8 +66,8 @@ impl Backoff {
 /// The longest pause between two tries while the session can be resumed: a small part of the default window
 /// of 5 s.
 const WINDOW_PAUSE_MAX: Duration = Duration::from_millis(300);
-/// The pause may grow to the time without a link divided by this. So the client of a session that can be
-/// resumed for ten minutes does not dial three times a second all the time.
+/// The longest pause grows to the time without a link divided by this number. So the client of a session that can
+/// be resumed for ten minutes does not dial three times a second for ten minutes.
 const WINDOW_PAUSE_SHARE: u32 = 32;
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::ClientConfig;
-use crate::wire::{ConfigError, FRAME_MAX_BEFORE_WELCOME, at_least, within};
+use crate::settings::{ConfigError, at_least, failures, first, within};
+use crate::wire::FRAME_MAX_BEFORE_WELCOME;
 
 impl ClientConfig {
     /// Checks that each value is in its range. [`Client::new`](super::Client::new) calls this
@@ -13,42 +14,50 @@ impl ClientConfig {
     ///
     /// Returns a [`ConfigError`] for the first field whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        within(
-            "ClientConfig::link_timeout",
-            &self.link_timeout,
-            LINK_TIMEOUT_MIN..=LINK_TIMEOUT_MAX,
-            "the server sends a Beacon each second and closes a link after 5 s of silence; the default is 5 s",
-        )?;
-        within(
-            "ClientConfig::dial_timeout",
-            &self.dial_timeout,
-            DIAL_TIMEOUT_MIN..=DIAL_TIMEOUT_MAX,
-            "a link takes a few round trips to open; the default is 2.5 s",
-        )?;
-        within(
-            "ClientConfig::backoff_min",
-            &self.backoff_min,
-            PAUSE_MIN..=PAUSE_MAX,
-            "without a pause the client asks a refusing server in a tight loop; the default is 100 ms",
-        )?;
-        within(
-            "ClientConfig::backoff_max",
-            &self.backoff_max,
-            self.backoff_min..=PAUSE_MAX,
-            "it must be at least backoff_min, and at most as long as a player would wait; the default is 5 s",
-        )?;
-        at_least(
-            "ClientConfig::tries",
-            &self.tries,
-            &1,
-            "with 0 tries the client could not connect; the default is 15",
-        )?;
-        within(
-            "ClientConfig::game",
-            &self.game.len(),
-            0..=GAME_MAX_BYTES,
-            "this is the length of the name in bytes; name and credentials must fit into a Hello of 4 KiB",
-        )
+        first(self.check_all())
+    }
+
+    /// Returns an error for each field whose value is out of range.
+    #[must_use]
+    pub fn check_all(&self) -> Vec<ConfigError> {
+        failures([
+            within(
+                "ClientConfig::link_timeout",
+                &self.link_timeout,
+                LINK_TIMEOUT_MIN..=LINK_TIMEOUT_MAX,
+                "the server sends a Beacon each second and closes a link after 5 s of silence; the default is 5 s",
+            ),
+            within(
+                "ClientConfig::dial_timeout",
+                &self.dial_timeout,
+                DIAL_TIMEOUT_MIN..=DIAL_TIMEOUT_MAX,
+                "a link takes a few round trips to open; the default is 2.5 s",
+            ),
+            within(
+                "ClientConfig::backoff_min",
+                &self.backoff_min,
+                PAUSE_MIN..=PAUSE_MAX,
+                "without a pause the client asks a refusing server in a tight loop; the default is 100 ms",
+            ),
+            within(
+                "ClientConfig::backoff_max",
+                &self.backoff_max,
+                self.backoff_min..=PAUSE_MAX,
+                "it must be at least backoff_min, and at most as long as a player would wait; the default is 5 s",
+            ),
+            at_least(
+                "ClientConfig::tries",
+                &self.tries,
+                &1,
+                "with 0 tries the client could not connect; the default is 15",
+            ),
+            within(
+                "ClientConfig::game",
+                &self.game.len(),
+                0..=GAME_MAX_BYTES,
+                "this is the length of the name in bytes; name and credentials must fit into a Hello of 4 KiB",
+            ),
+        ])
     }
 
     /// Returns the configuration, or panics if it does not pass [`check`](Self::check).

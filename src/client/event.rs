@@ -45,7 +45,7 @@ pub enum ClientEvent {
     },
 }
 
-/// Why a message was not sent.
+/// The reason why a message was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The client has no session yet, or the session is over.

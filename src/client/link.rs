@@ -90,12 +90,12 @@ pub trait Dial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DialState {
-    /// Time for which the session's link has been silent, without the time of the current update. A link is
+    /// Time for which the session's link has been silent, up to the last update. A link is
     /// silent while nothing arrives on it. A [stream](Link::is_stream) is also silent while the server reports
     /// that it receives nothing. `None` if the session has no link.
     pub silence: Option<Duration>,
-    /// Time for which the Hello that resumes the session has had no answer. `None` if no such Hello is waiting
-    /// for its answer, or if the session has probably expired.
+    /// Time for which the Hello that resumes the session has had no answer. `None` if no resume is waiting for its
+    /// answer, or if the session has probably expired.
     pub unanswered: Option<Duration>,
     /// Silence after which a link is lost: [`ClientConfig::link_timeout`](super::ClientConfig).
     pub link_timeout: Duration,
@@ -162,8 +162,8 @@ pub trait Link {
         None
     }
 
-    /// Returns why the link did not open or why it ended, if the transport can tell. The text is a sentence with
-    /// the cause and the remedy. The client logs it. If the client stops after failed tries, the last text is
+    /// Returns why the link did not open or why it ended, if the transport detects the cause. The text is a sentence
+    /// with the cause and the remedy. The client logs it. If the client stops after failed tries, the last text is
     /// the detail of [`ClientEvent::Closed`](super::ClientEvent::Closed). The default returns `None`.
     fn failure(&self) -> Option<String> {
         None
@@ -266,7 +266,7 @@ pub enum LinkStatus {
     Closed,
 }
 
-/// Why a link cannot be opened.
+/// The reason why a link cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
     /// There is no connect token. The field is the cause.

@@ -21,9 +21,9 @@ pub(super) struct Outbox {
     frames: VecDeque<Bytes>,
     bytes: usize,
     trimmed: u64,
-    /// How many of `frames` were sent on the current link.
+    /// Number of `frames` that were sent on the current link.
     cursor: usize,
-    /// How many of `frames` were sent on any link. The other frames have no number yet.
+    /// Number of `frames` that were sent on any link. The other frames have no number yet.
     tried: usize,
 }
 
@@ -49,8 +49,8 @@ impl Outbox {
         self.tried = self.tried.max(self.cursor);
     }
 
-    /// Applies an acknowledgement of an Ack or Beacon on the current link. A lower one than before is old and
-    /// changes nothing.
+    /// Applies the acknowledgement in an Ack or Beacon on the current link. If it is lower than an earlier one, it is
+    /// old and changes nothing.
     pub(super) fn acknowledge(&mut self, received: u64) -> Result<(), Beyond> {
         if received > self.given() {
             return Err(Beyond);
@@ -59,9 +59,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Starts a new link, after a Welcome in which the server has counted `received` frames. Each side adopts
-    /// the higher count. If `received` is above all that was ever sent, frames that were never sent get the
-    /// numbers behind it.
+    /// Prepares the outbox for a new link, after a Welcome that reports `received` counted frames. The outbox adopts
+    /// the higher of both counts. If `received` is above the number of the last frame that was ever sent, the frames
+    /// that were never sent get the numbers after `received`.
     pub(super) fn rebase(&mut self, received: u64) {
         self.cursor = 0;
         let known = self.trimmed.saturating_add(self.tried as u64);

@@ -1,7 +1,7 @@
 //! Implements the client's side of the protocol, without I/O.
 //!
 //! [`Core`] holds no link. Its owner holds the link, reports the link's status and frames to the core, and
-//! closes or drops the link when [`Core::take_release`] says so.
+//! closes or drops the link when [`Core::take_release`] returns a [`Release`].
 //!
 //! Data flow: [`advance`](Core::advance) lets time pass → [`opened`](Core::opened) and
 //! [`receive`](Core::receive) take events of the link → [`check`](Core::check) finds timeouts and ended links →
@@ -23,11 +23,9 @@ use super::config::ClientConfig;
 use super::event::{ClientEvent, Events, SendError};
 use super::link::LinkStatus;
 use super::outbox::Outbox;
-use crate::ident::SessionId;
+use crate::ident::{MessageId, SessionId};
 use crate::wire::v1::{Reason, Welcome};
-use crate::wire::{
-    CLOSE_TIMEOUT, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Frame, Lane, Range, WireMessage, encode,
-};
+use crate::wire::{CLOSE_TIMEOUT, FRAME_MAX_CLIENT, FRAME_MAX_SERVER, Frame, Lane, Range};
 use bound::Bound;
 use proof::Proof;
 
@@ -45,7 +43,7 @@ pub(super) struct Core {
     /// True if the last link was lost because it was silent.
     was_silent: bool,
     /// True if the newest Beacon had the field `echoed`.
-    tells_echoes: bool,
+    reports_echoes: bool,
     /// True if the link is a stream and the server fills `echoed`, so the client can detect that the server
     /// receives nothing.
     may_be_deaf: bool,
@@ -54,12 +52,14 @@ pub(super) struct Core {
     /// The round-trip time of the last link that opened.
     round_trip: Duration,
     events: Events,
-    /// How the current link is to be given up, if it is.
+    /// The way in which the owner must give up the current link. `None` if the link is kept.
     release: Option<Release>,
     /// Set once `bye` was called.
     leaving: Option<Leaving>,
     /// The last Welcome.
     welcome: Option<Welcome>,
+    /// Why the last try has failed. `None` if no try has failed since the last Welcome.
+    failure: Option<String>,
     latency: Option<Duration>,
     resume_count: u64,
     request: u32,
@@ -96,7 +96,7 @@ struct Session {
 }
 
 impl fmt::Debug for Session {
-    /// Without the token.
+    /// Omits the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("id", &self.id)
@@ -111,11 +111,11 @@ impl fmt::Debug for Session {
 struct UnansweredHello {
     /// The token in the Hello.
     token: Bytes,
-    /// Time within which the network may still deliver the Hello.
+    /// Remaining time in which the network may still deliver the Hello.
     left: Duration,
 }
 
-/// How a link is given up.
+/// The way in which a link is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Release {
     /// The link is closed, and the peer is informed.
@@ -156,7 +156,7 @@ impl Core {
             config,
             absence: None,
             was_silent: false,
-            tells_echoes: false,
+            reports_echoes: false,
             may_be_deaf: false,
             failed_tries: 0,
             round_trip: Duration::ZERO,
@@ -174,6 +174,7 @@ impl Core {
             release: None,
             leaving: None,
             welcome: None,
+            failure: None,
             latency: None,
             resume_count: 0,
             request: 0,
@@ -181,7 +182,7 @@ impl Core {
     }
 
     /// Lets time pass. Timeouts take effect later, in [`check`](Self::check), after the frames that arrived in
-    /// the meantime were read: so a client that slept for less than `link_timeout` can keep its link. After a
+    /// the meantime were read, so a client that slept for less than `link_timeout` can keep its link. After a
     /// longer sleep the link is lost at once and is not read.
     pub(super) fn advance(&mut self, dt: Duration) {
         self.absence = self.absence.map(|absence| absence.saturating_add(dt));
@@ -266,7 +267,7 @@ impl Core {
         is_stream: bool,
         failure: impl FnOnce() -> Option<String>,
     ) {
-        self.may_be_deaf = is_stream && self.tells_echoes;
+        self.may_be_deaf = is_stream && self.reports_echoes;
         let closed = status == LinkStatus::Closed;
         // Silence means nothing while the client itself does not read the link.
         let paused = self.is_paused();
@@ -359,22 +360,21 @@ impl Core {
         self.stop(Some(Reason::Protocol), detail);
     }
 
-    /// Encodes a message, if it may be sent.
-    pub(super) fn admit<M: WireMessage>(&self, message: &M) -> Result<Bytes, SendError> {
+    /// Returns an error if this frame may not be sent.
+    pub(super) fn admit(&self, id: MessageId, frame: &Bytes) -> Result<(), SendError> {
         if self.leaving.is_some() {
             return Err(SendError::Leaving);
         }
         if self.session.is_none() {
             return Err(SendError::NoSession);
         }
-        if M::ID.range() == Range::LinkControl {
-            return Err(SendError::LinkControl(M::ID));
+        if id.range() == Range::LinkControl {
+            return Err(SendError::LinkControl(id));
         }
-        let frame = encode(message);
         if frame.len() > FRAME_MAX_CLIENT {
-            return Err(SendError::TooLong { id: M::ID, length: frame.len() });
+            return Err(SendError::TooLong { id, length: frame.len() });
         }
-        Ok(frame)
+        Ok(())
     }
 
     /// Queues an admitted reliable frame.
@@ -428,6 +428,10 @@ impl Core {
 
     pub(super) fn welcome(&self) -> Option<&Welcome> {
         self.welcome.as_ref()
+    }
+
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     pub(super) fn latency(&self) -> Option<Duration> {

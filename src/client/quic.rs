@@ -125,7 +125,8 @@ pub struct QuicLink {
     endpoint: Endpoint,
     handle: ConnectionHandle,
     connection: Connection,
-    /// True once the endpoint has removed the connection. The endpoint must not receive further events of the connection.
+    /// True once the endpoint has removed the connection. The endpoint must not receive further events of the
+    /// connection.
     is_drained: bool,
     lanes: Lanes,
     /// The link's clock, which begins at the dial and advances with the updates.
@@ -146,7 +147,7 @@ impl QuicLink {
     fn open(target: &QuicTarget, config: ClientConfig) -> Result<Self, DialError> {
         let peer = target.address;
         let now = Instant::now();
-        // An IPv6 address has brackets in URLs, and none in certificates.
+        // An IPv6 address has brackets in URLs, but not in certificates.
         let name = target.server_name.trim_start_matches('[').trim_end_matches(']');
         let lanes = match &target.route {
             QuicRoute::Quic => Lanes::quic_client(FRAME_MAX_SERVER),
@@ -256,9 +257,9 @@ impl QuicLink {
             || exchange(&mut self.endpoint, self.handle, &mut self.connection) == Exchanged::Drained;
     }
 
-    fn take_happened(&mut self) {
-        while let Some(happened) = self.lanes.poll() {
-            match happened {
+    fn take_events(&mut self) {
+        while let Some(event) = self.lanes.poll() {
+            match event {
                 LaneEvent::Opened(_) if self.status == LinkStatus::Opening => self.status = LinkStatus::Open,
                 LaneEvent::Ended(ended) => {
                     self.end(reasons::of_end(ended, self.lanes.error(), self.peer, self.status));
@@ -269,7 +270,7 @@ impl QuicLink {
                     self.violation.get_or_insert(what);
                     self.end(format!("the server broke the protocol: {what}"));
                 }
-                // The first two occur on servers only, and a link that is closed stays closed.
+                // The first two events occur on servers only. A link that is closed stays closed.
                 LaneEvent::SessionRequested(_) | LaneEvent::Finished | LaneEvent::Opened(_) => {}
             }
         }
@@ -334,7 +335,7 @@ impl Link for QuicLink {
         }
         self.exchange();
         self.lanes.update(&mut self.connection);
-        self.take_happened();
+        self.take_events();
     }
 
     fn status(&self) -> LinkStatus {
@@ -347,7 +348,7 @@ impl Link for QuicLink {
                 return Some((lane, frame));
             }
         }
-        self.take_happened();
+        self.take_events();
         None
     }
 
@@ -391,8 +392,8 @@ fn other(error: impl fmt::Display) -> DialError {
     DialError::Other(error.to_string())
 }
 
-/// The most datagrams that an update receives, and that it sends: some megabytes, so that a flood cannot block
-/// the caller.
+/// The most datagrams that an update receives, and the most that a flush sends: some megabytes, so that a flood cannot
+/// block the caller.
 const DATAGRAMS_AN_UPDATE: usize = 4_096;
 /// A length above that of any datagram that quinn lets its peer send.
 const DATAGRAM_MAX_BYTES: usize = 2_048;

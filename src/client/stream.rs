@@ -51,8 +51,8 @@ impl Stream {
         Ok(Self { socket, others, is_connected: false, tls, allowance: READ_MAX_BYTES })
     }
 
-    /// Allows another [`READ_MAX_BYTES`] to be read. Without this limit, a peer that sends fast could keep its reader
-    /// in one update for ever.
+    /// Allows another [`READ_MAX_BYTES`] to be read. Without this limit, an update could read for ever from a peer that
+    /// sends fast.
     pub(super) fn refill(&mut self) {
         self.allowance = READ_MAX_BYTES;
     }
@@ -179,7 +179,7 @@ fn begin(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Returns true if connecting has failed. The usual error means that the connection is in progress, but its
-/// `ErrorKind` is not stable, so this function lists the failures. With a failure that is missing here, the try
+/// `ErrorKind` is not stable, so this function lists the failures. After a failure that is missing here, the try
 /// ends by its timeout.
 fn has_failed(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
@@ -243,9 +243,9 @@ mod tests {
         stream.write_all(b"ping").expect("room");
 
         let (mut peer, _) = listener.accept().expect("a connection");
-        let mut heard = [0; 4];
-        peer.read_exact(&mut heard).expect("four bytes");
-        assert_eq!(&heard, b"ping");
+        let mut received = [0; 4];
+        peer.read_exact(&mut received).expect("four bytes");
+        assert_eq!(&received, b"ping");
     }
 
     #[test]

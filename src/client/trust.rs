@@ -12,7 +12,7 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// Which certificate a client accepts over QUIC, WebTransport and `wss`.
+/// The certificate that a client accepts over QUIC, WebTransport, `wss` and `https`.
 ///
 /// ```
 /// use waystation::client::Trust;
@@ -34,7 +34,7 @@ pub enum Trust {
     WebPki,
 }
 
-/// Why a [`Trust`] cannot be used.
+/// The reason why a [`Trust`] cannot be created or used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
     /// The text is not a SHA-256.
@@ -156,7 +156,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// How much of a malformed hash an error shows: somewhat more than the length of a hash.
+/// Maximum length of the part of a malformed hash that an error shows: somewhat more than the length of a hash.
 const SHOWN_MAX_CHARS: usize = 80;
 
 #[cfg(test)]

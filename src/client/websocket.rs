@@ -64,7 +64,7 @@ pub struct WebSocketLink {
     now: Duration,
     /// Messages that may still be read in this update.
     messages_left: usize,
-    /// True if the socket did not take all data in the last flush.
+    /// True if the socket did not accept all data in the last write or flush.
     is_blocked: bool,
     /// Unreliable frames of the game that wait while the socket is blocked.
     waiting: Waiting,
@@ -81,7 +81,7 @@ enum State {
 }
 
 impl WebSocketDial {
-    /// Creates a dial for the server at this `ws:` or `wss:` URL. `trust` says which certificate the client accepts
+    /// Creates a dial for the server at this `ws:` or `wss:` URL. `trust` is the certificate that the client accepts
     /// over `wss:`.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl WebSocketDial {
             failure: None,
             violation: None,
         };
-        // The link reports a failure of the handshake, also an immediate one.
+        // The link reports a failure of the handshake, even if the handshake fails at once.
         link.go_on(begun.map(|(socket, _)| socket));
         Ok(link)
     }
@@ -363,5 +363,5 @@ const READ_BYTES: usize = 8 * 1024;
 const WRITE_EARLY_BYTES: usize = 4 * FRAME_MAX_CLIENT;
 /// Queued bytes at which a send is refused: a full outbox, and room for further writes.
 const WRITE_MAX_BYTES: usize = crate::wire::OUTBOX_MAX_BYTES + 2 * WRITE_EARLY_BYTES;
-/// How many characters of a wrong URL an error shows.
+/// Maximum number of characters of a wrong URL that an error shows.
 const SHOWN_MAX_CHARS: usize = 100;

@@ -20,8 +20,8 @@ use crate::wire::v1::{Denied, Reason};
 use crate::wire::{self, retry};
 use crate::zone;
 
-/// Cuts silent and surplus guests, and takes lost links from their sessions. The Hellos of the tick are
-/// answered before: a session that loses its link and is resumed in the same tick never becomes
+/// Closes silent guests, cuts surplus guests, and takes lost links from their sessions. The Hellos of the tick are
+/// answered before that, so a session that loses its link and is resumed in the same tick never becomes
 /// Disconnected.
 pub(super) fn apply_losses(world: &mut World) {
     close_silent_guests(world);
@@ -41,7 +41,7 @@ pub(super) fn apply_inputs(world: &mut World) {
     let mut controls = std::mem::take(&mut world.resource_mut::<Controls>().0);
     let mut hellos = take_hellos(world);
     if !hellos.is_empty() {
-        hellos.sort_by_key(|(_, _, asked)| asked.when);
+        hellos.sort_by_key(|(_, _, hello)| hello.when);
         controls.sort_by_key(Control::when);
     }
     let mut controls = controls.into_iter();
@@ -90,22 +90,22 @@ fn conclude_checks(world: &mut World) {
                 Err(Denial::later(Reason::Throttled, "the login is not available now", after))
             }
         };
-        finish(world, link, concluded.map(|()| Outcome::In));
+        finish(world, link, concluded.map(|()| Outcome::Bound));
     }
 }
 
 /// Outcome of a Hello that was not denied.
 enum Outcome {
     /// The link is bound to a session.
-    In,
+    Bound,
     /// The Hello waits for the verdict of an authenticator.
-    PendingHello,
+    AwaitsVerdict,
 }
 
 /// Answers a Hello.
 fn answer(world: &mut World, link: LinkKey, info: &LinkInfo, request: Result<Request, Denial>) {
     let answered = match request {
-        Ok(Request::Resume(request)) => resume(world, link, &request).map(|()| Outcome::In),
+        Ok(Request::Resume(request)) => resume(world, link, &request).map(|()| Outcome::Bound),
         Ok(Request::Open(request)) => open(world, link, info, request),
         Err(denial) => Err(denial),
     };
@@ -114,8 +114,8 @@ fn answer(world: &mut World, link: LinkKey, info: &LinkInfo, request: Result<Req
 
 fn finish(world: &mut World, link: LinkKey, answered: Result<Outcome, Denial>) {
     match answered {
-        Ok(Outcome::In) => _ = world.resource_mut::<Guests>().leave(link),
-        Ok(Outcome::PendingHello) => {}
+        Ok(Outcome::Bound) => _ = world.resource_mut::<Guests>().leave(link),
+        Ok(Outcome::AwaitsVerdict) => {}
         Err(denial) => deny(world, link, denial),
     }
 }
@@ -126,8 +126,8 @@ fn take_hellos(world: &mut World) -> Vec<(LinkKey, LinkInfo, PendingHello)> {
     world.resource_scope(|world, mut guests: Mut<Guests>| {
         let table = world.resource::<SessionTable>();
         let hellos = guests.iter_mut().filter_map(|(link, guest)| {
-            let asked = guest.take_asked(now, table)?;
-            Some((link, guest.info.clone(), asked))
+            let hello = guest.take_hello(now, table)?;
+            Some((link, guest.info.clone(), hello))
         });
         hellos.collect()
     })
@@ -143,7 +143,7 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest)
     match policy.decide(world.resource::<Authenticators>(), &request.credentials, &proofs)? {
         Decision::Open(principal) => {
             register(world, link, info, principal, &proofs)?;
-            Ok(Outcome::In)
+            Ok(Outcome::Bound)
         }
         Decision::Ask(authenticator) => {
             let question = Question {
@@ -159,7 +159,7 @@ fn open(world: &mut World, link: LinkKey, info: &LinkInfo, request: OpenRequest)
             if let Some(guest) = world.resource_mut::<Guests>().get_mut(link) {
                 guest.stage = Stage::Checking(Checking { question, proofs });
             }
-            Ok(Outcome::PendingHello)
+            Ok(Outcome::AwaitsVerdict)
         }
     }
 }
@@ -209,8 +209,8 @@ fn resume(world: &mut World, link: LinkKey, request: &ResumeRequest) -> Result<(
     Ok(())
 }
 
-/// Sends Denied. The link stays open for another Hello. After a bad token, the next bad one is answered
-/// later.
+/// Sends Denied. The link stays open for another Hello. After a bad token, the answer to the next bad token is
+/// delayed.
 fn deny(world: &mut World, link: LinkKey, denial: Denial) {
     let now = world.resource::<TickTime>().now();
     let hello_timeout = world.resource::<GateConfig>().hello_timeout;
@@ -220,8 +220,8 @@ fn deny(world: &mut World, link: LinkKey, denial: Denial) {
         return;
     };
     guest.denied_count += 1;
-    // The link stays open until its client may try again, but at most `HELD_MAX` longer than the timeout:
-    // it takes a place.
+    // The link stays open until its client may try again, but at most `HELD_MAX` longer than the timeout,
+    // because it takes a place.
     let retry_after = Duration::from_millis(denial.retry_after_ms.into()).min(HELD_MAX);
     guest.deadline = now.saturating_add(retry_after).saturating_add(hello_timeout);
     if denial.reason == Reason::Token {

@@ -3,7 +3,7 @@
 //! A Hello that an authenticator has to decide becomes a [`Question`] in the authenticator's port. The link
 //! stays a guest, and the tick goes on. The [`Verdict`] is an input of a later tick.
 //!
-//! A failure affects one login only:
+//! Failures have these effects:
 //!
 //! - No verdict arrives within [`VERDICT_TIMEOUT`]. The client is denied as THROTTLED, and a later verdict
 //!   is dropped.
@@ -77,8 +77,8 @@ struct Attached {
     batch: VecDeque<Question>,
     /// Number of questions since the authenticator was attached.
     given: u64,
-    /// Number of questions that the authenticator had not taken when the tick began, and of those asked
-    /// since then.
+    /// Number of questions that the authenticator has not taken from its port, as of the beginning of the tick,
+    /// plus those that were asked since then.
     waiting: u64,
     /// Number of questions without a verdict.
     open_count: usize,
@@ -200,8 +200,8 @@ impl Authenticators {
     }
 }
 
-/// Gathers the answers of all authenticators. An answer to a question that the authenticator was not asked
-/// is dropped.
+/// Gathers the answers of all authenticators. An answer is dropped if its question is not open, or was put to
+/// another authenticator.
 pub(super) fn gather(world: &mut World, input: &mut TickInput) {
     let Authenticators { attached, open, .. } = &mut *world.resource_mut::<Authenticators>();
     for (index, authenticator) in attached.iter_mut().enumerate() {
@@ -291,5 +291,6 @@ pub const QUESTIONS_MAX: usize = 4_096;
 /// second.
 pub const QUESTIONS_PER_NETWORK: usize = 64;
 
-/// Answers of one authenticator that a tick takes, and that wait for the tick: two for each open question.
+/// Limit of the answers that wait in the port of one authenticator, and of those that one tick takes from it: two
+/// for each open question.
 const ANSWER_BUDGET: Budget = Budget { count: 2 * QUESTIONS_MAX, bytes: 16 * 1024 * 1024 };

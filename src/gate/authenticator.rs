@@ -109,7 +109,7 @@ async fn answer_all(AuthPort { mut questions, answers }: AuthPort, authenticator
     questions.set_waker(move || waker.notify_one());
     let (mut checks, mut batch, mut fresh) = (JoinSet::new(), VecDeque::new(), Vec::new());
     loop {
-        // Checks start after the port is unlocked, because the tick may wait for it.
+        // Checks start after the port is unlocked, because the tick may wait for its lock.
         questions.drain_all(|question| fresh.push(question));
         for question in fresh.drain(..) {
             checks.spawn(decide(Arc::clone(&authenticator), question));
@@ -156,6 +156,6 @@ fn failed(id: QuestionId) -> Verdict {
 /// Maximum number of threads for blocking work. Further work waits.
 pub const BLOCKING_THREADS: usize = 16;
 
-/// Longest time that the thread outlives the gate, and that answers wait after the port had no room for
-/// them.
+/// Interval at which the thread checks whether the gate was dropped, and sends the answers for which the port had
+/// no room before.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -29,7 +29,7 @@ pub struct Guests {
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) info: LinkInfo,
-    /// Network that the limits count the link to, if any limit applies to it.
+    /// Network toward whose limits the link counts, or `None` if no limit applies to the link.
     network: Option<Network>,
     /// Time at which the link was opened, on the sampled clock.
     since: Duration,
@@ -71,7 +71,7 @@ pub(super) struct PendingHello {
 #[derive(Debug)]
 pub(super) struct Checking {
     pub(super) question: QuestionId,
-    /// What the client has proofs beside its credentials.
+    /// The client's proofs, without its credentials.
     pub(super) proofs: Proofs,
 }
 
@@ -157,8 +157,8 @@ impl Guests {
         self.guests.iter_mut().map(|(link, guest)| (*link, guest))
     }
 
-    /// Stores the verdict about a guest. Returns false if the guest has left, or waits for the verdict on
-    /// another question.
+    /// Stores the verdict about a guest. Returns false if the guest has left, or does not wait for the verdict on
+    /// this question.
     pub(super) fn decide(&mut self, link: LinkKey, question: QuestionId, verdict: Verdict) -> bool {
         let Some(guest) = self.guests.get_mut(&link) else { return false };
         guest.stage.decide(question, verdict)
@@ -203,7 +203,7 @@ impl Guests {
     }
 }
 
-/// Returns the network that the limits count a link to, or `None` if no limit applies to the link.
+/// Returns the network toward whose limits a link counts, or `None` if no limit applies to the link.
 pub(super) fn limited(info: &LinkInfo, config: &GateConfig) -> Option<Network> {
     let network = Network::of(info.address?.ip());
     (!(config.exempt_loopback && network.is_loopback())).then_some(network)
@@ -226,21 +226,21 @@ impl Guest {
 
     /// Takes the Hello of the guest if it may be answered now. Only a bad token is delayed: a good token
     /// must not miss its deadline because of earlier bad ones.
-    pub(super) fn take_asked(&mut self, now: Duration, table: &SessionTable) -> Option<PendingHello> {
-        let Stage::PendingHello(asked) = &self.stage else { return None };
-        if let Ok(Request::Resume(resume)) = &asked.request
+    pub(super) fn take_hello(&mut self, now: Duration, table: &SessionTable) -> Option<PendingHello> {
+        let Stage::PendingHello(hello) = &self.stage else { return None };
+        if let Ok(Request::Resume(resume)) = &hello.request
             && self.resume_from > now
             && table.by_token(resume.token).is_none()
         {
             return None;
         }
         match std::mem::take(&mut self.stage) {
-            Stage::PendingHello(asked) => Some(asked),
+            Stage::PendingHello(hello) => Some(hello),
             _ => None,
         }
     }
 }
 
-/// A guest is fresh for this time and is cut only after all guests that are not. A client sends its Hello
-/// as soon as its link is open. On a slow network the Hello takes a round trip of 1.5 s to arrive.
+/// A guest is fresh for this time. Fresh guests are cut after all others. A client sends its Hello as soon as its
+/// link is open. On a slow network the Hello takes a round trip of 1.5 s to arrive.
 const FRESH_FOR: Duration = Duration::from_secs(2);

@@ -78,7 +78,7 @@ impl Denial {
         Self::later(reason, detail, Duration::ZERO)
     }
 
-    /// Returns a denial after which the client may try again in `wait`.
+    /// Returns a denial after which the client waits for `wait` before its next Hello.
     pub(super) const fn later(reason: Reason, detail: &'static str, wait: Duration) -> Self {
         Self { reason, detail: Cow::Borrowed(detail), retry_after_ms: retry::in_ms(wait) }
     }

@@ -4,7 +4,7 @@
 //! may try again, and takes no place until then.
 //!
 //! Data flow: a Hello for a new session, after its proof was checked → [`check`] → the session is
-//! registered, and counts to its network until it ends.
+//! registered, and counts toward the limits of its network until it ends.
 
 use bevy_ecs::prelude::*;
 
@@ -23,8 +23,8 @@ use crate::wire::v1::Reason;
 #[derive(Resource, Debug, Default)]
 pub(super) struct NewSessionRates(NetworkRates);
 
-/// Checks that a link may open a session. Returns the network that the session counts to, or `None` if no
-/// limit applies to it.
+/// Checks that a link may open a session. Returns the network toward whose limits the session counts, or `None` if
+/// no limit applies to it.
 ///
 /// # Errors
 ///

@@ -4,9 +4,11 @@ use super::auth::{AuthenticatorId, Authenticators};
 use super::hello::Denial;
 use super::ticket::Proofs;
 use crate::identity::{Credentials, Principal};
+use crate::settings::Choice;
 use crate::wire::v1::Reason;
 
-/// Who may open a new session. An existing session is resumed by its resume token alone, under each policy.
+/// The policy that determines who may open a new session. An existing session is resumed by its resume token alone,
+/// under each policy.
 ///
 /// If there is an [authenticator](super::Authenticator) for a kind of credentials, it decides about them
 /// under each policy. A password or a bearer token for which there is no authenticator is denied as
@@ -23,6 +25,11 @@ pub enum GatePolicy {
     /// Only a client that an authenticator accepts. Tickets and links are not accepted as proof. Anonymous
     /// clients are denied unless there is an authenticator for them.
     Custom,
+}
+
+impl Choice for GatePolicy {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("open", Self::Open), ("identified", Self::Identified), ("custom", Self::Custom)];
 }
 
 /// Outcome of a Hello for a new session.

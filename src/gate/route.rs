@@ -71,8 +71,8 @@ pub(super) fn route(mut input: ResMut<TickInput>, mut controls: ResMut<Controls>
             }
             ProxyEventKind::ProtocolViolation(what) => {
                 tracing::debug!(%link, what, "protocol error");
-                // A frame without an id is also a protocol error. It ends a guest at once. It ends a
-                // session after the frames before it were dispatched.
+                // This is handled like a frame without an id, which is a protocol error too: it ends a guest at
+                // once, and a session after the frames before it were dispatched.
                 links.take_frame(link, event.at, Lane::Reliable, Bytes::new());
             }
             // `Proxies` tracks the room of links.

@@ -24,8 +24,8 @@ use crate::zone::{Change, Changes, JoinPolicy, cancel_all};
 pub struct Drain {
     /// Time at which all sessions end, on the sampled clock.
     deadline: Option<Duration>,
-    /// Last tick in which sessions of clients ended after the deadline, or the first tick after it; on the
-    /// sampled clock.
+    /// Time, on the sampled clock, of the last tick after the deadline that had sessions of clients to end. If no tick
+    /// had any, the time of the first tick after the deadline.
     last_batch_at: Option<Duration>,
 }
 
@@ -162,6 +162,6 @@ impl GuestCloser<'_> {
     }
 }
 
-/// Maximum number of sessions of clients that end in one tick. It spreads the last frames, and the Hellos
-/// of returning clients.
+/// Maximum number of sessions of clients that end in one tick. The limit spreads the last frames, and the Hellos
+/// of returning clients, over several ticks.
 const CLOSE_BATCH: usize = 512;

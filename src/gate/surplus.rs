@@ -1,5 +1,5 @@
-//! Chooses the guests that are cut when there are too many: in the network with the most guests, the guest
-//! that came first.
+//! Chooses the guests that are cut when there are too many: first the oldest guest of the network with the most
+//! guests.
 //!
 //! An attacker with one network can cause only the links of that network to be cut. An attacker with many
 //! networks can cause only the oldest silent links to be cut. A client that resumes sends its Hello as soon

@@ -58,7 +58,7 @@ impl Tickets {
     ///
     /// # Errors
     ///
-    /// Returns a denial if the ticket is bad, even where none is needed, or if the link and the ticket name
+    /// Returns a denial if the ticket is bad, even if no ticket is needed, or if the link and the ticket name
     /// different users.
     pub(super) fn check(
         &self,
@@ -129,8 +129,8 @@ pub(super) const BAD_TICKET: Denial = Denial::new(
 );
 const TOO_MANY_TICKETS: Denial =
     Denial::later(Reason::Throttled, "too many sessions were recently opened by tickets", retry::IN_USE);
-/// Longest time until a ticket may expire: its longest lifetime, and the same time again for a minter whose
-/// clock is ahead of this server's.
+/// Longest time until a ticket may expire: twice the longest lifetime of a ticket, because the clock of the program
+/// that mints tickets may be ahead of this server's clock.
 const AHEAD_MAX: Duration = TICKET_EXPIRE_MAX.saturating_mul(2);
 /// Maximum number of remembered used tickets, which take about 3 MiB. It allows 100 sessions per second for
 /// the longest time that a ticket is remembered. Beyond it, no session opens by ticket until some have

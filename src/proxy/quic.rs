@@ -43,55 +43,41 @@ use crate::wire::discovery::{Offer, QUIC, WEBTRANSPORT};
 use crate::wire::quic::{ALPN_QUIC, ALPN_WEBTRANSPORT, QuicLimits, WEBTRANSPORT_PATH};
 use crate::wire::{ConfigError, HELLO_TIMEOUT};
 
-/// The configuration of a [`QuicProxy`].
-#[derive(Debug, Clone)]
-pub struct QuicConfig {
-    /// Address to listen on. Default: `127.0.0.1:7778`, which only clients on this machine reach. With port 0, the
-    /// operating system chooses the port.
-    pub listen: SocketAddr,
-    /// Address of the offers in discovery: a host that the certificate names, and optionally a port, such as
-    /// `play.example:4433` or `[2001:db8::1]`. Without a port, the bound port is used. Default: `None`, which
-    /// stands for the bound address. Set this field if the bound address is `0.0.0.0` or `[::]`, or if the server
-    /// is behind a network address translation.
-    pub public_address: Option<String>,
-    /// Maximum number of connections, from 1 to [`QUIC_LINKS_MAX`], including closing connections and excluding
-    /// handshakes under way. A further client is refused. Default: 1,024.
-    /// [`LinkMemory::of_quic`](super::link_memory::LinkMemory::of_quic) returns how much memory one link can occupy at most. A link
-    /// whose client keeps up occupies about 25 KiB.
-    pub max_links: usize,
-    /// Maximum number of handshakes under way, at least 1. Default: 512, which occupy about 14 MiB. For a further
-    /// handshake, the oldest handshake of the [network](super::Network) with the most handshakes is ended, so that
-    /// no network can block others.
-    pub max_handshakes: usize,
-    /// Number of handshakes under way from which on a new client has to prove its address by a Retry. A Retry costs
-    /// the client one more round trip. Default: 64. With 0, every client gets a Retry.
-    pub retry_above: usize,
-    /// Time in which a connection has to become a link, including the QUIC handshake and the opening of a
-    /// WebTransport session. Default: 5 s.
-    pub handshake_timeout: Duration,
-    /// Limits of one connection. Its idle timeout should not be shorter than the sessions' link timeout, because
-    /// otherwise the adapter ends links before their sessions would.
-    pub limits: QuicLimits,
-    /// Origins whose pages may open WebTransport sessions. Default: all origins.
-    pub origins: Origins,
-    /// Size in bytes of each of the two kernel buffers of the socket. Minimum: 64 KiB. Default: 4 MiB, about 3,000
-    /// full datagrams. The kernel applies its own maximum if that is lower.
-    pub socket_buffer_bytes: usize,
-}
-
-impl Default for QuicConfig {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
-            public_address: None,
-            max_links: 1_024,
-            max_handshakes: 512,
-            retry_above: 64,
-            handshake_timeout: HELLO_TIMEOUT,
-            limits: QuicLimits::default(),
-            origins: Origins::default(),
-            socket_buffer_bytes: SOCKET_BUFFER_BYTES,
-        }
+crate::settings! {
+    /// The configuration of a [`QuicProxy`].
+    #[derive(Debug, Clone)]
+    pub struct QuicConfig {
+        /// Address to listen on. Default: `127.0.0.1:7778`, which only clients on this machine reach. With port 0, the
+        /// operating system chooses the port.
+        pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
+        /// Address of the offers in discovery: a host that the certificate names, and optionally a port, such as
+        /// `play.example:4433` or `[2001:db8::1]`. Without a port, the bound port is used. Default: none, which stands
+        /// for the bound address. Set it if the bound address is `0.0.0.0` or `[::]`, or if the server is behind a
+        /// network address translation.
+        pub public_address: Option<String> = None,
+        /// Maximum number of connections, including closing connections and excluding handshakes under way. Range: 1 to
+        /// 65,536 ([`QUIC_LINKS_MAX`]). Default: 1,024. A further client is refused. With the default limits a link
+        /// with a session occupies up to 2.5 MiB ([`LinkMemory::of_quic`](super::link_memory::LinkMemory::of_quic)), so
+        /// 1,024 links occupy up to 2.5 GiB. A link whose client keeps up occupies about 25 KiB.
+        pub max_links: usize = 1_024,
+        /// Maximum number of handshakes under way. Minimum: 1. Default: 512, which occupy about 14 MiB. For a further
+        /// handshake, the oldest handshake of the [network](super::Network) with the most handshakes is ended, so that
+        /// no network can block others.
+        pub max_handshakes: usize = 512,
+        /// Number of handshakes under way from which on a new client has to prove its address by a Retry. A Retry costs
+        /// the client one more round trip. Default: 64. With 0, every client gets a Retry.
+        pub retry_above: usize = 64,
+        /// Time in which a connection has to become a link, including the QUIC handshake and the opening of a
+        /// WebTransport session. Range: 0.5 s to 60 s. Default: 5 s.
+        pub handshake_timeout: Duration = HELLO_TIMEOUT,
+        /// Limits of one connection. Its idle timeout should not be shorter than the sessions' link timeout, because
+        /// otherwise the adapter ends links before their sessions would.
+        pub limits: QuicLimits = QuicLimits::default(),
+        /// Origins whose pages may open WebTransport sessions. Default: all origins.
+        pub origins: Origins = Origins::default() => skipped,
+        /// Size in bytes of each of the two kernel buffers of the socket. Minimum: 64 KiB. Default: 4 MiB, about 3,000
+        /// full datagrams. The kernel applies its own maximum if that is lower.
+        pub socket_buffer_bytes: usize = SOCKET_BUFFER_BYTES,
     }
 }
 

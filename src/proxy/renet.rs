@@ -32,48 +32,45 @@ pub use self::stats::{RenetCounts, RenetStats};
 use super::pump::{Bound, Unbound};
 use super::udp::SOCKET_BUFFER_MIN_BYTES;
 use super::{AdapterPort, DiscoveryRequest, Listener, ListenerHandle, OfferSource};
+use crate::settings::{ConfigError, at_least, failures, first, within};
 use crate::tick::UnixClock;
 use crate::wire::discovery::{Offer, UDP};
 use crate::wire::udp::{DEV_KEY, TOKEN_EXPIRE, TokenMint, token_to_text};
-use crate::wire::{ConfigError, at_least, whole_seconds, within};
+use crate::wire::whole_seconds;
 
-/// The configuration of a [`RenetProxy`].
-#[derive(Clone)]
-pub struct RenetConfig {
-    /// Address to listen on. Default: `127.0.0.1:7777`, which only clients on this machine reach. With port 0, the
-    /// operating system chooses the port.
-    pub listen: SocketAddr,
-    /// Addresses at which clients reach the server, up to 32. A connect token is valid only if it lists one of
-    /// them. Default: empty, which stands for the bound address. Set this field if the bound address is `0.0.0.0`
-    /// or `[::]`, or if the server is behind a network address translation.
-    pub public_addresses: Vec<SocketAddr>,
-    /// Secret key that mints connect tokens. It has no default. It must not be all zeros, because netcode takes
-    /// zeros as "no encryption".
-    pub key: [u8; NETCODE_KEY_BYTES],
-    /// Maximum number of links, from 1 to [`RENET_LINKS_MAX`]. A further client is refused because the server is
-    /// full. Default: 1,024. [`LinkMemory::of_udp`](super::link_memory::LinkMemory::of_udp) returns how much memory one link can
-    /// occupy at most. A client that keeps up occupies very little.
-    pub max_links: usize,
-    /// Size in bytes of each of the two kernel buffers of the socket. Minimum: 64 KiB. Default: 4 MiB, about 3,000
-    /// full datagrams. The kernel applies its own maximum if that is lower.
-    pub socket_buffer_bytes: usize,
-    /// Clock of the Unix time by which connect tokens expire. Default: the system clock of this process. It has to
-    /// agree with the clock of [`HttpConfig`](crate::admin::HttpConfig), by which discovery mints tokens.
-    pub unix: UnixClock,
+crate::settings! {
+    /// The configuration of a [`RenetProxy`].
+    #[derive(Clone)]
+    pub struct RenetConfig {
+        /// Address to listen on. Default: `127.0.0.1:7777`, which only clients on this machine reach. With port 0, the
+        /// operating system chooses the port.
+        pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
+        /// Addresses at which clients reach the server, up to 32. A connect token is valid only if it lists one of
+        /// them. Default: empty, which stands for the bound address. Set it if the bound address is `0.0.0.0` or
+        /// `[::]`, or if the server is behind a network address translation.
+        pub public_addresses: Vec<SocketAddr> = Vec::new(),
+        /// Secret key that mints connect tokens. Default: all zeros, with which [`RenetProxy::bind`] fails, because
+        /// netcode takes zeros as "no encryption".
+        pub key: [u8; NETCODE_KEY_BYTES] = [0; NETCODE_KEY_BYTES] => skipped,
+        /// Maximum number of links. Range: 1 to 1,024 ([`RENET_LINKS_MAX`]). Default: 1,024. A further client is
+        /// refused because the server is full. A link with a session occupies up to 4.9 MiB
+        /// ([`LinkMemory::of_udp`](super::link_memory::LinkMemory::of_udp)), so 1,024 links occupy up to 4.9 GiB. A
+        /// client that keeps up occupies about 20 KiB.
+        pub max_links: usize = RENET_LINKS_MAX,
+        /// Size in bytes of each of the two kernel buffers of the socket. Minimum: 64 KiB. Default: 4 MiB, about 3,000
+        /// full datagrams. The kernel applies its own maximum if that is lower.
+        pub socket_buffer_bytes: usize = SOCKET_BUFFER_BYTES,
+        /// Clock of the Unix time by which connect tokens expire. Default: the system clock of this process. It has to
+        /// agree with the clock of [`HttpConfig`](crate::admin::HttpConfig), by which discovery mints tokens.
+        pub unix: UnixClock = UnixClock::system() => skipped,
+    }
 }
 
 impl RenetConfig {
     /// Returns the default configuration with this key.
     #[must_use]
     pub fn new(key: [u8; NETCODE_KEY_BYTES]) -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
-            public_addresses: Vec::new(),
-            key,
-            max_links: RENET_LINKS_MAX,
-            socket_buffer_bytes: SOCKET_BUFFER_BYTES,
-            unix: UnixClock::system(),
-        }
+        Self { key, ..Self::default() }
     }
 
     /// Checks the values. [`RenetProxy::bind`] calls this method.
@@ -82,18 +79,26 @@ impl RenetConfig {
     ///
     /// Returns a [`ConfigError`] for the first field whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        within(
-            "RenetConfig::max_links",
-            &self.max_links,
-            1..=RENET_LINKS_MAX,
-            "netcode supports at most 1,024 links, and no client can connect with 0; the default is 1,024",
-        )?;
-        at_least(
-            "RenetConfig::socket_buffer_bytes",
-            &self.socket_buffer_bytes,
-            &SOCKET_BUFFER_MIN_BYTES,
-            "the buffer must hold the datagrams that arrive between two reads; the default is 4 MiB",
-        )
+        first(self.check_all())
+    }
+
+    /// Returns an error for each field whose value is out of range.
+    #[must_use]
+    pub fn check_all(&self) -> Vec<ConfigError> {
+        failures([
+            within(
+                "RenetConfig::max_links",
+                &self.max_links,
+                1..=RENET_LINKS_MAX,
+                "netcode supports at most 1,024 links, and no client can connect with 0; the default is 1,024",
+            ),
+            at_least(
+                "RenetConfig::socket_buffer_bytes",
+                &self.socket_buffer_bytes,
+                &SOCKET_BUFFER_MIN_BYTES,
+                "the buffer must hold the datagrams that arrive between two reads; the default is 4 MiB",
+            ),
+        ])
     }
 }
 

@@ -44,38 +44,30 @@ use self::hub::{Hub, SharedHub};
 use self::route::{PendingUpgrade, UpgradeRoute};
 pub use self::stats::{WebSocketCounts, WebSocketStats};
 use super::{AdapterPort, DiscoveryRequest, LinkEnd, OfferSource, Origins, ProxyCommand};
+use crate::settings::{ConfigError, at_least, failures, first, within};
 use crate::wire::discovery::{Offer, WEBSOCKET};
-use crate::wire::{ConfigError, at_least, within};
 
-/// The configuration of a [`WebSocketProxy`].
-#[derive(Debug, Clone)]
-pub struct WebSocketConfig {
-    /// Maximum number of links, including those that are being opened, from 1 to [`WEBSOCKET_LINKS_MAX`]. A further
-    /// client gets status 503. Default: 1,024. [`LinkMemory::of_websocket`](super::link_memory::LinkMemory::of_websocket) returns how
-    /// much memory one link can occupy at most. A link whose client keeps up occupies about 20 KiB.
-    pub max_links: usize,
-    /// Origins whose pages may open links. A page whose origin is the requested host may always open links.
-    /// Default: no other pages.
-    pub origins: Origins,
-    /// URL of the WebSocket offer in discovery. Default: `None`, which stands for `/ws` at the host by which the
-    /// client reached discovery. Set this field if the server is behind a reverse proxy that does not forward the
-    /// host.
-    pub public_url: Option<String>,
-    /// Maximum number of bytes that wait for a client that does not read. If more would wait, the link ends.
-    /// Default: 512 KiB, which is twice a full outbox. Minimum: a full outbox
-    /// ([`OUTBOX_MAX_BYTES`](crate::wire::OUTBOX_MAX_BYTES)) and two frames of 64 KiB, because a resume can send
-    /// all of an outbox at once.
-    pub send_buffer_bytes: usize,
-}
-
-impl Default for WebSocketConfig {
-    fn default() -> Self {
-        Self {
-            max_links: 1_024,
-            origins: Origins::Only(Vec::new()),
-            public_url: None,
-            send_buffer_bytes: 2 * crate::wire::OUTBOX_MAX_BYTES,
-        }
+crate::settings! {
+    /// The configuration of a [`WebSocketProxy`].
+    #[derive(Debug, Clone)]
+    pub struct WebSocketConfig {
+        /// Maximum number of links, including those that are being opened. Range: 1 to 65,536
+        /// ([`WEBSOCKET_LINKS_MAX`]). Default: 1,024. A further client gets status 503. With the default limits a link
+        /// with a session occupies up to 1.4 MiB, or 1.5 MiB with TLS
+        /// ([`LinkMemory::of_websocket`](super::link_memory::LinkMemory::of_websocket)), so 1,024 links occupy up to
+        /// 1.5 GiB. A link whose client keeps up occupies about 20 KiB.
+        pub max_links: usize = 1_024,
+        /// Origins whose pages may open links. A page whose origin is the requested host may always open links.
+        /// Default: no other pages.
+        pub origins: Origins = Origins::Only(Vec::new()) => skipped,
+        /// URL of the WebSocket offer in discovery, of the scheme `ws` or `wss`. Default: none, which stands for `/ws`
+        /// at the host by which the client reached discovery. Set it if the server is behind a reverse proxy that does
+        /// not forward the host.
+        pub public_url: Option<String> = None,
+        /// Maximum number of bytes that wait for a client that does not read. If more would wait, the link ends.
+        /// Minimum: 384 KiB, a full outbox and two frames of 64 KiB, because a resume can send all of an outbox at
+        /// once. Default: 512 KiB, which is twice a full outbox. Each link occupies up to 1.25 times this.
+        pub send_buffer_bytes: usize = 2 * crate::wire::OUTBOX_MAX_BYTES,
     }
 }
 
@@ -86,18 +78,30 @@ impl WebSocketConfig {
     ///
     /// Returns a [`ConfigError`] for the first field whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        within(
-            "WebSocketConfig::max_links",
-            &self.max_links,
-            1..=WEBSOCKET_LINKS_MAX,
-            "one thread serves at most 65,536 links, and no client can connect with 0; the default is 1,024",
-        )?;
-        at_least(
-            "WebSocketConfig::send_buffer_bytes",
-            &self.send_buffer_bytes,
-            &SEND_BUFFER_MIN,
-            "a whole outbox must fit, or a resume can end the link; the default is 512 KiB",
-        )?;
+        first(self.check_all())
+    }
+
+    /// Returns an error for each field whose value is out of range.
+    #[must_use]
+    pub fn check_all(&self) -> Vec<ConfigError> {
+        failures([
+            within(
+                "WebSocketConfig::max_links",
+                &self.max_links,
+                1..=WEBSOCKET_LINKS_MAX,
+                "one thread serves at most 65,536 links, and no client can connect with 0; the default is 1,024",
+            ),
+            at_least(
+                "WebSocketConfig::send_buffer_bytes",
+                &self.send_buffer_bytes,
+                &SEND_BUFFER_MIN,
+                "a whole outbox must fit, or a resume can end the link; the default is 512 KiB",
+            ),
+            self.check_public_url(),
+        ])
+    }
+
+    fn check_public_url(&self) -> Result<(), ConfigError> {
         let is_websocket =
             |text: &String| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss"));
         match self.public_url.as_ref().filter(|url| !is_websocket(url)) {

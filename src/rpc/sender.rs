@@ -170,7 +170,7 @@ enum Target {
 }
 
 impl Target {
-    /// Returns a target that has each of the sessions once.
+    /// Returns a target with these sessions, each of them once.
     fn each(sessions: impl IntoIterator<Item = Entity>) -> Self {
         let mut seen = EntityHashSet::default();
         Self::Sessions(sessions.into_iter().filter(|session| seen.insert(*session)).collect())
@@ -184,7 +184,7 @@ impl SendQueue {
 
     fn push<M: WireMessage>(&mut self, to: Target, message: &M) {
         if !is_of_a_game(M::ID) {
-            tracing::error!(message = M::NAME, id = %M::ID, "message not sent: its id is reserved for the core");
+            tracing::error!(message = M::NAME, id = %M::ID, "message not sent: its id is reserved for the server");
             return;
         }
         if let Some(encoded) = EncodedMessage::new(message, self.deliveries.contains(&M::ID)) {
@@ -228,7 +228,8 @@ pub(super) fn resolve(
             Target::Sessions(sessions) => delivery.deliver(&encoded, sessions),
             Target::Zone { zone, except } => {
                 let is_other = |session: &Entity| Some(*session) != except;
-                // These sessions were members of a zone whose entity was despawned.
+                // Sessions that are members by their cores and not by their components, for example because the
+                // zone's entity was despawned.
                 let mut inconsistent = delivery.inconsistent_members(zone);
                 if let Ok(members) = zones.get(zone) {
                     inconsistent.retain(|session| !members.contains(*session));

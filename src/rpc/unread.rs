@@ -55,8 +55,8 @@ pub(super) fn watch<M: WireMessage>(app: &mut App) {
 pub(super) fn add(app: &mut App) {
     app.init_resource::<Watched>()
         .add_systems(PreUpdate, note_dispatch.after(TickSystems::Dispatch).before(TickSystems::Pace))
-        // The beginning of the next tick, when the messages of the last one still exist. These systems
-        // change nothing that others read.
+        // These systems run at the beginning of the next tick, while the messages of the last tick still exist.
+        // They change nothing that other systems read.
         .add_systems(
             First,
             (count_unread, report)
@@ -112,8 +112,8 @@ fn is_read(world: &World, messages: ComponentId, dispatched: Tick) -> bool {
         let last_run = system.system().get_last_run();
         last_run == dispatched || last_run.is_newer_than(dispatched, now)
     };
-    // Exclusive systems may read any messages. Those of the server, in the schedules before and after the
-    // game's, do not read its calls.
+    // Exclusive systems may read any messages. The exclusive systems of the server run in these two schedules, and
+    // do not read calls of the game.
     let ours = [PreUpdate.intern(), PostUpdate.intern()];
     schedules.iter().any(|(_, schedule)| {
         let has_ours = ours.contains(&schedule.label());

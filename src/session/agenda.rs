@@ -1,8 +1,8 @@
 //! The agenda: lists of the sessions that have work to do, so that idle sessions cost nothing.
 //!
 //! After each change, a core compares its state with its [`Marks`], which repeat what the agenda has noted,
-//! and returns the difference as a [`Notice`]. A noted deadline stays when a frame puts it off. When the
-//! deadline comes, the core is checked, and its new deadline is noted.
+//! and returns the difference as a [`Notice`]. If a frame postpones a deadline, the noted deadline stays as it
+//! is. When the noted deadline comes, the core is checked, and its later deadline is noted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,8 +39,8 @@ pub(crate) struct Agenda {
     pub(super) link_states: Vec<Entity>,
     /// Sessions whose components differ from their cores.
     pub(super) inconsistent: Vec<Entity>,
-    /// Sessions that have ended, with the tick of the end. Their entities stay until the game has read of the
-    /// end.
+    /// Sessions that have ended, with the tick of the end. Their entities stay for one more tick, in which the
+    /// game reads the messages about the end.
     pub(super) closing: Vec<(Tick, Entity)>,
     /// Number of frames that have arrived.
     arrived: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Limits {
     pub(super) inbox_max_frames: usize,
 }
 
-/// The deadlines and lists that the agenda has noted for a session.
+/// The deadlines that the agenda has noted for a session, and the lists of the agenda that the session is in.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Marks {
     loss: Option<Duration>,
@@ -110,11 +110,11 @@ impl Marks {
         notice
     }
 
-    /// Does the same as [`compare`](Self::compare), for a session with a link whose only change is that a
-    /// frame was put. This runs for each recipient of a broadcast, so it checks as little as possible.
+    /// Does the same as [`compare`](Self::compare), for a session with a link, if the only change is that a frame
+    /// was queued. This runs for each recipient of a broadcast, so it checks as little as possible.
     #[inline]
     pub(super) fn compare_put(&mut self, outbox: &Outbox, limits: &Limits) -> Notice {
-        // The deadline depends on when the oldest frame was put, so it changes with the first frame only.
+        // The deadline depends on the time at which the oldest frame was queued, so only the first frame changes it.
         let slow_at = if outbox.frame_count() <= 1 { outbox.slow_at(limits.unacked_max) } else { None };
         let loss = arm(&mut self.loss, slow_at);
         Notice { loss, flush: !std::mem::replace(&mut self.is_flushing, true), ..Notice::default() }
@@ -125,12 +125,12 @@ impl Marks {
         usize::from(self.loss.is_some()) ^ usize::from(self.beacon.is_some()) ^ usize::from(self.is_flushing)
     }
 
-    /// Clears the noted deadline of the link if it has come. Returns false if a later deadline is noted.
+    /// Clears the noted deadline of the link if it has come. Returns true if it was cleared.
     pub(super) fn clear_due_loss(&mut self, now: Duration) -> bool {
         comes(&mut self.loss, end_of_millisecond(now))
     }
 
-    /// Clears the noted expiry if it has come. Returns false if a later deadline is noted.
+    /// Clears the noted expiry if it has come. Returns true if it was cleared.
     pub(super) fn expiry_comes(&mut self, now: Duration) -> bool {
         comes(&mut self.expiry, end_of_millisecond(now))
     }
@@ -187,7 +187,7 @@ impl Agenda {
         self.take(session, notice);
     }
 
-    /// Notes the changes of a core after a frame was put and nothing else has changed.
+    /// Notes the changes of a core if the only change is that a frame was queued.
     #[inline]
     pub(super) fn update_put(&mut self, session: Entity, core: &mut Core) {
         let notice = core.notice_put(&self.limits);
@@ -216,7 +216,7 @@ impl Agenda {
         std::mem::take(&mut self.dispatch)
     }
 
-    /// Returns true if components of sessions must be put back.
+    /// Returns true if components of sessions must be restored.
     pub(crate) fn has_inconsistent(&self) -> bool {
         !self.inconsistent.is_empty()
     }
@@ -227,17 +227,18 @@ impl Agenda {
     }
 }
 
-/// Clears a noted deadline that is before `end`. Returns false, and leaves the deadline, if it is later.
+/// Clears a noted deadline if it is before `end`. Returns true if it was cleared.
 fn comes(noted: &mut Option<Duration>, end: Duration) -> bool {
     noted.take_if(|noted| *noted < end).is_some()
 }
 
-/// Returns the end of the millisecond that contains `now`. [`Timers`] return all deadlines before it.
+/// Returns the end of the millisecond that contains `now`. [`Timers::take`] returns the sessions of all deadlines
+/// before it.
 pub(super) fn end_of_millisecond(now: Duration) -> Duration {
     Duration::from_millis(millisecond(now).saturating_add(1))
 }
 
-/// Deadlines of sessions. Arming one costs almost the same for any number of deadlines.
+/// Deadlines of sessions. The time that it takes to add a deadline hardly depends on their number.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     /// The sessions by the millisecond of their deadline, rounded down.

@@ -61,7 +61,7 @@ impl Arrivals<'_, '_> {
     }
 }
 
-/// Reads the memory that these link control frames will use, ahead of their processing.
+/// Loads into the CPU cache the memory that the processing of these link control frames will use.
 pub(crate) fn prefetch_controls<'a>(world: &World, controls: impl Iterator<Item = (LinkKey, &'a Inbound)>) {
     let table = world.resource::<SessionTable>();
     if table.session_count() < PREFETCH_FROM {

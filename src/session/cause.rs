@@ -16,8 +16,7 @@ pub enum EndCause {
     Conflict,
     /// The client broke the protocol.
     Protocol,
-    /// The game kept removing or replacing a component of the session that the server restored, or the
-    /// server failed internally.
+    /// The game removed or replaced a component of the session each time the server restored it.
     Internal,
     /// The server has shut down.
     Shutdown,

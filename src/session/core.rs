@@ -77,7 +77,7 @@ enum Life {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Player {
-    /// The deadlines and lists that the agenda has noted for the session.
+    /// The deadlines that the agenda has noted for the session, and the lists of the agenda that it is in.
     pub(super) marks: Marks,
     pub(super) outbox: Outbox,
     pub(super) binding: Binding,
@@ -100,7 +100,7 @@ pub(super) enum Binding {
     Disconnected { expires_at: Duration },
 }
 
-/// The contents of a Welcome that come from the server, and the times at which it is queued.
+/// The contents of a Welcome that come from the server, and the readings of both clocks when it is queued.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WelcomeTerms {
     pub(crate) rate: TickRate,
@@ -326,8 +326,8 @@ impl Core {
         }
     }
 
-    /// Binds the session to another link, with or without an earlier link. Returns true if the client must
-    /// resync, and the effects. Returns `None` if the session has ended or is an agent's.
+    /// Binds the session to a new link, and takes an earlier link from it if it has one. Returns the effects, and
+    /// true if the client must resync. Returns `None` if the session has ended or is an agent's.
     pub(crate) fn resume(
         &mut self,
         rebind: &Rebind,
@@ -370,8 +370,8 @@ impl Core {
         Some(effects)
     }
 
-    /// Changes the deadline of a session that lost its link at `now`, if the time it has without a link has
-    /// changed from `before` to `after`.
+    /// Moves the expiry of a session that lost its link at `now`, because its timeout has changed from `before` to
+    /// `after`. Does nothing unless the session expires at `now` plus `before`.
     pub(crate) fn change_window(&mut self, before: Duration, after: Duration, now: Duration) {
         if let Some(Player { binding: Binding::Disconnected { expires_at }, .. }) = self.player_mut()
             && *expires_at == now.saturating_add(before)
@@ -380,7 +380,7 @@ impl Core {
         }
     }
 
-    /// Ends the session, which must be in no zone. The client receives the detail. Returns `None` if the
+    /// Ends the session, which must be in no zone. The client gets `detail` in its Closed. Returns `None` if the
     /// session has already ended.
     pub(crate) fn end(&mut self, cause: EndCause, detail: &str, tick: Tick) -> Option<Effects> {
         let is_agent = self.is_agent();
@@ -415,7 +415,7 @@ impl Core {
         Some(effects)
     }
 
-    /// Returns the link if the session must lose it, with the cause: the link was silent for too long, or its
+    /// Returns the link and the cause if the session must lose the link, because it was silent for too long or the
     /// client is too slow.
     pub(crate) fn overdue(&self, now: Duration, limits: &Limits) -> Option<Overdue> {
         let player = self.player()?;

@@ -42,8 +42,8 @@ impl EncodedMessage {
         Some(Self { frame, value })
     }
 
-    /// Creates a encoded from an encoded frame. Logs an error and returns `None` if the frame is longer than
-    /// the limit.
+    /// Creates a message from an encoded frame, without a value for agents. Logs an error and returns `None` if the
+    /// frame is longer than the limit.
     pub(crate) fn of_frame(id: MessageId, frame: Bytes) -> Option<Self> {
         if frame.len() > FRAME_MAX_SERVER {
             let bytes = frame.len();
@@ -70,8 +70,8 @@ pub(crate) struct Delivery<'w, 's> {
 }
 
 impl Delivery<'_, '_> {
-    /// Returns the sessions whose cores are still in a zone, although the entity of the zone was despawned in
-    /// this tick.
+    /// Returns the sessions whose cores are in a zone although their components may differ, for example because the
+    /// entity of the zone was despawned in this tick.
     pub(crate) fn inconsistent_members(&self, zone: Entity) -> Vec<Entity> {
         let is_member = |session: &&Entity| {
             let core = self.cores.get(**session).ok();
@@ -83,13 +83,12 @@ impl Delivery<'_, '_> {
         members
     }
 
-    /// Counts messages that were sent to no session.
+    /// Counts messages that were dropped before their delivery.
     pub(crate) fn miss(&mut self, count: u64) {
         self.counts.undelivered_count += count;
     }
 
-    /// Delivers a message to each of the given sessions. A session that has ended gets nothing, which is
-    /// counted.
+    /// Delivers a message to each of these sessions. A message to a session that has ended is dropped and counted.
     pub(crate) fn deliver(&mut self, encoded: &EncodedMessage, sessions: impl IntoIterator<Item = Entity>) {
         let now = self.time.steady();
         let mut cores = self.cores.iter_many_mut(sessions);
@@ -150,7 +149,7 @@ impl LinkRoom<'_, '_> {
     }
 }
 
-/// The state to use [`Delivery`] with a `&mut World`.
+/// The system state with which [`Delivery`] is used on a `&mut World`.
 #[derive(Resource)]
 pub(super) struct DeliveryState(SystemState<Delivery<'static, 'static>>);
 
@@ -176,9 +175,9 @@ pub(crate) fn send_all<M: WireMessage>(world: &mut World, sessions: &[Entity], m
     });
 }
 
-/// Reads the memory of sessions that is about to be used. Each step follows one pointer of all sessions, so
-/// that the processor's reads overlap. With 100,000 sessions, a tick with 5,000 Beacons and as many Pings
-/// takes half as long.
+/// Loads into the CPU cache the memory of sessions that is about to be used. Each loop follows one pointer in each
+/// session, so that the processor's reads overlap. With 100,000 sessions, this halves the time of a tick with 5,000
+/// Beacons and as many Pings.
 pub(super) fn prefetch_cores<'a>(sessions: &[Entity], core: impl Fn(Entity) -> Option<&'a SessionCore>) {
     for session in sessions {
         black_box(core(*session).is_some());
@@ -192,7 +191,7 @@ pub(super) fn prefetch_cores<'a>(sessions: &[Entity], core: impl Fn(Entity) -> O
 }
 
 /// Sends the frames that are queued for each link, with a Beacon if one is due. Each tick begins with another
-/// session, so that a busy proxy does not always lack room for the same ones.
+/// session, so that a busy proxy does not lack room for the same sessions in each tick.
 pub(super) fn flush(
     mut cores: Query<(Entity, &mut SessionCore), Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
@@ -267,8 +266,8 @@ impl FrameSink for LinkOutlet<'_> {
     }
 }
 
-/// Number of sessions from which reading ahead pays. With fewer sessions, most of their memory is in the
-/// processor's caches.
+/// Minimum number of sessions at which the server reads ahead. With fewer sessions, most of their memory is in
+/// the processor's caches.
 pub(super) const PREFETCH_FROM: usize = 10_000;
 /// Number of sessions that are read ahead at a time. Their memory fits the smaller caches of a processor.
 pub(crate) const PREFETCH_COUNT: usize = 64;

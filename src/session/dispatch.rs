@@ -176,14 +176,14 @@ fn ack<R: Default>(
     Ok(result)
 }
 
-/// Acts on link control on arrival. A frame that is over the rate is dropped and counted.
+/// Acts on a frame of link control when it arrives. A frame that is over the rate is dropped and counted.
 pub(crate) fn control(world: &mut World, session: Entity, inbound: Inbound) {
     let (order, at) = (inbound.order, inbound.at);
     let now = world.resource::<TickTime>().steady();
     let limits = world.resource::<Agenda>().limits;
     let admits = world.get_mut::<SessionCore>(session).is_some_and(|mut core| {
         let core = core.bypass_change_detection();
-        // The deadline of the link is not updated here. It is checked again when it comes.
+        // The agenda is not updated here: when the noted deadline of the link comes, the core is checked.
         core.note_received(at);
         !core.is_ending() && core.admits_control(now, &limits)
     });
@@ -326,7 +326,7 @@ fn dispatch_agents(world: &mut World, dispatch: &Dispatch) {
     }
 }
 
-/// The position before all frames of a tick: messages that agents sent in the last tick.
+/// The position before all frames of a tick, for example for messages that agents sent in the last tick.
 pub(crate) const FIRST: u64 = 0;
-/// The position after all frames of a tick: commands of the game.
+/// The position after all frames of a tick, for commands of the game.
 pub(crate) const LAST: u64 = u64::MAX;

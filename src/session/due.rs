@@ -1,5 +1,5 @@
-//! Finds the sessions that must lose their links, the sessions that expire, and the outboxes to drop when all
-//! of them together are too large.
+//! Finds the sessions that must lose their links, the sessions that expire, and the outboxes to empty when all
+//! outboxes together are too large.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -65,9 +65,10 @@ pub(crate) fn find_expired(
     }
 }
 
-/// Keeps the total size of all outboxes within its bound: overflows the largest outboxes, beginning with
-/// those whose clients have acknowledged nothing for two seconds. A session with a link then loses the link
-/// as SLOW, and its next resume is a resync. Empty outboxes are left alone.
+/// Keeps the total size of all outboxes within its bound: treats outboxes as overflowed until the rest fits. The
+/// outboxes whose clients have acknowledged nothing for two seconds come first. Among them, and among the others,
+/// the largest come first. The session of an overflowed outbox loses its link as SLOW, if it has one, and its next
+/// resume is a resync. Empty outboxes are skipped.
 pub(super) fn bound_memory(
     mut cores: Query<(Entity, &mut SessionCore), Allow<Disabled>>,
     mut agenda: ResMut<Agenda>,
@@ -98,6 +99,6 @@ pub(super) fn bound_memory(
     }
 }
 
-/// Outboxes whose clients have acknowledged something within this time are overflowed last. Clients
-/// acknowledge once a second.
+/// Outboxes whose clients have acknowledged something within this time come last. Clients acknowledge once a
+/// second.
 const RECENT_ACK: Duration = Duration::from_secs(2);

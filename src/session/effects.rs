@@ -1,8 +1,8 @@
 //! The effects of a change of a core, and the code that carries them out.
 //!
-//! The change of a core is complete before its effects are carried out. The look-ups, the links, the counts
-//! and the journal come first; no code of the game runs there. The game's hook and the mirrors follow.
-//! Observers of mirrors may change any entity, so the world is looked up again after each of them.
+//! The change of a core is complete before its effects are carried out. First the look-ups, the links, the counts
+//! and the journal are updated; no code of the game runs meanwhile. Then the game's hook runs, and the mirrors are
+//! written. Observers of mirrors may change any entity, so each step looks up again what it uses.
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
@@ -29,7 +29,7 @@ pub(super) enum Effect {
     /// The session has lost a link for this cause. The link is closed if it is still open, and the session's
     /// hook runs.
     Lose { link: LinkKey, cause: LossCause },
-    /// The session has ended. Its link is closed behind these frames.
+    /// The session has ended. Its link is closed after these frames were sent.
     Close { link: LinkKey, last: Vec<Bytes>, reason: Reason, detail: String },
     /// A token resumes the session.
     Issue(TokenHash),
@@ -101,8 +101,8 @@ pub(super) fn record(
             Effect::Close { link, last, reason, detail } => {
                 let mut proxies = world.resource_mut::<Proxies>();
                 for frame in last {
-                    // The room of the link is not checked: these are the last frames, and at most one outbox
-                    // of them.
+                    // The room of the link is not checked: these are its last frames, at most one outbox and the
+                    // unreliable frames of one tick.
                     if proxies.has_room(link.proxy) {
                         proxies.send(link, frame);
                     }

@@ -13,7 +13,7 @@ use super::outbox::COUNT_MAX;
 use crate::ident::MessageId;
 use crate::wire::{self, Frame, FrameError, Lane, Range};
 
-/// The frames of a client that wait for dispatch, and the count of those that were taken.
+/// The frames of a client that wait for dispatch, and the number of counted frames that were taken.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Inbox {
@@ -85,7 +85,7 @@ impl Inbox {
         self.frames.len()
     }
 
-    /// Returns the order of the first waiting frame with this id, among all frames that have arrived.
+    /// Returns the position of the first waiting frame with this id among all frames that have arrived.
     pub(super) fn find(&self, id: MessageId) -> Option<u64> {
         let found =
             self.frames.iter().find(|inbound| inbound.frame.as_ref().is_ok_and(|frame| frame.id == id));
@@ -150,7 +150,7 @@ impl Inbox {
         self.meter.admits_control(now, rate)
     }
 
-    /// Counts a message that the server does not accept. Returns how many there were.
+    /// Counts a message that the server does not accept. Returns how many of them the session has sent.
     pub(super) fn stray(&mut self) -> u32 {
         self.stray_count += 1;
         self.stray_count

@@ -159,7 +159,7 @@ news! {
     /// A session has lost its link. It expires unless it is resumed. In a takeover, [`SessionResumed`]
     /// follows at once.
     Disconnected as SessionDisconnected {
-        /// Why the link was lost.
+        /// Cause of the loss of the link.
         cause: LossCause,
         /// Time in milliseconds between the last received frame and the loss.
         silent_ms: u64,
@@ -174,12 +174,12 @@ news! {
     Unregistered as SessionUnregistered {}
     /// A session has ended without a Bye of its client. [`SessionClosed`] follows.
     Expired as SessionExpired {
-        /// Why the session ended.
+        /// Cause of the end of the session.
         cause: EndCause,
     }
-    /// A session is over. This is the last message about it.
+    /// A session has ended. This is the last message about it.
     Closed as SessionClosed {
-        /// Why the session ended.
+        /// Cause of the end of the session.
         cause: EndCause,
         /// Number of counted frames that the client had not acknowledged. They are lost with the session.
         unacked_count: u64,
@@ -199,7 +199,7 @@ news! {
         zone: Entity,
         /// The zone's id.
         zone_id: ZoneId,
-        /// Why the session left.
+        /// Reason for which the session left.
         reason: Reason,
         /// The payload of the client's Part. Empty if the session left in another way.
         payload: Bytes,
@@ -233,7 +233,8 @@ news! {
         zone_id: ZoneId,
         /// The payload of the client's Join.
         payload: Bytes,
-        /// The number of the ask, counted from 1 since the start of the server. The answer names it.
+        /// The number of the ask, counted from 1 since the start of the server. It identifies the ask in the
+        /// game's answer.
         ask: u64,
     }
     /// An ask has ended before the game answered it. A later answer has no effect.
@@ -242,8 +243,8 @@ news! {
         zone: Entity,
         /// The zone's id.
         zone_id: ZoneId,
-        /// Why the ask is over. The client gets a Refused with the same reason, unless its session has ended
-        /// or was resumed with a resync.
+        /// Reason for which the ask has ended. The client gets a Refused with the same reason, unless its session
+        /// has ended or was resumed with a resync.
         reason: Reason,
     }
 }

@@ -1,6 +1,6 @@
-//! The steps of a session's life. Each step changes the core, and then carries out the effects.
+//! Opens, restores, resumes and ends sessions. Each step changes the core, and then carries out the effects.
 //!
-//! The steps do not depend on zones. The entity may be gone after a step, since hooks and observers of the
+//! The steps do not depend on zones. The entity may be gone after a step, because hooks and observers of the
 //! game may despawn it.
 
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(crate) fn edit<R>(world: &mut World, session: Entity, act: impl FnOnce(&mut 
     Some(result)
 }
 
-/// Opens a client's session on a link. The session counts to the network until it ends.
+/// Opens a client's session on a link. The session counts toward the limits of `network` until it ends.
 pub(crate) fn open(world: &mut World, link: LinkKey, principal: Principal, network: Option<Network>) {
     let SessionConfig { timeout, on_disconnect, .. } = world.resource::<SessionConfig>().clone();
     let terms = terms(world, ResumeTimeout(timeout));
@@ -90,8 +90,8 @@ fn enter(world: &mut World, core: Core, network: Option<Network>, effects: Effec
     session
 }
 
-/// Binds a session to another link, with or without an earlier link. Returns true if the client must resync.
-/// Returns `None` if the entity has no live session of a client.
+/// Binds a session to a new link, and takes an earlier link from it if it has one. Returns true if the client must
+/// resync. Returns `None` if the entity has no live session of a client.
 pub(crate) fn resume(world: &mut World, session: Entity, rebind: &Rebind) -> Option<bool> {
     let timeout = resume_timeout(world, session);
     let terms = terms(world, timeout);
@@ -102,7 +102,7 @@ pub(crate) fn resume(world: &mut World, session: Entity, rebind: &Rebind) -> Opt
     Some(resync)
 }
 
-/// Takes the link from a session that has one. Returns false if it has none.
+/// Takes the link from a session. Returns false if the session has no link.
 pub(crate) fn lose(world: &mut World, session: Entity, cause: LossCause) -> bool {
     let (timeout, now) = (resume_timeout(world, session), world.resource::<TickTime>().steady());
     let effects = edit(world, session, |core| core.lose(cause, timeout.0, now)).flatten();
@@ -117,7 +117,7 @@ pub(crate) fn lose(world: &mut World, session: Entity, cause: LossCause) -> bool
     true
 }
 
-/// Ends a session, which must be in no zone. The client receives the detail.
+/// Ends a session, which must be in no zone. The client gets `detail` in its Closed.
 pub(crate) fn end(world: &mut World, session: Entity, cause: EndCause, detail: &str) {
     let tick = world.resource::<TickTime>().tick();
     let effects = edit(world, session, |core| core.end(cause, detail, tick)).flatten();
@@ -137,8 +137,8 @@ pub(crate) fn end_despawned(world: &mut World, session: Entity, mut core: Core, 
     }
 }
 
-/// Sets or clears the zone of a session. Returns the former membership. The markers follow with the next
-/// [`mirror::update`].
+/// Sets or clears the zone of a session. Returns the former membership. The next [`mirror::update`] writes the
+/// markers.
 pub(crate) fn set_membership(
     world: &mut World,
     session: Entity,

@@ -91,7 +91,7 @@ impl Link {
     }
 
     /// Returns the steady time at which the link will have been silent for too long. Returns `None` while the
-    /// server does not read the link, because then the silence is not the client's.
+    /// server does not read the link, because then the frames of a client do not arrive.
     pub(super) fn silent_at(&self, link_timeout: Duration) -> Option<Duration> {
         (!self.is_paused).then(|| self.last_received.saturating_add(link_timeout))
     }
@@ -108,7 +108,8 @@ impl Link {
         (received, latency_ms): (u64, u32),
         buffer: &mut BytesMut,
     ) -> Option<u64> {
-        // Clients measure the time between two Beacons, so slow ticks must not lengthen it.
+        // The sampled clock is used, because the steady clock lags after long ticks, and clients expect a Beacon
+        // each second.
         if self.beacons.due > time.now() {
             return None;
         }
@@ -129,7 +130,8 @@ impl Link {
         self.beacons.echo(id, at)
     }
 
-    /// Takes a Probe. Returns the link to answer on, unless the last answered Probe was too recent.
+    /// Returns the link on which to answer a Probe that arrived at `at`. Returns `None` if another Probe was
+    /// answered shortly before.
     pub(super) fn may_probe(&mut self, at: Duration) -> Option<LinkKey> {
         if at < self.probe_from {
             return None;
@@ -159,7 +161,7 @@ impl Link {
         true
     }
 
-    /// Pauses the link if too many of its frames wait, and reads on when half of them are gone. Returns the
+    /// Pauses the link if the inbox is full, and ends the pause when the inbox is at most half full. Returns the
     /// link, and true if it is now paused. Returns `None` if nothing changes.
     pub(super) fn regulate(
         &mut self,
@@ -346,7 +348,7 @@ impl Beacons {
 
 /// Maximum length of a Beacon's frame in bytes: the message id and five numeric fields.
 const BEACON_BYTES: usize = 64;
-/// Number of Beacons that share an allocation. The allocation is freed when the last of them was sent.
+/// Number of Beacons that share an allocation. The allocation is freed when the last of them has been sent.
 const BEACONS_PER_BUFFER: usize = 32;
 /// Number of Beacons whose echoes are awaited. Five Beacons cover the five seconds for which a link may be
 /// silent.

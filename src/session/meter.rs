@@ -1,8 +1,8 @@
 //! Rate limits of a session: three token buckets and an allowance for replay.
 //!
-//! A bucket stores the time up to which everything taken is paid for. The bucket is full when that time is
-//! past, and empty when that time is a burst ahead. The meter only measures; the [`Inbox`](super::inbox::Inbox)
-//! decides what happens to a frame that is over the rates.
+//! A bucket stores the time at which it is full again. Each unit that is taken moves this time forward. The bucket
+//! is empty if this time is so far ahead that a whole burst is missing. The meter only measures; the
+//! [`Inbox`](super::inbox::Inbox) decides what happens to a frame that is over the rates.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) struct Rate {
     pub(super) burst: u32,
 }
 
-/// The steady time up to which everything taken is paid for.
+/// The steady time at which the bucket is full again.
 #[derive(Debug, Default)]
 struct Bucket(Duration);
 
@@ -105,15 +105,16 @@ impl Bucket {
 }
 
 impl Rate {
-    /// Returns the time that one unit takes. It is rounded up, so that a burst is not larger than configured.
+    /// Returns the time in which one unit is refilled. It is rounded up, so that a burst is not larger than
+    /// configured.
     fn cost(self) -> Duration {
         Duration::from_nanos(NANOS_PER_SECOND.div_ceil(u64::from(self.per_second.max(1))))
     }
 }
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
-/// Time in which the replay allowance grows from zero to a whole outbox. The allowance has to last for a few
-/// resumes in a row, since a client hardly fills an outbox between them.
+/// Time in which the replay allowance grows from zero to a whole outbox. Resumes in quick succession share one
+/// allowance. It is enough, because a client rarely fills its outbox between them.
 const REPLAY_EVERY: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(admitted(&mut meter, 1_000, 10, 5_000), 0);
         let each_tick: usize = (1..=20).map(|tick| admitted(&mut meter, 1_000, 10, 5_000 + tick * 50)).sum();
         assert!((119..=120).contains(&each_tick), "{each_tick} in a second");
-        assert_eq!(admitted(&mut meter, 1_000, 10, 3_600_000), 240, "an hour saves up one burst");
+        assert_eq!(admitted(&mut meter, 1_000, 10, 3_600_000), 240, "after an hour, one burst passes");
     }
 
     #[test]

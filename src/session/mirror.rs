@@ -18,7 +18,7 @@ use crate::identity::Principal;
 use crate::tick::TickTime;
 
 /// The component that holds a session's core. It is private to the server, and is never replaced. A sparse
-/// set keeps the cores in one array, in which changes of other components do not move them.
+/// set keeps all cores in one array, so a core does not move when other components of its entity change.
 #[derive(Component, Debug)]
 #[component(storage = "SparseSet", on_remove = core_removed)]
 pub(crate) struct SessionCore(Core);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::SessionConfig;
 
-/// Counted frames for a client that it has not acknowledged, in order, across all links.
+/// The counted frames for a client that the client has not acknowledged, in order, across all links.
 ///
 /// A frame is removed when the client acknowledges it, or when the outbox overflows. A cursor marks the first
 /// frame that was not yet sent on the current link. On a new link, the cursor starts behind the frames that
@@ -50,8 +50,8 @@ impl Outbox {
         self.acked + self.frames.len() as u64
     }
 
-    /// Returns the number of frames that the client has acknowledged, or that a resync or an overflow has
-    /// voided.
+    /// Returns the number of frames that the client has acknowledged or that a resync or an overflow has
+    /// discarded.
     pub(crate) fn acked(&self) -> u64 {
         self.acked
     }
@@ -153,8 +153,8 @@ impl Outbox {
         debug_assert_eq!(self.acked.max(received), self.acked, "an acknowledged frame was in the outbox");
     }
 
-    /// Prepares the outbox for a new link. Returns true if the client must resync. The count of the client is
-    /// then [`acked`](Self::acked).
+    /// Prepares the outbox for a new link. Returns true if the client must resync. The client then adopts
+    /// [`acked`](Self::acked) as its count.
     pub(super) fn resume(&mut self, point: ResumePoint, now: Duration) -> bool {
         let fits = (self.acked..=self.sent()).contains(&point.received);
         let resync = point.resync || self.overflowed || !fits;
@@ -195,7 +195,8 @@ impl Outbox {
         (!self.frames.is_empty()).then(|| self.since.saturating_add(max))
     }
 
-    /// Returns the steady time since which the oldest frame waits without progress.
+    /// Returns the steady time of the last progress: the oldest frame was queued, an ack advanced, or a link was
+    /// bound.
     pub(super) fn since(&self) -> Duration {
         self.since
     }

@@ -2,7 +2,7 @@
 //!
 //! A record is made from a client's session. A session that is restored from it has no link and is in no
 //! zone. The client resumes it with the resume token that it has. If the record is older than what the client
-//! has seen, the counts do not fit, and the resume is a resync.
+//! has received or sent, the counts of the two sides differ, and the resume is a resync.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ impl SessionRecord {
     ///
     /// let mut before = Harness::new();
     /// let mut ada = before.player(Via::Alpha);
-    /// let session = before.entity(ada.session()).expect("she plays");
+    /// let session = before.entity(ada.session()).expect("it is live");
     /// let record = SessionRecord::of(before.app.world(), session).expect("a client's session");
     ///
     /// let mut after = Harness::new();

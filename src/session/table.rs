@@ -13,7 +13,7 @@ pub struct SessionTable {
     by_id: HashMap<SessionId, Entity>,
     by_token: HashMap<TokenHash, Entity>,
     by_link: HashMap<LinkKey, Entity>,
-    /// The network to which each session counts.
+    /// The network toward whose limits each session counts.
     networks: HashMap<SessionId, Network>,
     by_network: HashMap<Network, usize>,
     agent_count: usize,
@@ -84,7 +84,7 @@ impl SessionTable {
         self.by_token.get(&hash).copied()
     }
 
-    /// Adds a client's session. It counts to the network until it is removed.
+    /// Adds a client's session. It counts toward the limits of `network` until it is removed.
     pub(super) fn add(&mut self, id: SessionId, entity: Entity, network: Option<Network>) {
         self.by_id.insert(id, entity);
         if let Some(network) = network {

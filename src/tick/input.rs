@@ -18,6 +18,7 @@ use super::replay::{Recorder, Replay};
 use super::runner::{StopHandle, StopRequested};
 use super::{Answer, TickCost, TickTime, UnixClock};
 use crate::ident::ProxyId;
+use crate::settings::GameTable;
 
 /// All inputs of a tick, apart from the world that the last tick left.
 ///
@@ -40,6 +41,8 @@ pub struct TickInput {
     pub authenticators: Vec<Taken>,
     /// Answers of authenticators: by authenticator, then in the order of each.
     pub verdicts: Vec<Answer>,
+    /// Table `[game]` of the configuration, if it was reloaded since the last tick.
+    pub game: Option<GameTable>,
     /// Session ids and hashes of resume tokens that the tick drew. Empty while the tick runs; only the
     /// inputs of a recording contain them.
     pub drawn: Vec<Drawn>,

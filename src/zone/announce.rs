@@ -21,8 +21,8 @@ pub(super) struct MemberChanges {
 }
 
 impl MemberChanges {
-    /// Returns the ids of all members, including a newcomer that is about to be one. Returns nothing if the
-    /// zone does not announce.
+    /// Returns the ids of all members, including a newcomer that is about to become a member. Returns an empty list
+    /// if the zone does not announce.
     pub(super) fn members(world: &World, zone: Entity, newcomer: Entity) -> Vec<u64> {
         if !world.get::<Zone>(zone).is_some_and(Zone::is_announcing) {
             return Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn note(
     change: impl FnOnce(&mut MemberChanges, u64),
 ) {
     if let Some(SessionId(id)) = world.get::<SessionCore>(session).map(|core| core.id()) {
-        note_id(world, zone, |roster| change(roster, id));
+        note_id(world, zone, |changes| change(changes, id));
     }
 }
 
@@ -55,8 +55,8 @@ pub(super) fn note_id(world: &mut World, zone: Entity, change: impl FnOnce(&mut 
     if !world.get::<Zone>(zone).is_some_and(Zone::is_announcing) {
         return;
     }
-    if let Some(mut roster) = world.get_mut::<MemberChanges>(zone) {
-        change(&mut roster);
+    if let Some(mut changes) = world.get_mut::<MemberChanges>(zone) {
+        change(&mut changes);
     }
 }
 
@@ -67,8 +67,8 @@ pub(super) fn announce_members(
 ) {
     let changed: Vec<(Entity, MemberChanges)> = zones
         .iter_mut(world)
-        .filter(|(_, roster)| !roster.is_empty())
-        .map(|(zone, mut roster)| (zone, std::mem::take(&mut *roster)))
+        .filter(|(_, changes)| !changes.is_empty())
+        .map(|(zone, mut changes)| (zone, std::mem::take(&mut *changes)))
         .collect();
     for (zone, MemberChanges { joined, parted, linked, unlinked }) in changed {
         let members: Vec<Entity> =

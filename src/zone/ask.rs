@@ -84,7 +84,7 @@ pub(super) fn open(world: &mut World, session: Entity, request: u32, zone: Entit
     }
 }
 
-/// Accepts an ask for the game. If the ask is over, the answer is only counted.
+/// Accepts an ask by a command of the game. If the ask has ended, the answer is only counted.
 pub(super) fn accept(world: &mut World, session: Entity, ask: u64, payload: Bytes) {
     if payload.len() > PAYLOAD_MAX_BYTES {
         return refused(world, session, MembershipError::Payload, &Change::Accept { ask, payload });
@@ -101,14 +101,14 @@ pub(super) fn accept(world: &mut World, session: Entity, ask: u64, payload: Byte
     }
 }
 
-/// Refuses an ask for the game. If the ask is over, the answer is only counted.
+/// Refuses an ask by a command of the game. If the ask has ended, the answer is only counted.
 pub(super) fn refuse_join(world: &mut World, session: Entity, ask: u64, detail: &str) {
     if let Some(ask) = take_answered(world, session, ask) {
         refuse_with(world, session, ask.request, Reason::Refused, detail);
     }
 }
 
-/// Ends and returns the ask that the game answers. If that ask is over, counts the answer and returns `None`.
+/// Ends and returns the ask that the game answers. If that ask has ended, counts the answer and returns `None`.
 fn take_answered(world: &mut World, session: Entity, ask: u64) -> Option<JoinPending> {
     let pending = world.get::<JoinPending>(session).is_some_and(|pending| pending.ask == ask);
     if !pending {

@@ -9,7 +9,7 @@ use crate::session::{EndCause, Endings};
 /// The changes of memberships that wait for the next settle.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Changes {
-    /// Changes that were put off to the next tick. They come first there.
+    /// Changes that an earlier settle has postponed. The next settle makes them first.
     waiting: Vec<(Entity, Change)>,
     /// Number of waiting changes of each session.
     waiting_counts: EntityHashMap<usize>,
@@ -34,7 +34,7 @@ pub(crate) enum Change {
     Accept { ask: u64, payload: Bytes },
     /// The game refuses an ask of the session.
     Refuse { ask: u64, detail: String },
-    /// The session ends. The client receives the detail.
+    /// The session ends. The client gets `detail` in its Closed.
     End { cause: EndCause, detail: String },
 }
 
@@ -63,8 +63,8 @@ impl Changes {
         Ok(())
     }
 
-    /// Takes all changes in order, including the ends of sessions. Changes that were put off come first;
-    /// their sessions are returned too.
+    /// Takes all changes in order, including the ends of sessions. Postponed changes come first. Also returns the
+    /// sessions of the postponed changes.
     pub(super) fn take(&mut self, endings: &mut Endings) -> (Vec<Entity>, Vec<(Entity, Change)>) {
         let endings = endings.take().into_iter();
         self.new.extend(endings.map(|(order, session, cause)| (order, session, Change::end(cause))));

@@ -11,9 +11,10 @@ use crate::ident::SessionId;
 use crate::session::{EndCause, LAST, SessionCore};
 use crate::wire::v1::Reason;
 
-/// Commands of a game to sessions and zones. They take effect when the current tick settles, after the Joins
-/// and Parts of clients. A tick makes one change of membership per session; further changes wait for the next
-/// ticks. The game gets a [`MembershipRefused`] for a command that cannot be carried out.
+/// Commands with which a game changes memberships, closes zones, and ends sessions. They take effect when the
+/// current tick settles, after the Joins and Parts of clients. A tick makes one change of membership per session;
+/// further changes wait for the next ticks. The game gets a [`MembershipRefused`] for a command that cannot be
+/// carried out.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -44,7 +45,7 @@ pub trait MembershipCommands {
     fn move_zone(&mut self, session: Entity, zone: Entity);
 
     /// Accepts an ask. The session joins the zone if there is room; otherwise the client gets Refused(FULL).
-    /// An answer to an ask that is over has no effect and is counted as
+    /// An answer to an ask that has ended has no effect and is counted as
     /// [`late_answer_count`](crate::session::SessionCounts::late_answer_count). To answer later, keep a clone
     /// of the request.
     fn accept_join(&mut self, request: &JoinRequested) {
@@ -111,7 +112,7 @@ pub struct MembershipRefused {
     pub entity: Entity,
     /// The zone that the command named, or `None` if it named no zone.
     pub zone: Option<Entity>,
-    /// Why the command was not carried out.
+    /// Reason why the command was not carried out.
     pub error: MembershipError,
 }
 
@@ -161,8 +162,8 @@ impl fmt::Display for MembershipRefused {
     }
 }
 
-/// Sends the game a [`MembershipRefused`] for a command. For a change that a client or agent asked for, does
-/// nothing.
+/// Sends the game a [`MembershipRefused`] for a command. Does nothing for a change that a client or an agent has
+/// requested.
 pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError, change: &Change) {
     let zone = match change {
         Change::JoinByGame { zone, .. } => Some(*zone),
@@ -174,7 +175,7 @@ pub(super) fn refused(world: &mut World, entity: Entity, error: MembershipError,
     write(world, MembershipRefused { session, entity, zone, error });
 }
 
-/// Sends the game a [`MembershipRefused`] for the closing of an entity that is not a zone.
+/// Sends the game a [`MembershipRefused`] for a `close_zone` with an entity that is not a zone.
 pub(super) fn refused_zone(world: &mut World, zone: Entity) {
     let error = MembershipError::NoSuchZone;
     write(world, MembershipRefused { session: None, entity: zone, zone: Some(zone), error });

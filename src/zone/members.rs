@@ -46,8 +46,8 @@ fn zone_of(world: &DeferredWorld, session: Entity) -> Option<Entity> {
 }
 
 /// Adds a session to a zone's [`Members`], then inserts its [`InZone`]. Bevy does this in the opposite order
-/// and adds the member by a command, which runs after observers of the game. These observers may have
-/// despawned either entity by then.
+/// and adds the member by a command, which runs after observers of the game. Meanwhile these observers may have
+/// despawned the session or the zone.
 pub(super) fn put_in(world: &mut World, session: Entity, zone: Entity) {
     let Ok(mut entity) = world.get_entity_mut(zone) else { return };
     if let Some(mut members) = entity.get_mut::<Members>() {
@@ -66,7 +66,7 @@ pub(super) fn put_in(world: &mut World, session: Entity, zone: Entity) {
     }
 }
 
-/// Removes a session that is gone from a zone's [`Members`].
+/// Removes a session from a zone's [`Members`]. Its [`InZone`] is not changed.
 pub(super) fn take_out(world: &mut World, session: Entity, zone: Entity) {
     let Ok(mut entity) = world.get_entity_mut(zone) else { return };
     let Some(mut members) = entity.get_mut::<Members>() else { return };

@@ -23,8 +23,8 @@ use crate::wire::v1::{Joined, Parted, Reason, Refused};
 ///
 /// # Errors
 ///
-/// The obstacle that observers of the game have caused when the session left its former zone. The client then
-/// gets Parted(MOVED) for that zone.
+/// Returns the obstacle if observers of the game have caused one when the session left its former zone. The client
+/// then gets Parted(MOVED) for that zone.
 pub(super) fn enter(
     world: &mut World,
     session: Entity,
@@ -43,15 +43,15 @@ pub(super) fn enter(
     let (zone_id, name) = (target.id, target.name.clone());
     set_membership(world, session, Some(Membership { zone, zone_id, name }));
     send_joined(world, session, request, answer);
-    note(world, zone, session, |roster, id| roster.joined.push(id));
+    note(world, zone, session, |changes, id| changes.joined.push(id));
     add_news(world, session, News::Joined { zone, zone_id, payload: given });
     put_in(world, session, zone);
     update_mirrors(world, session);
     Ok(())
 }
 
-/// Takes a session out of its zone. Returns `None` if it is in no zone. The markers follow with the next
-/// `update_mirrors`.
+/// Takes a session out of its zone. Returns `None` if it is in no zone. The next `update_mirrors` writes the
+/// markers.
 pub(super) fn leave(
     world: &mut World,
     session: Entity,
@@ -60,7 +60,7 @@ pub(super) fn leave(
 ) -> Option<Membership> {
     let left = set_membership(world, session, None)?;
     let (zone, zone_id) = (left.zone, left.zone_id);
-    note(world, zone, session, |roster, id| roster.parted.push(id));
+    note(world, zone, session, |changes, id| changes.parted.push(id));
     add_news(world, session, News::Parted { zone, zone_id, reason, payload });
     if let Ok(mut entity) = world.get_entity_mut(session) {
         entity.remove::<InZone>();

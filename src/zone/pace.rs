@@ -47,8 +47,8 @@ impl ZoneClock {
     }
 }
 
-/// Writes [`ZoneTicked`] for each zone whose turn it is. Zones with the same rate are spread over the
-/// server's ticks, and so are the zone ticks that are left out under load.
+/// Writes [`ZoneTicked`] for each zone that ticks now. The ticks of zones with the same rate are spread over the
+/// server's ticks. The zone ticks that are left out under load are spread in the same way.
 pub(super) fn pace_zones(
     mut zones: Query<(Entity, &Zone, &mut ZoneClock)>,
     time: Res<TickTime>,

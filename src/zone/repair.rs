@@ -81,7 +81,7 @@ fn end_despawned(world: &mut World, session: Entity, mut core: Core, asks: &[Dro
     }
     if let Some(left) = core.set_membership(None) {
         let (zone, zone_id, reason) = (left.zone, left.zone_id, Reason::Kicked);
-        note_id(world, zone, |roster| roster.parted.push(core.id().0));
+        note_id(world, zone, |changes| changes.parted.push(core.id().0));
         take_out(world, session, zone);
         let payload = Bytes::new();
         add_news_of(world, core.subject(session), News::Parted { zone, zone_id, reason, payload });
@@ -128,7 +128,7 @@ fn restore_membership(world: &mut World, session: Entity) {
     }
 }
 
-/// Ends agents whose owners have ended, in the same tick, and then the agents that these own. Stops after
+/// Ends agents whose owners have ended, in the same tick, and then the agents that those agents own. Stops after
 /// [`ROUNDS_MAX`] rounds; later ticks end the rest.
 pub(super) fn end_orphaned_agents(
     world: &mut World,
@@ -153,6 +153,5 @@ pub(super) fn end_orphaned_agents(
     }
 }
 
-/// Maximum number of rounds in one tick. An observer that reacts to a repair causes one more round, and an
-/// observer that reacts to that change causes another.
+/// Maximum number of rounds in one tick. An observer that changes something during a repair causes another round.
 const ROUNDS_MAX: usize = 8;

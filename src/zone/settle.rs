@@ -52,8 +52,8 @@ fn is_live(world: &World, session: Entity) -> bool {
     world.get::<SessionCore>(session).is_some_and(|core| core.state().is_some())
 }
 
-/// Puts a change off to the next tick, where it is the session's first one. The session's frames are not
-/// dispatched before that.
+/// Postpones a change to the next tick, in which it is the session's first change. Until then, no frames of the
+/// session are dispatched.
 fn wait(world: &mut World, session: Entity, change: Change) {
     match world.resource_mut::<Changes>().wait(session, change) {
         Ok(()) => _ = edit(world, session, |core| core.hold(true)),
@@ -83,7 +83,7 @@ pub(crate) fn disconnect(world: &mut World, session: Entity, cause: LossCause) {
         world.resource_mut::<Changes>().push(order, session, Change::Drop);
         return;
     }
-    note(world, zone, session, |roster, id| roster.unlinked.push(id));
+    note(world, zone, session, |changes, id| changes.unlinked.push(id));
     add_news(world, session, News::MemberDisconnected { zone, zone_id });
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn resumed(world: &mut World, session: Entity, resync: bool) {
     if resync {
         send_joined(world, session, 0, Bytes::new());
     }
-    note(world, zone, session, |roster, id| roster.linked.push(id));
+    note(world, zone, session, |changes, id| changes.linked.push(id));
     add_news(world, session, News::MemberResumed { zone, zone_id, resync });
 }
 
@@ -141,7 +141,7 @@ fn part(world: &mut World, session: Entity, request: u32, payload: Bytes) {
     update_mirrors(world, session);
 }
 
-/// Puts a session into a zone for the game, without an ask.
+/// Puts a session into a zone by a command of the game, without an ask.
 fn put(world: &mut World, session: Entity, zone: Entity, from_zone_only: bool) {
     let obstacle = if from_zone_only && membership(world, session).is_none() {
         Some(MembershipError::NotInZone)
@@ -160,7 +160,7 @@ fn put(world: &mut World, session: Entity, zone: Entity, from_zone_only: bool) {
     }
 }
 
-/// Takes a session out of its zone for the game, with or without a link.
+/// Takes a session out of its zone by a command of the game. The session may have no link.
 fn take(world: &mut World, session: Entity) {
     if membership(world, session).is_none() {
         return refused(world, session, MembershipError::NotInZone, &Change::PartByGame);

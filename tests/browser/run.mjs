@@ -2,7 +2,7 @@
 //
 //     cargo build && npm ci && node run.mjs
 //
-// With `WAYSTATION_PAGE=../../assets/play` the page is taken from that folder instead of the binary, so a change of the
+// With `PAGE_FOLDER=../../assets/play` the page is taken from that folder instead of the binary, so a change of the
 // page needs no build of the server.
 //
 // Tests do not depend on speed: each step waits for its condition, and fails after a long timeout. Screenshots are in

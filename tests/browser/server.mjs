@@ -7,12 +7,12 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Returns the path of the binary: `WAYSTATION_BIN`, or the one that `cargo build` has built. */
+/** Returns the path of the binary: `SERVER_BINARY`, or the one that `cargo build` has built. */
 function binary() {
   const target = process.env.CARGO_TARGET_DIR ?? `${ROOT}/target`;
-  const path = process.env.WAYSTATION_BIN ?? `${target}/debug/waystation`;
+  const path = process.env.SERVER_BINARY ?? `${target}/debug/waystation`;
   if (!existsSync(path)) {
-    throw new Error(`${path} does not exist: run \`cargo build\` first, or set WAYSTATION_BIN`);
+    throw new Error(`${path} does not exist: run \`cargo build\` first, or set SERVER_BINARY`);
   }
   return path;
 }

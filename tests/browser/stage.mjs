@@ -66,9 +66,9 @@ export function watch(page, name, server = stage.server) {
   return { page, name, server, errors, close: () => page.context().close() };
 }
 
-/** Serves the page's files from `WAYSTATION_PAGE`, if it is set. */
+/** Serves the page's files from `PAGE_FOLDER`, if it is set. */
 async function usePageOf(context) {
-  const directory = process.env.WAYSTATION_PAGE;
+  const directory = process.env.PAGE_FOLDER;
   if (directory !== undefined) {
     await context.route(/\/play(\/play\.(js|css))?(\?.*)?$/, async (route) => {
       const response = await route.fetch();

@@ -248,7 +248,7 @@ fn a_verdict_that_names_another_user_than_the_link_opens_nothing() {
 #[test]
 fn a_network_with_too_many_questions_does_not_delay_verdicts_for_other_networks() {
     let (mut game, mut port) = server(GatePolicy::Identified);
-    let mut crowd: Vec<Player> = (0..QUESTIONS_PER_NETWORK + 10)
+    let mut players: Vec<Player> = (0..QUESTIONS_PER_NETWORK + 10)
         .map(|_| {
             let mut eve = Player::new();
             eve.connect_as(&game, Via::Alpha, at("192.0.2.1:7"));
@@ -258,10 +258,10 @@ fn a_network_with_too_many_questions_does_not_delay_verdicts_for_other_networks(
     let mut ada = Player::new();
     ada.connect_as(&game, Via::Beta, at("198.51.100.1:7"));
 
-    for eve in &mut crowd {
+    for eve in &mut players {
         log_in(&mut game, eve, "eve");
     }
-    let denied_count = crowd.iter_mut().map(|eve| eve.take::<Denied>().len()).sum::<usize>();
+    let denied_count = players.iter_mut().map(|eve| eve.take::<Denied>().len()).sum::<usize>();
     assert_eq!(denied_count, 10);
     questions(&mut port);
     log_in(&mut game, &mut ada, "ada");
@@ -279,7 +279,7 @@ fn an_authenticator_that_reads_no_questions_has_a_bounded_queue_and_its_clients_
 
     // Three times as many questions as may be open, over more than twice the verdict timeout.
     for _ in 0..12 {
-        let mut crowd: Vec<Player> = (0..QUESTIONS_MAX / 4)
+        let mut players: Vec<Player> = (0..QUESTIONS_MAX / 4)
             .map(|_| {
                 let mut eve = game.stranger(Via::Alpha);
                 let kind = Kind::Password(Password::default());
@@ -289,7 +289,7 @@ fn an_authenticator_that_reads_no_questions_has_a_bounded_queue_and_its_clients_
             })
             .collect();
         game.run_ms(1_000);
-        for eve in &mut crowd {
+        for eve in &mut players {
             eve.pump();
             denied_count += eve.take::<Denied>().len();
             eve.close();

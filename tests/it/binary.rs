@@ -139,7 +139,7 @@ fn bots_play_on_a_server_that_prints_a_status_each_second_and_a_summary_at_the_e
 
 #[test]
 fn bots_in_a_mix_resume_each_time_over_another_transport() {
-    let server = Server::start(&["--agents", "0"]);
+    let server = Server::start(&["--set", "game.agents=0"]);
 
     let played = server.bots(&["--transport", "mix", "--clients", "8", "--seconds", "6", "--cut-every", "2"]);
 
@@ -174,7 +174,7 @@ fn a_transport_that_is_left_out_is_not_offered_and_bots_for_it_report_that() {
 
 #[test]
 fn a_server_that_drains_is_alive_and_not_ready_and_still_answers_discovery() {
-    let server = Server::start(&["--drain", "600"]);
+    let server = Server::start(&["--drain", "10min"]);
     let http = server.address("http").parse().expect("an address");
     let is_ready = || get(http, "/healthz", "").starts_with("HTTP/1.1 200");
     until("the server is ready", is_ready);

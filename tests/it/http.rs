@@ -1,12 +1,14 @@
 //! Discovery, health and the play page, over real sockets.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::Duration;
 
 use bevy_app::App;
 use waystation::admin::axum::{Router, routing};
-use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer};
+use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer, Pages};
 use waystation::client::{Dial as _, Link as _, LinkStatus, UdpDial};
 use waystation::proxy::Origins;
 use waystation::proxy::quic::{QuicConfig, QuicProxy};
@@ -221,7 +223,10 @@ fn health_is_503_while_ticks_stall_and_200_when_they_go_on() {
 
 #[test]
 fn the_page_is_served_with_its_scripts_and_styles_and_not_twice() {
-    let stage = Stage::new();
+    let stage = Stage::with(Setup {
+        pages: Some(Pages::embedded(&PAGES).policy("default-src 'none'")),
+        ..Setup::default()
+    });
     let server = stage.local_addr();
 
     let page = get(server, "/play", "");
@@ -229,8 +234,9 @@ fn the_page_is_served_with_its_scripts_and_styles_and_not_twice() {
     let files = paths.map(|path| get(server, path, ""));
     let tag = page.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag").to_owned();
     let known = get(server, "/play", &format!("if-none-match: {tag}\r\n"));
-    let elsewhere = get(server, "/", "");
+    let (folder, elsewhere) = (get(server, "/play/", ""), get(server, "/", ""));
 
+    assert_eq!(body(&folder), body(&page));
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-type: text/html"), "{page}");
     assert!(page.contains("content-security-policy: default-src 'none'"), "{page}");
     for (path, (file, kind)) in paths.iter().zip(files.iter().zip(["text/javascript", "text/css"])) {
@@ -244,7 +250,38 @@ fn the_page_is_served_with_its_scripts_and_styles_and_not_twice() {
         assert!(file.contains("x-content-type-options: nosniff"), "{path}");
     }
     assert!(known.starts_with("HTTP/1.1 304") && body(&known).is_empty(), "{known}");
-    assert!(elsewhere.starts_with("HTTP/1.1 404") && elsewhere.contains("/play"), "{elsewhere}");
+    assert!(elsewhere.starts_with("HTTP/1.1 404") && elsewhere.contains("its pages"), "{elsewhere}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_folder_of_pages_is_read_on_each_request_and_never_left() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pages-{}", std::process::id()));
+    fs::create_dir_all(folder.join("dist/levels")).expect("a folder");
+    let write = |file: &str, text: &str| fs::write(folder.join(file), text).expect("a file");
+    write("secret.txt", "outside");
+    write("dist/index.html", "first");
+    write("dist/levels/one.json", "{}");
+    std::os::unix::fs::symlink(folder.join("secret.txt"), folder.join("dist/link.txt")).expect("a link");
+    let pages = Pages::folder(folder.join("dist")).expect("a folder");
+    let stage = Stage::with(Setup { pages: Some(pages), ..Setup::default() });
+    let server = stage.local_addr();
+
+    let first = get(server, "/", "");
+    write("dist/index.html", "second");
+    let second = get(server, "/index.html", "");
+    let level = get(server, "/levels/one.json", "");
+    let outside = ["/link.txt", "/../secret.txt", "/%2e%2e/secret.txt", "/levels", "/levels/two.json"];
+    let outside = outside.map(|path| get(server, path, ""));
+    let discovery = get(server, "/v1/connect", "");
+
+    fs::remove_dir_all(&folder).expect("the folder is removed");
+    assert_eq!((body(&first), body(&second)), ("first", "second"));
+    assert!(level.contains("content-type: application/json") && body(&level) == "{}", "{level}");
+    for answer in outside {
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    }
+    assert!(discovery.starts_with("HTTP/1.1 200"), "pages hide no path of the server: {discovery}");
 }
 
 #[test]
@@ -284,3 +321,10 @@ fn a_head_that_is_too_long_is_refused() {
 
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
 }
+
+/// The files of the arena's page.
+const PAGES: [(&str, &[u8]); 3] = [
+    ("play/index.html", include_bytes!("../../assets/play/index.html")),
+    ("play/play.js", include_bytes!("../../assets/play/play.js")),
+    ("play/play.css", include_bytes!("../../assets/play/play.css")),
+];

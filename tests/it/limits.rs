@@ -44,7 +44,7 @@ struct Subject {
 
 impl Subject {
     fn start(options: &[&str]) -> Self {
-        let server = Server::start(&[&["--agents", "0"][..], options].concat());
+        let server = Server::start(&[&["--set", "game.agents=0"][..], options].concat());
         let scheme = if options.contains(&"--tls-cert") { "https" } else { "http" };
         let http = server.address(scheme).parse().expect("an address");
         Self { server, http }
@@ -416,8 +416,12 @@ fn the_table_shows_the_sums_of_the_limits() {
         let (head, tail) = text.split_at(text.len().saturating_sub(3));
         if head.is_empty() { tail.to_owned() } else { format!("{head},{tail}") }
     };
-    let row = |name: &str, held: LinkMemory| {
-        format!("| {name} | {} KiB | {} KiB |", group(kib(held.before_hello)), group(kib(held.after_hello)))
+    let row = |name: &str, memory: LinkMemory| {
+        format!(
+            "| {name} | {} KiB | {} KiB |",
+            group(kib(memory.before_hello)),
+            group(kib(memory.after_hello))
+        )
     };
     let http = HttpConfig::default().connection_bytes_max();
     let tls = Tls::self_signed(&["localhost".to_owned()]).expect("a certificate");

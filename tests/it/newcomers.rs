@@ -50,25 +50,25 @@ fn player_count(game: &Harness) -> usize {
 fn silent_links_from_many_networks_do_not_prevent_a_player_from_resuming() {
     let mut game = game();
     let mut ada = game.member(Via::Beta, "hall");
-    let crowd = |game: &Harness| -> Vec<HarnessLink> {
+    let open_links = |game: &Harness| -> Vec<HarnessLink> {
         let hosts = (0..128).flat_map(|network| (0..32).map(move |host| (network, host)));
         hosts.map(|(network, host)| game.link_as(Via::Alpha, from_many(network, host))).collect()
     };
-    let mut held = crowd(&game);
+    let mut links = open_links(&game);
     game.tick();
     ada.close();
     game.tick();
 
     ada.connect_as(&game, Via::Beta, from(1));
     game.tick();
-    held.extend(crowd(&game));
+    links.extend(open_links(&game));
     game.tick();
     ada.resume();
     game.exchange(&mut [&mut ada]);
 
     assert!(ada.is_welcome(), "not welcome: denied {:?}, closed {:?}", denied(&mut ada), ada.closed());
     assert_eq!(
-        held.iter().filter(|link| !link.is_closed()).count(),
+        links.iter().filter(|link| !link.is_closed()).count(),
         4_095,
         "the pool is bounded, and Ada's link was in it"
     );
@@ -184,7 +184,7 @@ fn a_network_that_opens_sessions_too_fast_is_denied_with_a_retry_time() {
 }
 
 /// Opens links of hostile guests. Each sends a Probe, a Hello, a Hello with a bad token, or nothing. Some close.
-fn misbehave(rng: &mut StdRng, game: &Harness, crowd: &mut Vec<Player>, link_count: usize) {
+fn misbehave(rng: &mut StdRng, game: &Harness, guests: &mut Vec<Player>, link_count: usize) {
     let networks = [1, 2, 128, 60_000][rng.random_range(0..4)];
     for host in 0..link_count {
         let mut eve = Player::new();
@@ -197,11 +197,11 @@ fn misbehave(rng: &mut StdRng, game: &Harness, crowd: &mut Vec<Player>, link_cou
             2 => eve.hello(),
             _ => {}
         }
-        crowd.push(eve);
+        guests.push(eve);
     }
     if rng.random_bool(0.2) {
-        let keep = rng.random_range(0..=crowd.len());
-        crowd.truncate(keep);
+        let keep = rng.random_range(0..=guests.len());
+        guests.truncate(keep);
     }
 }
 
@@ -216,17 +216,17 @@ fn resumes_among_guests(seed: u64, per_tick: usize, delay_max: usize) {
     ada.connect_as(&game, Via::Beta, from(1));
     ada.hello();
     game.exchange(&mut [&mut ada]);
-    let mut crowd = Vec::new();
+    let mut guests = Vec::new();
     for _ in 0..6 {
         ada.close();
         for attempt in 1.. {
             ada.connect_as(&game, Via::Beta, from(1));
             for _ in 0..rng.random_range(0..=delay_max) {
-                misbehave(&mut rng, &game, &mut crowd, per_tick);
+                misbehave(&mut rng, &game, &mut guests, per_tick);
                 game.tick();
             }
             ada.resume();
-            misbehave(&mut rng, &game, &mut crowd, per_tick);
+            misbehave(&mut rng, &game, &mut guests, per_tick);
             game.exchange(&mut [&mut ada]);
             assert!(game.resource::<waystation::gate::Guests>().guest_count() <= GUESTS);
             if ada.is_welcome() {
@@ -234,7 +234,7 @@ fn resumes_among_guests(seed: u64, per_tick: usize, delay_max: usize) {
             }
             assert!(attempt < 2, "seed {seed}: not welcome: closed {:?}", ada.closed());
         }
-        crowd.iter_mut().for_each(Player::pump);
+        guests.iter_mut().for_each(Player::pump);
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use waystation::bot::{self, BotOptions, BotReport, Transports};
+use waystation::bot::{self, ArenaBot, BotOptions, BotReport, Transports};
 use waystation::client::{RelayAddresses, Transport};
 use waystation::testing::{Network, Relay, RelayConfig, RelayCounts, Route};
 
@@ -49,7 +49,7 @@ impl Server {
         });
         let relay = relay.expect("free ports");
         let [udp, quic, http] = [0, 1, 2].map(|route| Some(relay.addresses()[route]));
-        let report = bot::run(&BotOptions {
+        let options = BotOptions {
             // The bots reach the server only through the relays. No server listens on this port.
             server: "http://127.0.0.1:9".to_owned(),
             through: RelayAddresses { udp, quic, http },
@@ -57,7 +57,8 @@ impl Server {
             clients: CLIENTS,
             duration: PLAY_FOR,
             ..BotOptions::default()
-        });
+        };
+        let report = bot::run(&options, |_| ArenaBot::default());
         (report.expect("discovery answers through the relay"), relay.stop())
     }
 }

@@ -46,9 +46,9 @@ fn echo(mut calls: MessageReader<Call<Say>>, mut sender: Sender) {
 }
 
 /// Sends a random number to all members on every third tick.
-fn roll(zones: Res<Zones>, time: Res<TickTime>, mut dice: ResMut<GameRng>, mut sender: Sender) {
+fn roll(zones: Res<Zones>, time: Res<TickTime>, mut rng: ResMut<GameRng>, mut sender: Sender) {
     if let Some(hall) = zones.find("hall").filter(|_| time.tick().0.is_multiple_of(3)) {
-        sender.broadcast(hall, &Echo { number: dice.below(1_000).into(), taken: 1 });
+        sender.broadcast(hall, &Echo { number: rng.below(1_000).into(), taken: 1 });
     }
 }
 

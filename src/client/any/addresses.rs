@@ -80,7 +80,7 @@ impl fmt::Debug for AddressCache {
     }
 }
 
-/// The most hosts in the cache: more than a list of servers and their discoveries name.
+/// The most hosts in the cache. The URLs of a client and the offers of its servers name fewer hosts.
 const NAMES_MAX: usize = 32;
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::wire::discovery::{Discovery, DiscoveryError};
 /// # Ok::<(), waystation::client::FetchError>(())
 /// ```
 pub struct Fetch {
-    /// For messages.
+    /// The URL, for messages.
     place: String,
     relays: RelayAddresses,
     stream: Stream,
@@ -40,7 +40,7 @@ pub struct Fetch {
     answer: Vec<u8>,
 }
 
-/// Why discovery gave no usable answer.
+/// The reason why discovery gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The URL cannot be parsed, or its scheme is not `http:` or `https:`.
@@ -126,7 +126,7 @@ impl Fetch {
         Self::start(&place, bearer, &addresses)
     }
 
-    /// Begins to ask the discovery of a place, at the first of these addresses that accepts.
+    /// Begins to ask the discovery of a server, at the first of these addresses that accepts the connection.
     pub(super) fn start(
         place: &ServerUrl,
         bearer: Option<&str>,
@@ -167,7 +167,7 @@ impl Fetch {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.read_answer(false),
             // A server may answer and close the connection before it has read the whole request.
             Err(cause) => match self.read_answer(true) {
-                Ok(Some(offer)) => Ok(Some(offer)),
+                Ok(Some(discovery)) => Ok(Some(discovery)),
                 Err(error) if !self.answer.is_empty() => Err(error),
                 _ => Err(FetchError::Reach { place: self.place.clone(), cause }),
             },
@@ -231,9 +231,9 @@ impl Fetch {
             _ if self.answer.len() > ANSWER_MAX => return Err(malformed()),
             _ => return Ok(None),
         };
-        let mut offer = Discovery::parse(body).map_err(|cause| FetchError::Discovery { place, cause })?;
-        self.relays.rewrite(&mut offer);
-        Ok(Some(offer))
+        let mut discovery = Discovery::parse(body).map_err(|cause| FetchError::Discovery { place, cause })?;
+        self.relays.rewrite(&mut discovery);
+        Ok(Some(discovery))
     }
 }
 
@@ -264,8 +264,8 @@ fn request(place: &ServerUrl, path: &str, bearer: Option<&str>) -> Result<Vec<u8
 
 /// The `User-Agent` header.
 const AGENT: &str = concat!("waystation-rust/", env!("CARGO_PKG_VERSION"));
-/// The longest answer in bytes, with its head: 20 times a usual answer, which has a connect token of 2,730
-/// bytes.
+/// The longest answer in bytes, with its head: 20 times as long as a usual answer, which has a connect token of
+/// 2,730 bytes.
 const ANSWER_MAX: usize = 64 * 1024;
 /// The most headers of an answer. A server behind two HTTP proxies sends about 20.
 const HEADERS_MAX: usize = 64;

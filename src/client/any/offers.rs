@@ -1,4 +1,4 @@
-//! Keeps what the discovery of one place offers: asks when an offer is needed, and keeps the answer for resumes.
+//! Keeps what the discovery of one server offers: asks when an offer is needed, and keeps the answer for resumes.
 //!
 //! A token in an offer opens one link, so each link over UDP needs a new answer. Offers without a token are used
 //! until they fail.
@@ -16,9 +16,9 @@ pub(super) struct Offers {
     asks: Vec<Ask>,
     /// Time since the last request began.
     waited: Duration,
-    /// Why the last request of this try failed, and the time since then.
+    /// The reason why the last request of this try failed, and the time since then.
     failure: Option<(String, Duration)>,
-    /// Selects which of the host's addresses is asked first. It advances with each request that fails or is slow.
+    /// Selects which of the host's addresses is tried first. It advances with each request that fails or is slow.
     turn: usize,
     /// The round-trip time that the last successful request measured.
     round_trip: Option<Duration>,
@@ -55,7 +55,7 @@ pub(super) enum Found<'a> {
 }
 
 impl Offers {
-    /// Begins a try. A new session needs a fresh answer that was not used; a resume uses any answer.
+    /// Begins a try. A new session needs a fresh answer with which no link was opened; a resume uses any answer.
     pub(super) fn begin(&mut self, resumes: bool) {
         self.failure = None;
         if !resumes && self.known.as_ref().is_some_and(|known| known.is_opened || known.age >= FRESH) {
@@ -64,7 +64,7 @@ impl Offers {
     }
 
     /// Returns an answer that can be used for the transport. Without such an answer, calls `ask` to begin a request,
-    /// unless a request has begun. The argument of `ask` selects the address of the host that is first.
+    /// unless a request has begun. The argument of `ask` selects the address of the host that is tried first.
     pub(super) fn find(
         &mut self,
         transport: Transport,
@@ -232,14 +232,15 @@ impl Known {
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(8);
 /// Age up to which an unused answer serves a new session: less than the lifetime of its ticket and connect token.
 const FRESH: Duration = Duration::from_secs(10);
-/// Time for which a failure also fails the other transports of the place, before a new request begins.
+/// Time for which a failed request also fails the other transports of the server. After this time a new request
+/// begins.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
-/// Time after which a request that has not connected is repeated: when TCP repeats its first packet.
+/// Time after which a request that has not connected is repeated. TCP repeats its first packet after the same time.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Time after which a request is repeated while a session can still be resumed. A request leaves within this time
 /// after the network is back.
 const AGAIN_URGENT: Duration = Duration::from_millis(500);
-/// The fewest round trips in which a request is answered. It is not repeated sooner.
+/// The fewest round trips in which a request is answered. A request is not repeated before this time has passed.
 const ASK_ROUND_TRIPS: u32 = 2;
-/// The most requests at a time: those that begin in an urgent race within 2.5 s, the default limit.
+/// The most requests at a time: as many as an urgent race begins within 2.5 s, the default limit.
 const ASKS_MAX: usize = 6;

@@ -15,7 +15,7 @@ use crate::client::websocket::WebSocketDial;
 use crate::wire::discovery::Offer;
 use crate::wire::udp::token_from_text;
 
-/// The context in which a custom transport opens a link: it resolves host names, and tells which certificate to
+/// The context in which a custom transport opens a link. It resolves host names, and determines which certificate to
 /// trust.
 #[derive(Debug)]
 pub struct DialContext<'a> {
@@ -34,13 +34,13 @@ pub(super) type Opener = Box<dyn FnMut(&Offer, &mut DialContext<'_>) -> Result<B
 pub(super) struct Openers(Vec<(Transport, Opener)>);
 
 impl<'a> DialContext<'a> {
-    /// Creates a context. `turn` selects the address of a host that is first.
+    /// Creates a context. `turn` selects the address of a host that is tried first.
     pub(super) fn new(place: &'a ServerUrl, addresses: &'a mut AddressCache, turn: usize) -> Self {
         Self { place, addresses, turn }
     }
 
-    /// Returns the addresses of a host, in the order in which to try them. After an opening that failed, the next
-    /// opening gets another address first. The system looks up each host once, which may block, and the addresses
+    /// Returns the addresses of a host, in the order in which to try them. After a failed opening, the next opening
+    /// gets another address first. The system looks up each host once, which may block, and the addresses
     /// are kept for later dials.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub(super) struct Race<L> {
     /// Time since the first opening began.
     age: Option<Duration>,
     rules: Rules,
-    /// Index of the entrant that is opened again first.
+    /// Index of the entrant that is the first candidate for another opening.
     next: usize,
     failure: Option<String>,
     /// True if no opening was refused by a peer or by the system.
@@ -301,15 +301,15 @@ impl<L: Link> Race<L> {
 /// Delay between the beginnings of two openings: the Connection Attempt Delay of RFC 8305, which recommends
 /// 250 ms and allows up to 2 s. The first transport suits a game best, so it gets two round trips of 200 ms.
 const DELAY: Duration = Duration::from_millis(400);
-/// Time after which a slow route is opened again: when TCP repeats its first packet.
+/// Time after which a slow route is opened again. TCP repeats its first packet after the same time.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Time after which a slow route is opened again while a session can still be resumed. A packet of an opening
 /// leaves within this time after the network is back.
 const AGAIN_URGENT: Duration = Duration::from_millis(500);
-/// The shortest time for which an urgent race goes on: the default link timeout and the default time for which
-/// a session can be resumed.
+/// An urgent race lasts at least this long, unless it is won or all its openings fail: the sum of the default link
+/// timeout and the default time for which a session can be resumed.
 const URGENT_MAX: Duration = Duration::from_secs(10);
-/// The most openings at a time: those that begin in an urgent race within 2.5 s, the default limit.
+/// The most openings at a time: as many as an urgent race begins within 2.5 s, the default limit.
 const OPENINGS_MAX: usize = 6;
 /// The most by which the time of a race moves in one update.
 const STEP_MAX: Duration = Duration::from_millis(250);

@@ -18,13 +18,14 @@ use crate::wire::discovery::Offer;
 #[derive(Debug)]
 pub(super) struct Routes {
     places: Vec<ServerUrl>,
-    /// One for each place.
+    /// One for each URL.
     offers: Vec<Offers>,
     order: RouteOrder,
     openers: Openers,
     cache: AddressCache,
     bearer: Option<Bearer>,
-    /// For each route, the turn of the host's addresses. It advances with each opening that does not win.
+    /// For each route, the number that selects the address that is tried first. It advances with each opening that
+    /// does not win.
     addresses: BTreeMap<(usize, Transport), usize>,
     /// The route of the last opening.
     last: Option<Route>,
@@ -213,7 +214,7 @@ impl Routes {
     }
 }
 
-/// Begins a request to the discovery of a place.
+/// Begins a request to the discovery of a server.
 fn ask(
     place: &ServerUrl,
     bearer: Option<&Bearer>,

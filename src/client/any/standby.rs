@@ -1,7 +1,7 @@
 //! Opens a link in advance while the session's link is silent, or while the Hello of a resume has no answer.
 //!
-//! No frame is sent on this link. If a frame arrives on the session's link, the link is closed. If the session's
-//! link is lost, the next dial returns it.
+//! No frame is sent on the link that was opened in advance. If a frame arrives on the session's link, the other link
+//! is closed. If the session's link is lost, the next dial returns the other link.
 
 use std::time::Duration;
 
@@ -86,14 +86,14 @@ fn begins_after(link_timeout: Duration) -> Duration {
 }
 
 /// Time without an answer to the Hello of a resume after which another link is opened: about a tick and two
-/// round trips of 400 ms. The next Hello leaves after 2.5 s or later. Measured round trips are not used, because
-/// they are too long on a network that loses packets.
+/// round trips of 400 ms. The next Hello leaves after 2.5 s at the earliest. Measured round trips are not used,
+/// because they are too long on a network that loses packets.
 const UNANSWERED_MIN: Duration = Duration::from_secs(1);
 /// The shortest silence after which a link is opened in advance. A server sends a Beacon each second, so two
 /// Beacons are missing by then; shorter silences are common.
 const SILENCE_MIN: Duration = Duration::from_millis(2_500);
-/// How long before the link timeout a link is opened in advance. A link opens within this time even over a slow
-/// network, and the server, which waits 5 s for a Hello, has not closed it yet.
+/// Time between the opening of a link in advance and the link timeout. Even over a slow network, a link opens within
+/// this time. The server waits 5 s for a Hello, so it does not close the link before the link timeout.
 const AHEAD: Duration = Duration::from_millis(2_500);
 /// Time for which an open link is kept: less than the time that a server waits for a Hello.
 const OPEN_MAX: Duration = Duration::from_secs(4);

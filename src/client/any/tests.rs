@@ -277,7 +277,7 @@ fn after_an_open_link_without_a_frame_the_next_dial_uses_another_server() {
 
 #[test]
 fn if_datagrams_are_dropped_a_link_opens_over_websocket() {
-    // given an address that receives datagrams and answers none, and a WebSocket server
+    // given an address that receives datagrams and does not answer them, and a WebSocket server
     let hole = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
     let streams = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let mut host = quic_host();

@@ -24,7 +24,7 @@ pub enum Transport {
     Other(&'static str),
 }
 
-/// Why a URL cannot be dialled. The message contains the URL and says what to write instead.
+/// The reason why a URL cannot be dialled. The message contains the URL and a correct form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// The text is not a URL.
@@ -76,7 +76,7 @@ pub enum UrlError {
     None,
 }
 
-/// A server, as its URL names it.
+/// The parsed URL of a server.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ServerUrl {
     pub(crate) kind: Kind,
@@ -123,8 +123,8 @@ impl Transport {
     /// The transports of this crate, in the order in which a client prefers them.
     pub const ALL: [Self; 4] = [Self::Udp, Self::Quic, Self::WebTransport, Self::WebSocket];
 
-    /// Returns the transport that discovery offers under this name. Any name other than those of this
-    /// crate's transports is that of a custom transport.
+    /// Returns the transport that discovery offers under this name. If the name is not the name of a transport of
+    /// this crate, it is the name of a custom transport.
     #[must_use]
     pub fn named(name: &'static str) -> Self {
         Self::ALL.into_iter().find(|known| known.offered_as() == name).unwrap_or(Self::Other(name))
@@ -184,7 +184,7 @@ impl ServerUrl {
         }
     }
 
-    /// Returns the offer that the URL itself makes, or `None` if the URL uses discovery.
+    /// Returns the offer that the URL itself describes, or `None` if the URL uses discovery.
     pub(super) fn offer(&self) -> Option<Offer> {
         let (host, port) = (&self.host, self.port);
         match &self.kind {
@@ -202,9 +202,9 @@ impl ServerUrl {
 }
 
 impl fmt::Debug for ServerUrl {
-    /// Without the ticket.
+    /// Omits the ticket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place")
+        f.debug_struct("ServerUrl")
             .field("text", &self.text)
             .field("trust", &self.trust)
             .field("relays", &self.relays)

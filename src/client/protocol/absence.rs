@@ -11,7 +11,8 @@ impl Core {
     /// resumed, the number of tries is not limited.
     pub(in crate::client) fn fail(&mut self, retry_after: Duration, why: &str) {
         tracing::debug!(why, "a try to connect failed");
-        self.note_stray();
+        self.failure = Some(why.to_owned());
+        self.keep_unanswered();
         if self.window_is_open() {
             self.wait(retry_after);
             return;
@@ -37,8 +38,8 @@ impl Core {
         self.wait(retry_after);
     }
 
-    /// Gives up the link after the client was not updated for `link_timeout`: the server has closed the link by
-    /// now. Frames that are still in it are not read. The next link is dialled at once.
+    /// Gives up the link after the client was not updated for `link_timeout`: the server has probably closed the link
+    /// in the meantime. Frames that are still in it are not read. The next link is dialled at once.
     pub(super) fn wake(&mut self) {
         match self.phase {
             Phase::Bound(_) => self.lose_link(Duration::ZERO),
@@ -109,15 +110,15 @@ impl Core {
 
     /// Keeps the token of a Hello whose link is given up without an answer. The Hello may still arrive after
     /// the Hello on the next link, and then it takes the session over from that link.
-    fn note_stray(&mut self) {
+    fn keep_unanswered(&mut self) {
         if let (Phase::Greeting { said: true, .. }, Some(session)) = (&self.phase, &mut self.session) {
             session.unanswered = Some(UnansweredHello { token: session.token.clone(), left: UNANSWERED_MAX });
         }
     }
 
-    /// Returns true if a late Hello of this client itself has taken the session over. The session is then resumed
-    /// with the token of that Hello, because the server has voided the token of the Welcome.
-    pub(super) fn take_stray(&mut self) -> bool {
+    /// Returns true if a late Hello of this client itself has probably taken the session over. The session is then
+    /// resumed with the token of that Hello, because the server has voided the token of the Welcome.
+    pub(super) fn take_unanswered(&mut self) -> bool {
         let (Phase::Bound(_), Some(session)) = (&self.phase, &mut self.session) else { return false };
         let Some(unanswered) = session.unanswered.take() else { return false };
         session.token = unanswered.token;
@@ -162,6 +163,6 @@ const WELCOME_ROUND_TRIPS: u32 = 3;
 /// Time within which a delayed Hello may still arrive: 6 s for the longest opening, and the 5 s for which a
 /// server waits for a Hello on an open link.
 const UNANSWERED_MAX: Duration = Duration::from_secs(11);
-/// How much later than the client the server may notice the loss of a link: frames may have been in flight for
-/// a round trip, and its last tick may have been late.
+/// Time by which the server may notice the loss of a link later than the client: frames may have been in flight for
+/// a round trip, and the last tick of the server may have been late.
 const WINDOW_SLACK: Duration = Duration::from_secs(2);

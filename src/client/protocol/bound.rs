@@ -21,8 +21,8 @@ pub(super) struct Bound {
     /// Time since a frame was sent.
     idle: Duration,
     /// Counted frames that were received since the last Ack.
-    uncounted: u64,
-    /// Time since the first of the `uncounted` frames.
+    unacked: u64,
+    /// Time since the first of the `unacked` frames.
     waited: Duration,
     /// True until the Ack that follows Welcome is sent.
     greeting: bool,
@@ -37,7 +37,7 @@ impl Bound {
             silence: Duration::ZERO,
             step: Duration::ZERO,
             idle: Duration::ZERO,
-            uncounted: 0,
+            unacked: 0,
             waited: Duration::ZERO,
             greeting: true,
             beacons: VecDeque::new(),
@@ -51,14 +51,15 @@ impl Bound {
         self.in_flight.advance(dt, is_unread);
         self.step = dt;
         self.idle = self.idle.saturating_add(dt);
-        if self.uncounted > 0 {
+        if self.unacked > 0 {
             self.waited = self.waited.saturating_add(dt);
         }
     }
 
-    /// Notes that a frame has arrived at some time since the last update. After a sleep the frame may be as old
-    /// as the sleep was long, and the server may have closed the link in the meantime. So the silence that remains
-    /// leaves the link a short time for a new frame.
+    /// Notes that a frame has arrived at some time since the last update. The silence is then at most the `dt` of this
+    /// update. After a sleep, the silence can be close to the link timeout, and the server may have closed the link in
+    /// the meantime. So the silence is lowered further until a new frame has [`FRESH_WITHIN`] to arrive, or half of the
+    /// link timeout if that is shorter.
     pub(super) fn received(&mut self, link_timeout: Duration) {
         let stale_most = link_timeout.saturating_sub(FRESH_WITHIN.min(link_timeout / 2));
         self.silence = self.silence.min(self.step).min(stale_most);
@@ -77,14 +78,14 @@ impl Bound {
 
     fn owes_ack(&self, link_timeout: Duration) -> bool {
         self.greeting
-            || self.uncounted >= ACK_EVERY_FRAMES
+            || self.unacked >= ACK_EVERY_FRAMES
             || self.waited >= ACK_EVERY
             || self.idle >= link_timeout / IDLE_FRACTION
     }
 
     fn acked(&mut self) {
         self.greeting = false;
-        self.uncounted = 0;
+        self.unacked = 0;
         self.waited = Duration::ZERO;
         self.idle = Duration::ZERO;
     }
@@ -104,7 +105,7 @@ impl Core {
             Range::Session | Range::GameReliable => {
                 if let (Some(session), Phase::Bound(bound)) = (&mut self.session, &mut self.phase) {
                     session.received = session.received.saturating_add(1);
-                    bound.uncounted += 1;
+                    bound.unacked += 1;
                 }
                 self.events.push(ClientEvent::Message(frame));
             }
@@ -128,7 +129,7 @@ impl Core {
                 if beacon.latency_ms > 0 {
                     self.latency = Some(Duration::from_millis(beacon.latency_ms.into()));
                 }
-                self.tells_echoes = beacon.echoed.is_some();
+                self.reports_echoes = beacon.echoed.is_some();
                 if let Phase::Bound(bound) = &mut self.phase {
                     bound.in_flight.echoed(beacon.echoed.unwrap_or_default());
                     if bound.beacons.len() >= BEACONS_MAX {

@@ -48,7 +48,7 @@ impl Core {
         Hello {
             protocol: PROTOCOL,
             client: CLIENT.to_owned(),
-            // The token suffices for a resume; the server would also check the credentials.
+            // The token suffices for a resume, and the server would deny another name in the credentials.
             credentials: resume.is_none().then(|| (&self.config.credentials).into()),
             resume,
             game: self.config.game.clone(),
@@ -98,8 +98,8 @@ impl Core {
         }
     }
 
-    /// Goes on with the session: adopts the server's `base`, and removes the frames from the outbox that the
-    /// server has counted.
+    /// Continues the session: adopts the server's `base`, and removes from the outbox the frames that the server has
+    /// counted.
     fn resumed(&mut self, id: SessionId, token: Bytes, welcome: Welcome) {
         let Some(session) = &mut self.session else {
             self.fail(Duration::ZERO, "the server resumed a session, but a new one was requested");
@@ -117,6 +117,7 @@ impl Core {
 
     fn bind(&mut self, welcome: Welcome) {
         self.welcome = Some(welcome);
+        self.failure = None;
         self.proof.accepted();
         self.backoff.reset();
         self.absence = None;
@@ -162,7 +163,7 @@ impl Core {
                 self.session = None;
                 self.stop(Some(reason), closed.detail);
             }
-            Reason::Replaced if self.take_stray() => self.lose_link(Duration::ZERO),
+            Reason::Replaced if self.take_unanswered() => self.lose_link(Duration::ZERO),
             Reason::Protocol => {
                 self.broken(format!("the server reports an offence of the client: {}", closed.detail));
             }

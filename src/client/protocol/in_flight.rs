@@ -9,12 +9,12 @@ use crate::wire::BEACON_EVERY;
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     /// Time since the newest frame that is known to have arrived was sent. At first, this frame is the Hello.
-    unheard: Duration,
+    unconfirmed: Duration,
     /// Pings, by the id of the Beacon.
     echoes: Marks,
-    /// Some of the counted frames, by count.
+    /// Some of the counted frames, by number.
     counted: Marks,
-    /// The count of the last one in `counted`.
+    /// The number of the last frame in `counted`.
     marked: u64,
 }
 
@@ -23,9 +23,10 @@ pub(super) struct InFlight {
 struct Marks(VecDeque<(u64, Duration)>);
 
 impl InFlight {
-    /// Lets time pass. While the client does not read the link, `unheard` is 0, because nothing is known.
+    /// Lets time pass. While the client does not read the link, `unconfirmed` is 0, because the client cannot learn
+    /// what has arrived.
     pub(super) fn advance(&mut self, dt: Duration, is_unread: bool) {
-        self.unheard = if is_unread { Duration::ZERO } else { self.unheard.saturating_add(dt) };
+        self.unconfirmed = if is_unread { Duration::ZERO } else { self.unconfirmed.saturating_add(dt) };
         self.echoes.advance(dt);
         self.counted.advance(dt);
     }
@@ -46,17 +47,17 @@ impl InFlight {
 
     /// Notes that the Ping of this Beacon, and all before it, have arrived.
     pub(super) fn echoed(&mut self, id: u64) {
-        self.unheard = self.unheard.min(self.echoes.take(id));
+        self.unconfirmed = self.unconfirmed.min(self.echoes.take(id));
     }
 
     /// Notes that the server has counted `count` frames.
     pub(super) fn acknowledged(&mut self, count: u64) {
-        self.unheard = self.unheard.min(self.counted.take(count));
+        self.unconfirmed = self.unconfirmed.min(self.counted.take(count));
     }
 
     /// Returns the time for which the server is presumed to have received nothing.
     pub(super) fn silence(&self) -> Duration {
-        self.unheard.saturating_sub(TOLD_WITHIN)
+        self.unconfirmed.saturating_sub(REPORTED_EVERY)
     }
 }
 
@@ -75,7 +76,7 @@ impl Marks {
     }
 
     /// Removes all marks up to this number. Returns the time since the newest of them was sent, or
-    /// `Duration::MAX` if there are none.
+    /// `Duration::MAX` if no mark is removed.
     fn take(&mut self, number: u64) -> Duration {
         let mut newest = Duration::MAX;
         while let Some(&(of, age)) = self.0.front()
@@ -90,8 +91,9 @@ impl Marks {
 
 /// The server reports once a second, in a Beacon, what it has received. A Ping leaves once a second as well, so
 /// with the default link timeout no link whose round trip is shorter than 4 s is given up.
-const TOLD_WITHIN: Duration = BEACON_EVERY;
+const REPORTED_EVERY: Duration = BEACON_EVERY;
 /// The least time between two marks of counted frames.
 const MARK_EVERY: Duration = Duration::from_millis(500);
-/// Marks of a kind, oldest dropped first: twice those of the longest round trip that a link survives.
+/// The most marks of a kind: twice as many as are made within the longest round trip that a link survives with the
+/// default link timeout. Beyond this number the oldest marks are dropped.
 const MARKS_MAX: usize = 16;

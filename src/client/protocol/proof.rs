@@ -42,7 +42,7 @@ impl Proof {
 }
 
 impl fmt::Debug for Proof {
-    /// Without the ticket.
+    /// Omits the ticket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proof")
             .field("has_ticket", &self.ticket.is_some())

@@ -166,8 +166,8 @@ impl HostLink {
                 self.received.push((lane, frame));
             }
         }
-        while let Some(happened) = self.lanes.poll() {
-            match happened {
+        while let Some(event) = self.lanes.poll() {
+            match event {
                 LaneEvent::SessionRequested(request) => {
                     let status = if request.path == WEBTRANSPORT_PATH { 200 } else { 404 };
                     self.lanes.answer(status, &mut self.connection);

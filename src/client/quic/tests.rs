@@ -204,7 +204,7 @@ fn frames_before_a_close_of_the_server_are_received_and_the_reason_is_reported()
 }
 
 #[test]
-fn a_frame_that_is_too_long_is_reported_as_a_breach() {
+fn a_frame_that_is_too_long_is_reported_as_a_violation() {
     for (mut link, mut host) in both() {
         assert!(link.send(join(1)));
         until(&mut link, &mut host, |_, host| host.links[0].received.len() == 1);

@@ -50,10 +50,13 @@ fn the_reason_in_denied_decides_about_another_try() {
         scene.server.deny = Some((reason, 1_500));
         scene.run(1.4);
         assert_eq!(scene.server.hellos.len(), 1, "{reason}");
+        let failure = scene.client.failure().map(str::to_owned);
         scene.server.deny = None;
         scene.run(1.0);
 
         if tries_again {
+            assert!(failure.is_some_and(|why| why.contains(&reason.to_string())), "{reason}");
+            assert_eq!(scene.client.failure(), None);
             assert_eq!(scene.story(), ["connected"], "{reason}");
         } else {
             assert_eq!(scene.story(), ["closed"], "{reason}");

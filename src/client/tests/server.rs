@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::net::Shared;
 use super::{Loose, Numbered};
-use crate::wire::v1::{Ack, Beacon, Bye, Closed, Denied, Hello, Ping, Reason, Welcome};
+use crate::wire::v1::{Ack, Beacon, Bye, Closed, Denied, Hello, Joined, Ping, Reason, Welcome};
 use crate::wire::{Frame, WireMessage, encode};
 
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ pub(crate) struct Session {
     ever_acked: bool,
     pub(crate) link: Option<usize>,
     pub(crate) received: u64,
+    /// The zone of the last Joined among the game's answers.
+    pub(crate) zone: String,
     /// The numbers in the received messages.
     pub(crate) log: Vec<u64>,
     outbox: VecDeque<Bytes>,
@@ -152,7 +154,12 @@ impl Server {
                 session.log.push(message.number);
             }
             if let Some(answer) = &mut self.answer {
-                session.outbox.extend(answer(session.id, frame));
+                let answers = answer(session.id, frame);
+                let joined = answers.iter().filter_map(|sent| Frame::parse(sent.clone()).ok()?.decode().ok());
+                if let Some(Joined { zone, .. }) = joined.last() {
+                    session.zone = zone;
+                }
+                session.outbox.extend(answers);
             }
             if session.received.is_multiple_of(8) && !self.silent {
                 let ack = encode(&Ack { received: session.received });
@@ -236,6 +243,7 @@ impl Server {
             received: session.received,
             base: if resync { sent } else { resume.received },
             resync,
+            zone: session.zone.clone(),
             timeout_ms: self.timeout_ms,
             ..Welcome::default()
         }));

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 /// link from this address. Without this function, a process with many clients would sometimes get the same port
 /// again.
 pub(super) fn open(peer: SocketAddr) -> io::Result<UdpSocket> {
-    // Rejected sockets stay open until the end, so that the system selects other ports.
+    // Rejected sockets stay open until this function returns, so that the system selects other ports.
     let mut refused = Vec::new();
     loop {
         let socket = bind(peer)?;
@@ -55,8 +55,8 @@ impl Recent {
 
 static RECENT: Recent = Recent(Mutex::new(VecDeque::new()));
 
-/// The number of recently used ports: a seventh of the ports that Linux selects from. 1,000 clients that reconnect
-/// every 4 s use a port again after 16 s, when no server keeps it any longer.
+/// The number of ports that count as recently used: a seventh of the ports that Linux selects from. 1,000 clients
+/// that reconnect every 4 s use a port again after 16 s, when no server keeps it any longer.
 const RESTING_MAX: usize = 4_096;
 /// The most sockets that are rejected for one link. Then any port is accepted, because ports are scarce.
 const OFFERS_MAX: usize = 16;

@@ -22,13 +22,14 @@ pub(crate) enum Put {
     Queued,
     /// The frame was unreliable, and was dropped because there was no link or no room.
     Dropped,
-    /// The frame was reliable, and was dropped because the session has ended or awaits a resync.
+    /// The frame was dropped, because the session has ended, or because the frame was reliable and the outbox is
+    /// full or awaits a resync.
     Undelivered,
 }
 
 impl Core {
     /// Reads the memory that a Beacon or a Ping of the session uses. With many sessions this memory is not in
-    /// the processor's caches, and reads for several sessions in a row overlap.
+    /// the processor's caches, and reads for several sessions in a row overlap. The result has no meaning.
     pub(in crate::session) fn prefetch(&self) -> usize {
         let Some(player) = self.player() else { return 0 };
         let link = player.link().map_or(0, Link::prefetch);
@@ -81,7 +82,8 @@ impl Core {
         is_changed
     }
 
-    /// Takes a Probe. Returns the link to answer on, unless the last answered Probe was too recent.
+    /// Returns the link on which to answer a Probe that arrived at `at`. Returns `None` if another Probe was
+    /// answered shortly before.
     pub(crate) fn may_probe(&mut self, at: Duration) -> Option<LinkKey> {
         self.player_mut()?.link_mut()?.may_probe(at)
     }
@@ -97,12 +99,12 @@ impl Core {
         self.player_mut()?.inbox.pop(now, config, dropped)
     }
 
-    /// Counts a message that the server does not accept. Returns how many there were.
+    /// Counts a message that the server does not accept. Returns how many of them the session has sent.
     pub(crate) fn stray(&mut self) -> u32 {
         self.player_mut().map_or(0, |player| player.inbox.stray())
     }
 
-    /// Returns the order of the first waiting frame with this id, among all frames that have arrived.
+    /// Returns the position of the first waiting frame with this id among all frames that have arrived.
     pub(crate) fn find_waiting(&self, id: MessageId) -> Option<u64> {
         self.player()?.inbox.find(id)
     }
@@ -114,9 +116,8 @@ impl Core {
         }
     }
 
-    /// Pauses the link when too many frames wait for dispatch, and reads on when half of them are gone.
-    /// Returns the link and true to pause it, or the link and false to read on. Returns `None` if nothing
-    /// changes.
+    /// Pauses the link if the inbox is full. Ends the pause when at most half as many frames wait and their bytes are
+    /// within the limit. Returns the link, and true if it is now paused. Returns `None` if nothing changes.
     pub(crate) fn regulate(&mut self, now: Duration, config: &SessionConfig) -> Option<(LinkKey, bool)> {
         let player = self.player_mut()?;
         let max = config.inbox_max_frames;
@@ -142,8 +143,7 @@ impl Core {
         }
     }
 
-    /// Returns the number of bytes in the outbox, and the steady time since which its oldest frame waits
-    /// without progress.
+    /// Returns the number of bytes in the outbox, and the steady time of its last progress.
     pub(in crate::session) fn held(&self) -> Option<(usize, Duration)> {
         let outbox = &self.player()?.outbox;
         Some((outbox.bytes(), outbox.since()))
@@ -202,7 +202,7 @@ impl Core {
         notice.with_bytes(std::mem::replace(&mut self.noted_bytes, bytes), bytes)
     }
 
-    /// Does the same as [`notice`](Self::notice), when the only change is that a frame was put.
+    /// Does the same as [`notice`](Self::notice), if the only change is that a frame was queued.
     #[inline]
     pub(in crate::session) fn notice_put(&mut self, limits: &Limits) -> Notice {
         let (notice, bytes) = match self.player_mut() {

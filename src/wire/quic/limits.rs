@@ -6,57 +6,45 @@ use std::time::Duration;
 use quinn_proto::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 
 use super::steady::SteadyConfig;
-use crate::wire::{ConfigError, LINK_TIMEOUT, at_least, within};
+use crate::settings::{ConfigError, at_least, failures, first, within};
+use crate::wire::LINK_TIMEOUT;
 
-/// The limits of one QUIC connection.
-///
-/// ```
-/// use waystation::wire::quic::QuicLimits;
-///
-/// let transport = QuicLimits { datagram_bytes: 16 * 1024, ..QuicLimits::default() }.transport();
-/// # let _ = transport;
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuicLimits {
-    /// The most bidirectional streams that the peer may have open. Default: 2, which is also the least: a
-    /// WebTransport session takes one stream for its request and one for its reliable lane.
-    pub bidi_streams: u32,
-    /// The most unidirectional streams that the peer may have open. At least 3. Default: 4, since HTTP/3 uses
-    /// three, and a browser may open a fourth.
-    pub uni_streams: u32,
-    /// The bytes that the peer may send on a stream before they are read. At least 4 KiB. Default: 64 KiB, four
-    /// of a client's longest frames. This bounds the memory of a link that the server does not read.
-    pub stream_window_bytes: u32,
-    /// The bytes that the peer may send on all streams together before they are read. At least
-    /// `stream_window_bytes`. Default: 256 KiB.
-    pub connection_window_bytes: u32,
-    /// The bytes that the connection holds to send: those in flight and those that wait. At least 4 KiB. Default:
-    /// 128 KiB, twice the largest congestion window. In addition, up to [`OUT_MAX_BYTES`](super::OUT_MAX_BYTES)
-    /// wait in the link.
-    pub send_window_bytes: u32,
-    /// The bytes of received datagrams that wait to be read. Default: 64 KiB, some seconds of a game's state.
-    /// This is also the size of the send buffer for datagrams.
-    pub datagram_bytes: usize,
-    /// A connection ends if nothing is received for this long. 2 s to 1 h. Default: 6 s, longer than the link
-    /// timeout of 5 s, which the session itself applies.
-    pub idle_timeout: Duration,
-    /// The longest time without a packet to the peer. 100 ms to half of `idle_timeout`. Default: 1 s, so that a
-    /// link survives an outage of 3 s even if the last keep-alive before it was lost.
-    pub keep_alive: Duration,
-}
-
-impl Default for QuicLimits {
-    fn default() -> Self {
-        Self {
-            bidi_streams: 2,
-            uni_streams: 4,
-            stream_window_bytes: 64 * 1024,
-            connection_window_bytes: 256 * 1024,
-            send_window_bytes: 128 * 1024,
-            datagram_bytes: 64 * 1024,
-            idle_timeout: LINK_TIMEOUT + Duration::from_secs(1),
-            keep_alive: Duration::from_secs(1),
-        }
+crate::settings! {
+    /// The limits of one QUIC connection.
+    ///
+    /// ```
+    /// use waystation::wire::quic::QuicLimits;
+    ///
+    /// let transport = QuicLimits { datagram_bytes: 16 * 1024, ..QuicLimits::default() }.transport();
+    /// # let _ = transport;
+    /// ```
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct QuicLimits {
+        /// Maximum number of bidirectional streams that the peer may have open. Minimum: 2. Default: 2, since a
+        /// WebTransport session takes one stream for its request and one for its reliable lane. Each stream occupies up
+        /// to 32 KiB beside its data.
+        pub bidi_streams: u32 = 2,
+        /// Maximum number of unidirectional streams that the peer may have open. Minimum: 3. Default: 4, since HTTP/3
+        /// uses three, and a browser may open a fourth. Each stream occupies up to 32 KiB beside its data.
+        pub uni_streams: u32 = 4,
+        /// Bytes that the peer may send on a stream before they are read. Minimum: 4 KiB. Default: 64 KiB, four of a
+        /// client's longest frames.
+        pub stream_window_bytes: u32 = 64 * 1024,
+        /// Bytes that the peer may send on all streams together before they are read. Minimum: `stream_window_bytes`.
+        /// Default: 256 KiB. A link that the server does not read occupies up to 2.5 times this, 640 KiB by default.
+        pub connection_window_bytes: u32 = 256 * 1024,
+        /// Bytes that the connection holds to send: those in flight and those that wait. Minimum: 4 KiB. Default:
+        /// 128 KiB, twice the largest congestion window. In addition, up to 512 KiB wait in the link.
+        pub send_window_bytes: u32 = 128 * 1024,
+        /// Bytes of received datagrams that wait to be read. Default: 64 KiB, some seconds of a game's state. This is
+        /// also the size of the send buffer for datagrams, so a connection occupies up to twice this.
+        pub datagram_bytes: usize = 64 * 1024,
+        /// Time after which a connection ends if nothing is received. Range: 2 s to 1 h. Default: 6 s, longer than the
+        /// link timeout of 5 s, which the session itself applies.
+        pub idle_timeout: Duration = LINK_TIMEOUT + Duration::from_secs(1),
+        /// Longest time without a packet to the peer. Range: 100 ms to half of `idle_timeout`. Default: 1 s, so that a
+        /// link survives an outage of 3 s even if the last keep-alive before it was lost.
+        pub keep_alive: Duration = Duration::from_secs(1),
     }
 }
 
@@ -67,31 +55,47 @@ impl QuicLimits {
     ///
     /// Returns [`ConfigError`] for the first field whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let cure = "a WebTransport session needs two streams; 2 is the default";
-        at_least("QuicLimits::bidi_streams", &self.bidi_streams, &2, cure)?;
-        let cure = "HTTP/3 needs three unidirectional streams; 4 is the default";
-        at_least("QuicLimits::uni_streams", &self.uni_streams, &3, cure)?;
-        let cure = "the streams of a handshake and one packet must fit; use the default if in doubt";
-        at_least("QuicLimits::stream_window_bytes", &self.stream_window_bytes, &WINDOW_MIN_BYTES, cure)?;
-        at_least("QuicLimits::send_window_bytes", &self.send_window_bytes, &WINDOW_MIN_BYTES, cure)?;
-        at_least(
-            "QuicLimits::connection_window_bytes",
-            &self.connection_window_bytes,
-            &self.stream_window_bytes,
-            "it must not be smaller than `stream_window_bytes`; 256 KiB is the default",
-        )?;
-        within(
-            "QuicLimits::idle_timeout",
-            &self.idle_timeout,
-            IDLE_TIMEOUT_MIN..=IDLE_TIMEOUT_MAX,
-            "it should be longer than the link timeout of the session, which is 5 s; 6 s is the default",
-        )?;
-        within(
-            "QuicLimits::keep_alive",
-            &self.keep_alive,
-            KEEP_ALIVE_MIN..=self.idle_timeout / 2,
-            "one keep-alive may be lost before the idle timeout; 1 s is the default",
-        )
+        first(self.check_all())
+    }
+
+    /// Returns an error for each field whose value is out of range.
+    #[must_use]
+    pub fn check_all(&self) -> Vec<ConfigError> {
+        let window = "the streams of a handshake and one packet must fit; use the default if in doubt";
+        failures([
+            at_least(
+                "QuicLimits::bidi_streams",
+                &self.bidi_streams,
+                &2,
+                "a WebTransport session needs two streams; 2 is the default",
+            ),
+            at_least(
+                "QuicLimits::uni_streams",
+                &self.uni_streams,
+                &3,
+                "HTTP/3 needs three unidirectional streams; 4 is the default",
+            ),
+            at_least("QuicLimits::stream_window_bytes", &self.stream_window_bytes, &WINDOW_MIN_BYTES, window),
+            at_least("QuicLimits::send_window_bytes", &self.send_window_bytes, &WINDOW_MIN_BYTES, window),
+            at_least(
+                "QuicLimits::connection_window_bytes",
+                &self.connection_window_bytes,
+                &self.stream_window_bytes,
+                "it must not be smaller than `stream_window_bytes`; 256 KiB is the default",
+            ),
+            within(
+                "QuicLimits::idle_timeout",
+                &self.idle_timeout,
+                IDLE_TIMEOUT_MIN..=IDLE_TIMEOUT_MAX,
+                "it should be longer than the link timeout of the session, which is 5 s; 6 s is the default",
+            ),
+            within(
+                "QuicLimits::keep_alive",
+                &self.keep_alive,
+                KEEP_ALIVE_MIN..=self.idle_timeout / 2,
+                "one keep-alive may be lost before the idle timeout; 1 s is the default",
+            ),
+        ])
     }
 
     /// Returns the limits as a configuration of quinn.

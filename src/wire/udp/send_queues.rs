@@ -1,7 +1,7 @@
 //! Decides which frames leave on a link over UDP, and when.
 //!
 //! renet has no congestion control: it sends all that it is given, and repeats unacknowledged packets every
-//! 200 ms. So frames wait in an [`SendQueues`] until the link's [`Window`] has room for them. Reliable frames
+//! 200 ms. So frames wait in [`SendQueues`] until the link's [`Window`] has room for them. Reliable frames
 //! leave first and in order. Unreliable frames that have waited too long are dropped. Beacons and Pings leave
 //! at once. While the window is full, the caller does not ask renet for packets, so renet repeats none.
 //!

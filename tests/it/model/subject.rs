@@ -221,7 +221,7 @@ impl Subject {
         self.compare_sessions(model);
         let heard = self.game.resource::<Heard>().said[self.heard_count..].to_vec();
         self.heard_count += heard.len();
-        self.assert_same("what the game heard", heard, &model.heard);
+        self.assert_same("what the game received", heard, &model.heard);
     }
 
     /// Compares the messages that the game, its hooks and its agents received, except the news.
@@ -230,7 +230,7 @@ impl Subject {
         let requests = std::mem::take(&mut heeded.requests);
         let told = std::mem::replace(&mut *heeded, Heeded { requests, ..Heeded::default() });
         self.assert_same("asks", told.asks, &model.told.asks);
-        self.assert_same("losses that hooks heard of", told.hooked, &model.hooked);
+        self.assert_same("losses for which hooks ran", told.hooked, &model.hooked);
         let mut delivered = told.delivered;
         let mut expected: Vec<(usize, String)> =
             model.told.delivered.iter().map(|(number, down)| (*number, self.expected(down))).collect();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use socket2::{Domain, Socket, Type};
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
-use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer};
+use waystation::admin::{ConnectAuth, Health, HttpConfig, HttpServer, Pages};
 use waystation::proxy::websocket::{WebSocketConfig, WebSocketCounts, WebSocketProxy, WebSocketStats};
 use waystation::proxy::{self, ListenerHandle, Offers};
 use waystation::tick::Clock;
@@ -31,6 +31,7 @@ pub(crate) struct Setup {
     pub(crate) http: HttpConfig,
     pub(crate) websocket: WebSocketConfig,
     pub(crate) offers: Offers,
+    pub(crate) pages: Option<Pages>,
 }
 
 impl Default for Setup {
@@ -44,6 +45,7 @@ impl Default for Setup {
             },
             websocket: WebSocketConfig::default(),
             offers: Offers::default(),
+            pages: None,
         }
     }
 }
@@ -54,10 +56,12 @@ impl Http {
         let stats = websocket.stats();
         let port = proxy::attach(app, "websocket");
         let health = Health::watch(app);
-        let handle = HttpServer::bind(setup.http)
-            .expect("the port is free")
-            .start(setup.offers, health, Some((websocket, port)))
-            .expect("the thread starts");
+        let http = HttpServer::bind(setup.http).expect("the port is free");
+        let http = match setup.pages {
+            Some(pages) => http.pages(pages),
+            None => http,
+        };
+        let handle = http.start(setup.offers, health, Some((websocket, port))).expect("the thread starts");
         Self { handle, stats }
     }
 }

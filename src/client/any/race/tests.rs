@@ -229,8 +229,8 @@ fn an_urgent_race_sends_a_packet_soon_after_the_network_is_back_at_any_time() {
 
         let end = run_with(&mut race, |route, now| {
             // TCP sends its first packet at once, and again after 1 s and after 3 s.
-            let heard = [0, 1_000, 3_000].map(|at| now + ms(at)).into_iter().find(|at| *at >= heals_at);
-            let script = heard.map_or(Script::Silent, |at| Script::OpensAfter(at - now + ms(100)));
+            let arrives_at = [0, 1_000, 3_000].map(|at| now + ms(at)).into_iter().find(|at| *at >= heals_at);
+            let script = arrives_at.map_or(Script::Silent, |at| Script::OpensAfter(at - now + ms(100)));
             Start::Link(Scripted::begin(&log, route.transport, script))
         });
 

@@ -382,10 +382,10 @@ fn misbehave(stage: &mut Stage, client: usize, act: u64) {
 #[test]
 fn misbehaving_clients_do_not_affect_other_links_and_leave_no_state() {
     for seed in 1..=6_u64 {
-        let mut dice = seed;
+        let mut random = seed;
         let mut roll = |sides: u64| {
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (dice >> 33) % sides
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % sides
         };
         let mut stage = Stage::new();
         let kinds = [QuicKind::Quic, QuicKind::WebTransport];

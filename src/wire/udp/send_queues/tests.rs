@@ -101,7 +101,7 @@ fn memory_is_bounded_whatever_a_peer_acknowledges() {
 /// One direction of a network.
 struct Way {
     network: Network,
-    dice: u64,
+    random: u64,
     packets: VecDeque<(u64, Vec<u8>)>,
     free_at: u64,
 }
@@ -119,14 +119,15 @@ struct Network {
 
 impl Way {
     fn new(network: Network, seed: u64) -> Self {
-        Self { network, dice: seed, packets: VecDeque::new(), free_at: 0 }
+        Self { network, random: seed, packets: VecDeque::new(), free_at: 0 }
     }
 
     /// Sends a packet. A packet that would wait for more than half a second is lost.
     fn send(&mut self, packet: Vec<u8>, now: u64) {
-        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let is_out = now % 12_000 >= 12_000 - self.network.outage_ms;
-        if is_out || (self.dice >> 33) % 10 < self.network.lost {
+        if is_out || (self.random >> 33) % 10 < self.network.lost {
             return;
         }
         let cost = (packet.len() as u64 + OVERHEAD_BYTES) * 1_000 / self.network.bytes_per_second;

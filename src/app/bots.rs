@@ -1,19 +1,22 @@
-//! `waystation bot`: runs bots and prints their report.
+//! The command `bot`: runs bots and prints their report.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
-use waystation::bot::{self, BotOptions, Transports};
-use waystation::client::RelayAddresses;
 
+use crate::bot::{self, BotOptions, Transports};
+use crate::client::RelayAddresses;
+
+use super::Launch;
+use super::cli::say;
 use super::descriptors;
 use super::key::read_secret;
-use super::say;
 
 #[derive(Debug, Args)]
-pub(crate) struct BotArgs {
+pub(super) struct BotArgs {
     /// The URL of the server's HTTP port, which answers discovery
     #[arg(long, value_name = "URL", default_value_t = BotOptions::default().server)]
     server: String,
@@ -43,10 +46,11 @@ pub(crate) struct BotArgs {
 }
 
 /// Runs bots and prints their report. Returns a failure if a check has failed.
-pub(crate) fn play(args: &BotArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn play(game: Launch, args: &BotArgs) -> anyhow::Result<ExitCode> {
+    let make = game.bot.context("this game has no bot: give it one with Launch::bot")?;
     // Each client needs an open file for its socket.
     let _ = descriptors::raise();
-    let report = bot::run(&BotOptions {
+    let options = BotOptions {
         server: args.server.clone(),
         bearer: args.bearer_file.as_deref().map(read_secret).transpose()?,
         through: args.through.unwrap_or_default(),
@@ -55,7 +59,8 @@ pub(crate) fn play(args: &BotArgs) -> anyhow::Result<ExitCode> {
         duration: Duration::from_secs(args.seconds.into()),
         cut_every: args.cut_every.map(|seconds| Duration::from_secs(seconds.into())),
         seed: args.seed,
-    })?;
+    };
+    let report = bot::run(&options, make)?;
     say(&report);
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -6,17 +6,17 @@
 
 /// The most connections of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ConnectionCaps {
+pub(super) struct ConnectionCaps {
     /// HTTP connections that are not links.
-    pub(crate) http: usize,
+    pub(super) http: usize,
     /// Links over WebSocket.
-    pub(crate) websocket: usize,
+    pub(super) websocket: usize,
 }
 
 /// Raises the soft limit of open files to the hard limit. Returns the new soft limit, or `None` if there is no limit
 /// or it is unknown.
 #[cfg(unix)]
-pub(crate) fn raise() -> Option<usize> {
+pub(super) fn raise() -> Option<usize> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -30,12 +30,12 @@ pub(crate) fn raise() -> Option<usize> {
 
 /// Returns `None`: the limit is unknown on this system.
 #[cfg(not(unix))]
-pub(crate) fn raise() -> Option<usize> {
+pub(super) fn raise() -> Option<usize> {
     None
 }
 
 /// Raises the limit, logs it, and returns how many of the wanted connections fit.
-pub(crate) fn make_room(wanted: ConnectionCaps) -> ConnectionCaps {
+pub(super) fn make_room(wanted: ConnectionCaps) -> ConnectionCaps {
     let Some(limit) = raise() else { return wanted };
     let room = fit(limit, wanted);
     if room == wanted {

@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::client::ConnectToken;
+use crate::tick::UnixClock;
+use crate::wire::ticket::{TICKET_EXPIRE_MAX, TicketKey};
+use crate::wire::udp::{self, DEV_KEY, TokenMint};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use waystation::client::ConnectToken;
-use waystation::tick::UnixClock;
-use waystation::wire::ticket::{TICKET_EXPIRE_MAX, TicketKey};
-use waystation::wire::udp::{self, DEV_KEY, TokenMint};
 
-use super::say;
+use super::cli::say;
 
 /// The options of `waystation token`.
 #[derive(Debug, Args)]
-pub(crate) struct TokenArgs {
+pub(super) struct TokenArgs {
     /// The file with the server's key, as for `serve`. Without it, the key of the dev profile is used
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub(crate) struct TokenArgs {
 }
 
 /// Prints a connect token or a ticket.
-pub(crate) fn print_token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn print_token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let text = if args.ticket { args.mint_ticket()? } else { udp::token_to_text(&args.mint()?) };
     say(&text);
     Ok(ExitCode::SUCCESS)
@@ -63,14 +63,14 @@ impl TokenArgs {
 }
 
 /// Returns the key in a file, or the key of the dev profile if there is no file.
-pub(crate) fn key(file: Option<&Path>) -> anyhow::Result<[u8; 32]> {
+pub(super) fn key(file: Option<&Path>) -> anyhow::Result<[u8; 32]> {
     let Some(file) = file else { return Ok(DEV_KEY) };
     let text = read_secret(file)?;
     parse_key(&text).with_context(|| format!("in the key file {}", file.display()))
 }
 
 /// Returns the single line of a file with a secret.
-pub(crate) fn read_secret(file: &Path) -> anyhow::Result<String> {
+pub(super) fn read_secret(file: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let line = text.trim();
     ensure!(

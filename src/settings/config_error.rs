@@ -51,3 +51,13 @@ pub(crate) fn at_least<T: PartialOrd + Debug>(
     }
     Err(ConfigError { field, value: format!("{value:?}"), range: format!("at least {min:?}"), cure })
 }
+
+/// Returns the errors of these checks.
+pub(crate) fn failures<const N: usize>(checks: [Result<(), ConfigError>; N]) -> Vec<ConfigError> {
+    checks.into_iter().filter_map(Result::err).collect()
+}
+
+/// Returns the first of these errors.
+pub(crate) fn first(errors: Vec<ConfigError>) -> Result<(), ConfigError> {
+    errors.into_iter().next().map_or(Ok(()), Err)
+}

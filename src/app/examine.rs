@@ -4,20 +4,21 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use crate::admin::Health;
+use crate::conformance::{Exam, ROWS};
+use crate::proxy::Offers;
+use crate::tick::{Clock, StopHandle, TickRate};
 use clap::{Args, Subcommand};
-use waystation::admin::Health;
-use waystation::conformance::{Exam, ROWS};
-use waystation::tick::{Clock, TickRate};
 
-use super::bound::Bound;
-use super::listen::ListenArgs;
-use super::log::log_to_stderr;
-use super::say;
-use super::serve::stop_on_signals;
+use super::bound::{Bound, Site};
+use super::cli::say;
+use super::config::ConfigArgs;
+use super::log::Log;
+use super::signals;
 
 /// The subcommands of `waystation conformance`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum ConformanceCommand {
+pub(super) enum ConformanceCommand {
     /// Runs a scripted server, examines the first client that connects, and reports which rows of the protocol the
     /// client keeps. Exits with 1 unless the client keeps all rows
     Serve(Box<ExamArgs>),
@@ -26,16 +27,16 @@ pub(crate) enum ConformanceCommand {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ExamArgs {
+pub(super) struct ExamArgs {
     #[command(flatten)]
-    listen: ListenArgs,
+    config: ConfigArgs,
     /// How long to wait for the client's first link and for each later one, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(10..=3_600))]
     timeout: u32,
 }
 
 /// Runs the subcommand.
-pub(crate) fn run(command: &ConformanceCommand) -> anyhow::Result<ExitCode> {
+pub(super) fn run(command: &ConformanceCommand) -> anyhow::Result<ExitCode> {
     match command {
         ConformanceCommand::Serve(args) => examine(args),
         ConformanceCommand::List => {
@@ -46,14 +47,16 @@ pub(crate) fn run(command: &ConformanceCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.load()?.value;
     let clock = Clock::wall();
-    log_to_stderr(&[], clock.clone())?;
-    let bound = Bound::new(&args.listen)?;
-    let stop = stop_on_signals()?;
+    Log::to_stderr(NAME, &config.log, clock.clone())?;
+    let bound = Bound::new(&config, Site { name: NAME, ..Site::default() })?;
+    let stop = StopHandle::default();
+    signals::handle(stop.clone(), || tracing::warn!("the examiner reloads nothing"))?;
     let mut exam = Exam::new(clock.clone(), Duration::from_secs(args.timeout.into()));
     let greeting = format!("{}\n{INSTRUCTION}", bound.listening());
     let health = Health::new(clock, TickRate::default());
-    let listeners = bound.start_with(health.clone(), |name| exam.attach(name))?;
+    let listeners = bound.start_with(Offers::default(), health.clone(), |name| exam.attach(name))?;
     say(&greeting);
 
     let mut turn = 0;
@@ -68,6 +71,8 @@ fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The name of the examiner in discovery.
+const NAME: &str = "waystation";
 /// A line for the user: what the client must do.
 const INSTRUCTION: &str = "waiting for one client: it must connect, send Hello, join `arena` in each new \
                            session, and go on until it receives Closed(KICKED), which takes half a minute";

@@ -1,0 +1,186 @@
+//! Runs a game from its command line: [`launch`].
+//!
+//! A game gives its plugins, pages, routes and bot. It gets the commands of the `waystation` binary, which is the
+//! arena, launched in the same way. The module has no rules of games and no protocol.
+//!
+//! Data flow: the command line → the configuration → bound listeners → an app with the plugins of the server and of
+//! the game → [`tick::run`](crate::tick::run) → the summary and the exit status.
+
+mod bots;
+mod bound;
+mod cli;
+mod config;
+mod descriptors;
+mod examine;
+mod key;
+mod listen;
+mod log;
+mod reload;
+mod serve;
+mod show;
+mod signals;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use axum::Router;
+use bevy_app::{App, Plugins};
+
+use crate::admin::Pages;
+use crate::bot::{Bot, BotFactory};
+
+/// Begins to describe a game that is run from its command line.
+///
+/// `name` is the name of the game's package: logs of the crate with this name are printed, and discovery reports it.
+/// `version` is printed by `--version`.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// use bevy_app::{App, Plugin, Startup};
+/// use bevy_ecs::prelude::*;
+/// use waystation::zone::Zone;
+///
+/// struct DicePlugin;
+///
+/// impl Plugin for DicePlugin {
+///     fn build(&self, app: &mut App) {
+///         app.add_systems(Startup, |mut commands: Commands| {
+///             commands.spawn(Zone::new("table"));
+///         });
+///     }
+/// }
+///
+/// fn main() -> ExitCode {
+///     waystation::launch("dice", env!("CARGO_PKG_VERSION")).plugin(DicePlugin).run()
+/// }
+/// ```
+pub fn launch(name: &'static str, version: &'static str) -> Launch {
+    Launch {
+        name,
+        version,
+        about: "A game server whose sessions outlive their connections",
+        setups: Vec::new(),
+        pages: None,
+        routes: Router::new(),
+        bot: None,
+    }
+}
+
+/// A game that is run from its command line. [`launch`] returns it.
+///
+/// | command | purpose |
+/// | --- | --- |
+/// | `serve` | runs the server; it is the default command |
+/// | `bot` | plays with many clients whose links are cut, and checks that no message is lost; for games with a [`bot`](Self::bot) |
+/// | `config` | checks the configuration, or prints it with a comment for each key |
+/// | `reload` | asks a running server to reload its configuration |
+/// | `token` | prints a connect token or a ticket |
+/// | `completions` | prints a script that completes the commands and options in a shell |
+/// | `conformance` | examines a client in another language |
+#[must_use = "a game starts when it is run"]
+pub struct Launch {
+    name: &'static str,
+    version: &'static str,
+    about: &'static str,
+    setups: Vec<Setup>,
+    pages: Option<io::Result<Pages>>,
+    routes: Router,
+    bot: Option<BotFactory>,
+}
+
+/// Code that adds a part of a game to its app.
+type Setup = Box<dyn FnOnce(&mut App)>;
+
+impl Launch {
+    /// Sets the sentence about the game that `--help` prints.
+    pub fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+
+    /// Adds plugins of the game, after the plugins of the server.
+    pub fn plugin<M: 'static>(self, plugins: impl Plugins<M> + 'static) -> Self {
+        self.setup(move |app| {
+            app.add_plugins(plugins);
+        })
+    }
+
+    /// Runs code on the app, after the plugins of the server and in order with [`plugin`](Self::plugin).
+    pub fn setup(mut self, setup: impl FnOnce(&mut App) + 'static) -> Self {
+        self.setups.push(Box::new(setup));
+        self
+    }
+
+    /// Serves pages at `/`: a folder such as `"web/dist"`, the result of [`pages!`](crate::pages), or [`Pages`].
+    pub fn pages(self, pages: impl IntoPages) -> Self {
+        Self { pages: Some(pages.into_pages()), ..self }
+    }
+
+    /// Adds routes to the HTTP server: see [`HttpServer::routes`](crate::admin::HttpServer::routes).
+    ///
+    /// # Panics
+    ///
+    /// Panics if one of the routes was added before.
+    pub fn routes(self, routes: Router) -> Self {
+        Self { routes: self.routes.merge(routes), ..self }
+    }
+
+    /// Sets the bot of the game, which the command `bot` runs. `make` returns a new bot.
+    pub fn bot<B: Bot + 'static>(self, mut make: impl FnMut() -> B + Send + 'static) -> Self {
+        Self { bot: Some(Box::new(move |_index| Box::new(make()))), ..self }
+    }
+
+    /// Runs the command of the process's arguments, and prints an error to standard error.
+    ///
+    /// The exit status is 0 after a regular end, 1 after an error or a failed check, and 2 if the command line is
+    /// wrong.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        self.run_with(std::env::args_os())
+    }
+
+    /// Runs the command of these arguments. The first one is the name of the program.
+    fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+        cli::run(self, arguments)
+    }
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that has the pages of a game.
+pub trait IntoPages {
+    /// Returns the pages.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the pages cannot be read.
+    fn into_pages(self) -> io::Result<Pages>;
+}
+
+impl IntoPages for Pages {
+    fn into_pages(self) -> io::Result<Pages> {
+        Ok(self)
+    }
+}
+
+impl IntoPages for io::Result<Pages> {
+    fn into_pages(self) -> io::Result<Pages> {
+        self
+    }
+}
+
+impl IntoPages for &str {
+    /// Returns the pages of a folder.
+    fn into_pages(self) -> io::Result<Pages> {
+        Pages::folder(self)
+    }
+}

@@ -1,0 +1,95 @@
+//! Reloads the configuration of a running server: after SIGHUP, and with the command `reload`.
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::cli::say;
+use super::config::{ConfigArgs, LaunchConfig};
+use super::log::Log;
+use crate::config::GameReload;
+use crate::settings::Loaded;
+
+/// Loads the configuration again and changes what can be changed in a running server: the log and the table of the
+/// game.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    args: ConfigArgs,
+    started: Loaded<LaunchConfig>,
+    log: Log,
+    game: GameReload,
+}
+
+impl Reloader {
+    /// Returns a reloader of a server that was started with this configuration.
+    pub(super) fn new(args: ConfigArgs, started: Loaded<LaunchConfig>, log: Log, game: GameReload) -> Self {
+        Self { args, started, log, game }
+    }
+
+    /// Reloads. If the configuration has a mistake, nothing changes.
+    pub(super) fn reload(&self) {
+        let new = match self.args.load() {
+            Ok(new) => new,
+            Err(error) => {
+                tracing::warn!(%error, "the configuration was not reloaded: mend it and reload again");
+                return;
+            }
+        };
+        self.log.set_topics(&new.value.log);
+        self.game.send(new.value.game.clone());
+        tracing::info!("the configuration was reloaded");
+        let fixed: Vec<String> = self
+            .started
+            .changed_keys(&new)
+            .into_iter()
+            .filter(|key| !RELOADED.contains(&key.as_str()))
+            .collect();
+        if !fixed.is_empty() {
+            tracing::warn!(
+                keys = fixed.join(", "),
+                "these keys have changed and cannot be reloaded: restart the server to apply them"
+            );
+        }
+    }
+}
+
+/// The options of the command `reload`.
+#[derive(Debug, Args)]
+pub(super) struct ReloadArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Asks a running server to reload its configuration.
+pub(super) fn reload(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
+    let loaded = args.config.load()?;
+    let file = loaded.value.pid_file.context(
+        "the server that should reload is not known: set pid_file (--pid-file) for the server and for this command, \
+         or send SIGHUP to the server",
+    )?;
+    let text = fs::read_to_string(&file).with_context(|| {
+        format!("cannot read {}: the server does not run, or has another pid_file", file.display())
+    })?;
+    hang_up(text.trim())
+        .with_context(|| format!("cannot signal the process {:?} of {}", text.trim(), file.display()))?;
+    say(&"the server was asked to reload its configuration: its log tells what has changed");
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(unix)]
+fn hang_up(pid: &str) -> anyhow::Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let pid = pid.parse().ok().and_then(Pid::from_raw).filter(|pid| pid.as_raw_nonzero().get() > 1);
+    Ok(kill_process(pid.context("this is not the id of a process")?, Signal::HUP)?)
+}
+
+#[cfg(not(unix))]
+fn hang_up(_pid: &str) -> anyhow::Result<()> {
+    anyhow::bail!("this system has no signal for it: restart the server")
+}
+
+/// The keys that a running server can change.
+const RELOADED: [&str; 2] = ["log", "game"];

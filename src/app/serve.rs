@@ -1,0 +1,145 @@
+//! The command `serve`: runs a server with the game.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context as _, bail};
+use bevy_app::App;
+use clap::Args;
+
+use super::bound::{Bound, Site};
+use super::cli::say;
+use super::config::{ConfigArgs, LaunchConfig, told};
+use super::log::Log;
+use super::reload::Reloader;
+use super::signals;
+use super::{Launch, Setup};
+use crate::config::{GameConfig, GameReload, ServerConfig};
+use crate::server::ServerPlugins;
+use crate::settings::{GameTable, Loaded, Source};
+use crate::telemetry::{Status, Summary, TelemetryPlugin};
+use crate::tick::{self, Clock, StopHandle};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs the server until it is asked to stop.
+pub(super) fn serve(game: Launch, args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let loaded = args.config.load()?;
+    let config = loaded.value.clone();
+    let clock = Clock::wall();
+    let log = Log::to_stderr(game.name, &config.log, clock.clone())?;
+    let site = Site {
+        name: game.name,
+        pages: game.pages.transpose()?,
+        routes: game.routes,
+        has_bot: game.bot.is_some(),
+    };
+    let bound = Bound::new(&config, site)?;
+    if !config.admits_anybody() {
+        tracing::warn!(
+            "discovery gives no client a ticket, because there is no bearer_file: set it (--bearer-file), or mint \
+             tickets with `{} token --ticket --key-file FILE`",
+            game.name
+        );
+    }
+
+    let (status, printer) = print_lines()?;
+    let mut app = build(game.name, &loaded, clock, game.setups)?;
+    app.add_plugins(TelemetryPlugin::new(move |line: &Status| {
+        // If the terminal is too slow, lines are dropped. The tick does not wait.
+        let _ = status.try_send(line.to_string());
+    }));
+    let stop = StopHandle::default();
+    let reloader = Reloader::new(args.config.clone(), loaded, log, GameReload::install(&mut app));
+    signals::handle(stop.clone(), move || reloader.reload())?;
+    let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let greeting = format!("{}\n{}", bound.listening(), bound.advice());
+    bound.start(&mut app)?;
+    say(&greeting);
+
+    let exit = tick::run(&mut app, &stop);
+    let summary = Summary::of(app.world());
+    drop(app);
+    // The printer ends, because the app that held the sender was dropped.
+    let _ = printer.join();
+    say(&summary);
+    Ok(if exit.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns an app with the plugins of the server and of the game, without listeners.
+///
+/// # Errors
+///
+/// Returns an error if the table `[game]` has a mistake.
+pub(super) fn build(
+    name: &str,
+    loaded: &Loaded<LaunchConfig>,
+    clock: Clock,
+    setups: Vec<Setup>,
+) -> anyhow::Result<App> {
+    let config = &loaded.value;
+    let mut server = ServerConfig { clock, ..config.server.clone() };
+    server.gate.exempt_loopback |= config.is_dev();
+    if *loaded.source("gate.policy") == Source::Default {
+        server.gate.policy = config.policy();
+    }
+    if *loaded.source("gate.name") == Source::Default {
+        server.gate.name = name.to_owned();
+    }
+    server.gate.tickets = Some(config.tickets()?);
+    let mut app = App::new();
+    app.insert_resource(GameConfig { table: config.game.clone(), ..GameConfig::default() });
+    app.add_plugins(ServerPlugins::new(server));
+    setups.into_iter().for_each(|setup| setup(&mut app));
+    let game = app.world().resource::<GameConfig>();
+    let mistakes: Vec<String> = game.mistakes.iter().map(ToString::to_string).collect();
+    if !mistakes.is_empty() {
+        bail!("{}", told(&mistakes.join("\n")));
+    }
+    if !game.is_read && game.table != GameTable::default() {
+        bail!(
+            "{}",
+            told(&"the configuration has a table [game], and this game reads none: remove the table")
+        );
+    }
+    Ok(app)
+}
+
+/// Starts a thread that prints lines, so that a stopped terminal does not stop the tick.
+fn print_lines() -> anyhow::Result<(SyncSender<String>, JoinHandle<()>)> {
+    let (sender, lines) = mpsc::sync_channel::<String>(LINES_WAITING_MAX);
+    let thread = thread::Builder::new()
+        .name("print".to_owned())
+        .spawn(move || lines.iter().for_each(|line| say(&line)))
+        .context("cannot start the thread that prints status lines")?;
+    Ok((sender, thread))
+}
+
+/// A file with the process id, which is removed when it is dropped.
+struct PidFile<'a>(&'a Path);
+
+impl<'a> PidFile<'a> {
+    fn write(path: &'a Path) -> anyhow::Result<Self> {
+        fs::write(path, format!("{}\n", std::process::id()))
+            .with_context(|| format!("cannot write the process id to {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(self.0) {
+            tracing::warn!(%error, file = %self.0.display(), "cannot remove the file with the process id");
+        }
+    }
+}
+
+/// The most status lines that wait for a slow terminal: those of ten seconds.
+const LINES_WAITING_MAX: usize = 10;

@@ -1,0 +1,116 @@
+//! Handles the signals of the operating system.
+
+use std::io;
+use std::thread;
+
+use anyhow::Context as _;
+use tokio::runtime;
+
+use crate::tick::StopHandle;
+
+/// Starts a thread that handles signals until the process ends.
+///
+/// The first Ctrl-C or SIGTERM asks the server to stop. The second one ends the process at once. SIGHUP calls
+/// `reload`, or asks the server to stop if the terminal that started it was closed.
+pub(super) fn handle(stop: StopHandle, reload: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
+    const CANNOT: &str = "cannot install the signal handlers";
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context(CANNOT)?;
+    // The handlers are installed before this function returns.
+    let signals = {
+        let _context = runtime.enter();
+        imp::Signals::new().context(CANNOT)?
+    };
+    let serve = move || runtime.block_on(serve(signals, stop, reload));
+    thread::Builder::new().name("signals".to_owned()).spawn(serve).context(CANNOT)?;
+    Ok(())
+}
+
+async fn serve(mut signals: imp::Signals, stop: StopHandle, mut reload: impl FnMut()) {
+    let had_terminal = has_terminal();
+    loop {
+        match signals.next().await {
+            Signal::HangUp if !had_terminal || has_terminal() => reload(),
+            Signal::HangUp | Signal::Stop => {
+                if !stop.stop() {
+                    std::process::exit(EXIT_INTERRUPTED);
+                }
+            }
+        }
+    }
+}
+
+/// Returns true if the process has a terminal that is open.
+fn has_terminal() -> bool {
+    use io::IsTerminal as _;
+
+    io::stdin().is_terminal() || io::stderr().is_terminal()
+}
+
+enum Signal {
+    /// SIGINT, SIGTERM, or Ctrl-C.
+    Stop,
+    /// SIGHUP.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "other systems have no such signal"))]
+    HangUp,
+}
+
+#[cfg(unix)]
+mod imp {
+    use std::io;
+
+    use tokio::signal::unix::{self, SignalKind, signal};
+
+    pub(super) struct Signals {
+        interrupt: unix::Signal,
+        terminate: unix::Signal,
+        hang_up: unix::Signal,
+    }
+
+    impl Signals {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+                hang_up: signal(SignalKind::hangup())?,
+            })
+        }
+
+        pub(super) async fn next(&mut self) -> super::Signal {
+            tokio::select! {
+                _ = self.interrupt.recv() => super::Signal::Stop,
+                _ = self.terminate.recv() => super::Signal::Stop,
+                _ = self.hang_up.recv() => super::Signal::HangUp,
+            }
+        }
+    }
+}
+
+#[cfg(windows)]
+mod imp {
+    use std::io;
+
+    use tokio::signal::windows::{CtrlBreak, CtrlC, CtrlClose, ctrl_break, ctrl_c, ctrl_close};
+
+    pub(super) struct Signals {
+        c: CtrlC,
+        end: CtrlBreak,
+        close: CtrlClose,
+    }
+
+    impl Signals {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self { c: ctrl_c()?, end: ctrl_break()?, close: ctrl_close()? })
+        }
+
+        pub(super) async fn next(&mut self) -> super::Signal {
+            tokio::select! {
+                _ = self.c.recv() => super::Signal::Stop,
+                _ = self.end.recv() => super::Signal::Stop,
+                _ = self.close.recv() => super::Signal::Stop,
+            }
+        }
+    }
+}
+
+/// The exit status of a process that was interrupted, as shells report it.
+const EXIT_INTERRUPTED: i32 = 130;

@@ -1,0 +1,110 @@
+//! Gives a game its table `[game]` of the configuration file, at the start and after a reload.
+//!
+//! Data flow: [`GameTable`] → [`AppGameConfig::game_config`] → a resource of the game. After a reload: another thread →
+//! [`GameReload`] → [`TickInput::game`], as an input of a tick → the resource.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bevy_app::{App, First};
+use bevy_ecs::prelude::*;
+use serde::de::DeserializeOwned;
+
+use crate::settings::{GameTable, Mistake};
+use crate::tick::{InputSources, TickInput, TickSystems};
+
+/// An extension of [`App`] that gives a game its own settings.
+pub trait AppGameConfig {
+    /// Reads the table `[game]` of the configuration into a resource. Without a table, the resource has the defaults
+    /// of its type. After a reload of the configuration, the resource is replaced at the beginning of a tick.
+    ///
+    /// With `#[serde(default, deny_unknown_fields)]`, missing keys have defaults and unknown keys are mistakes. A
+    /// launched game reports a mistake, with its line, and does not start.
+    ///
+    /// ```
+    /// use bevy_app::App;
+    /// use bevy_ecs::prelude::*;
+    /// use serde::Deserialize;
+    /// use waystation::config::AppGameConfig as _;
+    ///
+    /// /// Settings of the game, as in `[game]` with `speed = 3.0`.
+    /// #[derive(Resource, Deserialize)]
+    /// #[serde(default, deny_unknown_fields)]
+    /// struct Tuning {
+    ///     /// Speed of a player in metres per second. Default: 2.
+    ///     speed: f32,
+    /// }
+    ///
+    /// impl Default for Tuning {
+    ///     fn default() -> Self {
+    ///         Self { speed: 2.0 }
+    ///     }
+    /// }
+    ///
+    /// let mut app = App::new();
+    /// app.game_config::<Tuning>();
+    /// assert_eq!(app.world().resource::<Tuning>().speed, 2.0);
+    /// ```
+    fn game_config<T: Resource + DeserializeOwned + Default>(&mut self) -> &mut Self;
+}
+
+impl AppGameConfig for App {
+    fn game_config<T: Resource + DeserializeOwned + Default>(&mut self) -> &mut Self {
+        let world = self.world_mut();
+        let table = world.get_resource_or_init::<GameConfig>().table.clone();
+        let value = table.read::<T>().unwrap_or_else(|mistake| {
+            world.resource_mut::<GameConfig>().mistakes.push(mistake);
+            T::default()
+        });
+        world.insert_resource(value);
+        world.resource_mut::<GameConfig>().is_read = true;
+        self.add_systems(First, replace::<T>.after(TickSystems::Begin))
+    }
+}
+
+/// The table of the game, and the mistakes that were found when it was read.
+#[derive(Resource, Debug, Default)]
+pub(crate) struct GameConfig {
+    pub(crate) table: GameTable,
+    pub(crate) mistakes: Vec<Mistake>,
+    /// True if a plugin has read the table.
+    pub(crate) is_read: bool,
+}
+
+/// Replaces the table of a running game. All clones refer to the same game.
+#[derive(Resource, Debug, Clone, Default)]
+pub(crate) struct GameReload(Arc<Mutex<Option<GameTable>>>);
+
+impl GameReload {
+    /// Adds the reload to the inputs of the app's ticks.
+    pub(crate) fn install(app: &mut App) -> Self {
+        let reload = Self::default();
+        app.insert_resource(reload.clone());
+        app.world_mut().get_resource_or_init::<InputSources>().0.push(|world, input| {
+            input.game = world.resource::<Self>().lock().take();
+        });
+        reload
+    }
+
+    /// Replaces the table from the next tick on.
+    pub(crate) fn send(&self, table: GameTable) {
+        *self.lock() = Some(table);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<GameTable>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Replaces the game's resource after a reload. A table with a mistake changes nothing.
+fn replace<T: Resource + DeserializeOwned>(input: Res<TickInput>, mut commands: Commands) {
+    let Some(table) = &input.game else { return };
+    match table.read::<T>() {
+        Ok(read) => {
+            commands.insert_resource(read);
+            tracing::info!("the table [game] was reloaded");
+        }
+        Err(mistake) => {
+            tracing::warn!(%mistake, "the table [game] was not reloaded: mend it and reload again")
+        }
+    }
+}
