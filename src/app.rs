@@ -11,10 +11,12 @@ mod bound;
 mod cli;
 mod config;
 mod descriptors;
+mod dev;
 mod examine;
 mod key;
 mod listen;
 mod log;
+mod new;
 mod reload;
 mod serve;
 mod show;
@@ -80,6 +82,9 @@ pub fn launch(name: &'static str, version: &'static str) -> Launch {
 /// | `token` | prints a connect token or a ticket |
 /// | `completions` | prints a script that completes the commands and options in a shell |
 /// | `conformance` | examines a client in another language |
+///
+/// The binary of this crate also has the commands `new`, which writes a game, and `dev`, which builds and runs the
+/// server of a game after each change.
 #[must_use = "a game starts when it is run"]
 pub struct Launch {
     name: &'static str,

@@ -18,7 +18,25 @@
 //! one `<package>.rs` per package into `OUT_DIR` → the implementations are appended, with a check for NaN and
 //! infinities for messages that contain floats.
 //!
-#![doc = include_str!("build/game.md")]
+//! [`pages`] lists the files of a game's pages, which a release build contains.
+//!
+//! The build script of a game:
+//!
+//! ```no_run
+//! fn main() -> Result<(), waystation::build::BuildError> {
+//!     waystation::build::compile(&["proto/game.proto"], &["proto"])?;
+//!     waystation::build::pages("web/dist")
+//! }
+//! ```
+//!
+//! and its `Cargo.toml`, where the feature `build` alone does not depend on bevy:
+//!
+//! ```toml
+//! [build-dependencies]
+//! waystation = { path = "../waystation", default-features = false, features = ["build"] }
+//! ```
+//!
+//! The folder `template` of the repository is such a game, and `waystation new` writes it.
 
 #[path = "build/finite.rs"]
 mod finite;

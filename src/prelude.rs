@@ -25,6 +25,9 @@ pub use own::*;
 mod own {
     pub use bevy_app::{App, Plugin, Startup, Update};
 
+    #[cfg(feature = "app")]
+    pub use crate::app::launch;
+    pub use crate::config::AppGameConfig;
     pub use crate::identity::Principal;
     pub use crate::proxy::AddListener;
     pub use crate::rpc::{AppRpc, Call, Sender};

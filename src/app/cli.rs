@@ -10,8 +10,10 @@ use clap_complete::Shell;
 
 use super::Launch;
 use super::bots::{self, BotArgs};
+use super::dev::{self, DevArgs};
 use super::examine::{self, ConformanceCommand};
 use super::key::{self, TokenArgs};
+use super::new::{self, NewArgs};
 use super::reload::{self, ReloadArgs};
 use super::serve::{self, ServeArgs};
 use super::show::{self, ConfigCommand};
@@ -44,6 +46,10 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Writes a new game into a folder of its name
+    New(NewArgs),
+    /// Builds and runs the server of the game in this folder, and does so again after each change of its files
+    Dev(DevArgs),
     /// Examines a client, to help authors of clients in other languages
     #[command(subcommand)]
     Conformance(ConformanceCommand),
@@ -69,6 +75,8 @@ pub(super) fn run(game: Launch, arguments: impl IntoIterator<Item = OsString>) -
             clap_complete::generate(shell, &mut command(&game), game.name, &mut io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::New(args) => new::new(&args),
+        Command::Dev(args) => dev::dev(&args),
         Command::Conformance(command) => examine::run(&command),
     };
     result.unwrap_or_else(|error| {
@@ -91,6 +99,9 @@ fn command(game: &Launch) -> clap::Command {
         .version(game.version)
         .about(game.about)
         .mut_subcommand("bot", |bot| bot.hide(game.bot.is_none()))
+        // The binary of this crate has these commands for all games.
+        .mut_subcommand("new", |new| new.hide(game.name != env!("CARGO_PKG_NAME")))
+        .mut_subcommand("dev", |dev| dev.hide(game.name != env!("CARGO_PKG_NAME")))
 }
 
 /// Returns an error and its causes. A cause whose text is already part of the result is left out.
@@ -146,6 +157,7 @@ mod tests {
         let (bare, serve, version) = (help(&["--help"]), help(&["serve", "--help"]), help(&["--version"]));
 
         assert!(bare.contains("token") && !bare.contains("--listen") && !bare.contains("  bot "), "{bare}");
+        assert!(!bare.contains("  new ") && !bare.contains("  dev "), "{bare}");
         assert!(serve.contains("--listen"), "{serve}");
         assert_eq!(version, "dice 1.2.3\n");
     }

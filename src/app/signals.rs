@@ -12,31 +12,36 @@ use crate::tick::StopHandle;
 ///
 /// The first Ctrl-C or SIGTERM asks the server to stop. The second one ends the process at once. SIGHUP calls
 /// `reload`, or asks the server to stop if the terminal that started it was closed.
-pub(super) fn handle(stop: StopHandle, reload: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
+pub(super) fn handle(stop: StopHandle, mut reload: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
+    let had_terminal = has_terminal();
+    on_each(move |signal| match signal {
+        Signal::HangUp if !had_terminal || has_terminal() => reload(),
+        Signal::HangUp | Signal::Stop => {
+            if !stop.stop() {
+                std::process::exit(EXIT_INTERRUPTED);
+            }
+        }
+    })
+}
+
+/// Starts a thread that calls `act` with each signal until the process ends.
+pub(super) fn on_each(mut act: impl FnMut(Signal) + Send + 'static) -> anyhow::Result<()> {
     const CANNOT: &str = "cannot install the signal handlers";
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context(CANNOT)?;
     // The handlers are installed before this function returns.
-    let signals = {
+    let mut signals = {
         let _context = runtime.enter();
         imp::Signals::new().context(CANNOT)?
     };
-    let serve = move || runtime.block_on(serve(signals, stop, reload));
+    let serve = move || {
+        runtime.block_on(async {
+            loop {
+                act(signals.next().await);
+            }
+        })
+    };
     thread::Builder::new().name("signals".to_owned()).spawn(serve).context(CANNOT)?;
     Ok(())
-}
-
-async fn serve(mut signals: imp::Signals, stop: StopHandle, mut reload: impl FnMut()) {
-    let had_terminal = has_terminal();
-    loop {
-        match signals.next().await {
-            Signal::HangUp if !had_terminal || has_terminal() => reload(),
-            Signal::HangUp | Signal::Stop => {
-                if !stop.stop() {
-                    std::process::exit(EXIT_INTERRUPTED);
-                }
-            }
-        }
-    }
 }
 
 /// Returns true if the process has a terminal that is open.
@@ -46,7 +51,8 @@ fn has_terminal() -> bool {
     io::stdin().is_terminal() || io::stderr().is_terminal()
 }
 
-enum Signal {
+/// A signal of the operating system.
+pub(super) enum Signal {
     /// SIGINT, SIGTERM, or Ctrl-C.
     Stop,
     /// SIGHUP.

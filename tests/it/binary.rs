@@ -37,7 +37,7 @@ impl Server {
         Self::start_by(shell, options)
     }
 
-    fn start_by(mut command: Command, options: &[&str]) -> Self {
+    pub(crate) fn start_by(mut command: Command, options: &[&str]) -> Self {
         let mut process = command
             .arg("serve")
             .args(["--listen", FREE, "--quic-listen", FREE, "--http-listen", FREE])
@@ -85,9 +85,7 @@ impl Server {
 
     /// Sends SIGTERM to the server, as a container runtime does.
     fn terminate(&self) {
-        let pid = self.pid().to_string();
-        let killed = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
-        assert!(killed.expect("a shell").success());
+        assert!(terminate(self.pid()));
     }
 
     /// Stops the server with SIGTERM. Returns true if it succeeded, and the rest of its standard output and error.
@@ -109,11 +107,17 @@ impl Drop for Server {
     }
 }
 
-fn waystation() -> Command {
+/// Sends SIGTERM to a process. Returns false if it has ended.
+pub(crate) fn terminate(process: u32) -> bool {
+    let killed = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &process.to_string()]).status();
+    killed.expect("a shell").success()
+}
+
+pub(crate) fn waystation() -> Command {
     Command::new(env!("CARGO_BIN_EXE_waystation"))
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

@@ -40,7 +40,6 @@ const ORDER: &[&str] = &[
     "config",
     "server",
     "arena",
-    "prelude",
 ];
 
 /// Modules outside the order, and the modules that each may import.
@@ -50,6 +49,7 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("bot", &["client", "ident", "wire"]),
     ("build", &[]),
     ("conformance", &["ident", "wire", "tick", "proxy", "arena"]),
+    ("prelude", &["identity", "proxy", "session", "zone", "rpc", "tick", "wire", "config", "server", "app"]),
 ];
 
 /// The modules that `app` may import: it composes them all, and knows no game.
