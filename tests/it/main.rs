@@ -18,6 +18,7 @@ mod cuts;
 mod delivery;
 mod descriptors;
 mod despawns;
+mod errors;
 mod examiner;
 mod faults;
 mod gate;
