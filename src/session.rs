@@ -28,6 +28,7 @@ mod life;
 mod link;
 mod meter;
 mod mirror;
+mod mistakes;
 mod outbox;
 mod record;
 mod state;
@@ -65,6 +66,7 @@ pub(crate) use journal::{add_news, add_news_of};
 pub(crate) use life::{edit, end, end_despawned, lose, open, resume, set_membership};
 pub use link::{Latency, LinkState};
 pub(crate) use mirror::{SessionCore, mark_inconsistent, repair, update as update_mirrors};
+pub(crate) use mistakes::{Mistakes, is_of_a_game};
 pub(crate) use outbox::ResumePoint;
 pub use record::{RecordError, SessionRecord};
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
@@ -207,6 +209,7 @@ impl Plugin for SessionPlugin {
             .init_resource::<Agenda>()
             .init_resource::<Overdue>()
             .init_resource::<Endings>()
+            .init_resource::<Mistakes>()
             .init_resource::<delivery::DeliveryState>();
         mirror::watch_principals(app.world_mut());
         journal::add(app);

@@ -140,7 +140,7 @@ impl fmt::Display for Summary {
             "ticks={} tick_p50_ms={:.2} tick_p99_ms={:.2} tick_max_ms={:.2} overruns={} skipped={} \
              registered={} resumed={} resynced={} disconnected={} unregistered={} expired={} denied={} slow={} \
              protocol_errors={} in={} out={} skipped_zone_ticks={} turned_away={} \
-             errors={} unknown_ids={} nonmember_calls={} unread_calls={} undelivered={}",
+             errors={} unknown_ids={} nonmember_calls={} unread_calls={} undelivered={} misdirected={}",
             ticks.count,
             milliseconds(ticks.p50),
             milliseconds(ticks.p99),
@@ -165,6 +165,7 @@ impl fmt::Display for Summary {
             sessions.nonmember_call_count,
             sessions.unread_call_count,
             sessions.undelivered_count,
+            sessions.misdirected_count,
         )?;
         counters.iter().filter(|counter| counter.value > 0).try_for_each(|counter| write!(f, " {counter}"))
     }

@@ -17,7 +17,9 @@ use bevy_platform::collections::HashMap;
 
 use super::agenda::Agenda;
 use super::inbox::Inbound;
-use super::{Agent, Core, EndCause, SessionConfig, SessionCore, SessionCounts, SessionTable, edit, mirror};
+use super::{
+    Agent, Core, EndCause, Mistakes, SessionConfig, SessionCore, SessionCounts, SessionTable, edit, mirror,
+};
 use crate::ident::MessageId;
 use crate::proxy::{Proxies, ProxyCommand};
 use crate::tick::TickTime;
@@ -280,9 +282,10 @@ fn check(inbound: &Inbound) -> Result<(), Offence> {
     Ok(())
 }
 
-/// Counts a message without an actor. A client of another version may send a few of them.
+/// Counts a message without an actor, and warns of its id once. A client of another version may send a few of them.
 fn stray(world: &mut World, session: Entity, id: MessageId) -> Result<Next, Offence> {
     world.resource_mut::<SessionCounts>().stray_frame_count += 1;
+    world.resource_mut::<Mistakes>().unknown_id(id);
     match edit(world, session, Core::stray) {
         Some(count) if count >= STRAY_MESSAGES_MAX => Err(Offence::Stray(id)),
         _ => Ok(Next::Go),

@@ -29,6 +29,7 @@ mod http_pool;
 mod interop;
 mod limits;
 mod load;
+mod mistakes;
 mod model;
 mod newcomers;
 mod own_game;
