@@ -109,7 +109,7 @@ fn open(options: ArenaPlugin, mut commands: Commands, mut rng: ResMut<GameRng>) 
     commands.insert_resource(arena);
     for number in 1..=options.agents {
         let mut agent = commands.spawn_agent(&format!("agent {number}"));
-        agent.entry::<Agent>().and_modify(|mut agent| agent.join(ZONE));
+        agent.entry::<Agent>().and_modify(|mut agent| agent.join(ZONE, ""));
     }
 }
 

@@ -13,8 +13,8 @@ use crate::ident::{MessageId, SessionId};
 use crate::proxy::LinkInfo;
 use crate::wire::v1::credentials::Kind;
 use crate::wire::v1::{
-    Ack, Anonymous, Beacon, Closed, Credentials, Denied, Hello, Joined, Parted, Ping, ProbeReply, Reason,
-    Resume, Welcome,
+    Ack, Anonymous, Beacon, Closed, Credentials, Denied, Hello, Join, Joined, Parted, Ping, ProbeReply,
+    Reason, Resume, Welcome,
 };
 use crate::wire::{self, Frame, Lane, WireMessage};
 
@@ -46,6 +46,7 @@ pub struct Player {
     received: u64,
     sent: u64,
     outbox: VecDeque<Bytes>,
+    join_count: u32,
     frames: Vec<Frame>,
     seen: Vec<Bytes>,
     /// The actions that the player leaves out. Default: [`Omitted::Never`].
@@ -175,6 +176,26 @@ impl Player {
         if self.is_welcome() {
             self.say(message);
         }
+    }
+
+    /// Sends a Join of a zone, with a payload for the game. Returns the request id, which the answer repeats: 1 for the
+    /// first call of this method, and one more for each further call.
+    ///
+    /// ```
+    /// use waystation::testing::{Harness, Via};
+    /// use waystation::wire::v1::Joined;
+    ///
+    /// let mut game = Harness::new();
+    /// let mut ada = game.player(Via::Alpha);
+    /// let request = ada.join("hall", "a red hat");
+    /// game.exchange(&mut [&mut ada]);
+    /// assert_eq!(ada.expect::<Joined>().request, request);
+    /// ```
+    pub fn join(&mut self, zone: impl Into<String>, payload: impl Into<Bytes>) -> u32 {
+        self.join_count += 1;
+        let request = self.join_count;
+        self.send(&Join { request, zone: zone.into(), payload: payload.into() });
+        request
     }
 
     /// Sends a message on the link directly, without counting it.

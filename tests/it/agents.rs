@@ -28,7 +28,7 @@ fn game_with_guard(zone: &'static str) -> (Harness, Entity) {
     let mut game = game();
     let spawn = move |mut commands: Commands| {
         let mut guard = commands.spawn_agent("guard");
-        guard.entry::<Agent>().and_modify(move |mut agent| agent.join(zone));
+        guard.entry::<Agent>().and_modify(move |mut agent| agent.join(zone, ""));
     };
     game.app
         .add_delivery::<Echo>()

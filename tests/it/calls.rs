@@ -27,7 +27,7 @@ fn game_with_agent() -> (Harness, Entity) {
     );
     let agent = game.app.world_mut().commands().spawn_agent("guard").id();
     game.tick();
-    game.app.world_mut().get_mut::<Agent>(agent).expect("an agent").join("hall");
+    game.app.world_mut().get_mut::<Agent>(agent).expect("an agent").join("hall", "");
     game.exchange(&mut []);
     (game, agent)
 }

@@ -204,7 +204,7 @@ impl Subject {
                     agent.id()
                 }));
             }
-            Step::AgentJoin(room) => self.with_agent(|agent| agent.join(room.name())),
+            Step::AgentJoin(room) => self.with_agent(|agent| agent.join(room.name(), "")),
             Step::AgentPart => self.with_agent(Agent::part),
             Step::AgentSay => self.with_agent(|agent| agent.call(Say { number: model.number() })),
             Step::AgentEnd => self.with_agent(Agent::end),
