@@ -247,7 +247,9 @@ fn check_zones(
     inside: Query<Inside, Allow<Disabled>>,
     mut violations: ResMut<Violations>,
 ) {
+    let mut agent_count = 0;
     for (session, zone, core, is_disconnected) in &inside {
+        agent_count += usize::from(core.is_some_and(|core| core.is_agent()));
         let there = zones.get(zone.zone()).ok();
         if is_disconnected && there.is_some_and(|(zone, _)| zone.is_hard()) {
             violations.0.push(format!("5: Disconnected and in a hard zone: {session}"));
@@ -264,6 +266,10 @@ fn check_zones(
     let member_count: usize = zones.iter().filter_map(|(_, members)| members).map(Members::count).sum();
     if member_count != inside.iter().count() {
         violations.0.push("6: a zone has members that are not in it".to_owned());
+    }
+    let listed: usize = zones.iter().filter_map(|(_, members)| members).map(Members::agent_count).sum();
+    if agent_count != listed {
+        violations.0.push("6: the agents among the members of zones are not those in them".to_owned());
     }
 }
 

@@ -284,7 +284,7 @@ impl Subject {
         let zone = Zone::new(room.name()).announces(false);
         self.game.open_zone(match room {
             Room::Hall => zone,
-            Room::Den => zone.capacity(1),
+            Room::Den => zone.capacity(1).counts_agents(),
             Room::Pit => zone.capacity(2).hard(),
             Room::Club => zone.capacity(1).asks(),
         });
