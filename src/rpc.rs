@@ -55,6 +55,11 @@ pub struct Call<M: WireMessage> {
     pub epoch: Epoch,
     /// The tick in which the call was dispatched.
     pub tick: Tick,
+    /// True if the client had sent the call before, on an earlier link, and has sent it again after a resume. The game
+    /// has not read it before, and the client made it before it lost that link, so an action in it may be out of date. A
+    /// call that the client queued while it had no link is not replayed, nor is an unreliable one or one of an agent.
+    /// The client says which calls are replayed, so do not rely on it against cheats.
+    pub is_replayed: bool,
     /// The message.
     pub message: M,
 }
@@ -134,7 +139,7 @@ impl Plugin for RpcPlugin {
 
 /// Writes a frame of a member as a [`Call`]. A frame of a session in no zone is dropped, counted and reported once.
 fn call<M: WireMessage>(world: &mut World, sent: Sent) -> Result<Next, Offence> {
-    let entity = sent.session;
+    let (entity, is_replayed) = (sent.session, sent.is_replayed);
     let Some((session, epoch, zone)) = caller(world, entity) else {
         world.resource_mut::<SessionCounts>().nonmember_call_count += 1;
         world.resource_mut::<Mistakes>().outside_zone(M::ID, M::NAME);
@@ -150,7 +155,7 @@ fn call<M: WireMessage>(world: &mut World, sent: Sent) -> Result<Next, Offence> 
     };
     if message.is_finite() {
         let tick = world.resource::<TickTime>().tick();
-        world.write_message(Call { session, entity, zone, epoch, tick, message });
+        world.write_message(Call { session, entity, zone, epoch, tick, is_replayed, message });
     } else {
         world.resource_mut::<SessionCounts>().nonfinite_call_count += 1;
         tracing::debug!(%session, message = M::NAME, "call dropped: it contains NaN or an infinity");

@@ -14,6 +14,7 @@
 mod agenda;
 pub mod agent;
 mod arrivals;
+mod bound_link;
 mod cause;
 mod check;
 mod config;
@@ -49,6 +50,7 @@ pub(crate) use self::core::{Core, Membership, Rebind};
 pub(crate) use agenda::Agenda;
 pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
 pub(crate) use arrivals::{Arrivals, prefetch_controls};
+pub use bound_link::BoundLink;
 pub use cause::{EndCause, LossCause};
 pub use config::{SessionConfig, SessionCounts};
 pub use delivery::LinkRoom;
@@ -76,7 +78,7 @@ pub(crate) use token::TokenHash;
 /// Marks an entity as a session and holds its id and epoch.
 ///
 /// The state itself is private to the server. This component, [`Principal`](crate::identity::Principal),
-/// [`LinkState`], [`ExpiresAt`], the markers and [`InZone`](crate::zone::InZone) are copies of parts of that
+/// [`LinkState`], [`BoundLink`], [`ExpiresAt`], the markers and [`InZone`](crate::zone::InZone) are copies of parts of that
 /// state. If a game removes or replaces one of them, the server restores it in the same tick. If a game
 /// despawns the entity, the session ends as if it were kicked. `Disabled` hides a session from the game's
 /// queries and has no other effect. Do not put a disabling component of your own on a session: the server's

@@ -14,8 +14,8 @@ use crate::ident::{Epoch, LinkKey, SessionId, ZoneId};
 use crate::proxy::Proxies;
 use crate::rpc::NonMemberCalls;
 use crate::session::{
-    Active, Agenda, Closing, Connected, Disconnected, EndCause, Entry, ExpiresAt, Journal, News, Session,
-    SessionConfig, SessionCore, SessionTable,
+    Active, Agenda, BoundLink, Closing, Connected, Disconnected, EndCause, Entry, ExpiresAt, Journal, News,
+    Session, SessionConfig, SessionCore, SessionTable,
 };
 use crate::tick::{TickSystems, TickTime};
 use crate::zone::{InZone, JoinPending, Members, Zone};
@@ -135,6 +135,7 @@ type Checked<'a> = (
     Option<&'a ExpiresAt>,
     Option<&'a Session>,
     Option<&'a InZone>,
+    Option<&'a BoundLink>,
 );
 
 /// Checks invariants 1 to 4, 7, 14 and 16.
@@ -145,7 +146,7 @@ fn check_states(
     mut violations: ResMut<Violations>,
 ) {
     let mut linked_count = 0;
-    for (entity, core, (disconnected, connected, active), expires, session, zone) in &sessions {
+    for (entity, core, (disconnected, connected, active), expires, session, zone, bound) in &sessions {
         let mut check = |holds: bool, what: &str| {
             if !holds {
                 violations.0.push(format!("{what}: {entity}"));
@@ -163,6 +164,10 @@ fn check_states(
         check(
             disconnected == expires.is_some(),
             "3: ExpiresAt without Disconnected, or Disconnected without ExpiresAt",
+        );
+        check(
+            bound.map(BoundLink::key) == link,
+            "3: BoundLink without a link or with another one, or a link without BoundLink",
         );
         check(
             connected == (linked && zone.is_none()),

@@ -45,6 +45,8 @@ pub struct Player {
     zone: Option<String>,
     received: u64,
     sent: u64,
+    /// Number of the last counted frame that was sent on any link.
+    tried: u64,
     outbox: VecDeque<Bytes>,
     join_count: u32,
     frames: Vec<Frame>,
@@ -113,6 +115,7 @@ impl Player {
             token: self.token.clone(),
             received: self.received,
             sent: self.sent,
+            tried: self.tried,
             outbox: self.outbox.clone(),
             omits: Omitted::Mute,
             name: format!("the former {}", self.name),
@@ -157,7 +160,7 @@ impl Player {
     /// Sends a Hello that resumes a session with the given token.
     pub fn resume_with(&mut self, token: Bytes, resync: bool) {
         let trimmed = self.sent - self.outbox.len() as u64;
-        let resume = Resume { token, received: self.received, trimmed, resync };
+        let resume = Resume { token, received: self.received, trimmed, resync, sent: self.tried };
         self.say(&Hello { protocol: wire::PROTOCOL, resume: Some(resume), ..Hello::default() });
     }
 
@@ -175,6 +178,7 @@ impl Player {
         }
         if self.is_welcome() {
             self.say(message);
+            self.tried = self.sent;
         }
     }
 
@@ -442,7 +446,7 @@ impl Player {
             }
             self.trim(welcome.received);
         } else {
-            (self.received, self.sent, self.zone) = (0, 0, None);
+            (self.received, self.sent, self.tried, self.zone) = (0, 0, 0, None);
             self.outbox.clear();
         }
         if self.omits != Omitted::Mute {
@@ -450,6 +454,7 @@ impl Player {
             for frame in self.outbox.clone() {
                 self.say_bytes(Lane::Reliable, frame);
             }
+            self.tried = self.sent;
         }
     }
 

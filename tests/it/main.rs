@@ -28,6 +28,7 @@ mod http;
 mod http_pool;
 mod interop;
 mod limits;
+mod links;
 mod load;
 mod mistakes;
 mod model;

@@ -142,7 +142,7 @@ impl Subject {
         let player = &mut self.players[who as usize];
         if matches!(step, Step::Ahead(_)) {
             let trimmed = (model.client(who).sent() + AHEAD) as u64;
-            let resume = Resume { token, received: player.received(), trimmed, resync };
+            let resume = Resume { token, received: player.received(), trimmed, resync, ..Resume::default() };
             player.say(&Hello { protocol: wire::PROTOCOL, resume: Some(resume), ..Hello::default() });
         } else {
             player.resume_with(token, resync);
