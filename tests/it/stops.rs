@@ -143,7 +143,7 @@ fn save_on_stop(game: &mut Harness) {
     ) {
         for _ in stopping.read() {
             saves.0.push((time.tick().0, sessions.iter().count()));
-            sender.send_to(&sessions, &Echo { number: 99, taken: 0 });
+            sender.send_to(sessions, &Echo { number: 99, taken: 0 });
         }
     }
     game.app.init_resource::<Saves>().add_systems(Update, save);
