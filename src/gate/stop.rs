@@ -48,12 +48,12 @@ impl Drain {
     }
 }
 
-/// Tells the game that the server stops: all sessions end when this tick settles, or in the next ticks if there are many.
+/// Tells the game that the server stops. All sessions end when this tick settles, or in the next ticks if there are
+/// many.
 ///
 /// It is sent once, before the game's systems of that tick, after a stop or a drain. All sessions are still there, in
 /// their zones. What the game sends in that tick leaves before the links are closed. So this is the time to write down
-/// what must outlive the process, for example a [`SessionRecord`](crate::session::SessionRecord) of each session. A slow
-/// system delays the end of the server, and nothing else.
+/// what must outlive the process. A slow system delays the end of the server, and nothing else.
 ///
 /// It is sent also if the server stops because of a [`Failure`](crate::tick::Failure). It is not sent after a panic,
 /// because the world may be inconsistent, nor if a system of the game writes [`AppExit`] itself.
@@ -129,8 +129,8 @@ pub(super) fn notify(world: &mut World, players: &[Entity]) {
     send_all(world, players, &Notice { shutdown_in_ms, ..Notice::default() });
 }
 
-/// After the deadline, tells the game once, and ends up to [`CLOSE_BATCH`] sessions of clients per tick, and every agent. Links
-/// without a session get Closed(SHUTDOWN) in the first of these ticks and are cut without a frame in later
+/// After the deadline, tells the game once, and ends up to [`CLOSE_BATCH`] sessions of clients per tick, and every
+/// agent. Links without a session get Closed(SHUTDOWN) in the first of these ticks and are cut without a frame in later
 /// ones.
 pub(super) fn end_all(
     mut drain: ResMut<Drain>,

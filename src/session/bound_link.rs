@@ -43,7 +43,8 @@ impl BoundLink {
         self.key
     }
 
-    /// Returns the name of the transport: what its adapter calls it, or else the name under which the proxy was attached.
+    /// Returns the name of the transport: what its adapter calls it, or else the name under which the proxy was
+    /// attached.
     #[must_use]
     pub fn transport(&self) -> &'static str {
         self.transport
