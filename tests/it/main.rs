@@ -13,6 +13,7 @@ mod calls;
 mod clients;
 mod commands;
 mod configs;
+mod configuration;
 mod conformance;
 mod cuts;
 mod delivery;
