@@ -115,9 +115,8 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::server::ServerPlugins;
     use crate::settings::{Inputs, load};
-    use crate::tick::{Recorder, Replay};
+    use crate::tick::{Recorder, Replay, TickPlugin};
 
     crate::settings! {
         /// A configuration with nothing but the game.
@@ -146,7 +145,7 @@ mod tests {
     fn game(text: &str) -> App {
         let mut app = App::new();
         app.insert_resource(GameConfig { table: table(text), ..GameConfig::default() })
-            .add_plugins(ServerPlugins::default())
+            .add_plugins(TickPlugin::default())
             .init_resource::<Seen>()
             .game_config::<Tuning>()
             .add_systems(Update, |tuning: Res<Tuning>, mut seen: ResMut<Seen>| seen.0.push(tuning.speed));
