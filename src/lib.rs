@@ -124,4 +124,4 @@ pub mod wire;
 pub mod zone;
 
 #[cfg(feature = "app")]
-pub use app::launch;
+pub use app::{exit, launch};
