@@ -58,7 +58,7 @@ fn open(mut commands: Commands, mut rng: ResMut<GameRng>) {
     for (name, high) in [("bisector", 1_000), ("optimist", 100_000), ("plodder", 10_000_000)] {
         let mut agent = commands.spawn_agent(name);
         agent.insert(Mind { low: 0, high });
-        agent.entry::<Agent>().and_modify(|mut agent| agent.join("booth"));
+        agent.entry::<Agent>().and_modify(|mut agent| agent.join("booth", ""));
     }
 }
 

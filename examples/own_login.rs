@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -98,7 +99,11 @@ fn log_in(dial: UdpDial, user: &str, password: &str) {
     println!("{user} {outcome}");
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let endpoint = TcpListener::bind("127.0.0.1:0")?;
     let login = HttpLogin(endpoint.local_addr()?);
     thread::spawn(move || answer_logins(&endpoint));

@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -94,7 +95,11 @@ async fn play(server: SocketAddr, trust: Trust, ticket: String) -> Result<(), Bo
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let sha256 = arguments.next().ok_or("usage: quinn_client SHA256 [ADDRESS [TICKET]]")?;
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7778".to_owned());

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -81,7 +82,11 @@ fn listen(client: &mut Client<UdpDial>, last: &mut Option<u64>, steps: u32) -> R
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let listen_on = ([127, 0, 0, 1], 0).into();
     let config = renet::RenetConfig { listen: listen_on, ..renet::RenetConfig::new(DEV_KEY) };
     let udp = renet::RenetProxy::bind(config)?;

@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -65,7 +66,11 @@ fn ask(server: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let listen = ([127, 0, 0, 1], 0).into();
     let http = HttpServer::bind(HttpConfig { listen, ..HttpConfig::default() })?;
     let (server, stop) = (http.local_addr(), StopHandle::default());

@@ -24,8 +24,8 @@ mod signals;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
-use std::process::ExitCode;
+use std::io::{self, Write as _};
+use std::process::{ExitCode, Termination};
 
 use axum::Router;
 use bevy_app::{App, Plugins};
@@ -68,6 +68,32 @@ pub fn launch(name: &'static str, version: &'static str) -> Launch {
         pages: None,
         routes: Router::new(),
         bot: None,
+    }
+}
+
+/// Returns the exit status of a program, and prints an error to standard error by its [`Display`](fmt::Display). For
+/// the `main` of programs that are not [launched](launch).
+///
+/// ```
+/// use std::process::ExitCode;
+///
+/// fn run() -> Result<(), std::num::ParseIntError> {
+///     let _count: u32 = "20".parse()?;
+///     Ok(())
+/// }
+///
+/// fn main() -> ExitCode {
+///     waystation::exit(run())
+/// }
+/// ```
+pub fn exit<T: Termination>(result: Result<T, impl fmt::Display>) -> ExitCode {
+    match result {
+        Ok(done) => done.report(),
+        Err(error) => {
+            // If standard error is closed, the exit status still reports the error.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

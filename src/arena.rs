@@ -102,7 +102,7 @@ fn open(options: ArenaPlugin, mut commands: Commands, mut rng: ResMut<GameRng>) 
     let capacity = options.capacity.min(CAPACITY_MAX);
     let pellets = (0..options.pellets.max(1)).map(|_| Point::random(&mut rng));
     let arena = Arena {
-        zone: commands.spawn(Zone::new(ZONE).hz(HZ).capacity(capacity)).id(),
+        zone: commands.spawn(Zone::new(ZONE).hz(HZ).capacity(capacity).counts_agents()).id(),
         avatar_count: 0,
         pellets: pellets.collect(),
         eaten: BTreeSet::new(),
@@ -111,7 +111,7 @@ fn open(options: ArenaPlugin, mut commands: Commands, mut rng: ResMut<GameRng>) 
     commands.insert_resource(arena);
     for number in 1..=options.agents {
         let mut agent = commands.spawn_agent(&format!("agent {number}"));
-        agent.entry::<Agent>().and_modify(|mut agent| agent.join(ZONE));
+        agent.entry::<Agent>().and_modify(|mut agent| agent.join(ZONE, ""));
     }
 }
 
@@ -134,7 +134,8 @@ fn steer_agents(
 pub const ZONE: &str = "arena";
 /// Maximum tick rate of the arena, in Hz.
 pub const HZ: u32 = 20;
-/// Maximum number of members: the links of one UDP adapter and 20 agents. Their scores fit one frame.
+/// Maximum number of members, agents included: the links of one UDP adapter and 20 agents. Their scores fit one frame,
+/// which is why the arena counts agents.
 pub const CAPACITY_MAX: usize = 1_044;
 /// Maximum number of agents: one less than the number of members, so that a player can join.
 pub const AGENTS_MAX: u16 = 1_043;

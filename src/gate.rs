@@ -41,7 +41,7 @@ pub use auth::{AuthPort, Authenticators, QUESTIONS_MAX, QUESTIONS_PER_NETWORK, Q
 pub use authenticator::{AddAuthenticator, Authenticator, BLOCKING_THREADS, serve_authenticator};
 pub use guests::Guests;
 pub use policy::GatePolicy;
-pub use stop::{Drain, DrainCommand};
+pub use stop::{Drain, DrainCommand, ServerStopping};
 
 crate::settings! {
     /// The configuration of the gate: who may open a session, the limits by network, and the timeouts.
@@ -122,6 +122,7 @@ impl Plugin for GatePlugin {
             .init_resource::<route::Controls>()
             .init_resource::<new_sessions::NewSessionRates>()
             .init_resource::<Drain>()
+            .add_message::<ServerStopping>()
             .add_systems(
                 PreUpdate,
                 (

@@ -48,9 +48,8 @@
 //! }
 //! ```
 //!
-//! A larger game declares its messages in `.proto` files. The docs of `build` show a complete game,
-//! from its `Cargo.toml` to its tests. Each example in the repository shows one idea. The example
-//! `hello` has a server and a client in one file.
+//! `waystation new` writes a larger game, with messages in `.proto` files, agents, a bot, tests, and a page for browsers.
+//! Each example in the repository shows one idea. The example `hello` has a server and a client in one file.
 //!
 //! Waystation is not a game engine: it has no rendering, physics or matchmaking. It is not
 //! peer-to-peer: the server is authoritative.
@@ -59,7 +58,7 @@
 //!
 //! | purpose | modules |
 //! | --- | --- |
-//! | to write a game | [`server`] (start here), [`session`], [`zone`], [`rpc`], [`tick`], [`identity`], [`config`] |
+//! | to write a game | [`prelude`], [`server`] (start here), [`session`], [`zone`], [`rpc`], [`tick`], [`identity`], [`config`] |
 //! | to define its messages | [`wire`], `build` |
 //! | to write its client | `client` |
 //! | to run it | `launch`, `app` |
@@ -125,4 +124,4 @@ pub mod wire;
 pub mod zone;
 
 #[cfg(feature = "app")]
-pub use app::launch;
+pub use app::{exit, launch};

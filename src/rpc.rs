@@ -18,6 +18,7 @@
 //! }
 //! ```
 
+mod message_types;
 mod non_members;
 mod sender;
 #[cfg(debug_assertions)]
@@ -27,11 +28,12 @@ use bevy_app::{App, Plugin, PostUpdate};
 use bevy_ecs::prelude::*;
 
 use crate::ident::{Epoch, SessionId, Tick};
-use crate::session::{Delivered, Dispatch, Next, Offence, Sent, SessionCore, SessionCounts};
+use crate::session::{Delivered, Dispatch, Mistakes, Next, Offence, Sent, SessionCore, SessionCounts};
 use crate::tick::{TickSystems, TickTime};
-use crate::wire::{Range, WireMessage};
+use crate::wire::WireMessage;
 use crate::zone::live_zone;
 
+use message_types::CallTypes;
 pub(crate) use non_members::NonMemberCalls;
 use sender::SendQueue;
 pub use sender::Sender;
@@ -53,6 +55,11 @@ pub struct Call<M: WireMessage> {
     pub epoch: Epoch,
     /// The tick in which the call was dispatched.
     pub tick: Tick,
+    /// True if the client had sent the call before, on an earlier link, and has sent it again after a resume. The game
+    /// has not read it before, and the client made it before it lost that link, so an action in it may be out of date. A
+    /// call that the client queued while it had no link is not replayed, nor is an unreliable one or one of an agent.
+    /// The client says which calls are replayed, so do not rely on it against cheats.
+    pub is_replayed: bool,
     /// The message.
     pub message: M,
 }
@@ -62,21 +69,43 @@ pub trait AppRpc {
     /// Registers `M` as a call. Systems read it as `MessageReader<Call<M>>`, and must do so in each tick.
     /// In debug builds, calls that no system reads in their tick are counted and reported once a second.
     ///
-    /// If the id of `M` is reserved or already registered, an error is logged, and `M` is not registered.
+    /// A second registration of `M` changes nothing, so each plugin of a game can register the calls that it reads.
+    /// A message that is not registered is dropped, counted as
+    /// [`stray_frame_count`](SessionCounts::stray_frame_count), and reported once in a warning.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the id of `M` is reserved for the server, or is that of another call. The text names both types.
+    ///
+    /// ```
+    /// use bevy_app::App;
+    /// use waystation::arena::v1::{Input, Say};
+    /// use waystation::config::ServerConfig;
+    /// use waystation::rpc::AppRpc as _;
+    /// use waystation::server::ServerPlugins;
+    ///
+    /// let mut app = App::new();
+    /// app.add_plugins(ServerPlugins::new(ServerConfig::default())).add_call::<Input>().add_call::<Say>();
+    /// ```
     fn add_call<M: WireMessage>(&mut self) -> &mut Self;
 
-    /// Delivers `M` to agents as a value. Systems read it as `MessageReader<Delivered<M>>`.
+    /// Delivers `M` to agents as a value. Systems read it as `MessageReader<Delivered<M>>`. A second registration of
+    /// `M` changes nothing.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the id of `M` is reserved for the server, or is that of another message that is delivered. Session
+    /// messages are delivered without this.
     fn add_delivery<M: WireMessage>(&mut self) -> &mut Self;
 }
 
 impl AppRpc for App {
     fn add_call<M: WireMessage>(&mut self) -> &mut Self {
-        let is_the_games = matches!(M::ID.range(), Range::GameReliable | Range::GameUnreliable);
-        let mut dispatch = self.world_mut().get_resource_or_init::<Dispatch>();
-        if !is_the_games || !dispatch.register(M::ID, call::<M>) {
-            tracing::error!(id = %M::ID, message = M::NAME, "call not registered: choose an id that is not used and not reserved");
+        let added = self.world_mut().get_resource_or_init::<CallTypes>().0.add::<M>();
+        if !added.unwrap_or_else(|error| panic!("add_call: {error}")) {
             return self;
         }
+        self.world_mut().get_resource_or_init::<Dispatch>().register(M::ID, call::<M>);
         self.add_message::<Call<M>>();
         #[cfg(debug_assertions)]
         unread::watch::<M>(self);
@@ -86,8 +115,11 @@ impl AppRpc for App {
     }
 
     fn add_delivery<M: WireMessage>(&mut self) -> &mut Self {
-        self.world_mut().get_resource_or_init::<SendQueue>().deliver::<M>();
-        self.add_message::<Delivered<M>>()
+        let added = self.world_mut().get_resource_or_init::<SendQueue>().deliver::<M>();
+        match added {
+            Ok(_) => self.add_message::<Delivered<M>>(),
+            Err(error) => panic!("add_delivery: {error}"),
+        }
     }
 }
 
@@ -105,11 +137,12 @@ impl Plugin for RpcPlugin {
     }
 }
 
-/// Writes a frame of a member as a [`Call`]. A frame of a session in no zone is dropped and counted.
+/// Writes a frame of a member as a [`Call`]. A frame of a session in no zone is dropped, counted and reported once.
 fn call<M: WireMessage>(world: &mut World, sent: Sent) -> Result<Next, Offence> {
-    let entity = sent.session;
+    let (entity, is_replayed) = (sent.session, sent.is_replayed);
     let Some((session, epoch, zone)) = caller(world, entity) else {
         world.resource_mut::<SessionCounts>().nonmember_call_count += 1;
+        world.resource_mut::<Mistakes>().outside_zone(M::ID, M::NAME);
         return Ok(Next::Go);
     };
     let message = match sent.read::<M>() {
@@ -122,7 +155,7 @@ fn call<M: WireMessage>(world: &mut World, sent: Sent) -> Result<Next, Offence> 
     };
     if message.is_finite() {
         let tick = world.resource::<TickTime>().tick();
-        world.write_message(Call { session, entity, zone, epoch, tick, message });
+        world.write_message(Call { session, entity, zone, epoch, tick, is_replayed, message });
     } else {
         world.resource_mut::<SessionCounts>().nonfinite_call_count += 1;
         tracing::debug!(%session, message = M::NAME, "call dropped: it contains NaN or an infinity");

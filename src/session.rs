@@ -14,6 +14,7 @@
 mod agenda;
 pub mod agent;
 mod arrivals;
+mod bound_link;
 mod cause;
 mod check;
 mod config;
@@ -28,6 +29,7 @@ mod life;
 mod link;
 mod meter;
 mod mirror;
+mod mistakes;
 mod outbox;
 mod record;
 mod state;
@@ -48,6 +50,7 @@ pub(crate) use self::core::{Core, Membership, Rebind};
 pub(crate) use agenda::Agenda;
 pub use agent::{Agent, AgentOf, Delivered, SpawnAgent};
 pub(crate) use arrivals::{Arrivals, prefetch_controls};
+pub use bound_link::BoundLink;
 pub use cause::{EndCause, LossCause};
 pub use config::{SessionConfig, SessionCounts};
 pub use delivery::LinkRoom;
@@ -65,6 +68,7 @@ pub(crate) use journal::{add_news, add_news_of};
 pub(crate) use life::{edit, end, end_despawned, lose, open, resume, set_membership};
 pub use link::{Latency, LinkState};
 pub(crate) use mirror::{SessionCore, mark_inconsistent, repair, update as update_mirrors};
+pub(crate) use mistakes::{Mistakes, is_of_a_game};
 pub(crate) use outbox::ResumePoint;
 pub use record::{RecordError, SessionRecord};
 pub use state::{Active, Closing, Connected, Disconnected, SessionState};
@@ -74,7 +78,7 @@ pub(crate) use token::TokenHash;
 /// Marks an entity as a session and holds its id and epoch.
 ///
 /// The state itself is private to the server. This component, [`Principal`](crate::identity::Principal),
-/// [`LinkState`], [`ExpiresAt`], the markers and [`InZone`](crate::zone::InZone) are copies of parts of that
+/// [`LinkState`], [`BoundLink`], [`ExpiresAt`], the markers and [`InZone`](crate::zone::InZone) are copies of parts of that
 /// state. If a game removes or replaces one of them, the server restores it in the same tick. If a game
 /// despawns the entity, the session ends as if it were kicked. `Disabled` hides a session from the game's
 /// queries and has no other effect. Do not put a disabling component of your own on a session: the server's
@@ -207,6 +211,7 @@ impl Plugin for SessionPlugin {
             .init_resource::<Agenda>()
             .init_resource::<Overdue>()
             .init_resource::<Endings>()
+            .init_resource::<Mistakes>()
             .init_resource::<delivery::DeliveryState>();
         mirror::watch_principals(app.world_mut());
         journal::add(app);

@@ -14,7 +14,9 @@ use bevy_ecs::prelude::*;
 
 use crate::proxy::{Counter, Proxies, Traffic};
 use crate::session::{Active, Agent, Closing, Connected, Disconnected, Session, SessionCounts};
-use crate::tick::{Load, LoadCounts, LoadLevel, TickStats, TickSummary, TickSystems, TickTime};
+use crate::tick::{
+    Load, LoadCounts, LoadLevel, ReturnedErrors, TickStats, TickSummary, TickSystems, TickTime,
+};
 use crate::zone::Zone;
 
 /// The current state of the server, and what happened in the last second. Its `Display` is one line of
@@ -109,6 +111,8 @@ pub struct Summary {
     pub traffic: Traffic,
     /// Work that was left out under load.
     pub shed: LoadCounts,
+    /// Number of errors that systems, run conditions, observers and commands have returned.
+    pub error_count: u64,
     /// Counters of the adapters. The `Display` shows those above 0, as `proxy.name=value`.
     pub counters: Vec<Counter>,
 }
@@ -122,6 +126,7 @@ impl Summary {
             sessions: world.get_resource::<SessionCounts>().copied().unwrap_or_default(),
             traffic: world.get_resource::<Traffic>().copied().unwrap_or_default(),
             shed: world.get_resource::<LoadCounts>().copied().unwrap_or_default(),
+            error_count: world.get_resource::<ReturnedErrors>().map_or(0, ReturnedErrors::count),
             counters: world.get_resource::<Proxies>().map(Proxies::counters).unwrap_or_default(),
         }
     }
@@ -129,12 +134,13 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ticks, sessions, traffic, shed, counters } = self;
+        let Self { ticks, sessions, traffic, shed, error_count, counters } = self;
         write!(
             f,
             "ticks={} tick_p50_ms={:.2} tick_p99_ms={:.2} tick_max_ms={:.2} overruns={} skipped={} \
              registered={} resumed={} resynced={} disconnected={} unregistered={} expired={} denied={} slow={} \
-             protocol_errors={} in={} out={} skipped_zone_ticks={} turned_away={}",
+             protocol_errors={} in={} out={} skipped_zone_ticks={} turned_away={} \
+             errors={} unknown_ids={} nonmember_calls={} unread_calls={} undelivered={} misdirected={}",
             ticks.count,
             milliseconds(ticks.p50),
             milliseconds(ticks.p99),
@@ -154,6 +160,12 @@ impl fmt::Display for Summary {
             traffic.out_count,
             shed.zone_tick_count,
             shed.refused_count,
+            error_count,
+            sessions.stray_frame_count,
+            sessions.nonmember_call_count,
+            sessions.unread_call_count,
+            sessions.undelivered_count,
+            sessions.misdirected_count,
         )?;
         counters.iter().filter(|counter| counter.value > 0).try_for_each(|counter| write!(f, " {counter}"))
     }

@@ -10,6 +10,7 @@
 //! [`TickStats`], and [`TickCost`], which is an input of the next tick.
 
 mod clock;
+mod errors;
 pub(crate) mod event;
 mod input;
 mod load;
@@ -32,6 +33,7 @@ use bevy_time::Time;
 use crate::settings::{Leaf, Value};
 
 pub use clock::{Clock, TickTime};
+pub use errors::ReturnedErrors;
 pub(crate) use input::InputSources;
 pub use input::{ProxyInput, Taken, TickInput};
 pub(crate) use load::weigh;
@@ -155,6 +157,7 @@ impl Plugin for TickPlugin {
         single_threaded(app, (PostUpdate, Last, Last));
         let rng = self.seed.map_or_else(GameRng::system, GameRng::beside);
         tracing::info!(game_seed = rng.seed(), "seed of the game's random numbers");
+        errors::install(app.world_mut());
         app.insert_resource(self.rate)
             .insert_resource(TickTime::new(self.clock.clone()))
             .insert_resource(self.seed.map_or_else(SecretRng::system, SecretRng::seeded))
@@ -175,7 +178,8 @@ impl Plugin for TickPlugin {
             .configure_sets(Update, Simulate)
             .configure_sets(PostUpdate, (Settle, Expire, Replicate, Flush).chain())
             .configure_sets(Last, Measure)
-            .add_systems(First, (begin, weigh).chain().in_set(Begin));
+            .add_systems(First, (begin, weigh).chain().in_set(Begin))
+            .add_systems(Last, errors::report.after(Measure).ambiguous_with_all());
     }
 }
 

@@ -69,6 +69,7 @@ pub struct Zone {
     name: Arc<str>,
     id: ZoneId,
     capacity: usize,
+    is_counting_agents: bool,
     hz: u32,
     is_hard: bool,
     is_asking: bool,
@@ -86,6 +87,7 @@ impl Zone {
             name: name.into(),
             id: ZoneId(0),
             capacity: CAPACITY_DEFAULT,
+            is_counting_agents: false,
             hz: HZ_DEFAULT,
             is_hard: false,
             is_asking: false,
@@ -93,10 +95,21 @@ impl Zone {
         }
     }
 
-    /// Sets the maximum number of members. Further Joins are refused as FULL. Default: [`CAPACITY_DEFAULT`].
+    /// Sets the maximum number of members that are no agents. Further Joins are refused as FULL. Agents always find
+    /// room, unless the zone [counts them](Self::counts_agents). Default: [`CAPACITY_DEFAULT`].
     #[must_use]
     pub fn capacity(mut self, members: usize) -> Self {
         self.capacity = members;
+        self
+    }
+
+    /// Makes agents count to the capacity. Then they take the places of players, and a Join of an agent is refused as
+    /// FULL like that of a player. By default, agents do not count.
+    ///
+    /// In an announcing zone, all members together are at most [`ANNOUNCED_CAPACITY_MAX`], with or without this.
+    #[must_use]
+    pub fn counts_agents(mut self) -> Self {
+        self.is_counting_agents = true;
         self
     }
 
@@ -166,6 +179,18 @@ impl Zone {
     #[must_use]
     pub fn id(&self) -> ZoneId {
         self.id
+    }
+
+    /// Returns true if there is room for one more session beside this many members, some of which are agents.
+    fn has_room(&self, members: usize, agents: usize, is_agent: bool) -> bool {
+        if self.is_announcing() && members >= ANNOUNCED_CAPACITY_MAX {
+            return false;
+        }
+        if self.is_counting_agents {
+            members < self.capacity
+        } else {
+            is_agent || members - agents < self.capacity
+        }
     }
 
     /// Returns the number of server ticks for each tick of the zone.
@@ -354,10 +379,39 @@ fn forget(mut world: DeferredWorld, context: HookContext) {
 /// Highest capacity, in members, with which a zone announces its members by default. With 256 members, about
 /// a hundred changes a second take as much bandwidth as a snapshot.
 pub const ANNOUNCED_CAPACITY_DEFAULT: usize = 256;
-/// Highest capacity, in members, with which a zone can announce its members. The list of members in a Joined
-/// must fit one frame.
+/// Highest capacity, in members, with which a zone can announce its members, and the highest number of members of an
+/// announcing zone, agents included. The list of members in a Joined must fit one frame.
 pub const ANNOUNCED_CAPACITY_MAX: usize = 4_096;
-/// Default capacity of a zone, in members. One UDP socket can carry about this many members.
+/// Default capacity of a zone, in members that are no agents. One UDP socket can carry about this many members.
 pub const CAPACITY_DEFAULT: usize = 1_000;
 /// Default rate of a zone, in ticks per second.
 pub const HZ_DEFAULT: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_count_to_the_capacity_of_a_zone_that_counts_them_and_to_the_limit_of_an_announcing_zone() {
+        let zone = || Zone::new("den").capacity(2);
+        let (player, agent) = (false, true);
+
+        for (zone, members, agents, newcomer, has_room) in [
+            (zone(), 2, 1, player, true),
+            (zone(), 3, 1, player, false),
+            (zone(), 3, 1, agent, true),
+            (zone().counts_agents(), 2, 1, player, false),
+            (zone().counts_agents(), 2, 1, agent, false),
+            (zone().counts_agents(), 1, 1, agent, true),
+            (zone(), ANNOUNCED_CAPACITY_MAX, ANNOUNCED_CAPACITY_MAX, agent, false),
+            (zone(), ANNOUNCED_CAPACITY_MAX, ANNOUNCED_CAPACITY_MAX, player, false),
+            (zone().announces(false), ANNOUNCED_CAPACITY_MAX, ANNOUNCED_CAPACITY_MAX, player, true),
+        ] {
+            assert_eq!(
+                zone.has_room(members, agents, newcomer),
+                has_room,
+                "{zone:?} with {members} members, {agents} of them agents, and an agent: {newcomer}"
+            );
+        }
+    }
+}

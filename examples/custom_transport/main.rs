@@ -11,6 +11,7 @@ mod tcp;
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -55,7 +56,11 @@ fn play(discovery: SocketAddr) -> Result<(), Box<dyn Error>> {
     Err("the client has not joined the arena within five seconds".into())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let (listen, connect_auth) = (([127, 0, 0, 1], 0).into(), ConnectAuth::everybody());
     let http = HttpServer::bind(HttpConfig { listen, connect_auth, ..HttpConfig::default() })?;
     let (discovery, stop) = (http.local_addr(), StopHandle::default());

@@ -9,6 +9,7 @@
 mod clients;
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -53,7 +54,11 @@ fn echo(mut calls: MessageReader<Call<Say>>, mut sender: Sender) {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let seconds: u32 = std::env::args().nth(1).map_or(Ok(30), |text| text.parse())?;
     let listen = ([127, 0, 0, 1], 0).into();
     let udp = renet::RenetProxy::bind(renet::RenetConfig { listen, ..renet::RenetConfig::new(DEV_KEY) })?;

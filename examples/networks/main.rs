@@ -56,7 +56,11 @@ struct Args {
     binary: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     let mut args = Args::parse();
     if args.short {
         (args.seconds, args.clients, args.at_once) = (12, 3, 38);

@@ -79,11 +79,7 @@ pub(super) fn run(game: Launch, arguments: impl IntoIterator<Item = OsString>) -
         Command::Dev(args) => dev::dev(&args),
         Command::Conformance(command) => examine::run(&command),
     };
-    result.unwrap_or_else(|error| {
-        // If standard error is closed, the exit status still reports the error.
-        let _ = writeln!(io::stderr(), "error: {}", text_of(&error));
-        ExitCode::FAILURE
-    })
+    super::exit(result.map_err(|error| text_of(&error)))
 }
 
 fn parse(game: &Launch, arguments: impl IntoIterator<Item = OsString>) -> clap::error::Result<Cli> {

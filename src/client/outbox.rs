@@ -64,8 +64,7 @@ impl Outbox {
     /// that were never sent get the numbers after `received`.
     pub(super) fn rebase(&mut self, received: u64) {
         self.cursor = 0;
-        let known = self.trimmed.saturating_add(self.tried as u64);
-        self.trim(received.min(known));
+        self.trim(received.min(self.sent()));
         self.trimmed = self.trimmed.max(received);
     }
 
@@ -79,6 +78,11 @@ impl Outbox {
             self.cursor = self.cursor.saturating_sub(1);
             self.tried = self.tried.saturating_sub(1);
         }
+    }
+
+    /// Returns the number of the last frame that was sent on any link.
+    pub(super) fn sent(&self) -> u64 {
+        self.trimmed.saturating_add(self.tried as u64)
     }
 
     /// Returns the number of the last frame that was sent on the current link.

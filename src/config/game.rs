@@ -108,3 +108,80 @@ fn replace<T: Resource + DeserializeOwned>(input: Res<TickInput>, mut commands: 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bevy_app::Update;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::settings::{Inputs, load};
+    use crate::tick::{Recorder, Replay, TickPlugin};
+
+    crate::settings! {
+        /// A configuration with nothing but the game.
+        #[derive(Debug)]
+        struct OnlyGame {
+            /// The game.
+            game: GameTable = GameTable::default(),
+        }
+    }
+
+    #[derive(Resource, Debug, Clone, PartialEq, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Tuning {
+        speed: u32,
+    }
+
+    /// The speed in each tick, as the game has seen it.
+    #[derive(Resource, Debug, Default)]
+    struct Seen(Vec<u32>);
+
+    fn table(text: &str) -> GameTable {
+        let inputs = Inputs { file: Some(("waystation.toml", text)), ..Inputs::default() };
+        load::<OnlyGame>(inputs, |_| Vec::new()).expect("no mistakes").value.game
+    }
+
+    fn game(text: &str) -> App {
+        let mut app = App::new();
+        app.insert_resource(GameConfig { table: table(text), ..GameConfig::default() })
+            .add_plugins(TickPlugin::default())
+            .init_resource::<Seen>()
+            .game_config::<Tuning>()
+            .add_systems(Update, |tuning: Res<Tuning>, mut seen: ResMut<Seen>| seen.0.push(tuning.speed));
+        app
+    }
+
+    #[test]
+    fn a_reload_is_an_input_of_a_tick_and_is_replayed() {
+        let text = "[game]\nspeed = 2\n";
+        let mut live = game(text);
+        let reload = GameReload::install(&mut live);
+        Recorder::install(&mut live, 10);
+
+        live.update();
+        reload.send(table("[game]\nspeed = 3\n"));
+        live.update();
+        reload.send(table("[game]\nspeed = \"fast\"\n"));
+        live.update();
+        let mut again = game(text);
+        Replay::install(&mut again, Recorder::take(&mut live));
+        (0..3).for_each(|_| again.update());
+
+        assert_eq!(live.world().resource::<Seen>().0, [2, 3, 3], "a table with a mistake changes nothing");
+        assert_eq!(again.world().resource::<Seen>().0, [2, 3, 3]);
+    }
+
+    #[test]
+    fn a_mistake_is_kept_for_the_launch_and_the_game_has_its_defaults() {
+        let app = game("[game]\n\nsped = 2\n");
+
+        let config = app.world().resource::<GameConfig>();
+        assert_eq!(config.mistakes.len(), 1);
+        assert_eq!(
+            config.mistakes[0].to_string(),
+            "waystation.toml:3: unknown key `game.sped`; did you mean `speed`?"
+        );
+        assert_eq!(*app.world().resource::<Tuning>(), Tuning::default());
+    }
+}

@@ -14,7 +14,9 @@ use super::{Authenticators, Drain, GateConfig, Guests, Question, new_sessions, s
 use crate::ident::{LinkKey, ProxyId};
 use crate::identity::Principal;
 use crate::proxy::{DETAIL_MAX_CHARS, LinkInfo, Proxies};
-use crate::session::{self, Overdue, Rebind, SessionConfig, SessionCore, SessionCounts, SessionTable};
+use crate::session::{
+    self, BoundLink, Overdue, Rebind, SessionConfig, SessionCore, SessionCounts, SessionTable,
+};
 use crate::tick::{Load, LoadCounts, QuestionId, TickInput, TickTime, Verdict};
 use crate::wire::v1::{Denied, Reason};
 use crate::wire::{self, retry};
@@ -105,7 +107,7 @@ enum Outcome {
 /// Answers a Hello.
 fn answer(world: &mut World, link: LinkKey, info: &LinkInfo, request: Result<Request, Denial>) {
     let answered = match request {
-        Ok(Request::Resume(request)) => resume(world, link, &request).map(|()| Outcome::Bound),
+        Ok(Request::Resume(request)) => resume(world, link, info, &request).map(|()| Outcome::Bound),
         Ok(Request::Open(request)) => open(world, link, info, request),
         Err(denial) => Err(denial),
     };
@@ -187,19 +189,27 @@ fn register(
     let network = new_sessions::check(world, link.proxy, info)?;
     let unix = world.resource::<TickInput>().unix;
     world.resource_mut::<Tickets>().use_up(proofs, unix)?;
+    let link = bound_link(world, link, info);
     session::open(world, link, principal, network);
     Ok(())
 }
 
-fn resume(world: &mut World, link: LinkKey, request: &ResumeRequest) -> Result<(), Denial> {
+/// Returns what a game sees of a link.
+fn bound_link(world: &World, link: LinkKey, info: &LinkInfo) -> BoundLink {
+    let transport = info.transport.unwrap_or_else(|| world.resource::<Proxies>().name(link.proxy));
+    BoundLink::new(link, transport, info.address)
+}
+
+fn resume(world: &mut World, link: LinkKey, info: &LinkInfo, request: &ResumeRequest) -> Result<(), Denial> {
     let session = world.resource::<SessionTable>().by_token(request.token).ok_or(Denial::TOKEN)?;
     let core = world.get::<SessionCore>(session).filter(|core| !core.is_ending()).ok_or(Denial::TOKEN)?;
     if !request.may_resume(core.principal()) {
         return Err(Denial::TOKEN);
     }
-    let ResumeRequest { token: presented, point, trimmed, .. } = *request;
+    let ResumeRequest { token: presented, point, trimmed, sent, .. } = *request;
+    let link = bound_link(world, link, info);
     let zone = zone::zone_name(world, session);
-    let rebind = Rebind { link, presented, point, trimmed, zone };
+    let rebind = Rebind { link, presented, point, trimmed, sent, zone };
     let resync = session::resume(world, session, &rebind).ok_or(Denial::TOKEN)?;
     zone::resumed(world, session, resync);
     if resync {

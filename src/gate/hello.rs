@@ -48,6 +48,7 @@ pub(super) struct ResumeRequest {
     pub(super) token: TokenHash,
     pub(super) point: ResumePoint,
     pub(super) trimmed: u64,
+    pub(super) sent: u64,
     /// The user that the transport has authenticated, if any.
     identity: Option<String>,
     /// The name in anonymous credentials, if the Hello has them.
@@ -107,6 +108,7 @@ pub(super) fn parse(hello: Hello, info: &LinkInfo, config: &GateConfig) -> Resul
             token: TokenHash::of(&resume.token),
             point: ResumePoint { received: resume.received, resync: resume.resync },
             trimmed: resume.trimmed,
+            sent: resume.sent,
             identity,
             name,
         }));

@@ -102,7 +102,8 @@ impl Links<'_, '_> {
             return None;
         }
         let at = self.time.steady_at(at);
-        let inbound = Inbound { order, at, lane, length: bytes.len(), frame: Frame::parse(bytes) };
+        let inbound =
+            Inbound { order, at, lane, length: bytes.len(), is_replayed: false, frame: Frame::parse(bytes) };
         self.sessions.take(link, inbound)
     }
 

@@ -48,6 +48,34 @@ impl Drain {
     }
 }
 
+/// Tells the game that the server stops. All sessions end when this tick settles, or in the next ticks if there are
+/// many.
+///
+/// It is sent once, before the game's systems of that tick, after a stop or a drain. All sessions are still there, in
+/// their zones. What the game sends in that tick leaves before the links are closed. So this is the time to write down
+/// what must outlive the process. A slow system delays the end of the server, and nothing else.
+///
+/// It is sent also if the server stops because of a [`Failure`](crate::tick::Failure). It is not sent after a panic,
+/// because the world may be inconsistent, nor if a system of the game writes [`AppExit`] itself.
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use waystation::arena::v1::Echo;
+/// use waystation::gate::ServerStopping;
+/// use waystation::rpc::Sender;
+/// use waystation::session::Session;
+///
+/// fn save(mut stopping: MessageReader<ServerStopping>, players: Query<Entity, With<Session>>, mut sender: Sender) {
+///     for _ in stopping.read() {
+///         // Save the game here.
+///         sender.send_to(&players, &Echo { number: 0, taken: 0 });
+///     }
+/// }
+/// ```
+#[derive(Message, Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStopping {}
+
 /// An extension of [`Commands`] that stops the server.
 pub trait DrainCommand {
     /// Begins a drain: no new session opens, and no session joins a zone. Clients get a Notice, unless
@@ -101,23 +129,28 @@ pub(super) fn notify(world: &mut World, players: &[Entity]) {
     send_all(world, players, &Notice { shutdown_in_ms, ..Notice::default() });
 }
 
-/// After the deadline, ends up to [`CLOSE_BATCH`] sessions of clients per tick, and every agent. Links
-/// without a session get Closed(SHUTDOWN) in the first of these ticks and are cut without a frame in later
+/// After the deadline, tells the game once, and ends up to [`CLOSE_BATCH`] sessions of clients per tick, and every
+/// agent. Links without a session get Closed(SHUTDOWN) in the first of these ticks and are cut without a frame in later
 /// ones.
 pub(super) fn end_all(
     mut drain: ResMut<Drain>,
     cores: Query<(Entity, &SessionCore), Allow<Disabled>>,
     mut changes: ResMut<Changes>,
     mut guests: GuestCloser,
+    mut stopping: MessageWriter<ServerStopping>,
 ) {
     let now = guests.time.now();
     if !drain.is_over(now) {
         return;
     }
-    guests.dismiss(drain.last_batch_at.is_none());
+    let is_first = drain.last_batch_at.is_none();
+    guests.dismiss(is_first);
+    if is_first {
+        stopping.write(ServerStopping {});
+    }
     let live = || cores.iter().filter(|(_, core)| core.state().is_some());
     let mut players = live().filter(|(_, core)| !core.is_agent()).map(|(player, _)| player).peekable();
-    if players.peek().is_some() || drain.last_batch_at.is_none() {
+    if players.peek().is_some() || is_first {
         drain.last_batch_at = Some(now);
     }
     let agents = live().filter(|(_, core)| core.is_agent()).map(|(agent, _)| agent);

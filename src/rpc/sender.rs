@@ -4,21 +4,20 @@ use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
-use bevy_platform::collections::HashSet;
 use bytes::Bytes;
 
 use super::Call;
-use crate::ident::MessageId;
-use crate::session::{Delivery, EncodedMessage};
-use crate::wire::{self, Range, WireMessage};
-use crate::zone::Members;
+use super::message_types::{IdError, MessageTypes};
+use crate::session::{Delivery, EncodedMessage, is_of_a_game};
+use crate::wire::{self, WireMessage};
+use crate::zone::{Members, Zone};
 
 /// Sends messages to sessions. The messages of a tick leave at its end, as one batch, in the order
 /// in which the game sent them.
 ///
 /// A reliable message to a session without a link waits until the session is resumed. An unreliable one is
-/// dropped. A message to a session that has ended is dropped and counted. If the frame of a message is
-/// longer than 64 KiB, or its id is reserved for the server, the message is not sent and an error is
+/// dropped. A message to a session that has ended is dropped and counted. A message to an entity that is no session, or
+/// no zone, is also reported once in a warning. If the frame of a message is longer than 64 KiB, or its id is reserved for the server, the message is not sent and an error is
 /// logged.
 ///
 /// In one tick, a game can send up to 262,144 messages, with frames of up to 64 MiB in total. A broadcast
@@ -155,7 +154,7 @@ pub(super) struct SendQueue {
     /// Number of messages that were dropped because the queue was full.
     dropped_count: u64,
     /// Messages that agents get as values.
-    deliveries: HashSet<MessageId>,
+    deliveries: MessageTypes,
 }
 
 struct Outgoing {
@@ -178,8 +177,8 @@ impl Target {
 }
 
 impl SendQueue {
-    pub(super) fn deliver<M: WireMessage>(&mut self) {
-        self.deliveries.insert(M::ID);
+    pub(super) fn deliver<M: WireMessage>(&mut self) -> Result<bool, IdError> {
+        self.deliveries.add::<M>()
     }
 
     fn push<M: WireMessage>(&mut self, to: Target, message: &M) {
@@ -187,7 +186,7 @@ impl SendQueue {
             tracing::error!(message = M::NAME, id = %M::ID, "message not sent: its id is reserved for the server");
             return;
         }
-        if let Some(encoded) = EncodedMessage::new(message, self.deliveries.contains(&M::ID)) {
+        if let Some(encoded) = EncodedMessage::new(message, self.deliveries.contains(M::ID)) {
             self.add(to, encoded);
         }
     }
@@ -203,14 +202,10 @@ impl SendQueue {
     }
 }
 
-fn is_of_a_game(id: MessageId) -> bool {
-    matches!(id.range(), Range::GameReliable | Range::GameUnreliable)
-}
-
 /// Delivers the queued messages to their recipients, before any membership changes.
 pub(super) fn resolve(
     mut queue: ResMut<SendQueue>,
-    zones: Query<&Members, Allow<Disabled>>,
+    zones: Query<(Has<Zone>, Option<&Members>), Allow<Disabled>>,
     mut delivery: Delivery,
 ) {
     queue.bytes = 0;
@@ -231,9 +226,13 @@ pub(super) fn resolve(
                 // Sessions that are members by their cores and not by their components, for example because the
                 // zone's entity was despawned.
                 let mut inconsistent = delivery.inconsistent_members(zone);
-                if let Ok(members) = zones.get(zone) {
-                    inconsistent.retain(|session| !members.contains(*session));
-                    delivery.deliver(&encoded, members.entities().filter(is_other));
+                match zones.get(zone) {
+                    Ok((_, Some(members))) => {
+                        inconsistent.retain(|session| !members.contains(*session));
+                        delivery.deliver(&encoded, members.entities().filter(is_other));
+                    }
+                    Ok((false, None)) => delivery.miss_zone(&encoded, zone),
+                    Ok((true, None)) | Err(_) => {}
                 }
                 delivery.deliver(&encoded, inconsistent.into_iter().filter(is_other));
             }

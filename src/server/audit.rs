@@ -14,8 +14,8 @@ use crate::ident::{Epoch, LinkKey, SessionId, ZoneId};
 use crate::proxy::Proxies;
 use crate::rpc::NonMemberCalls;
 use crate::session::{
-    Active, Agenda, Closing, Connected, Disconnected, EndCause, Entry, ExpiresAt, Journal, News, Session,
-    SessionConfig, SessionCore, SessionTable,
+    Active, Agenda, BoundLink, Closing, Connected, Disconnected, EndCause, Entry, ExpiresAt, Journal, News,
+    Session, SessionConfig, SessionCore, SessionTable,
 };
 use crate::tick::{TickSystems, TickTime};
 use crate::zone::{InZone, JoinPending, Members, Zone};
@@ -135,6 +135,7 @@ type Checked<'a> = (
     Option<&'a ExpiresAt>,
     Option<&'a Session>,
     Option<&'a InZone>,
+    Option<&'a BoundLink>,
 );
 
 /// Checks invariants 1 to 4, 7, 14 and 16.
@@ -145,7 +146,7 @@ fn check_states(
     mut violations: ResMut<Violations>,
 ) {
     let mut linked_count = 0;
-    for (entity, core, (disconnected, connected, active), expires, session, zone) in &sessions {
+    for (entity, core, (disconnected, connected, active), expires, session, zone, bound) in &sessions {
         let mut check = |holds: bool, what: &str| {
             if !holds {
                 violations.0.push(format!("{what}: {entity}"));
@@ -163,6 +164,10 @@ fn check_states(
         check(
             disconnected == expires.is_some(),
             "3: ExpiresAt without Disconnected, or Disconnected without ExpiresAt",
+        );
+        check(
+            bound.map(BoundLink::key) == link,
+            "3: BoundLink without a link or with another one, or a link without BoundLink",
         );
         check(
             connected == (linked && zone.is_none()),
@@ -247,7 +252,9 @@ fn check_zones(
     inside: Query<Inside, Allow<Disabled>>,
     mut violations: ResMut<Violations>,
 ) {
+    let mut agent_count = 0;
     for (session, zone, core, is_disconnected) in &inside {
+        agent_count += usize::from(core.is_some_and(|core| core.is_agent()));
         let there = zones.get(zone.zone()).ok();
         if is_disconnected && there.is_some_and(|(zone, _)| zone.is_hard()) {
             violations.0.push(format!("5: Disconnected and in a hard zone: {session}"));
@@ -264,6 +271,10 @@ fn check_zones(
     let member_count: usize = zones.iter().filter_map(|(_, members)| members).map(Members::count).sum();
     if member_count != inside.iter().count() {
         violations.0.push("6: a zone has members that are not in it".to_owned());
+    }
+    let listed: usize = zones.iter().filter_map(|(_, members)| members).map(Members::agent_count).sum();
+    if agent_count != listed {
+        violations.0.push("6: the agents among the members of zones are not those in them".to_owned());
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::EntityCommands;
+use bytes::Bytes;
 
 use super::{SessionCore, life};
 use crate::ident::{MessageId, SessionId};
@@ -22,7 +23,7 @@ use crate::wire::v1::{Bye, Join, Part};
 ///
 /// fn spawn_guard(mut commands: Commands) {
 ///     let guard = commands.spawn_agent("guard").id();
-///     commands.entity(guard).entry::<Agent>().and_modify(|mut agent| agent.join("arena"));
+///     commands.entity(guard).entry::<Agent>().and_modify(|mut agent| agent.join("arena", ""));
 /// }
 /// ```
 #[derive(Component, Debug, Default)]
@@ -34,9 +35,10 @@ pub struct Agent {
 pub(super) type AgentMessage = (MessageId, Box<dyn Any + Send + Sync>);
 
 impl Agent {
-    /// Sends a Join of the zone with this name. The answer is a `Joined` or a `Refused`.
-    pub fn join(&mut self, zone: impl Into<String>) {
-        self.call(Join { zone: zone.into(), ..Join::default() });
+    /// Sends a Join of the zone with this name. The payload is for the game: see
+    /// [`JoinRequested`](crate::zone::JoinRequested). The answer is a `Joined` or a `Refused`.
+    pub fn join(&mut self, zone: impl Into<String>, payload: impl Into<Bytes>) {
+        self.call(Join { zone: zone.into(), payload: payload.into(), ..Join::default() });
     }
 
     /// Sends a Part, with which the agent leaves its zone. The answer is a `Parted` or a `Refused`.

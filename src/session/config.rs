@@ -97,7 +97,7 @@ pub struct SessionCounts {
     pub protocol_count: u64,
     /// Number of frames that arrived on links that no longer drive a session.
     pub stale_frame_count: u64,
-    /// Number of frames with an unknown id, or of a message that only servers send.
+    /// Number of messages with an id that no call has, or of a message that only servers send.
     pub stray_frame_count: u64,
     /// Number of unreliable frames that did not parse or were too long.
     pub malformed_frame_count: u64,
@@ -113,6 +113,9 @@ pub struct SessionCounts {
     /// Number of messages that were not queued, because the session had ended, had a full outbox or was
     /// waiting for a resync, or because the game sent too many messages in one tick.
     pub undelivered_count: u64,
+    /// Number of messages that the game sent to an entity that exists and is no session, or broadcast to an entity
+    /// that exists and is no zone. `undelivered_count` includes those to no session.
+    pub misdirected_count: u64,
     /// Number of clients' counted frames that were lost, because a session was restored from a record older
     /// than the state of its client.
     pub missed_count: u64,

@@ -24,7 +24,7 @@ use super::journal::Subject;
 use super::link::{Latency, Link, LinkState};
 use super::outbox::{Outbox, ResumePoint};
 use super::token::{Issued, TokenHash, Tokens};
-use super::{EndCause, LossCause, News, SessionConfig, SessionState};
+use super::{BoundLink, EndCause, LossCause, News, SessionConfig, SessionState};
 use crate::ident::{Epoch, LinkKey, SessionId, Tick, ZoneId};
 use crate::identity::Principal;
 use crate::proxy::LinkEnd;
@@ -116,13 +116,15 @@ pub(crate) struct WelcomeTerms {
 /// A resume of a session: the new link, and the contents of the Hello.
 #[derive(Debug)]
 pub(crate) struct Rebind {
-    pub(crate) link: LinkKey,
+    pub(crate) link: BoundLink,
     /// The token that was presented.
     pub(crate) presented: TokenHash,
     /// The count that the client reports, and its request for a resync.
     pub(crate) point: ResumePoint,
     /// The number of counted frames that the client has removed from its own outbox.
     pub(crate) trimmed: u64,
+    /// The number of counted frames that the client has sent on earlier links. It is 0 if the client does not say.
+    pub(crate) sent: u64,
     /// The name of the zone that the session is in.
     pub(crate) zone: Option<Arc<str>>,
 }
@@ -135,7 +137,7 @@ impl Core {
     pub(crate) fn open(
         id: SessionId,
         principal: Principal,
-        link: LinkKey,
+        link: BoundLink,
         token: &Issued,
         terms: &WelcomeTerms,
     ) -> (Self, Effects) {
@@ -151,7 +153,8 @@ impl Core {
         };
         let mut core = Self::with(id, principal, Life::Player(player));
         core.welcome(token, terms, None);
-        let effects = [Effect::Bind(link), Effect::Issue(token.hash), Effect::Note(News::Registered {})];
+        let effects =
+            [Effect::Bind(link.key()), Effect::Issue(token.hash), Effect::Note(News::Registered {})];
         (core, effects.into())
     }
 
@@ -343,12 +346,12 @@ impl Core {
         player.is_confirmed = true;
         effects.extend(player.tokens.rotate(rebind.presented, token.hash).map(Effect::Retire));
         // The client sends again the frames of older links that were not dispatched.
-        let lost_count = player.inbox.rebase(rebind.trimmed, terms.now, config);
+        let lost_count = player.inbox.rebase(rebind.trimmed, rebind.sent, terms.now, config);
         effects.extend(lost_count.map(Effect::Miss));
         let point = ResumePoint { resync: rebind.point.resync || lost_count.is_some(), ..rebind.point };
         let resync = player.outbox.resume(point, terms.now);
         player.binding = Binding::Linked(Link::new(rebind.link, id, player.beacon_count, terms));
-        effects.extend([Effect::Bind(rebind.link), Effect::Issue(token.hash)]);
+        effects.extend([Effect::Bind(rebind.link.key()), Effect::Issue(token.hash)]);
         effects.extend([Effect::Note(News::Resumed { resync })]);
         self.epoch.0 += 1;
         self.welcome(token, terms, Some((rebind.zone.as_deref().unwrap_or_default(), resync)));

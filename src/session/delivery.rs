@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
+use bevy_ecs::query::QueryEntityError;
 use bevy_ecs::system::{SystemParam, SystemState};
 use bytes::{Bytes, BytesMut};
 
@@ -15,7 +16,7 @@ use super::agenda::{Agenda, end_of_millisecond};
 use super::agent::deliver_native;
 use super::core::Put;
 use super::link::{FrameSink, Link};
-use super::{SessionConfig, SessionCore, SessionCounts, SessionTable};
+use super::{Mistakes, SessionConfig, SessionCore, SessionCounts, SessionTable};
 use crate::ident::MessageId;
 use crate::proxy::{LinkOutlet, Proxies};
 use crate::tick::TickTime;
@@ -24,6 +25,7 @@ use crate::wire::{self, FRAME_MAX_SERVER, WireMessage};
 /// A message to send: its frame, and its value for agents.
 #[derive(Clone)]
 pub(crate) struct EncodedMessage {
+    id: MessageId,
     frame: Bytes,
     value: Option<Native>,
 }
@@ -39,7 +41,7 @@ impl EncodedMessage {
             let message = Arc::new(message.clone());
             Arc::new(move |world, agent| deliver_native(world, agent, Arc::clone(&message)))
         });
-        Some(Self { frame, value })
+        Some(Self { id: M::ID, frame, value })
     }
 
     /// Creates a message from an encoded frame, without a value for agents. Logs an error and returns `None` if the
@@ -50,7 +52,7 @@ impl EncodedMessage {
             tracing::error!(message = %id, bytes, "message not sent: its frame exceeds 64 KiB; split it");
             return None;
         }
-        Some(Self { frame, value: None })
+        Some(Self { id, frame, value: None })
     }
 
     pub(crate) fn frame_bytes(&self) -> usize {
@@ -64,6 +66,7 @@ pub(crate) struct Delivery<'w, 's> {
     cores: Query<'w, 's, (Entity, &'static mut SessionCore), Allow<Disabled>>,
     agenda: ResMut<'w, Agenda>,
     counts: ResMut<'w, SessionCounts>,
+    mistakes: ResMut<'w, Mistakes>,
     time: Res<'w, TickTime>,
     config: Res<'w, SessionConfig>,
     commands: Commands<'w, 's>,
@@ -88,14 +91,28 @@ impl Delivery<'_, '_> {
         self.counts.undelivered_count += count;
     }
 
-    /// Delivers a message to each of these sessions. A message to a session that has ended is dropped and counted.
+    /// Counts a message that was broadcast to an entity that is no zone, and warns of it.
+    pub(crate) fn miss_zone(&mut self, encoded: &EncodedMessage, entity: Entity) {
+        self.counts.misdirected_count += 1;
+        self.mistakes.no_zone(encoded.id, entity);
+    }
+
+    /// Delivers a message to each of these sessions. A message to a session that has ended is dropped and counted. A
+    /// message to an entity that is no session is also reported once.
     pub(crate) fn deliver(&mut self, encoded: &EncodedMessage, sessions: impl IntoIterator<Item = Entity>) {
         let now = self.time.steady();
         let mut cores = self.cores.iter_many_mut(sessions);
         while let Some(found) = cores.fetch_next() {
-            let Ok((session, mut core)) = found else {
-                self.counts.undelivered_count += 1;
-                continue;
+            let (session, mut core) = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    self.counts.undelivered_count += 1;
+                    if let QueryEntityError::QueryDoesNotMatch(entity, _) = error {
+                        self.counts.misdirected_count += 1;
+                        self.mistakes.no_session(encoded.id, entity);
+                    }
+                    continue;
+                }
             };
             let core = core.bypass_change_detection();
             if core.is_agent() && core.is_linked() {

@@ -17,7 +17,9 @@ use bevy_platform::collections::HashMap;
 
 use super::agenda::Agenda;
 use super::inbox::Inbound;
-use super::{Agent, Core, EndCause, SessionConfig, SessionCore, SessionCounts, SessionTable, edit, mirror};
+use super::{
+    Agent, Core, EndCause, Mistakes, SessionConfig, SessionCore, SessionCounts, SessionTable, edit, mirror,
+};
 use crate::ident::MessageId;
 use crate::proxy::{Proxies, ProxyCommand};
 use crate::tick::TickTime;
@@ -44,6 +46,8 @@ pub(crate) struct Sent {
     pub(crate) order: u64,
     /// The steady time at which the message arrived.
     pub(crate) at: Duration,
+    /// True if the message is a counted frame that the client has sent on an earlier link as well.
+    pub(crate) is_replayed: bool,
     /// The message itself.
     pub(crate) body: Body,
 }
@@ -194,7 +198,9 @@ pub(crate) fn control(world: &mut World, session: Entity, inbound: Inbound) {
     let next = check(&inbound).and_then(|()| {
         let frame = inbound.frame?;
         let actor = world.resource::<Dispatch>().controls.get(&frame.id).copied();
-        actor.map_or(Ok(Next::Go), |act| act(world, Sent { session, order, at, body: Body::Frame(frame) }))
+        actor.map_or(Ok(Next::Go), |act| {
+            act(world, Sent { session, order, at, is_replayed: false, body: Body::Frame(frame) })
+        })
     });
     conclude(world, session, order, next);
 }
@@ -255,7 +261,7 @@ fn dispatch_session(world: &mut World, session: Entity, config: &SessionConfig, 
 /// Acts on one frame of a client.
 fn act(world: &mut World, session: Entity, inbound: Inbound, dispatch: &Dispatch) -> Result<Next, Offence> {
     check(&inbound)?;
-    let Inbound { order, at, length, frame, .. } = inbound;
+    let Inbound { order, at, length, is_replayed, frame, .. } = inbound;
     let frame = frame?;
     if length > FRAME_MAX_CLIENT {
         // An unreliable message that is too long is dropped and counted, like one that does not parse.
@@ -263,7 +269,7 @@ fn act(world: &mut World, session: Entity, inbound: Inbound, dispatch: &Dispatch
         return Ok(Next::Go);
     }
     match dispatch.actors.get(&frame.id) {
-        Some(act) => act(world, Sent { session, order, at, body: Body::Frame(frame) }),
+        Some(act) => act(world, Sent { session, order, at, is_replayed, body: Body::Frame(frame) }),
         None => stray(world, session, frame.id),
     }
 }
@@ -280,9 +286,10 @@ fn check(inbound: &Inbound) -> Result<(), Offence> {
     Ok(())
 }
 
-/// Counts a message without an actor. A client of another version may send a few of them.
+/// Counts a message without an actor, and warns of its id once. A client of another version may send a few of them.
 fn stray(world: &mut World, session: Entity, id: MessageId) -> Result<Next, Offence> {
     world.resource_mut::<SessionCounts>().stray_frame_count += 1;
+    world.resource_mut::<Mistakes>().unknown_id(id);
     match edit(world, session, Core::stray) {
         Some(count) if count >= STRAY_MESSAGES_MAX => Err(Offence::Stray(id)),
         _ => Ok(Next::Go),
@@ -314,7 +321,7 @@ fn dispatch_agents(world: &mut World, dispatch: &Dispatch) {
         .collect();
     for (session, messages) in waiting {
         for (id, value) in messages {
-            let sent = Sent { session, order: FIRST, at: now, body: Body::Value(value) };
+            let sent = Sent { session, order: FIRST, at: now, is_replayed: false, body: Body::Value(value) };
             let acted = match dispatch.actors.get(&id) {
                 Some(act) => act(world, sent),
                 None => stray(world, session, id),

@@ -24,6 +24,8 @@ pub(crate) struct Inbox {
     bytes: usize,
     meter: Meter,
     stray_count: u32,
+    /// Number of counted frames that the client has sent on earlier links.
+    replayed: u64,
 }
 
 /// A frame that has arrived.
@@ -37,6 +39,8 @@ pub(crate) struct Inbound {
     pub(crate) lane: Lane,
     /// Length of the frame in bytes.
     pub(crate) length: usize,
+    /// True if the client has sent the frame on an earlier link as well. It is set when the frame is taken.
+    pub(crate) is_replayed: bool,
     /// The parsed frame, or the error if it has no message id.
     pub(crate) frame: Result<Frame, FrameError>,
 }
@@ -112,7 +116,9 @@ impl Inbox {
             if range == Range::LinkControl || self.meter.admits(is_counted, length, now, config) {
                 self.bytes -= length;
                 self.received += u64::from(is_counted);
-                return self.frames.pop_front();
+                let mut frame = self.frames.pop_front()?;
+                frame.is_replayed = is_counted && self.received <= self.replayed;
+                return Some(frame);
             }
             let before = self.frames.len();
             self.drop_unreliable();
@@ -159,9 +165,16 @@ impl Inbox {
     /// Prepares the inbox for a new link: drops the frames that wait, uncounted, and raises the count of
     /// received frames to `trimmed`. Returns how many frames are lost if `trimmed` is above that count, and
     /// `None` otherwise. If `trimmed` is above [`COUNT_MAX`], the count stays and the number of lost frames
-    /// is 0.
-    pub(super) fn rebase(&mut self, trimmed: u64, now: Duration, config: &SessionConfig) -> Option<u64> {
+    /// is 0. Counted frames up to the number `sent` were sent on earlier links.
+    pub(super) fn rebase(
+        &mut self,
+        trimmed: u64,
+        sent: u64,
+        now: Duration,
+        config: &SessionConfig,
+    ) -> Option<u64> {
         self.discard();
+        self.replayed = sent;
         self.meter.allow_replay(now, config);
         let lost = trimmed.checked_sub(self.received).filter(|lost| *lost > 0);
         let is_believed = trimmed <= COUNT_MAX;
@@ -188,7 +201,7 @@ mod tests {
     fn inbound(id: u16, length: usize) -> Inbound {
         let bytes = [&id.to_be_bytes()[..], &vec![0; length - 2]].concat();
         let frame = Frame::parse(Bytes::from(bytes));
-        Inbound { order: 0, at: Duration::ZERO, lane: Lane::Reliable, length, frame }
+        Inbound { order: 0, at: Duration::ZERO, lane: Lane::Reliable, length, is_replayed: false, frame }
     }
 
     #[test]

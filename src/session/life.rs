@@ -12,9 +12,10 @@ use super::core::{Membership, Rebind, WelcomeTerms};
 use super::effects::{self, Effects};
 use super::token::Issued;
 use super::{
-    Core, EndCause, LossCause, OnDisconnect, ResumeTimeout, SessionConfig, SessionCore, SessionTable, mirror,
+    BoundLink, Core, EndCause, LossCause, OnDisconnect, ResumeTimeout, SessionConfig, SessionCore,
+    SessionTable, mirror,
 };
-use crate::ident::{LinkKey, SessionId};
+use crate::ident::SessionId;
 use crate::identity::Principal;
 use crate::proxy::Network;
 use crate::tick::{SecretRng, TickRate, TickTime};
@@ -31,7 +32,7 @@ pub(crate) fn edit<R>(world: &mut World, session: Entity, act: impl FnOnce(&mut 
 }
 
 /// Opens a client's session on a link. The session counts toward the limits of `network` until it ends.
-pub(crate) fn open(world: &mut World, link: LinkKey, principal: Principal, network: Option<Network>) {
+pub(crate) fn open(world: &mut World, link: BoundLink, principal: Principal, network: Option<Network>) {
     let SessionConfig { timeout, on_disconnect, .. } = world.resource::<SessionConfig>().clone();
     let terms = terms(world, ResumeTimeout(timeout));
     let mut secrets = world.resource_mut::<SecretRng>();

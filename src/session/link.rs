@@ -5,6 +5,7 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 use bytes::{Bytes, BytesMut};
 
+use super::BoundLink;
 use super::core::WelcomeTerms;
 use super::outbox::Outbox;
 use crate::ident::{LinkKey, SessionId};
@@ -34,15 +35,17 @@ pub(super) struct Link {
     beacons: Beacons,
     /// The steady time from which the next Probe is answered.
     probe_from: Duration,
+    /// What a game sees of the link.
+    bound: BoundLink,
 }
 
 impl Link {
     /// Creates a link that was just bound. The ids of Beacons continue from those of earlier links. Each
     /// session sends its Beacons at its own moment within the second.
-    pub(super) fn new(key: LinkKey, session: SessionId, beacon_count: u64, terms: &WelcomeTerms) -> Self {
+    pub(super) fn new(bound: BoundLink, session: SessionId, beacon_count: u64, terms: &WelcomeTerms) -> Self {
         let stagger = Duration::from_millis(session.0 % BEACON_EVERY.as_millis() as u64);
         Self {
-            key,
+            key: bound.key(),
             slot: LinkSlot::default(),
             last_received: terms.now,
             is_paused: false,
@@ -52,6 +55,7 @@ impl Link {
             unreliable_bytes: 0,
             beacons: Beacons { sent: beacon_count, due: terms.clock + stagger, ..Beacons::default() },
             probe_from: Duration::ZERO,
+            bound,
         }
     }
 
@@ -69,6 +73,10 @@ impl Link {
 
     pub(super) fn key(&self) -> LinkKey {
         self.key
+    }
+
+    pub(super) fn bound(&self) -> BoundLink {
+        self.bound
     }
 
     /// Returns the slot in which the proxies keep the link.

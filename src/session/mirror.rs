@@ -13,7 +13,7 @@ use bevy_ecs::world::DeferredWorld;
 
 use super::agenda::Agenda;
 use super::state::{Active, Closing, Connected, Disconnected};
-use super::{Core, ExpiresAt, Latency, LinkState, Session, SessionState, SessionTable};
+use super::{BoundLink, Core, ExpiresAt, Latency, LinkState, Session, SessionState, SessionTable};
 use crate::identity::Principal;
 use crate::tick::TickTime;
 
@@ -67,6 +67,12 @@ impl Mirror for LinkState {
     }
 }
 
+impl Mirror for BoundLink {
+    fn of(core: &Core) -> Option<Self> {
+        core.bound_link()
+    }
+}
+
 impl Mirror for ExpiresAt {
     fn of(core: &Core) -> Option<Self> {
         core.expires_at().map(Self)
@@ -114,7 +120,9 @@ pub(crate) fn update(world: &mut World, session: Entity) {
     unset::<Connected>(world, session);
     unset::<Active>(world, session);
     unset::<ExpiresAt>(world, session);
+    unset::<BoundLink>(world, session);
     set::<LinkState>(world, session);
+    set::<BoundLink>(world, session);
     set::<ExpiresAt>(world, session);
     set::<Disconnected>(world, session);
     set::<Connected>(world, session);

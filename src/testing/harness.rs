@@ -17,7 +17,6 @@ use crate::server::ServerPlugins;
 use crate::server::audit::Violations;
 use crate::session::{Journal, SessionState, SessionTable};
 use crate::tick::{Clock, TickCost, TickRate, TickSystems, TickTime};
-use crate::wire::v1::Join;
 use crate::zone::{Zone, Zones};
 
 /// One of the two proxies of a harness.
@@ -203,9 +202,10 @@ impl Harness {
         player
     }
 
-    /// Sends a Join of a player, and [exchanges](Self::exchange) frames.
+    /// Sends a Join of a player without a payload, and [exchanges](Self::exchange) frames. See [`Player::join`] for one
+    /// with a payload.
     pub fn join(&mut self, player: &mut Player, zone: &str) {
-        player.send(&Join { request: 1, zone: zone.to_owned(), ..Join::default() });
+        player.join(zone, "");
         self.exchange(&mut [player]);
     }
 

@@ -13,8 +13,8 @@ use crate::ident::{MessageId, SessionId};
 use crate::proxy::LinkInfo;
 use crate::wire::v1::credentials::Kind;
 use crate::wire::v1::{
-    Ack, Anonymous, Beacon, Closed, Credentials, Denied, Hello, Joined, Parted, Ping, ProbeReply, Reason,
-    Resume, Welcome,
+    Ack, Anonymous, Beacon, Closed, Credentials, Denied, Hello, Join, Joined, Parted, Ping, ProbeReply,
+    Reason, Resume, Welcome,
 };
 use crate::wire::{self, Frame, Lane, WireMessage};
 
@@ -45,7 +45,10 @@ pub struct Player {
     zone: Option<String>,
     received: u64,
     sent: u64,
+    /// Number of the last counted frame that was sent on any link.
+    tried: u64,
     outbox: VecDeque<Bytes>,
+    join_count: u32,
     frames: Vec<Frame>,
     seen: Vec<Bytes>,
     /// The actions that the player leaves out. Default: [`Omitted::Never`].
@@ -112,6 +115,7 @@ impl Player {
             token: self.token.clone(),
             received: self.received,
             sent: self.sent,
+            tried: self.tried,
             outbox: self.outbox.clone(),
             omits: Omitted::Mute,
             name: format!("the former {}", self.name),
@@ -156,7 +160,7 @@ impl Player {
     /// Sends a Hello that resumes a session with the given token.
     pub fn resume_with(&mut self, token: Bytes, resync: bool) {
         let trimmed = self.sent - self.outbox.len() as u64;
-        let resume = Resume { token, received: self.received, trimmed, resync };
+        let resume = Resume { token, received: self.received, trimmed, resync, sent: self.tried };
         self.say(&Hello { protocol: wire::PROTOCOL, resume: Some(resume), ..Hello::default() });
     }
 
@@ -174,7 +178,28 @@ impl Player {
         }
         if self.is_welcome() {
             self.say(message);
+            self.tried = self.sent;
         }
+    }
+
+    /// Sends a Join of a zone, with a payload for the game. Returns the request id, which the answer repeats: 1 for the
+    /// first call of this method, and one more for each further call.
+    ///
+    /// ```
+    /// use waystation::testing::{Harness, Via};
+    /// use waystation::wire::v1::Joined;
+    ///
+    /// let mut game = Harness::new();
+    /// let mut ada = game.player(Via::Alpha);
+    /// let request = ada.join("hall", "a red hat");
+    /// game.exchange(&mut [&mut ada]);
+    /// assert_eq!(ada.expect::<Joined>().request, request);
+    /// ```
+    pub fn join(&mut self, zone: impl Into<String>, payload: impl Into<Bytes>) -> u32 {
+        self.join_count += 1;
+        let request = self.join_count;
+        self.send(&Join { request, zone: zone.into(), payload: payload.into() });
+        request
     }
 
     /// Sends a message on the link directly, without counting it.
@@ -421,7 +446,7 @@ impl Player {
             }
             self.trim(welcome.received);
         } else {
-            (self.received, self.sent, self.zone) = (0, 0, None);
+            (self.received, self.sent, self.tried, self.zone) = (0, 0, 0, None);
             self.outbox.clear();
         }
         if self.omits != Omitted::Mute {
@@ -429,6 +454,7 @@ impl Player {
             for frame in self.outbox.clone() {
                 self.say_bytes(Lane::Reliable, frame);
             }
+            self.tried = self.sent;
         }
     }
 

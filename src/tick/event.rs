@@ -54,6 +54,8 @@ pub struct LinkInfo {
     pub address: Option<SocketAddr>,
     /// User that the transport has authenticated, if any.
     pub identity: Option<String>,
+    /// Name of the transport, if it is not the name of the proxy. An adapter with several transports sets it.
+    pub transport: Option<&'static str>,
 }
 
 /// How a link ended.

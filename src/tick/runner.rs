@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bevy_app::{App, AppExit, PluginsState};
 use bevy_ecs::prelude::*;
 
-use super::{TickCost, TickRate, TickStats};
+use super::{TickCost, TickRate, TickStats, errors};
 
 /// A handle that asks a running server to stop, from any thread or a signal handler.
 ///
@@ -63,8 +63,11 @@ pub(crate) struct PanicHooks(pub(crate) Vec<fn(&mut World)>);
 ///
 /// A panic in a system ends the server, because the panic may leave the world in an inconsistent state. The
 /// panic is logged. The clients get Closed(SHUTDOWN) if that is still possible. The exit is an error, so
-/// that a supervisor restarts the process, and the clients come back. A system that can recover from an
-/// error returns a `Result` or catches its panics. Code that calls `app.update()` itself gets the panic.
+/// that a supervisor restarts the process, and the clients come back. Code that calls `app.update()` itself
+/// gets the panic.
+///
+/// An error that a system, a run condition, an observer or a command returns does not end the server. It is logged
+/// and counted: see [`ReturnedErrors`](super::ReturnedErrors).
 ///
 /// Deadlines are absolute: a sleep or a tick that is too long delays only the next tick, and delays do not
 /// accumulate. If the server falls behind by more than one tick, it skips the ticks that it missed and does
@@ -103,8 +106,9 @@ pub fn run(app: &mut App, stop: &StopHandle) -> AppExit {
     }
 }
 
-/// Logs the panic of a system and runs the [`PanicHooks`].
+/// Logs the panic of a system, behind the errors of its tick, and runs the [`PanicHooks`].
 fn give_up(app: &mut App, panic: &str) -> AppExit {
+    errors::report_now(app.world_mut());
     tracing::error!(
         panic,
         "a system panicked, so the server exits: fix the system; a supervisor can restart the server"

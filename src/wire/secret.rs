@@ -54,6 +54,7 @@ impl fmt::Debug for Resume {
             .field("received", &self.received)
             .field("trimmed", &self.trimmed)
             .field("resync", &self.resync)
+            .field("sent", &self.sent)
             .finish()
     }
 }

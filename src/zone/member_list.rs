@@ -4,7 +4,7 @@
 use std::iter::Copied;
 use std::slice;
 
-use bevy_ecs::entity::{EntityHashMap, EntityMapper, MapEntities};
+use bevy_ecs::entity::{EntityHashMap, EntityHashSet, EntityMapper, MapEntities};
 use bevy_ecs::prelude::*;
 use bevy_ecs::relationship::RelationshipSourceCollection;
 
@@ -17,6 +17,8 @@ use bevy_ecs::relationship::RelationshipSourceCollection;
 pub struct MemberList {
     members: Vec<Entity>,
     places: EntityHashMap<usize>,
+    /// The members that are agents.
+    agents: EntityHashSet,
 }
 
 impl MemberList {
@@ -24,6 +26,17 @@ impl MemberList {
     #[must_use]
     pub fn contains(&self, session: Entity) -> bool {
         self.places.contains_key(&session)
+    }
+
+    /// Adds an agent.
+    pub(super) fn add_agent(&mut self, agent: Entity) {
+        self.add(agent);
+        self.agents.insert(agent);
+    }
+
+    /// Returns the number of agents in the list.
+    pub(super) fn agent_count(&self) -> usize {
+        self.agents.len()
     }
 }
 
@@ -57,6 +70,7 @@ impl RelationshipSourceCollection for MemberList {
     fn remove(&mut self, entity: Entity) -> bool {
         let Some(place) = self.places.remove(&entity) else { return false };
         self.members.swap_remove(place);
+        self.agents.remove(entity);
         if let Some(moved) = self.members.get(place) {
             self.places.insert(*moved, place);
         }
@@ -74,11 +88,13 @@ impl RelationshipSourceCollection for MemberList {
     fn clear(&mut self) {
         self.members.clear();
         self.places.clear();
+        self.agents.clear();
     }
 
     fn shrink_to_fit(&mut self) {
         self.members.shrink_to_fit();
         self.places.shrink_to_fit();
+        self.agents.shrink_to_fit();
     }
 
     fn extend_from_iter(&mut self, entities: impl IntoIterator<Item = Entity>) {
@@ -88,9 +104,9 @@ impl RelationshipSourceCollection for MemberList {
 
 impl MapEntities for MemberList {
     fn map_entities<M: EntityMapper>(&mut self, mapper: &mut M) {
-        let members = std::mem::take(&mut self.members);
-        self.places.clear();
+        let Self { members, agents, .. } = std::mem::take(self);
         self.extend_from_iter(members.into_iter().map(|member| mapper.get_mapped(member)));
+        self.agents = agents.into_iter().map(|agent| mapper.get_mapped(agent)).collect();
     }
 }
 

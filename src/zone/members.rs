@@ -49,12 +49,13 @@ fn zone_of(world: &DeferredWorld, session: Entity) -> Option<Entity> {
 /// and adds the member by a command, which runs after observers of the game. Meanwhile these observers may have
 /// despawned the session or the zone.
 pub(super) fn put_in(world: &mut World, session: Entity, zone: Entity) {
+    let is_agent = world.get::<SessionCore>(session).is_some_and(|core| core.is_agent());
     let Ok(mut entity) = world.get_entity_mut(zone) else { return };
     if let Some(mut members) = entity.get_mut::<Members>() {
-        members.0.add(session);
+        members.add(session, is_agent);
     } else {
         let mut members = Members::default();
-        members.0.add(session);
+        members.add(session, is_agent);
         entity.insert(members);
     }
     let is_there = world.get_entity(zone).is_ok();
@@ -107,9 +108,23 @@ impl Members {
         self.0.contains(session)
     }
 
-    /// Returns the number of members.
+    /// Returns the number of members, agents included.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// Returns the number of members that are agents.
+    #[must_use]
+    pub fn agent_count(&self) -> usize {
+        self.0.agent_count()
+    }
+
+    fn add(&mut self, session: Entity, is_agent: bool) {
+        if is_agent {
+            self.0.add_agent(session);
+        } else {
+            self.0.add(session);
+        }
     }
 }

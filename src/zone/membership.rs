@@ -79,8 +79,8 @@ pub(super) fn obstacle(world: &World, session: Entity, zone: Entity) -> Option<M
         return Some(MembershipError::Disconnected);
     }
     let is_member = core.membership().is_some_and(|membership| membership.zone == zone);
-    let members = world.get::<Members>(zone).map_or(0, Members::count);
-    (!is_member && members >= target.capacity).then_some(MembershipError::Full)
+    let (all, agents) = world.get::<Members>(zone).map_or((0, 0), |list| (list.count(), list.agent_count()));
+    (!is_member && !target.has_room(all, agents, core.is_agent())).then_some(MembershipError::Full)
 }
 
 /// Returns the membership of a session.

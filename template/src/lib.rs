@@ -142,5 +142,5 @@ fn distance(a: (f32, f32), b: (f32, f32)) -> f32 {
 
 /// The name of the zone. The page and the bot join it by this name.
 pub const ZONE: &str = "meadow";
-/// The most members, moths included. A scene of 50 dots fits one packet.
-const PLACES: usize = 50;
+/// The most players. The agents do not count. A scene of 50 dots fits one packet.
+const PLACES: usize = 40;

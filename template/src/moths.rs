@@ -9,7 +9,7 @@ use crate::{Dot, Tuning, ZONE, around, distance};
 pub fn spawn(tuning: Res<Tuning>, mut commands: Commands) {
     for number in 1..=tuning.moths {
         let mut moth = commands.spawn_agent(&format!("moth {number}"));
-        moth.entry::<Agent>().and_modify(|mut agent| agent.join(ZONE));
+        moth.entry::<Agent>().and_modify(|mut agent| agent.join(ZONE, ""));
     }
 }
 

@@ -12,8 +12,9 @@ use waystation::testing::News;
 use waystation::testing::{Harness, Via};
 use waystation::tick::TickTime;
 use waystation::wire::v1::{Denied, Joined, Reason, Refused};
+use waystation::zone::{Members, Zone};
 
-use crate::support::{Heard, echoes, game, game_bounded, shout, stop};
+use crate::support::{Heard, echoes, game, game_bounded, shout, stop, zone};
 
 /// What the agent received: each echo with the tick that read it, zones joined, and reasons of refusals.
 #[derive(Resource, Default)]
@@ -28,7 +29,7 @@ fn game_with_guard(zone: &'static str) -> (Harness, Entity) {
     let mut game = game();
     let spawn = move |mut commands: Commands| {
         let mut guard = commands.spawn_agent("guard");
-        guard.entry::<Agent>().and_modify(move |mut agent| agent.join(zone));
+        guard.entry::<Agent>().and_modify(move |mut agent| agent.join(zone, ""));
     };
     game.app
         .add_delivery::<Echo>()
@@ -71,6 +72,44 @@ fn ow_21_an_agent_joins_sends_and_receives_like_a_player() {
     assert_eq!(game.resource::<Received>().echoes, [(6, said_in + 2), (9, said_in + 2)]);
     assert_eq!(echoes(&mut ada), [9]);
     assert_eq!(game.news_of(session), [News::Registered, News::Joined(ZoneId(1))]);
+}
+
+/// Spawns an agent that joins a zone. Returns its state after that.
+fn state_in(game: &mut Harness, zone: &str) -> Option<SessionState> {
+    let agent = game.app.world_mut().commands().spawn_agent("guard").id();
+    game.tick();
+    game.app.world_mut().get_mut::<Agent>(agent).expect("an agent").join(zone, "");
+    game.exchange(&mut []);
+    SessionState::at(game.app.world(), agent)
+}
+
+#[test]
+fn row_04_agents_take_no_place_of_players_and_find_room_in_a_full_zone() {
+    let mut game = game();
+    game.open_zone(Zone::new("closet").capacity(1));
+
+    assert_eq!(state_in(&mut game, "closet"), Some(SessionState::Active));
+    let ada = game.member(Via::Alpha, "closet");
+    let bob = game.member(Via::Beta, "closet");
+    assert_eq!(state_in(&mut game, "closet"), Some(SessionState::Active));
+
+    assert_eq!(game.state(ada.session()), Some(SessionState::Active));
+    assert_eq!(game.state(bob.session()), Some(SessionState::Connected));
+    let closet = zone(&game, "closet");
+    let members = game.app.world().get::<Members>(closet).expect("members");
+    assert_eq!((members.count(), members.agent_count()), (3, 2));
+}
+
+#[test]
+fn row_04_agents_take_places_in_a_zone_that_counts_them() {
+    let mut game = game();
+    game.open_zone(Zone::new("closet").capacity(1).counts_agents());
+
+    assert_eq!(state_in(&mut game, "closet"), Some(SessionState::Active));
+    let mut ada = game.member(Via::Alpha, "closet");
+
+    assert_eq!(ada.expect::<Refused>().reason(), Reason::Full);
+    assert_eq!(state_in(&mut game, "closet"), Some(SessionState::Connected));
 }
 
 #[test]

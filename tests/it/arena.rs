@@ -7,7 +7,7 @@ use waystation::arena::{ArenaPlugin, Avatar, Point, ZONE};
 use waystation::identity::Principal;
 use waystation::session::SessionState;
 use waystation::testing::{Harness, Player, Via};
-use waystation::wire::v1::{Join, Part};
+use waystation::wire::v1::Part;
 
 const AGENTS: usize = 20;
 
@@ -59,7 +59,7 @@ fn each_tick_shows_every_avatar_once_in_frames_of_at_most_a_thousand_bytes() {
     players.iter_mut().for_each(|player| player.hello());
     game.exchange(&mut players.iter_mut().collect::<Vec<_>>());
     for player in &mut players {
-        player.send(&Join { request: 1, zone: ZONE.to_owned(), ..Join::default() });
+        player.join(ZONE, "");
     }
     game.exchange(&mut players.iter_mut().collect::<Vec<_>>());
     let mut last = players.pop().expect("players");

@@ -108,7 +108,8 @@ fn impossible_counts_in_a_resume_are_ignored_each_time() {
     for _ in 0..3 {
         ada.cut();
         ada.connect(&game, Via::Beta);
-        let resume = Resume { token: ada.token(), received: 0, trimmed: u64::MAX, resync: false };
+        let resume =
+            Resume { token: ada.token(), received: 0, trimmed: u64::MAX, resync: false, ..Resume::default() };
         ada.say(&Hello { protocol: 1, resume: Some(resume), ..Hello::default() });
         game.exchange(&mut [&mut ada]);
     }

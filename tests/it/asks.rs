@@ -3,7 +3,7 @@
 use bevy_app::Update;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
-use waystation::session::{SessionCounts, SessionState};
+use waystation::session::{Agent, SessionCounts, SessionState, SpawnAgent as _};
 use waystation::testing::{Harness, Player, Via};
 use waystation::wire::v1::{Bye, Join, Joined, Part, Reason, Refused};
 use waystation::zone::{JoinPending, JoinRequested, MembershipCommands as _, MembershipError, Zone};
@@ -166,7 +166,7 @@ fn payloads_of_joins_and_parts_reach_the_game() {
     game.app.init_resource::<Given>().add_systems(bevy_app::Update, read);
     let mut ada = game.player(Via::Alpha);
 
-    ada.send(&Join { request: 1, zone: "hall".to_owned(), payload: "red team".into() });
+    ada.join("hall", "red team");
     game.exchange(&mut [&mut ada]);
     ask(&mut game, &mut ada);
     let request = request(&game);
@@ -176,6 +176,19 @@ fn payloads_of_joins_and_parts_reach_the_game() {
     game.exchange(&mut [&mut ada]);
 
     assert_eq!(game.resource::<Given>().0, ["red team", "please", "", "good night"]);
+}
+
+#[test]
+fn the_payload_of_an_agents_join_reaches_the_game() {
+    let mut game = game_with_club();
+    let agent = game.app.world_mut().commands().spawn_agent("guard").id();
+    game.tick();
+
+    game.app.world_mut().get_mut::<Agent>(agent).expect("an agent").join("club", "a torch");
+    game.exchange(&mut []);
+
+    let asked = request(&game);
+    assert_eq!((asked.entity, &asked.payload[..]), (agent, &b"a torch"[..]));
 }
 
 #[test]

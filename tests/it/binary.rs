@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -96,6 +97,27 @@ impl Server {
         let mut stderr = self.process.stderr.take().expect("a pipe");
         stderr.read_to_string(&mut err).expect("text");
         (self.process.wait().expect("a status").success(), out, err)
+    }
+
+    /// Stops the server once its log has a line with this text. Returns the log.
+    pub(crate) fn stop_after_log(mut self, part: &str) -> String {
+        let stderr = self.process.stderr.take().expect("a pipe");
+        let (sender, lines) = mpsc::channel();
+        let reading = thread::spawn(move || {
+            // The test may have failed and be gone.
+            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| _ = sender.send(line));
+        });
+        let mut log = String::new();
+        while !log.contains(part) {
+            let line = lines.recv_timeout(Duration::from_secs(60));
+            let line = line.unwrap_or_else(|_| panic!("{part} is not in the log:\n{log}"));
+            log.push_str(&line);
+            log.push('\n');
+        }
+        self.terminate();
+        self.process.wait().expect("a status");
+        reading.join().expect("the log ends with the process");
+        log
     }
 }
 

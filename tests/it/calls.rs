@@ -1,8 +1,5 @@
 //! Calls that reach the game, and the sessions that its messages reach.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-
 use bevy_app::{Last, Update};
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce as _;
@@ -11,6 +8,8 @@ use waystation::rpc::{AppRpc as _, Call, Sender};
 use waystation::session::{Agent, Delivered, Session, SessionCounts, SessionState, SpawnAgent as _};
 use waystation::testing::{Harness, Player, Via};
 
+#[cfg(debug_assertions)]
+use crate::support::logged;
 use crate::support::{Heard, echoes, game, said, say};
 
 /// Numbers of the echoes that were delivered to agents.
@@ -28,7 +27,7 @@ fn game_with_agent() -> (Harness, Entity) {
     );
     let agent = game.app.world_mut().commands().spawn_agent("guard").id();
     game.tick();
-    game.app.world_mut().get_mut::<Agent>(agent).expect("an agent").join("hall");
+    game.app.world_mut().get_mut::<Agent>(agent).expect("an agent").join("hall", "");
     game.exchange(&mut []);
     (game, agent)
 }
@@ -158,26 +157,4 @@ fn calls_that_no_system_read_in_their_tick_are_counted_and_named() {
     assert!(lines.iter().any(|line| line.contains("arena.v1.Pellets") && line.contains("count=2")), "{log}");
     assert!(lines.iter().any(|line| line.contains("arena.v1.You") && line.contains("count=1")), "{log}");
     assert_eq!(lines.len(), 2, "{log}");
-}
-
-/// Returns what is logged while `meanwhile` runs.
-#[cfg(debug_assertions)]
-fn logged(meanwhile: impl FnOnce()) -> String {
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic").extend(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(log, meanwhile);
-    let bytes = lines.0.lock().expect("no panic").clone();
-    String::from_utf8(bytes).expect("text")
 }

@@ -30,6 +30,8 @@ impl Dev {
     fn start(scratch: &Scratch, arguments: &[&str]) -> Self {
         let mut command = waystation();
         command.arg("dev").args(arguments).current_dir(scratch.path()).stdout(Stdio::piped());
+        // Cargo reports the error that the test makes.
+        command.stderr(Stdio::null());
         command.env("CARGO_TARGET_DIR", scratch.path().join("target")).env("CARGO", env!("CARGO"));
         let mut process = command.spawn().expect("the binary starts");
         let out = BufReader::new(process.stdout.take().expect("a pipe"));

@@ -153,7 +153,7 @@ fn an_overloaded_server_refuses_joins_but_members_move_and_agents_join() {
     ada.take::<Joined>();
     ada.send(&Join { request: 7, zone: "attic".to_owned(), ..Join::default() });
     bob.send(&Join { request: 8, zone: "hall".to_owned(), ..Join::default() });
-    game.app.world_mut().get_mut::<Agent>(agent).expect("an agent").join("hall");
+    game.app.world_mut().get_mut::<Agent>(agent).expect("an agent").join("hall", "");
     game.exchange(&mut [&mut ada, &mut bob]);
 
     assert_eq!(ada.take::<Joined>().iter().map(|joined| joined.request).collect::<Vec<_>>(), [7]);

@@ -34,7 +34,7 @@ fn add_game(app: &mut App) {
         .add_call::<Say>()
         .add_systems(Startup, |mut commands: Commands| {
             let mut agent = commands.spawn_agent("guard");
-            agent.entry::<Agent>().and_modify(|mut agent| agent.join("hall"));
+            agent.entry::<Agent>().and_modify(|mut agent| agent.join("hall", ""));
         })
         .add_systems(Update, (echo, roll, show).chain());
 }

@@ -150,7 +150,7 @@ fn row_20_an_agent_ends_by_itself_or_with_its_owner() {
     command(&mut game, |commands| {
         for name in ["pet", "guard"] {
             let mut agent = commands.spawn_agent(name);
-            agent.entry::<Agent>().and_modify(|mut agent| agent.join("hall"));
+            agent.entry::<Agent>().and_modify(|mut agent| agent.join("hall", ""));
             agents.push(agent.id());
         }
         commands.entity(agents[0]).insert(AgentOf(owner));
@@ -237,7 +237,7 @@ fn a_thousand_of_fifteen_hundred_fit_a_zone_for_a_thousand() {
     }
 
     for player in &mut players {
-        player.send(&Join { request: 1, zone: "arena".to_owned(), ..Join::default() });
+        player.join("arena", "");
     }
     game.tick();
     game.tick();

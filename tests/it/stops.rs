@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use bevy_app::Update;
 use bevy_ecs::prelude::*;
-use waystation::gate::DrainCommand as _;
-use waystation::session::{Agent, SpawnAgent as _};
-use waystation::testing::Via;
+use waystation::arena::v1::Echo;
+use waystation::gate::{DrainCommand as _, ServerStopping};
+use waystation::rpc::Sender;
+use waystation::session::{Agent, Closing, Session, SpawnAgent as _};
+use waystation::testing::{Harness, Via};
+use waystation::tick::{self, StopHandle, TickTime};
 use waystation::wire::v1::{Join, Notice, Reason};
 
-use crate::support::{command, exits, game, stop};
+use crate::support::{command, echoes, exits, game, stop};
 
 #[test]
 fn a_stopping_server_closes_all_links_with_a_reason_and_exits() {
@@ -123,4 +126,93 @@ fn a_client_that_resumes_with_a_resync_receives_the_notice_of_a_drain() {
     game.exchange(&mut [&mut ada]);
 
     assert_eq!(ada.take::<Notice>().len(), 1);
+}
+
+/// The ticks in which the game was told that the server stops, with the number of its sessions.
+#[derive(Resource, Default)]
+struct Saves(Vec<(u64, usize)>);
+
+/// Adds a game that saves, and sends all sessions a last word, when the server stops.
+fn save_on_stop(game: &mut Harness) {
+    fn save(
+        mut stopping: MessageReader<ServerStopping>,
+        sessions: Query<Entity, (With<Session>, Without<Closing>)>,
+        time: Res<TickTime>,
+        mut saves: ResMut<Saves>,
+        mut sender: Sender,
+    ) {
+        for _ in stopping.read() {
+            saves.0.push((time.tick().0, sessions.iter().count()));
+            sender.send_to(sessions, &Echo { number: 99, taken: 0 });
+        }
+    }
+    game.app.init_resource::<Saves>().add_systems(Update, save);
+}
+
+#[test]
+fn a_game_saves_once_while_all_sessions_are_there_and_its_last_words_leave() {
+    let mut game = game();
+    save_on_stop(&mut game);
+    let mut ada = game.member(Via::Alpha, "hall");
+    let mut bob = game.player(Via::Beta);
+    let mut eve = game.member(Via::Alpha, "hall");
+    eve.close();
+    game.tick();
+    let now = game.resource::<TickTime>().tick().0;
+
+    stop(&mut game);
+    assert!(exits(&mut game, |_| {
+        ada.pump();
+        bob.pump();
+    }));
+
+    assert_eq!(game.resource::<Saves>().0, [(now + 1, 3)], "with the session without a link");
+    for player in [&mut ada, &mut bob] {
+        player.pump();
+        assert_eq!(echoes(player), [99]);
+        assert_eq!(player.closed(), Some(Reason::Shutdown));
+    }
+}
+
+#[test]
+fn a_game_that_drains_saves_at_the_deadline() {
+    let mut game = game();
+    save_on_stop(&mut game);
+    let mut ada = game.member(Via::Alpha, "hall");
+
+    command(&mut game, |commands| commands.drain(Duration::from_secs(2)));
+    game.run_with(&mut [&mut ada], 1_500);
+    assert_eq!(game.resource::<Saves>().0, []);
+    assert!(exits(&mut game, |_| ada.pump()));
+
+    assert_eq!(game.resource::<Saves>().0.len(), 1);
+    assert_eq!((echoes(&mut ada), ada.closed()), (vec![99], Some(Reason::Shutdown)));
+}
+
+#[test]
+fn a_drain_of_no_time_by_a_system_of_the_game_saves_too() {
+    let mut game = game();
+    save_on_stop(&mut game);
+    let mut ada = game.member(Via::Alpha, "hall");
+    let last = game.resource::<TickTime>().tick().0 + 2;
+    game.app.add_systems(Update, move |time: Res<TickTime>, mut commands: Commands| {
+        if time.tick().0 == last {
+            commands.drain(Duration::ZERO);
+        }
+    });
+
+    assert!(exits(&mut game, |_| ada.pump()));
+
+    assert_eq!(game.resource::<Saves>().0, [(last + 1, 1)]);
+}
+
+#[test]
+fn a_game_does_not_save_after_a_panic() {
+    let mut game = game();
+    save_on_stop(&mut game);
+    game.app.add_systems(Update, || panic!("a bug of the game's"));
+
+    assert!(tick::run(&mut game.app, &StopHandle::default()).is_error());
+
+    assert_eq!(game.resource::<Saves>().0, []);
 }

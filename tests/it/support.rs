@@ -1,5 +1,7 @@
 //! Defines the game that most tests run: it answers each `Say` with an `Echo` and records it.
 
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -242,4 +244,25 @@ pub(crate) fn exits(game: &mut Harness, mut meanwhile: impl FnMut(&mut Harness))
         game.app.update();
         game.app.should_exit().is_some()
     })
+}
+
+/// Returns what is logged while `meanwhile` runs.
+pub(crate) fn logged(meanwhile: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(log, meanwhile);
+    let bytes = lines.0.lock().expect("no panic").clone();
+    String::from_utf8(bytes).expect("text")
 }

@@ -152,7 +152,13 @@ fn frames_past_the_counts_of_any_client_are_not_believed() {
     game.tick();
 
     ada.connect(&game, Via::Beta);
-    let resume = Resume { token: ada.token(), received: u64::MAX, trimmed: u64::MAX, resync: false };
+    let resume = Resume {
+        token: ada.token(),
+        received: u64::MAX,
+        trimmed: u64::MAX,
+        resync: false,
+        ..Resume::default()
+    };
     ada.say(&Hello { protocol: 1, resume: Some(resume), ..Default::default() });
     game.exchange(&mut [&mut ada]);
     shout(&mut game, 1);

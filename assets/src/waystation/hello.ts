@@ -33,7 +33,8 @@ export function hello(session: Session | undefined, { name, bearer, game }: Conf
   }
   // A client that resumes leaves credentials and ticket empty.
   const { token, received, outbox, tokenOnly: resync } = session;
-  return encode(HelloSchema, { ...common, resume: { token, received, trimmed: outbox.trimmed, resync } });
+  const { trimmed, sent } = outbox;
+  return encode(HelloSchema, { ...common, resume: { token, received, trimmed, resync, sent } });
 }
 
 /** Reads an answer to a Hello. Returns undefined if the frame is not an answer. Throws if its body does not parse. */

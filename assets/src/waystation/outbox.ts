@@ -54,8 +54,7 @@ export class Outbox {
    */
   rebase(received: bigint): void {
     this.#cursor = 0;
-    const known = this.#trimmed + BigInt(this.#tried);
-    this.#trim(received < known ? received : known);
+    this.#trim(received < this.sent ? received : this.sent);
     if (received > this.#trimmed) {
       this.#trimmed = received;
     }
@@ -73,6 +72,11 @@ export class Outbox {
     this.#trimmed += BigInt(gone.length);
     this.#cursor = Math.max(0, this.#cursor - gone.length);
     this.#tried = Math.max(0, this.#tried - gone.length);
+  }
+
+  /** The number of the last frame that was sent on any link. */
+  get sent(): bigint {
+    return this.#trimmed + BigInt(this.#tried);
   }
 
   /** The number of the last frame that was sent on the present link. */

@@ -44,6 +44,7 @@ impl Core {
             received: session.received,
             trimmed: session.outbox.trimmed(),
             resync: session.token_only,
+            sent: session.outbox.sent(),
         });
         Hello {
             protocol: PROTOCOL,

@@ -213,6 +213,24 @@ fn each_side_takes_the_higher_of_both_counts() {
 }
 
 #[test]
+fn a_resume_says_which_frames_were_sent_before_and_not_which_were_queued() {
+    let mut scene = Scene::connected();
+    for number in 1..=2 {
+        scene.client.send(&Numbered { number }).unwrap();
+    }
+    scene.run(0.2);
+
+    scene.client.cut(Cut::Close { hold: Duration::from_millis(100) });
+    scene.client.send(&Numbered { number: 3 }).unwrap();
+    scene.run(2.0);
+
+    let sent: Vec<u64> =
+        scene.server.hellos.iter().filter_map(|hello| Some(hello.resume.as_ref()?.sent)).collect();
+    assert_eq!(sent, [2]);
+    assert_eq!(scene.client.acked_count(), 3);
+}
+
+#[test]
 fn pauses_between_tries_grow_and_the_last_try_ends_the_session() {
     let mut scene = Scene::connected();
     scene.client.send(&Numbered { number: 1 }).unwrap();

@@ -16,6 +16,7 @@ use crate::proxy::backlog::Backlog;
 use crate::proxy::budget::Gauge;
 use crate::proxy::port::PortSender;
 use crate::proxy::{LinkEnd, LinkInfo, ProxyEvent, ProxyEventKind};
+use crate::wire::discovery::{QUIC, WEBTRANSPORT};
 use crate::wire::quic::{Lanes, QuicKind};
 use crate::wire::{FRAME_MAX_CLIENT, Lane};
 
@@ -202,7 +203,12 @@ impl Links {
         let peer = self.get(handle)?;
         let ConnectionState::HalfOpen(half_open, _) = peer.place else { return None };
         peer.place = ConnectionState::Linked(id);
-        let info = LinkInfo { address: Some(peer.connection.remote_address()), identity: None };
+        let transport = match kind {
+            QuicKind::Quic => QUIC,
+            QuicKind::WebTransport => WEBTRANSPORT,
+        };
+        let (address, transport) = (Some(peer.connection.remote_address()), Some(transport));
+        let info = LinkInfo { address, transport, ..LinkInfo::default() };
         self.last = id.0;
         self.by_id.insert(id, handle);
         match kind {

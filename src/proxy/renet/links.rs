@@ -156,7 +156,7 @@ impl Links {
             },
         );
         self.tally.opened_count += 1;
-        let info = LinkInfo { address: Some(address), identity };
+        let info = LinkInfo { address: Some(address), identity, ..LinkInfo::default() };
         self.events.push(id, at, ProxyEventKind::Opened(info));
     }
 

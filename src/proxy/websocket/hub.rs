@@ -145,7 +145,7 @@ impl Hub {
         };
         self.table.insert(id, link);
         self.tally.opened_count += 1;
-        self.tell(id, ProxyEventKind::Opened(LinkInfo { address, identity: None }));
+        self.tell(id, ProxyEventKind::Opened(LinkInfo { address, ..LinkInfo::default() }));
         (id, wakers)
     }
 

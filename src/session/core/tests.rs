@@ -21,6 +21,10 @@ fn link(number: u64) -> LinkKey {
     LinkKey { proxy: ProxyId(0), link: LinkId(number) }
 }
 
+fn bound(number: u64) -> BoundLink {
+    BoundLink::new(link(number), "loopback", None)
+}
+
 fn terms() -> WelcomeTerms {
     WelcomeTerms { rate: TickRate::default(), tick: Tick(7), now: NOW, clock: NOW, timeout: WINDOW }
 }
@@ -30,7 +34,7 @@ fn token(number: u8) -> Issued {
 }
 
 fn opened() -> Core {
-    Core::open(SessionId(9), Principal::anonymous("ada"), link(1), &token(1), &terms()).0
+    Core::open(SessionId(9), Principal::anonymous("ada"), bound(1), &token(1), &terms()).0
 }
 
 fn frame(number: u64) -> Bytes {
@@ -47,7 +51,7 @@ fn number(frame: &[u8]) -> u64 {
 
 fn inbound(bytes: &Bytes) -> Inbound {
     let (length, frame) = (bytes.len(), Frame::parse(bytes.clone()));
-    Inbound { order: 1, at: NOW, lane: crate::wire::Lane::Reliable, length, frame }
+    Inbound { order: 1, at: NOW, lane: crate::wire::Lane::Reliable, length, is_replayed: false, frame }
 }
 
 fn resume_with(
@@ -57,7 +61,14 @@ fn resume_with(
     next: &Issued,
     point: ResumePoint,
 ) -> bool {
-    let rebind = Rebind { link: link(link_number), presented: presented.hash, point, trimmed: 0, zone: None };
+    let rebind = Rebind {
+        link: bound(link_number),
+        presented: presented.hash,
+        point,
+        trimmed: 0,
+        sent: 0,
+        zone: None,
+    };
     core.resume(&rebind, next, &terms(), &SessionConfig::default()).expect("a player's").0
 }
 
@@ -87,10 +98,11 @@ fn the_state_follows_from_the_link_and_the_membership() {
 fn a_takeover_has_all_its_effects_at_once_and_in_order() {
     let mut core = opened();
     let rebind = Rebind {
-        link: link(2),
+        link: bound(2),
         presented: token(1).hash,
         point: ResumePoint { received: 0, resync: false },
         trimmed: 0,
+        sent: 0,
         zone: None,
     };
 
@@ -256,10 +268,11 @@ impl Pair {
         let next = u8::try_from(self.links).unwrap_or(u8::MAX);
         let point = ResumePoint { received: self.received, resync: false };
         let rebind = Rebind {
-            link: link(self.links),
+            link: bound(self.links),
             presented: token(presented).hash,
             point,
             trimmed: self.trimmed,
+            sent: 0,
             zone: None,
         };
         let config = self.config.clone();

@@ -236,7 +236,7 @@ pub(super) fn wire_counting_counts_that_cannot_be_end_in_a_resync(stage: &mut St
         let (received, trimmed) = if is_of_the_client { (true_count, 1_000_000) } else { (1_000_000, 0) };
 
         stage.connect(ada, over);
-        let resume = Resume { token, received, trimmed, resync: false };
+        let resume = Resume { token, received, trimmed, resync: false, ..Resume::default() };
         stage[ada].omits = Omitted::Mute;
         stage[ada].say(&Hello { protocol: wire::PROTOCOL, resume: Some(resume), ..Hello::default() });
         stage.until("an answer", |stage| stage[ada].is_welcome());

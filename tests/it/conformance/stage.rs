@@ -19,7 +19,7 @@ use waystation::rpc::Sender;
 use waystation::session::SessionState;
 use waystation::testing::{Harness, Omitted, Player, Via};
 use waystation::tick::TickTime;
-use waystation::wire::v1::{Ack, Join, Joined, Probe, ProbeReply, Reason, Welcome};
+use waystation::wire::v1::{Ack, Joined, Probe, ProbeReply, Reason, Welcome};
 use waystation::wire::{self, WireMessage};
 use waystation::zone::Zone;
 
@@ -102,7 +102,7 @@ impl Stage {
     }
 
     pub(crate) fn join(&mut self, who: Who, zone: &str) -> Joined {
-        self[who].send(&Join { request: 1, zone: zone.to_owned(), ..Join::default() });
+        self[who].join(zone, "");
         self.until_saw::<Joined>(who)
     }
 

@@ -192,6 +192,7 @@ pub(crate) enum Asking {
 pub(crate) struct Zone {
     pub(crate) id: u64,
     pub(super) capacity: usize,
+    pub(super) counts_agents: bool,
     pub(super) is_hard: bool,
     pub(super) is_asking: bool,
 }

@@ -315,6 +315,7 @@ impl Reference {
         self.zones[room] = Some(Zone {
             id: self.opened_count,
             capacity: [1_000, 1, 2, 1][room],
+            counts_agents: room == Room::Den as usize,
             is_hard: room == Room::Pit as usize,
             is_asking: room == Room::Club as usize,
         });

@@ -154,8 +154,10 @@ impl Reference {
         if !self.sessions[session].is_linked() {
             return Some(MembershipError::Disconnected);
         }
+        let counts = |session: usize| target.counts_agents || !self.sessions[session].is_agent;
+        let taken = self.members(zone).into_iter().filter(|member| counts(*member)).count();
         let has_room =
-            self.sessions[session].zone == Some(zone) || self.members(zone).len() < target.capacity;
+            self.sessions[session].zone == Some(zone) || !counts(session) || taken < target.capacity;
         (!has_room).then_some(MembershipError::Full)
     }
 

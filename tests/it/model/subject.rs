@@ -142,7 +142,7 @@ impl Subject {
         let player = &mut self.players[who as usize];
         if matches!(step, Step::Ahead(_)) {
             let trimmed = (model.client(who).sent() + AHEAD) as u64;
-            let resume = Resume { token, received: player.received(), trimmed, resync };
+            let resume = Resume { token, received: player.received(), trimmed, resync, ..Resume::default() };
             player.say(&Hello { protocol: wire::PROTOCOL, resume: Some(resume), ..Hello::default() });
         } else {
             player.resume_with(token, resync);
@@ -204,7 +204,7 @@ impl Subject {
                     agent.id()
                 }));
             }
-            Step::AgentJoin(room) => self.with_agent(|agent| agent.join(room.name())),
+            Step::AgentJoin(room) => self.with_agent(|agent| agent.join(room.name(), "")),
             Step::AgentPart => self.with_agent(Agent::part),
             Step::AgentSay => self.with_agent(|agent| agent.call(Say { number: model.number() })),
             Step::AgentEnd => self.with_agent(Agent::end),
@@ -284,7 +284,7 @@ impl Subject {
         let zone = Zone::new(room.name()).announces(false);
         self.game.open_zone(match room {
             Room::Hall => zone,
-            Room::Den => zone.capacity(1),
+            Room::Den => zone.capacity(1).counts_agents(),
             Room::Pit => zone.capacity(2).hard(),
             Room::Club => zone.capacity(1).asks(),
         });

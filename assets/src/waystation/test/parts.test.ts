@@ -193,6 +193,7 @@ test("the outbox keeps the higher one of two counts", () => {
   assert.equal(outbox.acknowledge(3n), true);
   outbox.rebase(1n);
   assert.deepEqual([outbox.trimmed, outbox.length, outbox.next()?.[0]], [3n, 2, 4]);
+  assert.equal(outbox.sent, 4n);
 
   // The fifth frame was never sent, so it becomes frame 91.
   outbox.rebase(90n);
