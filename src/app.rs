@@ -22,6 +22,7 @@ mod serve;
 mod show;
 mod signals;
 
+use std::any;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write as _};
@@ -35,7 +36,7 @@ use crate::bot::{Bot, BotFactory};
 
 /// Begins to describe a game that is run from its command line.
 ///
-/// `name` is the name of the game's package: logs of the crate with this name are printed, and discovery reports it.
+/// `name` is the name of the game, which `--help` prints and discovery reports.
 /// `version` is printed by `--version`.
 ///
 /// ```no_run
@@ -64,6 +65,7 @@ pub fn launch(name: &'static str, version: &'static str) -> Launch {
         name,
         version,
         about: "A game server whose sessions outlive their connections",
+        crates: Vec::new(),
         setups: Vec::new(),
         pages: None,
         routes: Router::new(),
@@ -116,6 +118,8 @@ pub struct Launch {
     name: &'static str,
     version: &'static str,
     about: &'static str,
+    /// The crates whose logs are printed.
+    crates: Vec<&'static str>,
     setups: Vec<Setup>,
     pages: Option<io::Result<Pages>>,
     routes: Router,
@@ -132,16 +136,30 @@ impl Launch {
     }
 
     /// Adds plugins of the game, after the plugins of the server.
-    pub fn plugin<M: 'static>(self, plugins: impl Plugins<M> + 'static) -> Self {
-        self.setup(move |app| {
+    /// The logs of the crate that defines the plugins are printed.
+    pub fn plugin<M: 'static, P: Plugins<M> + 'static>(mut self, plugins: P) -> Self {
+        self.log_of::<P>();
+        self.setups.push(Box::new(move |app| {
             app.add_plugins(plugins);
-        })
+        }));
+        self
     }
 
     /// Runs code on the app, after the plugins of the server and in order with [`plugin`](Self::plugin).
-    pub fn setup(mut self, setup: impl FnOnce(&mut App) + 'static) -> Self {
+    /// The logs of the crate that defines the code are printed.
+    pub fn setup<S: FnOnce(&mut App) + 'static>(mut self, setup: S) -> Self {
+        self.log_of::<S>();
         self.setups.push(Box::new(setup));
         self
+    }
+
+    /// Prints the logs of the crate that defines a type. The first type of a tuple counts.
+    fn log_of<T>(&mut self) {
+        let name = any::type_name::<T>().trim_start_matches('(');
+        let path = name.split("::").next().unwrap_or_default();
+        if !self.crates.contains(&path) {
+            self.crates.push(path);
+        }
     }
 
     /// Serves pages at `/`: a folder such as `"web/dist"`, the result of [`pages!`](crate::pages), or [`Pages`].
@@ -213,5 +231,26 @@ impl IntoPages for &str {
     /// Returns the pages of a folder.
     fn into_pages(self) -> io::Result<Pages> {
         Pages::folder(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bevy_app::Plugin;
+
+    use super::*;
+
+    struct Rules;
+
+    impl Plugin for Rules {
+        fn build(&self, _: &mut App) {}
+    }
+
+    #[test]
+    fn the_logs_of_the_crates_of_plugins_and_code_are_printed() {
+        let game =
+            launch("dice", "1.0.0").plugin((Rules, Rules)).plugin(bevy_app::PanicHandlerPlugin).setup(|_| {});
+
+        assert_eq!(game.crates, ["waystation", "bevy_app"]);
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn run(command: &ConformanceCommand) -> anyhow::Result<ExitCode> {
 fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?.value;
     let clock = Clock::wall();
-    Log::to_stderr(NAME, &config.log, clock.clone())?;
+    Log::to_stderr(Vec::new(), &config.log, clock.clone())?;
     let bound = Bound::new(&config, Site { name: NAME, ..Site::default() })?;
     let stop = StopHandle::default();
     signals::handle(stop.clone(), || tracing::warn!("the examiner reloads nothing"))?;

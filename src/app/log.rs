@@ -16,15 +16,19 @@ use crate::tick::Clock;
 /// The running log, whose topics can be changed.
 #[derive(Debug, Clone)]
 pub(super) struct Log {
-    game: &'static str,
+    games: Vec<&'static str>,
     filter: reload::Handle<Targets, Registry>,
 }
 
 impl Log {
-    /// Writes the logs of this crate and of the game's crate to standard error. The logs of other crates are
+    /// Writes the logs of this crate and of the game's crates to standard error. The logs of other crates are
     /// discarded: netcode logs an error for each bad datagram.
-    pub(super) fn to_stderr(game: &'static str, topics: &[String], clock: Clock) -> anyhow::Result<Self> {
-        let (filter, handle) = reload::Layer::new(filter(game, topics));
+    pub(super) fn to_stderr(
+        games: Vec<&'static str>,
+        topics: &[String],
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let (filter, handle) = reload::Layer::new(filter(&games, topics));
         let lines = tracing_subscriber::fmt::layer()
             .with_timer(SinceStart(clock))
             .with_ansi(io::stderr().is_terminal())
@@ -32,12 +36,12 @@ impl Log {
             .log_internal_errors(false);
         let subscriber = tracing_subscriber::registry().with(filter).with(lines);
         tracing::subscriber::set_global_default(subscriber).context("cannot set up the log")?;
-        Ok(Self { game, filter: handle })
+        Ok(Self { games, filter: handle })
     }
 
     /// Replaces the topics.
     pub(super) fn set_topics(&self, topics: &[String]) {
-        if let Err(error) = self.filter.reload(filter(self.game, topics)) {
+        if let Err(error) = self.filter.reload(filter(&self.games, topics)) {
             tracing::warn!(%error, "the topics of the log were not changed");
         }
     }
@@ -48,10 +52,10 @@ pub(super) fn is_topic(text: &str) -> bool {
     [TRANSITIONS, PEERS].contains(&text) || directive(text).is_some()
 }
 
-fn filter(game: &str, topics: &[String]) -> Targets {
+fn filter(games: &[&str], topics: &[String]) -> Targets {
     let chosen = |topic: &str, yes, no| if topics.iter().any(|chosen| chosen == topic) { yes } else { no };
     Targets::new()
-        .with_target(game.replace('-', "_"), LevelFilter::INFO)
+        .with_targets(games.iter().map(|game| (*game, LevelFilter::INFO)))
         .with_target("waystation", chosen(PEERS, LevelFilter::DEBUG, LevelFilter::INFO))
         .with_target("waystation::transitions", chosen(TRANSITIONS, LevelFilter::INFO, LevelFilter::OFF))
         .with_targets(topics.iter().filter_map(|topic| directive(topic)))
@@ -88,8 +92,8 @@ mod tests {
 
     #[test]
     fn the_game_and_this_crate_are_logged_and_other_crates_on_request() {
-        let quiet = filter("two-dice", &[]);
-        let more = filter("two-dice", &["peers".to_owned(), "my_rules=debug".to_owned()]);
+        let quiet = filter(&["two_dice"], &[]);
+        let more = filter(&["two_dice"], &["peers".to_owned(), "my_rules=debug".to_owned()]);
 
         assert!(quiet.would_enable("two_dice::rules", &Level::INFO));
         assert!(quiet.would_enable("waystation::gate", &Level::WARN));

@@ -34,7 +34,7 @@ pub(super) fn serve(game: Launch, args: &ServeArgs) -> anyhow::Result<ExitCode> 
     let loaded = args.config.load()?;
     let config = loaded.value.clone();
     let clock = Clock::wall();
-    let log = Log::to_stderr(game.name, &config.log, clock.clone())?;
+    let log = Log::to_stderr(game.crates, &config.log, clock.clone())?;
     let site = Site {
         name: game.name,
         pages: game.pages.transpose()?,

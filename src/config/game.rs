@@ -3,14 +3,17 @@
 //! Data flow: [`GameTable`] → [`AppGameConfig::game_config`] → a resource of the game. After a reload: another thread →
 //! [`GameReload`] → [`TickInput::game`], as an input of a tick → the resource.
 
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(any(feature = "app", test))]
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bevy_app::{App, First};
 use bevy_ecs::prelude::*;
 use serde::de::DeserializeOwned;
 
 use crate::settings::{GameTable, Mistake};
-use crate::tick::{InputSources, TickInput, TickSystems};
+#[cfg(any(feature = "app", test))]
+use crate::tick::InputSources;
+use crate::tick::{TickInput, TickSystems};
 
 /// An extension of [`App`] that gives a game its own settings.
 pub trait AppGameConfig {
@@ -71,9 +74,11 @@ pub(crate) struct GameConfig {
 }
 
 /// Replaces the table of a running game. All clones refer to the same game.
+#[cfg(any(feature = "app", test))]
 #[derive(Resource, Debug, Clone, Default)]
 pub(crate) struct GameReload(Arc<Mutex<Option<GameTable>>>);
 
+#[cfg(any(feature = "app", test))]
 impl GameReload {
     /// Adds the reload to the inputs of the app's ticks.
     pub(crate) fn install(app: &mut App) -> Self {
@@ -90,7 +95,7 @@ impl GameReload {
         *self.lock() = Some(table);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<GameTable>> {
+    fn lock(&self) -> MutexGuard<'_, Option<GameTable>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
