@@ -7,20 +7,16 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use bevy_app::{App, Startup, Update};
-use bevy_ecs::prelude::*;
 use waystation::client::{Client, ClientConfig, ClientEvent, Credentials, UdpDial};
 use waystation::ident::MessageId;
-use waystation::identity::Principal;
-use waystation::proxy::{AddListener as _, renet};
-use waystation::rpc::{AppRpc as _, Call, Sender};
-use waystation::server::ServerPlugins;
+use waystation::prelude::*;
+use waystation::proxy::renet;
 use waystation::tick::{self, StopHandle};
-use waystation::wire::{WireMessage, prost, udp::DEV_KEY};
-use waystation::zone::{Members, Zone, ZoneJoined, ZoneParted};
+use waystation::wire::{prost, udp::DEV_KEY};
 
 /// A message from a client. It has no name, because a client could write any name into it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -80,7 +76,11 @@ fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let listen = ([127, 0, 0, 1], 0).into();
     let udp = renet::RenetProxy::bind(renet::RenetConfig { listen, ..renet::RenetConfig::new(DEV_KEY) })?;
     let (mint, stop) = (udp.mint(), StopHandle::default());

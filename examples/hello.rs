@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -15,8 +16,7 @@ use waystation::ident::MessageId;
 use waystation::prelude::*;
 use waystation::proxy::renet;
 use waystation::tick::{self, StopHandle};
-use waystation::wire::prost;
-use waystation::wire::udp::{DEV_KEY, TokenMint};
+use waystation::wire::{prost, udp::DEV_KEY, udp::TokenMint};
 
 /// A call from the client: pushes the ball. A real game declares its messages in `.proto` files, and the feature
 /// `build` generates this code.
@@ -43,25 +43,22 @@ impl WireMessage for Place {
     const NAME: &'static str = "hello.Place";
 }
 
-/// The state of the game, on the entity of the zone.
+/// The state of the game, on the entity of the zone: the position of the ball, and its speed.
 #[derive(Component, Default)]
-struct Ball {
-    x: f32,
-    speed: f32,
-}
+struct Ball(f32, f32);
 
 fn take_pushes(mut pushes: MessageReader<Call<Push>>, mut balls: Query<&mut Ball>) {
     for push in pushes.read() {
         let Ok(mut ball) = balls.get_mut(push.zone) else { continue };
-        ball.speed = if push.message.to_the_right { SPEED } else { -SPEED };
+        ball.1 = if push.message.to_the_right { SPEED } else { -SPEED };
     }
 }
 
 fn roll(mut ticks: MessageReader<ZoneTicked>, mut balls: Query<&mut Ball>, mut sender: Sender) {
     for tick in ticks.read() {
         let Ok(mut ball) = balls.get_mut(tick.zone) else { continue };
-        ball.x = (ball.x + ball.speed * tick.dt.as_secs_f32()).clamp(0.0, LINE);
-        sender.broadcast(tick.zone, &Place { x: ball.x });
+        ball.0 = (ball.0 + ball.1 * tick.dt.as_secs_f32()).clamp(0.0, LINE);
+        sender.broadcast(tick.zone, &Place { x: ball.0 });
     }
 }
 
@@ -70,7 +67,7 @@ fn serve(udp: renet::RenetProxy, stop: &StopHandle) -> std::io::Result<()> {
     app.add_plugins(ServerPlugins::default())
         .add_call::<Push>()
         .add_systems(Startup, |mut commands: Commands| {
-            commands.spawn((Zone::new("line"), Ball::default()));
+            _ = commands.spawn((Zone::new("line"), Ball::default()))
         })
         .add_systems(Update, (take_pushes, roll).chain())
         .add_listener(udp)?;
@@ -101,7 +98,11 @@ fn play(mint: TokenMint) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let listen = ([127, 0, 0, 1], 0).into();
     let udp = renet::RenetProxy::bind(renet::RenetConfig { listen, ..renet::RenetConfig::new(DEV_KEY) })?;
     let (mint, stop) = (udp.mint(), StopHandle::default());

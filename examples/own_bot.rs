@@ -6,22 +6,18 @@
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use bevy_app::{App, Startup, Update};
-use bevy_ecs::prelude::*;
 use waystation::admin::{AddHttp as _, ConnectAuth, HttpConfig, HttpServer};
 use waystation::bot::{self, Bot, BotOptions, BotReport, Play};
 use waystation::client::Frame;
 use waystation::ident::MessageId;
-use waystation::identity::Principal;
-use waystation::proxy::{AddListener as _, renet};
-use waystation::rpc::{AppRpc as _, Call, Sender};
-use waystation::server::ServerPlugins;
-use waystation::tick::{self, GameRng, StopHandle};
-use waystation::wire::{WireMessage, prost, udp::DEV_KEY};
-use waystation::zone::Zone;
+use waystation::prelude::*;
+use waystation::proxy::renet;
+use waystation::tick::{self, StopHandle};
+use waystation::wire::{prost, udp::DEV_KEY};
 
 /// A call from a player: throws one die. A client that is no bot leaves the number out.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -112,7 +108,11 @@ pub(crate) fn play(options: &BotOptions) -> Result<BotReport, Box<dyn Error>> {
     Ok(report?)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let options = BotOptions { clients: 8, cut_every: Some(Duration::from_secs(3)), ..BotOptions::default() };
     println!("{}", play(&options)?);
     Ok(())

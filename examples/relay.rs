@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -19,20 +20,10 @@ struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The addresses of the server for UDP, QUIC and HTTP
-    #[arg(
-        long,
-        value_delimiter = ',',
-        num_args = 1,
-        default_value = "127.0.0.1:7777,127.0.0.1:7778,127.0.0.1:7780"
-    )]
+    #[arg(long, value_delimiter = ',', num_args = 1, default_value = SERVER)]
     server: Vec<SocketAddr>,
     /// The addresses of the relay for UDP, QUIC and HTTP
-    #[arg(
-        long,
-        value_delimiter = ',',
-        num_args = 1,
-        default_value = "127.0.0.1:17777,127.0.0.1:17778,127.0.0.1:17780"
-    )]
+    #[arg(long, value_delimiter = ',', num_args = 1, default_value = LISTEN)]
     listen: Vec<SocketAddr>,
     /// Lost packets, in percent
     #[arg(long, default_value_t = 0.0)]
@@ -72,7 +63,11 @@ struct Args {
     seconds: Option<u64>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> anyhow::Result<()> {
     let args = Args::parse();
     let ms = Duration::from_millis;
     let network = Network {
@@ -116,3 +111,6 @@ fn outages(text: &str) -> Result<Outages, String> {
     let [every, shortest, longest] = [every, shortest, longest].map(Duration::from_millis);
     Ok(Outages { every, shortest, longest })
 }
+
+const SERVER: &str = "127.0.0.1:7777,127.0.0.1:7778,127.0.0.1:7780";
+const LISTEN: &str = "127.0.0.1:17777,127.0.0.1:17778,127.0.0.1:17780";

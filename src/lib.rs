@@ -8,10 +8,10 @@
 //! A complete game, in which players knock at a door:
 //!
 //! ```no_run
+//! use std::process::ExitCode;
 //! use waystation::ident::MessageId;
 //! use waystation::prelude::*;
-//! use waystation::proxy::renet::{RenetConfig, RenetProxy};
-//! use waystation::wire::{prost, udp::DEV_KEY};
+//! use waystation::wire::prost;
 //!
 //! /// A player sends this message to knock. The zone broadcasts it with the number of knocks so far.
 //! #[derive(Clone, PartialEq, prost::Message)]
@@ -38,13 +38,11 @@
 //! fn open(mut commands: Commands) {
 //!     commands.spawn((Zone::new("door"), Knocks::default()));
 //! }
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let udp = RenetProxy::bind(RenetConfig::new(DEV_KEY))?;
-//!     let mut app = App::new();
-//!     app.add_plugins(ServerPlugins::default()).add_call::<Knock>();
-//!     app.add_systems(Startup, open).add_systems(Update, knock).add_listener(udp)?;
-//!     waystation::tick::run(&mut app, &waystation::tick::StopHandle::default());
-//!     Ok(())
+//! fn add_game(app: &mut App) {
+//!     app.add_call::<Knock>().add_systems(Startup, open).add_systems(Update, knock);
+//! }
+//! fn main() -> ExitCode {
+//!     waystation::launch("door", "0.1.0").setup(add_game).run()
 //! }
 //! ```
 //!

@@ -22,8 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
+use rand::{SeedableRng as _, rngs::StdRng};
 use waystation::bot::{self, ArenaBot, BotOptions, Transports};
 use waystation::client::{RelayAddresses, Transport};
 use waystation::testing::{Relay, RelayConfig, Route};
@@ -52,16 +51,19 @@ struct Args {
 
 pub(crate) type Done = BTreeMap<&'static str, u64>;
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    waystation::exit(run())
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let server = server::Server::start(&args.binary.clone().map_or_else(server::beside_this_program, Ok)?)?;
     let [udp, quic, http] = [server.address("udp")?, server.address("quic")?, server.address("http")?];
+    let (url, seed) = (format!("http://{http}"), args.seed);
     let routes = vec![Route::udp(udp), Route::udp(quic), Route::tcp(http)];
-    let relay =
-        Relay::start(RelayConfig { seed: args.seed, routes, network: way::bad(), heals_after: None })?;
-    let [udp, quic, relayed] = [0, 1, 2].map(|route| Some(relay.addresses()[route]));
-    let relays = RelayAddresses { udp, quic, http: relayed };
-    let url = format!("http://{http}");
+    let relay = Relay::start(RelayConfig { seed, routes, network: way::bad(), heals_after: None })?;
+    let [udp, quic, http] = [0, 1, 2].map(|route| Some(relay.addresses()[route]));
+    let relays = RelayAddresses { udp, quic, http };
 
     let honest = BotOptions {
         server: url.clone(),
@@ -83,12 +85,13 @@ fn main() -> anyhow::Result<ExitCode> {
         })
         .collect();
 
+    let panicked = |_| anyhow::anyhow!("a peer or a bot panicked: seed {}", args.seed);
     let mut done = Done::new();
     for peer in peers {
-        let peer = peer.join().map_err(|_| anyhow::anyhow!("a peer panicked: seed {}", args.seed))??;
+        let peer = peer.join().map_err(panicked)??;
         peer.into_iter().for_each(|(what, count)| *done.entry(what).or_default() += count);
     }
-    let report = bots.join().map_err(|_| anyhow::anyhow!("the bots panicked: seed {}", args.seed))??;
+    let report = bots.join().map_err(panicked)??;
     println!("{}\n", relay.stop());
     let left = server.left_after(LEFT_FOR_MAX)?;
     let errors = server.stop();
@@ -106,14 +109,11 @@ fn live(index: u64, mut rng: StdRng, way: Way, seconds: u64) -> anyhow::Result<D
     while begun.elapsed() < Duration::from_secs(seconds) {
         let dt = last.elapsed();
         last = Instant::now();
-        let is_player = index % 3 == 2;
-        let paused = if is_player { player.step(dt, &mut rng) } else { stranger.step(dt, &mut rng) };
-        thread::sleep(paused.unwrap_or(STEP));
+        let paused = if index % 3 == 2 { player.step(dt, &mut rng) } else { stranger.step(dt, &mut rng) };
+        thread::sleep(paused.unwrap_or(Duration::from_millis(10)));
     }
     Ok(player.done.into_iter().chain(stranger.done).collect())
 }
 
-/// The time between two steps of a peer that is not paused.
-const STEP: Duration = Duration::from_millis(10);
 /// The time within which the server releases all links and sessions after the peers are gone.
 const LEFT_FOR_MAX: Duration = Duration::from_secs(40);
