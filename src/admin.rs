@@ -64,8 +64,8 @@ crate::settings! {
     /// The configuration of an [`HttpServer`].
     #[derive(Debug, Clone)]
     pub struct HttpConfig {
-        /// Address to listen on. Default: `127.0.0.1:7780`, which only clients on this machine reach. With port 0, the
-        /// operating system chooses the port.
+        /// Address to listen on for HTTP: WebSocket, discovery, health, and pages. Default: `127.0.0.1:7780`, which
+        /// only clients on this machine reach. With port 0, the operating system chooses the port.
         pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
         /// Certificate for TLS. Default: `None`, which is plain HTTP, for clients on this machine or behind a reverse
         /// proxy that terminates TLS.

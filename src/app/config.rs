@@ -177,7 +177,9 @@ impl clap::Args for ConfigArgs {
         let keys = settings::keys::<LaunchConfig>();
         let help = |path: &str| {
             let key = keys.iter().find(|key| key.path == path);
-            key.map_or_else(String::new, |key| format!("{}\n[key: {path}]", summary(&key.docs)))
+            let repeated = key.is_some_and(|key| matches!(key.default, Value::List(_)));
+            let repeated = if repeated { ". May be given more than once" } else { "" };
+            key.map_or_else(String::new, |key| format!("{}{repeated}\n[key: {path}]", summary(&key.docs)))
         };
         let file = Arg::new(FILE_ARG)
             .long(FILE_ARG)
@@ -193,11 +195,11 @@ impl clap::Args for ConfigArgs {
                 "Sets any key of the configuration, as in session.timeout=30s. May be given more than once",
             );
         let flags = FLAGS.iter().map(|(name, key, value)| {
-            let arg = Arg::new(*name).long(*name).help(help(key));
+            let arg = Arg::new(*name).long(*name);
             if value.is_empty() {
-                arg.action(ArgAction::SetTrue)
+                arg.action(ArgAction::SetTrue).help(help(key).replacen("True to serve", "Serves", 1))
             } else {
-                arg.value_name(*value).action(ArgAction::Append)
+                arg.value_name(*value).action(ArgAction::Append).help(help(key))
             }
         });
         command.arg(file).arg(set).args(flags)
@@ -237,10 +239,12 @@ impl clap::FromArgMatches for ConfigArgs {
     }
 }
 
-/// Returns the first paragraph of a doc, without its default, in one line.
+/// Returns the first paragraph of a doc up to its default, in one line.
 fn summary(docs: &[String]) -> String {
     let lines: Vec<&str> = docs.iter().map(|line| line.trim()).take_while(|line| !line.is_empty()).collect();
-    lines.join(" ").trim_end_matches('.').to_owned()
+    let text = lines.join(" ");
+    let end = text.find("Default: ").and_then(|at| Some(at + text[at..].find(". ")?));
+    text[..end.unwrap_or(text.len())].trim_end_matches('.').to_owned()
 }
 
 /// Parses `KEY=VALUE`.

@@ -47,8 +47,8 @@ crate::settings! {
     /// The configuration of a [`QuicProxy`].
     #[derive(Debug, Clone)]
     pub struct QuicConfig {
-        /// Address to listen on. Default: `127.0.0.1:7778`, which only clients on this machine reach. With port 0, the
-        /// operating system chooses the port.
+        /// Address to listen on for QUIC and WebTransport. Default: `127.0.0.1:7778`, which only clients on this
+        /// machine reach. With port 0, the operating system chooses the port.
         pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
         /// Address of the offers in discovery: a host that the certificate names, and optionally a port, such as
         /// `play.example:4433` or `[2001:db8::1]`. Without a port, the bound port is used. Default: none, which stands

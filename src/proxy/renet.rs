@@ -42,8 +42,8 @@ crate::settings! {
     /// The configuration of a [`RenetProxy`].
     #[derive(Clone)]
     pub struct RenetConfig {
-        /// Address to listen on. Default: `127.0.0.1:7777`, which only clients on this machine reach. With port 0, the
-        /// operating system chooses the port.
+        /// Address to listen on for UDP. Default: `127.0.0.1:7777`, which only clients on this machine reach. With
+        /// port 0, the operating system chooses the port.
         pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
         /// Addresses at which clients reach the server, up to 32. A connect token is valid only if it lists one of
         /// them. Default: empty, which stands for the bound address. Set it if the bound address is `0.0.0.0` or
