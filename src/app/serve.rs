@@ -67,7 +67,7 @@ pub(super) fn serve(game: Launch, args: &ServeArgs) -> anyhow::Result<ExitCode> 
     let exit = tick::run(&mut app, &stop);
     let summary = Summary::of(app.world());
     drop(app);
-    // The printer ends, because the app that held the sender was dropped.
+    // The printer ends because the app, which held the sender, was dropped.
     let _ = printer.join();
     say(&summary);
     Ok(if exit.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -104,10 +104,7 @@ pub(super) fn build(
         bail!("{}", told(&mistakes.join("\n")));
     }
     if !game.is_read && game.table != GameTable::default() {
-        bail!(
-            "{}",
-            told(&"the configuration has a table [game], and this game reads none: remove the table")
-        );
+        bail!("{}", told(&"there is a table [game], and this game does not read it: remove the table"));
     }
     Ok(app)
 }
@@ -122,7 +119,7 @@ fn print_lines() -> anyhow::Result<(SyncSender<String>, JoinHandle<()>)> {
     Ok((sender, thread))
 }
 
-/// A file with the process id, which is removed when it is dropped.
+/// A file with the process id. The file is removed when this value is dropped.
 struct PidFile<'a>(&'a Path);
 
 impl<'a> PidFile<'a> {
@@ -141,5 +138,5 @@ impl Drop for PidFile<'_> {
     }
 }
 
-/// The most status lines that wait for a slow terminal: those of ten seconds.
+/// Maximum number of status lines that wait for a slow terminal: the lines of ten seconds.
 const LINES_WAITING_MAX: usize = 10;
