@@ -213,8 +213,8 @@ impl LaunchConfig {
         if self.http_plain || self.tls_cert.is_none() { "http" } else { "https" }
     }
 
-    /// Binds the HTTP server. The list of origins contains the server's own pages, because the host in a relay's request
-    /// may differ from the host in the browser's request.
+    /// Binds the HTTP server. The list of origins contains the server's own pages, because the host in a relay's
+    /// request may differ from the host in the browser's request.
     pub(super) fn http(
         &self,
         name: &str,
@@ -268,8 +268,8 @@ impl LaunchConfig {
         Ok(Some(WebSocketProxy::new(config)?))
     }
 
-    /// Returns the public URL of WebSocket. A server behind a relay needs it, because the relay may not pass on the host
-    /// of a client's request. Returns `None` if clients use the host of their request to discovery.
+    /// Returns the public URL of WebSocket. A server behind a relay needs it, because the relay may not pass on the
+    /// host of a client's request. Returns `None` if clients use the host of their request to discovery.
     fn websocket_url(&self) -> Option<String> {
         if let Some(PublicUrl(url)) = &self.public_url {
             let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
