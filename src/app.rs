@@ -1,7 +1,8 @@
 //! Runs a game from its command line: [`launch`].
 //!
-//! A game gives its plugins, pages, routes and bot. It gets the commands of the `waystation` binary, which is the
-//! arena, launched in the same way. The module has no rules of games and no protocol.
+//! A game passes its plugins, pages, routes and bot to [`launch`], and gets the commands that run, test and configure
+//! a server. The `waystation` binary launches the arena in this way. This module contains no rules of a game and no
+//! protocol.
 //!
 //! Data flow: the command line → the configuration → bound listeners → an app with the plugins of the server and of
 //! the game → [`tick::run`](crate::tick::run) → the summary and the exit status.
@@ -17,6 +18,7 @@ mod key;
 mod listen;
 mod log;
 mod new;
+mod pid;
 mod reload;
 mod serve;
 mod show;
@@ -34,10 +36,10 @@ use bevy_app::{App, Plugins};
 use crate::admin::Pages;
 use crate::bot::{Bot, BotFactory};
 
-/// Begins to describe a game that is run from its command line.
+/// Returns a [`Launch`], which describes a game and runs it from its command line.
 ///
-/// `name` is the name of the game, which `--help` prints and discovery reports.
-/// `version` is printed by `--version`.
+/// `name` is the name of the game. `--help` prints it, and discovery reports it.
+/// `--version` prints `version`.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -73,8 +75,10 @@ pub fn launch(name: &'static str, version: &'static str) -> Launch {
     }
 }
 
-/// Returns the exit status of a program, and prints an error to standard error by its [`Display`](fmt::Display). For
-/// the `main` of programs that are not [launched](launch).
+/// Converts the result of a program into its exit status. Prints an error to standard error with its
+/// [`Display`](fmt::Display).
+///
+/// Use this in the `main` of a program that does not call [`launch`].
 ///
 /// ```
 /// use std::process::ExitCode;
@@ -111,9 +115,9 @@ pub fn exit<T: Termination>(result: Result<T, impl fmt::Display>) -> ExitCode {
 /// | `completions` | prints a script that completes the commands and options in a shell |
 /// | `conformance` | examines a client in another language |
 ///
-/// The binary of this crate also has the commands `new`, which writes a game, and `dev`, which builds and runs the
-/// server of a game after each change.
-#[must_use = "a game starts when it is run"]
+/// The binary of this crate also lists the commands `new`, which writes a game, and `dev`, which builds and runs the
+/// server of a game again after each change.
+#[must_use = "call `run` to start the game"]
 pub struct Launch {
     name: &'static str,
     version: &'static str,
@@ -136,7 +140,7 @@ impl Launch {
     }
 
     /// Adds plugins of the game, after the plugins of the server.
-    /// The logs of the crate that defines the plugins are printed.
+    /// The server also prints the log of the crate that defines the plugins.
     pub fn plugin<M: 'static, P: Plugins<M> + 'static>(mut self, plugins: P) -> Self {
         self.log_of::<P>();
         self.setups.push(Box::new(move |app| {
@@ -145,15 +149,17 @@ impl Launch {
         self
     }
 
-    /// Runs code on the app, after the plugins of the server and in order with [`plugin`](Self::plugin).
-    /// The logs of the crate that defines the code are printed.
+    /// Calls a function with the app, after the plugins of the server are added. Functions and [plugins](Self::plugin)
+    /// are applied in the order of these calls.
+    /// The server also prints the log of the crate that defines the function.
     pub fn setup<S: FnOnce(&mut App) + 'static>(mut self, setup: S) -> Self {
         self.log_of::<S>();
         self.setups.push(Box::new(setup));
         self
     }
 
-    /// Prints the logs of the crate that defines a type. The first type of a tuple counts.
+    /// Adds the crate that defines a type to the crates whose logs are printed. For a tuple, adds the crate of its
+    /// first type.
     fn log_of<T>(&mut self) {
         let name = any::type_name::<T>().trim_start_matches('(');
         let path = name.split("::").next().unwrap_or_default();
@@ -181,7 +187,7 @@ impl Launch {
         Self { bot: Some(Box::new(move |_index| Box::new(make()))), ..self }
     }
 
-    /// Runs the command of the process's arguments, and prints an error to standard error.
+    /// Runs the command that the arguments of the process name, and prints an error to standard error.
     ///
     /// The exit status is 0 after a regular end, 1 after an error or a failed check, and 2 if the command line is
     /// wrong.
@@ -190,7 +196,7 @@ impl Launch {
         self.run_with(std::env::args_os())
     }
 
-    /// Runs the command of these arguments. The first one is the name of the program.
+    /// Runs the command that these arguments name. The first argument is the name of the program.
     fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         cli::run(self, arguments)
     }
@@ -205,7 +211,7 @@ impl fmt::Debug for Launch {
     }
 }
 
-/// Something that has the pages of a game.
+/// A source of the pages of a game, for [`Launch::pages`].
 pub trait IntoPages {
     /// Returns the pages.
     ///

@@ -69,13 +69,13 @@
 //! Each lost link must be followed by a resume of the same session. This is checked for each bot.
 //!
 //! [Numbered calls](Play::call_numbered) are also checked: each must be answered exactly once and in order. What the
-//! check can tell depends on what the answer holds:
+//! check finds depends on the content of the answers:
 //!
-//! | the answer holds | call or answer lost | doubled | out of order |
+//! | content of an answer | call or answer lost | doubled | out of order |
 //! | --- | --- | --- | --- |
-//! | the number, and the count of calls that the game has taken | with its direction | with its direction | with its direction |
+//! | the number, and the count of calls that the game has received | with its direction | with its direction | with its direction |
 //! | the number only | found; the direction is known only if the server has not acknowledged the call | found | found |
-//! | nothing of both, or there is no numbered call | not checked | not checked | not checked |
+//! | neither, or there is no numbered call | not checked | not checked | not checked |
 //!
 //! If no bot of a run has made a numbered call, the report says that no call was checked.
 
@@ -119,7 +119,7 @@ use bot_run::BotRun;
 /// the bot goes on with a new one.
 pub trait Bot {
     /// Returns the name of the zone to join. A bot joins it whenever its session is in no zone. After Parted and
-    /// Refused, it waits for a second or for the time that the server asks for.
+    /// Refused, it waits for a second, or for the `retry_after_ms` of Refused if that is longer.
     fn zone(&self) -> &str;
 
     /// Returns the payload of each Join of [`zone`](Self::zone). The default is empty.
@@ -132,14 +132,14 @@ pub trait Bot {
         let _ = (joined, play);
     }
 
-    /// Handles any other message of the server: of the game, and also Parted, Refused, Members and Notice. The
-    /// default does nothing.
+    /// Handles any other message from the server: the messages of the game, and Parted, Refused, Members and Notice.
+    /// The default does nothing.
     fn on_message(&mut self, frame: &Frame, play: &mut Play<'_>) {
         let _ = (frame, play);
     }
 
-    /// Acts. It is called 50 times a second while the session is in a zone, with or without a link, until the time of
-    /// the run is over. The default does nothing.
+    /// Lets the bot act. This is called 50 times a second while the session is in a zone, with or without a link, until
+    /// the time of the run is over. The default does nothing.
     fn on_tick(&mut self, play: &mut Play<'_>) {
         let _ = play;
     }
@@ -167,7 +167,8 @@ impl<B: Bot + ?Sized> Bot for Box<B> {
     }
 }
 
-/// A function that makes the bot with an index, from 0, whatever its type is. It can be stored, and passed to [`run`].
+/// A function that makes the bot with a given index, counted from 0. It hides the type of the bot, so it can be stored
+/// and passed to [`run`].
 ///
 /// ```
 /// use waystation::bot::{ArenaBot, BotFactory};
@@ -255,7 +256,7 @@ impl Default for BotOptions {
 
 /// Runs bots in real time and returns their report.
 ///
-/// `bots` makes the bot with an index, from 0 to [`clients`](BotOptions::clients) - 1. The progress is shown on
+/// `bots` makes the bot with a given index, from 0 to [`clients`](BotOptions::clients) - 1. The progress is shown on
 /// standard error if that is a terminal.
 ///
 /// # Errors
@@ -288,5 +289,5 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// The period of the loop: 50 Hz, as a game on a weak machine.
+/// The period of the loop: 50 Hz, like a client on a slow machine.
 const LOOP_EVERY: Duration = Duration::from_millis(20);

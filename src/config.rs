@@ -29,8 +29,8 @@ crate::settings! {
         pub rate: TickRate = TickRate::default(),
         /// Source of time. Default: the monotonic clock of the machine.
         pub clock: Clock = Clock::default() => skipped,
-        /// Seed of session ids, tokens and the game's dice, for tests only, because a known seed makes tokens known.
-        /// Default: none, which takes seeds from the operating system.
+        /// Seed of session ids, tokens and the game's random numbers. For tests only: from a known seed, all tokens can
+        /// be predicted. Default: none. The operating system then provides the seeds.
         pub seed: Option<u64> = None,
         /// Timeouts and limits of sessions.
         pub session: SessionConfig = SessionConfig::default(),

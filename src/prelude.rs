@@ -1,4 +1,4 @@
-//! The names that nearly each game uses: types and traits of this crate, and those of bevy.
+//! The names that nearly every game uses: types and traits of this crate, and those of bevy.
 //!
 //! ```
 //! use waystation::prelude::*;
@@ -12,16 +12,16 @@
 //! }
 //! ```
 //!
-//! The prelude contains [`bevy_ecs::prelude`], and no name twice. The derives of bevy need `bevy_ecs` as a direct
-//! dependency of the game, in the version that this crate uses.
+//! This module contains all names of [`bevy_ecs::prelude`]. The derives of bevy need `bevy_ecs` as a direct dependency
+//! of the game, in the version that this crate uses.
 
 #![deny(ambiguous_glob_reexports)]
 
 pub use bevy_ecs::prelude::*;
 pub use own::*;
 
-/// The names beside those of [`bevy_ecs::prelude`]. Both sets are exported by globs, so that the compiler denies a name
-/// that is in both.
+/// The names in addition to those of [`bevy_ecs::prelude`]. Both sets are exported by globs, so that the compiler
+/// rejects a name that is in both.
 mod own {
     pub use bevy_app::{App, Plugin, Startup, Update};
 

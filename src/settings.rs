@@ -1,11 +1,11 @@
-//! Settings of a server: one file, environment variables and flags set the fields of its configuration.
+//! Loads a configuration: one file, environment variables and flags set its fields.
 //!
 //! [`settings!`](crate::settings!) defines a configuration. The doc of a field is written once: it is both the rustdoc
 //! and the comment in the shown file. [`load`] takes a file in TOML, environment variables and flags, and returns
 //! the configuration, or all mistakes at once. Flags are stronger than variables, and variables are stronger than
-//! the file. Only the strongest value of a key is read.
+//! the file. Only the strongest value of a key is read. A weaker value of a wrong type is not reported.
 //!
-//! This module reads no file and no environment: its caller does.
+//! This module reads neither files nor the environment. Its caller passes their contents.
 //!
 //! Data flow: file, variables and flags → [`load`] → [`Loaded`] → the configuration, the source of each value, and
 //! [`Loaded::show`].

@@ -21,7 +21,8 @@ use sha2::{Digest as _, Sha256};
 /// The segments of a path may consist of ASCII letters, digits, and `-`, `_`, `.`, `~`, `@` and `+`, and may not
 /// begin with a dot. Other files are not served.
 ///
-/// A browser checks each file on each use. If the file has not changed, the answer is 304 without the content.
+/// Browsers ask the server for a file each time they use it. If the file has not changed, the answer is 304 without
+/// the content.
 #[derive(Debug, Clone)]
 pub struct Pages {
     files: Files,
@@ -51,7 +52,7 @@ impl Pages {
     }
 
     /// Returns the files of a folder as pages. Each request reads its file again, so a changed file is visible after
-    /// a reload of the page. A file may have 16 MiB at most. A relative path starts at the working directory.
+    /// a reload of the page. A file may be 16 MiB at most. A relative path starts at the working directory.
     ///
     /// # Errors
     ///
@@ -138,8 +139,8 @@ impl Pages {
 
 /// Makes the [`Pages`](crate::admin::Pages) of a game from a folder of its crate.
 ///
-/// Debug builds read the folder on each request. Release builds contain the files. The build script of the game
-/// lists the files by `waystation::build::pages` with the same folder.
+/// Debug builds of the game read the folder at each request. Release builds contain the files: the build script of the
+/// game must call `waystation::build::pages` with the same folder.
 ///
 /// ```ignore
 /// waystation::launch("dice", env!("CARGO_PKG_VERSION")).pages(waystation::pages!("web/dist"))
@@ -176,13 +177,13 @@ fn index_of(folder: &str) -> String {
     if folder.is_empty() { INDEX.to_owned() } else { format!("{folder}/{INDEX}") }
 }
 
-/// Reads a file below `root`. A link to a file outside of `root` counts as missing.
+/// Reads a file below `root`. A symbolic link to a file outside of `root` counts as missing.
 fn read_in(root: &Path, path: String) -> io::Result<Option<(String, Bytes)>> {
     let Some((name, file)) = find_in(root, path)? else { return Ok(None) };
     let bytes = std::fs::metadata(&file)?.len();
     if bytes > FILE_MAX_BYTES {
         return Err(io::Error::other(format!(
-            "{} has {bytes} bytes, and a file of the pages has {FILE_MAX_BYTES} at most",
+            "{} has {bytes} bytes, and a file of the pages may have at most {FILE_MAX_BYTES}",
             file.display()
         )));
     }
@@ -244,12 +245,12 @@ const TYPES: [(&str, &str); 25] = [
     ("glb", "model/gltf-binary"),
     ("gltf", "model/gltf+json"),
 ];
-/// The default content security policy. Pages connect to any address, because each transport has a port of its own.
+/// The default content security policy. Pages may connect to any address, because each transport has its own port.
 const POLICY: &str = "default-src 'self' data: blob:; script-src 'self' 'wasm-unsafe-eval' blob:; style-src 'self' \
                       'unsafe-inline'; connect-src *; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 /// Number of bytes of the hash in an `ETag`.
 const TAG_BYTES: usize = 8;
-/// Maximum size of a file of a folder, in bytes. The answer is held in memory.
+/// Maximum size of a file of a folder, in bytes. The server holds the file in memory while it answers.
 const FILE_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 #[cfg(test)]

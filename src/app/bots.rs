@@ -40,7 +40,7 @@ pub(super) struct BotArgs {
     /// The average time between two cuts of a bot's link, in seconds. Without it, no link is cut
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     cut_every: Option<u32>,
-    /// The seed of the times of the cuts
+    /// The seed of the times of the cuts and of the bots' random numbers
     #[arg(long, default_value_t = BotOptions::default().seed)]
     seed: u64,
 }

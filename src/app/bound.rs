@@ -82,7 +82,7 @@ impl Bound {
         &self.listening
     }
 
-    /// Returns a line for the operator: what to do next.
+    /// Returns a line for the operator that suggests what to do next.
     pub(super) fn advice(&self) -> &str {
         &self.advice
     }
@@ -97,7 +97,8 @@ impl Bound {
         Ok(())
     }
 
-    /// As [`start`](Self::start), but `attach` makes the port of each listener, and the caller keeps the handles.
+    /// Does the same as [`start`](Self::start), but `attach` makes the port of each listener, and the caller keeps the
+    /// handles.
     pub(super) fn start_with(
         self,
         offers: Offers,
@@ -115,7 +116,7 @@ impl Bound {
     }
 }
 
-/// Returns a line that says what to do next.
+/// Returns a line that suggests what to do next.
 fn advice(config: &LaunchConfig, http: SocketAddr, site: &Site) -> String {
     if config.is_dev() {
         let scheme = config.http_scheme();
@@ -135,7 +136,7 @@ fn advice(config: &LaunchConfig, http: SocketAddr, site: &Site) -> String {
     let who = if config.bearer_file.is_some() {
         "it answers clients that show the bearer token of --bearer-file"
     } else {
-        "without --bearer-file it answers no client, and no session can be opened"
+        "without --bearer-file it answers no client, so clients need tickets that you mint"
     };
     format!("clients ask /v1/connect at {url}{relay}; {who}")
 }

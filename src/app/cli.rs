@@ -46,9 +46,10 @@ enum Command {
         /// The shell
         shell: Shell,
     },
-    /// Writes a new game into a folder of its name
+    /// Writes a new game into a folder with its name
     New(NewArgs),
-    /// Builds and runs the server of the game in this folder, and does so again after each change of its files
+    /// Builds and runs the server of the game in the working directory, and does so again after each change of its
+    /// files
     Dev(DevArgs),
     /// Examines a client, to help authors of clients in other languages
     #[command(subcommand)]
@@ -87,7 +88,8 @@ fn parse(game: &Launch, arguments: impl IntoIterator<Item = OsString>) -> clap::
     Cli::from_arg_matches(&matches)
 }
 
-/// Returns the command line of a game. Without a command, the options of `serve` are accepted and not listed.
+/// Returns the command line of a game. The options of `serve` are also accepted without a command, but `--help` does
+/// not list them there.
 fn command(game: &Launch) -> clap::Command {
     Cli::command()
         .mut_args(|arg| arg.hide(true))
@@ -95,7 +97,7 @@ fn command(game: &Launch) -> clap::Command {
         .version(game.version)
         .about(game.about)
         .mut_subcommand("bot", |bot| bot.hide(game.bot.is_none()))
-        // The binary of this crate has these commands for all games.
+        // These commands are the same for all games, so only the binary of this crate lists them.
         .mut_subcommand("new", |new| new.hide(game.name != env!("CARGO_PKG_NAME")))
         .mut_subcommand("dev", |dev| dev.hide(game.name != env!("CARGO_PKG_NAME")))
 }
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent_and_bare_it_serves() {
+    fn the_command_line_is_consistent_and_serves_without_a_command() {
         let game = || launch("dice", "1.2.3");
         let parsed = |words: &[&str]| {
             let words = ["dice"].iter().chain(words).map(OsString::from);
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn help_lists_the_commands_and_a_command_its_options() {
+    fn help_lists_the_commands_and_the_help_of_a_command_lists_its_options() {
         let help = |words: &[&str]| {
             let words = ["dice"].iter().chain(words).map(OsString::from);
             parse(&launch("dice", "1.2.3"), words).expect_err("help is not a command").to_string()
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_each_cause_once() {
+    fn the_text_of_an_error_has_each_cause_once() {
         let error = anyhow::anyhow!("in use").context("cannot listen: in use").context("no server");
 
         assert_eq!(text_of(&error), "no server: cannot listen: in use");

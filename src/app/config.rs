@@ -24,8 +24,8 @@ crate::settings! {
     /// The configuration of a launched game.
     #[derive(Debug, Clone)]
     pub(super) struct LaunchConfig {
-        /// File with the server's key: 32 bytes in hex, on one line. Default: none, which is the dev profile: the
-        /// server listens on this machine only, and its key is public.
+        /// File with the server's key: 32 bytes in hex, on one line. Default: none. The server then runs the dev
+        /// profile: it listens on this machine only, and its key is public.
         pub(super) key_file: Option<PathBuf> = None,
         /// File with one line: the bearer token that discovery requires. Default: none. Outside the dev profile,
         /// discovery then answers no client, so no client gets the ticket that a new session needs.
@@ -57,8 +57,8 @@ crate::settings! {
         pub(super) origins: Vec<String> = Vec::new(),
         /// Transports to disable: `udp`, `quic` (which includes WebTransport), or `ws`. Default: no transport.
         pub(super) without: Vec<TransportOption> = Vec::new(),
-        /// Additional lines in the log: `transitions` for each change of a session's state, `peers` for the errors
-        /// of peers, or a crate with a level, as in `my_rules=debug`. Default: no additional lines.
+        /// Additional lines in the log: `transitions` for each change of a session's state, `peers` for protocol
+        /// errors of peers, or a crate with a level, as in `my_rules=debug`. Default: no additional lines.
         pub(super) log: Vec<String> = Vec::new(),
         /// Tick rate, sessions and the gate.
         pub(super) server: ServerConfig = ServerConfig::default() => flat,
@@ -119,16 +119,16 @@ impl Leaf for PublicUrl {
     }
 }
 
-/// The flags that set the configuration. A command has all of them.
+/// The flags that set the configuration. Each command that loads the configuration has all of them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConfigArgs {
-    /// The file that was named.
+    /// The file that `--config` names.
     file: Option<PathBuf>,
     flags: Vec<Flag>,
 }
 
 impl ConfigArgs {
-    /// Loads the configuration, and reads the file if there is one.
+    /// Reads the configuration file, if there is one, and the environment variables, and loads the configuration.
     pub(super) fn load(&self) -> anyhow::Result<Loaded<LaunchConfig>> {
         let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         let named =
@@ -167,7 +167,7 @@ pub(super) fn told(mistakes: &impl fmt::Display) -> String {
 fn read(path: &Path) -> io::Result<String> {
     let bytes = fs::metadata(path)?.len();
     if bytes > FILE_MAX_BYTES as u64 {
-        return Err(io::Error::other(format!("it has {bytes} bytes, and {FILE_MAX_BYTES} is the maximum")));
+        return Err(io::Error::other(format!("it has {bytes} bytes, and may have at most {FILE_MAX_BYTES}")));
     }
     fs::read_to_string(path)
 }
@@ -239,7 +239,7 @@ impl clap::FromArgMatches for ConfigArgs {
     }
 }
 
-/// Returns the first paragraph of a doc up to its default, in one line.
+/// Returns the first paragraph of a doc up to its default, in one line, without the period at its end.
 fn summary(docs: &[String]) -> String {
     let lines: Vec<&str> = docs.iter().map(|line| line.trim()).take_while(|line| !line.is_empty()).collect();
     let text = lines.join(" ");
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_stronger_than_variables_and_these_than_the_file() {
+    fn flags_are_stronger_than_variables_and_variables_are_stronger_than_the_file() {
         let file = "rate = 30\n[http]\nlisten = 80\n[udp]\nlisten = 70\n[game]\nspeed = 3\n";
 
         let loaded =
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once_with_the_keys_and_flags_that_cure_them() {
+    fn all_mistakes_are_reported_at_once_with_the_keys_and_flags_that_cure_them() {
         let file = "rat = 20\n[udp]\nlisten = \"0.0.0.0:7777\"\n[session]\ntimeout = 5\n";
 
         let mistakes = load(&["--without", "tcp", "--set", "gate.drain=week"], file).expect_err("mistakes");

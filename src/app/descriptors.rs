@@ -53,8 +53,9 @@ pub(super) fn make_room(wanted: ConnectionCaps) -> ConnectionCaps {
     room
 }
 
-/// Returns how many connections fit into a limit. If it is too low, HTTP connections that are not links get a quarter,
-/// and links get the rest. The server closes old HTTP connections for new ones, so they need fewer places.
+/// Returns how many connections fit into a limit. If the limit is too low, HTTP connections that are not links get a
+/// quarter of it, and links get the rest. The server closes old HTTP connections for new ones, so they need fewer
+/// places.
 fn fit(limit: usize, wanted: ConnectionCaps) -> ConnectionCaps {
     let free = limit.saturating_sub(RESERVE);
     if wanted.http + wanted.websocket <= free {
@@ -72,7 +73,7 @@ fn fit(limit: usize, wanted: ConnectionCaps) -> ConnectionCaps {
 /// the network threads, certificate files while they are read, new connections before old ones are closed, and the
 /// game's own files.
 const RESERVE: usize = 64;
-/// HTTP connections that are not links get the limit divided by this, if the limit is too low.
+/// If the limit is too low, HTTP connections that are not links get the limit divided by this number.
 const HTTP_SHARE: usize = 4;
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The command `dev`: builds and runs the server of the game in the working directory, and does so again after each
 //! change of its files.
 //!
-//! While a build fails, the present server goes on. Clients resume or begin a new session by themselves when a server
-//! is replaced. The pages are read at each request, so a change of them needs no build.
+//! If a build fails, the running server continues. When the server is replaced, its sessions end, and clients open new
+//! sessions by themselves. Debug builds read the pages at each request, so a change of a page needs no build.
 //!
-//! Data flow: the times of the files → a change → `cargo build` → the path of the binary → the end of the present
+//! Data flow: the times of the files → a change → `cargo build` → the path of the binary → the end of the running
 //! server → a new server.
 
 mod files;
@@ -28,7 +28,7 @@ use server::Server;
 
 #[derive(Debug, Args)]
 pub(super) struct DevArgs {
-    /// The binary of the server, if the package has several ones
+    /// The binary of the server, if the package has several binaries
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
     /// The options of the game's command `serve`
@@ -57,7 +57,7 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
         }
         built = Some(files);
         if let Some(status) = server.as_mut().and_then(Server::ended) {
-            say(&format!("dev: the server has ended ({status}); it starts again after a change"));
+            say(&format!("dev: the server has ended ({status}); the next change starts it again"));
             server = None;
         }
     }
@@ -69,16 +69,16 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
 fn rebuild(args: &DevArgs, signals: &Signals, server: &mut Option<Server>) -> anyhow::Result<()> {
     say(&"dev: building");
     let Some(binary) = build(args, signals)? else {
-        let state = if server.is_some() { "the server goes on" } else { "no server runs" };
+        let state = if server.is_some() { "the running server goes on" } else { "no server is running" };
         if !signals.is_stopping() {
-            say(&format!("dev: the build has failed; {state}, and the next change builds again"));
+            say(&format!("dev: the build has failed; {state}, and the next change starts another build"));
         }
         return Ok(());
     };
     stop(server.take(), signals)?;
     if !signals.is_stopping() {
         *server = Some(Server::start(&binary, &args.serve)?);
-        say(&"dev: the server runs");
+        say(&"dev: the server is running");
     }
     Ok(())
 }
@@ -119,8 +119,8 @@ fn build(args: &DevArgs, signals: &Signals) -> anyhow::Result<Option<String>> {
     Ok(Some(binary))
 }
 
-/// Returns true for the variables of a package, which cargo sets for the programs that it runs. If they change, build
-/// scripts of dependencies run again.
+/// Returns true for the variables about a package, which cargo sets for the programs that it runs. Cargo runs build
+/// scripts of dependencies again when these variables change.
 fn is_of_cargo(variable: &OsStr) -> bool {
     let name = variable.to_string_lossy();
     name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
@@ -133,7 +133,7 @@ fn wait(build: &mut Child, signals: &Signals) -> anyhow::Result<bool> {
             return Ok(status.success());
         }
         if signals.is_stopping() {
-            // Cargo may have ended since.
+            // This fails if cargo has ended in the meantime.
             let _ = build.kill();
         }
         thread::sleep(WAIT);
@@ -147,7 +147,7 @@ fn binary_of(line: &str) -> Option<String> {
     message["executable"].as_str().filter(|_| is_binary).map(str::to_owned)
 }
 
-/// The number of Ctrl-C, SIGTERM and SIGHUP so far.
+/// The number of signals so far. Ctrl-C, SIGTERM and SIGHUP count.
 struct Signals(Arc<AtomicU32>);
 
 impl Signals {
@@ -168,9 +168,9 @@ impl Signals {
     }
 }
 
-/// Time between two looks at the files.
+/// Time between two checks of the files.
 const POLL: Duration = Duration::from_millis(300);
-/// Time between two looks at a process whose end is awaited.
+/// Time between two checks whether a process has ended.
 const WAIT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_binary_is_that_of_cargos_messages() {
+    fn the_path_of_the_binary_comes_from_the_messages_of_cargo() {
         let message = |kind: &str, path: &str| {
             format!(r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"]}},"executable":{path}}}"#)
         };

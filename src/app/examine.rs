@@ -52,7 +52,7 @@ fn examine(args: &ExamArgs) -> anyhow::Result<ExitCode> {
     Log::to_stderr(Vec::new(), &config.log, clock.clone())?;
     let bound = Bound::new(&config, Site { name: NAME, ..Site::default() })?;
     let stop = StopHandle::default();
-    signals::handle(stop.clone(), || tracing::warn!("the examiner reloads nothing"))?;
+    signals::handle(stop.clone(), || tracing::warn!("the examiner does not reload its configuration"))?;
     let mut exam = Exam::new(clock.clone(), Duration::from_secs(args.timeout.into()));
     let greeting = format!("{}\n{INSTRUCTION}", bound.listening());
     let health = Health::new(clock, TickRate::default());

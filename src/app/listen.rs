@@ -1,8 +1,8 @@
-//! Makes the listeners of a server from its configuration, and checks it.
+//! Checks the configuration of a server, and makes its listeners.
 //!
-//! There are two profiles. The `dev` profile, without a key file, listens on this machine only and needs no further
-//! keys. Otherwise the operator must give the certificate and the public name that the listeners need. Without a
-//! bearer token, discovery answers no client then.
+//! Without a key file, the server runs the `dev` profile: it listens on this machine only, and needs no configuration.
+//! With a key file, the operator must set the certificate and the public name that the listeners need. Discovery then
+//! answers no client unless there is a bearer token.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -45,7 +45,7 @@ impl LaunchConfig {
         mistakes
     }
 
-    /// Returns the addresses beyond this machine in the dev profile.
+    /// In the dev profile, returns an error for each address that other machines can reach.
     fn outside_of_dev(&self) -> Vec<ConfigError> {
         let listening = [
             (self.has(TransportOption::Udp), "RenetConfig::listen", self.udp.listen),
@@ -65,7 +65,8 @@ impl LaunchConfig {
             .collect()
     }
 
-    /// Returns the keys that have no value and need one outside the dev profile, and those that need each other.
+    /// Returns an error for each key that has no value and needs one: outside the dev profile, or because of the value
+    /// of another key.
     fn missing(&self) -> Vec<ConfigError> {
         let none = |field, range: &str, cure| ConfigError {
             field,
@@ -78,8 +79,8 @@ impl LaunchConfig {
         if self.tls_cert.is_none() && (self.tls_key.is_some() || needs_certificate) {
             missing.push(none(
                 "LaunchConfig::tls_cert",
-                "a PEM file with a certificate outside the dev profile",
-                "QUIC and HTTPS need a certificate such as certbot writes; to run without one, disable QUIC \
+                "a PEM file with a certificate, outside the dev profile or with tls_key",
+                "QUIC and HTTPS need a certificate, for example from certbot; to run without one, disable QUIC \
                  (without = [\"quic\"], --without quic) and set http_plain (--http-plain) behind a relay that adds \
                  TLS",
             ));
@@ -100,7 +101,7 @@ impl LaunchConfig {
         missing
     }
 
-    /// Returns the files that cannot be used.
+    /// Returns an error for each file that cannot be used, and for each unknown topic of the log.
     fn unreadable(&self) -> Vec<ConfigError> {
         let refused = |field, file: &Path, cause: &anyhow::Error| ConfigError {
             field,
@@ -145,7 +146,7 @@ impl LaunchConfig {
         Ok(TicketKey::new(key(self.key_file.as_deref())?))
     }
 
-    /// Loads the certificate, or makes one in the dev profile. `None` if no listener needs a certificate.
+    /// Loads the certificate, or makes one in the dev profile. Returns `None` if no listener needs a certificate.
     pub(super) fn tls(&self) -> anyhow::Result<Option<Tls>> {
         match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Ok(Some(Tls::from_files(certificate, key)?)),
@@ -189,8 +190,8 @@ impl LaunchConfig {
         Ok(Some(QuicProxy::bind(config, tls)?))
     }
 
-    /// Returns the origins that were given, and the origins of the server's own pages. The server's own origins are
-    /// needed where the server cannot compare `Origin` with the host of the request.
+    /// Returns the configured origins, and the origins of the server's own pages. The own origins are needed where the
+    /// server cannot compare `Origin` with the host of the request.
     fn page_origins(&self, http: SocketAddr) -> Vec<String> {
         let port = http.port();
         let mut origins = self.origins.clone();
@@ -212,8 +213,8 @@ impl LaunchConfig {
         if self.http_plain || self.tls_cert.is_none() { "http" } else { "https" }
     }
 
-    /// Binds the HTTP server. Its own pages are in the list of origins, since a relay may use another host than the
-    /// browser does.
+    /// Binds the HTTP server. The list of origins contains the server's own pages, because the host in a relay's
+    /// request may differ from the host in the browser's request.
     pub(super) fn http(
         &self,
         name: &str,
@@ -267,8 +268,8 @@ impl LaunchConfig {
         Ok(Some(WebSocketProxy::new(config)?))
     }
 
-    /// Returns the public URL of WebSocket. A server behind a relay needs it, since the relay may not pass on the host
-    /// of a client's request. `None`: clients use the host of their request to discovery.
+    /// Returns the public URL of WebSocket. A server behind a relay needs it, because the relay may not pass on the
+    /// host of a client's request. Returns `None` if clients use the host of their request to discovery.
     fn websocket_url(&self) -> Option<String> {
         if let Some(PublicUrl(url)) = &self.public_url {
             let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
@@ -279,7 +280,7 @@ impl LaunchConfig {
         Some(format!("wss://{}/ws", bracketed(host)))
     }
 
-    /// Returns the URL at which clients reach HTTP, as far as the options tell.
+    /// Returns the URL at which clients reach HTTP, as far as the configuration determines it.
     pub(super) fn http_url(&self, bound: SocketAddr) -> String {
         match &self.public_url {
             Some(PublicUrl(url)) => url.as_str().trim_end_matches('/').to_owned(),
@@ -287,7 +288,7 @@ impl LaunchConfig {
         }
     }
 
-    /// Returns the public address of QUIC. `None` if it is the bound address.
+    /// Returns the public address of QUIC, or `None` if clients use the bound address.
     fn quic_address(&self) -> Option<String> {
         self.quic.public_address.clone().or_else(|| self.public_host.as_deref().map(bracketed))
     }
@@ -319,7 +320,7 @@ mod tests {
         config
     }
 
-    /// Returns a configuration outside the dev profile. There is no key file, so only `unreadable` looks for it.
+    /// Returns a configuration outside the dev profile. Its key file does not exist, which only `unreadable` checks.
     fn real(change: impl FnOnce(&mut LaunchConfig)) -> LaunchConfig {
         config(|config| {
             config.key_file = Some("key.hex".into());

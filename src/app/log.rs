@@ -13,7 +13,7 @@ use tracing_subscriber::{Registry, reload};
 
 use crate::tick::Clock;
 
-/// The running log, whose topics can be changed.
+/// The log of the process. Its topics can be changed while it runs.
 #[derive(Debug, Clone)]
 pub(super) struct Log {
     games: Vec<&'static str>,
@@ -47,7 +47,7 @@ impl Log {
     }
 }
 
-/// Returns true if a text names a topic: see the key `log`.
+/// Returns true if a text is a topic of the log. The key `log` of the configuration documents the topics.
 pub(super) fn is_topic(text: &str) -> bool {
     [TRANSITIONS, PEERS].contains(&text) || directive(text).is_some()
 }
@@ -81,7 +81,7 @@ impl FormatTime for SinceStart {
 
 /// The topic of a line for each change of a session's state.
 const TRANSITIONS: &str = "transitions";
-/// The topic of the errors of peers.
+/// The topic of the protocol errors of peers.
 const PEERS: &str = "peers";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The command `new`: writes a game that builds, tests, serves and opens in a browser.
+//! The command `new`: writes a game that is ready to be built, tested, served and opened in a browser.
 //!
 //! The files are those of the folder `template`, and the client library for browsers. They are compiled into the
 //! binary, so the command needs neither a network nor Node.
@@ -14,7 +14,7 @@ use super::cli::say;
 
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
-    /// The name of the game. The command makes a folder and a package of this name
+    /// The name of the game, of its folder and of its package
     #[arg(value_parser = game_name)]
     name: String,
     /// The folder of a checkout of waystation, on which the game depends. Without --path and --git it is the checkout
@@ -34,11 +34,11 @@ pub(super) fn new(args: &NewArgs) -> anyhow::Result<ExitCode> {
     ensure!(!is_used, "the folder {0} exists and is not empty: choose another name, or remove it", args.name);
     let count = write(folder, &args.name, &source)?;
     say(&format!(
-        "{count} files are in the folder {0}. The next steps:\n\n  \
+        "wrote {count} files into the folder {0}. The next steps:\n\n  \
          cd {0}\n  \
          cargo test    # tests the rules, without a network\n  \
          cargo run     # serves the game: open http://127.0.0.1:7780/ in a browser\n\n\
-         README.md says where to change what.",
+         README.md lists which file to edit for each change.",
         args.name
     ));
     Ok(ExitCode::SUCCESS)
@@ -85,7 +85,7 @@ fn write(folder: &Path, name: &str, source: &str) -> anyhow::Result<usize> {
 
 /// Returns the path and the text of each file of a game.
 fn files() -> impl Iterator<Item = (&'static str, &'static str)> {
-    // With the name `Cargo.toml`, the folder `template` would be a package of its own.
+    // A file `Cargo.toml` would make the folder `template` a package of its own.
     FILES.iter().copied().flatten().map(|&(path, text)| (path.strip_suffix(".in").unwrap_or(path), text))
 }
 
@@ -95,8 +95,8 @@ fn game_name(name: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if !begins || !name.chars().all(is_plain) || name.len() > NAME_MAX_BYTES {
         return Err(format!(
-            "the name of a package begins with a letter from a to z, and consists of at most {NAME_MAX_BYTES} such \
-             letters, digits, - and _"
+            "the name of a game begins with a letter from a to z, and consists of such letters, digits, - and _; it has \
+             at most {NAME_MAX_BYTES} characters"
         ));
     }
     if RESERVED.split(' ').any(|reserved| reserved == name) {

@@ -1,6 +1,6 @@
 //! Reloads the configuration of a running server: after SIGHUP, and with the command `reload`.
 
-use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -12,8 +12,8 @@ use super::log::Log;
 use crate::config::GameReload;
 use crate::settings::Loaded;
 
-/// Loads the configuration again and changes what can be changed in a running server: the log and the table of the
-/// game.
+/// Loads the configuration again, and applies what a running server can change: the topics of the log and the table
+/// of the game.
 #[derive(Debug)]
 pub(super) struct Reloader {
     args: ConfigArgs,
@@ -23,7 +23,7 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Returns a reloader of a server that was started with this configuration.
+    /// Returns a reloader for a server that was started with this configuration.
     pub(super) fn new(args: ConfigArgs, started: Loaded<LaunchConfig>, log: Log, game: GameReload) -> Self {
         Self { args, started, log, game }
     }
@@ -66,30 +66,25 @@ pub(super) struct ReloadArgs {
 pub(super) fn reload(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
     let loaded = args.config.load()?;
     let file = loaded.value.pid_file.context(
-        "the server that should reload is not known: set pid_file (--pid-file) for the server and for this command, \
+        "there is no pid_file that names the server: set pid_file (--pid-file) for the server and for this command, \
          or send SIGHUP to the server",
     )?;
-    let text = fs::read_to_string(&file).with_context(|| {
-        format!("cannot read {}: the server does not run, or has another pid_file", file.display())
-    })?;
-    hang_up(text.trim())
-        .with_context(|| format!("cannot signal the process {:?} of {}", text.trim(), file.display()))?;
-    say(&"the server was asked to reload its configuration: its log tells what has changed");
+    hang_up(&file)?;
+    say(&"the server was asked to reload its configuration: see the result in its log");
     Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(unix)]
-fn hang_up(pid: &str) -> anyhow::Result<()> {
-    use rustix::process::{Pid, Signal, kill_process};
-
-    let pid = pid.parse().ok().and_then(Pid::from_raw).filter(|pid| pid.as_raw_nonzero().get() > 1);
-    Ok(kill_process(pid.context("this is not the id of a process")?, Signal::HUP)?)
+fn hang_up(pid_file: &Path) -> anyhow::Result<()> {
+    let id = super::pid::running(pid_file)?;
+    rustix::process::kill_process(id, rustix::process::Signal::HUP)
+        .with_context(|| format!("cannot send SIGHUP to the process {id} of {}", pid_file.display()))
 }
 
 #[cfg(not(unix))]
-fn hang_up(_pid: &str) -> anyhow::Result<()> {
-    anyhow::bail!("this system has no signal for it: restart the server")
+fn hang_up(_pid_file: &Path) -> anyhow::Result<()> {
+    anyhow::bail!("this system has no SIGHUP: restart the server to apply the configuration")
 }
 
-/// The keys that a running server can change.
+/// The keys whose new values a running server applies.
 const RELOADED: [&str; 2] = ["log", "game"];

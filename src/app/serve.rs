@@ -1,7 +1,5 @@
 //! The command `serve`: runs a server with the game.
 
-use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, JoinHandle};
@@ -14,6 +12,7 @@ use super::bound::{Bound, Site};
 use super::cli::say;
 use super::config::{ConfigArgs, LaunchConfig, told};
 use super::log::Log;
+use super::pid::PidFile;
 use super::reload::Reloader;
 use super::signals;
 use super::{Launch, Setup};
@@ -67,7 +66,7 @@ pub(super) fn serve(game: Launch, args: &ServeArgs) -> anyhow::Result<ExitCode> 
     let exit = tick::run(&mut app, &stop);
     let summary = Summary::of(app.world());
     drop(app);
-    // The printer ends, because the app that held the sender was dropped.
+    // The printer ends because the app, which held the sender, was dropped.
     let _ = printer.join();
     say(&summary);
     Ok(if exit.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -104,10 +103,7 @@ pub(super) fn build(
         bail!("{}", told(&mistakes.join("\n")));
     }
     if !game.is_read && game.table != GameTable::default() {
-        bail!(
-            "{}",
-            told(&"the configuration has a table [game], and this game reads none: remove the table")
-        );
+        bail!("{}", told(&"there is a table [game], and this game does not read it: remove the table"));
     }
     Ok(app)
 }
@@ -122,24 +118,5 @@ fn print_lines() -> anyhow::Result<(SyncSender<String>, JoinHandle<()>)> {
     Ok((sender, thread))
 }
 
-/// A file with the process id, which is removed when it is dropped.
-struct PidFile<'a>(&'a Path);
-
-impl<'a> PidFile<'a> {
-    fn write(path: &'a Path) -> anyhow::Result<Self> {
-        fs::write(path, format!("{}\n", std::process::id()))
-            .with_context(|| format!("cannot write the process id to {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for PidFile<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(self.0) {
-            tracing::warn!(%error, file = %self.0.display(), "cannot remove the file with the process id");
-        }
-    }
-}
-
-/// The most status lines that wait for a slow terminal: those of ten seconds.
+/// Maximum number of status lines that wait for a slow terminal: the lines of ten seconds.
 const LINES_WAITING_MAX: usize = 10;

@@ -15,7 +15,7 @@ use crate::tick::Clock;
 pub(super) enum ConfigCommand {
     /// Checks the configuration, including the table of the game, and lists all mistakes
     Check(ShowArgs),
-    /// Prints the configuration as a file with a comment for each key. Keys with their defaults are commented out
+    /// Prints the configuration as a file with a comment for each key. Keys that are not set are commented out
     Show(ShowArgs),
 }
 

@@ -12,7 +12,7 @@ use crate::client::{Client, ClientState, Dial, Lane, SendError, SessionId, Trans
 use crate::ident::MessageId;
 use crate::wire::encode;
 
-/// The means of a [`Bot`](super::Bot) in one of its methods.
+/// What a [`Bot`](super::Bot) can do in its methods: send calls, join zones and check answers.
 pub struct Play<'a> {
     pub(super) client: &'a mut dyn AnyClient,
     pub(super) check: &'a mut EchoCheck,
@@ -21,7 +21,7 @@ pub struct Play<'a> {
     pub(super) name: &'a str,
     pub(super) now: Duration,
     pub(super) dt: Duration,
-    /// False if the run is at its end, where bots send nothing new.
+    /// False when the time of the run is over. Bots then send nothing new.
     pub(super) is_playing: bool,
     /// The transport of the session's last link.
     pub(super) over: Option<Transport>,
@@ -81,15 +81,17 @@ impl Play<'_> {
         }
     }
 
-    /// Sends a reliable call with a number, whose answer the bot passes to [`answered`](Self::answered) or
-    /// [`answered_with_count`](Self::answered_with_count). Returns true as [`call`](Self::call) does.
+    /// Sends a reliable call with a number. The bot must pass the answer to [`answered`](Self::answered) or
+    /// [`answered_with_count`](Self::answered_with_count). Returns true if the call was sent or queued, as
+    /// [`call`](Self::call) does.
     ///
     /// `call` makes the call from its number. The numbers of a session are 1, 2, 3 and so on. If the call is not
     /// sent, the next numbered call gets its number. The answers of a session must come in the order of the calls, and
     /// all in the same form.
     ///
-    /// The server drops the calls of a session that is in no zone. So number no calls in a zone which sessions leave
-    /// during the run: such a call counts as lost. Links that are cut leave a hard zone.
+    /// The server drops the calls of a session that is in no zone, and a numbered call that was dropped counts as lost.
+    /// So do not number calls in a zone that sessions leave during the run. A session leaves a hard zone when its link
+    /// is cut.
     pub fn call_numbered<M: WireMessage>(&mut self, call: impl FnOnce(u64) -> M) -> bool {
         if M::ID.lane() == Lane::Unreliable {
             let why = || format!("message {} is unreliable: only a reliable call can have a number", M::ID);
@@ -117,14 +119,14 @@ impl Play<'_> {
     /// Checks an answer that repeats the number of a [numbered call](Self::call_numbered), and holds the count of
     /// numbered calls that the game has received from this session, this one included.
     ///
-    /// By this count, the report tells faults from client to server and faults from server to client apart.
+    /// With this count, the report distinguishes faults from client to server from faults from server to client.
     pub fn answered_with_count(&mut self, number: u64, count: u64) {
         let took = self.check.echoed(number, count, self.now);
         self.trips.record(took, self.over);
     }
 
     /// Asks to join this zone. If the session is in another zone, it leaves that zone when the server sends Joined.
-    /// Returns true as [`call`](Self::call) does.
+    /// Returns true if the Join was sent or queued, as [`call`](Self::call) does.
     ///
     /// A bot that is in no zone joins [`Bot::zone`](super::Bot::zone) by itself.
     pub fn join(&mut self, zone: &str, payload: impl Into<Bytes>) -> bool {
@@ -171,7 +173,7 @@ impl Play<'_> {
         self.name
     }
 
-    /// Returns the id of the session. `None` if it is over, while a message of it is handled.
+    /// Returns the id of the session, or `None` if the session has ended and its last messages are being handled.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
         self.client.session_id()

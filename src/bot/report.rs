@@ -13,11 +13,11 @@ use crate::client::Transport;
 /// Counts of the lost links of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CutTally {
-    /// The number of links that were lost.
+    /// The number of lost links.
     pub cuts: u64,
-    /// The number of those losses that a resume followed.
+    /// The number of lost links that a resume followed.
     pub resumed: u64,
-    /// The number of those resumes that kept the session id.
+    /// The number of resumes that kept the session id.
     pub same_id: u64,
 }
 
@@ -48,21 +48,20 @@ pub struct BotReport {
     pub unacked_count: u64,
     /// The number of bots whose client has stopped before the end of the run.
     pub stopped: u64,
-    /// The number of bots that still waited for acknowledgements, echoes or a link at the end of the run.
+    /// The number of bots that still waited for acknowledgements, answers or a link at the end of the run.
     pub unsettled: u64,
-    /// The numbered calls, from client to server: those whose answers count, and those that are known to be lost on
-    /// this way.
+    /// The numbered calls, from client to server: those whose answers hold a count, and those that are known to be lost
+    /// in this direction.
     pub up: LaneTally,
-    /// The answers that count, from server to client.
+    /// The answers that hold a count, from server to client.
     pub down: LaneTally,
-    /// The numbered calls and their answers as one way there and back, if the answers only repeat the number. The
-    /// direction of a fault is not known.
+    /// The round trips of numbered calls whose answers only repeat the number. The direction of a fault is not known.
     pub either: LaneTally,
     /// The number of round trips that were measured.
     pub echoes_timed: u64,
-    /// The median of those round trips. Calls whose link was lost are left out.
+    /// The median of the measured round trips. Calls whose link was lost are left out.
     pub rtt_p50: Duration,
-    /// The 99th percentile of those round trips.
+    /// The 99th percentile of the measured round trips. Calls whose link was lost are left out.
     pub rtt_p99: Duration,
     /// True if the run is long enough for each kind of cut.
     pub every_kind_due: bool,
@@ -125,7 +124,7 @@ impl BotReport {
         }
     }
 
-    /// Records the resume after such a loss.
+    /// Records the resume after the loss of a link. `kind` is `None` if the bot did not cut the link.
     pub(super) fn resumed(&mut self, kind: Option<CutKind>, over: Option<Transport>, is_same: bool) {
         let tally = self.cut_mut(kind);
         tally.resumed += 1;
@@ -161,7 +160,7 @@ impl BotReport {
         self.transports.iter_mut().find(|row| Some(row.transport) == transport)
     }
 
-    /// Returns the rows of the table of messages. The arena's answers count, so its table has the first two.
+    /// Returns the rows of the table of messages. The arena's answers hold a count, so its table has the first two.
     fn lanes(&self) -> impl Iterator<Item = (&'static str, LaneTally)> {
         let none = LaneTally::default();
         let has_either = self.either != none;
@@ -325,7 +324,7 @@ impl fmt::Display for BotReport {
     }
 }
 
-/// The most causes for which bots have never joined in the text of a report.
+/// Maximum number of causes, in the text of a report, for which bots have never joined.
 const CAUSES_MAX: usize = 8;
 
 #[cfg(test)]

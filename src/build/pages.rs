@@ -12,12 +12,13 @@ use super::{BuildError, tell_cargo};
 /// folder of `Cargo.toml`. Cargo runs the script again when a file in the folder changes.
 ///
 /// The segments of a path may consist of ASCII letters, digits, and `-`, `_`, `.`, `~`, `@` and `+`, and may not
-/// begin with a dot. A folder may have 1,000 files. A file may have 16 MiB, and all files together 64 MiB.
+/// begin with a dot. A folder may contain at most 1,000 files. A file may be 16 MiB at most, and all files together
+/// 64 MiB.
 ///
 /// # Errors
 ///
-/// - [`BuildError::Pages`] if the folder or a file cannot be read, has a name that is not allowed or is too large, or
-///   if there are too many files.
+/// - [`BuildError::Pages`] if the folder or a file cannot be read, if a name is not allowed, if the files are too
+///   large, or if there are too many files.
 /// - [`BuildError::Io`] and [`BuildError::NoOutDir`] if the list cannot be written.
 pub fn pages(folder: impl AsRef<Path>) -> Result<(), BuildError> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or(BuildError::NoOutDir)?);
@@ -79,7 +80,8 @@ impl Found {
         let file = path.canonicalize().map_err(|error| wrong(format!("cannot read the file: {error}")))?;
         if !file.starts_with(root) || !file.is_file() {
             return Err(wrong(
-                "this is no file of the folder: pages contain files and folders only".to_owned(),
+                "this is not a regular file in the folder: remove it, or copy the file that it links to"
+                    .to_owned(),
             ));
         }
         let bytes =
@@ -87,7 +89,7 @@ impl Found {
         self.bytes += bytes;
         if bytes > FILE_MAX_BYTES || self.bytes > ALL_MAX_BYTES || self.files.len() >= FILES_MAX {
             return Err(wrong(format!(
-                "the pages are too large with this file of {bytes} bytes: a file may have {FILE_MAX_BYTES} bytes, \
+                "with this file of {bytes} bytes the pages are too large: a file may have {FILE_MAX_BYTES} bytes, \
                  all files {ALL_MAX_BYTES} bytes, and the folder {FILES_MAX} files"
             )));
         }
@@ -109,11 +111,11 @@ fn pages_error(path: &Path, problem: String) -> BuildError {
 
 const NAME_RULE: &str = "the name is not allowed in pages: use ASCII letters, digits and -_.~@+, and no dot at the \
                          beginning; rename or move the file";
-/// Maximum number of files. The list is searched for each request.
+/// Maximum number of files. The server searches the list for each request.
 const FILES_MAX: usize = 1_000;
 /// Maximum size of a file, in bytes. `Pages::folder`, which debug builds use, has the same limit.
 const FILE_MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// Maximum size of all files, in bytes. They are part of the binary, and are in memory while the server runs.
+/// Maximum size of all files, in bytes. The files are part of the binary, and may be in memory while the server runs.
 const ALL_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Gives a game its table `[game]` of the configuration file, at the start and after a reload.
+//! Reads the table `[game]` of the configuration into resources of the game, at the start and after a reload.
 //!
 //! Data flow: [`GameTable`] → [`AppGameConfig::game_config`] → a resource of the game. After a reload: another thread →
 //! [`GameReload`] → [`TickInput::game`], as an input of a tick → the resource.
@@ -15,13 +15,16 @@ use crate::settings::{GameTable, Mistake};
 use crate::tick::InputSources;
 use crate::tick::{TickInput, TickSystems};
 
-/// An extension of [`App`] that gives a game its own settings.
+/// An extension of [`App`] that reads a game's own settings.
 pub trait AppGameConfig {
     /// Reads the table `[game]` of the configuration into a resource. Without a table, the resource has the defaults
     /// of its type. After a reload of the configuration, the resource is replaced at the beginning of a tick.
     ///
+    /// A game has one type for its table: with two types, each would refuse the keys of the other.
+    ///
     /// With `#[serde(default, deny_unknown_fields)]`, missing keys have defaults and unknown keys are mistakes. A
-    /// launched game reports a mistake, with its line, and does not start.
+    /// launched game reports a mistake with its line, and does not start. If a reloaded table has a mistake, the server
+    /// logs a warning and keeps the resource.
     ///
     /// ```
     /// use bevy_app::App;
@@ -73,14 +76,14 @@ pub(crate) struct GameConfig {
     pub(crate) is_read: bool,
 }
 
-/// Replaces the table of a running game. All clones refer to the same game.
+/// Replaces the table of a running game. All clones belong to the same game.
 #[cfg(any(feature = "app", test))]
 #[derive(Resource, Debug, Clone, Default)]
 pub(crate) struct GameReload(Arc<Mutex<Option<GameTable>>>);
 
 #[cfg(any(feature = "app", test))]
 impl GameReload {
-    /// Adds the reload to the inputs of the app's ticks.
+    /// Makes new tables an input of the app's ticks.
     pub(crate) fn install(app: &mut App) -> Self {
         let reload = Self::default();
         app.insert_resource(reload.clone());
@@ -124,7 +127,7 @@ mod tests {
     use crate::tick::{Recorder, Replay, TickPlugin};
 
     crate::settings! {
-        /// A configuration with nothing but the game.
+        /// A configuration that consists of the game's table.
         #[derive(Debug)]
         struct OnlyGame {
             /// The game.
@@ -138,7 +141,7 @@ mod tests {
         speed: u32,
     }
 
-    /// The speed in each tick, as the game has seen it.
+    /// The speed that the game has read in each tick.
     #[derive(Resource, Debug, Default)]
     struct Seen(Vec<u32>);
 

@@ -48,15 +48,15 @@ impl Drain {
     }
 }
 
-/// Tells the game that the server stops. All sessions end when this tick settles, or in the next ticks if there are
-/// many.
+/// A message that the game receives when the server stops. All sessions end when this tick settles, or in the next
+/// ticks if there are many.
 ///
-/// It is sent once, before the game's systems of that tick, after a stop or a drain. All sessions are still there, in
-/// their zones. What the game sends in that tick leaves before the links are closed. So this is the time to write down
-/// what must outlive the process. A slow system delays the end of the server, and nothing else.
+/// It is sent once, at the end of a drain, before the game's systems of that tick run. All sessions are still in their
+/// zones. A game can save in this tick what must outlive the process. Messages that it sends in this tick are sent
+/// before the links are closed. A slow system delays the end of the server, and nothing else.
 ///
-/// It is sent also if the server stops because of a [`Failure`](crate::tick::Failure). It is not sent after a panic,
-/// because the world may be inconsistent, nor if a system of the game writes [`AppExit`] itself.
+/// The message is also sent if the server stops because of a [`Failure`](crate::tick::Failure). It is not sent after a
+/// panic, because the world may be inconsistent, nor if a system of the game writes [`AppExit`] itself.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;
@@ -129,9 +129,9 @@ pub(super) fn notify(world: &mut World, players: &[Entity]) {
     send_all(world, players, &Notice { shutdown_in_ms, ..Notice::default() });
 }
 
-/// After the deadline, tells the game once, and ends up to [`CLOSE_BATCH`] sessions of clients per tick, and every
-/// agent. Links without a session get Closed(SHUTDOWN) in the first of these ticks and are cut without a frame in later
-/// ones.
+/// After the deadline, writes [`ServerStopping`] once, and ends up to [`CLOSE_BATCH`] sessions of clients per tick, and
+/// every agent. Links without a session get Closed(SHUTDOWN) in the first of these ticks and are cut without a frame in
+/// later ones.
 pub(super) fn end_all(
     mut drain: ResMut<Drain>,
     cores: Query<(Entity, &SessionCore), Allow<Disabled>>,

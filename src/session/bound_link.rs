@@ -1,4 +1,4 @@
-//! What a game sees of the link of a session.
+//! The component that shows a game the link of a session.
 
 use std::net::SocketAddr;
 
@@ -43,7 +43,7 @@ impl BoundLink {
         self.key
     }
 
-    /// Returns the name of the transport: what its adapter calls it, or else the name under which the proxy was
+    /// Returns the name of the transport: the name that the adapter reports, or else the name under which the proxy was
     /// attached.
     #[must_use]
     pub fn transport(&self) -> &'static str {
@@ -59,7 +59,7 @@ impl BoundLink {
 }
 
 impl Core {
-    /// Returns what a game sees of the link that drives the session.
+    /// Returns the component for the link that drives the session, or `None` if there is no link.
     pub(super) fn bound_link(&self) -> Option<BoundLink> {
         Some(self.player()?.link()?.bound())
     }

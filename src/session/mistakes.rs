@@ -1,7 +1,8 @@
-//! Warns of mistakes of a game that would otherwise only show in the counts, once for each message id.
+//! Logs warnings about mistakes of a game, once for each message id. Without them, a mistake would show only in the
+//! counts.
 //!
-//! Clients can cause two of the three warnings. So each has a bound, and [`SessionCounts`](super::SessionCounts)
-//! counts all of them.
+//! Clients can also cause the warnings about calls. So the number of warnings of each kind is limited.
+//! [`SessionCounts`](super::SessionCounts) counts all mistakes.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use bevy_ecs::prelude::*;
 use crate::ident::MessageId;
 use crate::wire::{Range, STRAY_MESSAGES_MAX};
 
-/// The message ids of which the log has a warning.
+/// The message ids about which a warning was logged.
 #[derive(Resource, Debug, Default)]
 pub(crate) struct Mistakes {
     unknown: BTreeSet<MessageId>,
@@ -19,14 +20,14 @@ pub(crate) struct Mistakes {
 }
 
 impl Mistakes {
-    /// Warns of a message that the game has not registered as a call. An id of the server's is the client's fault
-    /// alone, so there is no warning.
+    /// Warns of a message that the game has not registered as a call. An id that is reserved for the server is a fault
+    /// of the client only, so it causes no warning.
     pub(crate) fn unknown_id(&mut self, id: MessageId) {
         if is_of_a_game(id) && is_new(&mut self.unknown, id) {
             tracing::warn!(
                 %id,
-                "a message was dropped because no call has its id: add it with `add_call`, unless its client is of \
-                 another version; the {STRAY_MESSAGES_MAX}th ends a session as PROTOCOL"
+                "a message was dropped because no call has its id: add the call with `add_call`, unless the client has \
+                 another version; the {STRAY_MESSAGES_MAX}th message of this kind ends its session as PROTOCOL"
             );
         }
     }
@@ -36,7 +37,7 @@ impl Mistakes {
         if is_new(&mut self.outside, id) {
             tracing::warn!(
                 message,
-                "a call was dropped because its session is in no zone: a client joins a zone before it calls"
+                "a call was dropped because its session is in no zone: a client must join a zone before it sends calls"
             );
         }
     }

@@ -1,9 +1,9 @@
-//! The error of a configuration whose values do not work, and the checks that return it.
+//! The error about a value of a configuration that does not work, and the checks that return it.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 
-/// A field of a configuration has a value that does not work.
+/// An error about a field of a configuration whose value does not work.
 ///
 /// ```
 /// use waystation::client::ClientConfig;
@@ -21,7 +21,7 @@ pub struct ConfigError {
     pub value: String,
     /// The permitted values, in words.
     pub range: String,
-    /// Why other values do not work, and what to set instead.
+    /// The reason why other values do not work, and the value to set instead.
     pub cure: &'static str,
 }
 

@@ -9,10 +9,10 @@ use super::walk::{Assigned, Walk};
 ///
 /// Each field has a doc, a type and a default. The macro generates the struct, [`Default`],
 /// [`Settings`](crate::settings::Settings), and [`Deserialize`](crate::settings::serde::Deserialize), which refuses
-/// unknown keys and takes defaults for missing ones. The type of a field implements
-/// [`Leaf`](crate::settings::Leaf), or is a configuration itself, which is a table of the file.
+/// unknown keys and uses defaults for missing keys. The type of a field implements [`Leaf`](crate::settings::Leaf), or
+/// is a configuration itself. The latter is a table of the file.
 ///
-/// After the default of a field there may be a mark:
+/// A mark may follow the default of a field:
 ///
 /// | mark | meaning |
 /// | --- | --- |
@@ -118,7 +118,7 @@ macro_rules! settings {
     };
 }
 
-/// A configuration whose fields can be set. [`settings!`](crate::settings!) implements it.
+/// A configuration whose fields can be set. [`settings!`](crate::settings!) implements this trait.
 pub trait Settings {
     /// Returns the fields with their current values, in the order of their declaration.
     fn fields(&self) -> Vec<Field<'_>>;
@@ -151,7 +151,7 @@ pub enum Content<'a> {
     Game(&'a GameTable),
 }
 
-/// A field that can be set. [`Leaf`](super::Leaf) types and configurations implement it.
+/// A field that can be set. [`Leaf`](super::Leaf) types and configurations implement this trait.
 pub trait Setting {
     /// Returns the current content.
     fn content(&self) -> Content<'_>;
@@ -163,7 +163,7 @@ pub trait Setting {
     /// Returns what the value must be instead, such as `a whole number from 0 to 255`.
     fn set(&mut self, value: &Value) -> Result<(), String>;
 
-    /// Returns the configuration, if this is one.
+    /// Returns the field as a configuration, or `None` if it is a single value.
     fn table_mut(&mut self) -> Option<&mut dyn Settings> {
         None
     }

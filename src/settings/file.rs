@@ -98,5 +98,6 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Maximum size of a file in bytes: far more than all keys with their comments. Mistakes in it take little time.
+/// Maximum size of a file in bytes. A file with all keys and their comments is far smaller. The limit bounds the time
+/// that a file with many mistakes takes.
 pub const FILE_MAX_BYTES: usize = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! The table of the game, which the server passes through without knowing its keys.
+//! The table of the game. The server passes it to the game and does not interpret its keys.
 
 mod deserializer;
 #[cfg(all(test, feature = "server"))]

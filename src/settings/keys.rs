@@ -18,7 +18,7 @@ pub struct Key {
     pub default: Value,
 }
 
-/// Returns all keys of a configuration, in the order of their declaration. Tables are not among them.
+/// Returns all keys of a configuration, in the order of their declaration. Tables are not listed.
 ///
 /// ```
 /// use waystation::config::ServerConfig;
@@ -73,12 +73,12 @@ impl Keys {
         self.keys.iter().find(|key| key.path == path)
     }
 
-    /// Returns the rest of a path or a variable within the game's table.
+    /// Returns the part of a path within the game's table, or `None` if the path is not in that table.
     pub(super) fn in_game<'a>(&self, path: &'a str) -> Option<&'a str> {
         path.strip_prefix(self.game.as_deref()?)?.strip_prefix('.').filter(|rest| !rest.is_empty())
     }
 
-    /// Returns all paths, those of tables included.
+    /// Returns the paths of all keys and tables.
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
         let keys = self.keys.iter().map(|key| key.path.as_str());
         keys.chain(self.tables.iter().map(String::as_str)).chain(self.game.as_deref())
@@ -90,7 +90,7 @@ pub(super) fn variable(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "_").to_uppercase())
 }
 
-/// Returns a doc without the links of Markdown, in lines. Links in parentheses are left out.
+/// Returns a doc in lines, in which each Markdown link is replaced by its label. Links in parentheses are left out.
 pub(super) fn plain(docs: &[&str]) -> Vec<String> {
     let lines: Vec<&str> =
         docs.iter().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
@@ -105,13 +105,13 @@ pub(super) fn plain(docs: &[&str]) -> Vec<String> {
         });
         rest = link.map_or(after, |(_, after)| after);
         match link {
-            // A link in parentheses leads to an item of Rust.
+            // A link in parentheses refers to an item of Rust.
             Some(_) if rest.starts_with(')') && plain.ends_with('(') => {
                 plain.truncate(plain.trim_end_matches('(').trim_end().len());
                 rest = &rest[1..];
             }
             Some((label, _)) => plain.push_str(label),
-            // Other brackets are no link, as in an address.
+            // Other brackets, as in an IPv6 address, are not a link.
             None => plain.push('['),
         }
     }
@@ -119,5 +119,5 @@ pub(super) fn plain(docs: &[&str]) -> Vec<String> {
     plain.lines().map(str::to_owned).collect()
 }
 
-/// The beginning of the names of all environment variables.
+/// The prefix of all environment variables.
 pub const PREFIX: &str = "WAYSTATION_";

@@ -1,4 +1,4 @@
-//! The types that fields can have, and how they are written.
+//! Reads and writes the types that fields can have.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::nearest::nearest;
 use super::units::{parse_time, time_to_text};
 use super::value::{NONE, Value};
 
-/// A type of a field that is one value of a file.
+/// A type of fields that is written as one value.
 ///
 /// | type | written as |
 /// | --- | --- |
@@ -20,8 +20,8 @@ use super::value::{NONE, Value};
 /// | `String`, `PathBuf` | `"text"` |
 /// | [`Duration`] | `"250ms"`, `"5s"`, `"2min"` or `"1h"` |
 /// | [`SocketAddr`] | `"0.0.0.0:7777"`, `"[::1]:7777"`, `"localhost:7777"`, or `7777`, which is a port of 127.0.0.1 |
-/// | `Option<T>` | as `T`, or `"none"`, which therefore is no text of an `Option<String>` |
-/// | `Vec<T>` | `[1, 2]`. In variables and flags `1,2` |
+/// | `Option<T>` | as `T`, or `"none"`. The text `none` is therefore `None` also for `Option<String>` |
+/// | `Vec<T>` | `[1, 2]`; in variables and flags `1,2` |
 /// | [`Choice`] | the name of the variant, such as `"identified"` |
 pub trait Leaf: Sized {
     /// Reads a value.
@@ -164,7 +164,7 @@ impl Leaf for f32 {
     }
 
     fn write(&self) -> Value {
-        // The shortest text of the number, and not the digits of the nearest `f64`.
+        // Writes the shortest text of the number, not the digits of the nearest `f64`.
         Value::Float(self.to_string().parse().unwrap_or_else(|_| f64::from(*self)))
     }
 }

@@ -12,7 +12,7 @@ use super::nearest::nearest;
 use super::value::{Entry, Value};
 use super::walk::{Assigned, Walk, cut};
 
-/// What sets a configuration, from the weakest to the strongest.
+/// The inputs that set a configuration, from the weakest to the strongest.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs<'a> {
     /// Name and text of the file, in TOML.
@@ -32,12 +32,12 @@ pub struct Flag {
     pub name: String,
     /// Path of the key, such as `session.link_timeout`.
     pub key: String,
-    /// Texts that were given to the flag. Several of them are the items of a list. Without a text the flag was not
-    /// given, and is only named in mistakes.
+    /// Texts that were given to the flag. Several texts are the items of a list. A flag without texts was not given:
+    /// it sets nothing, and mistakes name it as a way to set its key.
     pub texts: Vec<String>,
 }
 
-/// A configuration, and where its values come from.
+/// A configuration, and the source of each value.
 #[derive(Debug)]
 pub struct Loaded<S> {
     /// The configuration.
@@ -46,13 +46,13 @@ pub struct Loaded<S> {
     walk: Walk,
 }
 
-/// Loads a configuration. `check` returns the mistakes in a configuration whose values have the right types, such as
-/// those of [`ServerConfig::check_all`](crate::config::ServerConfig::check_all).
+/// Loads a configuration. `check` returns an error for each value that has the right type and does not work: see
+/// [`ServerConfig::check_all`](crate::config::ServerConfig::check_all).
 ///
 /// # Errors
 ///
 /// Returns all mistakes: unknown keys, variables and flags, values of wrong types, and the mistakes that `check`
-/// returns. If the file is not valid TOML, the error names the first place at which it is not.
+/// returns. If the file is not valid TOML, the mistake has the line and the column of the first syntax error.
 pub fn load<S: Settings + Default>(
     inputs: Inputs<'_>,
     check: impl FnOnce(&S) -> Vec<ConfigError>,
@@ -89,7 +89,7 @@ pub fn load<S: Settings + Default>(
 }
 
 impl<S: Settings> Loaded<S> {
-    /// Returns where the value of a key comes from.
+    /// Returns the source of the value of a key.
     #[must_use]
     pub fn source(&self, path: &str) -> &Source {
         self.sources.get(path).unwrap_or(&Source::Default)
@@ -106,15 +106,15 @@ impl<S: Settings> Loaded<S> {
         changed.map(|((path, _), _)| path).collect()
     }
 
-    /// Returns a mistake in the value of a key that the caller has found. The text says what is wrong and what the
+    /// Returns a mistake in the value of a key, for a check of the caller. `text` describes what is wrong and what the
     /// value must be.
     #[must_use]
     pub fn mistake(&self, path: &str, text: impl Into<String>) -> Mistake {
         self.walk.mistake(path, self.source(path).clone(), text.into())
     }
 
-    /// Returns the mistake of an error that a check of the configuration has returned. It names the key instead of
-    /// the struct, and where its value comes from.
+    /// Converts an error from a check of the configuration into a mistake. The mistake names the key instead of the
+    /// struct, and the source of its value.
     #[must_use]
     pub fn refused(&self, error: &ConfigError) -> Mistake {
         let ConfigError { field, value, range, cure } = error;
@@ -126,8 +126,8 @@ impl<S: Settings> Loaded<S> {
         }
     }
 
-    /// Returns the configuration as a file with comments. Keys that have their default are commented out. The file
-    /// can be loaded again.
+    /// Returns the configuration as a file with comments, which can be loaded again. Keys that were not set and have
+    /// their default are commented out.
     #[must_use]
     pub fn show(&self) -> String {
         super::show::show(&self.value, &self.walk.keys, |path| self.source(path))
@@ -204,7 +204,7 @@ fn read_flag(walk: &mut Walk, flag: Flag, assigned: &mut Assigned) {
     if depth > DEPTH_MAX {
         walk.other(
             source,
-            format!("`{}` has {depth} points, and may have at most {DEPTH_MAX}", cut(&flag.key)),
+            format!("`{}` has {depth} dots, and may have at most {DEPTH_MAX}", cut(&flag.key)),
         );
     } else if walk.keys.find(&flag.key).is_some() || walk.keys.in_game(&flag.key).is_some() {
         assign(walk, flag.key, source, value, assigned);
@@ -242,6 +242,6 @@ fn insert(table: &mut Value, path: &str, source: Source, value: Value) {
     }
 }
 
-/// Maximum number of points in the key of a flag: as many tables as a file may have within each other. Each table
-/// takes stack.
+/// Maximum number of dots in the key of a flag, which is the maximum depth of tables in a file. Each level of tables
+/// uses stack space.
 const DEPTH_MAX: usize = 80;

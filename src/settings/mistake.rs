@@ -1,9 +1,9 @@
-//! Mistakes in settings, and where values come from.
+//! Mistakes in settings, and the sources of values.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a value comes from. The variants are ordered from the weakest to the strongest.
+/// The source of a value. The variants are ordered from the weakest to the strongest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// The value is the default.
@@ -35,13 +35,13 @@ impl fmt::Display for Source {
 /// A mistake in the settings.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
-    /// Where the mistake is. [`Source::Default`] if a default does not fit to another value.
+    /// Source of the wrong value. It is [`Source::Default`] if a default does not fit another value.
     pub source: Source,
-    /// The key, such as `session.link_timeout`, if the mistake is in the value of one.
+    /// Key, such as `session.link_timeout`, or `None` if the mistake is not in the value of a key.
     pub key: Option<String>,
     /// What is wrong, and what the value must be.
     pub text: String,
-    /// Environment variable and flag that set the key and are stronger than the source.
+    /// Names of the environment variable and the flag that set the key and are stronger than the source.
     pub stronger: Vec<String>,
 }
 
@@ -68,12 +68,13 @@ impl fmt::Display for Mistake {
 
 impl std::error::Error for Mistake {}
 
-/// All mistakes in the settings. One is displayed on each line, in the order of their lines.
+/// All mistakes in the settings. Each is displayed on a line of its own: first those of the file in the order of its
+/// lines, then those of variables, flags and defaults.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    /// Sorts mistakes: those of the file by their lines, then those of variables, flags and defaults.
+    /// Returns these mistakes, sorted as they are displayed.
     #[must_use]
     pub fn new(mut mistakes: Vec<Mistake>) -> Self {
         mistakes.sort_by(|one, other| place(one).cmp(&place(other)));
@@ -87,7 +88,7 @@ impl Mistakes {
     }
 }
 
-/// Mistakes of the file come first, and those of defaults last.
+/// Returns the key by which mistakes are sorted. Mistakes of the file come first, and those of defaults last.
 fn place(mistake: &Mistake) -> (bool, &Source) {
     (mistake.source == Source::Default, &mistake.source)
 }
@@ -105,5 +106,5 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// Maximum number of mistakes that are displayed, and for which a near name is searched.
+/// Maximum number of mistakes that are displayed. For further mistakes, no similar name is searched.
 pub const MISTAKES_MAX: usize = 100;

@@ -1,6 +1,6 @@
 //! Finds the name that was probably meant.
 
-/// Returns the name with the fewest differences to a word, if they are few.
+/// Returns the name with the fewest differences from a word, or `None` if each name has too many.
 pub(super) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / LETTERS_PER_DIFFERENCE).max(1);
     names
@@ -12,7 +12,7 @@ pub(super) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) 
         .map(|(_, name)| name)
 }
 
-/// Returns a sentence that names the nearest of these names, or nothing.
+/// Returns a hint with the nearest of these names, or an empty text if no name is near.
 pub(super) fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, names).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
@@ -37,7 +37,7 @@ fn differences(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-/// One letter in this many may differ.
+/// A near name differs from the word in at most one of this many letters.
 const LETTERS_PER_DIFFERENCE: usize = 3;
 
 #[cfg(test)]

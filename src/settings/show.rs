@@ -55,7 +55,7 @@ impl<'a, F: Fn(&str) -> &'a Source> Show<'_, F> {
         let _ = writeln!(self.text, "[{path}]");
     }
 
-    /// Writes a doc as a comment. Fields of other structs are called by their keys.
+    /// Writes a doc as a comment. Replaces the names of fields, such as `DoorConfig::count`, by their keys.
     fn docs(&mut self, docs: &[&str]) {
         self.text.push('\n');
         let mut text = plain(docs).join("\n");
@@ -80,8 +80,8 @@ impl<'a, F: Fn(&str) -> &'a Source> Show<'_, F> {
     }
 }
 
-/// Breaks the lines of a text anew, because links have left gaps. A text with other lines than those of paragraphs
-/// keeps its lines.
+/// Wraps the lines of a text again, because lines are shorter without links. A text with a list, a table or code keeps
+/// its lines.
 fn wrapped(text: &str) -> Vec<String> {
     if text.lines().any(|line| line.starts_with([' ', '|', '-', '*', '#']) || line.starts_with("```")) {
         return text.lines().map(str::to_owned).collect();
@@ -117,7 +117,7 @@ fn comment(source: &Source) -> String {
 const HEAD: &str = "\
 # Each key can also be set by an environment variable. Its name is WAYSTATION_ and the path of the key in upper case,
 # joined by `_`: WAYSTATION_SESSION_TIMEOUT sets `timeout` in the table `[session]`.
-# Keys that have their default are commented out.
+# Keys that are not set have their default and are commented out.
 ";
-/// Maximum number of columns of a comment, without its sign.
+/// Maximum number of columns of a comment, without the `# ` before it.
 const COLUMNS: usize = 108;

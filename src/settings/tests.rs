@@ -380,7 +380,7 @@ fn hostile_files_are_refused_without_a_panic() {
     assert!(error.len() < 600 && !error.contains('\u{1b}'), "{error}");
     let flags = vec![flag("--set", &format!("game.{}", "a.".repeat(10_000)), &["1"])];
     let error = mistakes("", &[], flags);
-    assert!(error.contains("has 10001 points, and may have at most 80"), "{error}");
+    assert!(error.contains("has 10001 dots, and may have at most 80"), "{error}");
 }
 
 #[test]

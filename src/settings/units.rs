@@ -1,4 +1,4 @@
-//! Texts with units: times and sizes.
+//! Parses and writes times and sizes with their units.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) fn parse_time(text: &str) -> Option<Duration> {
     Some(Duration::new(seconds, below))
 }
 
-/// Returns the text of a time, in the largest unit of which it is a whole number.
+/// Returns the text of a time, in the largest unit that makes it a whole number.
 pub(super) fn time_to_text(time: Duration) -> String {
     let nanos = time.as_nanos();
     let fits = |unit: &&(&str, u128)| nanos.is_multiple_of(unit.1);
@@ -33,7 +33,7 @@ pub(super) fn parse_size(text: &str) -> Option<i128> {
     number.parse::<i128>().ok()?.checked_mul(unit)
 }
 
-/// Returns the text of a size, if it is a whole number of a larger unit than the byte.
+/// Returns the text of a size in KiB, MiB or GiB, or `None` if it is not a whole number of KiB.
 pub(super) fn size_to_text(bytes: i128) -> Option<String> {
     let (name, unit) = SIZES.iter().filter(|_| bytes > 0).find(|(_, unit)| bytes % unit == 0)?;
     Some(format!("{}{name}", bytes / unit))
@@ -54,7 +54,7 @@ const TIMES: &[(&str, u128)] =
     &[("h", 3_600 * SECOND), ("min", 60 * SECOND), SECONDS, ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
 /// The units of size in bytes, from the largest.
 const SIZES: &[(&str, i128)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-/// Number of digits after the point: a second has as many nanoseconds.
+/// Maximum number of digits after the point. A second in nanoseconds has as many zeros.
 const FRACTION_DIGITS: usize = 9;
 
 #[cfg(test)]

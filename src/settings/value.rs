@@ -11,7 +11,7 @@ use super::mistake::Source;
 pub enum Value {
     /// True or false.
     Bool(bool),
-    /// A whole number. TOML has no numbers above 2⁶³ - 1: they are written as texts.
+    /// A whole number. Numbers above 2⁶³ - 1 are written as texts, because TOML has only smaller numbers.
     Integer(i128),
     /// A number with a fraction, an infinity or NaN.
     Float(f64),
@@ -19,7 +19,7 @@ pub enum Value {
     Text(String),
     /// The text of a variable or a flag. Each type reads it in its own way. A list is divided at commas.
     Word(String),
-    /// A date or a time, which no field of this crate is.
+    /// A date or a time. No field of this crate has this type.
     Date(String),
     /// A list.
     List(Vec<Value>),
@@ -32,7 +32,7 @@ pub enum Value {
 pub struct Entry {
     /// Key within the table.
     pub key: String,
-    /// Where the value comes from.
+    /// Source of the value.
     pub source: Source,
     /// The value.
     pub value: Value,

@@ -1,4 +1,4 @@
-//! Compares tables with a configuration, and sets its fields.
+//! Finds the fields of a configuration for the entries of tables, and sets them.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,8 @@ pub(super) type Assigned = BTreeMap<String, (Value, Source)>;
 #[derive(Debug)]
 pub(super) struct Walk {
     pub(super) keys: Keys,
-    /// The flags that set keys: path and name. `None` if there are no flags and no variables.
+    /// The flags that set keys, each with the path of its key and its name. `None` if neither flags nor variables can
+    /// set keys.
     pub(super) flags: Option<Vec<(String, String)>>,
     mistakes: Vec<Mistake>,
 }
@@ -82,7 +83,7 @@ impl Walk {
         Mistake { key: Some(path.to_owned()), stronger, ..Mistake::new(source, text) }
     }
 
-    /// Notes that there is no such key.
+    /// Notes an unknown key.
     pub(super) fn unknown(&mut self, path: &str, source: Source) {
         let near = if self.mistakes.len() < MISTAKES_MAX { self.near(path) } else { None };
         let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
@@ -90,7 +91,7 @@ impl Walk {
         self.mistakes.push(Mistake::new(source, text));
     }
 
-    /// Notes a mistake that is in no value of a key.
+    /// Notes a mistake that is not in the value of a key.
     pub(super) fn other(&mut self, source: Source, text: String) {
         self.mistakes.push(Mistake::new(source, text));
     }
@@ -112,8 +113,8 @@ impl Walk {
         self.mistakes
     }
 
-    /// Returns the nearest key of the same table, or the key of the same name in another table, or, if there is no
-    /// such table, the nearest path.
+    /// Returns the key that was probably meant: the nearest key of the same table, or else the only key with this name
+    /// in another table, or else, if the table is unknown, the nearest path.
     fn near(&self, path: &str) -> Option<&str> {
         let (table, key) = split(path);
         let siblings = self.keys.paths().map(split).filter(|(of, _)| *of == table);
@@ -178,5 +179,5 @@ pub(super) fn cut(text: &str) -> String {
 }
 
 const SIZE_HINT: &str = ", or a size such as \"64KiB\"";
-/// Maximum number of characters of a wrong text that a mistake repeats.
+/// Maximum number of characters of a key or a value that the text of a mistake repeats.
 const TEXT_MAX: usize = 60;

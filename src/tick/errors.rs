@@ -1,7 +1,7 @@
 //! Reports the errors that systems, run conditions, observers and commands return. They never end the server.
 //!
-//! Bevy's own handler panics. This one logs a warning that names the place, and counts. A panic is no such error: it
-//! goes on to [`run`](super::run), which ends the server.
+//! Bevy's default handler panics. The handler of this module logs a warning that names the place, and counts the error.
+//! A panic is not an error in this sense: it reaches [`run`](super::run), which ends the server.
 //!
 //! Data flow: bevy calls [`note`], a function without a world → a list of the thread → [`report`], after `Measure` →
 //! [`ReturnedErrors`] and the log.
@@ -20,15 +20,15 @@ use super::TickTime;
 /// Counts the errors that systems, run conditions, observers and commands have returned since the start of the
 /// server.
 ///
-/// Such an error does not end the server. It is logged as a warning that names the place: the system or the command,
-/// and the error. Examples are a system that returns `Err`, a system that did not run because a resource does not
-/// exist, and a command on an entity that was despawned in the meantime. If errors of one place repeat, a warning
-/// follows every 10 s at most.
+/// An error that is returned does not end the server. It is logged as a warning with the place, which is the system or
+/// the command, and the error. Examples are a system that returns `Err`, a system that did not run because a resource
+/// does not exist, and a command on an entity that was despawned in the meantime. If errors of one place repeat, at
+/// most one warning is logged every 10 s.
 ///
 /// An error with a [`Severity`] below `Warning` is logged at its severity and not counted. A panic ends the server:
 /// see [`run`](super::run).
 ///
-/// To replace this, insert bevy's [`FallbackErrorHandler`] after the plugins of the server, or call
+/// To replace this handler, insert bevy's [`FallbackErrorHandler`] after the plugins of the server, or call
 /// `App::set_error_handler` before them.
 ///
 /// ```
@@ -59,7 +59,7 @@ pub struct ReturnedErrors {
 #[derive(Debug, Default)]
 struct Place {
     count: u64,
-    /// Number of errors that are in no warning.
+    /// Number of errors since the last warning.
     silent_count: u64,
     /// Text of the newest error in `silent_count`.
     error: String,
@@ -81,7 +81,7 @@ impl ReturnedErrors {
         self.places.iter().map(|(name, place)| (name.as_str(), place.count))
     }
 
-    /// Maximum number of places that are listed and warned of. Places are in the code of the game, and few fail.
+    /// Maximum number of places that are listed and logged. A game has far fewer places that return errors.
     pub const PLACES_MAX: usize = 256;
 
     fn add(&mut self, noted: Noted) {
@@ -129,13 +129,14 @@ thread_local! {
     static NOTED: RefCell<Noted> = RefCell::default();
 }
 
-/// Makes bevy report errors here, unless the game has chosen a handler before.
+/// Installs [`note`] as bevy's handler of errors, unless the game has installed a handler before.
 pub(super) fn install(world: &mut World) {
     world.init_resource::<ReturnedErrors>();
     world.get_resource_or_insert_with(|| FallbackErrorHandler(note));
 }
 
-/// Notes an error, or resumes a panic. It has no world, so [`report`] does the rest on the same thread.
+/// Notes an error, or resumes a panic. This function has no access to the world, so [`report`] counts and logs the
+/// error later, on the same thread.
 fn note(mut error: BevyError, context: ErrorContext) {
     if let Some(panic) = error.take_payload() {
         resume_unwind(panic);
@@ -155,7 +156,7 @@ fn note(mut error: BevyError, context: ErrorContext) {
     if is_known {
         return;
     }
-    // The text is made outside of the borrow, because it runs code of the game.
+    // The text is made outside of the borrow, because that runs code of the game.
     let noted = NotedPlace { count: 1, first: text(&error), cure: cure(&error, &context) };
     NOTED.with_borrow_mut(|all| {
         if all.places.len() < ReturnedErrors::PLACES_MAX {
@@ -186,17 +187,17 @@ fn text(error: &BevyError) -> String {
 
 fn cure(error: &BevyError, context: &ErrorContext) -> &'static str {
     if error.is::<SystemParamValidationError>() {
-        return "it did not run, because a parameter was missing; insert the resource, or use `Option` or `If`";
+        return "the code did not run, because a parameter was missing; insert the resource, or use `Option` or `If`";
     }
     match context {
         ErrorContext::Command { .. } => {
-            "if its entity was despawned in the meantime, use a command that allows this, such as `try_insert`"
+            "if the entity was despawned before the command, use a command that allows this, such as `try_insert`"
         }
-        _ => "the work behind the error was left out; fix its cause, or handle the error there",
+        _ => "the code after the error did not run; fix the cause, or handle the error where it occurs",
     }
 }
 
-/// Interval of the warnings of one place: rare enough that a system which fails in each tick does not flood the log.
+/// Minimum time between two warnings of one place, so that a system that fails in each tick does not flood the log.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Maximum length of the text of an error in the log, in characters.
 const TEXT_MAX_CHARS: usize = 512;

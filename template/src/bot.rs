@@ -9,7 +9,7 @@ use waystation::client::Frame;
 use crate::ZONE;
 use crate::messages::{Cheer, Cheered, Steer};
 
-/// Flies in circles, and cheers twice a second.
+/// A bot that flies in circles and cheers twice a second.
 #[derive(Default)]
 pub struct Firefly {
     cheer_at: Duration,

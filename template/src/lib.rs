@@ -49,7 +49,7 @@ impl Default for Tuning {
     }
 }
 
-/// A light or a moth. It is on the entity of its session, so a player who loses the connection keeps it.
+/// A light or a moth. It is a component of the session's entity, so a player who loses the connection keeps it.
 #[derive(Component, Debug, Clone, Copy, PartialEq)]
 pub struct Dot {
     pub place: (f32, f32),
@@ -86,7 +86,7 @@ fn steer(mut calls: MessageReader<Call<Steer>>, mut dots: Query<&mut Dot>) {
     }
 }
 
-/// Tells all members of the zone about a cheer.
+/// Broadcasts each cheer to all members of the zone.
 fn cheer(mut calls: MessageReader<Call<Cheer>>, dots: Query<&Dot>, mut sender: Sender) {
     for call in calls.read() {
         let Ok(&Dot { place: (x, y), .. }) = dots.get(call.entity) else { continue };
@@ -103,7 +103,7 @@ fn fly(
 ) {
     for tick in ticks.read() {
         for mut dot in &mut dots {
-            // A dot flies slower near its goal, and no farther than the edge of the meadow.
+            // A dot slows down near its goal, and stops at the edge of the meadow.
             let way = distance(dot.place, dot.goal).max(f32::EPSILON);
             let part = (tuning.speed * tick.dt.as_secs_f32()).min(way / 3.0) / way;
             let (x, y) = dot.place;
@@ -114,7 +114,7 @@ fn fly(
     }
 }
 
-/// Shows all dots to all members.
+/// Broadcasts all dots to all members of the zone.
 fn show(
     mut ticks: MessageReader<ZoneTicked>,
     dots: Query<(&Session, &Dot, Has<Agent>, Has<Disconnected>)>,
@@ -142,5 +142,5 @@ fn distance(a: (f32, f32), b: (f32, f32)) -> f32 {
 
 /// The name of the zone. The page and the bot join it by this name.
 pub const ZONE: &str = "meadow";
-/// The most players. The agents do not count. A scene of 50 dots fits one packet.
+/// The maximum number of players. Agents do not count. A scene of 50 dots fits into one packet.
 const PLACES: usize = 40;

@@ -1,4 +1,4 @@
-//! The moths. They are agents: sessions without a connection, which send the same messages as players.
+//! The moths. They are agents: sessions without a connection, which send and receive the same messages as players.
 
 use waystation::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Tests the rules without a network, on virtual time: ten seconds of the game take a moment.
+//! Tests the rules without a network and on virtual time, so that seconds of the game take milliseconds.
 
 use game::messages::{Cheer, Cheered, Steer};
 use game::{Dot, GamePlugin, ZONE};

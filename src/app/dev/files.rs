@@ -1,4 +1,4 @@
-//! The files of a game whose change needs a build, with their times.
+//! Lists the files that `dev` watches, and finds changes between two lists.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ impl Files {
         if !data.is_dir() {
             ensure!(
                 self.0.len() < FILES_MAX,
-                "there are more than {FILES_MAX} files: move those that are no sources"
+                "there are more than {FILES_MAX} files: move files that are not sources to another folder"
             );
             self.0.insert(path.to_owned(), (data.modified()?, data.len()));
             return Ok(());
@@ -38,7 +38,7 @@ impl Files {
         Ok(())
     }
 
-    /// Returns a file that is new, changed or gone, or `None` if there is none.
+    /// Returns a file that was added, changed or removed, or `None` if the lists are equal.
     pub(super) fn changed_since<'a>(&'a self, old: &'a Self) -> Option<&'a Path> {
         let differs = |path: &&PathBuf| self.0.get(*path) != old.0.get(*path);
         self.0.keys().chain(old.0.keys()).find(differs).map(PathBuf::as_path)
@@ -54,9 +54,9 @@ fn existing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The files and folders whose change needs a build or another start.
+/// The watched files and folders. After a change of one of them, the server is built and started again.
 const WATCHED: &[&str] = &["Cargo.toml", "build.rs", "src", "proto", "waystation.toml"];
-/// Maximum number of files. All of them are looked at several times a second.
+/// Maximum number of files. All of them are checked several times a second.
 const FILES_MAX: usize = 10_000;
 
 #[cfg(test)]

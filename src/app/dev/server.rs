@@ -15,7 +15,7 @@ use crate::app::cli::say;
 pub(super) struct Server(Child);
 
 impl Server {
-    /// Starts a copy of a binary with the command `serve`. Cargo cannot replace a running binary on each system.
+    /// Starts a copy of a binary with the command `serve`. On some systems, cargo cannot replace a running binary.
     pub(super) fn start(binary: &str, options: &[String]) -> anyhow::Result<Self> {
         let copy = format!(
             "{}-dev{}",
@@ -25,7 +25,7 @@ impl Server {
         fs::copy(binary, &copy).with_context(|| format!("cannot copy {binary} to {copy}"))?;
         let mut command = Command::new(&copy);
         command.arg("serve").args(options).stdin(Stdio::null());
-        // A Ctrl-C of the terminal reaches the command `dev` only, which then asks the server to stop.
+        // Ctrl-C in the terminal then reaches only the command `dev`, which asks the server to stop.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.spawn().map(Self).with_context(|| format!("cannot run {copy}"))
@@ -42,7 +42,7 @@ impl Server {
         let mut waited = Duration::ZERO;
         while self.ended().is_none() {
             if waited >= STOP_MAX || is_urgent() {
-                say(&"dev: the server has not stopped in time and is killed");
+                say(&"dev: the server has not stopped yet and is killed");
                 break;
             }
             thread::sleep(WAIT);
@@ -55,7 +55,7 @@ impl Server {
     fn ask_to_stop(&mut self) {
         use rustix::process::{Pid, Signal, kill_process};
 
-        // The process may have ended since.
+        // This fails if the process has ended in the meantime.
         let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
     }
 
@@ -66,7 +66,7 @@ impl Server {
     }
 
     fn end(&mut self) -> std::io::Result<()> {
-        // A process that has ended cannot be killed.
+        // This fails if the process has ended.
         let _ = self.0.kill();
         self.0.wait().map(drop)
     }
@@ -78,5 +78,5 @@ impl Drop for Server {
     }
 }
 
-/// Maximum time for which a server may stop, before it is killed.
+/// Time that a server has to stop before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Deserialises a table, and notes where a mistake is.
+//! Deserialises a table. An error has the key and the source of the wrong value.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use super::super::value::{Entry, Value};
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a>(pub(super) &'a Value);
 
-/// A value does not fit to the type of the game.
+/// An error about a value that does not fit the type of the game.
 #[derive(Debug)]
 pub(super) struct ReadError {
     /// Keys of the value, the innermost first.

@@ -2,9 +2,9 @@
 
 import type { Cheered, Dot, Scene } from "./gen/game_pb";
 
-/** How far behind the newest scene the page draws. Between two scenes it moves the dots evenly. */
+/** The time by which the picture lags behind the newest scene, so that dots can be drawn between two scenes. */
 const DELAY_MS = 100;
-/** How long a ring grows, and how far, in units of the game. */
+/** The time for which a ring grows, and its final radius in units of the game. */
 const RING_MS = 1_400;
 const RING_RADIUS = 16;
 /** The number of points of a trail. */
@@ -23,7 +23,7 @@ interface Ring extends Point {
 export class View {
   readonly #canvas: HTMLCanvasElement;
   readonly #context: CanvasRenderingContext2D;
-  /** The meadow without what moves. It is drawn anew when the size of the page changes. */
+  /** The meadow without lights, moths and rings. It is drawn again when the size of the page changes. */
   #ground: HTMLCanvasElement | undefined;
   #scenes: { scene: Scene; atMs: number }[] = [];
   #trails = new Map<bigint, Point[]>();
@@ -51,12 +51,12 @@ export class View {
     this.#rings.push({ session, x, y, atMs: performance.now() });
   }
 
-  /** Shows at once that the player has cheered, before the server answers. */
+  /** Shows that the player has cheered. The page calls this before the server answers. */
   pulse(): void {
     this.#pulsedAtMs = performance.now();
   }
 
-  /** Returns the place of the game at this point of the page. */
+  /** Returns the position in the game at a point of the page. */
   place(clientX: number, clientY: number): Point {
     const { middle, scale } = this.#frame();
     return { x: (clientX - middle.x) / scale, y: (middle.y - clientY) / scale };
@@ -112,7 +112,7 @@ export class View {
     context.setTransform(ratio * scale, 0, 0, -ratio * scale, ratio * middle.x, ratio * middle.y);
   }
 
-  /** Returns all dots at a time: between two scenes, on the line from one to the other. */
+  /** Returns all dots at a time. Between two scenes, each dot is on the line between its two positions. */
   #dots(atMs: number): Dot[] {
     const after = this.#scenes.findIndex((scene) => scene.atMs > atMs);
     const newest = this.#scenes.at(-1);
@@ -242,7 +242,7 @@ export class View {
   }
 }
 
-/** Returns the dots of the later scene, each on its way from the earlier one. */
+/** Returns the dots of the later scene, each at its position between the two scenes. */
 function between(from: { scene: Scene; atMs: number }, to: { scene: Scene; atMs: number }, atMs: number): Dot[] {
   const part = (atMs - from.atMs) / Math.max(1, to.atMs - from.atMs);
   const before = new Map(from.scene.dots.map((dot) => [dot.session, dot]));
@@ -287,6 +287,7 @@ function randomNumbers(seed: number): () => number {
   };
 }
 
-/** The room for the bars above and below the meadow, in pixels. On a low page they are beside it. */
+/** The height of the bars above and below the meadow, in pixels. */
 const BAR_PX = 52;
+/** On a page lower than this, in pixels, the texts of the bars are beside the meadow. */
 const LOW_PX = 500;

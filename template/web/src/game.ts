@@ -1,4 +1,4 @@
-// The page of the game: the connection, the pointer, and what the page says about the connection.
+// The page of the game: the connection, the pointer, and the text about the state of the connection.
 
 import { CheerSchema, CheeredSchema, SceneSchema, SteerSchema } from "./gen/game_pb";
 import { RefusedSchema } from "./gen/waystation/v1/session_pb";
@@ -13,23 +13,23 @@ import {
   reasonName,
 } from "./waystation";
 
-/** The zone that the player joins. The server opens it. */
+/** The name of the zone that the player joins, as in src/lib.rs. */
 const ZONE = "meadow";
 /** The time between two Steers. */
 const STEER_MS = 50;
 /** A press that is shorter and moves less than this is a tap. */
 const TAP_MS = 300;
 const TAP_PX = 12;
-/** How long the page says that the player is back. */
+/** The time for which the page shows that the player is back. */
 const BACK_MS = 2_500;
-/** The pause before another try to join. */
+/** The minimum time before the page tries again to join. */
 const REJOIN_MS = 1_000;
 
 const element = (id: string) => document.getElementById(id) as HTMLElement;
 const canvas = element("meadow") as HTMLCanvasElement;
 const view = new View(canvas);
 
-/** The cheers that were sent and have no answer yet. The client keeps each one until the server has it. */
+/** The cheers that were sent and have no answer yet. The client keeps each cheer until the server has received it. */
 const waiting = new Set<bigint>();
 let cheers = 0n;
 /** True from the loss of a link until the next Welcome. */
@@ -52,14 +52,14 @@ function connect(): Client {
 function hear(event: ClientEvent): void {
   switch (event.type) {
     case "connected":
-      // A new session: of a new player, or of one who was away for too long.
+      // A new session: the player is new, or was away until the old session expired.
       waiting.clear();
       welcome("Back, with a new light");
       client.join(ZONE);
       break;
     case "resumed":
       // The same session: the player has the same light, and nothing was lost.
-      welcome("Back, as if nothing had happened");
+      welcome("Back, with the same light");
       if (client.zone === "") {
         client.join(ZONE);
       }
@@ -100,12 +100,12 @@ function take(frame: Frame): void {
   }
   const refused = decode(RefusedSchema, frame);
   if (refused !== undefined) {
-    problem = `No place to play: ${refused.detail || reasonName(refused.reason)}`;
+    problem = `Cannot join: ${refused.detail || reasonName(refused.reason)}`;
     setTimeout(() => client.join(ZONE), Math.max(refused.retryAfterMs, REJOIN_MS));
   }
 }
 
-// The pointer: a mouse or a finger. The light flies to where it points.
+// The pointer: a mouse or a finger. The light flies to the place at which the pointer is.
 let goal: { x: number; y: number } | undefined;
 let pressed = { atMs: 0, x: 0, y: 0 };
 
@@ -171,8 +171,8 @@ function status(): [string, string] {
   if (!isLost) {
     return ["connecting", "Connecting…"];
   }
-  const saved = waiting.size === 0 ? "" : waiting.size === 1 ? " 1 cheer waits." : ` ${waiting.size} cheers wait.`;
-  return ["lost", `Connection lost. Coming back…${saved}`];
+  const saved = waiting.size === 0 ? "" : waiting.size === 1 ? " 1 cheer will be sent." : ` ${waiting.size} cheers will be sent.`;
+  return ["lost", `Connection lost. Reconnecting…${saved}`];
 }
 
 requestAnimationFrame(function frame(nowMs) {
