@@ -1,5 +1,6 @@
 //! The command `serve`: runs a server with the game.
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, JoinHandle};
@@ -20,7 +21,7 @@ use crate::config::{GameConfig, GameReload, ServerConfig};
 use crate::server::ServerPlugins;
 use crate::settings::{GameTable, Loaded, Source};
 use crate::telemetry::{Status, Summary, TelemetryPlugin};
-use crate::tick::{self, Clock, StopHandle};
+use crate::tick::{self, Clock, StopHandle, TickSummary};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -53,7 +54,7 @@ pub(super) fn serve(game: Launch, args: &ServeArgs) -> anyhow::Result<ExitCode> 
     let mut app = build(game.name, &loaded, clock, game.setups)?;
     app.add_plugins(TelemetryPlugin::new(move |line: &Status| {
         // If the terminal is too slow, lines are dropped. The tick does not wait.
-        let _ = status.try_send(line.to_string());
+        let _ = status.try_send(*line);
     }));
     let stop = StopHandle::default();
     let reloader = Reloader::new(args.config.clone(), loaded, log, GameReload::install(&mut app));
@@ -108,15 +109,63 @@ pub(super) fn build(
     Ok(app)
 }
 
+/// The status line that was printed last. A program that reads the output gets each line. A person at a terminal gets a
+/// line when something has changed apart from the ticks and the traffic, and each minute.
+#[derive(Debug)]
+struct Shown {
+    is_terminal: bool,
+    last: Option<Status>,
+    /// Number of lines that were left out since the last one.
+    left_out: u32,
+}
+
+impl Shown {
+    fn new(is_terminal: bool) -> Self {
+        Self { is_terminal, last: None, left_out: 0 }
+    }
+
+    /// Returns true if a line is to be printed.
+    fn is_due(&mut self, line: &Status) -> bool {
+        let steady = Status { ticks: TickSummary::default(), in_count: 0, out_count: 0, ..*line };
+        if self.is_terminal && self.last == Some(steady) && self.left_out < LEFT_OUT_MAX {
+            self.left_out += 1;
+            return false;
+        }
+        (self.last, self.left_out) = (Some(steady), 0);
+        true
+    }
+}
+
 /// Starts a thread that prints lines, so that a stopped terminal does not stop the tick.
-fn print_lines() -> anyhow::Result<(SyncSender<String>, JoinHandle<()>)> {
-    let (sender, lines) = mpsc::sync_channel::<String>(LINES_WAITING_MAX);
+fn print_lines() -> anyhow::Result<(SyncSender<Status>, JoinHandle<()>)> {
+    let (sender, lines) = mpsc::sync_channel::<Status>(LINES_WAITING_MAX);
+    let mut shown = Shown::new(io::stdout().is_terminal());
     let thread = thread::Builder::new()
         .name("print".to_owned())
-        .spawn(move || lines.iter().for_each(|line| say(&line)))
+        .spawn(move || lines.iter().filter(|line| shown.is_due(line)).for_each(|line| say(&line)))
         .context("cannot start the thread that prints status lines")?;
     Ok((sender, thread))
 }
 
+/// Maximum number of status lines in a row that a terminal does not get: those of a minute.
+const LEFT_OUT_MAX: u32 = 59;
 /// Maximum number of status lines that wait for a slow terminal: the lines of ten seconds.
 const LINES_WAITING_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_a_line_when_something_has_changed_and_each_minute() {
+        let status = |active_count, in_count| Status { active_count, in_count, ..Status::default() };
+        let mut terminal = Shown::new(true);
+        let mut pipe = Shown::new(false);
+
+        let printed: Vec<u64> =
+            (0..70).filter(|second| terminal.is_due(&status(usize::from(*second >= 5), *second))).collect();
+
+        assert_eq!(printed, [0, 5, 65]);
+        assert!((0..70).all(|second| pipe.is_due(&status(0, second))));
+    }
+}

@@ -206,6 +206,16 @@ impl BotReport {
             "calls or their answers were lost, doubled or out of order, in a direction that is not known"
                 .to_owned(),
         );
+        let lost = self.up.lost + self.down.lost + self.either.lost;
+        fail(
+            lost > 0 && self.resync_count > 0,
+            format!(
+                "there were {} resyncs: the server kept more messages for a client without a link than its outbox \
+                 holds, so the messages were lost. Send fewer reliable messages, or raise session.outbox_max_frames \
+                 and session.outbox_max_bytes",
+                self.resync_count
+            ),
+        );
         let unsendable = self.unsendable.as_deref().unwrap_or_default();
         fail(self.unsendable.is_some(), format!("a call can never be sent: {unsendable}"));
         for row in &self.transports {

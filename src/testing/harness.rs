@@ -16,7 +16,7 @@ use crate::proxy::{self, LinkInfo};
 use crate::server::ServerPlugins;
 use crate::server::audit::Violations;
 use crate::session::{Journal, SessionState, SessionTable};
-use crate::tick::{Clock, TickCost, TickRate, TickSystems, TickTime};
+use crate::tick::{Clock, ReturnedErrors, TickCost, TickRate, TickSystems, TickTime};
 use crate::zone::{Zone, Zones};
 
 /// One of the two proxies of a harness.
@@ -41,6 +41,8 @@ pub struct Harness {
     net: Net,
     entries: Vec<(Duration, Entry)>,
     trace: DefaultHasher,
+    /// True if systems and commands may return errors.
+    allows_errors: bool,
 }
 
 impl Harness {
@@ -67,7 +69,21 @@ impl Harness {
         let proxies = ["alpha", "beta"].map(|name| Loopback::new(proxy::attach(&mut app, name)));
         let net = Net::new(proxies, clock.clone());
         app.insert_resource(net.books.clone()).add_systems(Last, record_frames.in_set(TickSystems::Measure));
-        Self { app, clock, period, net, entries: Vec::new(), trace: DefaultHasher::new() }
+        Self {
+            app,
+            clock,
+            period,
+            net,
+            entries: Vec::new(),
+            trace: DefaultHasher::new(),
+            allows_errors: false,
+        }
+    }
+
+    /// Lets systems and commands return errors, as they may on a server. Without this call, a tick in which one returns
+    /// an error panics.
+    pub fn allow_errors(&mut self) {
+        self.allows_errors = true;
     }
 
     /// Opens a zone and returns its entity.
@@ -81,7 +97,8 @@ impl Harness {
     ///
     /// # Panics
     ///
-    /// Panics if an invariant does not hold.
+    /// Panics if an invariant does not hold, or if a system or a command returns an error: see
+    /// [`allow_errors`](Self::allow_errors).
     pub fn tick(&mut self) {
         self.tick_after(self.period);
     }
@@ -90,7 +107,8 @@ impl Harness {
     ///
     /// # Panics
     ///
-    /// Panics if an invariant does not hold.
+    /// Panics if an invariant does not hold, or if a system or a command returns an error: see
+    /// [`allow_errors`](Self::allow_errors).
     pub fn tick_after(&mut self, time: Duration) {
         self.clock.advance(time);
         self.net.deliver();
@@ -98,6 +116,12 @@ impl Harness {
         self.app.update();
         self.app.insert_resource(TickCost(self.clock.now() - begun));
         let world = self.app.world();
+        let errors = world.resource::<ReturnedErrors>();
+        assert!(
+            self.allows_errors || errors.count() == 0,
+            "a system or a command returned an error: {}; mend it, or call `Harness::allow_errors`",
+            errors.texts().collect::<Vec<_>>().join("; ")
+        );
         let violations = &world.resource::<Violations>().0;
         assert!(
             violations.is_empty(),

@@ -42,6 +42,7 @@ use super::TickTime;
 /// }
 ///
 /// let mut game = Harness::new();
+/// game.allow_errors();
 /// game.app.add_systems(Update, pay_out);
 /// game.run_ms(100);
 ///
@@ -83,6 +84,11 @@ impl ReturnedErrors {
 
     /// Maximum number of places that are listed and logged. A game has far fewer places that return errors.
     pub const PLACES_MAX: usize = 256;
+
+    /// Returns a text for each listed place: its newest error, and what to do.
+    pub fn texts(&self) -> impl Iterator<Item = String> {
+        self.places.iter().map(|(name, place)| format!("{name}: {} ({})", place.error, place.cure))
+    }
 
     fn add(&mut self, noted: Noted) {
         self.count += noted.count;
@@ -187,6 +193,10 @@ fn text(error: &BevyError) -> String {
 
 fn cure(error: &BevyError, context: &ErrorContext) -> &'static str {
     if error.is::<SystemParamValidationError>() {
+        if error.to_string().contains(NO_MESSAGES) {
+            return "the code did not run, because it reads or writes messages of a type that is not registered; \
+                    register `Call<M>` by `add_call`, `Delivered<M>` by `add_delivery`, and others by `add_message`";
+        }
         return "the code did not run, because a parameter was missing; insert the resource, or use `Option` or `If`";
     }
     match context {
@@ -199,5 +209,7 @@ fn cure(error: &BevyError, context: &ErrorContext) -> &'static str {
 
 /// Minimum time between two warnings of one place, so that a system that fails in each tick does not flood the log.
 const WARN_EVERY: Duration = Duration::from_secs(10);
+/// The text of bevy's error about a reader or a writer of messages that are not registered.
+const NO_MESSAGES: &str = "Message not initialized";
 /// Maximum length of the text of an error in the log, in characters.
 const TEXT_MAX_CHARS: usize = 512;

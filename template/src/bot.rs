@@ -9,7 +9,7 @@ use waystation::client::Frame;
 use crate::ZONE;
 use crate::messages::{Cheer, Cheered, Steer};
 
-/// A bot that flies in circles and cheers twice a second.
+/// A bot that flies in circles and cheers every two seconds.
 #[derive(Default)]
 pub struct Firefly {
     cheer_at: Duration,
@@ -32,7 +32,7 @@ impl Bot for Firefly {
         let (sin, cos) = play.now().as_secs_f32().sin_cos();
         play.call(&Steer { x: 30.0 * cos, y: 30.0 * sin });
         if play.now() >= self.cheer_at {
-            self.cheer_at = play.now() + Duration::from_millis(500);
+            self.cheer_at = play.now() + Duration::from_secs(2);
             play.call_numbered(|number| Cheer { number });
         }
     }

@@ -8,6 +8,7 @@ use waystation::testing::{Harness, Player, Via};
 fn meadow() -> (Harness, Player, Player) {
     let mut server = Harness::new();
     server.app.add_plugins(GamePlugin);
+    // The server has two transports without a network, `Alpha` and `Beta`.
     let ada = server.member(Via::Alpha, ZONE);
     let bob = server.member(Via::Beta, ZONE);
     (server, ada, bob)

@@ -5,11 +5,14 @@ use std::time::Duration;
 use bevy_app::{AppExit, Update};
 use bevy_ecs::error::{BevyError, Severity};
 use bevy_ecs::prelude::*;
+use waystation::ident::MessageId;
+use waystation::rpc::Call;
 use waystation::session::SessionRegistered;
 use waystation::telemetry::Summary;
 use waystation::testing::{Harness, Via};
 use waystation::tick::{self, ReturnedErrors, StopHandle, TickTime};
 use waystation::wire::v1::Bye;
+use waystation::wire::{WireMessage, prost};
 
 use crate::support::{echoes, entity, game, logged, say};
 
@@ -60,6 +63,7 @@ fn places(game: &Harness) -> Vec<(String, u64)> {
 fn a_login_that_is_answered_after_its_player_has_left_is_a_warning_and_the_server_goes_on() {
     // Given a game with two players, one of whom leaves before the answer to her login.
     let mut game = game();
+    game.allow_errors();
     game.app.init_resource::<Answers>().add_systems(Update, take_answers);
     let mut ada = game.player(Via::Alpha);
     let mut bob = game.member(Via::Beta, "hall");
@@ -87,6 +91,7 @@ fn a_login_that_is_answered_after_its_player_has_left_is_a_warning_and_the_serve
 #[test]
 fn a_system_that_returns_errors_is_counted_in_each_tick_and_warned_of_every_ten_seconds() {
     let mut game = game();
+    game.allow_errors();
     game.app.add_systems(Update, pay_out);
     let mut ada = game.member(Via::Alpha, "hall");
     let before = game.resource::<ReturnedErrors>().count();
@@ -103,6 +108,7 @@ fn a_system_that_returns_errors_is_counted_in_each_tick_and_warned_of_every_ten_
 #[test]
 fn systems_conditions_and_observers_are_named_with_what_they_lack() {
     let mut game = game();
+    game.allow_errors();
     game.app.add_systems(Update, (count_money, open_doors.run_if(is_open), pay_out)).add_observer(greet);
 
     let log = logged(|| {
@@ -121,6 +127,32 @@ fn systems_conditions_and_observers_are_named_with_what_they_lack() {
     assert_eq!(places(&game), expected);
     let missing = log.lines().find(|line| line.contains("count_money")).expect("a warning");
     assert!(missing.contains("Res<Bank>") && missing.contains("insert the resource"), "{missing}");
+}
+
+#[test]
+#[should_panic(expected = "pay_out: the bank is closed")]
+fn a_test_fails_if_a_system_returns_an_error_that_it_does_not_allow() {
+    let mut game = game();
+    game.app.add_systems(Update, pay_out);
+
+    game.tick();
+}
+
+/// A call that the game forgets to register.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Forgotten {}
+impl WireMessage for Forgotten {
+    const ID: MessageId = MessageId::new(0x0177);
+    const NAME: &'static str = "test.Forgotten";
+}
+
+#[test]
+#[should_panic(expected = "register `Call<M>` by `add_call`")]
+fn a_test_fails_if_a_system_reads_a_call_that_is_not_registered() {
+    let mut game = game();
+    game.app.add_systems(Update, |mut calls: MessageReader<Call<Forgotten>>| calls.clear());
+
+    game.tick();
 }
 
 #[test]
