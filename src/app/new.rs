@@ -36,8 +36,9 @@ pub(super) fn new(args: &NewArgs) -> anyhow::Result<ExitCode> {
     say(&format!(
         "wrote {count} files into the folder {0}. The next steps:\n\n  \
          cd {0}\n  \
-         cargo test    # tests the rules, without a network\n  \
-         cargo run     # serves the game: open http://127.0.0.1:7780/ in a browser\n\n\
+         cargo run     # serves the game: open http://127.0.0.1:7780/ in a browser\n  \
+         cargo test    # tests the rules, without a network\n\n\
+         The first build compiles all dependencies and takes some minutes.\n\
          README.md lists which file to edit for each change.",
         args.name
     ));
