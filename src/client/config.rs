@@ -59,5 +59,5 @@ const DIAL_TIMEOUT: Duration = Duration::from_millis(2_500);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Short enough that the client soon notices that the server is back.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// So many tries that they take longer than the restart of a server.
+/// Number of tries that lasts longer than the restart of a server.
 const TRIES: u32 = 15;

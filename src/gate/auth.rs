@@ -77,8 +77,7 @@ struct Attached {
     batch: VecDeque<Question>,
     /// Number of questions since the authenticator was attached.
     given: u64,
-    /// Number of questions that the authenticator has not taken from its port, as of the beginning of the tick,
-    /// plus those that were asked since then.
+    /// Number of questions in the authenticator's port when the tick began, plus those that were asked since then.
     waiting: u64,
     /// Number of questions without a verdict.
     open_count: usize,

@@ -38,7 +38,7 @@ impl GateConfig {
                 "GateConfig::max_sessions_per_network",
                 &self.max_sessions_per_network.unwrap_or(1),
                 &1,
-                "with 0, the server denies every new session as THROTTLED; the default is none",
+                "with 0, the server denies every new session as THROTTLED; by default the limit follows from max_sessions",
             ),
             at_least(
                 "GateConfig::sessions_burst_per_network",

@@ -80,7 +80,7 @@ impl Error for ReadError {
 
     fn unknown_variant(variant: &str, known: &'static [&'static str]) -> Self {
         let hint = did_you_mean(variant, known.iter().copied());
-        Self::custom(format_args!("{variant:?} is none of {}{hint}", known.join(", ")))
+        Self::custom(format_args!("{variant:?} must be one of {}{hint}", known.join(", ")))
     }
 }
 

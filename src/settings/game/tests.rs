@@ -101,7 +101,7 @@ fn a_mistake_of_a_game_has_its_key_and_its_line() {
     );
     assert_eq!(
         wrong("game.kind = \"old-irn\"\n"),
-        "town.toml:1: game.kind: \"old-irn\" is none of wood, old-iron, glass, pair; did you mean `old-iron`?; \
+        "town.toml:1: game.kind: \"old-irn\" must be one of wood, old-iron, glass, pair; did you mean `old-iron`?; \
          WAYSTATION_GAME_KIND overrides it"
     );
     assert_eq!(
